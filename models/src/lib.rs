@@ -1,0 +1,1 @@
+//! Trainable vision backbones on candle: ops with correct gradients, ordered seeded parameters, timm names.

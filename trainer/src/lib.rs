@@ -1,0 +1,1 @@
+//! EfficientTrain++: train visual backbones with a curriculum over image frequencies and augmentation.
