@@ -1,1 +1,46 @@
-//! Trainable vision backbones on candle: ops with correct gradients, ordered seeded parameters, timm names.
+//! Trainable vision backbones on [candle](candle_core).
+//!
+//! Candle loses or falsifies some gradients in silence and is slow in training. This crate brings its own small set of
+//! trainable [`ops`], an engine for backward passes ([`Context`]), and backbones made of them, with the names, shapes
+//! and numbers of timm.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
+//!
+//! let options = Options { num_classes: 10, input_size: [64, 64] };
+//! let model = create("resnet18", &options)?;
+//! let params = ParamStore::init(model.specs(), 42, DType::F32, &Device::Cpu)?;
+//!
+//! // One training pass: pictures are channels-last, targets one row of class probabilities a picture.
+//! let pictures = Act::constant(Tensor::rand(0f32, 1., (4, 64, 64, 3), &Device::Cpu)?);
+//! let targets = Tensor::full(0.1f32, (4, 10), &Device::Cpu)?;
+//! let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
+//! let logits = model.forward(&mut cx, &pictures)?;
+//! let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets)?);
+//! let mut gradients = Gradients::new(params.len());
+//! cx.backward(&loss, Tensor::new(1f32, &Device::Cpu)?, &mut gradients)?;
+//! gradients.check_complete(model.name(), model.specs())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Everything is a function of its inputs: the same seed gives the same first weights, stochastic depth and gradients,
+//! bitwise, on any number of threads.
+
+mod backbone;
+mod error;
+mod graph;
+pub mod layers;
+pub mod ops;
+mod params;
+mod registry;
+mod resample;
+pub mod resnet;
+pub mod vit;
+
+pub use backbone::{Backbone, predict};
+pub use error::{Error, Result};
+pub use graph::{Act, Context, Gradients, Mode, drop_path_rates};
+pub use params::{Init, Kind, ParamBuilder, ParamId, ParamSpec, ParamStore};
+pub use registry::{Options, create, names};
+pub use resample::Resample;

@@ -1,0 +1,99 @@
+//! The engine that training runs on: a tape of ops with hand-written backward passes.
+//!
+//! Candle's own engine begins every edge with a tensor of zeros and an addition and keeps all activations until the
+//! end. Here each gradient is moved, not added, where there is one contribution, a node's saved tensors are freed as
+//! soon as the backward pass has gone through it, and the gradient of the picture is never computed.
+
+mod context;
+mod gradients;
+
+pub use context::{Context, Mode, drop_path_rates};
+pub use gradients::Gradients;
+
+use candle_core::Tensor;
+
+use crate::Result;
+use crate::ops::{Pullback, accumulate};
+use crate::params::ParamId;
+
+/// A tensor on its way through a model, and where its gradient goes.
+#[derive(Clone, Debug)]
+pub struct Act {
+    tensor: Tensor,
+    source: Source,
+}
+
+impl Act {
+    /// An input that needs no gradient.
+    pub fn constant(tensor: Tensor) -> Self {
+        Self { tensor, source: Source::Constant }
+    }
+
+    /// The value.
+    pub fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    /// Lengths of the dimensions.
+    pub fn dims(&self) -> &[usize] {
+        self.tensor.dims()
+    }
+}
+
+/// Where the gradient of a value goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Constant,
+    Node(usize),
+    Parameter(ParamId),
+}
+
+struct Node {
+    inputs: Vec<Source>,
+    pullback: Pullback,
+}
+
+/// The ops of one forward pass, in order.
+#[derive(Default)]
+struct Tape {
+    nodes: Vec<Node>,
+}
+
+impl Tape {
+    fn record(&mut self, inputs: Vec<Source>, pullback: Pullback) -> Source {
+        self.nodes.push(Node { inputs, pullback });
+        Source::Node(self.nodes.len() - 1)
+    }
+
+    /// Walks back from `output`, adding to `gradients`, and frees each node on the way.
+    fn backward(self, output: &Act, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
+        let mut pending: Vec<Option<Tensor>> = vec![None; self.nodes.len()];
+        if let Source::Node(last) = output.source {
+            pending[last] = Some(seed);
+        }
+        for (index, node) in self.nodes.into_iter().enumerate().rev() {
+            let Some(grad) = pending[index].take() else { continue };
+            let needs: Vec<bool> = node.inputs.iter().map(|s| *s != Source::Constant).collect();
+            let contributions = (node.pullback)(&grad, &needs)?;
+            // The same tensor may be the gradient of two inputs (a sum); only a fresh one may be added to in place.
+            drop(grad);
+            for (source, contribution) in node.inputs.into_iter().zip(contributions) {
+                let Some(contribution) = contribution else { continue };
+                match source {
+                    Source::Constant => {}
+                    Source::Node(i) => pending[i] = Some(join(pending[i].take(), contribution)?),
+                    Source::Parameter(id) => gradients.add(id, contribution)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sum of two contributions to the same gradient.
+fn join(first: Option<Tensor>, second: Tensor) -> Result<Tensor> {
+    match first {
+        None => Ok(second),
+        Some(first) => Ok(crate::ops::add(&first, &second)?.value),
+    }
+}

@@ -1,0 +1,107 @@
+//! Normalisation layers.
+
+use candle_core::Tensor;
+
+use crate::graph::{Act, Context};
+use crate::ops::{self, BatchStatistics, blend, increment};
+use crate::params::{Init, ParamBuilder, ParamId};
+use crate::{Error, Result};
+
+/// Batch norm over the channels of channels-last pictures, with running statistics (PyTorch's names and momentum 0.1).
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    weight: ParamId,
+    bias: ParamId,
+    running_mean: ParamId,
+    running_var: ParamId,
+    num_batches_tracked: ParamId,
+    channels: usize,
+}
+
+impl BatchNorm {
+    const EPS: f64 = 1e-5;
+    const MOMENTUM: f64 = 0.1;
+
+    /// A layer whose `weight` starts as given (zeros make a residual branch start silent).
+    pub fn new(b: &mut ParamBuilder, channels: usize, weight: Init) -> Self {
+        Self {
+            weight: b.parameter("weight", &[channels], weight),
+            bias: b.parameter("bias", &[channels], Init::Zeros),
+            running_mean: b.buffer("running_mean", &[channels], Init::Zeros),
+            running_var: b.buffer("running_var", &[channels], Init::Ones),
+            num_batches_tracked: b.counter("num_batches_tracked"),
+            channels,
+        }
+    }
+
+    /// Normalises `x`, adds `residual` if there is one, rectifies if `relu`. In training it updates the running
+    /// statistics.
+    ///
+    /// # Errors
+    /// When shapes do not fit, or a training batch has a single value a channel.
+    pub fn forward(&self, cx: &mut Context, x: &Act, residual: Option<&Act>, relu: bool) -> Result<Act> {
+        let statistics = if cx.is_training() { self.observe(cx, x.tensor())? } else { self.running(cx)? };
+        let (weight, bias) = (cx.param(self.weight), cx.param(self.bias));
+        let traced = ops::batch_norm(
+            x.tensor(),
+            weight.tensor(),
+            bias.tensor(),
+            residual.map(Act::tensor),
+            relu,
+            &statistics,
+            cx.is_training(),
+            Self::EPS,
+        )?;
+        let inputs: Vec<&Act> = [x, &weight, &bias].into_iter().chain(residual).collect();
+        Ok(cx.record(&inputs, traced))
+    }
+
+    /// The statistics of this batch, blended into the running ones (which hold the unbiased variance).
+    fn observe(&self, cx: &Context, x: &Tensor) -> Result<BatchStatistics> {
+        let statistics = BatchStatistics::of(x)?;
+        if statistics.count < 2 {
+            return Err(Error::shape("batch_norm", "more than one value a channel in training", x.dims()));
+        }
+        let unbias = statistics.count as f64 / (statistics.count - 1) as f64;
+        let variance: Vec<f64> = statistics.variance.iter().map(|v| v * unbias).collect();
+        for (id, values) in [(self.running_mean, &statistics.mean), (self.running_var, &variance)] {
+            let running = cx.value(id);
+            let batch = Tensor::new(values.as_slice(), running.device())?.to_dtype(running.dtype())?;
+            blend(running, &batch, 1.0 - Self::MOMENTUM)?;
+        }
+        increment(cx.value(self.num_batches_tracked))?;
+        Ok(statistics)
+    }
+
+    fn running(&self, cx: &Context) -> Result<BatchStatistics> {
+        let read = |id| -> Result<Vec<f64>> { Ok(cx.value(id).to_dtype(candle_core::DType::F64)?.to_vec1()?) };
+        let (mean, variance) = (read(self.running_mean)?, read(self.running_var)?);
+        Ok(BatchStatistics { mean, variance, count: self.channels })
+    }
+}
+
+/// Layer norm over the last dimension, with parameters `weight` and `bias`.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: ParamId,
+    bias: ParamId,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// A layer that starts as the plain normalisation.
+    pub fn new(b: &mut ParamBuilder, channels: usize, eps: f64) -> Self {
+        let weight = b.parameter("weight", &[channels], Init::Ones);
+        Self { weight, bias: b.parameter("bias", &[channels], Init::Zeros), eps }
+    }
+
+    /// `[..., C]` to the same shape.
+    ///
+    /// # Errors
+    /// When the last dimension does not fit.
+    pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+        let (weight, bias) = (cx.param(self.weight), cx.param(self.bias));
+        let traced = ops::layer_norm(x.tensor(), weight.tensor(), bias.tensor(), self.eps)?;
+        Ok(cx.record(&[x, &weight, &bias], traced))
+    }
+}

@@ -1,0 +1,87 @@
+//! Activations.
+
+use candle_core::Tensor;
+
+use super::kernels::{Element, rows};
+use super::view::{View, tensor};
+use super::{Traced, by_dtype};
+use crate::Result;
+
+/// An element-wise function and its derivative.
+trait Curve: Send + Sync + 'static {
+    const OP: &'static str;
+    fn value<T: Element>(x: T) -> T;
+    /// Derivative at `x` times `g`.
+    fn slope<T: Element>(x: T, g: T) -> T;
+}
+
+struct Relu;
+
+impl Curve for Relu {
+    const OP: &'static str = "relu";
+
+    #[inline(always)]
+    fn value<T: Element>(x: T) -> T {
+        if x > T::ZERO { x } else { T::ZERO }
+    }
+
+    #[inline(always)]
+    fn slope<T: Element>(x: T, g: T) -> T {
+        if x > T::ZERO { g } else { T::ZERO }
+    }
+}
+
+struct Gelu;
+
+impl Gelu {
+    /// The normal distribution function.
+    #[inline(always)]
+    fn cdf<T: Element>(x: T) -> T {
+        T::of(0.5) * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
+    }
+}
+
+impl Curve for Gelu {
+    const OP: &'static str = "gelu";
+
+    #[inline(always)]
+    fn value<T: Element>(x: T) -> T {
+        x * Self::cdf(x)
+    }
+
+    #[inline(always)]
+    fn slope<T: Element>(x: T, g: T) -> T {
+        // 1 / sqrt(2 pi)
+        let density = T::of(0.398_942_280_401_432_7) * (T::of(-0.5) * x * x).exp();
+        g * (Self::cdf(x) + x * density)
+    }
+}
+
+/// `max(x, 0)`, with derivative 0 at 0 as in PyTorch. Any shape.
+///
+/// # Errors
+/// When `x` is not `f32` or `f64` on the CPU.
+pub fn relu(x: &Tensor) -> Result<Traced> {
+    pointwise::<Relu>(x)
+}
+
+/// `x * Phi(x)`, the exact (erf) form. Any shape.
+///
+/// # Errors
+/// When `x` is not `f32` or `f64` on the CPU.
+pub fn gelu(x: &Tensor) -> Result<Traced> {
+    pointwise::<Gelu>(x)
+}
+
+fn pointwise<C: Curve>(x: &Tensor) -> Result<Traced> {
+    let x = x.contiguous()?;
+    by_dtype!("activation", x, T => {
+        let value = tensor(rows::map(View::new(C::OP, &x)?.slice::<T>()?, C::value), x.dims())?;
+        Ok(Traced::new(value, move |dy, _| {
+            let dy = dy.contiguous()?;
+            let (xv, dyv) = (View::new(C::OP, &x)?, View::new(C::OP, &dy)?);
+            let dx = rows::zip(xv.slice::<T>()?, dyv.slice::<T>()?, C::slope);
+            Ok(vec![Some(tensor(dx, x.dims())?)])
+        }))
+    })
+}

@@ -1,0 +1,21 @@
+//! CPU kernels over plain slices, row-major, generic over `f32` and `f64`.
+//!
+//! Pictures are channels-last (`[N, H, W, C]`), so that a convolution, a linear layer and every norm is an operation
+//! on rows of channels. Work is split into blocks whose size depends on the shapes alone, never on the number of
+//! threads, and partial sums are added in block order: a result is bitwise the same on one thread or on sixteen.
+
+pub(crate) mod attention;
+pub(crate) mod conv;
+pub(crate) mod element;
+pub(crate) mod gemm;
+pub(crate) mod norm;
+pub(crate) mod pool;
+pub(crate) mod rows;
+
+pub(crate) use element::Element;
+
+/// Runs a loop compiled for the best instruction set of this machine (AVX2, AVX-512, ...), chosen at run time.
+#[inline(always)]
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}

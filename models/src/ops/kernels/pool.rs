@@ -1,0 +1,109 @@
+//! Pooling of channels-last pictures.
+
+use rayon::prelude::*;
+
+use super::{Element, vectorised};
+
+/// Shapes of a max-pool: pictures `[n, h, w, c]`, results `[n, ho, wo, c]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) c: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) pad: usize,
+    pub(crate) ho: usize,
+    pub(crate) wo: usize,
+}
+
+impl Window {
+    /// The taps of the window at `(oy, ox)` that lie inside the picture: `(tap index, input pixel index)`.
+    fn taps(&self, oy: usize, ox: usize) -> impl Iterator<Item = (u8, usize)> + '_ {
+        (0..self.kernel * self.kernel).filter_map(move |tap| {
+            let y = (oy * self.stride + tap / self.kernel).checked_sub(self.pad).filter(|&y| y < self.h)?;
+            let x = (ox * self.stride + tap % self.kernel).checked_sub(self.pad).filter(|&x| x < self.w)?;
+            Some((tap as u8, y * self.w + x))
+        })
+    }
+
+    fn pixel(&self, oy: usize, ox: usize, tap: u8) -> usize {
+        let tap = usize::from(tap);
+        (oy * self.stride + tap / self.kernel - self.pad) * self.w + ox * self.stride + tap % self.kernel - self.pad
+    }
+}
+
+/// Maximum over each window, and which tap held it. Of equal values the first in reading order wins; NaN wins always.
+pub(crate) fn max_forward<T: Element>(x: &[T], g: &Window) -> (Vec<T>, Vec<u8>) {
+    let (out_image, in_image) = (g.ho * g.wo * g.c, g.h * g.w * g.c);
+    let n = x.len() / in_image;
+    let mut y = vec![T::ZERO; n * out_image];
+    let mut tap_of = vec![0u8; n * out_image];
+    y.par_chunks_mut(out_image).zip(tap_of.par_chunks_mut(out_image)).zip(x.par_chunks(in_image)).for_each(
+        |((y, tap_of), x)| {
+            let places = y.chunks_exact_mut(g.c).zip(tap_of.chunks_exact_mut(g.c)).enumerate();
+            for (place, (y, tap_of)) in places {
+                for (i, (tap, pixel)) in g.taps(place / g.wo, place % g.wo).enumerate() {
+                    let x = &x[pixel * g.c..(pixel + 1) * g.c];
+                    vectorised(|| keep_larger(y, tap_of, x, tap, i == 0));
+                }
+            }
+        },
+    );
+    (y, tap_of)
+}
+
+#[inline(always)]
+fn keep_larger<T: Element>(y: &mut [T], tap_of: &mut [u8], x: &[T], tap: u8, first: bool) {
+    for ((y, tap_of), &x) in y.iter_mut().zip(tap_of).zip(x) {
+        // `x != x` is true for NaN alone, which must come through.
+        #[allow(clippy::eq_op)]
+        let larger = first || x > *y || x != x;
+        *y = if larger { x } else { *y };
+        *tap_of = if larger { tap } else { *tap_of };
+    }
+}
+
+/// Sends each gradient to the pixel that held the maximum.
+pub(crate) fn max_backward<T: Element>(dy: &[T], tap_of: &[u8], g: &Window) -> Vec<T> {
+    let (out_image, in_image) = (g.ho * g.wo * g.c, g.h * g.w * g.c);
+    let mut dx = vec![T::ZERO; dy.len() / out_image * in_image];
+    dx.par_chunks_mut(in_image).zip(dy.par_chunks(out_image)).zip(tap_of.par_chunks(out_image)).for_each(
+        |((dx, dy), tap_of)| {
+            let places = dy.chunks_exact(g.c).zip(tap_of.chunks_exact(g.c)).enumerate();
+            for (place, (dy, tap_of)) in places {
+                for (c, (&dy, &tap)) in dy.iter().zip(tap_of).enumerate() {
+                    dx[g.pixel(place / g.wo, place % g.wo, tap) * g.c + c] += dy;
+                }
+            }
+        },
+    );
+    dx
+}
+
+/// Mean over all `pixels` of each image: `[n, pixels, c]` to `[n, c]`.
+pub(crate) fn mean_forward<T: Element>(x: &[T], pixels: usize, c: usize) -> Vec<T> {
+    let mut y = vec![T::ZERO; x.len() / pixels];
+    y.par_chunks_mut(c).zip(x.par_chunks(pixels * c)).for_each(|(y, x)| {
+        vectorised(|| {
+            for row in x.chunks_exact(c) {
+                y.iter_mut().zip(row).for_each(|(y, &x)| *y += x);
+            }
+            let scale = T::ONE / T::of(pixels as f64);
+            y.iter_mut().for_each(|y| *y *= scale);
+        });
+    });
+    y
+}
+
+/// Spreads each gradient evenly over the image.
+pub(crate) fn mean_backward<T: Element>(dy: &[T], pixels: usize, c: usize) -> Vec<T> {
+    let scale = T::ONE / T::of(pixels as f64);
+    let mut dx = vec![T::ZERO; dy.len() * pixels];
+    dx.par_chunks_mut(pixels * c).zip(dy.par_chunks(c)).for_each(|(dx, dy)| {
+        for row in dx.chunks_exact_mut(c) {
+            row.iter_mut().zip(dy).for_each(|(x, &g)| *x = g * scale);
+        }
+    });
+    dx
+}

@@ -1,0 +1,58 @@
+//! Losses.
+
+use candle_core::Tensor;
+
+use super::kernels::attention::softmax;
+use super::kernels::{Element, vectorised};
+use super::view::{View, tensor};
+use super::{Traced, by_dtype, dims, expect_shape};
+use crate::{Error, Result};
+
+/// Cross entropy with soft targets, averaged over the batch: `mean_n(-sum_k target[n, k] * log_softmax(logits[n])[k])`.
+///
+/// Hard labels are one-hot targets, label smoothing and mixup are soft ones. Targets get no gradient.
+///
+/// # Shapes
+/// `logits` and `targets`: `[N, classes]`; value: a scalar.
+///
+/// # Errors
+/// When shapes differ or are empty, or tensors are not `f32` or `f64` on the CPU.
+pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced> {
+    const OP: &str = "soft_cross_entropy";
+    let [n, classes] = dims(OP, "logits [N, classes]", logits)?;
+    expect_shape(OP, "targets", targets, &[n, classes])?;
+    if n * classes == 0 {
+        return Err(Error::shape(OP, "at least one sample and one class", logits.dims()));
+    }
+    let (logits, targets) = (logits.contiguous()?, targets.to_dtype(logits.dtype())?.contiguous()?);
+    by_dtype!("soft_cross_entropy", logits, T => {
+        let loss = {
+            let (lv, tv) = (View::new(OP, &logits)?, View::new(OP, &targets)?);
+            let rows = lv.slice::<T>()?.chunks_exact(classes).zip(tv.slice::<T>()?.chunks_exact(classes));
+            rows.map(|(x, t)| row_loss(x, t)).sum::<f64>() / n as f64
+        };
+        let value = tensor(vec![T::of(loss)], &[])?;
+        Ok(Traced::new(value, move |dy, _| {
+            let scale = T::of(dy.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()? / n as f64);
+            let (lv, tv) = (View::new(OP, &logits)?, View::new(OP, &targets)?);
+            let mut grad = lv.slice::<T>()?.to_vec();
+            let rows = grad.chunks_exact_mut(classes).zip(tv.slice::<T>()?.chunks_exact(classes));
+            rows.for_each(|(x, t)| vectorised(|| row_gradient(x, t, scale)));
+            Ok(vec![Some(tensor(grad, &[n, classes])?), None])
+        }))
+    })
+}
+
+fn row_loss<T: Element>(logits: &[T], target: &[T]) -> f64 {
+    let max = logits.iter().fold(f64::NEG_INFINITY, |m, x| m.max(x.wide()));
+    let log_sum = max + logits.iter().map(|x| (x.wide() - max).exp()).sum::<f64>().ln();
+    logits.iter().zip(target).map(|(x, t)| t.wide() * (log_sum - x.wide())).sum()
+}
+
+/// Turns logits into `scale * (softmax * sum(target) - target)`.
+#[inline(always)]
+fn row_gradient<T: Element>(logits: &mut [T], target: &[T], scale: T) {
+    softmax(logits);
+    let mass: T = target.iter().copied().sum();
+    logits.iter_mut().zip(target).for_each(|(p, &t)| *p = scale * (*p * mass - t));
+}

@@ -1,0 +1,55 @@
+//! Collects the parameters of a model while its layers are made.
+
+use super::{Init, Kind, ParamId, ParamSpec};
+
+/// The growing parameter list of a model, and the name prefix of the layer being made.
+///
+/// Layers call [`Self::parameter`] in the order in which timm registers them; [`Self::within`] descends one level of
+/// names.
+#[derive(Debug, Default)]
+pub struct ParamBuilder {
+    specs: Vec<ParamSpec>,
+    prefix: Vec<String>,
+}
+
+impl ParamBuilder {
+    /// Runs `build` with `name` appended to the prefix.
+    pub fn within<R>(&mut self, name: impl ToString, build: impl FnOnce(&mut Self) -> R) -> R {
+        self.prefix.push(name.to_string());
+        let result = build(self);
+        self.prefix.pop();
+        result
+    }
+
+    /// Adds a parameter; weight decay applies if it has two or more dimensions.
+    pub fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> ParamId {
+        self.push(name, shape, Kind::Parameter, init, shape.len() > 1)
+    }
+
+    /// Adds a parameter that weight decay leaves alone whatever its shape (position embeddings, class tokens).
+    pub fn undecayed(&mut self, name: &str, shape: &[usize], init: Init) -> ParamId {
+        self.push(name, shape, Kind::Parameter, init, false)
+    }
+
+    /// Adds a buffer.
+    pub fn buffer(&mut self, name: &str, shape: &[usize], init: Init) -> ParamId {
+        self.push(name, shape, Kind::Buffer, init, false)
+    }
+
+    /// Adds a counter.
+    pub fn counter(&mut self, name: &str) -> ParamId {
+        self.push(name, &[], Kind::Counter, Init::Zeros, false)
+    }
+
+    /// The finished list.
+    pub fn finish(self) -> Vec<ParamSpec> {
+        self.specs
+    }
+
+    fn push(&mut self, name: &str, shape: &[usize], kind: Kind, init: Init, decay: bool) -> ParamId {
+        let mut parts = self.prefix.clone();
+        parts.push(name.to_string());
+        self.specs.push(ParamSpec { name: parts.join("."), shape: shape.to_vec(), kind, init, decay });
+        ParamId(self.specs.len() - 1)
+    }
+}

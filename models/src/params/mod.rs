@@ -1,0 +1,52 @@
+//! Parameters: an ordered list of named specifications, and the tensors that fill them.
+//!
+//! A model is pure structure: it describes its parameters ([`ParamSpec`]) and reads their values from a
+//! [`ParamStore`] at each pass. So the same model runs with the weights of a moving average, of another seed, or of
+//! a file, and an optimiser walks the store in a fixed order.
+
+mod builder;
+pub(crate) mod init;
+mod store;
+mod var_builder;
+
+pub use builder::ParamBuilder;
+pub(crate) use init::generator;
+pub use init::Init;
+pub use store::ParamStore;
+
+/// Position of a parameter or buffer in its model's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParamId(pub(crate) usize);
+
+impl ParamId {
+    /// Index into [`crate::Backbone::specs`] and into a [`ParamStore`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// What a tensor of the store is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Trained by gradients.
+    Parameter,
+    /// State that training updates by other means (running statistics).
+    Buffer,
+    /// A counter, kept as one `i64`.
+    Counter,
+}
+
+/// Name, shape and first value of one tensor of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamSpec {
+    /// Name as in timm or torchvision, e.g. `layer1.0.conv1.weight`.
+    pub name: String,
+    /// Shape; it may depend on the model's input size.
+    pub shape: Vec<usize>,
+    /// Parameter or buffer.
+    pub kind: Kind,
+    /// First value.
+    pub init: Init,
+    /// Whether weight decay applies: not to one-dimensional parameters, nor to those that the model excepts.
+    pub decay: bool,
+}

@@ -1,0 +1,82 @@
+//! Resizing of parameters that hang on the input size.
+
+use candle_core::{DType, Tensor};
+
+use crate::params::{ParamId, ParamStore};
+use crate::{Error, Result};
+
+/// A parameter whose shape changes with the input size, and how its values follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resample {
+    /// The parameter.
+    pub id: ParamId,
+    /// Leading tokens that are kept as they are (the class token of a position embedding).
+    pub prefix: usize,
+    /// Rows and columns of the grid before.
+    pub from: [usize; 2],
+    /// Rows and columns of the grid after.
+    pub to: [usize; 2],
+}
+
+impl Resample {
+    /// Resamples one tensor `[1, prefix + rows * cols, C]`: bilinear, half-pixel centres, no antialiasing, as the
+    /// reference does for weights, Adam moments and moving averages alike.
+    ///
+    /// # Errors
+    /// When the tensor does not have the shape that this change starts from.
+    pub fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
+        let [rows, cols] = self.from;
+        let (length, channels) = match *tensor.dims() {
+            [1, length, channels] if length == self.prefix + rows * cols => (length, channels),
+            _ => {
+                let expected = format!("an embedding [1, {} + {rows} * {cols}, C]", self.prefix);
+                return Err(Error::shape("resample", expected, tensor.dims()));
+            }
+        };
+        let values = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let (head, grid) = values.split_at(self.prefix * channels);
+        let mut out = head.to_vec();
+        out.extend(bilinear(grid, self.from, self.to, channels));
+        let new_length = length - rows * cols + self.to[0] * self.to[1];
+        Ok(Tensor::from_vec(out, (1, new_length, channels), tensor.device())?.to_dtype(tensor.dtype())?)
+    }
+
+    /// Resamples the parameter in `store`.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_in(&self, store: &mut ParamStore) -> Result<()> {
+        let resized = self.apply(store.get(self.id))?;
+        store.set(self.id, resized);
+        Ok(())
+    }
+}
+
+/// Bilinear resize of a grid `[rows, cols, channels]`.
+fn bilinear(grid: &[f64], from: [usize; 2], to: [usize; 2], channels: usize) -> Vec<f64> {
+    let (rows, cols) = (taps(from[0], to[0]), taps(from[1], to[1]));
+    let mut out = Vec::with_capacity(to[0] * to[1] * channels);
+    for &(y0, y1, wy) in &rows {
+        for &(x0, x1, wx) in &cols {
+            let at = |y: usize, x: usize, c: usize| grid[(y * from[1] + x) * channels + c];
+            for c in 0..channels {
+                let top = at(y0, x0, c) * (1.0 - wx) + at(y0, x1, c) * wx;
+                let bottom = at(y1, x0, c) * (1.0 - wx) + at(y1, x1, c) * wx;
+                out.push(top * (1.0 - wy) + bottom * wy);
+            }
+        }
+    }
+    out
+}
+
+/// For each output position the two input positions and the weight of the second (`align_corners = false`).
+fn taps(from: usize, to: usize) -> Vec<(usize, usize, f64)> {
+    let scale = from as f64 / to as f64;
+    (0..to)
+        .map(|i| {
+            let place = ((i as f64 + 0.5) * scale - 0.5).max(0.0);
+            let low = (place.floor() as usize).min(from - 1);
+            (low, (low + 1).min(from - 1), place - low as f64)
+        })
+        .collect()
+}
