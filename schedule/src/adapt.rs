@@ -1,8 +1,10 @@
 //! Fitting a recipe to another base size, another machine, or another number of stages.
 
-use crate::curriculum::{Curriculum, Magnitude, Order, Stage};
+use crate::curriculum::Curriculum;
 use crate::error::{Result, count, field};
-use crate::recipe::{LrScaling, Recipe};
+use crate::optimiser::LrScaling;
+use crate::recipe::Recipe;
+use crate::stage::{Magnitude, Order, Stage};
 
 impl Recipe {
     /// The recipe for another full size: every size keeps its ratio to base (96/224, 160/224 ...), rounded to the nearest

@@ -23,7 +23,7 @@ pub enum ScheduleError {
     },
     /// No recipe of that name.
     #[error(
-        "unknown recipe `{name}`; did you mean `{nearest}`? `{nearest}` and its kin are listed by `Recipe::names()`"
+        "unknown recipe `{name}`; the nearest known is `{nearest}`; give a model and one of etpp, et, baseline"
     )]
     UnknownRecipe {
         /// The name that was asked for.

@@ -30,13 +30,19 @@
 //! | show it | [`Plan::summary`] |
 //! | reuse decoded images | [`ReplayBuffer`] |
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod adapt;
 mod catalogue;
 mod cosine;
 mod cost;
 mod curriculum;
 mod error;
+mod layout;
 mod names;
+mod optimiser;
 mod options;
 mod plan;
 mod preset;
@@ -44,19 +50,21 @@ mod recipe;
 mod reference;
 mod replay;
 mod settings;
+mod stage;
 mod summary;
 
 pub use cosine::{ReferenceCosine, cosine_in_compute};
 pub use cost::CostModel;
-pub use curriculum::{Curriculum, Magnitude, Order, Replay, ShareOf, Stage};
+pub use curriculum::{Curriculum, ShareOf};
 pub use error::{Result, ScheduleError};
+pub use layout::PlanStage;
+pub use optimiser::{LrScaling, Optimiser, OptimiserKind, WarmUp};
 pub use options::{Batch, PlanOptions, Rounding};
-pub use plan::{Plan, PlanRecord, PlanStage};
+pub use plan::{Plan, PlanRecord};
 pub use preset::Preset;
-pub use recipe::{
-    Augmentation, DropPath, Family, LrScaling, Optimiser, OptimiserKind, Origin, Recipe, WarmUp,
-};
+pub use recipe::{Augmentation, DropPath, Family, Origin, Recipe};
 pub use reference::{ReferenceStage, remap_start_epoch};
 pub use replay::{REFERENCE_SPLIT, ReplayBuffer, buffer_bytes};
 pub use settings::StepSettings;
+pub use stage::{Magnitude, Order, Replay, Stage};
 pub use summary::{Summary, SummaryStage};

@@ -29,9 +29,10 @@ impl Recipe {
     /// [`ScheduleError::UnknownRecipe`] with the nearest known name.
     pub fn named(name: &str) -> Result<Self> {
         let wanted = name.trim().to_lowercase().replace("++", "pp").replace('_', "-");
-        find(&wanted)
-            .map(|(model, preset)| build(model, preset))
-            .ok_or_else(|| ScheduleError::UnknownRecipe { name: name.to_owned(), nearest: nearest(&wanted) })
+        match parse(&wanted) {
+            Some((model, preset)) if preset.fits(model) => Ok(build(model, preset)),
+            _ => Err(ScheduleError::UnknownRecipe { name: name.to_owned(), nearest: nearest(&wanted) }),
+        }
     }
 
     /// The recipe of a model, by canonical name or alias, and a preset.
@@ -51,17 +52,21 @@ impl Recipe {
     }
 }
 
-fn find(wanted: &str) -> Option<(&'static Model, Preset)> {
+/// Model and preset a name asks for, whether or not they go together.
+fn parse(wanted: &str) -> Option<(&'static Model, Preset)> {
     let split =
         |(ending, preset): &(&str, Preset)| Some((wanted.strip_suffix(ending)?.strip_suffix('-')?, *preset));
     let (model, preset) = ENDINGS.iter().find_map(split).unwrap_or((wanted, Preset::Etpp));
-    let known = |row: &&Model| {
-        row.name == model || row.reference.eq_ignore_ascii_case(model) || row.aliases.contains(&model)
-    };
-    MODELS.iter().find(known).filter(|row| preset.fits(row)).map(|row| (row, preset))
+    let dashed = |row: &Model| row.reference.to_lowercase().replace('_', "-");
+    let known = |row: &&Model| row.name == model || row.aliases.contains(&model) || dashed(row) == model;
+    MODELS.iter().find(known).map(|row| (row, preset))
 }
 
+/// The model asked for with `etpp` if only the preset does not fit it, else the name with the fewest edits.
 fn nearest(wanted: &str) -> String {
+    if let Some((model, _)) = parse(wanted) {
+        return format!("{}-{}", model.name, Preset::Etpp.suffix());
+    }
     let distance = |name: &String| strsim::damerau_levenshtein(wanted, name);
     Recipe::names().min_by_key(distance).unwrap_or_default()
 }

@@ -1,10 +1,10 @@
 //! From a model's row and a preset to a complete recipe.
 
 use crate::catalogue::Model;
-use crate::curriculum::{Curriculum, Magnitude, Order, Replay, ShareOf, Stage};
-use crate::recipe::{
-    Augmentation, DropPath, Family, LrScaling, Optimiser, OptimiserKind, Origin, Recipe, WarmUp,
-};
+use crate::curriculum::{Curriculum, ShareOf};
+use crate::optimiser::{LrScaling, Optimiser, OptimiserKind, WarmUp};
+use crate::recipe::{Augmentation, DropPath, Family, Origin, Recipe};
+use crate::stage::{Magnitude, Order, Replay, Stage};
 use serde::{Deserialize, Serialize};
 
 /// Base size of every recipe of the catalogue; [`Recipe::at_base_size`] changes it.

@@ -1,10 +1,12 @@
 //! The rounding of the authors' launchers, rule for rule: whole epochs, truncated; a resume that rescales the epoch count.
 
 use crate::cosine::ReferenceCosine;
-use crate::curriculum::{ShareOf, Stage};
+use crate::curriculum::ShareOf;
 use crate::error::{Result, ScheduleError};
+use crate::optimiser::WarmUp;
 use crate::options::PlanOptions;
-use crate::recipe::{Recipe, WarmUp};
+use crate::recipe::Recipe;
+use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
 
 /// Epoch at which a stage resumes, given the epochs the last checkpoint has finished, as the reference counts them:

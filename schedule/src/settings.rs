@@ -1,9 +1,10 @@
 //! The settings of one optimiser step.
 
 use crate::cosine::cosine_in_compute;
-use crate::curriculum::{Order, Replay};
 use crate::error::{Result, ScheduleError};
-use crate::plan::{Plan, PlanStage};
+use crate::layout::PlanStage;
+use crate::plan::Plan;
+use crate::stage::{Order, Replay};
 use serde::Serialize;
 
 /// Everything the training loop sets before one optimiser step.

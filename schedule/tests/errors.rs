@@ -118,12 +118,13 @@ fn a_size_without_a_cost() {
 #[test]
 fn requests_the_launchers_cannot_express() {
     let reference = |epochs: f64| PlanOptions::new(epochs, 1_281_167, 8).with_rounding(Rounding::Reference);
+    // At 160 the launcher asks for int(10 * 1.96) = 19 epochs of 312 steps, fewer than its 20 of warm-up.
     let mut uneven = recipe();
     uneven.curriculum.stages[0].share = 0.05;
     uneven.curriculum.stages[1].share = 0.15;
     let cases = [
         (recipe(), reference(100.5), "100.5 is not a whole number"),
-        (recipe(), reference(10.0), "a warm-up of 6240 steps (20 epochs) in a run of 3120 steps (10 epochs)"),
+        (recipe(), reference(10.0), "a warm-up of 6240 steps (20 epochs) in a run of 5928 steps (19 epochs)"),
         (
             recipe(),
             reference(100.0).with_cost(CostModel::Table(vec![(96, 0.2), (160, 0.5)])),

@@ -223,3 +223,22 @@ fn linear_magnitude_climbs_with_the_compute() {
         assert!((settings.magnitude - 9.0 * settings.compute_fraction).abs() < 9.0 * 1.5e-3, "step {step}");
     }
 }
+
+#[test]
+fn no_sample_is_skipped_or_visited_twice_in_a_pass() {
+    let images = 97;
+    let recipe = Recipe::named("resnet18-etpp").unwrap().with_batch(4, 2).unwrap();
+    let plan = Plan::new(&recipe, PlanOptions::new(7.3, images, 3)).unwrap();
+    let mut visits = vec![0u64; images as usize];
+    for step in 0..plan.total_steps() {
+        let settings = plan.at(step).unwrap();
+        for sample in settings.samples_before..settings.samples_before + settings.fresh_samples {
+            let (pass, position) = (sample / images, (sample % images) as usize);
+            // Seen once in each pass before this one, and not yet in this one.
+            assert_eq!(visits[position], pass, "step {step}");
+            visits[position] += 1;
+        }
+    }
+    let (most, least) = (visits.iter().max().unwrap(), visits.iter().min().unwrap());
+    assert!(most - least <= 1 && *least > 7);
+}
