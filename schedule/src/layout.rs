@@ -42,7 +42,7 @@ pub struct PlanStage {
     pub equivalent_epochs: f64,
     /// Compute before the stage, in epochs at base size.
     pub equivalent_epochs_before: f64,
-    /// What the reference's launcher would say; only with [`Rounding::Reference`].
+    /// What the reference's launcher would say; only with [`Rounding::Reference`](crate::Rounding::Reference).
     pub reference: Option<ReferenceStage>,
 }
 

@@ -1,5 +1,7 @@
 //! Bad input: an error that names the field, never a panic.
 
+use proptest::prelude::*;
+
 use efficienttrain_schedule::{
     Batch, CostModel, Curriculum, DropPath, Magnitude, Plan, PlanOptions, Recipe, Replay, Rounding,
     ScheduleError, ShareOf, Stage, WarmUp,
@@ -178,4 +180,36 @@ fn the_constructor_checks() {
     names(&recipe().with_stages(4, 0.0, 11.0).unwrap_err(), "stages[3].magnitude");
     names(&recipe().with_linear_magnitude(20.0).unwrap_err(), "stages[5].magnitude");
     names(&recipe().at_base_size(128, 0).unwrap_err(), "multiple");
+}
+
+/// Numbers from sensible to absurd.
+fn wild() -> impl Strategy<Value = f64> {
+    prop_oneof![any::<f64>(), 0.0..1e6f64, Just(1e6), (0u32..400).prop_map(f64::from)]
+}
+
+proptest! {
+    #[test]
+    fn no_request_panics(
+        epochs in wild(),
+        images in prop_oneof![any::<u64>(), 1u64..2_000_000, Just(1 << 40)],
+        devices in prop_oneof![any::<u32>(), 1u32..100],
+        (per_device, accumulation) in (prop_oneof![any::<u32>(), 1u32..600], prop_oneof![any::<u32>(), 1u32..9]),
+        (warm_up, cost) in (wild(), wild()),
+        name in prop::sample::select(Recipe::names().collect::<Vec<_>>()),
+        (exact, square) in any::<(bool, bool)>(),
+    ) {
+        let mut recipe = Recipe::named(&name).unwrap();
+        recipe.optimiser.warm_up = WarmUp::Epochs { epochs: warm_up, at_most_share: 1.0 };
+        let rounding = if exact { Rounding::Exact } else { Rounding::Reference };
+        let table = CostModel::Table([96, 160, 192, 224].map(|size| (size, cost)).to_vec());
+        let options = PlanOptions::new(epochs, images, devices)
+            .with_rounding(rounding)
+            .with_cost(if square { CostModel::Square } else { table })
+            .with_batch(Batch::Fixed { per_device, accumulation });
+        if let Ok(plan) = Plan::new(&recipe, options) {
+            let last = plan.at(plan.total_steps() - 1).unwrap();
+            prop_assert!(last.lr.is_finite() && last.lr >= 0.0 && last.compute_fraction < 1.0);
+            prop_assert!(plan.summary().is_ok());
+        }
+    }
 }
