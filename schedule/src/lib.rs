@@ -1,1 +1,70 @@
 //! Training curricula as data: stages, exact step plans, learning-rate and magnitude curves of EfficientTrain++.
+//!
+//! EfficientTrain++ (arXiv 2405.08768) shows a network the low frequencies of every image first, and little
+//! augmentation; both grow on a schedule of training compute. This crate turns a [`Recipe`] into a [`Plan`] for a data
+//! set, a number of devices and a budget, and answers what each optimiser step does. It holds no tensors, reads no
+//! files and knows no clock.
+//!
+//! ```
+//! use efficienttrain_schedule::{Plan, PlanOptions, Recipe};
+//!
+//! let recipe = Recipe::named("deit-small-etpp")?;
+//! let plan = Plan::new(&recipe, PlanOptions::new(200.0, 1_281_167, 8))?;
+//!
+//! // The budget is met to within one optimiser step of 4096 images.
+//! assert!((plan.equivalent_epochs() - 200.0).abs() < 4096.0 / 1_281_167.0);
+//!
+//! let first = plan.at(0)?;
+//! assert_eq!((first.size, first.magnitude, first.samples_before), (96, 0.0, 0));
+//! let last = plan.at(plan.total_steps() - 1)?;
+//! assert_eq!((last.size, last.magnitude), (224, 9.0));
+//! # Ok::<(), efficienttrain_schedule::ScheduleError>(())
+//! ```
+//!
+//! | to | use |
+//! | --- | --- |
+//! | find a recipe | [`Recipe::named`], [`Recipe::names`], [`Recipe::preset`] |
+//! | fit it to a small machine | [`Recipe::at_base_size`], [`Recipe::with_batch`], [`Recipe::with_stages`] |
+//! | plan a run | [`Plan::new`], [`PlanOptions`], [`Rounding`], [`CostModel`] |
+//! | drive a run | [`Plan::at`] gives [`StepSettings`]; [`Plan::samples_before`] the place in the data |
+//! | show it | [`Plan::summary`] |
+//! | reuse decoded images | [`ReplayBuffer`] |
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod adapt;
+mod catalogue;
+mod cosine;
+mod cost;
+mod curriculum;
+mod error;
+mod layout;
+mod names;
+mod optimiser;
+mod options;
+mod plan;
+mod preset;
+mod recipe;
+mod reference;
+mod replay;
+mod settings;
+mod stage;
+mod summary;
+
+pub use cosine::{ReferenceCosine, cosine_in_compute};
+pub use cost::CostModel;
+pub use curriculum::{Curriculum, ShareOf};
+pub use error::{Result, ScheduleError};
+pub use layout::PlanStage;
+pub use optimiser::{LrScaling, Optimiser, OptimiserKind, WarmUp};
+pub use options::{Batch, PlanOptions, Rounding};
+pub use plan::{Plan, PlanRecord};
+pub use preset::Preset;
+pub use recipe::{Augmentation, DropPath, Family, Origin, Recipe};
+pub use reference::{ReferenceStage, remap_start_epoch};
+pub use replay::{REFERENCE_SPLIT, ReplayBuffer, buffer_bytes};
+pub use settings::StepSettings;
+pub use stage::{Magnitude, Order, Replay, Stage};
+pub use summary::{Summary, SummaryStage};

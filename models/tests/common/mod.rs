@@ -1,5 +1,5 @@
 //! The closed formulas that fill golden inputs and weights (see `data/README.md`).
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,0 +1,210 @@
+//! The table of models: what differs between the authors' launch scripts, and our additions, as data.
+
+use crate::recipe::{Family, Origin};
+
+/// The stages of a ++ curriculum as (tenths of the run, size at base 224, index into the batch columns).
+pub(crate) type Tenths = &'static [(u32, u32, usize)];
+
+const MOST: Tenths = &[(2, 96, 0), (4, 160, 1), (4, 224, 2)];
+const CONVNEXT: Tenths = &[(2, 160, 0), (4, 160, 1), (4, 224, 2)];
+const DEIT: Tenths = &[(2, 96, 0), (4, 160, 1), (2, 192, 2), (2, 224, 2)];
+
+/// One model's row.
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    pub(crate) reference: &'static str,
+    /// Other spellings, lower case, with `-` for `_`.
+    pub(crate) aliases: &'static [&'static str],
+    pub(crate) family: Family,
+    /// Origin of the ++ numbers.
+    pub(crate) origin: Origin,
+    pub(crate) tenths: Tenths,
+    pub(crate) batch: [u32; 3],
+    pub(crate) accumulation: [u32; 3],
+    /// At 200 equivalent epochs for ++; constant for the first version and the baseline.
+    pub(crate) drop_path: f64,
+    pub(crate) amp: bool,
+    pub(crate) clip_grad: Option<f64>,
+    pub(crate) ema_decay: Option<f64>,
+    /// (times, buffer batches) of the launchers with replay.
+    pub(crate) replay: Option<[(u32, u32); 3]>,
+}
+
+/// What most rows share.
+const PLAIN: Model = Model {
+    name: "",
+    reference: "",
+    aliases: &[],
+    family: Family::ResNet,
+    origin: Origin::AuthorsLauncher,
+    tenths: MOST,
+    batch: [512, 512, 512],
+    accumulation: [1, 1, 1],
+    drop_path: 0.0,
+    amp: false,
+    clip_grad: None,
+    ema_decay: None,
+    replay: None,
+};
+
+/// Batch columns of the small transformers, and of the small and base ones.
+const TINY: ([u32; 3], [u32; 3]) = ([512, 512, 256], [1, 1, 2]);
+const LARGE: ([u32; 3], [u32; 3]) = ([512, 256, 128], [1, 2, 4]);
+
+const REPLAY_FAST: Option<[(u32, u32); 3]> = Some([(4, 1920), (2, 256), (1, 0)]);
+const REPLAY_SLOW: Option<[(u32, u32); 3]> = Some([(2, 1024), (1, 0), (1, 0)]);
+
+/// A ResNet of this project's own, sized for one small device.
+const SMALL_RESNET: Model = Model { origin: Origin::Ours, batch: [128, 128, 128], ..PLAIN };
+
+const DEIT_ROW: Model = Model {
+    family: Family::DeiT,
+    tenths: DEIT,
+    batch: TINY.0,
+    accumulation: TINY.1,
+    drop_path: 0.1,
+    amp: true,
+    clip_grad: Some(5.0),
+    ..PLAIN
+};
+
+const SWIN: Model = Model {
+    family: Family::Swin,
+    batch: LARGE.0,
+    accumulation: LARGE.1,
+    amp: true,
+    clip_grad: Some(5.0),
+    ..PLAIN
+};
+
+const CSWIN: Model = Model {
+    family: Family::CSwin,
+    batch: LARGE.0,
+    accumulation: LARGE.1,
+    amp: true,
+    ema_decay: Some(0.9999),
+    ..PLAIN
+};
+
+const CONVNEXT_ROW: Model = Model {
+    family: Family::ConvNext,
+    tenths: CONVNEXT,
+    batch: [128, 128, 64],
+    accumulation: [4, 4, 8],
+    ema_decay: Some(0.9999),
+    ..PLAIN
+};
+
+/// Every model, by canonical name.
+pub(crate) const MODELS: &[Model] = &[
+    Model { name: "resnet18", reference: "resnet18", aliases: &["resnet-18", "res18"], ..SMALL_RESNET },
+    Model { name: "resnet34", reference: "resnet34", aliases: &["resnet-34", "res34"], ..SMALL_RESNET },
+    Model {
+        name: "resnet50",
+        reference: "resnet50",
+        aliases: &["resnet-50", "res50"],
+        replay: REPLAY_FAST,
+        ..PLAIN
+    },
+    Model {
+        name: "resnet101",
+        reference: "resnet101",
+        aliases: &["resnet-101", "res101"],
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Model {
+        name: "deit-tiny",
+        reference: "deit_tiny_patch16_224",
+        aliases: &["deit-t", "deit-tiny-patch16-224"],
+        origin: Origin::Paper,
+        ..DEIT_ROW
+    },
+    Model {
+        name: "deit-small",
+        reference: "deit_small_patch16_224",
+        aliases: &["deit-s", "deit-small-patch16-224"],
+        replay: REPLAY_FAST,
+        ..DEIT_ROW
+    },
+    Model {
+        name: "deit-base",
+        reference: "deit_base_patch16_224",
+        aliases: &["deit-b", "deit-base-patch16-224"],
+        origin: Origin::Ours,
+        batch: LARGE.0,
+        accumulation: LARGE.1,
+        ..DEIT_ROW
+    },
+    Model {
+        name: "swin-tiny",
+        reference: "swin_tiny",
+        aliases: &["swin-t", "swin-tiny-patch4-window7-224"],
+        batch: TINY.0,
+        accumulation: TINY.1,
+        drop_path: 0.2,
+        replay: REPLAY_SLOW,
+        ..SWIN
+    },
+    Model {
+        name: "swin-small",
+        reference: "swin_small",
+        aliases: &["swin-s", "swin-small-patch4-window7-224"],
+        drop_path: 0.3,
+        ..SWIN
+    },
+    Model {
+        name: "swin-base",
+        reference: "swin_base",
+        aliases: &["swin-b", "swin-base-patch4-window7-224"],
+        drop_path: 0.5,
+        ..SWIN
+    },
+    Model {
+        name: "cswin-tiny",
+        reference: "CSWin_64_12211_tiny_224",
+        aliases: &["cswin-t", "cswin-64-12211-tiny-224"],
+        batch: TINY.0,
+        accumulation: TINY.1,
+        drop_path: 0.2,
+        replay: REPLAY_SLOW,
+        ..CSWIN
+    },
+    Model {
+        name: "cswin-small",
+        reference: "CSWin_64_24322_small_224",
+        aliases: &["cswin-s", "cswin-64-24322-small-224"],
+        drop_path: 0.4,
+        ..CSWIN
+    },
+    Model {
+        name: "cswin-base",
+        reference: "CSWin_96_24322_base_224",
+        aliases: &["cswin-b", "cswin-96-24322-base-224"],
+        drop_path: 0.5,
+        ..CSWIN
+    },
+    Model {
+        name: "convnext-tiny",
+        reference: "convnext_tiny",
+        aliases: &["convnext-t"],
+        batch: [256, 256, 128],
+        accumulation: [2, 2, 4],
+        drop_path: 0.1,
+        ..CONVNEXT_ROW
+    },
+    Model {
+        name: "convnext-small",
+        reference: "convnext_small",
+        aliases: &["convnext-s"],
+        drop_path: 0.4,
+        ..CONVNEXT_ROW
+    },
+    Model {
+        name: "convnext-base",
+        reference: "convnext_base",
+        aliases: &["convnext-b"],
+        drop_path: 0.5,
+        ..CONVNEXT_ROW
+    },
+];

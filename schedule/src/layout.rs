@@ -1,0 +1,138 @@
+//! How stages become whole steps, by either rounding.
+
+use crate::error::Result;
+use crate::optimiser::WarmUp;
+use crate::options::PlanOptions;
+use crate::recipe::Recipe;
+use crate::reference::{self, ReferenceStage};
+use crate::stage::{Magnitude, Order, Replay};
+use serde::{Deserialize, Serialize};
+
+/// One stage in whole optimiser steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanStage {
+    /// B: side of the low-frequency crop, in pixels.
+    pub size: u32,
+    /// Cost of one image, relative to base size.
+    pub cost: f64,
+    /// RandAugment magnitude.
+    pub magnitude: Magnitude,
+    /// Order of crop and augmentation.
+    pub order: Order,
+    /// Images one device trains on per micro-batch, replayed images included.
+    pub batch_per_device: u32,
+    /// Micro-batches per optimiser step.
+    pub accumulation: u32,
+    /// Replay buffer.
+    pub replay: Replay,
+    /// Images trained on per optimiser step, over all devices.
+    pub images_per_step: u64,
+    /// Images taken from the sample order per optimiser step: `images_per_step` / replay factor.
+    pub fresh_per_step: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Step of the run at which the stage starts.
+    pub first_step: u64,
+    /// Samples consumed before the stage.
+    pub first_sample: u64,
+    /// Passes over the data that the stage trains, replayed images included.
+    pub epochs: f64,
+    /// Compute, in epochs at base size.
+    pub equivalent_epochs: f64,
+    /// Compute before the stage, in epochs at base size.
+    pub equivalent_epochs_before: f64,
+    /// What the reference's launcher would say; only with [`Rounding::Reference`](crate::Rounding::Reference).
+    pub reference: Option<ReferenceStage>,
+}
+
+/// Stages without steps yet.
+pub(crate) fn blank(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<PlanStage>> {
+    let curriculum = &recipe.curriculum;
+    let stage = |stage: &crate::Stage| {
+        let images_per_step = stage.global_batch(options.devices);
+        Ok(PlanStage {
+            size: stage.size,
+            cost: options.cost.relative(stage.size, curriculum.base_size)?,
+            magnitude: stage.magnitude,
+            order: stage.order,
+            batch_per_device: stage.batch_per_device,
+            accumulation: stage.accumulation,
+            replay: stage.replay,
+            images_per_step,
+            fresh_per_step: images_per_step / u64::from(stage.replay.times),
+            steps: 0,
+            first_step: 0,
+            first_sample: 0,
+            epochs: 0.0,
+            equivalent_epochs: 0.0,
+            equivalent_epochs_before: 0.0,
+            reference: None,
+        })
+    };
+    curriculum.stages.iter().map(stage).collect()
+}
+
+/// Gives each stage the steps that bring the run's compute nearest to where the stage should end. What one stage is
+/// over or under, the next makes up for; so the whole run is off by at most half a step.
+pub(crate) fn exact(recipe: &Recipe, options: &PlanOptions, stages: &mut [PlanStage]) {
+    let costs: Vec<f64> = stages.iter().map(|stage| stage.cost).collect();
+    let shares = recipe.curriculum.compute_shares(&costs);
+    let images = options.train_images as f64;
+    let budget = options.equivalent_epochs * images;
+    let (mut share_due, mut done) = (0.0, 0.0);
+    let last = stages.len() - 1;
+    for (index, (stage, share)) in stages.iter_mut().zip(shares).enumerate() {
+        share_due = if index == last { 1.0 } else { share_due + share };
+        let step = stage.images_per_step as f64 * stage.cost;
+        // Negative only when a large step before went past the end of a short stage; the cast makes it 0.
+        stage.steps = ((share_due * budget - done) / step).round() as u64;
+        done += stage.steps as f64 * step;
+        stage.epochs = stage.steps as f64 * stage.images_per_step as f64 / images;
+    }
+}
+
+/// Gives each stage the steps of the reference's launcher.
+pub(crate) fn follow_reference(
+    recipe: &Recipe,
+    options: &PlanOptions,
+    stages: &mut [PlanStage],
+) -> Result<()> {
+    for (stage, launched) in stages.iter_mut().zip(reference::stages(recipe, options)?) {
+        stage.steps = launched.steps();
+        // Whole epochs, though each drops the images that do not fill a batch: so the reference counts.
+        stage.epochs = (launched.epochs_run() * u64::from(stage.replay.times)) as f64;
+        stage.reference = Some(launched);
+    }
+    Ok(())
+}
+
+/// Fills in what each stage takes over from the one before; returns the compute of all.
+pub(crate) fn chain(stages: &mut [PlanStage]) -> f64 {
+    let (mut step, mut sample, mut compute) = (0, 0, 0.0);
+    for stage in stages {
+        (stage.first_step, stage.first_sample, stage.equivalent_epochs_before) = (step, sample, compute);
+        stage.equivalent_epochs = stage.epochs * stage.cost;
+        step += stage.steps;
+        sample += stage.steps * stage.fresh_per_step;
+        compute += stage.equivalent_epochs;
+    }
+    compute
+}
+
+/// Length of the warm-up as a share of the run's compute, for exact plans.
+pub(crate) fn warm_up_share(rule: WarmUp, stages: &[PlanStage], total: f64) -> f64 {
+    match rule {
+        WarmUp::None => 0.0,
+        WarmUp::Share(share) => share,
+        WarmUp::Epochs { epochs, at_most_share } => {
+            let (mut left, mut compute) = (epochs, 0.0);
+            for stage in stages {
+                let passes = stage.epochs.min(left);
+                left -= passes;
+                compute += passes * stage.cost;
+            }
+            (compute / total).min(at_most_share)
+        }
+    }
+}

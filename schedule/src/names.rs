@@ -1,0 +1,72 @@
+//! Finding a recipe by name, in any of the spellings in use.
+
+use crate::catalogue::{MODELS, Model};
+use crate::error::{Result, ScheduleError};
+use crate::preset::{Preset, build};
+use crate::recipe::Recipe;
+
+/// Endings that select a preset, longest first so that `-etpp-replay` is not read as `-replay` or `-etpp`.
+const ENDINGS: [(&str, Preset); 10] = [
+    ("efficienttrainpp", Preset::Etpp),
+    ("efficienttrain", Preset::Et),
+    ("etpp-replay", Preset::EtppReplay),
+    ("et-pp", Preset::Etpp),
+    ("baseline", Preset::Baseline),
+    ("plain", Preset::Baseline),
+    ("none", Preset::Baseline),
+    ("etpp", Preset::Etpp),
+    ("v1", Preset::Et),
+    ("et", Preset::Et),
+];
+
+impl Recipe {
+    /// The recipe of a name such as `deit-small-etpp`: a model and one of `etpp`, `etpp-replay`, `et`, `baseline`.
+    ///
+    /// Case, `_` for `-`, `++` for `pp`, `none` for `baseline`, and the model names of timm and the authors
+    /// (`deit_small_patch16_224-etpp`) are accepted. A model alone means `etpp`.
+    ///
+    /// # Errors
+    /// [`ScheduleError::UnknownRecipe`] with the nearest known name.
+    pub fn named(name: &str) -> Result<Self> {
+        let wanted = name.trim().to_lowercase().replace("++", "pp").replace('_', "-");
+        match parse(&wanted) {
+            Some((model, preset)) if preset.fits(model) => Ok(build(model, preset)),
+            _ => Err(ScheduleError::UnknownRecipe { name: name.to_owned(), nearest: nearest(&wanted) }),
+        }
+    }
+
+    /// The recipe of a model, by canonical name or alias, and a preset.
+    ///
+    /// # Errors
+    /// [`ScheduleError::UnknownRecipe`], also for a model without a replay recipe.
+    pub fn preset(model: &str, preset: Preset) -> Result<Self> {
+        Self::named(&format!("{model}-{}", preset.suffix()))
+    }
+
+    /// Canonical names of all recipes.
+    pub fn names() -> impl Iterator<Item = String> {
+        MODELS.iter().flat_map(|model| {
+            let fitting = Preset::ALL.into_iter().filter(|preset| preset.fits(model));
+            fitting.map(|preset| format!("{}-{}", model.name, preset.suffix()))
+        })
+    }
+}
+
+/// Model and preset a name asks for, whether or not they go together.
+fn parse(wanted: &str) -> Option<(&'static Model, Preset)> {
+    let split =
+        |(ending, preset): &(&str, Preset)| Some((wanted.strip_suffix(ending)?.strip_suffix('-')?, *preset));
+    let (model, preset) = ENDINGS.iter().find_map(split).unwrap_or((wanted, Preset::Etpp));
+    let dashed = |row: &Model| row.reference.to_lowercase().replace('_', "-");
+    let known = |row: &&Model| row.name == model || row.aliases.contains(&model) || dashed(row) == model;
+    MODELS.iter().find(known).map(|row| (row, preset))
+}
+
+/// The model asked for with `etpp` if only the preset does not fit it, else the name with the fewest edits.
+fn nearest(wanted: &str) -> String {
+    if let Some((model, _)) = parse(wanted) {
+        return format!("{}-{}", model.name, Preset::Etpp.suffix());
+    }
+    let distance = |name: &String| strsim::damerau_levenshtein(wanted, name);
+    Recipe::names().min_by_key(distance).unwrap_or_default()
+}

@@ -1,0 +1,132 @@
+//! Numbers of the optimiser, and how its learning rate starts and scales.
+
+use crate::error::{Result, count, field, positive, within};
+use serde::{Deserialize, Serialize};
+
+/// Optimiser by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimiserKind {
+    /// Adam with decoupled weight decay.
+    AdamW,
+    /// Layer-wise adaptive Adam (CSWin-B).
+    Lamb,
+}
+
+/// How the peak learning rate follows the global batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrScaling {
+    /// lr * batch / reference_batch.
+    Linear,
+    /// lr * sqrt(batch / reference_batch).
+    Sqrt,
+    /// The same lr for every batch.
+    None,
+}
+
+impl LrScaling {
+    /// Factor on the peak learning rate for `batch` images a step.
+    #[must_use]
+    pub fn factor(self, batch: u64, reference_batch: u32) -> f64 {
+        let ratio = batch as f64 / f64::from(reference_batch);
+        match self {
+            Self::Linear => ratio,
+            Self::Sqrt => ratio.sqrt(),
+            Self::None => 1.0,
+        }
+    }
+}
+
+/// Length of the linear warm-up from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WarmUp {
+    /// No warm-up.
+    None,
+    /// Passes over the data at the sizes of the first stages (20 in the reference).
+    Epochs {
+        /// Passes over the data.
+        epochs: f64,
+        /// Upper bound as a share of the run's compute, so that short runs do not only warm up. Exact plans only.
+        at_most_share: f64,
+    },
+    /// A share of the run's compute (0.2 for DeiT).
+    Share(f64),
+}
+
+/// Numbers of the optimiser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimiser {
+    /// Which optimiser.
+    pub kind: OptimiserKind,
+    /// Peak learning rate at `reference_batch` images a step.
+    pub lr: f64,
+    /// Global batch to which `lr` belongs (4096).
+    pub reference_batch: u32,
+    /// How the peak follows the global batch (exact plans; the reference keeps `lr`).
+    pub lr_scaling: LrScaling,
+    /// Where the cosine ends (1e-6); not scaled with the batch, but never above the peak.
+    pub min_lr: f64,
+    /// Adam's moment factors.
+    pub betas: (f64, f64),
+    /// Adam's epsilon.
+    pub eps: f64,
+    /// Decoupled weight decay; constant over the run. Not for 1-D parameters and the model's own list.
+    pub weight_decay: f64,
+    /// Largest global gradient norm, if clipped. The reference clips only under mixed precision.
+    pub clip_grad: Option<f64>,
+    /// Linear warm-up from 0.
+    pub warm_up: WarmUp,
+}
+
+impl Optimiser {
+    pub(crate) fn validate(&self) -> Result<()> {
+        positive("optimiser.lr", self.lr, "the authors use 4e-3 at a batch of 4096")?;
+        count(
+            "optimiser.reference_batch",
+            self.reference_batch,
+            "the batch to which lr belongs, such as 4096",
+        )?;
+        within(
+            "optimiser.min_lr",
+            self.min_lr,
+            0.0,
+            self.lr,
+            "the cosine ends below its peak; the authors use 1e-6",
+        )?;
+        for (name, beta) in [("optimiser.betas[0]", self.betas.0), ("optimiser.betas[1]", self.betas.1)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(field(name, "a number in 0..1", beta, "the usual pair is 0.9, 0.999"));
+            }
+        }
+        positive("optimiser.eps", self.eps, "the usual value is 1e-8")?;
+        within("optimiser.weight_decay", self.weight_decay, 0.0, f64::MAX, "the authors use 0.05")?;
+        if let Some(norm) = self.clip_grad {
+            positive("optimiser.clip_grad", norm, "use a norm such as 5.0, or none")?;
+        }
+        match self.warm_up {
+            WarmUp::None => Ok(()),
+            WarmUp::Share(share) => {
+                within("optimiser.warm_up.share", share, 0.0, 1.0, "give a share of the run, such as 0.2")
+            }
+            WarmUp::Epochs { epochs, at_most_share } => {
+                within(
+                    "optimiser.warm_up.epochs",
+                    epochs,
+                    0.0,
+                    f64::MAX,
+                    "give passes over the data, such as 20",
+                )?;
+                within(
+                    "optimiser.warm_up.at_most_share",
+                    at_most_share,
+                    0.0,
+                    1.0,
+                    "give a share of the run, such as 0.2",
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The plan: every optimiser step of a run, made before it starts.
+
+use crate::error::{Result, ScheduleError};
+use crate::layout::{self, PlanStage};
+use crate::options::{PlanOptions, Rounding};
+use crate::recipe::Recipe;
+use serde::{Deserialize, Serialize};
+
+/// A recipe turned into optimiser steps for one data set and machine.
+///
+/// Serialises with the recipe and options it was made from; reading it back makes it anew and refuses one that differs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "PlanRecord", try_from = "PlanRecord")]
+pub struct Plan {
+    recipe: Recipe,
+    options: PlanOptions,
+    stages: Vec<PlanStage>,
+    equivalent_epochs: f64,
+    warm_up: f64,
+    drop_path: f64,
+}
+
+/// Stored form of a [`Plan`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRecord {
+    recipe: Recipe,
+    options: PlanOptions,
+    stages: Vec<PlanStage>,
+}
+
+impl Plan {
+    /// Plans a run.
+    ///
+    /// # Errors
+    /// A field out of range in the recipe or options; a batch larger than the data; a budget below half a step; a size
+    /// without a cost; or, with [`Rounding::Reference`], a request the launchers cannot express.
+    pub fn new(recipe: &Recipe, options: PlanOptions) -> Result<Self> {
+        recipe.validate()?;
+        options.validate()?;
+        let batched = options.apply_batch(recipe)?;
+        options.check_batches(&batched)?;
+        let drop_path = recipe.drop_path_rate(options.equivalent_epochs)?;
+        let mut stages = layout::blank(&batched, &options)?;
+        let least_cost = stages.iter().map(|stage| stage.cost).fold(1.0, f64::min);
+        options.check_budget(least_cost)?;
+        match options.rounding {
+            Rounding::Exact => layout::exact(&batched, &options, &mut stages),
+            Rounding::Reference => layout::follow_reference(&batched, &options, &mut stages)?,
+        }
+        let equivalent_epochs = layout::chain(&mut stages);
+        if stages.iter().all(|stage| stage.steps == 0) {
+            let PlanOptions { equivalent_epochs, train_images, .. } = options;
+            return Err(ScheduleError::BudgetTooSmall { equivalent_epochs, train_images });
+        }
+        let warm_up = layout::warm_up_share(recipe.optimiser.warm_up, &stages, equivalent_epochs);
+        Ok(Self { recipe: recipe.clone(), options, stages, equivalent_epochs, warm_up, drop_path })
+    }
+
+    /// The recipe the plan was made from.
+    #[must_use]
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The options the plan was made from.
+    #[must_use]
+    pub fn options(&self) -> &PlanOptions {
+        &self.options
+    }
+
+    /// The stages, in order. A stage may have 0 steps when the budget is very small.
+    #[must_use]
+    pub fn stages(&self) -> &[PlanStage] {
+        &self.stages
+    }
+
+    /// Optimiser steps of the run.
+    #[must_use]
+    pub fn total_steps(&self) -> u64 {
+        self.stages.last().map_or(0, |stage| stage.first_step + stage.steps)
+    }
+
+    /// Compute the plan really takes, in epochs at base size.
+    #[must_use]
+    pub fn equivalent_epochs(&self) -> f64 {
+        self.equivalent_epochs
+    }
+
+    /// Warm-up as a share (0 to 1) of the run's compute. Exact plans only: the reference warms up in each stage's own count.
+    #[must_use]
+    pub fn warm_up_share(&self) -> f64 {
+        self.warm_up
+    }
+
+    /// Stochastic-depth rate of the run.
+    #[must_use]
+    pub fn drop_path(&self) -> f64 {
+        self.drop_path
+    }
+
+    /// Samples consumed before `step`: epoch = count / N and position = count % N, running on across stages.
+    ///
+    /// # Errors
+    /// [`ScheduleError::StepOutOfRange`] past the end; the end itself gives the total.
+    pub fn samples_before(&self, step: u64) -> Result<u64> {
+        if step > self.total_steps() {
+            return Err(ScheduleError::StepOutOfRange { step, total_steps: self.total_steps() });
+        }
+        let stage = &self.stages[self.stage_of(step)];
+        Ok(stage.first_sample + (step - stage.first_step) * stage.fresh_per_step)
+    }
+
+    /// Index of the last stage that starts at or before `step`; stages without steps are passed over.
+    pub(crate) fn stage_of(&self, step: u64) -> usize {
+        let after = self.stages.partition_point(|stage| stage.first_step <= step);
+        let holds = |&index: &usize| self.stages[index].steps > 0;
+        (0..after).rev().find(holds).unwrap_or(0)
+    }
+}
+
+impl From<Plan> for PlanRecord {
+    fn from(plan: Plan) -> Self {
+        Self { recipe: plan.recipe, options: plan.options, stages: plan.stages }
+    }
+}
+
+impl TryFrom<PlanRecord> for Plan {
+    type Error = ScheduleError;
+
+    fn try_from(record: PlanRecord) -> Result<Self> {
+        let plan = Self::new(&record.recipe, record.options)?;
+        let differs = |index: &usize| plan.stages.get(*index) != record.stages.get(*index);
+        match (0..plan.stages.len().max(record.stages.len())).find(differs) {
+            Some(stage) => Err(ScheduleError::PlanMismatch { stage }),
+            None => Ok(plan),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! From a model's row and a preset to a complete recipe.
+
+use crate::catalogue::Model;
+use crate::curriculum::{Curriculum, ShareOf};
+use crate::optimiser::{LrScaling, Optimiser, OptimiserKind, WarmUp};
+use crate::recipe::{Augmentation, DropPath, Family, Origin, Recipe};
+use crate::stage::{Magnitude, Order, Replay, Stage};
+use serde::{Deserialize, Serialize};
+
+/// Base size of every recipe of the catalogue; [`Recipe::at_base_size`] changes it.
+pub(crate) const BASE_SIZE: u32 = 224;
+
+/// Equivalent epochs at which the ++ drop-path rates hold.
+const DROP_PATH_EPOCHS: f64 = 200.0;
+
+/// The curricula a recipe can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// EfficientTrain++ (arXiv 2405.08768): ten stages of equal compute.
+    Etpp,
+    /// EfficientTrain++ with the replay buffer of the authors' `wReplay` launchers.
+    EtppReplay,
+    /// EfficientTrain, first version (arXiv 2211.09703): five stages of equal epochs.
+    Et,
+    /// No curriculum: full size and magnitude 9 throughout.
+    Baseline,
+}
+
+impl Preset {
+    /// Every preset.
+    pub const ALL: [Self; 4] = [Self::Etpp, Self::EtppReplay, Self::Et, Self::Baseline];
+
+    /// Ending of a recipe's name.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Etpp => "etpp",
+            Self::EtppReplay => "etpp-replay",
+            Self::Et => "et",
+            Self::Baseline => "baseline",
+        }
+    }
+
+    /// Whether there is such a recipe for the model: replay is known for four models only.
+    pub(crate) fn fits(self, model: &Model) -> bool {
+        self != Self::EtppReplay || model.replay.is_some()
+    }
+}
+
+/// The recipe of `model` under `preset`.
+pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
+    let curriculum = match preset {
+        Preset::Etpp | Preset::EtppReplay => ten_stages(model, preset == Preset::EtppReplay),
+        Preset::Et => five_stages(model),
+        Preset::Baseline => one_stage(model),
+    };
+    Recipe {
+        name: format!("{}-{}", model.name, preset.suffix()),
+        model: model.name.to_owned(),
+        family: model.family,
+        reference_model: model.reference.to_owned(),
+        origin: origin(model, preset),
+        curriculum,
+        optimiser: optimiser(model, preset),
+        augmentation: augmentation(),
+        drop_path: drop_path(model, preset),
+        layer_scale: 1e-6,
+        ema_decay: model.ema_decay.map(|decay| if large_cswin(model, preset) { 0.9998 } else { decay }),
+        amp: model.amp,
+    }
+}
+
+/// The ++ launcher of CSWin-B alone uses other optimiser numbers (those of its ImageNet-22K recipe).
+fn large_cswin(model: &Model, preset: Preset) -> bool {
+    model.name == "cswin-base" && preset != Preset::Et
+}
+
+fn origin(model: &Model, preset: Preset) -> Origin {
+    match (model.origin, preset) {
+        (Origin::Ours, _) => Origin::Ours,
+        // The first version's launcher knows every model of the papers, DeiT-T too.
+        (_, Preset::Et) => Origin::AuthorsLauncher,
+        (_, Preset::Baseline) => Origin::Paper,
+        (origin, _) => origin,
+    }
+}
+
+fn ten_stages(model: &Model, with_replay: bool) -> Curriculum {
+    let columns =
+        model.tenths.iter().flat_map(|&(tenths, size, column)| (0..tenths).map(move |_| (size, column)));
+    let stage = |(index, (size, column)): (u32, (u32, usize))| {
+        let (times, buffer_batches) =
+            model.replay.filter(|_| with_replay).map_or((1, 0), |replay| replay[column]);
+        Stage {
+            share: 0.1,
+            size,
+            magnitude: Magnitude::Fixed(f64::from(index)),
+            batch_per_device: model.batch[column],
+            accumulation: model.accumulation[column],
+            replay: Replay { times, buffer_batches },
+            order: Order::default(),
+        }
+    };
+    let stages = (0..).zip(columns).map(stage).collect();
+    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Compute, stages }
+}
+
+/// The first version's launcher: sizes 160 x 3, 192, 224 and magnitudes 1, 3, 5, 7, 9 over fifths of the epochs.
+fn five_stages(model: &Model) -> Curriculum {
+    let sizes = [160, 160, 160, 192, BASE_SIZE];
+    let stage = |(index, &size): (u32, &u32)| {
+        let (batch_per_device, accumulation) = match (model.origin, index) {
+            (Origin::Ours, _) => (model.batch[2], model.accumulation[2]),
+            // Default `final_bs` 256: twice that before the last stage, accumulated to 4096 over 8 devices.
+            (_, 4) => (256, 2),
+            _ => (512, 1),
+        };
+        let magnitude = Magnitude::Fixed(f64::from(2 * index + 1));
+        Stage { accumulation, ..Stage::new(0.2, size, magnitude, batch_per_device) }
+    };
+    let stages = (0..).zip(&sizes).map(stage).collect();
+    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Epochs, stages }
+}
+
+fn one_stage(model: &Model) -> Curriculum {
+    let stage = Stage::new(1.0, BASE_SIZE, Magnitude::Fixed(9.0), model.batch[2]);
+    let stage = Stage { accumulation: model.accumulation[2], ..stage };
+    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Compute, stages: vec![stage] }
+}
+
+fn optimiser(model: &Model, preset: Preset) -> Optimiser {
+    let large = large_cswin(model, preset);
+    // Batches of the small recipes are far below 4096, where the square-root rule suits Adam better than the linear one.
+    let small = model.origin == Origin::Ours && model.batch[2] <= 128 && model.family == Family::ResNet;
+    let deit = model.family == Family::DeiT && preset != Preset::Et;
+    Optimiser {
+        kind: if large { OptimiserKind::Lamb } else { OptimiserKind::AdamW },
+        lr: if large { 8e-3 } else { 4e-3 },
+        reference_batch: 4096,
+        lr_scaling: if small { LrScaling::Sqrt } else { LrScaling::Linear },
+        min_lr: 1e-6,
+        betas: (0.9, 0.999),
+        eps: if large { 1e-6 } else { 1e-8 },
+        weight_decay: if large { 0.1 } else { 0.05 },
+        clip_grad: model.clip_grad,
+        warm_up: if deit { WarmUp::Share(0.2) } else { WarmUp::Epochs { epochs: 20.0, at_most_share: 0.2 } },
+    }
+}
+
+fn drop_path(model: &Model, preset: Preset) -> DropPath {
+    match preset {
+        Preset::Etpp | Preset::EtppReplay => {
+            DropPath::Scaled { rate: model.drop_path, at_epochs: DROP_PATH_EPOCHS }
+        }
+        Preset::Et | Preset::Baseline => DropPath::Constant(model.drop_path),
+    }
+}
+
+fn augmentation() -> Augmentation {
+    Augmentation {
+        ops: 2,
+        op_probability: 0.5,
+        magnitude_std: 0.5,
+        increasing: true,
+        erasing: 0.25,
+        mixup: 0.8,
+        cutmix: 1.0,
+        switch_probability: 0.5,
+        label_smoothing: 0.1,
+        flip: 0.5,
+    }
+}

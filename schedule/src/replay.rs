@@ -1,0 +1,80 @@
+//! The replay buffer's rules, over any item type (ids in tests, images in a loader). Method section 4.
+
+use crate::error::{Result, count, field};
+use std::collections::VecDeque;
+
+/// First-in first-out store of chunks of recent mini-batches, and the rule by which a training batch is drawn from it.
+///
+/// A mini-batch of fresh items is cut into `split` chunks (the first ones one larger when it does not divide), appended
+/// to a store of at most `buffer_batches * split` chunks, and then followed by `(times - 1) * split` chunks drawn with
+/// replacement from the store, which already holds the new batch. So the size of a training batch varies when the
+/// batch does not divide by `split`.
+#[derive(Debug, Clone)]
+pub struct ReplayBuffer<T> {
+    chunks: VecDeque<Vec<T>>,
+    capacity: usize,
+    split: usize,
+    times: usize,
+}
+
+/// Chunks per mini-batch in the reference.
+pub const REFERENCE_SPLIT: u32 = 32;
+
+impl<T: Clone> ReplayBuffer<T> {
+    /// An empty buffer for batches trained `times` times over.
+    ///
+    /// # Errors
+    /// A field error when a number is 0.
+    pub fn new(times: u32, buffer_batches: u32, split: u32) -> Result<Self> {
+        count("replay.times", times, "1 means no replay")?;
+        count("replay.buffer_batches", buffer_batches, "the buffer must hold the batch at hand")?;
+        count("replay.split", split, "the reference uses 32")?;
+        let (times, split) = (times as usize, split as usize);
+        Ok(Self { chunks: VecDeque::new(), capacity: buffer_batches as usize * split, split, times })
+    }
+
+    /// Stores `fresh` and returns the batch to train on: `fresh`, then the chunks whose numbers `draw` returns.
+    /// `draw(n)` is called `(times - 1) * split` times and gives a number below n, the chunks stored now, oldest first.
+    ///
+    /// # Errors
+    /// A field error when `draw` returns a number that is not below n; `fresh` is stored all the same.
+    pub fn next_batch(&mut self, fresh: &[T], mut draw: impl FnMut(usize) -> usize) -> Result<Vec<T>> {
+        self.store(fresh);
+        let mut batch = fresh.to_vec();
+        for _ in 0..(self.times - 1) * self.split {
+            let index = draw(self.chunks.len());
+            let Some(chunk) = self.chunks.get(index) else {
+                let expected = format!("a number below {}", self.chunks.len());
+                return Err(field("replay draw", expected, index, "draw uniformly over the chunks stored"));
+            };
+            batch.extend_from_slice(chunk);
+        }
+        Ok(batch)
+    }
+
+    fn store(&mut self, fresh: &[T]) {
+        let (length, larger) = (fresh.len() / self.split, fresh.len() % self.split);
+        let mut rest = fresh;
+        for index in 0..self.split {
+            let (chunk, tail) = rest.split_at(length + usize::from(index < larger));
+            self.chunks.push_back(chunk.to_vec());
+            rest = tail;
+        }
+        while self.chunks.len() > self.capacity {
+            self.chunks.pop_front();
+        }
+    }
+
+    /// Stored chunks, oldest first.
+    pub fn chunks(&self) -> impl ExactSizeIterator<Item = &[T]> {
+        self.chunks.iter().map(Vec::as_slice)
+    }
+}
+
+/// Bytes a full buffer of images takes: `buffer_batches` mini-batches of `fresh_batch` RGB images of side `size`, at
+/// `bytes_per_value` (1 for u8, 2 for half precision).
+#[must_use]
+pub fn buffer_bytes(buffer_batches: u32, fresh_batch: u32, size: u32, bytes_per_value: u32) -> u128 {
+    let factors = [buffer_batches, fresh_batch, 3, size, size, bytes_per_value];
+    factors.iter().fold(1, |bytes: u128, &factor| bytes.saturating_mul(u128::from(factor)))
+}

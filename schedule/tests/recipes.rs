@@ -1,0 +1,128 @@
+//! Names, presets, and fitting a recipe to another base size.
+
+use efficienttrain_schedule::{
+    Curriculum, DropPath, Magnitude, Order, Origin, Plan, PlanOptions, Preset, Recipe, Rounding,
+    ScheduleError, ShareOf,
+};
+
+fn sizes(recipe: &Recipe) -> Vec<u32> {
+    recipe.curriculum.stages.iter().map(|stage| stage.size).collect()
+}
+
+#[test]
+fn every_listed_recipe_is_found_and_valid() {
+    let names: Vec<String> = Recipe::names().collect();
+    assert_eq!(names.len(), 16 * 3 + 4);
+    for name in names {
+        let recipe = Recipe::named(&name).unwrap();
+        recipe.validate().unwrap();
+        assert_eq!(recipe.name, name);
+        let json = serde_json::to_string_pretty(&recipe).unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
+        let json = serde_json::to_string(&recipe.curriculum).unwrap();
+        assert_eq!(serde_json::from_str::<Curriculum>(&json).unwrap(), recipe.curriculum);
+    }
+}
+
+#[test]
+fn spellings() {
+    let pairs = [
+        ("deit_small_patch16_224", "deit-small-etpp"),
+        ("DeiT-S-et++", "deit-small-etpp"),
+        ("deit_small_patch16_224_et_pp", "deit-small-etpp"),
+        ("CSWin_96_24322_base_224-etpp", "cswin-base-etpp"),
+        ("swin_tiny_patch4_window7_224_none", "swin-tiny-baseline"),
+        ("ResNet-50_ET", "resnet50-et"),
+        ("resnet50-none", "resnet50-baseline"),
+        ("convnext_base-efficienttrain++", "convnext-base-etpp"),
+        ("res50-etpp-replay", "resnet50-etpp-replay"),
+        (" resnet18-etpp ", "resnet18-etpp"),
+    ];
+    for (spelling, name) in pairs {
+        assert_eq!(Recipe::named(spelling).unwrap().name, name, "{spelling}");
+    }
+}
+
+#[test]
+fn unknown_names_suggest_the_nearest() {
+    let pairs = [
+        ("deit-smal-etpp", "deit-small-etpp"),
+        ("resnt50-et", "resnet50-et"),
+        ("swin-base-etpp-replay", "swin-base-etpp"),
+        ("convnet-tiny-baseline", "convnext-tiny-baseline"),
+    ];
+    for (typo, nearest) in pairs {
+        let expected = ScheduleError::UnknownRecipe { name: typo.to_owned(), nearest: nearest.to_owned() };
+        assert_eq!(Recipe::named(typo).unwrap_err(), expected);
+    }
+    assert!(Recipe::named("").is_err());
+    assert!(Recipe::named("-etpp").is_err());
+    assert!(Recipe::preset("swin-base", Preset::EtppReplay).is_err());
+}
+
+#[test]
+fn first_version_is_five_stages_of_epochs() {
+    let recipe = Recipe::named("deit-tiny-et").unwrap();
+    assert_eq!(
+        (sizes(&recipe), recipe.curriculum.share_of),
+        (vec![160, 160, 160, 192, 224], ShareOf::Epochs)
+    );
+    assert_eq!(recipe.origin, Origin::AuthorsLauncher);
+    // 300 epochs: 180 at 160, 60 at 192, 60 at 224, on one cosine.
+    let options = PlanOptions::new(300.0, 1_281_167, 8).with_rounding(Rounding::Reference);
+    let plan = Plan::new(&recipe, options).unwrap();
+    let epochs: Vec<f64> = plan.stages().iter().map(|stage| stage.epochs).collect();
+    assert_eq!(epochs, [60.0; 5]);
+    let expected = 180.0 * (160.0f64 / 224.0).powi(2) + 60.0 * (192.0f64 / 224.0).powi(2) + 60.0;
+    assert!((plan.equivalent_epochs() - expected).abs() < 1e-9);
+    let starts: Vec<u64> =
+        plan.stages().iter().map(|stage| stage.reference.as_ref().unwrap().start_epoch).collect();
+    assert_eq!(starts, [0, 60, 120, 180, 240]);
+    // Exact: the same passes for the same compute.
+    let exact = Plan::new(&recipe, PlanOptions::new(expected, 1_281_167, 8)).unwrap();
+    for stage in exact.stages() {
+        assert!((stage.epochs - 60.0).abs() < 2.0 * 4096.0 / 1_281_167.0 * 2.0);
+    }
+}
+
+#[test]
+fn baseline_is_full_size_throughout() {
+    let recipe = Recipe::named("swin-small-baseline").unwrap();
+    assert_eq!((sizes(&recipe), recipe.curriculum.stages[0].magnitude), (vec![224], Magnitude::Fixed(9.0)));
+    assert_eq!(recipe.drop_path, DropPath::Constant(0.3));
+    let plan = Plan::new(&recipe, PlanOptions::new(300.0, 1_281_167, 8)).unwrap();
+    assert_eq!(plan.total_steps(), (300.0f64 * 1_281_167.0 / 4096.0).round() as u64);
+}
+
+#[test]
+fn other_base_sizes_keep_the_ratios() {
+    let recipe = Recipe::named("resnet18-etpp").unwrap().at_base_size(128, 2).unwrap();
+    // 96/224*128 = 54.86, 160/224*128 = 91.43
+    assert_eq!(sizes(&recipe), [54, 54, 92, 92, 92, 92, 128, 128, 128, 128]);
+    let recipe = Recipe::named("deit-small-etpp").unwrap().at_base_size(64, 16).unwrap();
+    // 27.4, 45.7, 54.9, 64
+    assert_eq!(sizes(&recipe), [32, 32, 48, 48, 48, 48, 48, 48, 64, 64]);
+    let tiny = Recipe::named("resnet18-etpp").unwrap().at_base_size(32, 32).unwrap();
+    assert_eq!(sizes(&tiny), [32; 10]);
+    let error = Recipe::named("deit-small-etpp").unwrap().at_base_size(100, 16).unwrap_err();
+    assert!(error.to_string().starts_with("base_size: expected a multiple of 16, got 100"), "{error}");
+}
+
+#[test]
+fn other_numbers_of_stages() {
+    let recipe = Recipe::named("resnet50-etpp").unwrap().with_stages(5, 0.0, 8.0).unwrap();
+    assert_eq!(sizes(&recipe), [96, 160, 160, 224, 224]);
+    let magnitudes: Vec<f64> = recipe.curriculum.stages.iter().map(|stage| stage.magnitude.mean()).collect();
+    assert_eq!(magnitudes, [0.0, 2.0, 4.0, 6.0, 8.0]);
+    let many = Recipe::named("deit-small-etpp").unwrap().with_stages(30, 0.0, 9.0).unwrap();
+    assert_eq!(sizes(&many).iter().filter(|&&size| size == 192).count(), 6);
+}
+
+#[test]
+fn order_is_an_option() {
+    let recipe = Recipe::named("resnet50-etpp").unwrap();
+    let plan =
+        |recipe: &Recipe| Plan::new(recipe, PlanOptions::new(10.0, 50_000, 1)).unwrap().at(0).unwrap().order;
+    assert_eq!(plan(&recipe), Order::CropThenAugment);
+    assert_eq!(plan(&recipe.with_order(Order::AugmentThenCrop)), Order::AugmentThenCrop);
+}
