@@ -1,0 +1,55 @@
+//! Images in: sources, the order of samples, the transforms, and the loader that prepares batches ahead of the step.
+
+use image::RgbImage;
+
+use crate::error::DataError;
+
+/// A labelled set of images that can be read in any order by many threads.
+pub trait Source: Send + Sync {
+    /// Number of images.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Names of the classes; labels are positions in it.
+    fn classes(&self) -> &[String];
+
+    /// Label of an image.
+    fn label(&self, index: usize) -> u32;
+
+    /// What to call an image in messages: its path, for files.
+    fn name(&self, index: usize) -> String;
+
+    /// Reads and decodes an image.
+    ///
+    /// # Errors
+    /// When it cannot be read or decoded; the message names it.
+    fn load(&self, index: usize) -> Result<RgbImage, DataError>;
+}
+
+/// Pictures and targets of one forward pass, ready for the device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Normalised pictures, channels-last: `[count, size, size, 3]`.
+    pub pixels: Vec<f32>,
+    /// Class probabilities, `[count, classes]`: smoothed and mixed in training, one-hot in evaluation.
+    pub targets: Vec<f32>,
+    /// The labels before mixing.
+    pub labels: Vec<u32>,
+    /// Edge of the pictures, in pixels.
+    pub size: usize,
+    /// Images that could not be read and were replaced by the next in order.
+    pub bad: Vec<BadImage>,
+}
+
+/// An image that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadImage {
+    /// Its name.
+    pub name: String,
+    /// Why not.
+    pub reason: String,
+}

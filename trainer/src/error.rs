@@ -1,0 +1,114 @@
+//! What can go wrong in training.
+
+use std::path::PathBuf;
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of a run. Every message names the file, option or parameter, what was expected, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data set or an image.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A model, an op or a weight file.
+    #[error(transparent)]
+    Model(#[from] efficienttrain_models::Error),
+    /// A recipe or a plan.
+    #[error(transparent)]
+    Schedule(#[from] efficienttrain_schedule::ScheduleError),
+    /// An option's value, or two options together.
+    #[error("--{option}: {what}")]
+    Config {
+        /// The option to change.
+        option: &'static str,
+        /// What was expected and what to do.
+        what: String,
+    },
+    /// A checkpoint that cannot be used.
+    #[error("checkpoint {}: {what}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The loss or a gradient is not a number.
+    #[error("step {step}: the loss is {loss}; lower --lr, or set --clip-grad 1")]
+    NotFinite {
+        /// The optimiser step, counted from 0.
+        step: u64,
+        /// The loss.
+        loss: f64,
+    },
+    /// A chart could not be drawn.
+    #[error("cannot draw the chart {}: {reason}", path.display())]
+    Chart {
+        /// The file.
+        path: PathBuf,
+        /// The library's reason.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn config(option: &'static str, what: impl Into<String>) -> Self {
+        Self::Config { option, what: what.into() }
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+/// What can be wrong with a data set or an image.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A folder is missing, empty, or not laid out as expected.
+    #[error("{}: {what}", path.display())]
+    Layout {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong, what was expected, what to do.
+        what: String,
+    },
+    /// An image cannot be read or decoded.
+    #[error("{name}: {reason}")]
+    Image {
+        /// The image.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Too many images cannot be read.
+    #[error("{count} images could not be read, more than --max-bad-images {limit}: {examples}; repair or remove them, or raise the limit")]
+    TooManyBad {
+        /// How many.
+        count: usize,
+        /// The limit.
+        limit: usize,
+        /// The first few names and reasons.
+        examples: String,
+    },
+    /// A setting of the pipeline is out of range.
+    #[error("{0}")]
+    Setting(String),
+    /// A worker thread ended unexpectedly.
+    #[error("a data worker stopped: {0}")]
+    Worker(String),
+}
