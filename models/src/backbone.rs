@@ -23,6 +23,9 @@ pub trait Backbone: Debug + Send + Sync {
     /// Number of classes of the head.
     fn num_classes(&self) -> usize;
 
+    /// Name of the linear layer that gives the logits, as in timm: its `weight` has a row a class.
+    fn classifier(&self) -> &str;
+
     /// Changes the input size; gives the parameters whose shape changes with it.
     ///
     /// Apply each [`Resample`] to the weights, and to whatever else has their shape (moments, moving averages).

@@ -92,6 +92,10 @@ impl Backbone for ResNet {
         self.num_classes
     }
 
+    fn classifier(&self) -> &str {
+        "fc"
+    }
+
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
         crate::registry::check_nonzero(&self.name, size)?;
         self.input_size = size;

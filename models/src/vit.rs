@@ -107,6 +107,10 @@ impl Backbone for VisionTransformer {
         self.num_classes
     }
 
+    fn classifier(&self) -> &str {
+        "head"
+    }
+
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
         let (from, to) = (grid(&self.name, self.input_size)?, grid(&self.name, size)?);
         self.input_size = size;

@@ -97,6 +97,7 @@ const CONVNEXT_ROW: Model = Model {
 
 /// Every model, by canonical name.
 pub(crate) const MODELS: &[Model] = &[
+    Model { name: "resnet10", reference: "resnet10", aliases: &["resnet-10", "res10"], ..SMALL_RESNET },
     Model { name: "resnet18", reference: "resnet18", aliases: &["resnet-18", "res18"], ..SMALL_RESNET },
     Model { name: "resnet34", reference: "resnet34", aliases: &["resnet-34", "res34"], ..SMALL_RESNET },
     Model {

@@ -42,12 +42,17 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The loss or a gradient is not a number.
-    #[error("step {step}: the loss is {loss}; lower --lr, or set --clip-grad 1")]
+    #[error(
+        "step {step}: loss {loss}, gradient norm {grad_norm}: training has diverged; \
+         start again with a lower --lr, or with --clip-grad 1"
+    )]
     NotFinite {
         /// The optimiser step, counted from 0.
         step: u64,
         /// The loss.
         loss: f64,
+        /// The norm of all gradients.
+        grad_norm: f64,
     },
     /// A chart could not be drawn.
     #[error("cannot draw the chart {}: {reason}", path.display())]

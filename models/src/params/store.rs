@@ -122,6 +122,11 @@ impl ParamStore {
         self.tensors.iter().map(|(name, t)| (name.as_str(), t))
     }
 
+    /// Positions of all tensors, in the model's order.
+    pub fn ids(&self) -> impl Iterator<Item = ParamId> + use<> {
+        (0..self.tensors.len()).map(ParamId)
+    }
+
     /// Number of tensors.
     pub fn len(&self) -> usize {
         self.tensors.len()

@@ -1,0 +1,173 @@
+//! Saving and restoring a run: one safetensors file, replaced atomically.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use efficienttrain_models::{ParamSpec, ParamStore};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use crate::config::TrainConfig;
+use crate::error::{Error, Result};
+use crate::history::History;
+use crate::optimiser::moment_of;
+use crate::state::TrainState;
+
+/// Everything of a run that is not a tensor.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct RunRecord {
+    /// Layout of this record.
+    pub format: u32,
+    /// The configuration of the run.
+    pub config: TrainConfig,
+    /// Name of the model.
+    pub model: String,
+    /// Names of the classes, in the order of the logits.
+    pub classes: Vec<String>,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Edge of the pictures that the weights belong to, in pixels.
+    pub size: usize,
+    /// Edge of the pictures in evaluation, in pixels.
+    pub base_size: usize,
+    /// Steps the optimiser has counted.
+    pub optimiser_steps: u64,
+    /// What was measured so far.
+    pub history: History,
+}
+
+/// The version of [`RunRecord`] that this build writes and reads.
+pub const FORMAT: u32 = 1;
+const KEY: &str = "efficienttrain";
+const PARTS: [&str; 4] = ["model", "exp_avg", "exp_avg_sq", "ema"];
+
+/// Writes a checkpoint to `path`: first beside it, synced, then moved over it. A crash leaves the old one or the new.
+///
+/// # Errors
+/// When the disk refuses; the file at `path` is untouched then.
+pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
+    let stores = [Some(&state.params), Some(&state.optimiser.exp_avg), Some(&state.optimiser.exp_avg_sq), state.ema.as_ref()];
+    let named = PARTS.iter().zip(stores).filter_map(|(part, store)| Some((part, store?)));
+    let tensors = named.flat_map(|(part, store)| store.iter().map(move |(n, t)| (format!("{part}/{n}"), t.clone())));
+    write(path, tensors.collect(), record)
+}
+
+/// Writes weights alone, under their timm names, so that other programs can read them.
+///
+/// # Errors
+/// When the disk refuses; the file at `path` is untouched then.
+pub fn export(path: &Path, params: &ParamStore, record: &RunRecord) -> Result<()> {
+    write(path, params.iter().map(|(n, t)| (n.to_string(), t.clone())).collect(), record)
+}
+
+fn write(path: &Path, tensors: Vec<(String, Tensor)>, record: &RunRecord) -> Result<()> {
+    let failed = |what: String| Error::Checkpoint { path: path.into(), what };
+    let json = serde_json::to_string(record).map_err(|e| failed(format!("cannot describe the run: {e}")))?;
+    let metadata = HashMap::from([(KEY.to_string(), json)]);
+    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(format!("cannot write: {e}")))?;
+    replace(path, &bytes)
+}
+
+/// Replaces a file in one step.
+///
+/// # Errors
+/// When the disk refuses; the file at `path` is untouched then.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(folder))?;
+    file.write_all(bytes).map_err(Error::io(path))?;
+    file.as_file().sync_all().map_err(Error::io(path))?;
+    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
+    // The new name must reach the disk too; only Unix can sync a folder.
+    #[cfg(unix)]
+    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))?;
+    Ok(())
+}
+
+/// A checkpoint or weight file, read and checked for completeness.
+#[derive(Debug)]
+pub struct Saved {
+    path: PathBuf,
+    tensors: HashMap<String, Tensor>,
+    /// The run it comes from; weight files of other programs have none.
+    pub record: Option<RunRecord>,
+}
+
+impl Saved {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it is missing, truncated, or no safetensors file, or was written by a newer version.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |what: String| Error::Checkpoint { path: path.into(), what };
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let damaged = |e: &dyn std::fmt::Display| {
+            failed(format!("not a complete safetensors file ({e}); use another checkpoint or copy it again"))
+        };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?;
+        let json = header.metadata().as_ref().and_then(|m| m.get(KEY));
+        let record: Option<RunRecord> = json
+            .map(|json| serde_json::from_str(json))
+            .transpose()
+            .map_err(|e| failed(format!("its description of the run cannot be read ({e}); written by another version?")))?;
+        if let Some(record) = record.as_ref().filter(|r| r.format != FORMAT) {
+            return Err(failed(format!("has format {}, this version reads {FORMAT}", record.format)));
+        }
+        Ok(Self { path: path.into(), tensors, record })
+    }
+
+    /// The record of the run.
+    ///
+    /// # Errors
+    /// When the file holds bare weights.
+    pub fn run(&self) -> Result<&RunRecord> {
+        let what = "holds weights alone, not a run; expected a checkpoint that `efficienttrain train` wrote";
+        self.record.as_ref().ok_or_else(|| Error::Checkpoint { path: self.path.clone(), what: what.into() })
+    }
+
+    /// The weights: a weight file's own, or those of a checkpoint (its moving average if `ema`).
+    ///
+    /// # Errors
+    /// When `ema` is asked for and there is none.
+    pub fn weights(&self, ema: bool) -> Result<HashMap<String, Tensor>> {
+        let is_checkpoint = self.tensors.keys().any(|k| k.starts_with("model/"));
+        if ema && !self.tensors.keys().any(|k| k.starts_with("ema/")) {
+            let what = "holds no moving average; leave out --ema, or train with --ema-decay".into();
+            return Err(Error::Checkpoint { path: self.path.clone(), what });
+        }
+        Ok(if is_checkpoint { self.part(if ema { "ema" } else { "model" }) } else { self.tensors.clone() })
+    }
+
+    fn part(&self, part: &str) -> HashMap<String, Tensor> {
+        let of_part = |(k, t): (&String, &Tensor)| Some((k.strip_prefix(part)?.strip_prefix('/')?.to_string(), t.clone()));
+        self.tensors.iter().filter_map(of_part).collect()
+    }
+
+    /// Puts everything back into a fresh state of the same model and configuration.
+    ///
+    /// # Errors
+    /// When the checkpoint belongs to another model, or lacks a part.
+    pub fn restore(&self, state: &mut TrainState) -> Result<()> {
+        let record = self.run()?;
+        state.resize(record.size)?;
+        let specs = state.model.specs().to_vec();
+        let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
+        state.params = self.store("model", &specs)?;
+        state.optimiser.exp_avg = self.store("exp_avg", &moments)?;
+        state.optimiser.exp_avg_sq = self.store("exp_avg_sq", &moments)?;
+        state.optimiser.steps = record.optimiser_steps;
+        if state.ema.is_some() {
+            state.ema = Some(self.store("ema", &specs)?);
+        }
+        Ok(())
+    }
+
+    fn store(&self, part: &str, specs: &[ParamSpec]) -> Result<ParamStore> {
+        ParamStore::from_tensors(&format!("the run's {part}"), specs, &self.part(part), DType::F32, &Device::Cpu)
+            .map_err(|e| Error::Checkpoint { path: self.path.clone(), what: e.to_string() })
+    }
+}

@@ -1,0 +1,249 @@
+//! Options of a run: one definition each for flag, stored key, help and default.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use efficienttrain_schedule::{Batch, Family, LrScaling, Order, Plan, PlanOptions, Recipe};
+use serde::{Deserialize, Serialize};
+
+use crate::duration::Every;
+use crate::error::{Error, Result};
+
+/// What decides the outcome of a run. Stored in every checkpoint; a run is resumed with the same values.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Image folder with `train/CLASS/IMAGE` and `val/CLASS/IMAGE`; without it, a built-in synthetic set is used
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Training images of the synthetic set
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub synthetic_images: usize,
+
+    /// Model to train, as `efficienttrain models` lists them
+    #[arg(long, value_name = "NAME", default_value = "resnet18")]
+    pub model: String,
+
+    /// Curriculum: `etpp`, `et` or `baseline` of the model, or a full name such as `resnet50-etpp`
+    #[arg(long, value_name = "NAME", default_value = "etpp")]
+    pub recipe: String,
+
+    /// Compute to spend, in epochs at base size
+    #[arg(long, value_name = "E", default_value_t = 30.0)]
+    pub epochs: f64,
+
+    /// Full training and evaluation size, in pixels; the curriculum's sizes keep their ratio to it
+    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    pub base_size: u32,
+
+    /// Images of a forward and backward pass
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub batch: u32,
+
+    /// Passes whose gradients are summed before an optimiser step
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub accumulation: u32,
+
+    /// Peak learning rate at this batch [default: the recipe's, scaled to the batch]
+    #[arg(long, value_name = "LR")]
+    pub lr: Option<f64>,
+
+    /// Weight decay [default: the recipe's]
+    #[arg(long, value_name = "WD")]
+    pub weight_decay: Option<f64>,
+
+    /// Stochastic depth of the last block [default: the recipe's]
+    #[arg(long, value_name = "RATE")]
+    pub drop_path: Option<f64>,
+
+    /// Decay of the moving average of the weights, 0 for none [default: the recipe's]
+    #[arg(long, value_name = "DECAY")]
+    pub ema_decay: Option<f64>,
+
+    /// Largest norm of all gradients together, 0 for no limit [default: the recipe's]
+    #[arg(long, value_name = "NORM")]
+    pub clip_grad: Option<f64>,
+
+    /// Alpha of mixup, 0 for none [default: the recipe's]
+    #[arg(long, value_name = "ALPHA")]
+    pub mixup: Option<f64>,
+
+    /// Alpha of cutmix, 0 for none [default: the recipe's]
+    #[arg(long, value_name = "ALPHA")]
+    pub cutmix: Option<f64>,
+
+    /// Label smoothing [default: the recipe's]
+    #[arg(long, value_name = "S")]
+    pub label_smoothing: Option<f64>,
+
+    /// Probability of random erasing [default: the recipe's]
+    #[arg(long, value_name = "P")]
+    pub erasing: Option<f64>,
+
+    /// Smallest share of the image's area that the random crop takes
+    #[arg(long, value_name = "SHARE", default_value_t = 0.08)]
+    pub min_crop_area: f64,
+
+    /// Whether the low-frequency crop comes before or after RandAugment
+    #[arg(long, value_enum, default_value_t = CropOrder::CropThenAugment)]
+    pub order: CropOrder,
+
+    /// How images are brought to the size of the stage
+    #[arg(long, value_enum, default_value_t = CropMethod::Fourier)]
+    pub crop: CropMethod,
+
+    /// Seed of weights, order and augmentation
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Order of low-frequency crop and RandAugment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CropOrder {
+    /// RandAugment works on the small image: cheap.
+    CropThenAugment,
+    /// RandAugment works at base size: as the authors' code.
+    AugmentThenCrop,
+}
+
+/// How images are brought to the size of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CropMethod {
+    /// The exact low-frequency crop of the paper.
+    Fourier,
+    /// Lanczos down-sampling, as the authors' code.
+    Lanczos,
+}
+
+/// What a run may change between stop and resume: it does not touch the outcome.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct RunOptions {
+    /// Folder for checkpoints, log and chart
+    #[arg(long, value_name = "DIR", default_value = "runs/train")]
+    pub out: PathBuf,
+
+    /// Threads that decode and augment [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+
+    /// Evaluate every `1ep` (pass over the data), `500st` (steps) or `10%` (of the compute), and at the end
+    #[arg(long, value_name = "SPAN", default_value = "1ep")]
+    pub eval_every: Every,
+
+    /// Save every `1ep`, `500st` or `10%`, and at the end
+    #[arg(long, value_name = "SPAN", default_value = "1ep")]
+    pub checkpoint_every: Every,
+
+    /// Stop after this many optimiser steps of the run, saving a checkpoint to resume from
+    #[arg(long, value_name = "N")]
+    pub stop_after: Option<u64>,
+
+    /// Unreadable images to tolerate before the run stops; each is named once and replaced by the next
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub max_bad_images: usize,
+}
+
+impl RunOptions {
+    /// Number of loader threads.
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.workers.unwrap_or_else(cores).max(1)
+    }
+}
+
+impl TrainConfig {
+    /// The recipe with this configuration's changes.
+    ///
+    /// # Errors
+    /// When the recipe is unknown or a value is out of range; the message names the option.
+    pub fn recipe(&self) -> Result<Recipe> {
+        self.check_ranges()?;
+        let name = match self.recipe.to_lowercase().as_str() {
+            preset @ ("etpp" | "et" | "baseline" | "none") => format!("{}-{preset}", self.model),
+            _ => self.recipe.clone(),
+        };
+        let mut recipe = Recipe::named(&name)?;
+        recipe.model.clone_from(&self.model);
+        let patch = matches!(recipe.family, Family::DeiT);
+        recipe = recipe.at_base_size(self.base_size, if patch { 16 } else { 8 })?;
+        recipe = recipe.with_order(match self.order {
+            CropOrder::CropThenAugment => Order::CropThenAugment,
+            CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
+        });
+        if recipe.curriculum.stages.iter().any(|s| s.replay.times > 1) {
+            return Err(Error::config("recipe", format!("`{name}` needs the replay buffer, which `train` does not have yet; choose the recipe without it")));
+        }
+        self.apply_overrides(&mut recipe);
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    fn apply_overrides(&self, recipe: &mut Recipe) {
+        let nonzero = |value: f64| (value > 0.0).then_some(value);
+        if let Some(lr) = self.lr {
+            recipe.optimiser.lr = lr;
+            recipe.optimiser.min_lr = recipe.optimiser.min_lr.min(lr);
+            recipe.optimiser.lr_scaling = LrScaling::None;
+        }
+        if let Some(rate) = self.drop_path {
+            recipe.drop_path = efficienttrain_schedule::DropPath::Constant(rate);
+        }
+        if let Some(decay) = self.ema_decay {
+            recipe.ema_decay = nonzero(decay);
+        }
+        if let Some(norm) = self.clip_grad {
+            recipe.optimiser.clip_grad = nonzero(norm);
+        }
+        let augmentation = &mut recipe.augmentation;
+        for (value, target) in [
+            (self.weight_decay, &mut recipe.optimiser.weight_decay),
+            (self.mixup, &mut augmentation.mixup),
+            (self.cutmix, &mut augmentation.cutmix),
+            (self.label_smoothing, &mut augmentation.label_smoothing),
+            (self.erasing, &mut augmentation.erasing),
+        ] {
+            if let Some(value) = value {
+                *target = value;
+            }
+        }
+    }
+
+    fn check_ranges(&self) -> Result<()> {
+        let within = |option, value: f64, low: f64, high: f64| {
+            if value >= low && value <= high {
+                Ok(())
+            } else {
+                Err(Error::config(option, format!("expected {low} to {high}, got {value}")))
+            }
+        };
+        within("min-crop-area", self.min_crop_area, 1e-4, 1.0)?;
+        within("epochs", self.epochs, f64::MIN_POSITIVE, 1e6)?;
+        for (option, value, high) in [
+            ("lr", self.lr, 1e3),
+            ("weight-decay", self.weight_decay, 1e3),
+            ("drop-path", self.drop_path, 0.99),
+            ("ema-decay", self.ema_decay, 0.999_999_999),
+            ("clip-grad", self.clip_grad, 1e12),
+            ("mixup", self.mixup, 1e3),
+            ("cutmix", self.cutmix, 1e3),
+            ("label-smoothing", self.label_smoothing, 1.0),
+            ("erasing", self.erasing, 1.0),
+        ] {
+            value.map_or(Ok(()), |value| within(option, value, 0.0, high))?;
+        }
+        Ok(())
+    }
+
+    /// The plan of this configuration over `images` training images.
+    ///
+    /// # Errors
+    /// As [`Self::recipe`]; also when a batch is larger than the data set, or the budget too small.
+    pub fn plan(&self, images: usize) -> Result<Plan> {
+        let batch = Batch::Fixed { per_device: self.batch, accumulation: self.accumulation };
+        let options = PlanOptions::new(self.epochs, images as u64, 1).with_batch(batch);
+        Ok(Plan::new(&self.recipe()?, options)?)
+    }
+}

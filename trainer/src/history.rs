@@ -1,0 +1,47 @@
+//! What a run has measured so far.
+
+use serde::{Deserialize, Serialize};
+
+/// One evaluation of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Passes over the training set done.
+    pub epoch: f64,
+    /// Compute spent, in equivalent epochs at base size.
+    pub equivalent_epochs: f64,
+    /// Wall time of the run so far, in seconds, evaluations included.
+    pub seconds: f64,
+    /// Share of images whose label is the most probable class, 0 to 1.
+    pub top1: f64,
+    /// Share of images whose label is among the five most probable classes, 0 to 1.
+    pub top5: f64,
+    /// Cross entropy, averaged over the images.
+    pub loss: f64,
+    /// Top-1 of the moving average, if one is kept.
+    pub ema_top1: Option<f64>,
+}
+
+/// The evaluations of a run and the time it has taken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// All evaluations, in order.
+    pub evals: Vec<EvalRecord>,
+    /// Wall time over all processes of the run, in seconds.
+    pub seconds: f64,
+    /// Of that, the time spent in training steps (without evaluation and checkpoints).
+    pub train_seconds: f64,
+}
+
+impl History {
+    /// The last evaluation.
+    pub fn last(&self) -> Option<&EvalRecord> {
+        self.evals.last()
+    }
+
+    /// The best top-1 so far.
+    pub fn best_top1(&self) -> Option<f64> {
+        self.evals.iter().map(|e| e.top1).max_by(f64::total_cmp)
+    }
+}
