@@ -52,7 +52,9 @@ pub(crate) fn sharpness(pixels: &mut [u8], width: usize, height: usize, factor: 
     }
     let factor = factor as f32;
     let stride = width * 3;
-    let (source, sums) = scratch.copy_of(pixels);
+    let Scratch { copy: source, sums, .. } = scratch;
+    source.clear();
+    source.extend_from_slice(pixels);
     sums.resize(stride, 0);
     for y in 1..height - 1 {
         let rows = &source[(y - 1) * stride..(y + 2) * stride];

@@ -62,3 +62,8 @@ pub use resample::{CropBox, Filter, resize, resize_crop, resize_crop_into};
 pub use rng::{Purpose, sample_rng};
 pub use scratch::Scratch;
 pub use tensor::{IMAGENET_MEAN, IMAGENET_STD, Layout, Normalize};
+
+/// Compiles and runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

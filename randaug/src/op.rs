@@ -175,8 +175,8 @@ impl Op {
         let (width, height) = (img.width() as usize, img.height() as usize);
         if let Some(matrix) = self.matrix(arg, width, height)? {
             if let Some(matrix) = matrix {
-                let (source, _) = scratch.copy_of(img);
-                affine::transform(source, width, height, &matrix, config.interpolation, config.fill, img);
+                let padded = &mut scratch.padded;
+                affine::transform(img, width, height, &matrix, config.interpolation, config.fill, padded);
             }
             return Ok(());
         }

@@ -15,8 +15,10 @@ use crate::resample::Coefficients;
 /// ```
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// A copy of the picture, for operations that read neighbours while they write.
+    /// A copy of the picture, for the smoothing filter, which reads neighbours while it writes.
     pub(crate) copy: Vec<u8>,
+    /// A copy with a border and four channels, for geometric operations.
+    pub(crate) padded: Vec<[u8; 4]>,
     /// The picture between the two passes of a resize.
     pub(crate) rows: Vec<u8>,
     /// Weights of the last horizontal pass; reused when the sizes are the same.
@@ -32,12 +34,5 @@ impl Scratch {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Copies `pixels` into the picture-sized buffer and returns it with the column sums.
-    pub(crate) fn copy_of(&mut self, pixels: &[u8]) -> (&[u8], &mut Vec<u16>) {
-        self.copy.clear();
-        self.copy.extend_from_slice(pixels);
-        (&self.copy, &mut self.sums)
     }
 }

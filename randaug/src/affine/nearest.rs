@@ -18,10 +18,9 @@ fn scale(view: &View<'_>, &[a, _, c, _, e, f]: &Matrix, out: &mut [[u8; 3]]) {
     let mut yo = f + e * 0.5;
     for row in out.chunks_exact_mut(view.width) {
         if let Some(y) = inside(yo, view.height) {
-            let source = view.row(y);
             for (pixel, column) in row.iter_mut().zip(&columns) {
                 if let Some(x) = *column {
-                    *pixel = source[x];
+                    *pixel = view.pixel(x, y);
                 }
             }
         }
@@ -47,7 +46,7 @@ fn fixed(view: &View<'_>, &[a, b, c, d, e, f]: &Matrix, out: &mut [[u8; 3]]) {
                 && x < view.width
                 && y < view.height
             {
-                *pixel = view.row(y)[x];
+                *pixel = view.pixel(x, y);
             }
             xx = xx.wrapping_add(a0);
             yy = yy.wrapping_add(a3);

@@ -14,11 +14,10 @@ pub(crate) struct Golden(PathBuf);
 /// Runs one test body over every golden folder there is.
 pub(crate) fn for_each_golden(body: impl Fn(&Golden)) {
     body(&Golden(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")));
-    match std::env::var_os("EFFICIENTTRAIN_GOLDEN") {
-        Some(folder) => body(&Golden(folder.into())),
-        None => {
-            println!("note: EFFICIENTTRAIN_GOLDEN is unset, only the selection in tests/data is compared")
-        }
+    if let Some(folder) = std::env::var_os("EFFICIENTTRAIN_GOLDEN") {
+        body(&Golden(folder.into()));
+    } else {
+        println!("note: EFFICIENTTRAIN_GOLDEN is unset, only the selection in tests/data is compared");
     }
 }
 
