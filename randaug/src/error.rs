@@ -91,7 +91,7 @@ pub enum Error {
     },
 }
 
-/// Result with this crate's [`Error`].
+/// Result with the error type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// `Ok` if the condition holds, else an error naming the parameter.
