@@ -21,6 +21,8 @@ pub struct Scratch {
     pub(crate) padded: Vec<[u8; 4]>,
     /// The picture between the two passes of a resize.
     pub(crate) rows: Vec<u8>,
+    /// Two input rows of a horizontal pass.
+    pub(crate) packed: Vec<[i64; 3]>,
     /// Weights of the last horizontal pass; reused when the sizes are the same.
     pub(crate) horizontal: Coefficients,
     /// Weights of the last vertical pass.

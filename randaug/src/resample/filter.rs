@@ -113,3 +113,26 @@ impl Coefficients {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The passes add in i32: the largest sum of bytes times weights, and the half unit, must fit.
+    #[test]
+    fn sums_of_bytes_times_weights_fit_into_an_i32() {
+        let mut coefficients = Coefficients::default();
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+            for from in (1..80).chain([500, 5000]) {
+                for to in (1..80).chain([224, 3000]) {
+                    coefficients.prepare(from, to, filter);
+                    for (_, weights) in coefficients.runs() {
+                        let reach: i64 = weights.iter().map(|&w| i64::from(w).abs() * 255).sum();
+                        let half = 1 << (PRECISION_BITS - 1);
+                        assert!(reach + half <= i64::from(i32::MAX), "{filter:?} {from} to {to}: {reach}");
+                    }
+                }
+            }
+        }
+    }
+}

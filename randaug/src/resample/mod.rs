@@ -130,29 +130,47 @@ fn resize_window(
     out: &mut [u8],
     scratch: &mut Scratch,
 ) {
-    let Scratch { rows, horizontal, vertical, .. } = scratch;
-    let (stride, from_stride) = (to_w * 3, from_w * 3);
-    if from_h == to_h {
-        if from_w != to_w {
-            horizontal.prepare(from_w, to_w, filter);
-        }
+    let stride = to_w * 3;
+    if from_w == to_w && from_h == to_h {
         for (y, target) in out.chunks_exact_mut(stride).enumerate() {
-            let row = source.row(y, from_stride);
-            if from_w == to_w { target.copy_from_slice(row) } else { passes::row(row, horizontal, target) }
+            target.copy_from_slice(source.row(y, stride));
         }
         return;
     }
+    let Scratch { rows, packed, horizontal, vertical, .. } = scratch;
+    horizontal.prepare(from_w, to_w, filter);
     vertical.prepare(from_h, to_h, filter);
     if from_w == to_w {
         passes::columns(source, vertical, stride, out);
-        return;
+    } else if from_h == to_h {
+        all_rows(source, from_w, horizontal, packed, stride, out);
+    } else {
+        // Every entry is written before it is read.
+        rows.resize(from_h * stride, 0);
+        all_rows(source, from_w, horizontal, packed, stride, rows);
+        let between = Window { pixels: rows, stride, offset: 0, top: 0 };
+        passes::columns(&between, vertical, stride, out);
     }
-    horizontal.prepare(from_w, to_w, filter);
-    // Every entry is written before it is read.
-    rows.resize(from_h * stride, 0);
-    for (y, target) in rows.chunks_exact_mut(stride).enumerate() {
-        passes::row(source.row(y, from_stride), horizontal, target);
+}
+
+/// The horizontal pass over the rows that `out` has room for.
+fn all_rows(
+    source: &Window<'_>,
+    from_w: usize,
+    coefficients: &Coefficients,
+    packed: &mut Vec<[i64; 3]>,
+    stride: usize,
+    out: &mut [u8],
+) {
+    let row = |y| source.row(y, from_w * 3);
+    let mut pairs = out.chunks_exact_mut(2 * stride);
+    let mut y = 0;
+    for pair in &mut pairs {
+        passes::row_pair(row(y), row(y + 1), coefficients, packed, pair.split_at_mut(stride));
+        y += 2;
     }
-    let between = Window { pixels: rows, stride, offset: 0, top: 0 };
-    passes::columns(&between, vertical, stride, out);
+    let last = pairs.into_remainder();
+    if !last.is_empty() {
+        passes::row(row(y), coefficients, last);
+    }
 }

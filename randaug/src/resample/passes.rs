@@ -7,7 +7,7 @@ use super::filter::{Coefficients, PRECISION_BITS};
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
 /// Bytes of a row that are summed together; few enough to stay in registers.
-const LANES: usize = 32;
+const LANES: usize = 16;
 
 #[inline(always)]
 fn clip(sum: i32) -> u8 {
@@ -25,6 +25,33 @@ pub(super) fn row(source: &[u8], coefficients: &Coefficients, out: &mut [u8]) {
             }
         }
         *pixel = sum.map(clip);
+    }
+}
+
+/// Resizes two rows at once: one multiplication of 64 bits serves both.
+///
+/// Every entry of `packed` holds a byte of the upper row plus 2^32 times that of the lower one. As both sums fit into
+/// an i32, the low half of the sum of products is the upper row's, and what remains is the lower row's.
+pub(super) fn row_pair(
+    upper: &[u8],
+    lower: &[u8],
+    coefficients: &Coefficients,
+    packed: &mut Vec<[i64; 3]>,
+    out: (&mut [u8], &mut [u8]),
+) {
+    let pairs = upper.as_chunks::<3>().0.iter().zip(lower.as_chunks::<3>().0);
+    packed.clear();
+    packed.extend(pairs.map(|(u, l)| [0, 1, 2].map(|c| i64::from(u[c]) | i64::from(l[c]) << 32)));
+    let out = out.0.as_chunks_mut::<3>().0.iter_mut().zip(out.1.as_chunks_mut::<3>().0);
+    for ((up, low), (start, weights)) in out.zip(coefficients.runs()) {
+        let mut sum = [i64::from(HALF) | i64::from(HALF) << 32; 3];
+        for (rgb, &weight) in packed[start..].iter().zip(weights) {
+            for c in 0..3 {
+                sum[c] += rgb[c] * i64::from(weight);
+            }
+        }
+        *up = sum.map(|s| clip(s as i32));
+        *low = sum.map(|s| clip(((s - i64::from(s as i32)) >> 32) as i32));
     }
 }
 
