@@ -46,8 +46,7 @@ impl RandomResizedCrop {
         for _ in 0..ATTEMPTS {
             let area_fraction = uniform(self.scale, rng);
             let (w, h) = Self::edges(width, height, area_fraction, uniform(log_ratio, rng));
-            // A picture of a few pixels can give an empty box, which the reference would fail on.
-            if (1..=width).contains(&w) && (1..=height).contains(&h) {
+            if Self::fits(width, height, (w, h)) {
                 let top = rng.random_range(0..=height - h);
                 let left = rng.random_range(0..=width - w);
                 return Ok(CropBox { top, left, height: h, width: w });
@@ -64,6 +63,14 @@ impl RandomResizedCrop {
         let ratio = log_ratio.exp();
         let edge = |square: f64| square.sqrt().round_ties_even() as u32;
         (edge(area * ratio), edge(area / ratio))
+    }
+
+    /// Whether a box of these edges (width, height) can be placed in the picture.
+    ///
+    /// A picture of a few pixels can give an empty box, which the reference would fail on; here it does not fit.
+    #[must_use]
+    pub fn fits(width: u32, height: u32, (w, h): (u32, u32)) -> bool {
+        (1..=width).contains(&w) && (1..=height).contains(&h)
     }
 
     /// The centred box that is used when no drawn box fits. `width` and `height` must not be 0.

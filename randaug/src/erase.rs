@@ -47,7 +47,7 @@ impl RandomErasing {
         for _ in 0..ATTEMPTS {
             let area_fraction = uniform(self.area, rng);
             let (w, h) = Self::edges(width, height, area_fraction, uniform(log_aspect, rng));
-            if w < width && h < height {
+            if Self::fits(width, height, (w, h)) {
                 let top = rng.random_range(0..=height - h);
                 let left = rng.random_range(0..=width - w);
                 return Ok(Some(CropBox { top, left, height: h, width: w }));
@@ -63,6 +63,12 @@ impl RandomErasing {
         let aspect = log_aspect.exp();
         let edge = |square: f64| square.sqrt().round_ties_even() as u32;
         (edge(area / aspect), edge(area * aspect))
+    }
+
+    /// Whether a box of these edges (width, height) is used: it must be smaller than the picture both ways.
+    #[must_use]
+    pub fn fits(width: u32, height: u32, (w, h): (u32, u32)) -> bool {
+        w < width && h < height
     }
 
     /// Erases, or does not, one normalised picture of `channels` x `height` x `width` values in place. Returns the

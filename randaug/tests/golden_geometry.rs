@@ -50,7 +50,7 @@ fn drawn_numbers_give_the_reference_crop_boxes() {
                 float(case, "log_ratio"),
             );
             assert_eq!((w, h), (int(case, "crop_w"), int(case, "crop_h")), "{case}");
-            let fits = w <= width && h <= height;
+            let fits = RandomResizedCrop::fits(width, height, (w, h));
             assert_eq!(fits, case["fits"] == true, "{case}");
             if fits {
                 assert_eq!((height - h, width - w), (int(case, "max_top"), int(case, "max_left")), "{case}");
@@ -77,7 +77,7 @@ fn drawn_numbers_give_the_reference_erasing_boxes() {
             let (w, h) =
                 RandomErasing::edges(width, height, float(case, "area_fraction"), float(case, "log_aspect"));
             assert_eq!((w, h), (int(case, "erase_w"), int(case, "erase_h")), "{case}");
-            let fits = w < width && h < height;
+            let fits = RandomErasing::fits(width, height, (w, h));
             assert_eq!(fits, case["fits"] == true, "{case}");
             if fits {
                 assert_eq!((height - h, width - w), (int(case, "max_top"), int(case, "max_left")), "{case}");

@@ -166,7 +166,7 @@ fn all_rows(
     let mut pairs = out.chunks_exact_mut(2 * stride);
     let mut y = 0;
     for pair in &mut pairs {
-        passes::row_pair(row(y), row(y + 1), coefficients, packed, pair.split_at_mut(stride));
+        passes::row_pair(row(y), row(y + 1), coefficients, packed, pair);
         y += 2;
     }
     let last = pairs.into_remainder();

@@ -28,7 +28,7 @@ pub(super) fn row(source: &[u8], coefficients: &Coefficients, out: &mut [u8]) {
     }
 }
 
-/// Resizes two rows at once: one multiplication of 64 bits serves both.
+/// Resizes two rows at once, into `out` one after the other: one multiplication of 64 bits serves both.
 ///
 /// Every entry of `packed` holds a byte of the upper row plus 2^32 times that of the lower one. As both sums fit into
 /// an i32, the low half of the sum of products is the upper row's, and what remains is the lower row's.
@@ -37,12 +37,13 @@ pub(super) fn row_pair(
     lower: &[u8],
     coefficients: &Coefficients,
     packed: &mut Vec<[i64; 3]>,
-    out: (&mut [u8], &mut [u8]),
+    out: &mut [u8],
 ) {
     let pairs = upper.as_chunks::<3>().0.iter().zip(lower.as_chunks::<3>().0);
     packed.clear();
     packed.extend(pairs.map(|(u, l)| [0, 1, 2].map(|c| i64::from(u[c]) | i64::from(l[c]) << 32)));
-    let out = out.0.as_chunks_mut::<3>().0.iter_mut().zip(out.1.as_chunks_mut::<3>().0);
+    let (first, second) = out.split_at_mut(out.len() / 2);
+    let out = first.as_chunks_mut::<3>().0.iter_mut().zip(second.as_chunks_mut::<3>().0);
     for ((up, low), (start, weights)) in out.zip(coefficients.runs()) {
         let mut sum = [i64::from(HALF) | i64::from(HALF) << 32; 3];
         for (rgb, &weight) in packed[start..].iter().zip(weights) {
