@@ -1,1 +1,69 @@
-//! Image augmentation with the numbers of timm and Pillow: RandAugment, random resized crop, erasing, mixup and cutmix.
+//! Image augmentation with the numbers of timm and Pillow.
+//!
+//! One picture in, one picture out: random resized crop, flip, the operations of RandAugment with a magnitude that
+//! is an argument of every call, normalisation, random erasing; then mixup and cutmix on batches. The 8-bit
+//! operations give the bytes of Pillow, so a recipe that was tuned there keeps its meaning.
+//!
+//! ```
+//! use image::RgbImage;
+//! use randaug::*;
+//!
+//! let photo = RgbImage::from_fn(400, 300, |x, y| image::Rgb([(x / 2) as u8, (y / 2) as u8, 128]));
+//! let (seed, epoch, index) = (42, 0, 7);
+//! let rng = |purpose| sample_rng(seed, epoch, index, purpose);
+//! let mut scratch = Scratch::new();
+//!
+//! let crop = RandomResizedCrop::default();
+//! let mut picture = crop.apply(&photo, 96, &mut rng(Purpose::Crop), &mut scratch)?;
+//! RandAugment::default().apply(&mut picture, 4.5, &mut rng(Purpose::Augment), &mut scratch)?;
+//!
+//! let mut tensor = vec![0.0; 3 * 96 * 96];
+//! Normalize::default().apply(&picture, Layout::Chw, &mut tensor)?;
+//! RandomErasing::default().apply(&mut tensor, (3, 96, 96), Layout::Chw, &mut rng(Purpose::Erase))?;
+//! # Ok::<(), randaug::Error>(())
+//! ```
+//!
+//! # Randomness
+//! Every function that draws takes the generator as an argument. [`sample_rng`] makes one from (seed, epoch, sample
+//! index, purpose), so that a sample is augmented the same way whatever the order and the number of workers.
+//!
+//! # Sources
+//! timm 0.4.12 (`auto_augment.py`, `random_erasing.py`, `mixup.py`, `transforms.py`) and Pillow 10.4
+//! (`Resample.c`, `Geometry.c`, `ImageOps.py`, `ImageEnhance.py`), as used by EfficientTrain++ (arXiv 2405.08768).
+
+mod affine;
+mod crop;
+mod enhance;
+mod erase;
+mod error;
+mod eval;
+mod jitter;
+mod level;
+mod lut;
+mod mix;
+mod op;
+mod randaugment;
+mod resample;
+mod rng;
+mod scratch;
+mod tensor;
+
+pub use affine::Interpolation;
+pub use crop::{RandomResizedCrop, flip_horizontal};
+pub use erase::RandomErasing;
+pub use error::{Error, Result};
+pub use eval::EvalTransform;
+pub use jitter::Adjustment;
+pub use level::{Arg, LevelScale, MAX_LEVEL};
+pub use mix::{BatchShape, Mix, MixBox, Mixup, soft_targets};
+pub use op::{Op, OpConfig};
+pub use randaugment::{DrawnOp, RandAugment};
+pub use resample::{CropBox, Filter, resize, resize_crop, resize_crop_into};
+pub use rng::{Purpose, sample_rng};
+pub use scratch::Scratch;
+pub use tensor::{IMAGENET_MEAN, IMAGENET_STD, Layout, Normalize};
+
+/// Compiles and runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

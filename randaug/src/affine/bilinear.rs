@@ -1,0 +1,25 @@
+//! Linear interpolation of two by two pixels in f64.
+
+use super::{Point, View};
+
+/// Interpolates at a point inside the picture.
+#[inline(always)]
+pub(super) fn sample(view: &View<'_>, p: Point) -> [f64; 4] {
+    let upper = along(view.taps(p.x, p.y), p.dx);
+    let lower = along(view.taps(p.x, p.y + 1), p.dx);
+    let mut out = [0.0; 4];
+    for c in 0..4 {
+        out[c] = upper[c] + (lower[c] - upper[c]) * p.dy;
+    }
+    out
+}
+
+#[inline(always)]
+fn along([left, right]: &[[u8; 4]; 2], d: f64) -> [f64; 4] {
+    let mut out = [0.0; 4];
+    for c in 0..4 {
+        let (a, b) = (i32::from(left[c]), i32::from(right[c]));
+        out[c] = f64::from(a) + f64::from(b - a) * d;
+    }
+    out
+}

@@ -1,0 +1,162 @@
+//! Affine transforms in Pillow's arithmetic (`Geometry.c`): an output pixel looks up its place in the input.
+
+mod bicubic;
+mod bilinear;
+mod nearest;
+
+/// Output to input: sx = m0 (x+.5) + m1 (y+.5) + m2, sy = m3 (x+.5) + m4 (y+.5) + m5.
+pub(crate) type Matrix = [f64; 6];
+
+/// How a geometric operation reads between pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Interpolation {
+    /// The pixel that contains the point.
+    Nearest,
+    /// Two by two pixels.
+    Bilinear,
+    /// Four by four pixels, the a = -1 kernel. Default.
+    #[default]
+    Bicubic,
+}
+
+/// Rotation by degrees about the centre of a `width` x `height` picture; `None` if it changes nothing.
+pub(crate) fn rotation(degrees: f64, width: f64, height: f64) -> Option<Matrix> {
+    let degrees = degrees.rem_euclid(360.0);
+    if degrees == 0.0 {
+        return None;
+    }
+    let angle = -degrees.to_radians();
+    let (sin, cos) = (round15(angle.sin()), round15(angle.cos()));
+    let minus_sin = round15(-angle.sin());
+    let (cx, cy) = (width / 2.0, height / 2.0);
+    let c = (cos * -cx + sin * -cy + 0.0) + cx;
+    let f = (minus_sin * -cx + cos * -cy + 0.0) + cy;
+    Some([cos, sin, c, minus_sin, cos, f])
+}
+
+/// Rounds to 15 decimals exactly as Python's `round`: both print the nearest decimal and read it back.
+fn round15(value: f64) -> f64 {
+    format!("{value:.15}").parse().unwrap_or(value)
+}
+
+/// Transforms `img` (`width` x `height`, interleaved RGB) in place.
+pub(crate) fn transform(
+    img: &mut [u8],
+    width: usize,
+    height: usize,
+    matrix: &Matrix,
+    interpolation: Interpolation,
+    fill: [u8; 3],
+    padded: &mut Vec<[u8; 4]>,
+) {
+    if width == 0 || height == 0 {
+        return;
+    }
+    let out = img.as_chunks_mut::<3>().0;
+    pad(out, width, padded);
+    out.fill(fill);
+    let view = View { pixels: padded, width, height };
+    match interpolation {
+        Interpolation::Nearest => nearest::transform(&view, matrix, out),
+        Interpolation::Bilinear => map(&view, matrix, out, bilinear::sample),
+        Interpolation::Bicubic => map(&view, matrix, out, bicubic::sample),
+    }
+}
+
+/// Columns added on either side: as far as a cubic around a point in the picture reaches.
+const BORDER: usize = 2;
+
+/// Copies the picture with its outermost columns repeated, and a fourth channel of 0: then no tap leaves a row, and
+/// a pixel fills a whole vector register.
+fn pad(pixels: &[[u8; 3]], width: usize, padded: &mut Vec<[u8; 4]>) {
+    let widen = |[r, g, b]: [u8; 3]| [r, g, b, 0];
+    padded.clear();
+    padded.reserve((pixels.len() / width) * (width + 2 * BORDER));
+    for row in pixels.chunks_exact(width) {
+        padded.extend([widen(row[0]); BORDER]);
+        padded.extend(row.iter().map(|&pixel| widen(pixel)));
+        padded.extend([widen(row[width - 1]); BORDER]);
+    }
+}
+
+/// The padded input.
+struct View<'a> {
+    pixels: &'a [[u8; 4]],
+    width: usize,
+    height: usize,
+}
+
+impl<'a> View<'a> {
+    /// `N` pixels of row `y` from column `x`, -2 or more; a row outside the picture is its nearest.
+    ///
+    /// Pillow goes on with the previous row's value where a row is outside. Above and below the picture that is the
+    /// value of the nearest row, so that both are the same.
+    #[inline(always)]
+    fn taps<const N: usize>(&self, x: isize, y: isize) -> &'a [[u8; 4]; N] {
+        let y = y.clamp(0, self.height as isize - 1) as usize;
+        let start = y * (self.width + 2 * BORDER) + (x + BORDER as isize) as usize;
+        self.pixels[start..].first_chunk().expect("a point in the picture has its taps in the padded one")
+    }
+
+    /// One pixel of the picture.
+    #[inline(always)]
+    fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
+        let [[r, g, b, _]] = *self.taps(x as isize, y as isize);
+        [r, g, b]
+    }
+}
+
+/// Calls `sample` for every output pixel whose place lies inside the input.
+#[inline(always)]
+fn map(
+    view: &View<'_>,
+    matrix: &Matrix,
+    out: &mut [[u8; 3]],
+    sample: impl Fn(&View<'_>, Point) -> [f64; 4] + Copy,
+) {
+    let (w, h) = (view.width as f64, view.height as f64);
+    let [a, b, c, d, e, f] = *matrix;
+    for (y, row) in out.chunks_exact_mut(view.width).enumerate() {
+        let yin = y as f64 + 0.5;
+        let (by, ey) = (b * yin, e * yin);
+        for (x, pixel) in row.iter_mut().enumerate() {
+            let xin = f64::from(x as u32) + 0.5;
+            let (sx, sy) = (a * xin + by + c, d * xin + ey + f);
+            if sx >= 0.0 && sx < w && sy >= 0.0 && sy < h {
+                let [r, g, b, _] = sample(view, Point::new(sx, sy)).map(truncate);
+                *pixel = [r, g, b];
+            }
+        }
+    }
+}
+
+/// Clips to 0..255 and truncates.
+#[inline(always)]
+fn truncate(value: f64) -> u8 {
+    value.clamp(0.0, 255.0) as i32 as u8
+}
+
+/// A place in the input: the pixel up and left of it (-1 at the border) and the distance from that pixel's centre.
+#[derive(Clone, Copy)]
+struct Point {
+    x: isize,
+    y: isize,
+    dx: f64,
+    dy: f64,
+}
+
+impl Point {
+    #[inline(always)]
+    fn new(sx: f64, sy: f64) -> Self {
+        let (sx, sy) = (sx - 0.5, sy - 0.5);
+        let (x, y) = (floor(sx), floor(sy));
+        Self { x: x as isize, y: y as isize, dx: sx - f64::from(x), dy: sy - f64::from(y) }
+    }
+}
+
+/// Floor of a value of -0.5 or more, without a call.
+#[inline(always)]
+fn floor(value: f64) -> i32 {
+    // Truncation rounds -0.5..0 up to 0, everything else down.
+    value as i32 - i32::from(value < 0.0)
+}

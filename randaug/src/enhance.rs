@@ -1,0 +1,82 @@
+//! Pillow's `ImageEnhance`: out = D + factor * (I - D) in f32, clipped and truncated.
+//!
+//! D is a degenerate picture: black, the mean grey, the grey picture or the smoothed picture. Factor 0 gives D,
+//! 1 gives the picture back.
+
+use crate::lut;
+use crate::scratch::Scratch;
+
+/// One value; the cast clips to 0..255 and truncates.
+#[inline(always)]
+fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
+    let d = i32::from(degenerate);
+    (d as f32 + factor * (i32::from(value) - d) as f32) as u8
+}
+
+/// ITU-R 601-2 luma with 16 fractional bits, as Pillow's conversion to mode `L`.
+#[inline(always)]
+fn luminance([r, g, b]: [u8; 3]) -> u8 {
+    ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
+}
+
+/// Blends with black.
+pub(crate) fn brightness(pixels: &mut [u8], factor: f64) {
+    lut::apply(pixels, &lut::table(|v| blend(0, v, factor as f32)));
+}
+
+/// Blends with the mean luminance.
+pub(crate) fn contrast(pixels: &mut [u8], factor: f64) {
+    let rgb = pixels.as_chunks::<3>().0;
+    if rgb.is_empty() {
+        return;
+    }
+    let sum: u64 = rgb.iter().map(|&p| u64::from(luminance(p))).sum();
+    let mean = (sum as f64 / rgb.len() as f64 + 0.5) as u8;
+    lut::apply(pixels, &lut::table(|v| blend(mean, v, factor as f32)));
+}
+
+/// Blends with the luminance of each pixel.
+pub(crate) fn color(pixels: &mut [u8], factor: f64) {
+    let factor = factor as f32;
+    for rgb in pixels.as_chunks_mut::<3>().0 {
+        let grey = luminance(*rgb);
+        *rgb = rgb.map(|v| blend(grey, v, factor));
+    }
+}
+
+/// Blends with the picture smoothed by (1,1,1,1,5,1,1,1,1)/13; the border pixels stay as they are.
+pub(crate) fn sharpness(pixels: &mut [u8], width: usize, height: usize, factor: f64, scratch: &mut Scratch) {
+    // Pillow's filter copies a picture that is smaller than the kernel.
+    if width < 3 || height < 3 {
+        return;
+    }
+    let factor = factor as f32;
+    let stride = width * 3;
+    let Scratch { copy: source, sums, .. } = scratch;
+    source.clear();
+    source.extend_from_slice(pixels);
+    sums.resize(stride, 0);
+    for y in 1..height - 1 {
+        let rows = &source[(y - 1) * stride..(y + 2) * stride];
+        let (above, rest) = rows.split_at(stride);
+        let (middle, below) = rest.split_at(stride);
+        for (((sum, &a), &m), &b) in sums.iter_mut().zip(above).zip(middle).zip(below) {
+            *sum = u16::from(a) + u16::from(m) + u16::from(b);
+        }
+        let inside = 3..stride - 3;
+        let out = &mut pixels[y * stride..][inside.clone()];
+        sharpen_row(out, &middle[inside], sums, factor);
+    }
+}
+
+/// One row without its border pixels; `sums` holds the column sums of the whole row.
+fn sharpen_row(out: &mut [u8], middle: &[u8], sums: &[u16], factor: f32) {
+    let n = out.len();
+    let (left, centre, right) = (&sums[..n], &sums[3..n + 3], &sums[6..n + 6]);
+    for i in 0..n {
+        let sum = left[i] + centre[i] + right[i] + 4 * u16::from(middle[i]);
+        // Rounded division by 13; the divisor is odd, so there are no ties.
+        let smooth = ((2 * sum + 13) / 26) as u8;
+        out[i] = blend(smooth, middle[i], factor);
+    }
+}

@@ -1,0 +1,100 @@
+//! What can go wrong, said so that the caller knows what to change.
+
+use thiserror::Error;
+
+/// Every way a call into this crate can fail. No input makes it panic.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A picture without pixels was given.
+    #[error("the picture is empty ({width}x{height} pixels): both edges must be at least 1")]
+    EmptyImage {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// A picture without pixels was asked for.
+    #[error("cannot resize to {width}x{height}: both edges must be at least 1")]
+    EmptyOutput {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// A crop box is empty or reaches outside the picture.
+    #[error(
+        "the crop box (left {left}, top {top}, {width}x{height}) is empty or leaves the picture of \
+         {image_width}x{image_height}"
+    )]
+    CropOutside {
+        /// First column of the box.
+        left: u32,
+        /// First row of the box.
+        top: u32,
+        /// Columns in the box.
+        width: u32,
+        /// Rows in the box.
+        height: u32,
+        /// Width of the picture.
+        image_width: u32,
+        /// Height of the picture.
+        image_height: u32,
+    },
+    /// A slice does not have the length that its shape asks for.
+    #[error("{what} has {got} values, its shape asks for {expected}")]
+    Length {
+        /// The argument.
+        what: &'static str,
+        /// Values expected.
+        expected: usize,
+        /// Values found.
+        got: usize,
+    },
+    /// A parameter is outside its range, or not a number.
+    #[error("{name} is {value}, it must be {expected}")]
+    Parameter {
+        /// The parameter.
+        name: &'static str,
+        /// What was given.
+        value: f64,
+        /// The range it must lie in.
+        expected: &'static str,
+    },
+    /// The kind of argument does not fit the operation.
+    #[error("{op} takes {expected}, got {got}")]
+    Argument {
+        /// The operation's name.
+        op: &'static str,
+        /// The argument it takes.
+        expected: &'static str,
+        /// The argument that was given.
+        got: String,
+    },
+    /// No operation has this name.
+    #[error("there is no augmentation operation named {name:?}{}", .nearest.map(|n| format!(", did you mean {n:?}?")).unwrap_or_default())]
+    UnknownOp {
+        /// The name that was asked for.
+        name: String,
+        /// A name that differs only in case, if there is one.
+        nearest: Option<&'static str>,
+    },
+    /// A class label is not below the number of classes.
+    #[error("label {label} of sample {sample} is not below the number of classes, {num_classes}")]
+    Label {
+        /// Position in the batch.
+        sample: usize,
+        /// The label.
+        label: u32,
+        /// The number of classes.
+        num_classes: usize,
+    },
+}
+
+/// Result with the error type of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// `Ok` if the condition holds, else an error naming the parameter.
+pub(crate) fn check(ok: bool, name: &'static str, value: f64, expected: &'static str) -> Result<()> {
+    if ok { Ok(()) } else { Err(Error::Parameter { name, value, expected }) }
+}

@@ -1,0 +1,138 @@
+//! The filters and their integer weights.
+
+use std::f64::consts::PI;
+
+/// Fractional bits of a weight: 32 - 8 bits of the pixel - 2 bits for overshoot.
+pub(super) const PRECISION_BITS: u32 = 22;
+
+/// A resize filter. All of them widen when shrinking, so that every input pixel counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Filter {
+    /// Triangle, support 1.
+    Bilinear,
+    /// Cubic with a = -0.5, support 2. Default.
+    #[default]
+    Bicubic,
+    /// Windowed sinc, support 3.
+    Lanczos,
+}
+
+impl Filter {
+    fn support(self) -> f64 {
+        match self {
+            Filter::Bilinear => 1.0,
+            Filter::Bicubic => 2.0,
+            Filter::Lanczos => 3.0,
+        }
+    }
+
+    fn weight(self, x: f64) -> f64 {
+        match self {
+            Filter::Bilinear => (1.0 - x.abs()).max(0.0),
+            Filter::Bicubic => bicubic(x.abs()),
+            Filter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
+            Filter::Lanczos => 0.0,
+        }
+    }
+}
+
+fn bicubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let x = x * PI;
+    x.sin() / x
+}
+
+/// The weights of one pass: for each output pixel a run of input pixels and as many integers.
+#[derive(Debug, Default)]
+pub(crate) struct Coefficients {
+    key: Option<(usize, usize, Filter)>,
+    /// First input pixel and end in `weights` of each output pixel.
+    runs: Vec<(usize, usize)>,
+    weights: Vec<i32>,
+    /// The run being computed.
+    floats: Vec<f64>,
+}
+
+impl Coefficients {
+    /// Computes the weights for `from` to `to` pixels, unless they are there already.
+    pub(super) fn prepare(&mut self, from: usize, to: usize, filter: Filter) {
+        if self.key == Some((from, to, filter)) {
+            return;
+        }
+        self.key = Some((from, to, filter));
+        self.runs.clear();
+        self.weights.clear();
+        let scale = from as f64 / to as f64;
+        let widening = scale.max(1.0);
+        let support = filter.support() * widening;
+        let narrow = 1.0 / widening;
+        for i in 0..to {
+            let centre = (i as f64 + 0.5) * scale;
+            // The casts truncate; a negative start becomes 0.
+            let start = (centre - support + 0.5) as usize;
+            let end = ((centre + support + 0.5) as usize).min(from);
+            self.floats.clear();
+            let tap = |x: usize| filter.weight((x as f64 - centre + 0.5) * narrow);
+            self.floats.extend((start..end).map(tap));
+            self.push_run(start);
+        }
+    }
+
+    /// Normalises the floats to sum 1 and stores them as integers, rounded half away from zero.
+    fn push_run(&mut self, start: usize) {
+        let sum: f64 = self.floats.iter().sum();
+        for &weight in &self.floats {
+            let weight = if sum == 0.0 { weight } else { weight / sum };
+            let scaled = weight * f64::from(1 << PRECISION_BITS);
+            self.weights.push(if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 } as i32);
+        }
+        self.runs.push((start, self.weights.len()));
+    }
+
+    /// First input pixel and weights of each output pixel, in order.
+    #[inline(always)]
+    pub(super) fn runs(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        let mut begin = 0;
+        self.runs.iter().map(move |&(start, end)| {
+            let weights = &self.weights[begin..end];
+            begin = end;
+            (start, weights)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The passes add in i32: the largest sum of bytes times weights, and the half unit, must fit.
+    #[test]
+    fn sums_of_bytes_times_weights_fit_into_an_i32() {
+        let mut coefficients = Coefficients::default();
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+            for from in (1..80).chain([500, 5000]) {
+                for to in (1..80).chain([224, 3000]) {
+                    coefficients.prepare(from, to, filter);
+                    for (_, weights) in coefficients.runs() {
+                        let reach: i64 = weights.iter().map(|&w| i64::from(w).abs() * 255).sum();
+                        let half = 1 << (PRECISION_BITS - 1);
+                        assert!(reach + half <= i64::from(i32::MAX), "{filter:?} {from} to {to}: {reach}");
+                    }
+                }
+            }
+        }
+    }
+}
