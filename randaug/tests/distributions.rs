@@ -196,3 +196,22 @@ fn mixing_follows_the_reference() {
         assert!((std - variance.sqrt()).abs() < 5.0 * variance.sqrt() / (2.0 * blended.len() as f64).sqrt());
     });
 }
+
+#[test]
+fn defaults_are_the_settings_behind_the_reference_samples() {
+    for_each_golden(|golden| {
+        let file = golden.json("distribution_stats");
+        let pair = |value: &Value| (value[0].as_f64().unwrap(), value[1].as_f64().unwrap());
+        let (mixup, reference) = (Mixup::default(), &file["mixup_cutmix"]);
+        assert_eq!(mixup.mixup_alpha, float(reference, "mixup_alpha"));
+        assert_eq!(mixup.cutmix_alpha, float(reference, "cutmix_alpha"));
+        assert_eq!(mixup.switch_prob, float(reference, "switch_prob"));
+        let (erasing, reference) = (RandomErasing::default(), &file["random_erasing"]);
+        assert_eq!(erasing.probability, float(reference, "probability"));
+        assert_eq!(erasing.area, (float(reference, "min_area"), float(reference, "max_area")));
+        assert_eq!(erasing.aspect, pair(&reference["aspect"]));
+        let (crop, reference) = (RandomResizedCrop::default(), &file["random_resized_crop"]);
+        assert_eq!(crop.scale, pair(&reference["scale"]));
+        assert_eq!(crop.ratio, pair(&reference["ratio"]));
+    });
+}
