@@ -1,5 +1,17 @@
 //! Images in: sources, the order of samples, the transforms, and the loader that prepares batches ahead of the step.
 
+mod folder;
+mod loader;
+mod order;
+mod pipeline;
+mod synthetic;
+
+pub use folder::{ImageFolder, read_image};
+pub use loader::{Loader, Request};
+pub use order::SampleOrder;
+pub use pipeline::{EvalPipeline, TrainPipeline, View, Workspace};
+pub use synthetic::Synthetic;
+
 use image::RgbImage;
 
 use crate::error::DataError;

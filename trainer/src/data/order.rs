@@ -1,0 +1,65 @@
+//! The order in which samples are visited.
+
+use std::sync::{Arc, Mutex};
+
+use rand::seq::SliceRandom;
+use randaug::{Purpose, sample_rng};
+
+/// An endless sequence of samples: one permutation of the set after another, each a function of the seed and its epoch.
+///
+/// Batches may straddle two epochs, so no sample is left out or seen twice in between.
+#[derive(Debug)]
+pub struct SampleOrder {
+    seed: u64,
+    len: usize,
+    /// The permutations used last: that of the present epoch and of the one that workers have begun.
+    recent: Mutex<Vec<(u64, Arc<Vec<u32>>)>>,
+}
+
+impl SampleOrder {
+    /// The order of a set of `len` images.
+    pub fn new(seed: u64, len: usize) -> Self {
+        Self { seed, len, recent: Mutex::new(Vec::new()) }
+    }
+
+    /// Epoch and image index of the `count`-th sample of the run. The set must not be empty.
+    pub fn at(&self, count: u64) -> (u64, usize) {
+        let (epoch, position) = (count / self.len as u64, count % self.len as u64);
+        (epoch, self.permutation(epoch)[position as usize] as usize)
+    }
+
+    fn permutation(&self, epoch: u64) -> Arc<Vec<u32>> {
+        // A worker that panicked leaves the list as it was: every entry is complete.
+        let mut recent = self.recent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, order)) = recent.iter().find(|(e, _)| *e == epoch) {
+            return order.clone();
+        }
+        let mut order: Vec<u32> = (0..self.len as u32).collect();
+        order.shuffle(&mut sample_rng(self.seed, epoch, 0, Purpose::Order));
+        let order = Arc::new(order);
+        if recent.len() >= 3 {
+            recent.remove(0);
+        }
+        recent.push((epoch, order.clone()));
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_epoch_is_a_permutation_of_its_own() {
+        let order = SampleOrder::new(3, 100);
+        let epoch = |e: u64| (0..100).map(|i| order.at(e * 100 + i).1).collect::<Vec<_>>();
+        for e in [0, 1, 7, 0] {
+            let mut sorted = epoch(e);
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+        }
+        assert_ne!(epoch(0), epoch(1));
+        assert_eq!(epoch(1), { let again = SampleOrder::new(3, 100); (100..200).map(|i| again.at(i).1).collect::<Vec<_>>() });
+        assert_ne!(epoch(0), { let other = SampleOrder::new(4, 100); (0..100).map(|i| other.at(i).1).collect::<Vec<_>>() });
+    }
+}
