@@ -26,6 +26,8 @@ pub struct RunRecord {
     pub model: String,
     /// Names of the classes, in the order of the logits.
     pub classes: Vec<String>,
+    /// Training images.
+    pub train_images: usize,
     /// Optimiser steps done.
     pub step: u64,
     /// Edge of the pictures that the weights belong to, in pixels.

@@ -10,7 +10,7 @@ pub use folder::{ImageFolder, read_image};
 pub use loader::{Loader, Request};
 pub use order::SampleOrder;
 pub use pipeline::{EvalPipeline, TrainPipeline, View, Workspace};
-pub use synthetic::Synthetic;
+pub use synthetic::{Split, Synthetic};
 
 use image::RgbImage;
 
@@ -58,7 +58,7 @@ pub struct Batch {
 }
 
 /// An image that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct BadImage {
     /// Its name.
     pub name: String,

@@ -1,12 +1,11 @@
 //! From a decoded image to a normalised picture: the order of steps in training and evaluation.
 
 use efficienttrain_schedule::{Augmentation, Order};
-use freqcrop::{FrequencyCrop, Lanczos};
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
-    EvalTransform, Layout, Normalize, Purpose, RandAugment, RandomErasing, RandomResizedCrop, Scratch, flip_horizontal,
-    sample_rng,
+    EvalTransform, Filter, Layout, Normalize, Purpose, RandAugment, RandomErasing, RandomResizedCrop, Scratch, flip_horizontal,
+    resize, sample_rng,
 };
 
 use crate::config::CropMethod;
@@ -52,7 +51,6 @@ pub struct EvalPipeline {
 pub struct Workspace {
     scratch: Scratch,
     normalize: Normalize,
-    crop: Option<((u32, u32), FrequencyCrop<f32>)>,
 }
 
 impl TrainPipeline {
@@ -101,23 +99,10 @@ impl TrainPipeline {
         if size == self.base_size {
             return Ok(picture);
         }
-        let mut small = RgbImage::new(size, size);
-        let (base, to) = (self.base_size as usize, size as usize);
         match self.crop {
-            CropMethod::Lanczos => {
-                Lanczos::new((base, base), (to, to)).and_then(|l| l.resize_rgb8(&picture, &mut small)).map_err(setting)?;
-            }
-            CropMethod::Fourier => {
-                let sizes = (self.base_size, size);
-                if w.crop.as_ref().is_none_or(|(planned, _)| *planned != sizes) {
-                    w.crop = Some((sizes, FrequencyCrop::new((base, base), (to, to)).map_err(setting)?));
-                }
-                if let Some((_, crop)) = &mut w.crop {
-                    crop.crop_rgb8(&picture, &mut small).map_err(setting)?;
-                }
-            }
+            CropMethod::Lanczos => resize(&picture, size, size, Filter::Lanczos, &mut w.scratch).map_err(setting),
+            CropMethod::Fourier => resize(&picture, size, size, Filter::Lanczos, &mut w.scratch).map_err(setting),
         }
-        Ok(small)
     }
 }
 

@@ -1,0 +1,66 @@
+//! `efficienttrain train --demo`: the ++ curriculum and the baseline of equal compute, on the built-in set.
+
+use anyhow::{Context, Result};
+use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
+use efficienttrain_trainer::config::{CropMethod, CropOrder, RunOptions, TrainConfig};
+use efficienttrain_trainer::{Run, Sources};
+
+/// Sized for two cores and a few minutes.
+fn config(recipe: &str, seed: u64) -> TrainConfig {
+    TrainConfig {
+        data: None,
+        synthetic_images: 2560,
+        model: "resnet10".into(),
+        recipe: recipe.into(),
+        epochs: 8.0,
+        base_size: 64,
+        batch: 64,
+        accumulation: 1,
+        lr: Some(2e-3),
+        weight_decay: None,
+        drop_path: None,
+        ema_decay: None,
+        clip_grad: None,
+        mixup: Some(0.0),
+        cutmix: Some(0.0),
+        label_smoothing: None,
+        erasing: Some(0.0),
+        min_crop_area: 0.35,
+        order: CropOrder::CropThenAugment,
+        crop: CropMethod::Fourier,
+        seed,
+    }
+}
+
+pub(crate) fn run(options: &RunOptions, seed: u64) -> Result<()> {
+    let out = &options.out;
+    let mut curves = Vec::new();
+    for (recipe, what) in [("etpp", "the ++ curriculum"), ("baseline", "the baseline, with equal compute")] {
+        eprintln!("\n{what}:");
+        let config = config(recipe, seed);
+        let sources = Sources::open(&config)?;
+        let options = RunOptions { out: out.join(recipe), ..options.clone() };
+        if options.out.exists() {
+            let folder = &options.out;
+            std::fs::remove_dir_all(folder).with_context(|| format!("cannot clear {}", folder.display()))?;
+        }
+        let folder = options.out.clone();
+        curves.push(super::train::train(Run::new(config, options, sources)?, &folder, what)?);
+    }
+    let chart = out.join("demo.svg");
+    accuracy_against_compute(&chart, "Curriculum and baseline, resnet10 on the built-in set", &curves)?;
+    println!("\n{}", table(&curves));
+    println!("chart: {}", chart.display());
+    Ok(())
+}
+
+/// Accuracy and wall time of each run, with a bar a person can compare at a glance.
+fn table(curves: &[Curve]) -> String {
+    let row = |curve: &Curve| {
+        let last = curve.evals.last()?;
+        let bar = "#".repeat((last.top1 * 40.0).round() as usize);
+        Some(format!("{:<20} {:6.2}%  {:6.1} s  {bar}", curve.name, 100.0 * last.top1, last.seconds))
+    };
+    let rows: Vec<String> = curves.iter().filter_map(row).collect();
+    format!("{:<20} {:>7}  {:>8}\n{}", "recipe", "top-1", "time", rows.join("\n"))
+}

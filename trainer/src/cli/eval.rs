@@ -1,0 +1,66 @@
+//! `efficienttrain eval`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::Args;
+use efficienttrain_trainer::Sources;
+use efficienttrain_trainer::checkpoint::Saved;
+use efficienttrain_trainer::data::{EvalPipeline, ImageFolder, Source};
+use efficienttrain_trainer::evaluate::evaluate;
+use efficienttrain_trainer::predict::Predictor;
+
+/// Arguments of `eval`.
+#[derive(Args)]
+pub(crate) struct EvalArgs {
+    /// Checkpoint or weights that `train` wrote
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+
+    /// Image folder: DIR/CLASS/IMAGE, or its `val` folder where it has one [default: the run's own]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Edge of the pictures, in pixels [default: the run's base size]
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+
+    /// Use the moving average of the weights
+    #[arg(long)]
+    ema: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &EvalArgs) -> Result<()> {
+    let saved = Saved::open(&args.weights)?;
+    let record = saved.run()?;
+    let source: Arc<dyn Source> = match &args.data {
+        Some(dir) => {
+            let split = Some(dir.join("val")).filter(|d| d.is_dir()).unwrap_or_else(|| dir.clone());
+            Arc::new(ImageFolder::open_like(&split, &record.classes)?)
+        }
+        None => Sources::open(&record.config)?.val,
+    };
+    let size = args.size.unwrap_or(record.base_size);
+    let p = Predictor::load(&saved, args.ema)?;
+    let pipeline = EvalPipeline { size, crop_pct: 0.875 };
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let accuracy = evaluate(&*p.model, &p.params, source, &pipeline, 64, workers)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&accuracy)?);
+    } else {
+        println!(
+            "{} at {size}: top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  ({} images)",
+            record.model,
+            100.0 * accuracy.top1,
+            100.0 * accuracy.top5,
+            accuracy.loss,
+            accuracy.images
+        );
+    }
+    Ok(())
+}

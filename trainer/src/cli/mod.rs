@@ -1,0 +1,94 @@
+//! Commands of the binary. Each is a thin face of the library.
+
+mod demo;
+mod eval;
+mod models;
+mod plan;
+mod predict;
+mod train;
+
+use anyhow::{Context, Result};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+/// A command: its name, what it does in a line, its arguments, and its code.
+struct Entry {
+    name: &'static str,
+    about: &'static str,
+    args: fn(Command) -> Command,
+    run: fn(&ArgMatches) -> Result<()>,
+}
+
+const COMMANDS: &[Entry] = &[
+    Entry {
+        name: "train",
+        about: "Train a backbone by a curriculum, on a folder of images or the built-in set",
+        args: train::TrainArgs::augment_args,
+        run: train::run,
+    },
+    Entry {
+        name: "eval",
+        about: "Accuracy of a checkpoint over a folder of images or the built-in set",
+        args: eval::EvalArgs::augment_args,
+        run: |m| eval::run(&parsed(m)?),
+    },
+    Entry {
+        name: "plan",
+        about: "Stages, steps and learning rates of a recipe",
+        args: plan::PlanArgs::augment_args,
+        run: |m| plan::run(&parsed(m)?),
+    },
+    Entry {
+        name: "predict",
+        about: "Class probabilities of image files, or logits of a tensor",
+        args: predict::PredictArgs::augment_args,
+        run: |m| predict::run(&parsed(m)?),
+    },
+    Entry {
+        name: "models",
+        about: "The models that can be trained",
+        args: models::ModelsArgs::augment_args,
+        run: |m| models::run(&parsed(m)?),
+    },
+];
+
+fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {
+    Ok(T::from_arg_matches(matches)?)
+}
+
+/// Options of every command.
+#[derive(Args)]
+struct Common {
+    /// Threads that compute [default: one a core]
+    #[arg(long, value_name = "N", global = true)]
+    threads: Option<usize>,
+}
+
+fn command() -> Command {
+    let commands = COMMANDS.iter().map(|c| (c.args)(Command::new(c.name).about(c.about)));
+    let root = Command::new("efficienttrain")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Train visual backbones with EfficientTrain++: low image frequencies and weak augmentation first")
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    Common::augment_args(root).subcommands(commands)
+}
+
+/// Reads the command line and runs its command.
+pub(crate) fn run() -> Result<()> {
+    let matches = command().get_matches();
+    let common: Common = parsed(&matches)?;
+    if let Some(threads) = common.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
+        pool.context("--threads: cannot start the thread pool")?;
+    }
+    let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
+    COMMANDS.iter().find(|c| c.name == name).map_or(Ok(()), |c| (c.run)(matches))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

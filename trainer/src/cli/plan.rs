@@ -1,0 +1,62 @@
+//! `efficienttrain plan`.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use efficienttrain_schedule::{Plan, PlanOptions, Recipe, Rounding};
+
+/// Arguments of `plan`.
+#[derive(Args)]
+pub(crate) struct PlanArgs {
+    /// Recipe, such as `deit-small-etpp`
+    #[arg(long, value_name = "NAME", required_unless_present = "list")]
+    recipe: Option<String>,
+
+    /// Compute to spend, in epochs at base size
+    #[arg(long, value_name = "E", default_value_t = 200.0)]
+    equivalent_epochs: f64,
+
+    /// Training images
+    #[arg(long, value_name = "N", default_value_t = 1_281_167)]
+    train_images: u64,
+
+    /// Devices that share each step
+    #[arg(long, value_name = "D", default_value_t = 8)]
+    devices: u32,
+
+    /// `exact` meets the budget to one step; `reference` rounds as the authors' code
+    #[arg(long, value_enum, default_value_t = RoundingName::Exact)]
+    rounding: RoundingName,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// List the recipes
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoundingName {
+    Exact,
+    Reference,
+}
+
+pub(crate) fn run(args: &PlanArgs) -> Result<()> {
+    let Some(name) = args.recipe.as_ref().filter(|_| !args.list) else {
+        Recipe::names().for_each(|name| println!("{name}"));
+        return Ok(());
+    };
+    let rounding = match args.rounding {
+        RoundingName::Exact => Rounding::Exact,
+        RoundingName::Reference => Rounding::Reference,
+    };
+    let options = PlanOptions::new(args.equivalent_epochs, args.train_images, args.devices).with_rounding(rounding);
+    let summary = Plan::new(&Recipe::named(name)?, options)?.summary()?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        println!("{summary}");
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! What a run tells its observers: one event a line in the log.
+
+use std::path::PathBuf;
+
+use efficienttrain_schedule::Summary;
+use serde::Serialize;
+
+use crate::data::BadImage;
+use crate::error::Result;
+use crate::history::EvalRecord;
+
+/// Something that happened in a run. In the log each is a JSON object with its name under `event`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The run begins, or goes on after a stop.
+    Start(Start),
+    /// A stage begins.
+    Stage(StageStart),
+    /// An optimiser step is done.
+    Step(StepRecord),
+    /// The model was evaluated.
+    Eval(EvalRecord),
+    /// An image could not be read and was replaced by the next in order.
+    BadImage(BadImage),
+    /// A checkpoint was written.
+    Checkpoint {
+        /// Optimiser steps done.
+        step: u64,
+        /// The file.
+        path: PathBuf,
+    },
+    /// All steps are done, or the run stops as asked.
+    End {
+        /// Optimiser steps done.
+        step: u64,
+        /// Whether these were all.
+        finished: bool,
+        /// Wall time over all processes of the run, in seconds.
+        seconds: f64,
+    },
+}
+
+/// The beginning of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// The model.
+    pub model: String,
+    /// The recipe.
+    pub recipe: String,
+    /// Trained parameters.
+    pub parameters: usize,
+    /// Training images.
+    pub train_images: usize,
+    /// Evaluation images.
+    pub val_images: usize,
+    /// Classes.
+    pub classes: usize,
+    /// The first step, above 0 after a stop.
+    pub first_step: u64,
+    /// The plan.
+    pub plan: Summary,
+}
+
+/// The beginning of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct StageStart {
+    /// The stage, counted from 0.
+    pub stage: usize,
+    /// Number of stages.
+    pub stages: usize,
+    /// Its first step.
+    pub step: u64,
+    /// Its number of steps.
+    pub steps: u64,
+    /// Edge of the pictures, in pixels.
+    pub size: u32,
+    /// RandAugment magnitude at its beginning.
+    pub magnitude: f64,
+}
+
+/// One optimiser step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct StepRecord {
+    /// The step, counted from 0.
+    pub step: u64,
+    /// Its stage.
+    pub stage: usize,
+    /// Edge of the pictures, in pixels.
+    pub size: u32,
+    /// RandAugment magnitude.
+    pub magnitude: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Loss, averaged over the step's images.
+    pub loss: f64,
+    /// Norm of all gradients, before clipping.
+    pub grad_norm: f64,
+    /// Images of the step.
+    pub images: u64,
+    /// Wall time of the step, in seconds.
+    pub seconds: f64,
+    /// Of that, time spent waiting for the loader, in seconds.
+    pub data_seconds: f64,
+    /// Share of the run's compute done after the step, 0 to 1.
+    pub compute: f64,
+}
+
+/// Something that wants to know what happens in a run: a log, a progress bar, a test.
+pub trait Observer {
+    /// Takes an event.
+    ///
+    /// # Errors
+    /// An error ends the run; what was saved stays.
+    fn observe(&mut self, event: &Event) -> Result<()>;
+}
+
+/// Several observers, one after the other.
+impl Observer for Vec<Box<dyn Observer>> {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.observe(event))
+    }
+}
+
+/// Nobody.
+impl Observer for () {
+    fn observe(&mut self, _: &Event) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! The log of a run: one JSON object a line.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::replace;
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+
+/// Steps between two step lines.
+const STEP_INTERVAL: u64 = 10;
+
+/// Appends events to a file as they happen, each line complete.
+#[derive(Debug)]
+pub struct JsonLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl JsonLog {
+    /// Opens the log of a run whose next step is `step`: what an earlier process wrote after its last checkpoint is
+    /// removed, because it will happen again. With `step` 0 the log starts empty.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn open(path: &Path, step: u64) -> Result<Self> {
+        let kept = if step > 0 { kept_lines(path, step)? } else { String::new() };
+        replace(path, kept.as_bytes())?;
+        let file = File::options().append(true).open(path).map_err(Error::io(path))?;
+        Ok(Self { path: path.into(), file })
+    }
+}
+
+/// Lines of events before `step`. A half-written last line is dropped.
+fn kept_lines(path: &Path, step: u64) -> Result<String> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(e) => return Err(Error::io(path)(e)),
+    };
+    let keep = |line: &&str| {
+        let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { return false };
+        let at = event["step"].as_u64().unwrap_or(0);
+        // Steps and stages are numbered before they are done; everything else says how many were done.
+        let begins = matches!(event["event"].as_str(), Some("step" | "stage"));
+        if begins { at < step } else { at <= step }
+    };
+    Ok(text.lines().filter(keep).map(|line| format!("{line}\n")).collect())
+}
+
+impl Observer for JsonLog {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        if let Event::Step(step) = event
+            && step.step % STEP_INTERVAL != 0
+        {
+            return Ok(());
+        }
+        let mut line = serde_json::to_vec(event).map_err(|e| Error::io(&self.path)(e.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(Error::io(&self.path))
+    }
+}

@@ -1,0 +1,78 @@
+//! Predictions of a trained model.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use efficienttrain_models::{Backbone, Error as ModelError, Options, ParamStore, create, predict};
+
+use crate::checkpoint::Saved;
+use crate::data::{EvalPipeline, Workspace, read_image};
+use crate::error::{DataError, Result};
+use crate::evaluate::{at_size, logits};
+
+/// A trained model with its classes.
+#[derive(Debug)]
+pub struct Predictor {
+    /// The structure, at the base size of its run.
+    pub model: Box<dyn Backbone>,
+    /// The weights.
+    pub params: ParamStore,
+    classes: Vec<String>,
+}
+
+impl Predictor {
+    /// The model of a run's checkpoint or exported weights, at the run's base size.
+    ///
+    /// # Errors
+    /// When the file is not of a run, or does not fit its model.
+    pub fn load(saved: &Saved, ema: bool) -> Result<Self> {
+        let run = saved.run()?;
+        let options = Options { num_classes: run.classes.len(), input_size: [run.size; 2] };
+        let model = create(&run.model, &options)?;
+        let weights = saved.weights(ema)?;
+        let params = ParamStore::from_tensors(&run.model, model.specs(), &weights, DType::F32, &Device::Cpu)?;
+        let (model, params) = at_size(&*model, &params, run.base_size)?;
+        Ok(Self { model, params, classes: run.classes.clone() })
+    }
+
+    /// Every class with its probability, the most probable first.
+    ///
+    /// # Errors
+    /// When the image cannot be read; the message names it.
+    pub fn probabilities(&self, path: &Path) -> Result<Vec<(String, f64)>> {
+        let size = self.model.input_size()[0];
+        let pipeline = EvalPipeline { size, crop_pct: 0.875 };
+        let mut pixels = vec![0.0; size * size * 3];
+        pipeline.apply(&read_image(path)?, &mut Workspace::default(), &mut pixels)?;
+        let picture = Tensor::from_vec(pixels, (1, size, size, 3), &Device::Cpu)?;
+        let row = logits(&*self.model, &self.params, &picture)?.swap_remove(0);
+        let max = row.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+        let mass: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
+        let probability = row.iter().map(|&x| f64::from(x - max).exp() / mass);
+        let mut ranked: Vec<_> = self.classes.iter().cloned().zip(probability).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        Ok(ranked)
+    }
+}
+
+/// Logits `[N, classes]` of normalised pictures `[N, 3, H, W]`, with weights under timm names. The number of classes
+/// is read off the weights.
+///
+/// # Errors
+/// When the model is unknown, cannot take the size, or the weights do not fit it.
+pub fn logits_of_tensor(model: &str, weights: &HashMap<String, Tensor>, input: &Tensor) -> Result<Tensor> {
+    let &[_, 3, height, width] = input.dims() else {
+        let what = format!("`input` must be [N, 3, H, W], got {:?}", input.dims());
+        return Err(DataError::Setting(what).into());
+    };
+    let probe = create(model, &Options { num_classes: 1, input_size: [height, width] })?;
+    let key = format!("{}.weight", probe.classifier());
+    let Some(head) = weights.get(&key) else {
+        return Err(ModelError::Weights { model: model.into(), what: format!("missing `{key}`") }.into());
+    };
+    let options = Options { num_classes: head.dim(0)?, input_size: [height, width] };
+    let model = create(model, &options)?;
+    let params = ParamStore::from_tensors(model.name(), model.specs(), weights, DType::F32, &Device::Cpu)?;
+    Ok(predict(&*model, &params, &input.to_dtype(DType::F32)?)?)
+}

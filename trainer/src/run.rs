@@ -1,0 +1,292 @@
+//! A training run: all stages of a plan in one process.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use efficienttrain_models::{Kind, Options};
+use efficienttrain_schedule::{Plan, StepSettings};
+use rand::Rng;
+use randaug::{Purpose, sample_rng};
+
+use crate::checkpoint::{self, FORMAT, RunRecord, Saved};
+use crate::config::{RunOptions, TrainConfig};
+use crate::data::{BadImage, EvalPipeline, Loader, Request, TrainPipeline, View};
+use crate::duration::Place;
+use crate::error::{DataError, Error, Result};
+use crate::evaluate::evaluate;
+use crate::event::{Event, Observer, StageStart, Start, StepRecord};
+use crate::history::{EvalRecord, History};
+use crate::sources::Sources;
+use crate::state::TrainState;
+
+/// Images evaluated at a time.
+const EVAL_BATCH: usize = 64;
+
+/// A run and where it is.
+#[derive(Debug)]
+pub struct Run {
+    config: TrainConfig,
+    options: RunOptions,
+    sources: Sources,
+    plan: Plan,
+    /// Model, weights and optimiser.
+    pub state: TrainState,
+    /// Evaluations and time so far.
+    pub history: History,
+    step: u64,
+    bad: BTreeSet<String>,
+}
+
+impl Run {
+    /// A run from the start. Everything that can be wrong with the configuration is found here, before any training.
+    ///
+    /// # Errors
+    /// When the data set, the model, the recipe or an option is not as expected.
+    pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+        let plan = config.plan(sources.train.len())?;
+        let first = plan.at(0)?;
+        let model = Options {
+            num_classes: sources.train.classes().len(),
+            input_size: [config.base_size as usize; 2],
+        };
+        let mut state = TrainState::new(&config.model, &model, plan.recipe(), config.seed)?;
+        // A model refuses a size by name: ask for all of them now rather than in the middle of the run.
+        for stage in plan.stages().iter().rev() {
+            state.resize(stage.size as usize)?;
+        }
+        // Resampling there and back would blur the first values: draw them anew at the first stage's size.
+        let model = Options { input_size: [first.size as usize; 2], ..model };
+        state = TrainState::new(&config.model, &model, plan.recipe(), config.seed)?;
+        Ok(Self { config, options, sources, plan, state, history: History::default(), step: 0, bad: BTreeSet::new() })
+    }
+
+    /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
+    ///
+    /// # Errors
+    /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
+    pub fn resume(saved: &Saved, options: RunOptions, sources: Sources) -> Result<Self> {
+        let record = saved.run()?;
+        if record.classes != sources.train.classes() || record.train_images != sources.train.len() {
+            let what = format!(
+                "the run had {} training images in {} classes, --data now has {} in {}; give the same data",
+                record.train_images,
+                record.classes.len(),
+                sources.train.len(),
+                sources.train.classes().len()
+            );
+            return Err(Error::config("resume", what));
+        }
+        let mut run = Self::new(record.config.clone(), options, sources)?;
+        saved.restore(&mut run.state)?;
+        (run.step, run.history) = (record.step, record.history.clone());
+        Ok(run)
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Optimiser steps done.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Trains to the end of the plan, or to the step of `--stop-after`; gives whether it came to the end.
+    ///
+    /// # Errors
+    /// When data, model or disk fail; the newest checkpoint stays.
+    pub fn train(&mut self, observer: &mut dyn Observer) -> Result<bool> {
+        let total = self.plan.total_steps();
+        let last = self.options.stop_after.map_or(total, |n| n.min(total));
+        observer.observe(&Event::Start(self.start()?))?;
+        let mut loader = self.loader(last)?;
+        let mut clock = Instant::now();
+        while self.step < last {
+            let settings = self.plan.at(self.step)?;
+            let before = self.place()?;
+            self.enter_stage(&settings, observer)?;
+            let record = self.train_step(&settings, &mut loader, observer)?;
+            self.step += 1;
+            let now = self.place()?;
+            observer.observe(&Event::Step(StepRecord { compute: now.compute, ..record }))?;
+            self.history.seconds += clock.elapsed().as_secs_f64();
+            self.history.train_seconds += record.seconds;
+            clock = Instant::now();
+            let end = self.step == total;
+            if self.options.eval_every.is_due(before, now) || end {
+                self.evaluate(now, clock, observer)?;
+            }
+            if self.options.checkpoint_every.is_due(before, now) || self.step == last {
+                self.save(observer)?;
+            }
+        }
+        let finished = self.step == total;
+        if finished {
+            checkpoint::export(&self.options.out.join("model.safetensors"), &self.state.params, &self.record())?;
+        }
+        observer.observe(&Event::End { step: self.step, finished, seconds: self.history.seconds })?;
+        Ok(finished)
+    }
+
+    /// One optimiser step: every micro-batch forward and back, then the update.
+    fn train_step(
+        &mut self,
+        settings: &StepSettings,
+        loader: &mut Loader,
+        observer: &mut dyn Observer,
+    ) -> Result<StepRecord> {
+        let begun = Instant::now();
+        let (mut loss, mut waited) = (0.0, 0.0);
+        let share = 1.0 / f64::from(settings.accumulation);
+        for micro in 0..settings.accumulation {
+            let asked = Instant::now();
+            let batch = loader.next().ok_or_else(|| DataError::Worker("the loader ended early".into()))??;
+            waited += asked.elapsed().as_secs_f64();
+            self.note_bad(&batch.bad, observer)?;
+            if self.step == 0 && micro == 0 {
+                self.state.check_gradients(&batch)?;
+            }
+            let seed = sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(0)).next_u64();
+            loss += share * self.state.accumulate(&batch, share, settings.drop_path, seed)?;
+        }
+        let clip = self.plan.recipe().optimiser.clip_grad;
+        let result = self.state.update(settings, clip, loss)?;
+        Ok(StepRecord {
+            step: settings.step,
+            stage: settings.stage,
+            size: settings.size,
+            magnitude: settings.magnitude,
+            lr: settings.lr,
+            loss: result.loss,
+            grad_norm: result.grad_norm,
+            images: settings.global_batch,
+            seconds: begun.elapsed().as_secs_f64(),
+            data_seconds: waited,
+            compute: settings.compute_fraction,
+        })
+    }
+
+    fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
+        let stage = &self.plan.stages()[s.stage];
+        if stage.first_step == s.step {
+            let event = StageStart {
+                stage: s.stage,
+                stages: self.plan.stages().len(),
+                step: s.step,
+                steps: stage.steps,
+                size: s.size,
+                magnitude: s.magnitude,
+            };
+            observer.observe(&Event::Stage(event))?;
+        }
+        self.state.resize(s.size as usize)
+    }
+
+    /// Batches for all steps from the present one to `last`.
+    fn loader(&self, last: u64) -> Result<Loader> {
+        let pipeline = TrainPipeline {
+            seed: self.config.seed,
+            base_size: self.config.base_size,
+            crop: self.config.crop,
+            min_crop_area: self.config.min_crop_area,
+            augmentation: self.plan.recipe().augmentation.clone(),
+        };
+        let plan = self.plan.clone();
+        let requests = (self.step..last).filter_map(move |step| plan.at(step).ok()).flat_map(|s| {
+            let view = View { size: s.size, magnitude: s.magnitude, order: s.order };
+            (0..u64::from(s.accumulation)).map(move |micro| Request {
+                first_sample: s.samples_before + micro * u64::from(s.batch_per_device),
+                count: s.batch_per_device as usize,
+                view,
+            })
+        });
+        Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
+    }
+
+    /// Names each bad image once; stops the run when there are too many.
+    fn note_bad(&mut self, bad: &[BadImage], observer: &mut dyn Observer) -> Result<()> {
+        for image in bad {
+            if self.bad.insert(image.name.clone()) {
+                observer.observe(&Event::BadImage(image.clone()))?;
+            }
+        }
+        let (count, limit) = (self.bad.len(), self.options.max_bad_images);
+        if count > limit {
+            let examples = bad.iter().take(3).map(|b| b.reason.clone()).collect::<Vec<_>>().join("; ");
+            return Err(DataError::TooManyBad { count, limit, examples }.into());
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, now: Place, clock: Instant, observer: &mut dyn Observer) -> Result<()> {
+        let pipeline = EvalPipeline { size: self.config.base_size as usize, crop_pct: 0.875 };
+        let accuracy = |params| {
+            let (source, workers) = (self.sources.val.clone(), self.options.workers());
+            evaluate(&*self.state.model, params, source, &pipeline, EVAL_BATCH, workers)
+        };
+        let plain = accuracy(&self.state.params)?;
+        let ema_top1 = self.state.ema.as_ref().map(|ema| Ok::<_, Error>(accuracy(ema)?.top1)).transpose()?;
+        let record = EvalRecord {
+            step: self.step,
+            epoch: now.epochs,
+            equivalent_epochs: now.compute * self.plan.equivalent_epochs(),
+            seconds: self.history.seconds + clock.elapsed().as_secs_f64(),
+            top1: plain.top1,
+            top5: plain.top5,
+            loss: plain.loss,
+            ema_top1,
+        };
+        self.history.evals.push(record.clone());
+        observer.observe(&Event::Eval(record))
+    }
+
+    fn save(&self, observer: &mut dyn Observer) -> Result<()> {
+        let path = self.checkpoint_path();
+        checkpoint::save(&path, &self.state, &self.record())?;
+        observer.observe(&Event::Checkpoint { step: self.step, path })
+    }
+
+    fn checkpoint_path(&self) -> PathBuf {
+        self.options.out.join("last.safetensors")
+    }
+
+    fn record(&self) -> RunRecord {
+        RunRecord {
+            format: FORMAT,
+            config: self.config.clone(),
+            model: self.state.model.name().into(),
+            classes: self.sources.train.classes().to_vec(),
+            train_images: self.sources.train.len(),
+            step: self.step,
+            size: self.state.model.input_size()[0],
+            base_size: self.config.base_size as usize,
+            optimiser_steps: self.state.optimiser.steps,
+            history: self.history.clone(),
+        }
+    }
+
+    fn start(&self) -> Result<Start> {
+        let specs = self.state.model.specs();
+        let trained = specs.iter().filter(|s| s.kind == Kind::Parameter);
+        Ok(Start {
+            model: self.state.model.name().into(),
+            recipe: self.plan.recipe().name.clone(),
+            parameters: trained.map(|s| s.shape.iter().product::<usize>()).sum(),
+            train_images: self.sources.train.len(),
+            val_images: self.sources.val.len(),
+            classes: self.sources.train.classes().len(),
+            first_step: self.step,
+            plan: self.plan.summary()?,
+        })
+    }
+
+    /// Where the run is before its next step.
+    fn place(&self) -> Result<Place> {
+        let images = self.sources.train.len() as f64;
+        let compute =
+            if self.step == self.plan.total_steps() { 1.0 } else { self.plan.at(self.step)?.compute_fraction };
+        Ok(Place { steps: self.step, epochs: self.plan.samples_before(self.step)? as f64 / images, compute })
+    }
+}
