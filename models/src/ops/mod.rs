@@ -7,12 +7,13 @@
 //! Use them on their own through candle's engine with [`in_candle`]:
 //!
 //! ```
-//! use candle_core::{Device, Tensor, Var};
+//! use candle_core::{DType, Device, Var};
 //! use efficienttrain_models::ops;
 //!
 //! let x = Var::randn(0f32, 1., (2, 5, 8), &Device::Cpu)?;
-//! let (w, b) = (Var::ones((8,), candle_core::DType::F32, &Device::Cpu)?, Var::zeros((8,), candle_core::DType::F32, &Device::Cpu)?);
-//! let y = ops::in_candle(&[&x, &w, &b], |t| ops::layer_norm(t[0], t[1], t[2], 1e-6))?;
+//! let w = Var::ones((8,), DType::F32, &Device::Cpu)?;
+//! let b = Var::zeros((8,), DType::F32, &Device::Cpu)?;
+//! let y = ops::in_candle(&[&x, &w, &b], |t| ops::layer_norm(&t[0], &t[1], &t[2], 1e-6))?;
 //! let grads = y.sqr()?.sum_all()?.backward()?;
 //! assert!(grads.get(&w).is_some());
 //! # Ok::<(), Box<dyn std::error::Error>>(())

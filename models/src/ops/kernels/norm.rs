@@ -17,12 +17,14 @@ pub(crate) fn channel_statistics<T: Element>(x: &[T], c: usize) -> (Vec<f64>, Ve
         .map(|block| {
             let rows = block.len() / c;
             let (mut mean, mut m2) = (vec![T::ZERO; c], vec![T::ZERO; c]);
+            // Sums of differences to the first row keep their digits where the mean is far from zero.
+            let first = &block[..c];
             vectorised(|| {
                 for row in block.chunks_exact(c) {
-                    mean.iter_mut().zip(row).for_each(|(m, &x)| *m += x);
+                    mean.iter_mut().zip(row).zip(first).for_each(|((m, &x), &f)| *m += x - f);
                 }
                 let scale = T::ONE / T::of(rows as f64);
-                mean.iter_mut().for_each(|m| *m *= scale);
+                mean.iter_mut().zip(first).for_each(|(m, &f)| *m = *m * scale + f);
                 for row in block.chunks_exact(c) {
                     for ((m2, &mean), &x) in m2.iter_mut().zip(&mean).zip(row) {
                         *m2 += (x - mean) * (x - mean);

@@ -1,0 +1,348 @@
+//! Every op: its value against a plain loop where there is one, its gradients against central differences in double
+//! precision, its single-precision path against the double one.
+
+mod common;
+
+use candle_core::{DType, Device, Tensor, Var};
+use common::{fnv1a64, hash_uniform, max_difference, numbers};
+use efficienttrain_models::ops::{self, BatchStatistics, Conv2dConfig, Traced};
+use efficienttrain_models::Result;
+
+/// Numbers in [-1, 1) by name.
+fn filled(name: &str, shape: &[usize]) -> Tensor {
+    let seed = fnv1a64(name);
+    let values: Vec<f64> = (0..shape.iter().product::<usize>() as u64).map(|i| hash_uniform(seed, i)).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// Sum of `value * weights`, a scalar whose gradient is `weights`.
+fn dot(value: &Tensor, weights: &Tensor) -> f64 {
+    numbers(value).iter().zip(numbers(weights)).map(|(v, w)| v * w).sum()
+}
+
+fn nudged(t: &Tensor, at: usize, by: f64) -> Tensor {
+    let mut values = numbers(t);
+    values[at] += by;
+    Tensor::from_vec(values, t.dims(), &Device::Cpu).unwrap()
+}
+
+/// Checks an op's gradients of all inputs, in double and single precision.
+fn check(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Traced>) {
+    let traced = op(inputs).unwrap();
+    let weights = filled(&format!("{name}.cotangent"), traced.value.dims());
+    let grads = (traced.pullback)(&weights, &vec![true; inputs.len()]).unwrap();
+    assert_eq!(grads.len(), inputs.len(), "{name}: one gradient an input");
+    const STEP: f64 = 1e-5;
+    for (i, grad) in grads.iter().enumerate() {
+        let grad = grad.as_ref().unwrap_or_else(|| panic!("{name}: no gradient of input {i}"));
+        assert_eq!(grad.dims(), inputs[i].dims(), "{name}: shape of gradient {i}");
+        let grad = numbers(grad);
+        let stride = (grad.len() / 40).max(1);
+        for at in (0..grad.len()).step_by(stride) {
+            let value = |by: f64| {
+                let mut moved = inputs.to_vec();
+                moved[i] = nudged(&inputs[i], at, by);
+                dot(&op(&moved).unwrap().value, &weights)
+            };
+            let slope = (value(STEP) - value(-STEP)) / (2.0 * STEP);
+            let off = (slope - grad[at]).abs();
+            assert!(off < 1e-7 * (1.0 + slope.abs()), "{name}: input {i}[{at}]: {} by hand, {slope} measured", grad[at]);
+        }
+        skipping_is_allowed(name, &traced, &weights, i, inputs.len());
+    }
+    single_precision_agrees(name, inputs, &op, &traced, &weights);
+    strides_do_not_matter(name, inputs, &op, &traced);
+}
+
+fn skipping_is_allowed(name: &str, traced: &Traced, weights: &Tensor, kept: usize, inputs: usize) {
+    let needs: Vec<bool> = (0..inputs).map(|i| i == kept).collect();
+    let alone = (traced.pullback)(weights, &needs).unwrap();
+    let all = (traced.pullback)(weights, &vec![true; inputs]).unwrap();
+    let (alone, all) = (alone[kept].as_ref().unwrap(), all[kept].as_ref().unwrap());
+    assert_eq!(numbers(alone), numbers(all), "{name}: the gradient of input {kept} depends on which others are asked for");
+}
+
+fn single_precision_agrees(
+    name: &str,
+    inputs: &[Tensor],
+    op: &impl Fn(&[Tensor]) -> Result<Traced>,
+    exact: &Traced,
+    weights: &Tensor,
+) {
+    let single: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F32).unwrap()).collect();
+    let traced = op(&single).unwrap();
+    assert_eq!(traced.value.dtype(), DType::F32);
+    let near = |a: &Tensor, b: &Tensor| {
+        let (a, b) = (numbers(a), numbers(b));
+        let scale = b.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+        assert!(max_difference(&a, &b) < 2e-5 * scale, "{name}: single precision is off by {}", max_difference(&a, &b));
+    };
+    near(&traced.value, &exact.value);
+    let needs = vec![true; inputs.len()];
+    let got = (traced.pullback)(&weights.to_dtype(DType::F32).unwrap(), &needs).unwrap();
+    for (got, want) in got.iter().zip((exact.pullback)(weights, &needs).unwrap()) {
+        near(got.as_ref().unwrap(), want.as_ref().unwrap());
+    }
+}
+
+/// The same values behind reversed strides give the same result.
+fn strides_do_not_matter(name: &str, inputs: &[Tensor], op: &impl Fn(&[Tensor]) -> Result<Traced>, exact: &Traced) {
+    let reversed = |t: &Tensor| {
+        let axes: Vec<usize> = (0..t.rank()).rev().collect();
+        t.permute(axes.as_slice()).unwrap().contiguous().unwrap().permute(axes.as_slice()).unwrap()
+    };
+    let strided: Vec<Tensor> = inputs.iter().map(reversed).collect();
+    assert_eq!(numbers(&op(&strided).unwrap().value), numbers(&exact.value), "{name}: strides change the result");
+}
+
+#[test]
+fn linear() {
+    let inputs = [filled("x", &[3, 4, 7]), filled("w", &[5, 7]), filled("b", &[5])];
+    check("linear", &inputs, |t| ops::linear(&t[0], &t[1], Some(&t[2])));
+    check("linear without bias", &inputs[..2], |t| ops::linear(&t[0], &t[1], None));
+}
+
+/// Convolution by the definition.
+fn plain_conv(x: &Tensor, w: &Tensor, stride: usize, pad: usize) -> Vec<f64> {
+    let (&[n, h, width, c], &[o, _, kh, kw]) = (x.dims(), w.dims()) else { unreachable!() };
+    let (xs, ws) = (numbers(x), numbers(w));
+    let (ho, wo) = ((h + 2 * pad - kh) / stride + 1, (width + 2 * pad - kw) / stride + 1);
+    let mut y = Vec::new();
+    for (b, oy, ox, k) in (0..n * ho * wo * o).map(|i| (i / o / wo / ho, i / o / wo % ho, i / o % wo, i % o)) {
+        let mut sum = 0.0;
+        for (ky, kx, ch) in (0..kh * kw * c).map(|i| (i / c / kw, i / c % kw, i % c)) {
+            let (iy, ix) = ((oy * stride + ky).wrapping_sub(pad), (ox * stride + kx).wrapping_sub(pad));
+            if iy < h && ix < width {
+                sum += xs[((b * h + iy) * width + ix) * c + ch] * ws[((k * c + ch) * kh + ky) * kw + kx];
+            }
+        }
+        y.push(sum);
+    }
+    y
+}
+
+#[test]
+fn convolution_of_all_kinds() {
+    // (picture, outputs, kernel, stride, padding)
+    let cases: [([usize; 4], usize, [usize; 2], usize, usize); 10] = [
+        ([2, 6, 5, 3], 4, [3, 3], 1, 1),
+        ([2, 7, 4, 2], 3, [3, 3], 2, 1),
+        ([1, 9, 9, 3], 4, [7, 7], 2, 3),
+        ([3, 4, 5, 6], 5, [1, 1], 1, 0),
+        ([2, 5, 6, 4], 3, [1, 1], 2, 0),
+        ([2, 8, 8, 3], 6, [4, 4], 4, 0),
+        ([1, 3, 3, 2], 2, [5, 5], 1, 2),
+        ([1, 5, 7, 2], 2, [2, 3], 1, 1),
+        ([2, 2, 2, 3], 4, [3, 3], 2, 1),
+        ([1, 1, 1, 3], 2, [3, 3], 1, 1),
+    ];
+    for (x, o, [kh, kw], stride, padding) in cases {
+        let name = format!("conv {x:?} to {o}, kernel {kh}x{kw}, stride {stride}, padding {padding}");
+        let inputs = [filled("x", &x), filled("w", &[o, x[3], kh, kw]), filled("b", &[o])];
+        let config = Conv2dConfig { stride, padding };
+        let value = ops::conv2d(&inputs[0], &inputs[1], None, config).unwrap().value;
+        let off = max_difference(&numbers(&value), &plain_conv(&inputs[0], &inputs[1], stride, padding));
+        assert!(off < 1e-12, "{name}: off by {off}");
+        check(&name, &inputs, |t| ops::conv2d(&t[0], &t[1], Some(&t[2]), config));
+    }
+}
+
+#[test]
+fn a_large_convolution_goes_tile_by_tile() {
+    // 4 * 40 * 41 rows of 9 * 96 values: more than is unfolded in one piece.
+    let (x, w) = (filled("x", &[4, 40, 41, 96]), filled("w", &[5, 96, 3, 3]));
+    let traced = ops::conv2d(&x, &w, None, Conv2dConfig { stride: 1, padding: 1 }).unwrap();
+    let off = max_difference(&numbers(&traced.value), &plain_conv(&x, &w, 1, 1));
+    assert!(off < 1e-11, "value: off by {off}");
+    // The op is linear in each input: <dy, conv(x, w)> = <dx, x> = <dw, w>.
+    let dy = filled("dy", traced.value.dims());
+    let grads = (traced.pullback)(&dy, &[true, true]).unwrap();
+    let want = dot(&traced.value, &dy);
+    for (grad, input) in grads.iter().zip([&x, &w]) {
+        let got = dot(grad.as_ref().unwrap(), input);
+        assert!((got - want).abs() < 1e-9 * want.abs().max(1.0), "{got} against {want}");
+    }
+    // And tile by tile is the same as image by image, each of which is unfolded whole.
+    let mut dw = vec![0.0; w.elem_count()];
+    for i in 0..4 {
+        let one = |t: &Tensor| t.narrow(0, i, 1).unwrap().contiguous().unwrap();
+        let traced = ops::conv2d(&one(&x), &w, None, Conv2dConfig { stride: 1, padding: 1 }).unwrap();
+        let single = (traced.pullback)(&one(&dy), &[true, true]).unwrap();
+        let off = max_difference(&numbers(single[0].as_ref().unwrap()), &numbers(&one(grads[0].as_ref().unwrap())));
+        assert!(off < 1e-11, "gradient of image {i}: off by {off}");
+        dw.iter_mut().zip(numbers(single[1].as_ref().unwrap())).for_each(|(a, b)| *a += b);
+    }
+    let off = max_difference(&dw, &numbers(grads[1].as_ref().unwrap()));
+    assert!(off < 1e-9, "gradient of the weight: off by {off}");
+}
+
+#[test]
+fn batch_norm_in_training_evaluation_and_fused() {
+    let inputs = [filled("x", &[2, 3, 4, 5]), filled("w", &[5]), filled("b", &[5]), filled("r", &[2, 3, 4, 5])];
+    for relu in [false, true] {
+        for residual in [false, true] {
+            let n = if residual { 4 } else { 3 };
+            check(&format!("batch norm, relu {relu}, residual {residual}"), &inputs[..n], |t| {
+                let statistics = BatchStatistics::of(&t[0])?;
+                ops::batch_norm(&t[0], &t[1], &t[2], t.get(3), relu, &statistics, true, 1e-5)
+            });
+            let fixed = BatchStatistics { mean: vec![0.1; 5], variance: vec![0.7; 5], count: 24 };
+            check(&format!("fixed batch norm, relu {relu}, residual {residual}"), &inputs[..n], |t| {
+                ops::batch_norm(&t[0], &t[1], &t[2], t.get(3), relu, &fixed, false, 1e-5)
+            });
+        }
+    }
+}
+
+#[test]
+fn batch_statistics_do_not_cancel() {
+    // A mean a million times the deviation: the sum of squares would lose all digits in single precision.
+    let x = (filled("x", &[1000, 2]) + 1e4).unwrap().to_dtype(DType::F32).unwrap();
+    let s = BatchStatistics::of(&x).unwrap();
+    let values = numbers(&x);
+    for c in 0..2 {
+        let column: Vec<f64> = values.iter().skip(c).step_by(2).copied().collect();
+        let mean = column.iter().sum::<f64>() / 1000.0;
+        let variance = column.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 1000.0;
+        assert!((s.mean[c] - mean).abs() < 1e-3);
+        assert!((s.variance[c] / variance - 1.0).abs() < 1e-2, "{} against {variance}", s.variance[c]);
+    }
+}
+
+#[test]
+fn layer_norm() {
+    for c in [1, 5, 33] {
+        let inputs = [filled("x", &[3, 4, c]), filled("w", &[c]), filled("b", &[c])];
+        check(&format!("layer norm of {c}"), &inputs, |t| ops::layer_norm(&t[0], &t[1], &t[2], 1e-2));
+    }
+}
+
+#[test]
+fn activations() {
+    let x = [(filled("x", &[3, 50]) * 4.0).unwrap()];
+    check("gelu", &x, |t| ops::gelu(&t[0]));
+    check("relu", &x, |t| ops::relu(&t[0]));
+    let zero = ops::relu(&Tensor::zeros(3, DType::F64, &Device::Cpu).unwrap()).unwrap();
+    let grad = (zero.pullback)(&Tensor::ones(3, DType::F64, &Device::Cpu).unwrap(), &[true]).unwrap();
+    assert_eq!(numbers(grad[0].as_ref().unwrap()), [0.0; 3], "relu'(0) is 0, as in PyTorch");
+}
+
+#[test]
+fn max_pool_takes_the_first_of_equals() {
+    for (kernel, stride, padding) in [(3, 2, 1), (2, 2, 0), (3, 1, 1), (5, 3, 2)] {
+        let name = format!("max-pool {kernel}/{stride}/{padding}");
+        check(&name, &[filled("x", &[2, 7, 6, 3])], |t| ops::max_pool2d(&t[0], kernel, stride, padding));
+    }
+    let flat = ops::max_pool2d(&Tensor::ones((1, 4, 4, 1), DType::F64, &Device::Cpu).unwrap(), 2, 2, 0).unwrap();
+    let grad = (flat.pullback)(&Tensor::ones((1, 2, 2, 1), DType::F64, &Device::Cpu).unwrap(), &[true]).unwrap();
+    let first = [1., 0., 1., 0., 0., 0., 0., 0., 1., 0., 1., 0., 0., 0., 0., 0.];
+    assert_eq!(numbers(grad[0].as_ref().unwrap()), first);
+    let negative = Tensor::full(-3f64, (1, 3, 3, 1), &Device::Cpu).unwrap();
+    let pooled = ops::max_pool2d(&negative, 3, 2, 1).unwrap().value;
+    assert_eq!(numbers(&pooled), [-3.0; 4], "padding must not win");
+}
+
+#[test]
+fn pooling_tokens_and_sums() {
+    check("global average", &[filled("x", &[2, 3, 4, 5])], |t| ops::global_avg_pool(&t[0]));
+    check("select", &[filled("x", &[2, 3, 4])], |t| ops::select_token(&t[0], 1));
+    let tokens = [filled("p", &[2, 3, 4]), filled("c", &[1, 1, 4]), filled("e", &[1, 4, 4])];
+    check("join", &tokens, |t| ops::join_tokens(&t[0], &t[1], &t[2]));
+    let pair = [filled("x", &[2, 3, 4]), filled("y", &[2, 3, 4])];
+    check("add", &pair, |t| ops::add(&t[0], &t[1]));
+    check("scaled add", &pair, |t| ops::add_scaled_rows(&t[0], &t[1], vec![0.0, 1.25]));
+}
+
+#[test]
+fn attention() {
+    for (n, heads, d) in [(1, 1, 4), (5, 2, 3), (17, 3, 8)] {
+        let qkv = filled("qkv", &[2, n, 3 * heads * d]);
+        let name = format!("attention of {n} tokens, {heads} heads of {d}");
+        let value = numbers(&ops::attention(&qkv, heads).unwrap().value);
+        assert!(max_difference(&value, &plain_attention(&qkv, heads)) < 1e-12, "{name}");
+        check(&name, &[qkv], |t| ops::attention(&t[0], heads));
+    }
+}
+
+/// Attention by the definition.
+fn plain_attention(qkv: &Tensor, heads: usize) -> Vec<f64> {
+    let &[b, n, width] = qkv.dims() else { unreachable!() };
+    let (c, x) = (width / 3, numbers(qkv));
+    let d = c / heads;
+    let at = |s: usize, i: usize, part: usize, ch: usize| x[(s * n + i) * width + part * c + ch];
+    let mut out = vec![0.0; b * n * c];
+    for (s, h, i) in (0..b * heads * n).map(|k| (k / n / heads, k / n % heads, k % n)) {
+        let channels = h * d..(h + 1) * d;
+        let score = |j| channels.clone().map(|ch| at(s, i, 0, ch) * at(s, j, 1, ch)).sum::<f64>() / (d as f64).sqrt();
+        let weights: Vec<f64> = (0..n).map(|j| score(j).exp()).collect();
+        let mass: f64 = weights.iter().sum();
+        for ch in channels {
+            out[(s * n + i) * c + ch] = (0..n).map(|j| weights[j] / mass * at(s, j, 2, ch)).sum();
+        }
+    }
+    out
+}
+
+#[test]
+fn cross_entropy() {
+    let logits = (filled("logits", &[4, 6]) * 5.0).unwrap();
+    let targets = filled("targets", &[4, 6]).abs().unwrap();
+    check("cross entropy", &[logits], |t| {
+        // Targets get no gradient: leave them out of the comparison.
+        let Traced { value, pullback } = ops::soft_cross_entropy(&t[0], &targets)?;
+        let of_logits = move |dy: &Tensor, needs: &[bool]| Ok(pullback(dy, &[needs[0], false])?[..1].to_vec());
+        Ok(Traced { value, pullback: Box::new(of_logits) })
+    });
+    let huge = Tensor::new(&[[1e4f32, -1e4, 0.0]], &Device::Cpu).unwrap();
+    let label = Tensor::new(&[[0f32, 1.0, 0.0]], &Device::Cpu).unwrap();
+    assert_eq!(numbers(&ops::soft_cross_entropy(&huge, &label).unwrap().value), [2e4]);
+}
+
+#[test]
+fn candle_s_engine_goes_through() {
+    let device = Device::Cpu;
+    let x = Var::from_tensor(&filled("x", &[2, 5, 5, 3])).unwrap();
+    let w = Var::from_tensor(&filled("w", &[4, 3, 3, 3])).unwrap();
+    let config = Conv2dConfig { stride: 1, padding: 1 };
+    let y = ops::in_candle(&[&x, &w], |t| ops::conv2d(&t[0], &t[1], None, config)).unwrap();
+    let y = ops::in_candle(&[&y], |t| ops::relu(&t[0])).unwrap();
+    let dy = filled("dy", y.dims());
+    let grads = (&y * &dy).unwrap().sum_all().unwrap().backward().unwrap();
+    // Candle's own convolution and rectifier, which differentiate correctly here.
+    let own = x.permute((0, 3, 1, 2)).unwrap().conv2d(&w, 1, 1, 1, 1).unwrap();
+    let own = own.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap().relu().unwrap();
+    let want = (&own * &dy).unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(max_difference(&numbers(&y), &numbers(&own)) < 1e-9);
+    for var in [&x, &w] {
+        let off = max_difference(&numbers(grads.get(var).unwrap()), &numbers(want.get(var).unwrap()));
+        assert!(off < 1e-9, "off by {off}");
+    }
+    let four = [&*x, &*x, &*x, &*x].map(|t| t.to_device(&device).unwrap());
+    let refs: Vec<&Tensor> = four.iter().collect();
+    assert!(ops::in_candle(&refs, |t| ops::gelu(&t[0])).is_err());
+}
+
+#[test]
+fn wrong_shapes_are_errors_that_say_what_was_expected() {
+    let t = |shape: &[usize]| filled("t", shape);
+    let config = Conv2dConfig::default();
+    let cases: Vec<(Result<Traced>, &str)> = vec![
+        (ops::linear(&t(&[2, 3]), &t(&[4, 5]), None), "[..., 5]"),
+        (ops::linear(&t(&[2, 3]), &t(&[4, 3]), Some(&t(&[3]))), "[4]"),
+        (ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 4, 3, 3]), None, config), "3 channels"),
+        (ops::conv2d(&t(&[1, 2, 2, 3]), &t(&[2, 3, 3, 3]), None, config), "at least 3x3"),
+        (ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 3, 3, 3]), None, Conv2dConfig { stride: 0, padding: 0 }), "above 0"),
+        (ops::attention(&t(&[1, 2, 10]), 2), "2 heads"),
+        (ops::attention(&t(&[1, 2, 12]), 0), "0 heads"),
+        (ops::max_pool2d(&t(&[1, 2, 2, 1]), 3, 1, 0), "3x3 window"),
+        (ops::layer_norm(&t(&[2, 3]), &t(&[4]), &t(&[4]), 1e-6), "[..., 4]"),
+        (ops::soft_cross_entropy(&t(&[2, 3]), &t(&[2, 4])), "[2, 3]"),
+        (ops::select_token(&t(&[1, 2, 3]), 2), "more than 2 tokens"),
+        (ops::add(&t(&[2]), &t(&[3])), "[2]"),
+        (ops::gelu(&Tensor::zeros(3, DType::U8, &Device::Cpu).unwrap()), "f32 or f64"),
+    ];
+    for (result, expected) in cases {
+        let message = result.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.contains(expected), "`{message}` does not say `{expected}`");
+    }
+}
