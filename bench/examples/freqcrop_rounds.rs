@@ -81,8 +81,25 @@ fn product(n: usize, c: &mut [f32], a: &[f32], b: &[f32]) {
     // SAFETY: all three are n x n with these strides, as asserted, and `c` is borrowed mutably, so it overlaps neither.
     unsafe {
         gemm::gemm(
-            n, n, n, c.as_mut_ptr(), column, row, false, a.as_ptr(), column, row, b.as_ptr(), column, row,
-            0.0, 1.0, false, false, false, gemm::Parallelism::None,
+            n,
+            n,
+            n,
+            c.as_mut_ptr(),
+            column,
+            row,
+            false,
+            a.as_ptr(),
+            column,
+            row,
+            b.as_ptr(),
+            column,
+            row,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
         );
     }
 }

@@ -46,7 +46,8 @@ impl<T: Real> Axis<T> {
         let even_out = even_len(shape.p);
         let odd_out = shape.p - even_out;
         // The crop's output sine is zero everywhere, so its cosine input wave is never used.
-        let (even_used, odd_used) = (even_out + usize::from(corrected && shape.p != shape.b), odd_out + usize::from(corrected));
+        let (even_used, odd_used) =
+            (even_out + usize::from(corrected && shape.p != shape.b), odd_out + usize::from(corrected));
         let odd_start = even_used.next_multiple_of(lanes);
         let mut axis = Self {
             shape,

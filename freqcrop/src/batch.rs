@@ -20,14 +20,22 @@ impl<T: Real> Plan<T> {
     /// # Errors
     /// [`Error::WrongLength`] if the lengths are no whole and equal number of images; [`Error::NonFinite`] (its index
     /// counts from the start of the batch) and [`Error::Overflow`], for the first image that has one.
-    pub fn apply_batch_slice(&self, layout: Layout, channels: usize, input: &[T], output: &mut [T]) -> Result<()> {
+    pub fn apply_batch_slice(
+        &self,
+        layout: Layout,
+        channels: usize,
+        input: &[T],
+        output: &mut [T],
+    ) -> Result<()> {
         let (from, to) = self.check_batch(channels, input.len(), output.len())?;
         if from == 0 {
             return Ok(());
         }
         let one = |(index, (image, out)): (usize, (&[T], &mut [T]))| {
             self.apply_slice(layout, channels, image, out).map_err(|error| match error {
-                Error::NonFinite { index: within } => (index, Error::NonFinite { index: index * from + within }),
+                Error::NonFinite { index: within } => {
+                    (index, Error::NonFinite { index: index * from + within })
+                }
                 other => (index, other),
             })
         };

@@ -83,13 +83,17 @@ pub enum Error {
         len: usize,
     },
     /// An input value is NaN or infinite.
-    #[error("input element {index} is not finite: expected finite values (NaN or infinity would spread over the image)")]
+    #[error(
+        "input element {index} is not finite: expected finite values (NaN or infinity would spread over the image)"
+    )]
     NonFinite {
         /// Index of the first such element, in the order of the input's memory.
         index: usize,
     },
     /// Finite input whose result does not fit the number type.
-    #[error("the result is not finite although the input is: expected values small enough that their sum fits the number type")]
+    #[error(
+        "the result is not finite although the input is: expected values small enough that their sum fits the number type"
+    )]
     Overflow,
     /// A tensor operation failed, with the reason that candle gave.
     #[cfg(feature = "candle")]

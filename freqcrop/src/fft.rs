@@ -43,7 +43,10 @@ pub(crate) struct Workspace<T> {
 
 impl<T> fmt::Debug for Fourier<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fourier").field("height", &self.height).field("width", &self.width).finish_non_exhaustive()
+        f.debug_struct("Fourier")
+            .field("height", &self.height)
+            .field("width", &self.width)
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,7 +182,13 @@ fn wrap(k: i64, len: usize) -> usize {
     k.rem_euclid(len as i64).unsigned_abs() as usize
 }
 
-fn read_row<T, E: Sample<T>>(image: Geometry, (channel, n): (usize, usize), (rows, len): (usize, usize), input: &[E], row: &mut [T]) {
+fn read_row<T, E: Sample<T>>(
+    image: Geometry,
+    (channel, n): (usize, usize),
+    (rows, len): (usize, usize),
+    input: &[E],
+    row: &mut [T],
+) {
     let (start, step) = match image.layout {
         Layout::Chw => ((channel * rows + n) * len, 1),
         Layout::Hwc => (n * len * image.channels + channel, image.channels),

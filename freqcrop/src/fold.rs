@@ -44,12 +44,10 @@ pub(crate) fn fold<T: Real, E: Sample<T>>(
         let (top_groups, top_rest) = top.as_chunks::<GROUP>();
         let (bottom_groups, bottom_rest) = bottom.as_chunks::<GROUP>();
         for (group, (a, b)) in top_groups.iter().zip(bottom_groups).enumerate() {
-            let (e, o) = (&mut even[group * even_in + n], &mut odd[group * odd_in + n - 1]);
-            for i in 0..GROUP {
-                let (a, b): (T, T) = (a[i].get(), b[i].get());
-                e[i] = a + b - doubled;
-                o[i] = a - b;
-            }
+            // Whole arrays by value: element by element the compiler would fear that the outputs overlap.
+            let (sums, differences) = sum_and_difference(*a, *b, doubled);
+            even[group * even_in + n] = sums;
+            odd[group * odd_in + n - 1] = differences;
         }
         for (i, (a, b)) in top_rest.iter().zip(bottom_rest).enumerate() {
             let (a, b): (T, T) = (a.get(), b.get());
@@ -67,4 +65,14 @@ fn copy_row<T: Real, E: Sample<T>>(row: &[E], offset: T, even: &mut [[T; GROUP]]
             *to = from.get() - offset;
         }
     }
+}
+
+#[inline(always)]
+fn sum_and_difference<T: Real, E: Sample<T>>(
+    a: [E; GROUP],
+    b: [E; GROUP],
+    doubled: T,
+) -> ([T; GROUP], [T; GROUP]) {
+    let (a, b): ([T; GROUP], [T; GROUP]) = (a.map(Sample::get), b.map(Sample::get));
+    (std::array::from_fn(|i| a[i] + b[i] - doubled), std::array::from_fn(|i| a[i] - b[i]))
 }

@@ -31,7 +31,9 @@ impl Geometry {
         match self.layout {
             Layout::Chw => Planes { count: self.channels, columns: width, row_step: 1, channel_step: width },
             // Interleaved channels are just more columns.
-            Layout::Hwc => Planes { count: 1, columns: width * self.channels, row_step: self.channels, channel_step: 1 },
+            Layout::Hwc => {
+                Planes { count: 1, columns: width * self.channels, row_step: self.channels, channel_step: 1 }
+            }
         }
     }
 }
@@ -99,7 +101,13 @@ fn to_byte(value: f32) -> u8 {
 }
 
 #[inline(always)]
-fn interleave<T: Copy, O: Copy>(out: &mut [O], width: usize, p: usize, lines: &[T], convert: impl Fn(T) -> O) {
+fn interleave<T: Copy, O: Copy>(
+    out: &mut [O],
+    width: usize,
+    p: usize,
+    lines: &[T],
+    convert: impl Fn(T) -> O,
+) {
     let pixels = lines.len() / width;
     let row = &mut out[p * lines.len()..(p + 1) * lines.len()];
     if pixels == 3 {

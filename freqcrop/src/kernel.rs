@@ -43,7 +43,13 @@ pub(crate) fn multiply<T: Real, S: Simd>(simd: S, axis: &Axis<T>, panel: &Panel<
 }
 
 #[inline(always)]
-fn multiply_tile<T: Real, S: Simd, const V: usize>(simd: S, axis: &Axis<T>, tile: &Tile, panel: &Panel<'_, T>, out: &mut [T]) {
+fn multiply_tile<T: Real, S: Simd, const V: usize>(
+    simd: S,
+    axis: &Axis<T>,
+    tile: &Tile,
+    panel: &Panel<'_, T>,
+    out: &mut [T],
+) {
     let width = V * T::lanes::<S>();
     let (part, depth) = if tile.even { (panel.even, axis.even_in()) } else { (panel.odd, axis.odd_in()) };
     let matrix = T::vectors::<S>(&axis.packed[tile.start..tile.start + depth * width]);

@@ -2,9 +2,9 @@
 
 use std::ops::Deref;
 
+use crate::Result;
 use crate::plan::{Backend, Plan};
 use crate::real::Real;
-use crate::Result;
 
 /// Low-frequency crop of H x W images: the central Bh x Bw block of the spectrum as a Bh x Bw image.
 ///
@@ -41,7 +41,11 @@ macro_rules! operator {
             ///
             /// # Errors
             /// As [`new`](Self::new).
-            pub fn with_backend(image: (usize, usize), band: (usize, usize), backend: Backend) -> Result<Self> {
+            pub fn with_backend(
+                image: (usize, usize),
+                band: (usize, usize),
+                backend: Backend,
+            ) -> Result<Self> {
                 Plan::new(image, band, $shrink, backend).map(Self)
             }
         }

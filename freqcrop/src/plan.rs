@@ -41,7 +41,12 @@ pub struct Plan<T: Real> {
 }
 
 impl<T: Real> Plan<T> {
-    pub(crate) fn new(from: (usize, usize), band: (usize, usize), shrink: bool, backend: Backend) -> Result<Self> {
+    pub(crate) fn new(
+        from: (usize, usize),
+        band: (usize, usize),
+        shrink: bool,
+        backend: Backend,
+    ) -> Result<Self> {
         check_sizes(from, band)?;
         let to = if shrink { band } else { from };
         let height = AxisShape { n: from.0, p: to.0, b: band.0 };
@@ -164,7 +169,11 @@ impl<T: Real> Plan<T> {
 }
 
 /// Elements of an image, if they can be counted.
-pub(crate) fn elements(what: &'static str, (height, width): (usize, usize), channels: usize) -> Result<usize> {
+pub(crate) fn elements(
+    what: &'static str,
+    (height, width): (usize, usize),
+    channels: usize,
+) -> Result<usize> {
     let count = height.checked_mul(width).and_then(|plane| plane.checked_mul(channels));
     count.ok_or(Error::TooLarge { what, height, width, channels })
 }
@@ -180,17 +189,29 @@ fn check_sizes(from: (usize, usize), band: (usize, usize)) -> Result<()> {
         }
     }
     if band.0 > from.0 || band.1 > from.1 {
-        return Err(Error::BandTooLarge { band_height: band.0, band_width: band.1, height: from.0, width: from.1 });
+        return Err(Error::BandTooLarge {
+            band_height: band.0,
+            band_width: band.1,
+            height: from.0,
+            width: from.1,
+        });
     }
     // Folded rows are padded to whole vectors, so leave some room beside the plain count.
-    elements("image", (from.0.saturating_mul(2).saturating_add(64), from.1.saturating_mul(2).saturating_add(64)), 16).map(drop)
+    elements(
+        "image",
+        (from.0.saturating_mul(2).saturating_add(64), from.1.saturating_mul(2).saturating_add(64)),
+        16,
+    )
+    .map(drop)
 }
 
 /// Multiplications of both backends, weighed by their measured rates.
 fn separable_is_faster(height: AxisShape, width: AxisShape) -> bool {
     let [h, w, p, q, b] = [height.n, width.n, height.p, width.p, width.b].map(|x| x as f64);
     let separable = 0.5 * (w * h * p + p * w * q);
-    let transforms = h * w * w.log2().max(1.0) + b * (h * h.log2().max(1.0) + p * p.log2().max(1.0)) + p * q * q.log2().max(1.0);
+    let transforms = h * w * w.log2().max(1.0)
+        + b * (h * h.log2().max(1.0) + p * p.log2().max(1.0))
+        + p * q * q.log2().max(1.0);
     separable < FFT_COST * transforms
 }
 

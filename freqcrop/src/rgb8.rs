@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
+use crate::Result;
 use crate::image::{Bytes, Geometry, Layout};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
-use crate::Result;
 
 const RGB: Geometry = Geometry { layout: Layout::Hwc, channels: 3 };
 

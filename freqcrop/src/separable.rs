@@ -91,7 +91,11 @@ impl<T: Real, E: Sample<T>, O: Target<T>> WithSimd for Run<'_, T, E, O> {
         let offset = E::centre(input);
         let planes = image.planes(width.shape.n);
         for plane in 0..planes.count {
-            let from = Columns { data: input, base: plane * planes.input_step(height.shape.n), stride: planes.columns };
+            let from = Columns {
+                data: input,
+                base: plane * planes.input_step(height.shape.n),
+                stride: planes.columns,
+            };
             let start = plane * planes.columns * height.width;
             pass(simd, height, &from, (0, planes.columns), offset, &mut panels, &mut turned[start..]);
         }

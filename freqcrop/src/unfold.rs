@@ -94,7 +94,8 @@ impl<T: Real> Unfold<'_, T> {
         let (height, width) = (&self.plan.height, &self.plan.width);
         let waves = self.unpaired(channel);
         let cosine = height.wave_even[p] * even_sign;
-        let sine = if p >= 1 && p <= height.odd_out() { height.wave_odd[p - 1] * odd_sign } else { T::zero() };
+        let sine =
+            if p >= 1 && p <= height.odd_out() { height.wave_odd[p - 1] * odd_sign } else { T::zero() };
         let even = cosine * waves.ss - sine * waves.cs;
         for (value, &wave) in row.iter_mut().zip(&width.wave_even) {
             *value = *value - even * wave;
@@ -111,7 +112,8 @@ impl<T: Real> Unfold<'_, T> {
     #[inline(always)]
     fn unpaired(&self, channel: usize) -> Unpaired<T> {
         let (height, width) = (&self.plan.height, &self.plan.width);
-        let (sine_row, sine_column) = (height.odd_start + height.odd_used - 1, width.odd_start + width.odd_used - 1);
+        let (sine_row, sine_column) =
+            (height.odd_start + height.odd_used - 1, width.odd_start + width.odd_used - 1);
         // Without a cosine column (the crop) the output sine is zero, and the value read here is multiplied by it.
         let (cosine_row, cosine_column) = (height.even_used - 1, width.even_used - 1);
         let at = |row, column: usize| self.folded_row(channel, row)[column];

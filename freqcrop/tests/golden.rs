@@ -35,7 +35,10 @@ fn source(case: &Case, images: &Path) -> Vec<f64> {
     match case.source.as_str() {
         "noise" => common::noise(1011, case.channels * h * w),
         "synth" => common::planes(&common::synth(11, h as i64, w as i64), case.channels),
-        name => common::planes(&common::corner(&images.join(format!("{name}.png")), h as u32, w as u32), case.channels),
+        name => common::planes(
+            &common::corner(&images.join(format!("{name}.png")), h as u32, w as u32),
+            case.channels,
+        ),
     }
 }
 
@@ -48,10 +51,7 @@ fn values(view: &TensorView) -> Vec<f64> {
 }
 
 fn max_distance(a: impl IntoIterator<Item = f64>, b: &[f64]) -> f64 {
-    let mut count = 0;
-    let worst = a.into_iter().zip(b).inspect(|_| count += 1).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    assert_eq!(count, b.len());
-    worst
+    common::distance(&a.into_iter().collect::<Vec<_>>(), b)
 }
 
 fn range(values: &[f64]) -> f64 {

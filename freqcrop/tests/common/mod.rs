@@ -1,4 +1,5 @@
-//! Sources of the reference cases, from the formulas of their documentation.
+//! Sources of the reference cases, from the formulas of their documentation, and a plain oracle.
+#![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
 use std::path::Path;
 
@@ -68,4 +69,38 @@ pub fn corner(path: &Path, height: u32, width: u32) -> Vec<u8> {
 pub fn planes(pixels: &[u8], channels: usize) -> Vec<f64> {
     let plane = |c| pixels.iter().skip(c).step_by(3).map(|&v| f64::from(v) / 255.0);
     (0..channels).flat_map(plane).collect()
+}
+
+/// The definition, term by term: every kept frequency of the DFT, then every output pixel. `O(h w bh bw)` twice.
+pub fn oracle(
+    input: &[f64],
+    (h, w): (usize, usize),
+    (bh, bw): (usize, usize),
+    (p, q): (usize, usize),
+) -> Vec<f64> {
+    use std::f64::consts::TAU;
+    let range = |b: usize| -(b as i64 / 2)..b as i64 - b as i64 / 2;
+    let mut out = vec![0.0; p * q];
+    for (k, l) in range(bh).flat_map(|k| range(bw).map(move |l| (k, l))) {
+        let (mut re, mut im) = (0.0, 0.0);
+        for (n, m) in (0..h).flat_map(|n| (0..w).map(move |m| (n, m))) {
+            let angle = TAU * (k as f64 * n as f64 / h as f64 + l as f64 * m as f64 / w as f64);
+            re += input[n * w + m] * angle.cos();
+            im -= input[n * w + m] * angle.sin();
+        }
+        for (i, j) in (0..p).flat_map(|i| (0..q).map(move |j| (i, j))) {
+            let angle = TAU * (k as f64 * i as f64 / p as f64 + l as f64 * j as f64 / q as f64);
+            out[i * q + j] += (re * angle.cos() - im * angle.sin()) / (h * w) as f64;
+        }
+    }
+    out
+}
+
+/// Largest absolute difference of two equally long lists.
+pub fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |worst, d| if d.is_nan() { f64::INFINITY } else { worst.max(d) })
 }
