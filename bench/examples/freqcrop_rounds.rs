@@ -1,6 +1,6 @@
 //! Times one round of the crop for every line on standard input, for scripts that alternate it with a peer.
 //!
-//! A line is `gemm`, or `KIND SIZE SECONDS` with KIND one of `chw`, `hwc`, `rgb8`, `fft`; the answer is one number:
+//! A line is `gemm`, `crossover SIDE SIZE` (time of the Fourier backend over the separable one's), or `KIND SIZE SECONDS` with KIND one of `chw`, `hwc`, `rgb8`, `fft`; the answer is one number:
 //! GFLOP/s of the best matrix product, or images/s of one thread for 3x224x224 -> 3xSIZExSIZE.
 
 use std::io::BufRead;
@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let answer = match words[..] {
             ["gemm"] => best_gemm(),
+            ["crossover", side, size] => crossover(side.parse()?, size.parse()?)?,
             [kind, size, seconds] => crop_rate(kind, size.parse()?, seconds.parse()?)?,
             _ => return Err(format!("expected `gemm` or `KIND SIZE SECONDS`, found {line:?}").into()),
         };
@@ -59,6 +60,29 @@ fn crop_rate(kind: &str, size: usize, seconds: f64) -> Result<f64, Box<dyn std::
         rounds += 1;
     }
     Ok(f64::from(rounds) * IMAGES as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Best time of the Fourier backend over best time of the separable one, SIDE x SIDE -> SIZE x SIZE, one channel.
+fn crossover(side: usize, size: usize) -> Result<f64, Box<dyn std::error::Error>> {
+    let image: Vec<f32> = pixels(side * side).iter().map(|&b| f32::from(b) / 255.0).collect();
+    let mut out = vec![0.0; size * size];
+    let mut best = [f64::INFINITY; 2];
+    let plans = [Backend::Fft, Backend::Separable]
+        .map(|backend| FrequencyCrop::<f32>::with_backend((side, side), (size, size), backend));
+    let [fft, separable] = plans;
+    let plans = [fft?, separable?];
+    let (started, mut scratch) = (Instant::now(), Scratch::new());
+    for _ in 0..1000 {
+        for (plan, best) in plans.iter().zip(&mut best) {
+            let start = Instant::now();
+            plan.apply_slice_with(Layout::Chw, 1, &image, &mut out, &mut scratch)?;
+            *best = best.min(start.elapsed().as_secs_f64());
+        }
+        if started.elapsed().as_secs_f64() > 0.5 {
+            break;
+        }
+    }
+    Ok(best[0] / best[1])
 }
 
 /// Best of several single-thread products of 1024 x 1024 `f32` matrices.

@@ -65,3 +65,8 @@ pub use real::Real;
 pub use scratch::Scratch;
 #[cfg(feature = "candle")]
 pub use tensor::TensorFilter;
+
+/// The README's example is tested too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

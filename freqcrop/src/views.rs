@@ -2,6 +2,9 @@
 //!
 //! A view whose memory is plain CHW or HWC is used as it is; any other is copied into the scratch first.
 
+// Views are handed over by value everywhere in ndarray.
+#![allow(clippy::needless_pass_by_value)]
+
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
 use rayon::prelude::*;
 

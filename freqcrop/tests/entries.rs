@@ -24,6 +24,7 @@ fn expected(plan: &FrequencyCrop<f64>, image: &Array3<f64>) -> Array3<f64> {
     out
 }
 
+#[allow(clippy::needless_pass_by_value)] // views go by value
 fn close(a: ArrayView3<f64>, b: ArrayView3<f64>) -> bool {
     a.dim() == b.dim() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-13)
 }
