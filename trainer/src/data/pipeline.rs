@@ -1,11 +1,12 @@
 //! From a decoded image to a normalised picture: the order of steps in training and evaluation.
 
 use efficienttrain_schedule::{Augmentation, Order};
+use freqcrop::{FrequencyCrop, Lanczos};
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
-    EvalTransform, Filter, Layout, Normalize, Purpose, RandAugment, RandomErasing, RandomResizedCrop, Scratch, flip_horizontal,
-    resize, sample_rng,
+    EvalTransform, Layout, Normalize, Purpose, RandAugment, RandomErasing, RandomResizedCrop, Scratch, flip_horizontal,
+    sample_rng,
 };
 
 use crate::config::CropMethod;
@@ -51,6 +52,7 @@ pub struct EvalPipeline {
 pub struct Workspace {
     scratch: Scratch,
     normalize: Normalize,
+    shrink: Option<Shrink>,
 }
 
 impl TrainPipeline {
@@ -99,10 +101,46 @@ impl TrainPipeline {
         if size == self.base_size {
             return Ok(picture);
         }
-        match self.crop {
-            CropMethod::Lanczos => resize(&picture, size, size, Filter::Lanczos, &mut w.scratch).map_err(setting),
-            CropMethod::Fourier => resize(&picture, size, size, Filter::Lanczos, &mut w.scratch).map_err(setting),
+        let edges = (self.base_size as usize, size as usize);
+        if w.shrink.as_ref().is_none_or(|s| s.plan != (self.crop, edges)) {
+            w.shrink = Some(Shrink::new(self.crop, edges)?);
         }
+        let mut small = RgbImage::new(size, size);
+        if let Some(shrink) = &w.shrink {
+            shrink.apply(&picture, &mut small)?;
+        }
+        Ok(small)
+    }
+}
+
+/// The plan that brings pictures from base size to the size of a stage.
+struct Shrink {
+    plan: (CropMethod, (usize, usize)),
+    method: ShrinkMethod,
+}
+
+enum ShrinkMethod {
+    Fourier(Box<FrequencyCrop>),
+    Lanczos(Lanczos),
+}
+
+impl Shrink {
+    fn new(crop: CropMethod, (from, to): (usize, usize)) -> Result<Self, DataError> {
+        let method = match crop {
+            CropMethod::Fourier => {
+                ShrinkMethod::Fourier(Box::new(FrequencyCrop::new((from, from), (to, to)).map_err(setting)?))
+            }
+            CropMethod::Lanczos => ShrinkMethod::Lanczos(Lanczos::new((from, from), (to, to)).map_err(setting)?),
+        };
+        Ok(Self { plan: (crop, (from, to)), method })
+    }
+
+    fn apply(&self, picture: &[u8], small: &mut [u8]) -> Result<(), DataError> {
+        match &self.method {
+            ShrinkMethod::Fourier(crop) => crop.apply_rgb8_into(picture, small),
+            ShrinkMethod::Lanczos(resize) => resize.apply_u8_into(3, picture, small),
+        }
+        .map_err(setting)
     }
 }
 

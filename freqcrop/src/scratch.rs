@@ -1,0 +1,57 @@
+//! Working memory, kept from image to image.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::real::Real;
+use crate::{fft, separable};
+
+/// Working memory of a plan: make one a thread, use it for image after image.
+///
+/// It grows to what the first image needs and then stays; nothing is allocated afterwards. Any scratch works with any
+/// plan of the same number type. Calls that take none borrow one from a pool inside the plan.
+#[derive(Debug)]
+pub struct Scratch<T> {
+    pub(crate) separable: separable::Workspace<T>,
+    pub(crate) fourier: fft::Workspace<T>,
+    /// Copies of views whose memory is in some other order.
+    pub(crate) input: Vec<T>,
+    pub(crate) output: Vec<T>,
+}
+
+impl<T: Real> Scratch<T> {
+    /// Empty working memory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            separable: separable::Workspace::default(),
+            fourier: fft::Workspace::default(),
+            input: Vec::new(),
+            output: Vec::new(),
+        }
+    }
+}
+
+impl<T: Real> Default for Scratch<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Idle scratches of a plan; as many as there ever were threads in it at once.
+#[derive(Debug)]
+pub(crate) struct Pool<T>(Mutex<Vec<Scratch<T>>>);
+
+impl<T: Real> Pool<T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Scratch<T>) -> R) -> R {
+        // The lock is held for a push or a pop only. A scratch holds no state that a panic could leave half done.
+        let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = idle.unwrap_or_default();
+        let result = work(&mut scratch);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        result
+    }
+}
