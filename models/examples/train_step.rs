@@ -8,7 +8,8 @@ use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let text = |i: usize, default: &str| args.get(i).cloned().unwrap_or_else(|| default.into());
-    let (name, size, batch) = (text(0, "resnet10"), text(1, "32").parse::<usize>()?, text(2, "8").parse::<usize>()?);
+    let (name, size, batch) =
+        (text(0, "resnet10"), text(1, "32").parse::<usize>()?, text(2, "8").parse::<usize>()?);
     let steps: usize = text(3, "5").parse()?;
     let model = create(&name, &Options { num_classes: 1000, input_size: [size; 2] })?;
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu)?;
@@ -26,7 +27,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let forward = start.elapsed();
         cx.backward(&loss, Tensor::new(1f32, &Device::Cpu)?, &mut gradients)?;
         let backward = start.elapsed() - forward;
-        let numbers = ops::AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05, step: step as u64 };
+        let numbers = ops::AdamW {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.05,
+            step: step as u64,
+        };
         for (id, gradient) in gradients.iter() {
             ops::adamw_step(params.get(id), gradient, mean.get(id), square.get(id), &numbers)?;
         }

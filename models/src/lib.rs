@@ -27,6 +27,10 @@
 //! Everything is a function of its inputs: the same seed gives the same first weights, stochastic depth and gradients,
 //! bitwise, on any number of threads.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod backbone;
 mod error;
 mod graph;

@@ -57,7 +57,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// When there is no such model (the nearest is named), or it cannot take the input size.
 pub fn create(name: &str, options: &Options) -> Result<Box<dyn Backbone>> {
     let wanted = name.to_lowercase().replace('-', "_");
-    let found = MODELS.iter().find(|(known, aliases, _)| *known == wanted || aliases.contains(&wanted.as_str()));
+    let found =
+        MODELS.iter().find(|(known, aliases, _)| *known == wanted || aliases.contains(&wanted.as_str()));
     let Some((known, _, family)) = found else { return Err(unknown(name, &wanted)) };
     check_nonzero(known, options.input_size)?;
     Ok(match family {
@@ -67,9 +68,8 @@ pub fn create(name: &str, options: &Options) -> Result<Box<dyn Backbone>> {
 }
 
 fn unknown(name: &str, wanted: &str) -> Error {
-    let nearest = names().max_by(|a, b| {
-        strsim::jaro_winkler(a, wanted).total_cmp(&strsim::jaro_winkler(b, wanted))
-    });
+    let nearest =
+        names().max_by(|a, b| strsim::jaro_winkler(a, wanted).total_cmp(&strsim::jaro_winkler(b, wanted)));
     Error::UnknownModel {
         name: name.into(),
         nearest: nearest.unwrap_or_default().into(),

@@ -54,7 +54,8 @@ impl ResNet {
             b.within(format!("layer{}", stage + 1), |b| {
                 for i in 0..depth {
                     let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-                    let block = b.within(i, |b| Block::new(b, config.bottleneck, inputs, 64 << stage, stride));
+                    let block =
+                        b.within(i, |b| Block::new(b, config.bottleneck, inputs, 64 << stage, stride));
                     inputs = block.outputs;
                     blocks.push(block);
                 }

@@ -61,9 +61,10 @@ impl VisionTransformer {
         let mut b = ParamBuilder::default();
         let cls_token = b.undecayed("cls_token", &[1, 1, width], INIT);
         let pos_embed = b.undecayed("pos_embed", &[1, 1 + rows * cols, width], INIT);
-        let patch_embed = b.within("patch_embed", |b| b.within("proj", |b| Conv2d::patches(b, 3, width, PATCH)));
-        let blocks =
-            b.within("blocks", |b| (0..depth).map(|i| b.within(i, |b| Block::new(b, width, heads))).collect());
+        let patch_embed =
+            b.within("patch_embed", |b| b.within("proj", |b| Conv2d::patches(b, 3, width, PATCH)));
+        let blocks = b
+            .within("blocks", |b| (0..depth).map(|i| b.within(i, |b| Block::new(b, width, heads))).collect());
         let norm = b.within("norm", |b| LayerNorm::new(b, width, EPS));
         let head = b.within("head", |b| Linear::new(b, width, options.num_classes, INIT, Init::Zeros));
         Ok(Self {

@@ -4,7 +4,9 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::{assert_close, floats, golden_weights, json, max_difference, model_input, numbers, tensors};
-use efficienttrain_models::{Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, create, ops, predict};
+use efficienttrain_models::{
+    Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, create, ops, predict,
+};
 use serde_json::Value;
 
 const TRAIN: Mode = Mode::Train { seed: 0, drop_path: 0.0 };
@@ -53,7 +55,12 @@ fn names_shapes_order_and_decay_are_the_reference_s() {
         assert_eq!(params.len(), expected.len(), "{file}");
         for (spec, want) in params.iter().zip(expected) {
             assert_eq!(spec.name, want[0].as_str().unwrap());
-            assert_eq!(spec.shape, floats(&want[1]).iter().map(|&d| d as usize).collect::<Vec<_>>(), "{}", spec.name);
+            assert_eq!(
+                spec.shape,
+                floats(&want[1]).iter().map(|&d| d as usize).collect::<Vec<_>>(),
+                "{}",
+                spec.name
+            );
             assert_eq!(spec.decay, want[2].as_bool().unwrap(), "decay of {}", spec.name);
         }
         let count: usize = params.iter().map(|s| s.shape.iter().product::<usize>()).sum();
@@ -95,9 +102,11 @@ fn losses_and_gradients_are_the_reference_s_in_double_precision() {
         let what = format!("{} at {}", case["model"], case["size"]);
         let x = pictures(case, DType::F64);
         // The reference makes its soft targets in single precision.
-        for (key, lam, smoothing, relative) in
-            [("loss_soft_ce", 0.7, 0.1, 1e-7), ("loss_label_smoothing", 1.0, 0.1, 1e-9), ("loss_ce", 1.0, 0.0, 1e-9)]
-        {
+        for (key, lam, smoothing, relative) in [
+            ("loss_soft_ce", 0.7, 0.1, 1e-7),
+            ("loss_label_smoothing", 1.0, 0.1, 1e-9),
+            ("loss_ce", 1.0, 0.0, 1e-9),
+        ] {
             let params = golden_weights(model.name(), model.specs(), DType::F64);
             let (loss, gradients) = train_pass(&*model, &params, &x, &targets(case, lam, smoothing));
             assert_close(&format!("{what}: {key}"), loss, golden[key].as_f64().unwrap(), relative, 0.0);
@@ -116,9 +125,11 @@ fn losses_and_gradients_are_the_reference_s_in_single_precision() {
         let (model, golden) = (model(case), &case["train_f64"]);
         let what = format!("{} at {}", case["model"], case["size"]);
         let params = golden_weights(model.name(), model.specs(), DType::F32);
-        let (loss, gradients) = train_pass(&*model, &params, &pictures(case, DType::F32), &targets(case, 1.0, 0.0));
+        let (loss, gradients) =
+            train_pass(&*model, &params, &pictures(case, DType::F32), &targets(case, 1.0, 0.0));
         // Batch statistics over two pictures make the training mode of a ResNet ill-conditioned.
-        let (loss_off, norm_off) = if model.name().starts_with("resnet") { (1e-4, 2e-2) } else { (1e-5, 1e-4) };
+        let (loss_off, norm_off) =
+            if model.name().starts_with("resnet") { (1e-4, 2e-2) } else { (1e-5, 1e-4) };
         assert_close(&format!("{what}: loss"), loss, golden["loss_ce"].as_f64().unwrap(), 0.0, loss_off);
         check_norms(&what, &*model, &gradients, golden, norm_off);
         check_running_statistics(&what, &params, golden, 1e-4);

@@ -3,7 +3,9 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor};
-use common::{assert_close, floats, fnv1a64, hash_uniform, json, max_difference, numbers, tensors, weight_fill};
+use common::{
+    assert_close, floats, fnv1a64, hash_uniform, json, max_difference, numbers, tensors, weight_fill,
+};
 use efficienttrain_models::{Gradients, Options, ParamStore, Resample, create, drop_path_rates, ops};
 use serde_json::Value;
 
@@ -82,7 +84,8 @@ fn adamw_follows_the_reference_for_five_steps() {
                     case[list].get(t as usize).unwrap_or(&case[one]).as_f64().unwrap()
                 };
                 let scale = case["grad_scale"].as_f64().unwrap();
-                let grads: Vec<Tensor> = params.iter().map(|(n, s, _)| gradient(n, s, scale, t, dtype)).collect();
+                let grads: Vec<Tensor> =
+                    params.iter().map(|(n, s, _)| gradient(n, s, scale, t, dtype)).collect();
                 let factor = clip_factor(&grads, case["clip_grad"].as_f64());
                 for (((name, _, decay), grad), (p, m, v)) in params.iter().zip(&grads).zip(&state) {
                     ops::scale_by(grad, factor).unwrap();
@@ -118,7 +121,8 @@ fn clipping_by_the_norm_of_all_gradients_is_the_reference_s() {
         let t = case["grad_step_index"].as_u64().unwrap();
         let scale = case["grad_scale"].as_f64().unwrap();
         let params = parameters(&golden);
-        let grads: Vec<Tensor> = params.iter().map(|(n, s, _)| gradient(n, s, scale, t, DType::F32)).collect();
+        let grads: Vec<Tensor> =
+            params.iter().map(|(n, s, _)| gradient(n, s, scale, t, DType::F32)).collect();
         let square: f64 = grads.iter().map(|g| ops::squared_norm(g).unwrap()).sum();
         assert_close("norm", square.sqrt(), case["total_norm"].as_f64().unwrap(), 1e-6, 0.0);
         let factor = clip_factor(&grads, case["max_norm"].as_f64());

@@ -5,13 +5,14 @@ mod common;
 
 use candle_core::{DType, Device, Tensor, Var};
 use common::{fnv1a64, hash_uniform, max_difference, numbers};
-use efficienttrain_models::ops::{self, BatchStatistics, Conv2dConfig, Traced};
 use efficienttrain_models::Result;
+use efficienttrain_models::ops::{self, BatchStatistics, Conv2dConfig, Traced};
 
 /// Numbers in [-1, 1) by name.
 fn filled(name: &str, shape: &[usize]) -> Tensor {
     let seed = fnv1a64(name);
-    let values: Vec<f64> = (0..shape.iter().product::<usize>() as u64).map(|i| hash_uniform(seed, i)).collect();
+    let values: Vec<f64> =
+        (0..shape.iter().product::<usize>() as u64).map(|i| hash_uniform(seed, i)).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
@@ -46,7 +47,11 @@ fn check(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Traced>
             };
             let slope = (value(STEP) - value(-STEP)) / (2.0 * STEP);
             let off = (slope - grad[at]).abs();
-            assert!(off < 1e-7 * (1.0 + slope.abs()), "{name}: input {i}[{at}]: {} by hand, {slope} measured", grad[at]);
+            assert!(
+                off < 1e-7 * (1.0 + slope.abs()),
+                "{name}: input {i}[{at}]: {} by hand, {slope} measured",
+                grad[at]
+            );
         }
         skipping_is_allowed(name, &traced, &weights, i, inputs.len());
     }
@@ -59,7 +64,11 @@ fn skipping_is_allowed(name: &str, traced: &Traced, weights: &Tensor, kept: usiz
     let alone = (traced.pullback)(weights, &needs).unwrap();
     let all = (traced.pullback)(weights, &vec![true; inputs]).unwrap();
     let (alone, all) = (alone[kept].as_ref().unwrap(), all[kept].as_ref().unwrap());
-    assert_eq!(numbers(alone), numbers(all), "{name}: the gradient of input {kept} depends on which others are asked for");
+    assert_eq!(
+        numbers(alone),
+        numbers(all),
+        "{name}: the gradient of input {kept} depends on which others are asked for"
+    );
 }
 
 fn single_precision_agrees(
@@ -75,7 +84,11 @@ fn single_precision_agrees(
     let near = |a: &Tensor, b: &Tensor| {
         let (a, b) = (numbers(a), numbers(b));
         let scale = b.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
-        assert!(max_difference(&a, &b) < 2e-5 * scale, "{name}: single precision is off by {}", max_difference(&a, &b));
+        assert!(
+            max_difference(&a, &b) < 2e-5 * scale,
+            "{name}: single precision is off by {}",
+            max_difference(&a, &b)
+        );
     };
     near(&traced.value, &exact.value);
     let needs = vec![true; inputs.len()];
@@ -86,13 +99,22 @@ fn single_precision_agrees(
 }
 
 /// The same values behind reversed strides give the same result.
-fn strides_do_not_matter(name: &str, inputs: &[Tensor], op: &impl Fn(&[Tensor]) -> Result<Traced>, exact: &Traced) {
+fn strides_do_not_matter(
+    name: &str,
+    inputs: &[Tensor],
+    op: &impl Fn(&[Tensor]) -> Result<Traced>,
+    exact: &Traced,
+) {
     let reversed = |t: &Tensor| {
         let axes: Vec<usize> = (0..t.rank()).rev().collect();
         t.permute(axes.as_slice()).unwrap().contiguous().unwrap().permute(axes.as_slice()).unwrap()
     };
     let strided: Vec<Tensor> = inputs.iter().map(reversed).collect();
-    assert_eq!(numbers(&op(&strided).unwrap().value), numbers(&exact.value), "{name}: strides change the result");
+    assert_eq!(
+        numbers(&op(&strided).unwrap().value),
+        numbers(&exact.value),
+        "{name}: strides change the result"
+    );
 }
 
 #[test]
@@ -108,7 +130,8 @@ fn plain_conv(x: &Tensor, w: &Tensor, stride: usize, pad: usize) -> Vec<f64> {
     let (xs, ws) = (numbers(x), numbers(w));
     let (ho, wo) = ((h + 2 * pad - kh) / stride + 1, (width + 2 * pad - kw) / stride + 1);
     let mut y = Vec::new();
-    for (b, oy, ox, k) in (0..n * ho * wo * o).map(|i| (i / o / wo / ho, i / o / wo % ho, i / o % wo, i % o)) {
+    for (b, oy, ox, k) in (0..n * ho * wo * o).map(|i| (i / o / wo / ho, i / o / wo % ho, i / o % wo, i % o))
+    {
         let mut sum = 0.0;
         for (ky, kx, ch) in (0..kh * kw * c).map(|i| (i / c / kw, i / c % kw, i % c)) {
             let (iy, ix) = ((oy * stride + ky).wrapping_sub(pad), (ox * stride + kx).wrapping_sub(pad));
@@ -168,7 +191,8 @@ fn a_large_convolution_goes_tile_by_tile() {
         let one = |t: &Tensor| t.narrow(0, i, 1).unwrap().contiguous().unwrap();
         let traced = ops::conv2d(&one(&x), &w, None, Conv2dConfig { stride: 1, padding: 1 }).unwrap();
         let single = (traced.pullback)(&one(&dy), &[true, true]).unwrap();
-        let off = max_difference(&numbers(single[0].as_ref().unwrap()), &numbers(&one(grads[0].as_ref().unwrap())));
+        let off =
+            max_difference(&numbers(single[0].as_ref().unwrap()), &numbers(&one(grads[0].as_ref().unwrap())));
         assert!(off < 1e-11, "gradient of image {i}: off by {off}");
         dw.iter_mut().zip(numbers(single[1].as_ref().unwrap())).for_each(|(a, b)| *a += b);
     }
@@ -178,7 +202,8 @@ fn a_large_convolution_goes_tile_by_tile() {
 
 #[test]
 fn batch_norm_in_training_evaluation_and_fused() {
-    let inputs = [filled("x", &[2, 3, 4, 5]), filled("w", &[5]), filled("b", &[5]), filled("r", &[2, 3, 4, 5])];
+    let inputs =
+        [filled("x", &[2, 3, 4, 5]), filled("w", &[5]), filled("b", &[5]), filled("r", &[2, 3, 4, 5])];
     for relu in [false, true] {
         for residual in [false, true] {
             let n = if residual { 4 } else { 3 };
@@ -233,8 +258,10 @@ fn max_pool_takes_the_first_of_equals() {
         let name = format!("max-pool {kernel}/{stride}/{padding}");
         check(&name, &[filled("x", &[2, 7, 6, 3])], |t| ops::max_pool2d(&t[0], kernel, stride, padding));
     }
-    let flat = ops::max_pool2d(&Tensor::ones((1, 4, 4, 1), DType::F64, &Device::Cpu).unwrap(), 2, 2, 0).unwrap();
-    let grad = (flat.pullback)(&Tensor::ones((1, 2, 2, 1), DType::F64, &Device::Cpu).unwrap(), &[true]).unwrap();
+    let flat =
+        ops::max_pool2d(&Tensor::ones((1, 4, 4, 1), DType::F64, &Device::Cpu).unwrap(), 2, 2, 0).unwrap();
+    let grad =
+        (flat.pullback)(&Tensor::ones((1, 2, 2, 1), DType::F64, &Device::Cpu).unwrap(), &[true]).unwrap();
     let first = [1., 0., 1., 0., 0., 0., 0., 0., 1., 0., 1., 0., 0., 0., 0., 0.];
     assert_eq!(numbers(grad[0].as_ref().unwrap()), first);
     let negative = Tensor::full(-3f64, (1, 3, 3, 1), &Device::Cpu).unwrap();
@@ -273,7 +300,8 @@ fn plain_attention(qkv: &Tensor, heads: usize) -> Vec<f64> {
     let mut out = vec![0.0; b * n * c];
     for (s, h, i) in (0..b * heads * n).map(|k| (k / n / heads, k / n % heads, k % n)) {
         let channels = h * d..(h + 1) * d;
-        let score = |j| channels.clone().map(|ch| at(s, i, 0, ch) * at(s, j, 1, ch)).sum::<f64>() / (d as f64).sqrt();
+        let score =
+            |j| channels.clone().map(|ch| at(s, i, 0, ch) * at(s, j, 1, ch)).sum::<f64>() / (d as f64).sqrt();
         let weights: Vec<f64> = (0..n).map(|j| score(j).exp()).collect();
         let mass: f64 = weights.iter().sum();
         for ch in channels {
@@ -290,7 +318,8 @@ fn cross_entropy() {
     check("cross entropy", &[logits], |t| {
         // Targets get no gradient: leave them out of the comparison.
         let Traced { value, pullback } = ops::soft_cross_entropy(&t[0], &targets)?;
-        let of_logits = move |dy: &Tensor, needs: &[bool]| Ok(pullback(dy, &[needs[0], false])?[..1].to_vec());
+        let of_logits =
+            move |dy: &Tensor, needs: &[bool]| Ok(pullback(dy, &[needs[0], false])?[..1].to_vec());
         Ok(Traced { value, pullback: Box::new(of_logits) })
     });
     let huge = Tensor::new(&[[1e4f32, -1e4, 0.0]], &Device::Cpu).unwrap();
@@ -331,7 +360,10 @@ fn wrong_shapes_are_errors_that_say_what_was_expected() {
         (ops::linear(&t(&[2, 3]), &t(&[4, 3]), Some(&t(&[3]))), "[4]"),
         (ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 4, 3, 3]), None, config), "3 channels"),
         (ops::conv2d(&t(&[1, 2, 2, 3]), &t(&[2, 3, 3, 3]), None, config), "at least 3x3"),
-        (ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 3, 3, 3]), None, Conv2dConfig { stride: 0, padding: 0 }), "above 0"),
+        (
+            ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 3, 3, 3]), None, Conv2dConfig { stride: 0, padding: 0 }),
+            "above 0",
+        ),
         (ops::attention(&t(&[1, 2, 10]), 2), "2 heads"),
         (ops::attention(&t(&[1, 2, 12]), 0), "0 heads"),
         (ops::max_pool2d(&t(&[1, 2, 2, 1]), 3, 1, 0), "3x3 window"),

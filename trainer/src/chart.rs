@@ -16,8 +16,13 @@ pub struct Curve {
     pub evals: Vec<EvalRecord>,
 }
 
-const COLOURS: [RGBColor; 5] =
-    [RGBColor(0, 104, 181), RGBColor(222, 110, 32), RGBColor(20, 132, 84), RGBColor(164, 60, 140), RGBColor(90, 90, 90)];
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0, 104, 181),
+    RGBColor(222, 110, 32),
+    RGBColor(20, 132, 84),
+    RGBColor(164, 60, 140),
+    RGBColor(90, 90, 90),
+];
 
 /// Draws top-1 accuracy against compute as an SVG file, a line a run.
 ///
@@ -58,7 +63,8 @@ fn draw(
         .label_style(("sans-serif", 14))
         .draw()?;
     for (curve, colour) in curves.iter().zip(COLOURS.iter().cycle()) {
-        let points: Vec<(f64, f64)> = curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
+        let points: Vec<(f64, f64)> =
+            curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
         let last = points.last().map_or(0.0, |p| p.1);
         chart
             .draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(3))?

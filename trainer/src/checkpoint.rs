@@ -50,9 +50,15 @@ const PARTS: [&str; 4] = ["model", "exp_avg", "exp_avg_sq", "ema"];
 /// # Errors
 /// When the disk refuses; the file at `path` is untouched then.
 pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
-    let stores = [Some(&state.params), Some(&state.optimiser.exp_avg), Some(&state.optimiser.exp_avg_sq), state.ema.as_ref()];
+    let stores = [
+        Some(&state.params),
+        Some(&state.optimiser.exp_avg),
+        Some(&state.optimiser.exp_avg_sq),
+        state.ema.as_ref(),
+    ];
     let named = PARTS.iter().zip(stores).filter_map(|(part, store)| Some((part, store?)));
-    let tensors = named.flat_map(|(part, store)| store.iter().map(move |(n, t)| (format!("{part}/{n}"), t.clone())));
+    let tensors =
+        named.flat_map(|(part, store)| store.iter().map(move |(n, t)| (format!("{part}/{n}"), t.clone())));
     write(path, tensors.collect(), record)
 }
 
@@ -68,7 +74,8 @@ fn write(path: &Path, tensors: Vec<(String, Tensor)>, record: &RunRecord) -> Res
     let failed = |what: String| Error::Checkpoint { path: path.into(), what };
     let json = serde_json::to_string(record).map_err(|e| failed(format!("cannot describe the run: {e}")))?;
     let metadata = HashMap::from([(KEY.to_string(), json)]);
-    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(format!("cannot write: {e}")))?;
+    let bytes =
+        safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(format!("cannot write: {e}")))?;
     replace(path, &bytes)
 }
 
@@ -112,10 +119,12 @@ impl Saved {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?;
         let json = header.metadata().as_ref().and_then(|m| m.get(KEY));
-        let record: Option<RunRecord> = json
-            .map(|json| serde_json::from_str(json))
-            .transpose()
-            .map_err(|e| failed(format!("its description of the run cannot be read ({e}); written by another version?")))?;
+        let record: Option<RunRecord> =
+            json.map(|json| serde_json::from_str(json)).transpose().map_err(|e| {
+                failed(format!(
+                    "its description of the run cannot be read ({e}); written by another version?"
+                ))
+            })?;
         if let Some(record) = record.as_ref().filter(|r| r.format != FORMAT) {
             return Err(failed(format!("has format {}, this version reads {FORMAT}", record.format)));
         }
@@ -145,7 +154,9 @@ impl Saved {
     }
 
     fn part(&self, part: &str) -> HashMap<String, Tensor> {
-        let of_part = |(k, t): (&String, &Tensor)| Some((k.strip_prefix(part)?.strip_prefix('/')?.to_string(), t.clone()));
+        let of_part = |(k, t): (&String, &Tensor)| {
+            Some((k.strip_prefix(part)?.strip_prefix('/')?.to_string(), t.clone()))
+        };
         self.tensors.iter().filter_map(of_part).collect()
     }
 
@@ -169,7 +180,13 @@ impl Saved {
     }
 
     fn store(&self, part: &str, specs: &[ParamSpec]) -> Result<ParamStore> {
-        ParamStore::from_tensors(&format!("the run's {part}"), specs, &self.part(part), DType::F32, &Device::Cpu)
-            .map_err(|e| Error::Checkpoint { path: self.path.clone(), what: e.to_string() })
+        ParamStore::from_tensors(
+            &format!("the run's {part}"),
+            specs,
+            &self.part(part),
+            DType::F32,
+            &Device::Cpu,
+        )
+        .map_err(|e| Error::Checkpoint { path: self.path.clone(), what: e.to_string() })
     }
 }

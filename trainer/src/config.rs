@@ -146,6 +146,25 @@ pub struct RunOptions {
     pub max_bad_images: usize,
 }
 
+/// The defaults of the flags, so that there is one definition of each.
+fn flag_defaults<T: Args>() -> T {
+    let command = T::augment_args(clap::Command::new("defaults"));
+    let parsed = command.try_get_matches_from(["defaults"]).and_then(|m| T::from_arg_matches(&m));
+    parsed.expect("every option has a default or may be absent")
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        flag_defaults()
+    }
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        flag_defaults()
+    }
+}
+
 impl RunOptions {
     /// Number of loader threads.
     pub fn workers(&self) -> usize {
@@ -174,7 +193,12 @@ impl TrainConfig {
             CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
         });
         if recipe.curriculum.stages.iter().any(|s| s.replay.times > 1) {
-            return Err(Error::config("recipe", format!("`{name}` needs the replay buffer, which `train` does not have yet; choose the recipe without it")));
+            return Err(Error::config(
+                "recipe",
+                format!(
+                    "`{name}` needs the replay buffer, which `train` does not have yet; choose the recipe without it"
+                ),
+            ));
         }
         self.apply_overrides(&mut recipe);
         recipe.validate()?;

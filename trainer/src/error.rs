@@ -101,7 +101,9 @@ pub enum DataError {
         reason: String,
     },
     /// Too many images cannot be read.
-    #[error("{count} images could not be read, more than --max-bad-images {limit}: {examples}; repair or remove them, or raise the limit")]
+    #[error(
+        "{count} images could not be read, more than --max-bad-images {limit}: {examples}; repair or remove them, or raise the limit"
+    )]
     TooManyBad {
         /// How many.
         count: usize,

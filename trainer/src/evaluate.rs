@@ -69,7 +69,11 @@ fn count(sum: &mut Accuracy, model: &dyn Backbone, params: &ParamStore, batch: &
     for (logits, &label) in logits(model, params, &pictures(batch)?)?.iter().zip(&batch.labels) {
         let own = logits[label as usize];
         // Classes that beat the label; ties count against it, so that equal logits are no success.
-        let better = logits.iter().enumerate().filter(|&(k, &x)| k != label as usize && (x >= own || x.is_nan())).count();
+        let better = logits
+            .iter()
+            .enumerate()
+            .filter(|&(k, &x)| k != label as usize && (x >= own || x.is_nan()))
+            .count();
         let max = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
         sum.top1 += f64::from(better == 0);

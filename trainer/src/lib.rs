@@ -1,4 +1,18 @@
 //! EfficientTrain++: train visual backbones with a curriculum over image frequencies and augmentation.
+//!
+//! The binary `efficienttrain` is a thin face of this library.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | describe a run | [`config::TrainConfig`], [`config::RunOptions`] |
+//! | bring images | [`Sources::open`], or your own [`data::Source`] |
+//! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
+//! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
+//! | use the result | [`checkpoint::Saved`], [`evaluate::evaluate`], [`predict::Predictor`] |
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub mod chart;
 pub mod checkpoint;

@@ -26,7 +26,10 @@ impl AdamW {
     /// When the recipe asks for another optimiser.
     pub fn new(specs: &[ParamSpec], numbers: &Optimiser) -> Result<Self> {
         if numbers.kind != OptimiserKind::AdamW {
-            let what = format!("this recipe trains with {:?}, and only AdamW is available; choose another", numbers.kind);
+            let what = format!(
+                "this recipe trains with {:?}, and only AdamW is available; choose another",
+                numbers.kind
+            );
             return Err(Error::config("recipe", what));
         }
         // Buffers have no moments, but a store has the model's whole list: give them an element each.
@@ -57,7 +60,13 @@ impl AdamW {
                 weight_decay: if specs[id.index()].decay { weight_decay } else { 0.0 },
                 step: self.steps,
             };
-            ops::adamw_step(params.get(id), gradient, self.exp_avg.get(id), self.exp_avg_sq.get(id), &numbers)?;
+            ops::adamw_step(
+                params.get(id),
+                gradient,
+                self.exp_avg.get(id),
+                self.exp_avg_sq.get(id),
+                &numbers,
+            )?;
         }
         Ok(())
     }

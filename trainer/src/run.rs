@@ -58,7 +58,16 @@ impl Run {
         // Resampling there and back would blur the first values: draw them anew at the first stage's size.
         let model = Options { input_size: [first.size as usize; 2], ..model };
         state = TrainState::new(&config.model, &model, plan.recipe(), config.seed)?;
-        Ok(Self { config, options, sources, plan, state, history: History::default(), step: 0, bad: BTreeSet::new() })
+        Ok(Self {
+            config,
+            options,
+            sources,
+            plan,
+            state,
+            history: History::default(),
+            step: 0,
+            bad: BTreeSet::new(),
+        })
     }
 
     /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
@@ -124,7 +133,11 @@ impl Run {
         }
         let finished = self.step == total;
         if finished {
-            checkpoint::export(&self.options.out.join("model.safetensors"), &self.state.params, &self.record())?;
+            checkpoint::export(
+                &self.options.out.join("model.safetensors"),
+                &self.state.params,
+                &self.record(),
+            )?;
         }
         observer.observe(&Event::End { step: self.step, finished, seconds: self.history.seconds })?;
         Ok(finished)
@@ -148,7 +161,8 @@ impl Run {
             if self.step == 0 && micro == 0 {
                 self.state.check_gradients(&batch)?;
             }
-            let seed = sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(0)).next_u64();
+            let seed =
+                sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(0)).next_u64();
             loss += share * self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let clip = self.plan.recipe().optimiser.clip_grad;
@@ -285,8 +299,11 @@ impl Run {
     /// Where the run is before its next step.
     fn place(&self) -> Result<Place> {
         let images = self.sources.train.len() as f64;
-        let compute =
-            if self.step == self.plan.total_steps() { 1.0 } else { self.plan.at(self.step)?.compute_fraction };
+        let compute = if self.step == self.plan.total_steps() {
+            1.0
+        } else {
+            self.plan.at(self.step)?.compute_fraction
+        };
         Ok(Place { steps: self.step, epochs: self.plan.samples_before(self.step)? as f64 / images, compute })
     }
 }

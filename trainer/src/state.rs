@@ -1,7 +1,9 @@
 //! What a run trains: model, weights, moments, moving average; and one optimiser step on it.
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, create, ops};
+use efficienttrain_models::{
+    Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, create, ops,
+};
 use efficienttrain_schedule::{Recipe, StepSettings};
 
 use crate::data::Batch;
@@ -79,7 +81,12 @@ impl TrainState {
     ///
     /// # Errors
     /// When the loss or the norm is not finite; nothing is changed then.
-    pub fn update(&mut self, settings: &StepSettings, clip_grad: Option<f64>, loss: f64) -> Result<StepResult> {
+    pub fn update(
+        &mut self,
+        settings: &StepSettings,
+        clip_grad: Option<f64>,
+        loss: f64,
+    ) -> Result<StepResult> {
         let grad_norm = self.gradients.norm()?;
         if !loss.is_finite() || !grad_norm.is_finite() {
             self.gradients.clear();
@@ -122,7 +129,8 @@ impl TrainState {
 
 fn loss_of(model: &dyn Backbone, cx: &mut Context, batch: &Batch) -> Result<Act> {
     let logits = model.forward(cx, &Act::constant(pictures(batch)?))?;
-    let targets = Tensor::from_slice(&batch.targets, (batch.labels.len(), model.num_classes()), &Device::Cpu)?;
+    let targets =
+        Tensor::from_slice(&batch.targets, (batch.labels.len(), model.num_classes()), &Device::Cpu)?;
     let loss = ops::soft_cross_entropy(logits.tensor(), &targets)?;
     Ok(cx.record(&[&logits], loss))
 }

@@ -1,9 +1,9 @@
 //! Convolution layer.
 
+use crate::Result;
 use crate::graph::{Act, Context};
 use crate::ops::{Conv2dConfig, conv2d};
 use crate::params::{Init, ParamBuilder, ParamId};
-use crate::Result;
 
 /// A convolution with its parameters `weight` (`[O, C, K, K]`) and, if made so, `bias`.
 #[derive(Clone, Debug)]

@@ -74,7 +74,8 @@ impl BatchNorm {
     }
 
     fn running(&self, cx: &Context) -> Result<BatchStatistics> {
-        let read = |id| -> Result<Vec<f64>> { Ok(cx.value(id).to_dtype(candle_core::DType::F64)?.to_vec1()?) };
+        let read =
+            |id| -> Result<Vec<f64>> { Ok(cx.value(id).to_dtype(candle_core::DType::F64)?.to_vec1()?) };
         let (mean, variance) = (read(self.running_mean)?, read(self.running_var)?);
         Ok(BatchStatistics { mean, variance, count: self.channels })
     }

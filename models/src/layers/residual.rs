@@ -11,7 +11,13 @@ use crate::ops;
 ///
 /// # Errors
 /// When the two differ in shape.
-pub fn add_branch(cx: &mut Context, x: &Act, branch: &Act, place: (usize, usize), branch_name: &str) -> Result<Act> {
+pub fn add_branch(
+    cx: &mut Context,
+    x: &Act,
+    branch: &Act,
+    place: (usize, usize),
+    branch_name: &str,
+) -> Result<Act> {
     let traced = match cx.keep_samples(place, branch_name, x.dims()[0]) {
         Some(scale) => ops::add_scaled_rows(x.tensor(), branch.tensor(), scale)?,
         None => ops::add(x.tensor(), branch.tensor())?,

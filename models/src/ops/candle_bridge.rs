@@ -55,7 +55,8 @@ impl Node {
     fn pull<const N: usize>(&self, grad: &Tensor) -> candle_core::Result<[Option<Tensor>; N]> {
         let grads = (self.pullback)(grad, &[true; N])?;
         let n = grads.len();
-        <[_; N]>::try_from(grads).map_err(|_| candle_core::Error::msg(format!("{n} gradients for {N} inputs")))
+        <[_; N]>::try_from(grads)
+            .map_err(|_| candle_core::Error::msg(format!("{n} gradients for {N} inputs")))
     }
 }
 

@@ -57,7 +57,8 @@ fn geometry(x: &Tensor, w: &Tensor, config: Conv2dConfig) -> Result<Geometry> {
         return Err(Error::shape(OP, format!("a weight for {c} channels, [O, {c}, KH, KW]"), w.dims()));
     }
     let Conv2dConfig { stride, padding: pad } = config;
-    let places = |size: usize, kernel: usize| (size + 2 * pad).checked_sub(kernel).map(|s| s / stride.max(1) + 1);
+    let places =
+        |size: usize, kernel: usize| (size + 2 * pad).checked_sub(kernel).map(|s| s / stride.max(1) + 1);
     match (places(h, kh), places(width, kw)) {
         (Some(ho), Some(wo)) if stride > 0 && w.elem_count() > 0 => {
             Ok(Geometry { n, h, w: width, c, o, kh, kw, stride, pad, ho, wo })

@@ -30,7 +30,13 @@ pub struct AdamW {
 ///
 /// # Errors
 /// When shapes differ, or tensors are not contiguous `f32` or `f64` on the CPU.
-pub fn adamw_step(param: &Tensor, grad: &Tensor, exp_avg: &Tensor, exp_avg_sq: &Tensor, a: &AdamW) -> Result<()> {
+pub fn adamw_step(
+    param: &Tensor,
+    grad: &Tensor,
+    exp_avg: &Tensor,
+    exp_avg_sq: &Tensor,
+    a: &AdamW,
+) -> Result<()> {
     const OP: &str = "adamw";
     for (what, t) in [("a gradient", grad), ("a first moment", exp_avg), ("a second moment", exp_avg_sq)] {
         expect_shape(OP, what, t, param.dims())?;

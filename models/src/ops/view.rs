@@ -19,9 +19,8 @@ impl<'a> View<'a> {
     /// Locks `t`, which must be contiguous and on the CPU.
     pub(crate) fn new(op: &'static str, t: &'a Tensor) -> Result<Self> {
         let (guard, layout) = t.storage_and_layout();
-        let (start, end) = layout
-            .contiguous_offsets()
-            .ok_or_else(|| Error::shape(op, "a contiguous tensor", t.dims()))?;
+        let (start, end) =
+            layout.contiguous_offsets().ok_or_else(|| Error::shape(op, "a contiguous tensor", t.dims()))?;
         Ok(Self { op, guard, start, len: end - start })
     }
 
@@ -29,11 +28,7 @@ impl<'a> View<'a> {
     pub(crate) fn slice<T: Element>(&self) -> Result<&[T]> {
         match &*self.guard {
             Storage::Cpu(cpu) => Ok(&cpu.as_slice::<T>()?[self.start..self.start + self.len]),
-            _ => Err(Error::Unsupported {
-                op: self.op,
-                what: "this device".into(),
-                supported: "the CPU",
-            }),
+            _ => Err(Error::Unsupported { op: self.op, what: "this device".into(), supported: "the CPU" }),
         }
     }
 }
@@ -61,7 +56,10 @@ impl<T: Element, F: Fn(&mut [T])> InplaceOp1 for Change<T, F> {
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
         let (Some((start, end)), Some(data)) = (layout.contiguous_offsets(), T::of_storage(storage)) else {
-            candle_core::bail!("{}: the tensor to change must be contiguous and of the same element type", self.op)
+            candle_core::bail!(
+                "{}: the tensor to change must be contiguous and of the same element type",
+                self.op
+            )
         };
         (self.work)(&mut data[start..end]);
         Ok(())

@@ -78,7 +78,8 @@ fn normal(rng: &mut ChaCha8Rng, std: f64) -> f64 {
 
 /// A generator whose key is the seed and the name (its FNV-1a hash, as in the golden files).
 pub(crate) fn generator(seed: u64, name: &str) -> ChaCha8Rng {
-    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+    let hash =
+        name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&hash.to_le_bytes());

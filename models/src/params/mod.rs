@@ -10,8 +10,8 @@ mod store;
 mod var_builder;
 
 pub use builder::ParamBuilder;
-pub(crate) use init::generator;
 pub use init::Init;
+pub(crate) use init::generator;
 pub use store::ParamStore;
 
 /// Position of a parameter or buffer in its model's list.

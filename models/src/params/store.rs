@@ -59,13 +59,21 @@ impl ParamStore {
                 None if spec.kind == Kind::Counter => {}
                 None => faults.push(format!("missing `{}`", spec.name)),
                 Some(t) if t.dims() != spec.shape => {
-                    faults.push(format!("`{}` has shape {:?}, expected {:?}", spec.name, t.dims(), spec.shape));
+                    faults.push(format!(
+                        "`{}` has shape {:?}, expected {:?}",
+                        spec.name,
+                        t.dims(),
+                        spec.shape
+                    ));
                 }
                 Some(_) => {}
             }
         }
-        let mut unexpected: Vec<_> =
-            tensors.keys().filter(|k| !specs.iter().any(|s| s.name == **k)).map(|k| format!("unexpected `{k}`")).collect();
+        let mut unexpected: Vec<_> = tensors
+            .keys()
+            .filter(|k| !specs.iter().any(|s| s.name == **k))
+            .map(|k| format!("unexpected `{k}`"))
+            .collect();
         unexpected.sort();
         faults.extend(unexpected);
         if !faults.is_empty() {
@@ -81,13 +89,20 @@ impl ParamStore {
     ///
     /// # Errors
     /// When the file cannot be read, is damaged, or does not fit the model.
-    pub fn load(path: &Path, model: &str, specs: &[ParamSpec], dtype: DType, device: &Device) -> Result<Self> {
+    pub fn load(
+        path: &Path,
+        model: &str,
+        specs: &[ParamSpec],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let unreadable = |e: &dyn std::fmt::Display| Error::Weights {
             model: model.into(),
             what: format!("cannot read {}: {e}; expected a complete safetensors file", path.display()),
         };
         let bytes = std::fs::read(path).map_err(|e| unreadable(&e))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| unreadable(&e))?;
+        let tensors =
+            candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| unreadable(&e))?;
         Self::from_tensors(model, specs, &tensors, dtype, device)
     }
 

@@ -6,7 +6,14 @@ use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 use super::ParamStore;
 
 impl SimpleBackend for ParamStore {
-    fn get(&self, shape: Shape, name: &str, _: candle_nn::Init, dtype: DType, device: &Device) -> Result<Tensor> {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: candle_nn::Init,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
         let tensor = self.get_unchecked(name, dtype, device)?;
         if tensor.shape() != &shape {
             candle_core::bail!("`{name}` has shape {:?}, expected {shape:?}", tensor.shape());

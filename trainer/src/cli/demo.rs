@@ -2,33 +2,24 @@
 
 use anyhow::{Context, Result};
 use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
-use efficienttrain_trainer::config::{CropMethod, CropOrder, RunOptions, TrainConfig};
-use efficienttrain_trainer::{Run, Sources};
+use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::{Every, Run, Sources};
 
 /// Sized for two cores and a few minutes.
 fn config(recipe: &str, seed: u64) -> TrainConfig {
     TrainConfig {
-        data: None,
         synthetic_images: 2560,
         model: "resnet10".into(),
         recipe: recipe.into(),
         epochs: 8.0,
         base_size: 64,
-        batch: 64,
-        accumulation: 1,
         lr: Some(2e-3),
-        weight_decay: None,
-        drop_path: None,
-        ema_decay: None,
-        clip_grad: None,
         mixup: Some(0.0),
         cutmix: Some(0.0),
-        label_smoothing: None,
         erasing: Some(0.0),
         min_crop_area: 0.35,
-        order: CropOrder::CropThenAugment,
-        crop: CropMethod::Fourier,
         seed,
+        ..TrainConfig::default()
     }
 }
 
@@ -39,7 +30,9 @@ pub(crate) fn run(options: &RunOptions, seed: u64) -> Result<()> {
         eprintln!("\n{what}:");
         let config = config(recipe, seed);
         let sources = Sources::open(&config)?;
-        let options = RunOptions { out: out.join(recipe), ..options.clone() };
+        // Equally often for both, so that evaluation does not weigh on the times.
+        let options =
+            RunOptions { out: out.join(recipe), eval_every: Every::Percent(12.5), ..options.clone() };
         if options.out.exists() {
             let folder = &options.out;
             std::fs::remove_dir_all(folder).with_context(|| format!("cannot clear {}", folder.display()))?;

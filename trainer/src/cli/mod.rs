@@ -67,7 +67,9 @@ fn command() -> Command {
     let commands = COMMANDS.iter().map(|c| (c.args)(Command::new(c.name).about(c.about)));
     let root = Command::new("efficienttrain")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Train visual backbones with EfficientTrain++: low image frequencies and weak augmentation first")
+        .about(
+            "Train visual backbones with EfficientTrain++: low image frequencies and weak augmentation first",
+        )
         .subcommand_required(true)
         .arg_required_else_help(true);
     Common::augment_args(root).subcommands(commands)

@@ -51,7 +51,8 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
         RoundingName::Exact => Rounding::Exact,
         RoundingName::Reference => Rounding::Reference,
     };
-    let options = PlanOptions::new(args.equivalent_epochs, args.train_images, args.devices).with_rounding(rounding);
+    let options =
+        PlanOptions::new(args.equivalent_epochs, args.train_images, args.devices).with_rounding(rounding);
     let summary = Plan::new(&Recipe::named(name)?, options)?.summary()?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);

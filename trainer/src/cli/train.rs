@@ -80,7 +80,10 @@ fn refuse_changes(matches: &ArgMatches, given: &TrainConfig, stored: &TrainConfi
     if changed.is_empty() {
         return Ok(());
     }
-    bail!("--resume keeps the run's configuration, but other values were given: {}; leave them out", changed.join(", "))
+    bail!(
+        "--resume keeps the run's configuration, but other values were given: {}; leave them out",
+        changed.join(", ")
+    )
 }
 
 fn checkpoint(out: &Path) -> PathBuf {

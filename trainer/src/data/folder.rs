@@ -37,10 +37,18 @@ impl ImageFolder {
         let found = class_folders(dir)?;
         let differs = |a: &[String], b: &[String]| a.iter().find(|c| !b.contains(c)).cloned();
         if let Some(extra) = differs(&found, classes) {
-            return Err(layout(dir, format!("class folder `{extra}` is not among the training classes; both splits need the same class folders")));
+            return Err(layout(
+                dir,
+                format!(
+                    "class folder `{extra}` is not among the training classes; both splits need the same class folders"
+                ),
+            ));
         }
         if let Some(missing) = differs(classes, &found) {
-            return Err(layout(dir, format!("no folder for class `{missing}`; both splits need the same class folders")));
+            return Err(layout(
+                dir,
+                format!("no folder for class `{missing}`; both splits need the same class folders"),
+            ));
         }
         Self::with_classes(dir, found)
     }
@@ -51,7 +59,10 @@ impl ImageFolder {
             let before = files.len();
             collect(&dir.join(class), label as u32, &mut files)?;
             if files.len() == before {
-                let what = format!("class folder `{class}` has no image ({}); add some or remove it", ENDINGS.join(", "));
+                let what = format!(
+                    "class folder `{class}` has no image ({}); add some or remove it",
+                    ENDINGS.join(", ")
+                );
                 return Err(layout(dir, what));
             }
         }
@@ -76,7 +87,8 @@ fn class_folders(dir: &Path) -> Result<Vec<String>, DataError> {
     if !dir.is_dir() {
         return Err(layout(dir, format!("no such folder; {expected}")));
     }
-    let name = |p: &PathBuf| p.file_name().map(|n| n.to_string_lossy().into_owned()).filter(|n| !n.starts_with('.'));
+    let name =
+        |p: &PathBuf| p.file_name().map(|n| n.to_string_lossy().into_owned()).filter(|n| !n.starts_with('.'));
     let classes: Vec<String> = entries(dir)?.iter().filter(|p| p.is_dir()).filter_map(name).collect();
     if classes.is_empty() {
         return Err(layout(dir, format!("holds no class folder; {expected}")));
@@ -133,7 +145,8 @@ pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
 /// Decodes an image of any known format, by its content.
 pub(crate) fn decode(bytes: &[u8], name: &str) -> Result<RgbImage, DataError> {
     let failed = |e: &dyn std::fmt::Display| bad(&name, e);
-    let mut reader = ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format().map_err(|e| failed(&e))?;
+    let mut reader =
+        ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format().map_err(|e| failed(&e))?;
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(MAX_DECODE_BYTES);
     reader.limits(limits);

@@ -243,7 +243,12 @@ fn load_or_next(
     Err(DataError::TooManyBad { count: MAX_REPLACEMENTS as usize, limit: 0, examples })
 }
 
-fn eval_batch(source: &dyn Source, pipeline: &EvalPipeline, request: &Request, w: &mut Workspace) -> Prepared {
+fn eval_batch(
+    source: &dyn Source,
+    pipeline: &EvalPipeline,
+    request: &Request,
+    w: &mut Workspace,
+) -> Prepared {
     let mut batch = Batch::empty(request, source);
     let values = batch.size * batch.size * 3;
     for index in request.first_sample as usize..request.first_sample as usize + request.count {

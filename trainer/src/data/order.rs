@@ -59,7 +59,13 @@ mod tests {
             assert_eq!(sorted, (0..100).collect::<Vec<_>>());
         }
         assert_ne!(epoch(0), epoch(1));
-        assert_eq!(epoch(1), { let again = SampleOrder::new(3, 100); (100..200).map(|i| again.at(i).1).collect::<Vec<_>>() });
-        assert_ne!(epoch(0), { let other = SampleOrder::new(4, 100); (0..100).map(|i| other.at(i).1).collect::<Vec<_>>() });
+        assert_eq!(epoch(1), {
+            let again = SampleOrder::new(3, 100);
+            (100..200).map(|i| again.at(i).1).collect::<Vec<_>>()
+        });
+        assert_ne!(epoch(0), {
+            let other = SampleOrder::new(4, 100);
+            (0..100).map(|i| other.at(i).1).collect::<Vec<_>>()
+        });
     }
 }

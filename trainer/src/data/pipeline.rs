@@ -5,8 +5,8 @@ use freqcrop::{FrequencyCrop, Lanczos};
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
-    EvalTransform, Layout, Normalize, Purpose, RandAugment, RandomErasing, RandomResizedCrop, Scratch, flip_horizontal,
-    sample_rng,
+    EvalTransform, Layout, Normalize, Purpose, RandAugment, RandomErasing, RandomResizedCrop, Scratch,
+    flip_horizontal, sample_rng,
 };
 
 use crate::config::CropMethod;
@@ -70,7 +70,8 @@ impl TrainPipeline {
     ) -> Result<(), DataError> {
         let rng = |purpose| sample_rng(self.seed, epoch, index as u64, purpose);
         let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
-        let mut picture = crop.apply(image, self.base_size, &mut rng(Purpose::Crop), &mut w.scratch).map_err(setting)?;
+        let mut picture =
+            crop.apply(image, self.base_size, &mut rng(Purpose::Crop), &mut w.scratch).map_err(setting)?;
         if rng(Purpose::Flip).random_bool(self.augmentation.flip) {
             flip_horizontal(&mut picture);
         }
@@ -81,7 +82,9 @@ impl TrainPipeline {
             ..RandAugment::default()
         };
         let strengthen = |picture: &mut RgbImage, w: &mut Workspace| {
-            augment.apply(picture, view.magnitude, &mut rng(Purpose::Augment), &mut w.scratch).map_err(setting)
+            augment
+                .apply(picture, view.magnitude, &mut rng(Purpose::Augment), &mut w.scratch)
+                .map_err(setting)
         };
         if view.order == Order::AugmentThenCrop {
             strengthen(&mut picture, w)?;
@@ -130,7 +133,9 @@ impl Shrink {
             CropMethod::Fourier => {
                 ShrinkMethod::Fourier(Box::new(FrequencyCrop::new((from, from), (to, to)).map_err(setting)?))
             }
-            CropMethod::Lanczos => ShrinkMethod::Lanczos(Lanczos::new((from, from), (to, to)).map_err(setting)?),
+            CropMethod::Lanczos => {
+                ShrinkMethod::Lanczos(Lanczos::new((from, from), (to, to)).map_err(setting)?)
+            }
         };
         Ok(Self { plan: (crop, (from, to)), method })
     }

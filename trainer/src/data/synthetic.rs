@@ -44,7 +44,9 @@ impl Synthetic {
     /// When `images` is 0, or `edge` is below 48, where the stripes could not be drawn.
     pub fn new(seed: u64, split: Split, images: usize, edge: u32) -> Result<Self, DataError> {
         if images == 0 || edge < 2 * PERIODS as u32 {
-            let what = format!("a synthetic set needs at least 1 image of at least 48 pixels, got {images} of {edge}");
+            let what = format!(
+                "a synthetic set needs at least 1 image of at least 48 pixels, got {images} of {edge}"
+            );
             return Err(DataError::Setting(what));
         }
         let classes = SHAPES.iter().flat_map(|s| TEXTURES.iter().map(move |t| format!("{s}-{t}"))).collect();
@@ -99,7 +101,8 @@ fn colour(rng: &mut impl Rng) -> [f32; 3] {
 
 /// Noise of up to six levels.
 fn grain(seed: u64, pixel: u32) -> f32 {
-    let mixed = (seed ^ u64::from(pixel).wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed =
+        (seed ^ u64::from(pixel).wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     (mixed >> 40) as f32 / (1 << 24) as f32 * 12.0 - 6.0
 }
 
@@ -134,5 +137,52 @@ impl Source for Synthetic {
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
         decode(&self.files[index], &self.name(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use freqcrop::FrequencyCrop;
+
+    /// Mean distance between two pictures, in levels.
+    fn distance(a: &[u8], b: &[u8]) -> f64 {
+        let sum: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a.abs_diff(b))).sum();
+        sum / a.len() as f64
+    }
+
+    fn pair(edge: u32, index: u64) -> (RgbImage, RgbImage) {
+        let rng = || sample_rng(3, 0, index, 0u64);
+        (draw(2, edge, &mut rng()), draw(3, edge, &mut rng()))
+    }
+
+    #[test]
+    fn textures_vanish_at_low_bandwidth_and_show_at_full_size() {
+        for index in 0..5 {
+            // The same square, ground and noise, with stripes along and across.
+            let (along, across) = pair(96, index);
+            assert!(distance(&along, &across) > 15.0);
+            let low = FrequencyCrop::<f32>::new((96, 96), (40, 40)).unwrap();
+            let (along, across) = (low.apply_rgb8(&along).unwrap(), low.apply_rgb8(&across).unwrap());
+            assert!(distance(&along, &across) < 2.0, "{}", distance(&along, &across));
+        }
+    }
+
+    #[test]
+    fn shapes_remain_at_low_bandwidth() {
+        let low = FrequencyCrop::<f32>::new((96, 96), (24, 24)).unwrap();
+        let small = |label| low.apply_rgb8(&draw(label, 96, &mut sample_rng(3, 0, 1, 0u64))).unwrap();
+        assert!(distance(&small(0), &small(8)) > 5.0, "disc and ring look the same");
+    }
+
+    #[test]
+    fn the_set_is_a_function_of_its_seed_and_splits_differ() {
+        let bytes = |seed, split| Synthetic::new(seed, split, 12, 64).unwrap().files;
+        assert_eq!(bytes(1, Split::Train), bytes(1, Split::Train));
+        assert_ne!(bytes(1, Split::Train)[0], bytes(2, Split::Train)[0]);
+        assert_ne!(bytes(1, Split::Train)[0], bytes(1, Split::Val)[0]);
+        let set = Synthetic::new(1, Split::Train, 12, 64).unwrap();
+        assert_eq!((set.len(), set.classes().len(), set.label(11)), (12, 10, 1));
+        assert_eq!(set.load(3).unwrap().dimensions(), (64, 64));
     }
 }

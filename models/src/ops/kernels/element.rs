@@ -5,7 +5,9 @@
 use candle_core::{CpuStorage, WithDType};
 
 /// `f32` (the training type) or `f64` (for checking gradients).
-pub(crate) trait Element: WithDType + Send + Sync + std::ops::Neg<Output = Self> + std::iter::Sum {
+pub(crate) trait Element:
+    WithDType + Send + Sync + std::ops::Neg<Output = Self> + std::iter::Sum
+{
     const ZERO: Self;
     const ONE: Self;
     /// The elements of CPU memory, if they are of this type.
@@ -55,7 +57,13 @@ impl Element for f32 {
         // ln 2 in two parts, so that the product with n is exact in the first.
         let r = (clamped - n * 0.693_359_375) - n * -2.121_944_40e-4;
         let mut p = 1.987_569_15e-4;
-        for c in [1.398_199_950_7e-3, 8.333_451_907_3e-3, 4.166_579_589_4e-2, 1.666_666_545_9e-1, 5.000_000_120_1e-1] {
+        for c in [
+            1.398_199_950_7e-3,
+            8.333_451_907_3e-3,
+            4.166_579_589_4e-2,
+            1.666_666_545_9e-1,
+            5.000_000_120_1e-1,
+        ] {
             p = p * r + c;
         }
         let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
@@ -80,7 +88,12 @@ impl Element for f32 {
             p = p * x2 + c;
         }
         let mut q = -1.456_607_184_649_96e-5;
-        for c in [-2.133_740_552_789_05e-4, -1.682_826_974_382_03e-3, -7.373_329_167_204_68e-3, -1.426_473_901_425_29e-2] {
+        for c in [
+            -2.133_740_552_789_05e-4,
+            -1.682_826_974_382_03e-3,
+            -7.373_329_167_204_68e-3,
+            -1.426_473_901_425_29e-2,
+        ] {
             q = q * x2 + c;
         }
         x * p / q

@@ -49,7 +49,12 @@ pub(crate) fn channel_statistics<T: Element>(x: &[T], c: usize) -> (Vec<f64>, Ve
 }
 
 /// Per-channel constants of `y = x * scale + shift` for a normalisation with the given statistics.
-pub(crate) fn affine<T: Element>(mean: &[f64], inv_std: &[f64], weight: &[T], bias: &[T]) -> (Vec<T>, Vec<T>) {
+pub(crate) fn affine<T: Element>(
+    mean: &[f64],
+    inv_std: &[f64],
+    weight: &[T],
+    bias: &[T],
+) -> (Vec<T>, Vec<T>) {
     let scale: Vec<f64> = inv_std.iter().zip(weight).map(|(s, w)| s * w.wide()).collect();
     let shift = scale.iter().zip(mean).zip(bias).map(|((s, m), b)| T::of(b.wide() - m * s)).collect();
     (scale.into_iter().map(T::of).collect(), shift)
@@ -105,7 +110,9 @@ pub(crate) fn batch_norm_backward<T: Element>(
         let (plain, product) = sums.split_at_mut(c);
         for row in range {
             let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
-            for ((((s, p), &x), &dy), &m) in plain.iter_mut().zip(product.iter_mut()).zip(x).zip(dy).zip(&centre) {
+            for ((((s, p), &x), &dy), &m) in
+                plain.iter_mut().zip(product.iter_mut()).zip(x).zip(dy).zip(&centre)
+            {
                 *s += dy;
                 *p += dy * (x - m);
             }
@@ -188,7 +195,8 @@ pub(crate) fn layer_norm_backward<T: Element>(
         let (dw, db) = sums.split_at_mut(c);
         for row in range {
             let ([mean, inv_std], start) = (stats[row], row * c);
-            for (((dw, db), &x), &dy) in dw.iter_mut().zip(db.iter_mut()).zip(&x[start..][..c]).zip(&dy[start..][..c])
+            for (((dw, db), &x), &dy) in
+                dw.iter_mut().zip(db.iter_mut()).zip(&x[start..][..c]).zip(&dy[start..][..c])
             {
                 *dw += dy * (x - mean) * inv_std;
                 *db += dy;

@@ -29,7 +29,8 @@ impl Window {
 
     fn pixel(&self, oy: usize, ox: usize, tap: u8) -> usize {
         let tap = usize::from(tap);
-        (oy * self.stride + tap / self.kernel - self.pad) * self.w + ox * self.stride + tap % self.kernel - self.pad
+        (oy * self.stride + tap / self.kernel - self.pad) * self.w + ox * self.stride + tap % self.kernel
+            - self.pad
     }
 }
 

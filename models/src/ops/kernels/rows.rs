@@ -84,11 +84,7 @@ pub(crate) fn block_sums<T: Element>(
 }
 
 /// Runs `work` on blocks of whole rows of `out` in parallel; it gets the first row's index and the block.
-pub(crate) fn for_row_blocks<T: Element>(
-    out: &mut [T],
-    c: usize,
-    work: impl Fn(usize, &mut [T]) + Sync,
-) {
+pub(crate) fn for_row_blocks<T: Element>(out: &mut [T], c: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     out.par_chunks_mut(c * BLOCK_ROWS).enumerate().for_each(|(block, out)| {
         vectorised(|| work(block * BLOCK_ROWS, out));
     });

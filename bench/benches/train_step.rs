@@ -1,0 +1,38 @@
+//! Forward and backward passes of whole models at the sizes of a curriculum.
+
+use candle_core::{DType, Device, Result, Tensor};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
+
+const BATCH: usize = 8;
+
+fn passes(c: &mut Criterion) {
+    for name in ["resnet18", "resnet50", "deit_small"] {
+        let mut group = c.benchmark_group(format!("{name}, batch {BATCH}"));
+        group.throughput(Throughput::Elements(BATCH as u64)).sample_size(10);
+        for size in [96, 160, 224] {
+            group.bench_function(BenchmarkId::from_parameter(size), |b| {
+                let options = Options { num_classes: 1000, input_size: [size; 2] };
+                let model = create(name, &options).expect("a known model");
+                let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).expect("memory");
+                let (pictures, targets) = inputs(size).expect("memory");
+                b.iter(|| {
+                    let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
+                    let logits = model.forward(&mut cx, &pictures)?;
+                    let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets)?);
+                    let mut gradients = Gradients::new(params.len());
+                    cx.backward(&loss, Tensor::new(1f32, &Device::Cpu)?, &mut gradients)
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+fn inputs(size: usize) -> Result<(Act, Tensor)> {
+    let pictures = Tensor::rand(-1f32, 1., (BATCH, size, size, 3), &Device::Cpu)?;
+    Ok((Act::constant(pictures), Tensor::full(1e-3f32, (BATCH, 1000), &Device::Cpu)?))
+}
+
+criterion_group!(benches, passes);
+criterion_main!(benches);

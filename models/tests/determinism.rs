@@ -1,0 +1,43 @@
+//! The same numbers, bit for bit, on any number of threads.
+
+mod common;
+
+use candle_core::{DType, Device, Tensor};
+use common::model_input;
+use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
+
+/// Bits of the loss, of all gradients and of the running statistics of one training pass.
+fn pass(name: &str, size: usize, batch: usize, threads: usize) -> Vec<u32> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let model = create(name, &Options { num_classes: 10, input_size: [size; 2] }).unwrap();
+        let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
+        let x = model_input(5, batch, size, size).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+        let targets = Tensor::full(0.1f32, (batch, 10), &Device::Cpu).unwrap();
+        let mut cx = Context::new(&params, Mode::Train { seed: 3, drop_path: 0.2 });
+        let logits = model.forward(&mut cx, &Act::constant(x)).unwrap();
+        let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
+        let mut gradients = Gradients::new(params.len());
+        cx.backward(&loss, Tensor::new(1f32, &Device::Cpu).unwrap(), &mut gradients).unwrap();
+        let tensors =
+            gradients.iter().map(|(_, t)| t).chain(params.iter().map(|(_, t)| t)).chain([loss.tensor()]);
+        let bits = |t: &Tensor| {
+            let values = t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        tensors.flat_map(bits).collect()
+    })
+}
+
+#[test]
+fn a_training_pass_does_not_depend_on_the_number_of_threads() {
+    // Small ones unfold whole batches; the larger picture goes tile by tile.
+    for (name, size, batch) in
+        [("resnet10", 40, 5), ("resnet10", 112, 3), ("resnet50", 33, 2), ("deit_tiny", 64, 3)]
+    {
+        let one = pass(name, size, batch, 1);
+        for threads in [2, 3, 8] {
+            assert!(pass(name, size, batch, threads) == one, "{name} at {size} differs on {threads} threads");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Small data sets and configurations.
+#![allow(dead_code, unreachable_pub)] // each test file uses its own part
+
+use std::path::{Path, PathBuf};
+
+use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::{Every, Run, Sources};
+use image::{Rgb, RgbImage};
+
+/// A run of a few dozen steps on the built-in set.
+pub fn config(model: &str) -> TrainConfig {
+    TrainConfig {
+        synthetic_images: 100,
+        model: model.into(),
+        epochs: 1.5,
+        base_size: 32,
+        batch: 8,
+        lr: Some(1e-3),
+        drop_path: Some(0.1),
+        ema_decay: Some(0.9),
+        clip_grad: Some(1.0),
+        min_crop_area: 0.2,
+        seed: 7,
+        ..TrainConfig::default()
+    }
+}
+
+pub fn options(out: &Path, workers: usize) -> RunOptions {
+    RunOptions {
+        out: out.into(),
+        workers: Some(workers),
+        eval_every: Every::Percent(50.0),
+        checkpoint_every: Every::Percent(100.0),
+        stop_after: None,
+        max_bad_images: 10,
+    }
+}
+
+pub fn run(config: &TrainConfig, options: RunOptions) -> Run {
+    let sources = Sources::open(config).unwrap();
+    Run::new(config.clone(), options, sources).unwrap()
+}
+
+/// All values of a run's weights and average, bit for bit.
+pub fn bits(run: &Run) -> Vec<(String, Vec<u32>)> {
+    let ema = run.state.ema.iter().flat_map(|ema| ema.iter());
+    run.state
+        .params
+        .iter()
+        .chain(ema)
+        .map(|(name, t)| {
+            let values = t.to_dtype(candle_core::DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>();
+            (name.to_string(), values.unwrap().into_iter().map(f32::to_bits).collect())
+        })
+        .collect()
+}
+
+/// A folder `train` and `val` with `classes` classes of `images` pictures each.
+pub fn image_folder(dir: &Path, classes: usize, images: usize) -> PathBuf {
+    for split in ["train", "val"] {
+        for class in 0..classes {
+            let folder = dir.join(split).join(format!("class{class}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            for i in 0..images {
+                let level = (class * 80) as u8;
+                let picture =
+                    RgbImage::from_fn(40, 36, |x, y| Rgb([level, (x * 5) as u8, (y * 5 + i as u32) as u8]));
+                picture.save(folder.join(format!("{i:03}.jpg"))).unwrap();
+            }
+        }
+    }
+    dir.into()
+}

@@ -1,0 +1,187 @@
+//! The loader and its sources: same batches for any number of workers, bad images named, never a hang.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::image_folder;
+use efficienttrain_schedule::{Order, Recipe};
+use efficienttrain_trainer::DataError;
+use efficienttrain_trainer::config::CropMethod;
+use efficienttrain_trainer::data::{
+    Batch, EvalPipeline, ImageFolder, Loader, Request, Source, Split, Synthetic, TrainPipeline, View,
+};
+use image::RgbImage;
+
+fn pipeline() -> TrainPipeline {
+    TrainPipeline {
+        seed: 5,
+        base_size: 48,
+        crop: CropMethod::Fourier,
+        min_crop_area: 0.2,
+        augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
+    }
+}
+
+/// Twelve batches over two and a half epochs of 40 images, size and magnitude changing on the way.
+fn requests() -> impl Iterator<Item = Request> + Send {
+    (0..12u64).map(|i| Request {
+        first_sample: i * 8,
+        count: 8,
+        view: View {
+            size: if i < 6 { 24 } else { 48 },
+            magnitude: i as f64 / 2.0,
+            order: if i % 2 == 0 { Order::CropThenAugment } else { Order::AugmentThenCrop },
+        },
+    })
+}
+
+fn batches(source: Arc<dyn Source>, workers: usize) -> Vec<Batch> {
+    Loader::train(source, pipeline(), requests(), workers).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn batches_are_the_same_for_any_number_of_workers() {
+    let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
+    let one = batches(source.clone(), 1);
+    assert_eq!(one.len(), 12);
+    assert!(one.iter().all(|b| b.labels.len() == 8 && b.targets.len() == 80));
+    assert!(one.iter().all(|b| b.pixels.iter().all(|p| p.is_finite())));
+    assert_eq!(one[0].pixels.len(), 8 * 24 * 24 * 3);
+    assert_eq!(one[11].pixels.len(), 8 * 48 * 48 * 3);
+    for workers in [2, 7] {
+        assert!(batches(source.clone(), workers) == one, "{workers} workers make other batches");
+    }
+}
+
+#[test]
+fn every_image_is_seen_once_an_epoch() {
+    let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
+    let mut seen = [0; 10];
+    for batch in &batches(source, 2)[..5] {
+        batch.labels.iter().for_each(|&l| seen[l as usize] += 1);
+    }
+    assert_eq!(seen, [4; 10]);
+}
+
+/// A source that fails on some images, and panics if asked for image 1000.
+struct Faulty {
+    inner: Synthetic,
+    bad: Vec<usize>,
+    panics: bool,
+}
+
+impl Source for Faulty {
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+    fn classes(&self) -> &[String] {
+        self.inner.classes()
+    }
+    fn label(&self, index: usize) -> u32 {
+        self.inner.label(index)
+    }
+    fn name(&self, index: usize) -> String {
+        format!("picture {index}")
+    }
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        assert!(!self.panics || !self.bad.contains(&index), "a bug on purpose");
+        if self.bad.contains(&index) {
+            return Err(DataError::Image { name: self.name(index), reason: "broken".into() });
+        }
+        self.inner.load(index)
+    }
+}
+
+fn faulty(bad: Vec<usize>, panics: bool) -> Arc<dyn Source> {
+    Arc::new(Faulty { inner: Synthetic::new(1, Split::Train, 40, 72).unwrap(), bad, panics })
+}
+
+#[test]
+fn a_bad_image_is_named_and_replaced_by_the_next() {
+    let all = batches(faulty(vec![3, 4], false), 3);
+    let named: std::collections::BTreeSet<_> =
+        all.iter().flat_map(|b| b.bad.iter().map(|b| b.name.clone())).collect();
+    assert_eq!(named.into_iter().collect::<Vec<_>>(), ["picture 3", "picture 4"]);
+    assert!(all.iter().all(|b| b.labels.len() == 8));
+    let eval = EvalPipeline { size: 32, crop_pct: 0.875 };
+    let eval: Vec<Batch> =
+        Loader::eval(faulty(vec![3, 4], false), eval, 16, 2).unwrap().map(Result::unwrap).collect();
+    assert_eq!(eval.iter().map(|b| b.labels.len()).sum::<usize>(), 38);
+    assert_eq!(eval.iter().map(|b| b.bad.len()).sum::<usize>(), 2);
+}
+
+#[test]
+fn nothing_but_bad_images_ends_with_an_error() {
+    let mut loader = Loader::train(faulty((0..40).collect(), false), pipeline(), requests(), 2).unwrap();
+    let error = loader.next().unwrap().unwrap_err().to_string();
+    assert!(error.contains("broken"), "{error}");
+    assert!(loader.next().is_none());
+}
+
+#[test]
+fn a_panicking_worker_ends_the_run_with_a_message() {
+    let loader = Loader::train(faulty((0..40).collect(), true), pipeline(), requests(), 2).unwrap();
+    let error = loader.last().unwrap().unwrap_err().to_string();
+    assert!(error.contains("a bug on purpose"), "{error}");
+}
+
+#[test]
+fn dropping_the_loader_early_stops_its_workers() {
+    let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
+    let held = Arc::downgrade(&source);
+    let mut loader = Loader::train(source, pipeline(), requests(), 3).unwrap();
+    assert!(loader.next().is_some());
+    drop(loader);
+    assert!(held.upgrade().is_none(), "a worker still holds the source");
+}
+
+#[test]
+fn folders_that_cannot_be_trained_on_say_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = |path: &std::path::Path| ImageFolder::open(path).unwrap_err().to_string();
+    assert!(message(&dir.path().join("none")).contains("no such folder"));
+    assert!(message(dir.path()).contains("no class folder"));
+    std::fs::create_dir(dir.path().join("cat")).unwrap();
+    std::fs::write(dir.path().join("cat/notes.txt"), "no image").unwrap();
+    assert!(message(dir.path()).contains("class folder `cat` has no image"));
+}
+
+#[test]
+fn splits_must_have_the_same_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    image_folder(dir.path(), 2, 1);
+    let train = ImageFolder::open(&dir.path().join("train")).unwrap();
+    let val = dir.path().join("val");
+    assert_eq!(ImageFolder::open_like(&val, train.classes()).unwrap().len(), 2);
+    std::fs::rename(val.join("class1"), val.join("class9")).unwrap();
+    let message = ImageFolder::open_like(&val, train.classes()).unwrap_err().to_string();
+    assert!(message.contains("class9"), "{message}");
+    std::fs::remove_dir_all(val.join("class9")).unwrap();
+    let message = ImageFolder::open_like(&val, train.classes()).unwrap_err().to_string();
+    assert!(message.contains("class1"), "{message}");
+}
+
+#[test]
+fn damaged_files_are_errors_and_odd_ones_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = image_folder(dir.path(), 1, 1).join("train/class0");
+    let whole = std::fs::read(folder.join("000.jpg")).unwrap();
+    for (name, bytes) in
+        [("empty.jpg", vec![]), ("short.jpg", whole[..20].to_vec()), ("text.png", b"not an image".to_vec())]
+    {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let message = efficienttrain_trainer::data::read_image(&path).unwrap_err().to_string();
+        assert!(message.contains(name), "{message}");
+    }
+    // Content counts, not the ending; grey and transparent pictures become RGB.
+    std::fs::write(folder.join("jpeg.png"), &whole).unwrap();
+    assert_eq!(
+        efficienttrain_trainer::data::read_image(&folder.join("jpeg.png")).unwrap().dimensions(),
+        (40, 36)
+    );
+    image::GrayImage::from_pixel(5, 4, image::Luma([9])).save(folder.join("grey.png")).unwrap();
+    let grey = efficienttrain_trainer::data::read_image(&folder.join("grey.png")).unwrap();
+    assert_eq!(grey.get_pixel(2, 2).0, [9, 9, 9]);
+}

@@ -1,0 +1,100 @@
+//! A run that is stopped and resumed ends bitwise where an undisturbed one does.
+
+mod common;
+
+use common::{bits, config, options, run};
+use efficienttrain_trainer::checkpoint::Saved;
+use efficienttrain_trainer::config::{CropMethod, CropOrder, TrainConfig};
+use efficienttrain_trainer::log::JsonLog;
+use efficienttrain_trainer::{Run, Sources};
+
+/// Accuracies of a run, without its times.
+fn accuracies(run: &Run) -> Vec<(u64, f64, f64, Option<f64>)> {
+    run.history.evals.iter().map(|e| (e.step, e.top1, e.loss, e.ema_top1)).collect()
+}
+
+fn interrupted(config: &TrainConfig, stops: &[u64]) -> Run {
+    let dir = tempfile::tempdir().unwrap();
+    let mut current = run(config, options(dir.path(), 3));
+    for (i, &stop) in stops.iter().chain([&u64::MAX]).enumerate() {
+        // Another number of workers each time.
+        let mut o = options(dir.path(), i + 1);
+        o.stop_after = Some(stop);
+        if i > 0 {
+            let saved = Saved::open(&dir.path().join("last.safetensors")).unwrap();
+            current = Run::resume(&saved, o, Sources::open(config).unwrap()).unwrap();
+        } else {
+            current = run(config, o);
+        }
+        current.train(&mut ()).unwrap();
+        assert_eq!(current.step(), stop.min(current.plan().total_steps()));
+    }
+    current
+}
+
+fn check(config: &TrainConfig) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut whole = run(config, options(dir.path(), 2));
+    assert!(whole.train(&mut ()).unwrap());
+    let stages = whole.plan().stages();
+    // In the middle of an epoch and a stage, then exactly where the size changes.
+    let change = stages.iter().find(|s| s.size != stages[0].size).unwrap().first_step;
+    let again = interrupted(config, &[3, change, change + 1]);
+    assert_eq!(accuracies(&whole), accuracies(&again));
+    assert_eq!(bits(&whole), bits(&again));
+}
+
+#[test]
+fn a_resnet_with_average_and_accumulation() {
+    check(&TrainConfig { accumulation: 2, batch: 4, ..config("resnet10") });
+}
+
+#[test]
+fn a_transformer_whose_shapes_change_with_the_size() {
+    check(&TrainConfig { base_size: 48, epochs: 0.8, ..config("deit_tiny") });
+}
+
+#[test]
+fn the_authors_order_and_resize() {
+    let order = CropOrder::AugmentThenCrop;
+    check(&TrainConfig { order, crop: CropMethod::Lanczos, epochs: 0.7, ..config("resnet10") });
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let trained = |seed| {
+        let mut run = run(&TrainConfig { seed, epochs: 0.3, ..config("resnet10") }, options(dir.path(), 1));
+        run.train(&mut ()).unwrap();
+        bits(&run)
+    };
+    assert_ne!(trained(1), trained(2));
+    assert_eq!(trained(1), trained(1));
+}
+
+#[test]
+fn the_log_of_a_resumed_run_has_every_line_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, path) = (config("resnet10"), dir.path().join("log.jsonl"));
+    let mut o = options(dir.path(), 1);
+    o.stop_after = Some(5);
+    run(&config, o).train(&mut JsonLog::open(&path, 0).unwrap()).unwrap();
+    // A process that was killed later leaves lines behind its last checkpoint, the last of them half-written.
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.push_str("{\"event\":\"stage\",\"step\":6}\n{\"event\":\"step\",\"st");
+    std::fs::write(&path, text).unwrap();
+    let saved = Saved::open(&dir.path().join("last.safetensors")).unwrap();
+    let mut resumed = Run::resume(&saved, options(dir.path(), 1), Sources::open(&config).unwrap()).unwrap();
+    resumed.train(&mut JsonLog::open(&path, resumed.step()).unwrap()).unwrap();
+    let lines: Vec<serde_json::Value> =
+        std::fs::read_to_string(&path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let of = |event: &str| -> Vec<u64> {
+        lines.iter().filter(|l| l["event"] == event).map(|l| l["step"].as_u64().unwrap()).collect()
+    };
+    let steps = resumed.plan().total_steps();
+    assert_eq!(of("step"), (0..steps).step_by(10).collect::<Vec<_>>());
+    let stages: Vec<u64> =
+        resumed.plan().stages().iter().filter(|s| s.steps > 0).map(|s| s.first_step).collect();
+    assert_eq!(of("stage"), stages);
+    assert_eq!(of("eval").last(), Some(&steps));
+}
