@@ -9,22 +9,50 @@ use crate::params::{ParamSpec, ParamStore};
 use crate::resample::Resample;
 use crate::{Error, Result};
 
+/// What every backbone is described by.
+#[derive(Clone, Debug)]
+pub struct Blueprint {
+    /// Name in the registry, e.g. `resnet18`.
+    pub name: String,
+    /// Parameters and buffers at the present input size.
+    pub specs: Vec<ParamSpec>,
+    /// Height and width of the pictures, in pixels.
+    pub input_size: [usize; 2],
+    /// Classes of the head.
+    pub num_classes: usize,
+    /// Name of the linear layer that gives the logits.
+    pub classifier: &'static str,
+}
+
 /// A vision backbone with a classification head: structure only, values come from a [`ParamStore`].
 pub trait Backbone: Debug + Send + Sync {
+    /// Name, parameters and sizes.
+    fn blueprint(&self) -> &Blueprint;
+
     /// Name in the registry, e.g. `resnet18`.
-    fn name(&self) -> &str;
+    fn name(&self) -> &str {
+        &self.blueprint().name
+    }
 
     /// Parameters and buffers at the current input size, in the order of a timm state dict.
-    fn specs(&self) -> &[ParamSpec];
+    fn specs(&self) -> &[ParamSpec] {
+        &self.blueprint().specs
+    }
 
     /// Height and width that the shapes of [`Self::specs`] belong to, in pixels.
-    fn input_size(&self) -> [usize; 2];
+    fn input_size(&self) -> [usize; 2] {
+        self.blueprint().input_size
+    }
 
     /// Number of classes of the head.
-    fn num_classes(&self) -> usize;
+    fn num_classes(&self) -> usize {
+        self.blueprint().num_classes
+    }
 
     /// Name of the linear layer that gives the logits, as in timm: its `weight` has a row a class.
-    fn classifier(&self) -> &str;
+    fn classifier(&self) -> &str {
+        self.blueprint().classifier
+    }
 
     /// Changes the input size; gives the parameters whose shape changes with it.
     ///

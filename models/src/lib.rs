@@ -42,7 +42,7 @@ mod resample;
 pub mod resnet;
 pub mod vit;
 
-pub use backbone::{Backbone, predict};
+pub use backbone::{Backbone, Blueprint, predict};
 pub use error::{Error, Result};
 pub use graph::{Act, Context, Gradients, Mode, drop_path_rates};
 pub use params::{Init, Kind, ParamBuilder, ParamId, ParamSpec, ParamStore};

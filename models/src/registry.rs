@@ -1,6 +1,7 @@
 //! Models by name.
 
-use crate::backbone::Backbone;
+use crate::backbone::{Backbone, Blueprint};
+use crate::params::ParamBuilder;
 use crate::resnet::{ResNet, ResNetConfig};
 use crate::vit::{VisionTransformer, VitConfig};
 use crate::{Error, Result};
@@ -18,6 +19,19 @@ impl Default for Options {
     /// ImageNet-1K at 224.
     fn default() -> Self {
         Self { num_classes: 1000, input_size: [224, 224] }
+    }
+}
+
+impl Options {
+    /// The description of a model made for these options, with the parameters that `builder` has collected.
+    pub(crate) fn blueprint(&self, name: &str, builder: ParamBuilder, classifier: &'static str) -> Blueprint {
+        Blueprint {
+            name: name.into(),
+            specs: builder.finish(),
+            input_size: self.input_size,
+            num_classes: self.num_classes,
+            classifier,
+        }
     }
 }
 

@@ -12,11 +12,11 @@
 //! tests and demonstrations.
 
 use crate::Result;
-use crate::backbone::{Backbone, check_pictures};
+use crate::backbone::{Backbone, Blueprint, check_pictures};
 use crate::graph::{Act, Context};
 use crate::layers::{BatchNorm, Conv2d, Linear};
 use crate::ops;
-use crate::params::{Init, ParamBuilder, ParamSpec};
+use crate::params::{Init, ParamBuilder};
 use crate::registry::Options;
 use crate::resample::Resample;
 
@@ -32,10 +32,7 @@ pub struct ResNetConfig {
 /// A ResNet with a linear head.
 #[derive(Debug)]
 pub struct ResNet {
-    name: String,
-    specs: Vec<ParamSpec>,
-    input_size: [usize; 2],
-    num_classes: usize,
+    blueprint: Blueprint,
     conv1: Conv2d,
     bn1: BatchNorm,
     blocks: Vec<Block>,
@@ -63,43 +60,18 @@ impl ResNet {
         }
         let init = Init::fan_in_uniform(inputs);
         let fc = b.within("fc", |b| Linear::new(b, inputs, options.num_classes, init, init));
-        Self {
-            name: name.into(),
-            specs: b.finish(),
-            input_size: options.input_size,
-            num_classes: options.num_classes,
-            conv1,
-            bn1,
-            blocks,
-            fc,
-        }
+        Self { blueprint: options.blueprint(name, b, "fc"), conv1, bn1, blocks, fc }
     }
 }
 
 impl Backbone for ResNet {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn specs(&self) -> &[ParamSpec] {
-        &self.specs
-    }
-
-    fn input_size(&self) -> [usize; 2] {
-        self.input_size
-    }
-
-    fn num_classes(&self) -> usize {
-        self.num_classes
-    }
-
-    fn classifier(&self) -> &str {
-        "fc"
+    fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        crate::registry::check_nonzero(&self.name, size)?;
-        self.input_size = size;
+        crate::registry::check_nonzero(self.name(), size)?;
+        self.blueprint.input_size = size;
         Ok(Vec::new())
     }
 

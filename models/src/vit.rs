@@ -8,11 +8,11 @@
 //!
 //! Twelve blocks each. Takes pictures whose edges are multiples of 16; the position embedding follows the size.
 
-use crate::backbone::{Backbone, check_pictures};
+use crate::backbone::{Backbone, Blueprint, check_pictures};
 use crate::graph::{Act, Context};
 use crate::layers::{Attention, Conv2d, LayerNorm, Linear, Mlp, add_branch};
 use crate::ops;
-use crate::params::{Init, ParamBuilder, ParamId, ParamSpec};
+use crate::params::{Init, ParamBuilder, ParamId};
 use crate::registry::Options;
 use crate::resample::Resample;
 use crate::{Error, Result};
@@ -38,10 +38,7 @@ pub struct VitConfig {
 /// A vision transformer with a linear head on its class token.
 #[derive(Debug)]
 pub struct VisionTransformer {
-    name: String,
-    specs: Vec<ParamSpec>,
-    input_size: [usize; 2],
-    num_classes: usize,
+    blueprint: Blueprint,
     cls_token: ParamId,
     pos_embed: ParamId,
     patch_embed: Conv2d,
@@ -68,10 +65,7 @@ impl VisionTransformer {
         let norm = b.within("norm", |b| LayerNorm::new(b, width, EPS));
         let head = b.within("head", |b| Linear::new(b, width, options.num_classes, INIT, Init::Zeros));
         Ok(Self {
-            name: name.into(),
-            specs: b.finish(),
-            input_size: options.input_size,
-            num_classes: options.num_classes,
+            blueprint: options.blueprint(name, b, "head"),
             cls_token,
             pos_embed,
             patch_embed,
@@ -92,33 +86,17 @@ fn grid(name: &str, [height, width]: [usize; 2]) -> Result<[usize; 2]> {
 }
 
 impl Backbone for VisionTransformer {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn specs(&self) -> &[ParamSpec] {
-        &self.specs
-    }
-
-    fn input_size(&self) -> [usize; 2] {
-        self.input_size
-    }
-
-    fn num_classes(&self) -> usize {
-        self.num_classes
-    }
-
-    fn classifier(&self) -> &str {
-        "head"
+    fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        let (from, to) = (grid(&self.name, self.input_size)?, grid(&self.name, size)?);
-        self.input_size = size;
+        let (from, to) = (grid(self.name(), self.input_size())?, grid(self.name(), size)?);
+        self.blueprint.input_size = size;
         if from == to {
             return Ok(Vec::new());
         }
-        self.specs[self.pos_embed.index()].shape[1] = 1 + to[0] * to[1];
+        self.blueprint.specs[self.pos_embed.index()].shape[1] = 1 + to[0] * to[1];
         Ok(vec![Resample { id: self.pos_embed, prefix: 1, from, to }])
     }
 

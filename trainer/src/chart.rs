@@ -60,6 +60,7 @@ fn draw(
         .bold_line_style(RGBColor(225, 225, 225))
         .x_desc("compute, in epochs at full size")
         .y_desc("top-1 accuracy, %")
+        .y_label_formatter(&|y| format!("{y:.0}"))
         .label_style(("sans-serif", 14))
         .draw()?;
     for (curve, colour) in curves.iter().zip(COLOURS.iter().cycle()) {

@@ -6,8 +6,8 @@ use candle_core::{DType, Tensor};
 use efficienttrain_models::{Act, Backbone, Context, Mode, Options, ParamStore, create};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Batch, EvalPipeline, Loader, Source};
-use crate::error::Result;
+use crate::data::{BadImage, Batch, EvalPipeline, Loader, Source};
+use crate::error::{DataError, Result};
 use crate::state::pictures;
 
 /// Accuracy and loss over a set of images.
@@ -41,10 +41,11 @@ pub fn at_size(
     Ok((resized, params))
 }
 
-/// Evaluates over all images of `source`, in order, `batch` at a time.
+/// Evaluates over all images of `source`, in order, `batch` at a time; also gives the images that could not be read,
+/// which do not count.
 ///
 /// # Errors
-/// When an image cannot be read, or does not fit the model.
+/// When the model cannot take the size, or no image can be read.
 pub fn evaluate(
     model: &dyn Backbone,
     params: &ParamStore,
@@ -52,14 +53,22 @@ pub fn evaluate(
     pipeline: &EvalPipeline,
     batch: usize,
     workers: usize,
-) -> Result<Accuracy> {
+) -> Result<(Accuracy, Vec<BadImage>)> {
     let (model, params) = at_size(model, params, pipeline.size)?;
-    let mut sum = Accuracy::default();
+    let (mut sum, mut bad) = (Accuracy::default(), Vec::new());
     for batch in Loader::eval(source, pipeline.clone(), batch, workers)? {
-        count(&mut sum, &*model, &params, &batch?)?;
+        let batch = batch?;
+        count(&mut sum, &*model, &params, &batch)?;
+        bad.extend(batch.bad);
     }
-    let n = sum.images.max(1) as f64;
-    Ok(Accuracy { top1: sum.top1 / n, top5: sum.top5 / n, loss: sum.loss / n, images: sum.images })
+    if sum.images == 0 {
+        let why = bad.first().map_or("there is none".to_string(), |b| b.reason.clone());
+        return Err(DataError::Setting(format!("no image to evaluate on could be read: {why}")).into());
+    }
+    let n = sum.images as f64;
+    let accuracy =
+        Accuracy { top1: sum.top1 / n, top5: sum.top5 / n, loss: sum.loss / n, images: sum.images };
+    Ok((accuracy, bad))
 }
 
 fn count(sum: &mut Accuracy, model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<()> {
@@ -68,12 +77,9 @@ fn count(sum: &mut Accuracy, model: &dyn Backbone, params: &ParamStore, batch: &
     }
     for (logits, &label) in logits(model, params, &pictures(batch)?)?.iter().zip(&batch.labels) {
         let own = logits[label as usize];
-        // Classes that beat the label; ties count against it, so that equal logits are no success.
-        let better = logits
-            .iter()
-            .enumerate()
-            .filter(|&(k, &x)| k != label as usize && (x >= own || x.is_nan()))
-            .count();
+        // Classes that the label does not beat: a tie or a NaN is no success.
+        let beats = |x: f32| own > x;
+        let better = logits.iter().enumerate().filter(|&(k, &x)| k != label as usize && !beats(x)).count();
         let max = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
         sum.top1 += f64::from(better == 0);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use efficienttrain_models::{Kind, Options};
+use efficienttrain_models::{Kind, Options, create};
 use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
@@ -45,19 +45,14 @@ impl Run {
     /// When the data set, the model, the recipe or an option is not as expected.
     pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         let plan = config.plan(sources.train.len())?;
-        let first = plan.at(0)?;
-        let model = Options {
-            num_classes: sources.train.classes().len(),
-            input_size: [config.base_size as usize; 2],
-        };
-        let mut state = TrainState::new(&config.model, &model, plan.recipe(), config.seed)?;
+        let num_classes = sources.train.classes().len();
+        let at = |size: u32| Options { num_classes, input_size: [size as usize; 2] };
         // A model refuses a size by name: ask for all of them now rather than in the middle of the run.
-        for stage in plan.stages().iter().rev() {
-            state.resize(stage.size as usize)?;
+        for size in plan.stages().iter().map(|s| s.size).chain([config.base_size]) {
+            create(&config.model, &at(size))?;
         }
-        // Resampling there and back would blur the first values: draw them anew at the first stage's size.
-        let model = Options { input_size: [first.size as usize; 2], ..model };
-        state = TrainState::new(&config.model, &model, plan.recipe(), config.seed)?;
+        let first = at(plan.at(0)?.size);
+        let state = TrainState::new(&config.model, &first, plan.recipe(), config.seed)?;
         Ok(Self {
             config,
             options,
@@ -120,17 +115,17 @@ impl Run {
             self.step += 1;
             let now = self.place()?;
             observer.observe(&Event::Step(StepRecord { compute: now.compute, ..record }))?;
-            self.history.seconds += clock.elapsed().as_secs_f64();
             self.history.train_seconds += record.seconds;
-            clock = Instant::now();
+            self.tick(&mut clock);
             let end = self.step == total;
             if self.options.eval_every.is_due(before, now) || end {
-                self.evaluate(now, clock, observer)?;
+                self.evaluate(now, &mut clock, observer)?;
             }
             if self.options.checkpoint_every.is_due(before, now) || self.step == last {
                 self.save(observer)?;
             }
         }
+        self.tick(&mut clock);
         let finished = self.step == total;
         if finished {
             checkpoint::export(
@@ -162,7 +157,7 @@ impl Run {
                 self.state.check_gradients(&batch)?;
             }
             let seed =
-                sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(0)).next_u64();
+                sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(1)).next_u64();
             loss += share * self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let clip = self.plan.recipe().optimiser.clip_grad;
@@ -234,19 +229,28 @@ impl Run {
         Ok(())
     }
 
-    fn evaluate(&mut self, now: Place, clock: Instant, observer: &mut dyn Observer) -> Result<()> {
+    /// Adds the time since the last tick to the run's.
+    fn tick(&mut self, clock: &mut Instant) {
+        self.history.seconds += clock.elapsed().as_secs_f64();
+        *clock = Instant::now();
+    }
+
+    fn evaluate(&mut self, now: Place, clock: &mut Instant, observer: &mut dyn Observer) -> Result<()> {
         let pipeline = EvalPipeline { size: self.config.base_size as usize, crop_pct: 0.875 };
         let accuracy = |params| {
             let (source, workers) = (self.sources.val.clone(), self.options.workers());
             evaluate(&*self.state.model, params, source, &pipeline, EVAL_BATCH, workers)
         };
-        let plain = accuracy(&self.state.params)?;
-        let ema_top1 = self.state.ema.as_ref().map(|ema| Ok::<_, Error>(accuracy(ema)?.top1)).transpose()?;
+        let (plain, bad) = accuracy(&self.state.params)?;
+        let ema_top1 =
+            self.state.ema.as_ref().map(|ema| Ok::<_, Error>(accuracy(ema)?.0.top1)).transpose()?;
+        self.note_bad(&bad, observer)?;
+        self.tick(clock);
         let record = EvalRecord {
             step: self.step,
             epoch: now.epochs,
             equivalent_epochs: now.compute * self.plan.equivalent_epochs(),
-            seconds: self.history.seconds + clock.elapsed().as_secs_f64(),
+            seconds: self.history.seconds,
             top1: plain.top1,
             top5: plain.top5,
             loss: plain.loss,

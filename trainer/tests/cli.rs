@@ -70,6 +70,10 @@ fn a_run_from_folder_to_prediction() {
     let json = accepted(&["eval", "--weights", text(&weights), "--json"]);
     let accuracy: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(accuracy["images"], 24);
+    std::fs::write(data.join("val/class0/broken.png"), b"nothing").unwrap();
+    let out = efficienttrain(&["eval", "--weights", text(&weights)]);
+    assert!(String::from_utf8_lossy(&out.stderr).contains("broken.png"));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("24 images"));
     let picture = data.join("val/class2/000.jpg");
     let line = accepted(&["predict", "--weights", text(&weights), "--json", text(&picture)]);
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();

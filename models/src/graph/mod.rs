@@ -75,8 +75,6 @@ impl Tape {
             let Some(grad) = pending[index].take() else { continue };
             let needs: Vec<bool> = node.inputs.iter().map(|s| *s != Source::Constant).collect();
             let contributions = (node.pullback)(&grad, &needs)?;
-            // The same tensor may be the gradient of two inputs (a sum); only a fresh one may be added to in place.
-            drop(grad);
             for (source, contribution) in node.inputs.into_iter().zip(contributions) {
                 let Some(contribution) = contribution else { continue };
                 match source {
@@ -90,7 +88,8 @@ impl Tape {
     }
 }
 
-/// The sum of two contributions to the same gradient.
+/// The sum of two contributions to the same gradient, in a new tensor: either may share its memory with the gradient
+/// of another node (both terms of a sum get the same one).
 fn join(first: Option<Tensor>, second: Tensor) -> Result<Tensor> {
     match first {
         None => Ok(second),

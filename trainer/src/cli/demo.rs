@@ -1,6 +1,6 @@
 //! `efficienttrain train --demo`: the ++ curriculum and the baseline of equal compute, on the built-in set.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
 use efficienttrain_trainer::config::{RunOptions, TrainConfig};
 use efficienttrain_trainer::{Every, Run, Sources};
@@ -24,36 +24,36 @@ fn config(recipe: &str, seed: u64) -> TrainConfig {
 }
 
 pub(crate) fn run(options: &RunOptions, seed: u64) -> Result<()> {
-    let out = &options.out;
     let mut curves = Vec::new();
     for (recipe, what) in [("etpp", "the ++ curriculum"), ("baseline", "the baseline, with equal compute")] {
         eprintln!("\n{what}:");
         let config = config(recipe, seed);
         let sources = Sources::open(&config)?;
+        let folder = options.out.join(format!("demo-{recipe}"));
         // Equally often for both, so that evaluation does not weigh on the times.
-        let options =
-            RunOptions { out: out.join(recipe), eval_every: Every::Percent(12.5), ..options.clone() };
-        if options.out.exists() {
-            let folder = &options.out;
-            std::fs::remove_dir_all(folder).with_context(|| format!("cannot clear {}", folder.display()))?;
-        }
-        let folder = options.out.clone();
+        let options = RunOptions { out: folder.clone(), eval_every: Every::Percent(12.5), ..options.clone() };
         curves.push(super::train::train(Run::new(config, options, sources)?, &folder, what)?);
     }
-    let chart = out.join("demo.svg");
+    let chart = options.out.join("demo.svg");
     accuracy_against_compute(&chart, "Curriculum and baseline, resnet10 on the built-in set", &curves)?;
     println!("\n{}", table(&curves));
     println!("chart: {}", chart.display());
     Ok(())
 }
 
-/// Accuracy and wall time of each run, with a bar a person can compare at a glance.
+/// Accuracy over the run, final accuracy and wall time of each run, a line each.
 fn table(curves: &[Curve]) -> String {
     let row = |curve: &Curve| {
         let last = curve.evals.last()?;
-        let bar = "#".repeat((last.top1 * 40.0).round() as usize);
-        Some(format!("{:<20} {:6.2}%  {:6.1} s  {bar}", curve.name, 100.0 * last.top1, last.seconds))
+        let line = sparkline(curve.evals.iter().map(|e| e.top1));
+        Some(format!("{:<20} {line:<12} {:6.2}%  {:6.1} s", curve.name, 100.0 * last.top1, last.seconds))
     };
     let rows: Vec<String> = curves.iter().filter_map(row).collect();
-    format!("{:<20} {:>7}  {:>8}\n{}", "recipe", "top-1", "time", rows.join("\n"))
+    format!("{:<20} {:<12} {:>7}  {:>8}\n{}", "recipe", "over compute", "top-1", "time", rows.join("\n"))
+}
+
+/// A bar of eighths for each share from 0 to 1.
+fn sparkline(shares: impl Iterator<Item = f64>) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    shares.map(|share| BARS[((share * 8.0) as usize).min(7)]).collect()
 }

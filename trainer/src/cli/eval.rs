@@ -49,7 +49,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let p = Predictor::load(&saved, args.ema)?;
     let pipeline = EvalPipeline { size, crop_pct: 0.875 };
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let accuracy = evaluate(&*p.model, &p.params, source, &pipeline, 64, workers)?;
+    let (accuracy, bad) = evaluate(&*p.model, &p.params, source, &pipeline, 64, workers)?;
+    bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
     if args.json {
         println!("{}", serde_json::to_string_pretty(&accuracy)?);
     } else {

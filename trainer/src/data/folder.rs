@@ -82,14 +82,18 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(paths)
 }
 
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
 fn class_folders(dir: &Path) -> Result<Vec<String>, DataError> {
     let expected = "expected one folder a class with its images: CLASS/IMAGE";
     if !dir.is_dir() {
         return Err(layout(dir, format!("no such folder; {expected}")));
     }
-    let name =
-        |p: &PathBuf| p.file_name().map(|n| n.to_string_lossy().into_owned()).filter(|n| !n.starts_with('.'));
-    let classes: Vec<String> = entries(dir)?.iter().filter(|p| p.is_dir()).filter_map(name).collect();
+    let name = |p: &PathBuf| p.file_name().map(|n| n.to_string_lossy().into_owned());
+    let folders = entries(dir)?.into_iter().filter(|p| p.is_dir() && !is_hidden(p));
+    let classes: Vec<String> = folders.filter_map(|p| name(&p)).collect();
     if classes.is_empty() {
         return Err(layout(dir, format!("holds no class folder; {expected}")));
     }
@@ -104,6 +108,8 @@ fn collect(dir: &Path, label: u32, files: &mut Vec<(PathBuf, u32)>) -> Result<()
             if !path.is_symlink() {
                 collect(&path, label, files)?;
             }
+        } else if is_hidden(&path) {
+            // Such as the `._` companions that some systems write beside every file.
         } else if ending.is_some_and(|e| ENDINGS.contains(&e.as_str())) {
             files.push((path, label));
         }

@@ -240,7 +240,10 @@ fn load_or_next(
         index = (index + 1) % source.len();
     }
     let examples = bad.iter().take(3).map(|b| b.reason.clone()).collect::<Vec<_>>().join("; ");
-    Err(DataError::TooManyBad { count: MAX_REPLACEMENTS as usize, limit: 0, examples })
+    let what = format!(
+        "{MAX_REPLACEMENTS} images in a row could not be read: {examples}; is this the right folder?"
+    );
+    Err(DataError::Setting(what))
 }
 
 fn eval_batch(

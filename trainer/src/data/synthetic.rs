@@ -6,7 +6,7 @@
 use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
 use rand::{Rng, RngExt};
-use randaug::sample_rng;
+use randaug::{Purpose, sample_rng};
 use rayon::prelude::*;
 
 use super::Source;
@@ -55,7 +55,8 @@ impl Synthetic {
             Split::Val => 1,
         };
         let make = |index: usize| {
-            let picture = draw(label(index), edge, &mut sample_rng(seed, stream, index as u64, 0u64));
+            let picture =
+                draw(label(index), edge, &mut sample_rng(seed, stream, index as u64, Purpose::Other(0)));
             let mut bytes = Vec::new();
             let encoded = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(&picture);
             encoded.map_err(|e| DataError::Setting(format!("cannot encode a synthetic picture: {e}")))?;
@@ -152,7 +153,7 @@ mod tests {
     }
 
     fn pair(edge: u32, index: u64) -> (RgbImage, RgbImage) {
-        let rng = || sample_rng(3, 0, index, 0u64);
+        let rng = || sample_rng(3, 0, index, Purpose::Other(0));
         (draw(2, edge, &mut rng()), draw(3, edge, &mut rng()))
     }
 
@@ -171,7 +172,8 @@ mod tests {
     #[test]
     fn shapes_remain_at_low_bandwidth() {
         let low = FrequencyCrop::<f32>::new((96, 96), (24, 24)).unwrap();
-        let small = |label| low.apply_rgb8(&draw(label, 96, &mut sample_rng(3, 0, 1, 0u64))).unwrap();
+        let small =
+            |label| low.apply_rgb8(&draw(label, 96, &mut sample_rng(3, 0, 1, Purpose::Other(0)))).unwrap();
         assert!(distance(&small(0), &small(8)) > 5.0, "disc and ring look the same");
     }
 
