@@ -146,8 +146,9 @@ fn plain_conv(x: &Tensor, w: &Tensor, stride: usize, pad: usize) -> Vec<f64> {
 
 #[test]
 fn convolution_of_all_kinds() {
-    // (picture, outputs, kernel, stride, padding)
-    let cases: [([usize; 4], usize, [usize; 2], usize, usize); 10] = [
+    /// (picture, outputs, kernel, stride, padding)
+    type Case = ([usize; 4], usize, [usize; 2], usize, usize);
+    let cases: [Case; 10] = [
         ([2, 6, 5, 3], 4, [3, 3], 1, 1),
         ([2, 7, 4, 2], 3, [3, 3], 2, 1),
         ([1, 9, 9, 3], 4, [7, 7], 2, 3),

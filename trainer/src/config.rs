@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use efficienttrain_models::{Options, create};
 use efficienttrain_schedule::{Batch, Family, LrScaling, Order, Plan, PlanOptions, Recipe};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,7 @@ pub struct TrainConfig {
     pub recipe: String,
 
     /// Compute to spend, in epochs at base size
-    #[arg(long, value_name = "E", default_value_t = 30.0)]
+    #[arg(long, value_name = "E", default_value_t = 30.0, allow_negative_numbers = true)]
     pub epochs: f64,
 
     /// Full training and evaluation size, in pixels; the curriculum's sizes keep their ratio to it
@@ -46,39 +47,39 @@ pub struct TrainConfig {
     pub accumulation: u32,
 
     /// Peak learning rate at this batch [default: the recipe's, scaled to the batch]
-    #[arg(long, value_name = "LR")]
+    #[arg(long, value_name = "LR", allow_negative_numbers = true)]
     pub lr: Option<f64>,
 
     /// Weight decay [default: the recipe's]
-    #[arg(long, value_name = "WD")]
+    #[arg(long, value_name = "WD", allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
 
     /// Stochastic depth of the last block [default: the recipe's]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub drop_path: Option<f64>,
 
     /// Decay of the moving average of the weights, 0 for none [default: the recipe's]
-    #[arg(long, value_name = "DECAY")]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
     pub ema_decay: Option<f64>,
 
     /// Largest norm of all gradients together, 0 for no limit [default: the recipe's]
-    #[arg(long, value_name = "NORM")]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     pub clip_grad: Option<f64>,
 
     /// Alpha of mixup, 0 for none [default: the recipe's]
-    #[arg(long, value_name = "ALPHA")]
+    #[arg(long, value_name = "ALPHA", allow_negative_numbers = true)]
     pub mixup: Option<f64>,
 
     /// Alpha of cutmix, 0 for none [default: the recipe's]
-    #[arg(long, value_name = "ALPHA")]
+    #[arg(long, value_name = "ALPHA", allow_negative_numbers = true)]
     pub cutmix: Option<f64>,
 
     /// Label smoothing [default: the recipe's]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub label_smoothing: Option<f64>,
 
     /// Probability of random erasing [default: the recipe's]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub erasing: Option<f64>,
 
     /// Smallest share of the image's area that the random crop takes
@@ -203,6 +204,19 @@ impl TrainConfig {
         self.apply_overrides(&mut recipe);
         recipe.validate()?;
         Ok(recipe)
+    }
+
+    /// That recipe, model and sizes go together, before any data is read.
+    ///
+    /// # Errors
+    /// As [`Self::recipe`]; also when the model is unknown or cannot take a size of the curriculum.
+    pub fn check(&self) -> Result<()> {
+        let recipe = self.recipe()?;
+        let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([self.base_size]);
+        for size in sizes {
+            create(&self.model, &Options { num_classes: 1, input_size: [size as usize; 2] })?;
+        }
+        Ok(())
     }
 
     fn apply_overrides(&self, recipe: &mut Recipe) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use efficienttrain_models::{Kind, Options, create};
+use efficienttrain_models::{Kind, Options};
 use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
@@ -44,14 +44,10 @@ impl Run {
     /// # Errors
     /// When the data set, the model, the recipe or an option is not as expected.
     pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+        config.check()?;
         let plan = config.plan(sources.train.len())?;
         let num_classes = sources.train.classes().len();
-        let at = |size: u32| Options { num_classes, input_size: [size as usize; 2] };
-        // A model refuses a size by name: ask for all of them now rather than in the middle of the run.
-        for size in plan.stages().iter().map(|s| s.size).chain([config.base_size]) {
-            create(&config.model, &at(size))?;
-        }
-        let first = at(plan.at(0)?.size);
+        let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2] };
         let state = TrainState::new(&config.model, &first, plan.recipe(), config.seed)?;
         Ok(Self {
             config,

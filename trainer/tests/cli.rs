@@ -48,7 +48,7 @@ fn train<'a>(data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         "--data",
         data,
     ];
-    [&fixed, &["--out", out], more].concat()
+    [&fixed[..], &["--out", out], more].concat()
 }
 
 #[test]
@@ -130,7 +130,8 @@ fn wrong_input_is_named_with_what_to_do() {
         (vec!["train", "--recipe", "resnet18-etp"], &["resnet18-etpp"]),
         (vec!["train", "--recipe", "resnet50-etpp-replay", "--model", "resnet50"], &["replay"]),
         (vec!["train", "--lern-rate", "1"], &["--lern-rate"]),
-        (vec!["train", "--epochs", "-1"], &["epochs"]),
+        (vec!["train", "--epochs", "-1"], &["--epochs", "-1"]),
+        (vec!["train", "--lr", "-1"], &["--lr", "0 to"]),
         (vec!["train", "--label-smoothing", "2"], &["--label-smoothing", "0 to 1"]),
         (vec!["train", "--min-crop-area", "0"], &["--min-crop-area"]),
         (vec!["train", "--eval-every", "5"], &["1ep", "500st", "10%"]),

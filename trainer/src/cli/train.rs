@@ -46,6 +46,7 @@ fn fresh(args: TrainArgs) -> Result<(Run, PathBuf)> {
     if checkpoint(&out).exists() {
         bail!("{} holds a run already; go on with --resume, or choose another --out", out.display());
     }
+    args.config.check()?;
     let sources = Sources::open(&args.config)?;
     Ok((Run::new(args.config, args.options, sources)?, out))
 }

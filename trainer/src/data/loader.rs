@@ -59,7 +59,7 @@ impl Loader {
     ) -> Result<Self, DataError> {
         let order = SampleOrder::new(pipeline.seed, source.len());
         let make = move |r: &Request, w: &mut Workspace| train_batch(&*source, &order, &pipeline, r, w);
-        Self::start(Arc::new(make), requests, workers)
+        Self::start(&(Arc::new(make) as Arc<Make>), requests, workers)
     }
 
     /// Prepares all images of `source` in order, `batch` at a time.
@@ -84,11 +84,11 @@ impl Loader {
             view,
         });
         let make = move |r: &Request, w: &mut Workspace| eval_batch(&*source, &pipeline, r, w);
-        Self::start(Arc::new(make), requests, workers)
+        Self::start(&(Arc::new(make) as Arc<Make>), requests, workers)
     }
 
     fn start(
-        make: Arc<Make>,
+        make: &Arc<Make>,
         requests: impl Iterator<Item = Request> + Send + 'static,
         workers: usize,
     ) -> Result<Self, DataError> {
