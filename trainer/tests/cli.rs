@@ -114,6 +114,20 @@ fn resuming_refuses_what_does_not_fit_and_keeps_what_is_saved() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_efficienttrain"))
+        .args(["plan", "--list"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert!(!String::from_utf8_lossy(&out.stderr).contains("panicked"));
+    assert!(out.status.success());
+}
+
+#[test]
 fn wrong_input_is_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let data = image_folder(&dir.path().join("data"), 2, 3);

@@ -14,7 +14,6 @@ pub struct ParamBuilder {
 
 impl ParamBuilder {
     /// Runs `build` with `name` (a word or a block's number) appended to the prefix.
-    #[allow(clippy::needless_pass_by_value)] // numbers and words are handed over as they are
     pub fn within<R>(&mut self, name: impl ToString, build: impl FnOnce(&mut Self) -> R) -> R {
         self.prefix.push(name.to_string());
         let result = build(self);

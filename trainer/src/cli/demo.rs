@@ -36,8 +36,7 @@ pub(crate) fn run(options: &RunOptions, seed: u64) -> Result<()> {
     }
     let chart = options.out.join("demo.svg");
     accuracy_against_compute(&chart, "Curriculum and baseline, resnet10 on the built-in set", &curves)?;
-    println!("\n{}", table(&curves));
-    println!("chart: {}", chart.display());
+    super::show(format!("\n{}\nchart: {}", table(&curves), chart.display()))?;
     Ok(())
 }
 

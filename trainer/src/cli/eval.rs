@@ -52,16 +52,16 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let (accuracy, bad) = evaluate(&*p.model, &p.params, source, &pipeline, 64, workers)?;
     bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&accuracy)?);
+        super::show(serde_json::to_string_pretty(&accuracy)?)?;
     } else {
-        println!(
+        super::show(format!(
             "{} at {size}: top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  ({} images)",
             record.model,
             100.0 * accuracy.top1,
             100.0 * accuracy.top5,
             accuracy.loss,
             accuracy.images
-        );
+        ))?;
     }
     Ok(())
 }

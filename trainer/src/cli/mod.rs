@@ -7,6 +7,8 @@ mod plan;
 mod predict;
 mod train;
 
+use std::io::Write;
+
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
@@ -51,6 +53,12 @@ const COMMANDS: &[Entry] = &[
     },
 ];
 
+/// Prints a line of results. A reader that has gone away (`| head`) is an error that [`run`] ends quietly on, where
+/// `println` would panic.
+fn show(line: impl std::fmt::Display) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
+}
+
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {
     Ok(T::from_arg_matches(matches)?)
 }
@@ -84,7 +92,11 @@ pub(crate) fn run() -> Result<()> {
         pool.context("--threads: cannot start the thread pool")?;
     }
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
-    COMMANDS.iter().find(|c| c.name == name).map_or(Ok(()), |c| (c.run)(matches))
+    let outcome = COMMANDS.iter().find(|c| c.name == name).map_or(Ok(()), |c| (c.run)(matches));
+    let reader_is_gone = |error: &anyhow::Error| {
+        error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    outcome.or_else(|error| if reader_is_gone(&error) { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]

@@ -9,12 +9,12 @@ use efficienttrain_models::{Kind, Options, create, names};
 pub(crate) struct ModelsArgs {}
 
 pub(crate) fn run(_: &ModelsArgs) -> Result<()> {
-    println!("{:<12} {:>12}", "model", "parameters");
+    super::show(format!("{:<12} {:>12}", "model", "parameters"))?;
     for name in names() {
         let model = create(name, &Options::default())?;
         let trained = model.specs().iter().filter(|s| s.kind == Kind::Parameter);
         let parameters: usize = trained.map(|s| s.shape.iter().product::<usize>()).sum();
-        println!("{name:<12} {parameters:>12}");
+        super::show(format!("{name:<12} {parameters:>12}"))?;
     }
     Ok(())
 }

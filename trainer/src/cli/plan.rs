@@ -44,8 +44,7 @@ enum RoundingName {
 
 pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     let Some(name) = args.recipe.as_ref().filter(|_| !args.list) else {
-        Recipe::names().for_each(|name| println!("{name}"));
-        return Ok(());
+        return Ok(Recipe::names().try_for_each(super::show)?);
     };
     let rounding = match args.rounding {
         RoundingName::Exact => Rounding::Exact,
@@ -55,9 +54,9 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
         PlanOptions::new(args.equivalent_epochs, args.train_images, args.devices).with_rounding(rounding);
     let summary = Plan::new(&Recipe::named(name)?, options)?.summary()?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        super::show(serde_json::to_string_pretty(&summary)?)?;
     } else {
-        println!("{summary}");
+        super::show(summary)?;
     }
     Ok(())
 }

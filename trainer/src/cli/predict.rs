@@ -75,11 +75,12 @@ fn on_images(args: &PredictArgs) -> Result<()> {
         match predictor.probabilities(path) {
             Ok(ranked) if args.json => {
                 let classes: serde_json::Map<_, _> = ranked.into_iter().map(|(c, p)| (c, p.into())).collect();
-                println!("{}", serde_json::json!({ "image": path, "probabilities": classes }));
+                super::show(serde_json::json!({ "image": path, "probabilities": classes }))?;
             }
             Ok(ranked) => {
-                println!("{}", path.display());
-                ranked.iter().take(args.top).for_each(|(class, p)| println!("  {:6.2}%  {class}", 100.0 * p));
+                super::show(path.display())?;
+                let best = ranked.iter().take(args.top);
+                best.map(|(class, p)| format!("  {:6.2}%  {class}", 100.0 * p)).try_for_each(super::show)?;
             }
             Err(error) => {
                 eprintln!("error: {error}");
