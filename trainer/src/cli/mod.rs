@@ -72,7 +72,7 @@ struct Common {
 }
 
 fn command() -> Command {
-    let commands = COMMANDS.iter().map(|c| (c.args)(Command::new(c.name).about(c.about)));
+    let commands = COMMANDS.iter().map(|c| (c.args)(Command::new(c.name)).about(c.about));
     let root = Command::new("efficienttrain")
         .version(env!("CARGO_PKG_VERSION"))
         .about(
