@@ -71,7 +71,10 @@ pub fn accumulate(target: &Tensor, term: &Tensor) -> Result<()> {
     by_dtype!("accumulate", target, T => {
         let view = View::new("accumulate", &term)?;
         let term = view.slice::<T>()?;
-        change::<T>("accumulate", target, |target| rows::update(target, term, |a, b| a + b))
+        change::<T>("accumulate", target, |target| {
+            rows::update(target, term, |a, b| a + b);
+            Ok(())
+        })
     })
 }
 
@@ -84,6 +87,7 @@ pub fn scale_by(target: &Tensor, factor: f64) -> Result<()> {
         let factor = T::of(factor);
         change::<T>("scale_by", target, |x| {
             x.par_chunks_mut(1 << 15).for_each(|x| vectorised(|| x.iter_mut().for_each(|x| *x *= factor)));
+            Ok(())
         })
     })
 }

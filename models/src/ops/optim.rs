@@ -45,25 +45,60 @@ pub fn adamw_step(
     by_dtype!("adamw", param, T => {
         let gv = View::new(OP, &grad)?;
         let g = gv.slice::<T>()?;
-        let (b1, b2) = (T::of(a.beta1), T::of(a.beta2));
-        change::<T>(OP, exp_avg, |m| rows::update(m, g, |m, g| m + (g - m) * (T::ONE - b1)))?;
-        change::<T>(OP, exp_avg_sq, |v| rows::update(v, g, |v, g| v * b2 + g * g * (T::ONE - b2)))?;
-        let (mv, vv) = (View::new(OP, exp_avg)?, View::new(OP, exp_avg_sq)?);
-        let (m, v) = (mv.slice::<T>()?, vv.slice::<T>()?);
-        let step = i32::try_from(a.step).unwrap_or(i32::MAX);
-        let step_size = T::of(a.lr / (1.0 - a.beta1.powi(step)));
-        let root = T::of((1.0 - a.beta2.powi(step)).sqrt());
-        let (keep, eps) = (T::of(1.0 - a.lr * a.weight_decay), T::of(a.eps));
+        let step = Numbers::<T>::of(a);
+        // All three change in one pass over memory.
         change::<T>(OP, param, |p| {
-            p.par_chunks_mut(1 << 15).zip(m.par_chunks(1 << 15)).zip(v.par_chunks(1 << 15)).for_each(|((p, m), v)| {
-                vectorised(|| {
-                    for ((p, &m), &v) in p.iter_mut().zip(m).zip(v) {
-                        *p = *p * keep - step_size * m / (v.sqrt() / root + eps);
-                    }
-                });
-            });
+            change::<T>(OP, exp_avg, |m| {
+                change::<T>(OP, exp_avg_sq, |v| {
+                    step.apply(p, g, m, v);
+                    Ok(())
+                })
+            })
         })
     })
+}
+
+/// What is the same for all elements of one step.
+struct Numbers<T> {
+    /// Share of the new gradient in each moment.
+    fresh: (T, T),
+    /// Share of the old second moment.
+    old: T,
+    step_size: T,
+    /// Square root of the second moment's bias correction.
+    root: T,
+    /// What weight decay leaves of the parameter.
+    keep: T,
+    eps: T,
+}
+
+impl<T: Element> Numbers<T> {
+    fn of(a: &AdamW) -> Self {
+        let step = i32::try_from(a.step).unwrap_or(i32::MAX);
+        let (b1, b2) = (T::of(a.beta1), T::of(a.beta2));
+        Self {
+            fresh: (T::ONE - b1, T::ONE - b2),
+            old: b2,
+            step_size: T::of(a.lr / (1.0 - a.beta1.powi(step))),
+            root: T::of((1.0 - a.beta2.powi(step)).sqrt()),
+            keep: T::of(1.0 - a.lr * a.weight_decay),
+            eps: T::of(a.eps),
+        }
+    }
+
+    fn apply(&self, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
+        const CHUNK: usize = 1 << 14;
+        let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
+        p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(moments).for_each(|((p, g), (m, v))| {
+            vectorised(|| {
+                for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                    *m += (g - *m) * self.fresh.0;
+                    *v = *v * self.old + g * g * self.fresh.1;
+                    *p = *p * self.keep - self.step_size * *m / (v.sqrt() / self.root + self.eps);
+                }
+            });
+        });
+    }
 }
 
 /// `target = decay * target + (1 - decay) * value`, in place: the update of exponential moving averages.
@@ -76,7 +111,10 @@ pub fn blend(target: &Tensor, value: &Tensor, decay: f64) -> Result<()> {
     by_dtype!("blend", target, T => {
         let view = View::new("blend", &value)?;
         let (value, d, rest) = (view.slice::<T>()?, T::of(decay), T::of(1.0 - decay));
-        change::<T>("blend", target, |t| rows::update(t, value, |t, v| d * t + rest * v))
+        change::<T>("blend", target, |t| {
+            rows::update(t, value, |t, v| d * t + rest * v);
+            Ok(())
+        })
     })
 }
 

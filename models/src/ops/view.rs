@@ -1,5 +1,6 @@
 //! Reading and writing the memory of CPU tensors.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, StorageRef, Tensor};
@@ -39,17 +40,22 @@ pub(crate) fn tensor<T: Element>(data: Vec<T>, shape: &[usize]) -> Result<Tensor
 }
 
 /// Changes a tensor's memory in place; every clone of the tensor sees it.
-pub(crate) fn change<T: Element>(op: &'static str, target: &Tensor, work: impl Fn(&mut [T])) -> Result<()> {
-    Ok(target.inplace_op1(&Change { op, work, element: PhantomData })?)
+pub(crate) fn change<T: Element>(
+    op: &'static str,
+    target: &Tensor,
+    work: impl FnOnce(&mut [T]) -> Result<()>,
+) -> Result<()> {
+    Ok(target.inplace_op1(&Change { op, work: Cell::new(Some(work)), element: PhantomData })?)
 }
 
 struct Change<T, F> {
     op: &'static str,
-    work: F,
+    /// Taken when it runs.
+    work: Cell<Option<F>>,
     element: PhantomData<T>,
 }
 
-impl<T: Element, F: Fn(&mut [T])> InplaceOp1 for Change<T, F> {
+impl<T: Element, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Change<T, F> {
     fn name(&self) -> &'static str {
         self.op
     }
@@ -61,7 +67,7 @@ impl<T: Element, F: Fn(&mut [T])> InplaceOp1 for Change<T, F> {
                 self.op
             )
         };
-        (self.work)(&mut data[start..end]);
-        Ok(())
+        let Some(work) = self.work.take() else { candle_core::bail!("{}: ran already", self.op) };
+        Ok(work(&mut data[start..end])?)
     }
 }

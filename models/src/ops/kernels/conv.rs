@@ -118,30 +118,24 @@ impl Geometry {
 
 /// `[o, c, kh, kw]` (the layout of weight files) to rows `[o, kh * kw * c]` (the layout of unfolded patches).
 pub(crate) fn pack_weight<T: Element>(w: &[T], g: &Geometry) -> Vec<T> {
-    permute_weight(w, g, |packed, original| (packed, original))
+    transpose_each(w, g.o, g.c, g.kh * g.kw)
 }
 
 /// The inverse of [`pack_weight`], for gradients.
 pub(crate) fn unpack_weight<T: Element>(w: &[T], g: &Geometry) -> Vec<T> {
-    permute_weight(w, g, |packed, original| (original, packed))
+    transpose_each(w, g.o, g.kh * g.kw, g.c)
 }
 
-fn permute_weight<T: Element>(
-    w: &[T],
-    g: &Geometry,
-    order: impl Fn(usize, usize) -> (usize, usize) + Sync,
-) -> Vec<T> {
-    let (k, taps) = (g.k(), g.kh * g.kw);
-    if taps == 1 {
+/// Transposes each of `n` matrices of `rows` x `cols`.
+fn transpose_each<T: Element>(w: &[T], n: usize, rows: usize, cols: usize) -> Vec<T> {
+    if rows == 1 || cols == 1 {
         return w.to_vec();
     }
     let mut out = vec![T::ZERO; w.len()];
-    out.par_chunks_mut(k).zip(w.par_chunks(k)).for_each(|(out, w)| {
-        for tap in 0..taps {
-            for c in 0..g.c {
-                let (to, from) = order(tap * g.c + c, c * taps + tap);
-                out[to] = w[from];
-            }
+    debug_assert_eq!(w.len(), n * rows * cols);
+    out.par_chunks_mut(rows * cols).zip(w.par_chunks(rows * cols)).with_min_len(8).for_each(|(out, w)| {
+        for (col, out) in out.chunks_exact_mut(rows).enumerate() {
+            out.iter_mut().zip(w[col..].iter().step_by(cols)).for_each(|(out, &w)| *out = w);
         }
     });
     out
