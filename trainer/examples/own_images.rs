@@ -44,7 +44,7 @@ fn main() -> Result<(), efficienttrain_trainer::Error> {
     let source = |images| Arc::new(Gradients { classes: vec!["warm".into(), "cold".into()], images });
     let sources = Sources { train: source(512), val: source(100) };
     let config = TrainConfig {
-        model: "resnet10".into(),
+        model: Some("resnet10".into()),
         base_size: 32,
         epochs: 2.0,
         batch: 32,

@@ -22,9 +22,9 @@ pub struct TrainConfig {
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub synthetic_images: usize,
 
-    /// Model to train, as `efficienttrain models` lists them
-    #[arg(long, value_name = "NAME", default_value = "resnet18")]
-    pub model: String,
+    /// Model to train, as `efficienttrain models` lists them [default: that of a full recipe name, else resnet18]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
 
     /// Curriculum: `etpp`, `et` or `baseline` of the model, or a full name such as `resnet50-etpp`
     #[arg(long, value_name = "NAME", default_value = "etpp")]
@@ -182,11 +182,15 @@ impl TrainConfig {
     pub fn recipe(&self) -> Result<Recipe> {
         self.check_ranges()?;
         let name = match self.recipe.to_lowercase().as_str() {
-            preset @ ("etpp" | "et" | "baseline" | "none") => format!("{}-{preset}", self.model),
+            preset @ ("etpp" | "et" | "baseline" | "none") => {
+                format!("{}-{preset}", self.model.as_deref().unwrap_or("resnet18"))
+            }
             _ => self.recipe.clone(),
         };
         let mut recipe = Recipe::named(&name)?;
-        recipe.model.clone_from(&self.model);
+        if let Some(model) = &self.model {
+            recipe.model.clone_from(model);
+        }
         let patch = matches!(recipe.family, Family::DeiT);
         recipe = recipe.at_base_size(self.base_size, if patch { 16 } else { 8 })?;
         recipe = recipe.with_order(match self.order {
@@ -214,7 +218,7 @@ impl TrainConfig {
         let recipe = self.recipe()?;
         let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([self.base_size]);
         for size in sizes {
-            create(&self.model, &Options { num_classes: 1, input_size: [size as usize; 2] })?;
+            create(&recipe.model, &Options { num_classes: 1, input_size: [size as usize; 2] })?;
         }
         Ok(())
     }

@@ -30,18 +30,11 @@ pub struct History {
     pub evals: Vec<EvalRecord>,
     /// Wall time over all processes of the run, in seconds.
     pub seconds: f64,
-    /// Of that, the time spent in training steps (without evaluation and checkpoints).
-    pub train_seconds: f64,
 }
 
 impl History {
     /// The last evaluation.
     pub fn last(&self) -> Option<&EvalRecord> {
         self.evals.last()
-    }
-
-    /// The best top-1 so far.
-    pub fn best_top1(&self) -> Option<f64> {
-        self.evals.iter().map(|e| e.top1).max_by(f64::total_cmp)
     }
 }

@@ -42,7 +42,7 @@ impl Predictor {
     /// When the image cannot be read; the message names it.
     pub fn probabilities(&self, path: &Path) -> Result<Vec<(String, f64)>> {
         let size = self.model.input_size()[0];
-        let pipeline = EvalPipeline { size, crop_pct: 0.875 };
+        let pipeline = EvalPipeline::new(size);
         let mut pixels = vec![0.0; size * size * 3];
         pipeline.apply(&read_image(path)?, &mut Workspace::default(), &mut pixels)?;
         let picture = Tensor::from_vec(pixels, (1, size, size, 3), &Device::Cpu)?;

@@ -43,12 +43,14 @@ impl Run {
     ///
     /// # Errors
     /// When the data set, the model, the recipe or an option is not as expected.
-    pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+    pub fn new(mut config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         config.check()?;
         let plan = config.plan(sources.train.len())?;
+        // A checkpoint names the model, also where the recipe chose it.
+        config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let num_classes = sources.train.classes().len();
         let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2] };
-        let state = TrainState::new(&config.model, &first, plan.recipe(), config.seed)?;
+        let state = TrainState::new(&first, plan.recipe(), config.seed)?;
         Ok(Self {
             config,
             options,
@@ -111,7 +113,6 @@ impl Run {
             self.step += 1;
             let now = self.place()?;
             observer.observe(&Event::Step(StepRecord { compute: now.compute, ..record }))?;
-            self.history.train_seconds += record.seconds;
             self.tick(&mut clock);
             let end = self.step == total;
             if self.options.eval_every.is_due(before, now) || end {
@@ -232,7 +233,7 @@ impl Run {
     }
 
     fn evaluate(&mut self, now: Place, clock: &mut Instant, observer: &mut dyn Observer) -> Result<()> {
-        let pipeline = EvalPipeline { size: self.config.base_size as usize, crop_pct: 0.875 };
+        let pipeline = EvalPipeline::new(self.config.base_size as usize);
         let accuracy = |params| {
             let (source, workers) = (self.sources.val.clone(), self.options.workers());
             evaluate(&*self.state.model, params, source, &pipeline, EVAL_BATCH, workers)

@@ -34,12 +34,12 @@ pub struct StepResult {
 }
 
 impl TrainState {
-    /// First weights, drawn from `seed`.
+    /// The recipe's model with first weights drawn from `seed`.
     ///
     /// # Errors
     /// When the model is unknown, cannot take the size, or the recipe's optimiser is not available.
-    pub fn new(model: &str, options: &Options, recipe: &Recipe, seed: u64) -> Result<Self> {
-        let model = create(model, options)?;
+    pub fn new(options: &Options, recipe: &Recipe, seed: u64) -> Result<Self> {
+        let model = create(&recipe.model, options)?;
         let params = ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu)?;
         let ema = recipe.ema_decay.map(|_| params.deep_clone()).transpose()?;
         let optimiser = AdamW::new(model.specs(), &recipe.optimiser)?;

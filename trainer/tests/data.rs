@@ -104,7 +104,7 @@ fn a_bad_image_is_named_and_replaced_by_the_next() {
         all.iter().flat_map(|b| b.bad.iter().map(|b| b.name.clone())).collect();
     assert_eq!(named.into_iter().collect::<Vec<_>>(), ["picture 3", "picture 4"]);
     assert!(all.iter().all(|b| b.labels.len() == 8));
-    let eval = EvalPipeline { size: 32, crop_pct: 0.875 };
+    let eval = EvalPipeline::new(32);
     let eval: Vec<Batch> =
         Loader::eval(faulty(vec![3, 4], false), eval, 16, 2).unwrap().map(Result::unwrap).collect();
     assert_eq!(eval.iter().map(|b| b.labels.len()).sum::<usize>(), 38);

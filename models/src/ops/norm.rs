@@ -15,7 +15,7 @@ pub struct BatchStatistics {
     pub mean: Vec<f64>,
     /// Biased variance of each channel (divided by the number of rows).
     pub variance: Vec<f64>,
-    /// Number of rows: `N * H * W`.
+    /// Number of rows they were taken over, `N * H * W`; 0 for running statistics, which have none.
     pub count: usize,
 }
 

@@ -9,7 +9,7 @@ use efficienttrain_trainer::{Every, Run, Sources};
 fn config(recipe: &str, seed: u64) -> TrainConfig {
     TrainConfig {
         synthetic_images: 2560,
-        model: "resnet10".into(),
+        model: Some("resnet10".into()),
         recipe: recipe.into(),
         epochs: 8.0,
         base_size: 64,

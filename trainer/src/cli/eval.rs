@@ -47,7 +47,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     };
     let size = args.size.unwrap_or(record.base_size);
     let p = Predictor::load(&saved, args.ema)?;
-    let pipeline = EvalPipeline { size, crop_pct: 0.875 };
+    let pipeline = EvalPipeline::new(size);
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (accuracy, bad) = evaluate(&*p.model, &p.params, source, &pipeline, 64, workers)?;
     bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));

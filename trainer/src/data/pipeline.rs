@@ -150,6 +150,11 @@ impl Shrink {
 }
 
 impl EvalPipeline {
+    /// The reference's evaluation at a size: short edge to size / 0.875, then the centre.
+    pub fn new(size: usize) -> Self {
+        Self { size, crop_pct: 0.875 }
+    }
+
     /// Turns an image into `size * size * 3` normalised values, channels-last.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use image::{Rgb, RgbImage};
 pub fn config(model: &str) -> TrainConfig {
     TrainConfig {
         synthetic_images: 100,
-        model: model.into(),
+        model: Some(model.into()),
         epochs: 1.5,
         base_size: 32,
         batch: 8,
