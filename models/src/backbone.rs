@@ -7,13 +7,15 @@ use candle_core::Tensor;
 use crate::graph::{Act, Context, Mode};
 use crate::params::{ParamSpec, ParamStore};
 use crate::resample::Resample;
-use crate::{Error, Result};
+use crate::{Error, Family, Result};
 
 /// What every backbone is described by.
 #[derive(Clone, Debug)]
 pub struct Blueprint {
     /// Name in the registry, e.g. `resnet18`.
     pub name: String,
+    /// The family it belongs to.
+    pub family: Family,
     /// Parameters and buffers at the present input size.
     pub specs: Vec<ParamSpec>,
     /// Height and width of the pictures, in pixels.

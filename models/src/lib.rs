@@ -33,6 +33,7 @@ struct Readme;
 
 mod backbone;
 mod error;
+mod family;
 mod graph;
 pub mod layers;
 pub mod ops;
@@ -44,6 +45,7 @@ pub mod vit;
 
 pub use backbone::{Backbone, Blueprint, predict};
 pub use error::{Error, Result};
+pub use family::Family;
 pub use graph::{Act, Context, Gradients, Mode, drop_path_rates};
 pub use params::{Init, Kind, ParamBuilder, ParamId, ParamSpec, ParamStore};
 pub use registry::{Options, create, names};

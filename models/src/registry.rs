@@ -4,7 +4,7 @@ use crate::backbone::{Backbone, Blueprint};
 use crate::params::ParamBuilder;
 use crate::resnet::{ResNet, ResNetConfig};
 use crate::vit::{VisionTransformer, VitConfig};
-use crate::{Error, Result};
+use crate::{Error, Family, Result};
 
 /// What a model is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +24,16 @@ impl Default for Options {
 
 impl Options {
     /// The description of a model made for these options, with the parameters that `builder` has collected.
-    pub(crate) fn blueprint(&self, name: &str, builder: ParamBuilder, classifier: &'static str) -> Blueprint {
+    pub(crate) fn blueprint(
+        &self,
+        name: &str,
+        family: Family,
+        builder: ParamBuilder,
+        classifier: &'static str,
+    ) -> Blueprint {
         Blueprint {
             name: name.into(),
+            family,
             specs: builder.finish(),
             input_size: self.input_size,
             num_classes: self.num_classes,
@@ -35,21 +42,21 @@ impl Options {
     }
 }
 
-enum Family {
+enum Config {
     ResNet(ResNetConfig),
     Vit(VitConfig),
 }
 
-const fn resnet(bottleneck: bool, depths: [usize; 4]) -> Family {
-    Family::ResNet(ResNetConfig { bottleneck, depths })
+const fn resnet(bottleneck: bool, depths: [usize; 4]) -> Config {
+    Config::ResNet(ResNetConfig { bottleneck, depths })
 }
 
-const fn vit(width: usize, heads: usize) -> Family {
-    Family::Vit(VitConfig { width, heads, depth: 12 })
+const fn vit(width: usize, heads: usize) -> Config {
+    Config::Vit(VitConfig { width, heads, depth: 12 })
 }
 
 /// Name, other spellings, structure.
-const MODELS: &[(&str, &[&str], Family)] = &[
+const MODELS: &[(&str, &[&str], Config)] = &[
     ("resnet10", &[], resnet(false, [1, 1, 1, 1])),
     ("resnet18", &[], resnet(false, [2, 2, 2, 2])),
     ("resnet34", &[], resnet(false, [3, 4, 6, 3])),
@@ -73,11 +80,11 @@ pub fn create(name: &str, options: &Options) -> Result<Box<dyn Backbone>> {
     let wanted = name.to_lowercase().replace('-', "_");
     let found =
         MODELS.iter().find(|(known, aliases, _)| *known == wanted || aliases.contains(&wanted.as_str()));
-    let Some((known, _, family)) = found else { return Err(unknown(name, &wanted)) };
+    let Some((known, _, config)) = found else { return Err(unknown(name, &wanted)) };
     check_nonzero(known, options.input_size)?;
-    Ok(match family {
-        Family::ResNet(config) => Box::new(ResNet::new(known, *config, options)),
-        Family::Vit(config) => Box::new(VisionTransformer::new(known, *config, options)?),
+    Ok(match config {
+        Config::ResNet(config) => Box::new(ResNet::new(known, *config, options)),
+        Config::Vit(config) => Box::new(VisionTransformer::new(known, *config, options)?),
     })
 }
 

@@ -11,7 +11,6 @@
 //! Takes pictures of any size; nothing changes with it. `resnet10` is no published variant, only a smaller sibling for
 //! tests and demonstrations.
 
-use crate::Result;
 use crate::backbone::{Backbone, Blueprint, check_pictures};
 use crate::graph::{Act, Context};
 use crate::layers::{BatchNorm, Conv2d, Linear};
@@ -19,6 +18,7 @@ use crate::ops;
 use crate::params::{Init, ParamBuilder};
 use crate::registry::Options;
 use crate::resample::Resample;
+use crate::{Family, Result};
 
 /// Which residual block a variant is made of, and how many in each stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl ResNet {
         }
         let init = Init::fan_in_uniform(inputs);
         let fc = b.within("fc", |b| Linear::new(b, inputs, options.num_classes, init, init));
-        Self { blueprint: options.blueprint(name, b, "fc"), conv1, bn1, blocks, fc }
+        Self { blueprint: options.blueprint(name, Family::ResNet, b, "fc"), conv1, bn1, blocks, fc }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::registry::Options;
 use crate::resample::Resample;
-use crate::{Error, Result};
+use crate::{Error, Family, Result};
 
 /// Edge of a patch, in pixels.
 const PATCH: usize = 16;
@@ -65,7 +65,7 @@ impl VisionTransformer {
         let norm = b.within("norm", |b| LayerNorm::new(b, width, EPS));
         let head = b.within("head", |b| Linear::new(b, width, options.num_classes, INIT, Init::Zeros));
         Ok(Self {
-            blueprint: options.blueprint(name, b, "head"),
+            blueprint: options.blueprint(name, Family::Vit, b, "head"),
             cls_token,
             pos_embed,
             patch_embed,
