@@ -12,7 +12,7 @@ fn passes(c: &mut Criterion) {
         group.throughput(Throughput::Elements(BATCH as u64)).sample_size(10);
         for size in [96, 160, 224] {
             group.bench_function(BenchmarkId::from_parameter(size), |b| {
-                let options = Options { num_classes: 1000, input_size: [size; 2] };
+                let options = Options { num_classes: 1000, input_size: [size; 2], ..Options::default() };
                 let model = create(name, &options).expect("a known model");
                 let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).expect("memory");
                 let (pictures, targets) = inputs(size).expect("memory");

@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (name, size, batch) =
         (text(0, "resnet10"), text(1, "32").parse::<usize>()?, text(2, "8").parse::<usize>()?);
     let steps: usize = text(3, "5").parse()?;
-    let model = create(&name, &Options { num_classes: 1000, input_size: [size; 2] })?;
+    let model = create(&name, &Options { num_classes: 1000, input_size: [size; 2], ..Options::default() })?;
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu)?;
     let zeros = || ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu);
     let (mean, square) = (zeros()?, zeros()?);

@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use candle_core::Tensor;
 
 use crate::graph::{Act, Context, Mode};
-use crate::params::{ParamSpec, ParamStore};
+use crate::layers::dropout;
+use crate::params::{Kind, ParamId, ParamSpec, ParamStore};
 use crate::resample::Resample;
 use crate::{Error, Family, Result};
 
@@ -22,8 +23,43 @@ pub struct Blueprint {
     pub input_size: [usize; 2],
     /// Classes of the head.
     pub num_classes: usize,
-    /// Name of the linear layer that gives the logits.
-    pub classifier: &'static str,
+    /// Channels of the pictures.
+    pub in_channels: usize,
+    /// Dropout of the pooled features in training, 0 to below 1.
+    pub drop_rate: f64,
+    /// Names of the linear layers that give the logits.
+    pub classifiers: &'static [&'static str],
+    /// What [`Backbone::pyramid`] gives, finest first.
+    pub feature_info: Vec<FeatureInfo>,
+    /// Number of layers for layer-wise decay: [`ParamSpec::layer`] is below it.
+    pub layers: usize,
+}
+
+/// One level of a feature pyramid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeatureInfo {
+    /// Channels of the map.
+    pub channels: usize,
+    /// Pixels of the picture for one of the map, along an edge (timm's `reduction`).
+    pub stride: usize,
+}
+
+impl FeatureInfo {
+    /// Four stages at strides 4, 8, 16 and 32.
+    pub fn stages(channels: [usize; 4]) -> Vec<Self> {
+        channels.iter().zip([4, 8, 16, 32]).map(|(&channels, stride)| Self { channels, stride }).collect()
+    }
+}
+
+/// Parameters that share weight decay and learning rate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamGroup {
+    /// Whether weight decay applies.
+    pub decay: bool,
+    /// Depth for layer-wise decay.
+    pub layer: usize,
+    /// The parameters, in the model's order.
+    pub params: Vec<ParamId>,
 }
 
 /// A vision backbone with a classification head: structure only, values come from a [`ParamStore`].
@@ -51,9 +87,31 @@ pub trait Backbone: Debug + Send + Sync {
         self.blueprint().num_classes
     }
 
-    /// Name of the linear layer that gives the logits, as in timm: its `weight` has a row a class.
-    fn classifier(&self) -> &str {
-        self.blueprint().classifier
+    /// Names of the linear layers that give the logits (two with a distillation token): a `weight` has a row a class.
+    fn classifiers(&self) -> &'static [&'static str] {
+        self.blueprint().classifiers
+    }
+
+    /// Channels of the pictures.
+    fn in_channels(&self) -> usize {
+        self.blueprint().in_channels
+    }
+
+    /// Channels and strides of [`Self::pyramid`].
+    fn feature_info(&self) -> &[FeatureInfo] {
+        &self.blueprint().feature_info
+    }
+
+    /// The trained parameters, grouped by depth (stem first) and by whether weight decay applies.
+    fn param_groups(&self) -> Vec<ParamGroup> {
+        param_groups(self.specs())
+    }
+
+    /// Factor of the learning rate under layer-wise decay: `decay ^ (layers - 1 - layer)`, 1 for the head.
+    fn lr_scale(&self, id: ParamId, decay: f64) -> f64 {
+        let blueprint = self.blueprint();
+        let below = blueprint.layers.saturating_sub(1 + blueprint.specs[id.index()].layer);
+        decay.powi(i32::try_from(below).unwrap_or(i32::MAX))
     }
 
     /// Changes the input size; gives the parameters whose shape changes with it.
@@ -63,6 +121,13 @@ pub trait Backbone: Debug + Send + Sync {
     /// # Errors
     /// When the model cannot take images of this size.
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>>;
+
+    /// Feature maps `[N, H / stride, W / stride, C]` of channels-last pictures, as [`Self::feature_info`] says: what
+    /// detection and segmentation build on.
+    ///
+    /// # Errors
+    /// When the pictures do not have the input size.
+    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>>;
 
     /// Pooled features `[N, features]` of channels-last pictures `[N, H, W, 3]`.
     ///
@@ -82,6 +147,7 @@ pub trait Backbone: Debug + Send + Sync {
     /// As [`Self::features`].
     fn forward(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
         let features = self.features(cx, pictures)?;
+        let features = dropout(cx, &features, self.blueprint().drop_rate, "head_drop")?;
         self.head(cx, &features)
     }
 }
@@ -97,8 +163,24 @@ pub fn predict(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> 
 }
 
 pub(crate) fn check_pictures(model: &dyn Backbone, pictures: &Act) -> Result<()> {
-    match (pictures.dims(), model.input_size()) {
-        (&[_, h, w, 3], [mh, mw]) if h == mh && w == mw => Ok(()),
-        (got, [h, w]) => Err(Error::shape("backbone", format!("pictures [N, {h}, {w}, 3]"), got)),
+    let ([h, w], c) = (model.input_size(), model.in_channels());
+    if matches!(pictures.dims(), &[_, ph, pw, pc] if (ph, pw, pc) == (h, w, c)) {
+        return Ok(());
     }
+    Err(Error::shape("backbone", format!("pictures [N, {h}, {w}, {c}]"), pictures.dims()))
+}
+
+/// The last map of a pyramid.
+pub(crate) fn last(maps: Vec<Act>) -> Result<Act> {
+    maps.into_iter()
+        .next_back()
+        .ok_or_else(|| Error::shape("backbone", "a model with at least one stage", &[]))
+}
+
+fn param_groups(specs: &[ParamSpec]) -> Vec<ParamGroup> {
+    let mut groups = std::collections::BTreeMap::<(usize, bool), Vec<ParamId>>::new();
+    for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| spec.kind == Kind::Parameter) {
+        groups.entry((spec.layer, spec.decay)).or_default().push(ParamId(index));
+    }
+    groups.into_iter().map(|((layer, decay), params)| ParamGroup { decay, layer, params }).collect()
 }

@@ -56,6 +56,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A model cannot be made with this option.
+    #[error("{model}: {what}")]
+    Option {
+        /// The model.
+        model: String,
+        /// The option, what it must be and what it is.
+        what: String,
+    },
+
     /// Weights do not fit the model.
     #[error("weights do not fit {model}: {what}")]
     Weights {

@@ -9,15 +9,15 @@ pub enum Family {
     ResNet,
     /// [`vit`](crate::vit): DeiT, with or without a distillation token.
     Vit,
-    /// Swin transformers.
+    /// [`swin`](crate::swin).
     Swin,
-    /// ConvNeXt.
+    /// [`convnext`](crate::convnext).
     ConvNext,
-    /// CAFormer, ConvFormer and their relatives.
+    /// [`metaformer`](crate::metaformer): CAFormer and ConvFormer.
     MetaFormer,
-    /// CSWin transformers.
+    /// [`cswin`](crate::cswin).
     CsWin,
-    /// Pyramid vision transformers, version 1.
+    /// [`pvt`](crate::pvt).
     Pvt,
 }
 

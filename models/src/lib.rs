@@ -8,7 +8,7 @@
 //! use candle_core::{DType, Device, Tensor};
 //! use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
 //!
-//! let options = Options { num_classes: 10, input_size: [64, 64] };
+//! let options = Options { num_classes: 10, input_size: [64, 64], ..Options::default(), ..Options::default() };
 //! let model = create("resnet18", &options)?;
 //! let params = ParamStore::init(model.specs(), 42, DType::F32, &Device::Cpu)?;
 //!
@@ -32,21 +32,28 @@
 struct Readme;
 
 mod backbone;
+pub mod convnext;
+mod cost;
+pub mod cswin;
 mod error;
 mod family;
 mod graph;
 pub mod layers;
+pub mod metaformer;
 pub mod ops;
 mod params;
+pub mod pvt;
 mod registry;
 mod resample;
 pub mod resnet;
+pub mod swin;
 pub mod vit;
 
-pub use backbone::{Backbone, Blueprint, predict};
+pub use backbone::{Backbone, Blueprint, FeatureInfo, ParamGroup, predict};
+pub use cost::{Cost, cost};
 pub use error::{Error, Result};
 pub use family::Family;
-pub use graph::{Act, Context, Gradients, Mode, drop_path_rates};
+pub use graph::{Act, Arithmetic, Context, Gradients, Keeps, Mode, drop_path_rates};
 pub use params::{Init, Kind, ParamBuilder, ParamId, ParamSpec, ParamStore};
 pub use registry::{Options, create, names};
 pub use resample::Resample;

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::params::{ParamId, ParamStore};
+use crate::params::{ParamId, ParamSpec, ParamStore};
 use crate::{Error, Result};
 
 /// A parameter whose shape changes with the input size, and how its values follow.
@@ -19,26 +19,42 @@ pub struct Resample {
 }
 
 impl Resample {
-    /// Resamples one tensor `[1, prefix + rows * cols, C]`: bilinear, half-pixel centres, no antialiasing, as the
+    /// Resamples one tensor `[prefix + rows * cols, C]`, or the same behind a dimension of 1: bilinear, half-pixel centres, no antialiasing, as the
     /// reference does for weights, Adam moments and moving averages alike.
     ///
     /// # Errors
     /// When the tensor does not have the shape that this change starts from.
     pub fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
         let [rows, cols] = self.from;
-        let (length, channels) = match *tensor.dims() {
-            [1, length, channels] if length == self.prefix + rows * cols => (length, channels),
+        let mut shape = tensor.dims().to_vec();
+        let channels = match *shape {
+            [1, length, channels] | [length, channels] if length == self.prefix + rows * cols => channels,
             _ => {
-                let expected = format!("an embedding [1, {} + {rows} * {cols}, C]", self.prefix);
+                let expected = format!("a table [1, {} + {rows} * {cols}, C]", self.prefix);
                 return Err(Error::shape("resample", expected, tensor.dims()));
             }
         };
+        let axis = shape.len() - 2;
+        shape[axis] = self.prefix + self.to[0] * self.to[1];
         let values = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let (head, grid) = values.split_at(self.prefix * channels);
         let mut out = head.to_vec();
         out.extend(bilinear(grid, self.from, self.to, channels));
-        let new_length = length - rows * cols + self.to[0] * self.to[1];
-        Ok(Tensor::from_vec(out, (1, new_length, channels), tensor.device())?.to_dtype(tensor.dtype())?)
+        Ok(Tensor::from_vec(out, shape, tensor.device())?.to_dtype(tensor.dtype())?)
+    }
+
+    /// Makes a resample of parameter `id`, and writes the new length to its specification.
+    pub(crate) fn plan(
+        specs: &mut [ParamSpec],
+        id: ParamId,
+        prefix: usize,
+        from: [usize; 2],
+        to: [usize; 2],
+    ) -> Option<Self> {
+        let shape = &mut specs[id.index()].shape;
+        let axis = shape.len() - 2;
+        shape[axis] = prefix + to[0] * to[1];
+        (from != to).then_some(Self { id, prefix, from, to })
     }
 
     /// Resamples the parameter in `store`.

@@ -7,14 +7,24 @@
 //! | `resnet34` | basic | 3-4-6-3 | 21.8 M |
 //! | `resnet50` | bottleneck | 3-4-6-3 | 25.6 M |
 //! | `resnet101` | bottleneck | 3-4-23-3 | 44.5 M |
+//! | `resnet152` | bottleneck | 3-8-36-3 | 60.2 M |
 //!
 //! Takes pictures of any size; nothing changes with it. `resnet10` is no published variant, only a smaller sibling for
 //! tests and demonstrations.
+//!
+//! ```
+//! use efficienttrain_models::{Options, create};
+//!
+//! let model = create("resnet50", &Options { num_classes: 10, ..Options::default() })?;
+//! assert!(model.specs().iter().any(|s| s.name == "fc.weight" && s.shape == [10, 2048]));
+//! # Ok::<(), efficienttrain_models::Error>(())
+//! ```
 
-use crate::backbone::{Backbone, Blueprint, check_pictures};
+use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
 use crate::graph::{Act, Context};
-use crate::layers::{BatchNorm, Conv2d, Linear};
-use crate::ops;
+use crate::layers::{
+    Activation, BatchNorm, Conv2d, ConvShape, Linear, Place, Residual, global_avg_pool, max_pool2d,
+};
 use crate::params::{Init, ParamBuilder};
 use crate::registry::Options;
 use crate::resample::Resample;
@@ -35,7 +45,7 @@ pub struct ResNet {
     blueprint: Blueprint,
     conv1: Conv2d,
     bn1: BatchNorm,
-    blocks: Vec<Block>,
+    stages: Vec<Vec<Block>>,
     fc: Linear,
 }
 
@@ -43,24 +53,34 @@ impl ResNet {
     /// Makes the structure of a variant.
     pub fn new(name: &str, config: ResNetConfig, options: &Options) -> Self {
         let mut b = ParamBuilder::default();
-        let conv1 = b.within("conv1", |b| Conv2d::unbiased(b, 3, 64, 7, 2, 3));
+        let stem = ConvShape { inputs: options.in_channels, outputs: 64, kernel: 7, stride: 2, padding: 3 };
+        let conv1 = b.within("conv1", |b| Conv2d::unbiased(b, stem));
         let bn1 = b.within("bn1", |b| BatchNorm::new(b, 64, Init::Ones));
-        let mut blocks = Vec::new();
-        let mut inputs = 64;
-        for (stage, &depth) in config.depths.iter().enumerate() {
-            b.within(format!("layer{}", stage + 1), |b| {
-                for i in 0..depth {
-                    let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-                    let block =
-                        b.within(i, |b| Block::new(b, config.bottleneck, inputs, 64 << stage, stride));
-                    inputs = block.outputs;
-                    blocks.push(block);
-                }
-            });
+        let mut stages = Vec::new();
+        let (mut inputs, mut index, depth) = (64, 0, config.depths.iter().sum());
+        for (stage, &count) in config.depths.iter().enumerate() {
+            let mut blocks = Vec::new();
+            for i in 0..count {
+                let shape = BlockShape {
+                    bottleneck: config.bottleneck,
+                    inputs,
+                    width: 64 << stage,
+                    stride: if stage > 0 && i == 0 { 2 } else { 1 },
+                };
+                b.layer(index + 1);
+                let block = |b: &mut ParamBuilder| b.within(i, |b| Block::new(b, shape, (index, depth)));
+                blocks.push(b.within(format!("layer{}", stage + 1), block));
+                inputs = shape.outputs();
+                index += 1;
+            }
+            stages.push(blocks);
         }
+        b.layer(depth + 1);
         let init = Init::fan_in_uniform(inputs);
-        let fc = b.within("fc", |b| Linear::new(b, inputs, options.num_classes, init, init));
-        Self { blueprint: options.blueprint(name, Family::ResNet, b, "fc"), conv1, bn1, blocks, fc }
+        let fc = b.within("fc", |b| Linear::new(b, inputs, options.num_classes, init, Some(init)));
+        let info = FeatureInfo::stages([8, 4, 2, 1].map(|part| inputs / part));
+        let blueprint = options.blueprint(name, Family::ResNet, b, &["fc"], info);
+        Self { blueprint, conv1, bn1, stages, fc }
     }
 }
 
@@ -75,19 +95,59 @@ impl Backbone for ResNet {
         Ok(Vec::new())
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
         check_pictures(self, pictures)?;
         let x = self.conv1.forward(cx, pictures)?;
         let x = self.bn1.forward(cx, &x, None, true)?;
-        let mut x = cx.record(&[&x], ops::max_pool2d(x.tensor(), 3, 2, 1)?);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(cx, &x, i, self.blocks.len())?;
+        let mut x = max_pool2d(cx, &x, 3, 2, 1)?;
+        let mut maps = Vec::new();
+        for blocks in &self.stages {
+            for block in blocks {
+                x = block.forward(cx, &x)?;
+            }
+            maps.push(x.clone());
         }
-        Ok(cx.record(&[&x], ops::global_avg_pool(x.tensor())?))
+        Ok(maps)
+    }
+
+    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+        let x = last(self.pyramid(cx, pictures)?)?;
+        global_avg_pool(cx, &x)
     }
 
     fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
         self.fc.forward(cx, features)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct BlockShape {
+    bottleneck: bool,
+    inputs: usize,
+    width: usize,
+    stride: usize,
+}
+
+impl BlockShape {
+    fn outputs(&self) -> usize {
+        if self.bottleneck { 4 * self.width } else { self.width }
+    }
+
+    /// The convolutions of the branch.
+    fn branch(&self) -> Vec<ConvShape> {
+        let Self { bottleneck, inputs, width, stride } = *self;
+        let conv = |inputs, outputs, kernel, stride| ConvShape {
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            padding: kernel / 2,
+        };
+        if bottleneck {
+            vec![conv(inputs, width, 1, 1), conv(width, width, 3, stride), conv(width, 4 * width, 1, 1)]
+        } else {
+            vec![conv(inputs, width, 3, stride), conv(width, width, 3, 1)]
+        }
     }
 }
 
@@ -96,38 +156,33 @@ impl Backbone for ResNet {
 struct Block {
     branch: Vec<(Conv2d, BatchNorm)>,
     downsample: Option<(Conv2d, BatchNorm)>,
-    outputs: usize,
+    place: Place,
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, bottleneck: bool, inputs: usize, width: usize, stride: usize) -> Self {
-        let outputs = if bottleneck { 4 * width } else { width };
-        // (inputs, outputs, kernel, stride) of each convolution of the branch
-        let plan: &[(usize, usize, usize, usize)] = if bottleneck {
-            &[(inputs, width, 1, 1), (width, width, 3, stride), (width, outputs, 1, 1)]
-        } else {
-            &[(inputs, width, 3, stride), (width, width, 3, 1)]
-        };
+    fn new(b: &mut ParamBuilder, shape: BlockShape, place: Place) -> Self {
+        let plan = shape.branch();
         let mut branch = Vec::new();
-        for (i, &(inputs, outputs, kernel, stride)) in plan.iter().enumerate() {
-            let last = i + 1 == plan.len();
-            let conv = b.within(format!("conv{}", i + 1), |b| {
-                Conv2d::unbiased(b, inputs, outputs, kernel, stride, kernel / 2)
-            });
+        for (i, &conv) in plan.iter().enumerate() {
+            let layer = b.within(format!("conv{}", i + 1), |b| Conv2d::unbiased(b, conv));
             // The last norm of a branch starts at zero, so that a block starts as the identity (Goyal et al., 2017).
-            let weight = if last { Init::Zeros } else { Init::Ones };
-            branch.push((conv, b.within(format!("bn{}", i + 1), |b| BatchNorm::new(b, outputs, weight))));
+            let weight = if i + 1 == plan.len() { Init::Zeros } else { Init::Ones };
+            let norm = b.within(format!("bn{}", i + 1), |b| BatchNorm::new(b, conv.outputs, weight));
+            branch.push((layer, norm));
         }
+        let BlockShape { inputs, stride, .. } = shape;
+        let outputs = shape.outputs();
+        let projection = ConvShape { inputs, outputs, kernel: 1, stride, padding: 0 };
         let downsample = (stride != 1 || inputs != outputs).then(|| {
             b.within("downsample", |b| {
-                let conv = b.within(0, |b| Conv2d::unbiased(b, inputs, outputs, 1, stride, 0));
+                let conv = b.within(0, |b| Conv2d::unbiased(b, projection));
                 (conv, b.within(1, |b| BatchNorm::new(b, outputs, Init::Ones)))
             })
         });
-        Self { branch, downsample, outputs }
+        Self { branch, downsample, place }
     }
 
-    fn forward(&self, cx: &mut Context, x: &Act, index: usize, depth: usize) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
         let skip = match &self.downsample {
             Some((conv, norm)) => {
                 let projected = conv.forward(cx, x)?;
@@ -135,18 +190,18 @@ impl Block {
             }
             None => x.clone(),
         };
+        let dropped = cx.keep_samples(self.place, "", x.dims()[0]).is_some();
         let mut y = x.clone();
         for (i, (conv, norm)) in self.branch.iter().enumerate() {
             let z = conv.forward(cx, &y)?;
             let last = i + 1 == self.branch.len();
-            y = match cx.keep_samples((index, depth), "", x.dims()[0]) {
-                Some(keep) if last => {
-                    let branch = norm.forward(cx, &z, None, false)?;
-                    let sum = ops::add_scaled_rows(skip.tensor(), branch.tensor(), keep)?;
-                    let sum = cx.record(&[&skip, &branch], sum);
-                    cx.record(&[&sum], ops::relu(sum.tensor())?)
-                }
-                _ => norm.forward(cx, &z, last.then_some(&skip), true)?,
+            y = if last && dropped {
+                let branch = norm.forward(cx, &z, None, false)?;
+                let sum = Residual::default().forward(cx, &skip, &branch, self.place, "")?;
+                Activation::Relu.forward(cx, &sum)?
+            } else {
+                // One pass over memory for norm, sum and rectifier.
+                norm.forward(cx, &z, last.then_some(&skip), true)?
             };
         }
         Ok(y)

@@ -1,19 +1,34 @@
 //! DeiT (Touvron et al., 2021): the plain vision transformer, 16x16 patches, class token, learned positions.
 //!
-//! | variant | width | heads | parameters (1000 classes) |
-//! | --- | --- | --- | --- |
-//! | `deit_tiny` | 192 | 3 | 5.7 M |
-//! | `deit_small` | 384 | 6 | 22.1 M |
-//! | `deit_base` | 768 | 12 | 86.6 M |
+//! | variant | width | heads | parameters (1000 classes) | MACs at 224 |
+//! | --- | --- | --- | --- | --- |
+//! | `deit_tiny` | 192 | 3 | 5.7 M | 1.3 G |
+//! | `deit_small` | 384 | 6 | 22.1 M | 4.6 G |
+//! | `deit_base` | 768 | 12 | 86.6 M | 17.6 G |
 //!
-//! Twelve blocks each. Takes pictures whose edges are multiples of 16; the position embedding follows the size.
+//! Twelve blocks each. `deit_tiny_distilled`, ... have a distillation token with a head of its own besides; their logits
+//! are the mean of both heads, as timm's are. Takes pictures, square or not, whose edges are multiples of 16; the
+//! position embedding follows the size. A feature pyramid has four maps, all at stride 16, after each quarter of the
+//! blocks.
+//!
+//! ```
+//! use efficienttrain_models::{Options, create};
+//!
+//! let mut model = create("deit_small", &Options { input_size: [96, 96], ..Options::default() })?;
+//! let changes = model.set_input_size([224, 224])?;
+//! assert_eq!((changes[0].from, changes[0].to), ([6, 6], [14, 14]));
+//! # Ok::<(), efficienttrain_models::Error>(())
+//! ```
 
-use crate::backbone::{Backbone, Blueprint, check_pictures};
+use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures};
 use crate::graph::{Act, Context};
-use crate::layers::{Attention, Conv2d, LayerNorm, Linear, Mlp, add_branch};
+use crate::layers::{
+    Attention, Conv2d, ConvShape, LayerNorm, Linear, Mlp, Place, Residual, flatten, join_tokens,
+    select_tokens, unflatten,
+};
 use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId};
-use crate::registry::Options;
+use crate::registry::{self, Options};
 use crate::resample::Resample;
 use crate::{Error, Family, Result};
 
@@ -21,8 +36,10 @@ use crate::{Error, Family, Result};
 const PATCH: usize = 16;
 /// PyTorch's default would be 1e-5; all vision transformers of timm use this.
 const EPS: f64 = 1e-6;
-/// Initial values of linear layers, tokens and positions.
-const INIT: Init = Init::TruncatedNormal { std: 0.02, limit: 2.0 };
+const INIT: Init = Init::TRANSFORMER;
+const ZEROS: Option<Init> = Some(Init::Zeros);
+/// Maps of the feature pyramid.
+const LEVELS: usize = 4;
 
 /// Width, heads and depth of a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,18 +50,20 @@ pub struct VitConfig {
     pub heads: usize,
     /// Blocks.
     pub depth: usize,
+    /// Whether there is a distillation token with a head of its own.
+    pub distilled: bool,
 }
 
-/// A vision transformer with a linear head on its class token.
+/// A vision transformer with a linear head on its class token, and one on its distillation token if it has one.
 #[derive(Debug)]
 pub struct VisionTransformer {
     blueprint: Blueprint,
-    cls_token: ParamId,
+    tokens: Vec<ParamId>,
     pos_embed: ParamId,
     patch_embed: Conv2d,
     blocks: Vec<Block>,
     norm: LayerNorm,
-    head: Linear,
+    heads: Vec<Linear>,
 }
 
 impl VisionTransformer {
@@ -53,36 +72,51 @@ impl VisionTransformer {
     /// # Errors
     /// When the input size is no multiple of the patch.
     pub fn new(name: &str, config: VitConfig, options: &Options) -> Result<Self> {
-        let VitConfig { width, heads, depth } = config;
+        let VitConfig { width, heads, depth, distilled } = config;
         let [rows, cols] = grid(name, options.input_size)?;
         let mut b = ParamBuilder::default();
-        let cls_token = b.undecayed("cls_token", &[1, 1, width], INIT);
-        let pos_embed = b.undecayed("pos_embed", &[1, 1 + rows * cols, width], INIT);
-        let patch_embed =
-            b.within("patch_embed", |b| b.within("proj", |b| Conv2d::patches(b, 3, width, PATCH)));
-        let blocks = b
-            .within("blocks", |b| (0..depth).map(|i| b.within(i, |b| Block::new(b, width, heads))).collect());
+        let names: &[&str] = if distilled { &["cls_token", "dist_token"] } else { &["cls_token"] };
+        // Registered in timm's order: class token, positions, distillation token.
+        let class = b.undecayed(names[0], &[1, 1, width], INIT);
+        let pos_embed = b.undecayed("pos_embed", &[1, names.len() + rows * cols, width], INIT);
+        let other = names[1..].iter().map(|name| b.undecayed(name, &[1, 1, width], INIT));
+        let tokens = [class].into_iter().chain(other).collect();
+        let patches = ConvShape::patches(options.in_channels, width, PATCH);
+        let patch_embed = b.within("patch_embed", |b| b.within("proj", |b| Conv2d::plain(b, patches)));
+        let block = |i| {
+            b.layer(i + 1);
+            b.within("blocks", |b| b.within(i, |b| Block::new(b, width, heads, (i, depth))))
+        };
+        let blocks = (0..depth).map(block).collect();
+        b.layer(depth + 1);
         let norm = b.within("norm", |b| LayerNorm::new(b, width, EPS));
-        let head = b.within("head", |b| Linear::new(b, width, options.num_classes, INIT, Init::Zeros));
-        Ok(Self {
-            blueprint: options.blueprint(name, Family::Vit, b, "head"),
-            cls_token,
-            pos_embed,
-            patch_embed,
-            blocks,
-            norm,
-            head,
-        })
+        let classifiers: &[&str] = if distilled { &["head", "head_dist"] } else { &["head"] };
+        let classifier = |b: &mut ParamBuilder| Linear::new(b, width, options.num_classes, INIT, ZEROS);
+        let heads = classifiers.iter().map(|name| b.within(name, classifier)).collect();
+        let info = vec![FeatureInfo { channels: width, stride: PATCH }; LEVELS];
+        let blueprint = options.blueprint(name, Family::Vit, b, classifiers, info);
+        Ok(Self { blueprint, tokens, pos_embed, patch_embed, blocks, norm, heads })
+    }
+
+    /// Tokens after each block that `keep` wants, and after the last.
+    fn run(&self, cx: &mut Context, pictures: &Act, mut keep: impl FnMut(usize, &Act)) -> Result<Act> {
+        check_pictures(self, pictures)?;
+        let patches = self.patch_embed.forward(cx, pictures)?;
+        let patches = flatten(cx, &patches)?;
+        let tokens: Vec<Act> = self.tokens.iter().map(|&id| cx.param(id)).collect();
+        let position = cx.param(self.pos_embed);
+        let mut x = join_tokens(cx, &patches, &tokens, &position)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(cx, &x)?;
+            keep(i, &x);
+        }
+        Ok(x)
     }
 }
 
 /// Rows and columns of patches.
-fn grid(name: &str, [height, width]: [usize; 2]) -> Result<[usize; 2]> {
-    if height == 0 || width == 0 || !height.is_multiple_of(PATCH) || !width.is_multiple_of(PATCH) {
-        let reason = format!("both edges must be multiples of {PATCH}, the edge of a patch");
-        return Err(Error::InputSize { model: name.into(), height, width, reason });
-    }
-    Ok([height / PATCH, width / PATCH])
+fn grid(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
+    registry::grid(name, size, PATCH, "the edge of a patch")
 }
 
 impl Backbone for VisionTransformer {
@@ -93,34 +127,64 @@ impl Backbone for VisionTransformer {
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
         let (from, to) = (grid(self.name(), self.input_size())?, grid(self.name(), size)?);
         self.blueprint.input_size = size;
-        if from == to {
-            return Ok(Vec::new());
-        }
-        self.blueprint.specs[self.pos_embed.index()].shape[1] = 1 + to[0] * to[1];
-        Ok(vec![Resample { id: self.pos_embed, prefix: 1, from, to }])
+        let specs = &mut self.blueprint.specs;
+        Ok(Resample::plan(specs, self.pos_embed, self.tokens.len(), from, to).into_iter().collect())
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        check_pictures(self, pictures)?;
-        let patches = self.patch_embed.forward(cx, pictures)?;
-        let &[n, rows, cols, width] = patches.dims() else {
-            return Err(Error::shape("patch_embed", "patches [N, rows, cols, C]", patches.dims()));
+    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+        let (depth, mut levels) = (self.blocks.len(), Vec::new());
+        self.run(cx, pictures, |i, x| {
+            if (i + 1) * LEVELS % depth < LEVELS {
+                levels.push(x.clone());
+            }
+        })?;
+        let [rows, cols] = grid(self.name(), self.input_size())?;
+        let map = |x: Act| {
+            let patches = select_tokens(cx, &x, self.tokens.len(), rows * cols)?;
+            unflatten(cx, &patches, [rows, cols])
         };
-        let patches = cx.reshape(&patches, &[n, rows * cols, width])?;
-        let (class, position) = (cx.param(self.cls_token), cx.param(self.pos_embed));
-        let tokens = ops::join_tokens(patches.tensor(), class.tensor(), position.tensor())?;
-        let mut x = cx.record(&[&patches, &class, &position], tokens);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(cx, &x, i, self.blocks.len())?;
-        }
-        // Layer norm works token by token: only the class token needs it.
-        let class = cx.record(&[&x], ops::select_token(x.tensor(), 0)?);
-        self.norm.forward(cx, &class)
+        levels.into_iter().map(map).collect()
+    }
+
+    /// The class token, and the distillation token behind it if there is one: `[N, width]` or `[N, 2 width]`.
+    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+        let x = self.run(cx, pictures, |_, _| {})?;
+        // Layer norm works token by token: only those that are read need it.
+        let tokens = select_tokens(cx, &x, 0, self.tokens.len())?;
+        let normed = self.norm.forward(cx, &tokens)?;
+        let (n, length) = (normed.dims()[0], normed.dims()[1] * normed.dims()[2]);
+        cx.reshape(&normed, &[n, length])
     }
 
     fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
-        self.head.forward(cx, features)
+        let [only] = self.heads.as_slice() else { return self.mean_of_heads(cx, features) };
+        only.forward(cx, features)
     }
+}
+
+impl VisionTransformer {
+    fn mean_of_heads(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+        let n = features.dims()[0];
+        let width = features.tensor().elem_count() / n / self.tokens.len();
+        let tokens = cx.reshape(features, &[n, self.tokens.len(), width])?;
+        let mut logits = Vec::new();
+        for (i, head) in self.heads.iter().enumerate() {
+            let token = select_tokens(cx, &tokens, i, 1)?;
+            let token = cx.reshape(&token, &[n, width])?;
+            logits.push(head.forward(cx, &token)?);
+        }
+        let [class, distilled] = logits.as_slice() else {
+            return Err(Error::shape("head", "one or two heads", &[self.heads.len()]));
+        };
+        mean(cx, class, distilled)
+    }
+}
+
+/// The mean of two tensors.
+fn mean(cx: &mut Context, x: &Act, y: &Act) -> Result<Act> {
+    let half = vec![0.5; x.tensor().elem_count()];
+    let sum = crate::layers::add(cx, x, y)?;
+    cx.apply_free(&[&sum], x.dims(), |_| ops::scale_elements(sum.tensor(), &half))
 }
 
 /// Pre-norm attention and perceptron, each on a residual branch.
@@ -130,24 +194,26 @@ struct Block {
     attn: Attention,
     norm2: LayerNorm,
     mlp: Mlp,
+    place: Place,
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, heads: usize) -> Self {
+    fn new(b: &mut ParamBuilder, width: usize, heads: usize, place: Place) -> Self {
         Self {
             norm1: b.within("norm1", |b| LayerNorm::new(b, width, EPS)),
-            attn: b.within("attn", |b| Attention::new(b, width, heads, INIT)),
+            attn: b.within("attn", |b| Attention::new(b, width, heads, INIT, true)),
             norm2: b.within("norm2", |b| LayerNorm::new(b, width, EPS)),
             mlp: b.within("mlp", |b| Mlp::new(b, width, 4 * width, INIT)),
+            place,
         }
     }
 
-    fn forward(&self, cx: &mut Context, x: &Act, index: usize, depth: usize) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
         let y = self.norm1.forward(cx, x)?;
         let y = self.attn.forward(cx, &y)?;
-        let x = add_branch(cx, x, &y, (index, depth), "attn")?;
+        let x = Residual::default().forward(cx, x, &y, self.place, "attn")?;
         let y = self.norm2.forward(cx, &x)?;
         let y = self.mlp.forward(cx, &y)?;
-        add_branch(cx, &x, &y, (index, depth), "mlp")
+        Residual::default().forward(cx, &x, &y, self.place, "mlp")
     }
 }

@@ -10,7 +10,8 @@ use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, 
 fn pass(name: &str, size: usize, batch: usize, threads: usize) -> Vec<u32> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
-        let model = create(name, &Options { num_classes: 10, input_size: [size; 2] }).unwrap();
+        let model =
+            create(name, &Options { num_classes: 10, input_size: [size; 2], ..Options::default() }).unwrap();
         let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
         let x = model_input(5, batch, size, size).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
         let targets = Tensor::full(0.1f32, (batch, 10), &Device::Cpu).unwrap();

@@ -5,7 +5,7 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use common::{assert_close, floats, golden_weights, json, max_difference, model_input, numbers, tensors};
 use efficienttrain_models::{
-    Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, create, ops, predict,
+    Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, cost, create, ops, predict,
 };
 use serde_json::Value;
 
@@ -13,7 +13,11 @@ const TRAIN: Mode = Mode::Train { seed: 0, drop_path: 0.0 };
 
 fn model(case: &Value) -> Box<dyn Backbone> {
     let size = case["size"].as_u64().unwrap() as usize;
-    create(case["model"].as_str().unwrap(), &Options { num_classes: 1000, input_size: [size; 2] }).unwrap()
+    create(
+        case["model"].as_str().unwrap(),
+        &Options { num_classes: 1000, input_size: [size; 2], ..Options::default() },
+    )
+    .unwrap()
 }
 
 fn pictures(case: &Value, dtype: DType) -> Tensor {
@@ -47,7 +51,19 @@ fn train_pass(model: &dyn Backbone, params: &ParamStore, x: &Tensor, targets: &T
 
 #[test]
 fn names_shapes_order_and_decay_are_the_reference_s() {
-    for file in ["resnet50", "deit_tiny_patch16_224", "deit_small_patch16_224"] {
+    for file in [
+        "resnet50",
+        "deit_tiny_patch16_224",
+        "deit_small_patch16_224",
+        "swin_tiny",
+        "swin_small",
+        "convnext_tiny",
+        "convnext_small",
+        "caformer_s18",
+        "caformer_s36",
+        "CSWin_64_12211_tiny_224",
+        "CSWin_64_24322_small_224",
+    ] {
         let golden = json(&format!("params_{file}.json"));
         let mut model = create(file, &Options::default()).unwrap();
         let params: Vec<_> = model.specs().iter().filter(|s| s.kind == Kind::Parameter).collect();
@@ -62,11 +78,21 @@ fn names_shapes_order_and_decay_are_the_reference_s() {
                 spec.name
             );
             assert_eq!(spec.decay, want[2].as_bool().unwrap(), "decay of {}", spec.name);
+            if let Some(layer) = want.get(3) {
+                assert_eq!(spec.layer as u64, layer.as_u64().unwrap(), "layer of {}", spec.name);
+            }
         }
         let count: usize = params.iter().map(|s| s.shape.iter().product::<usize>()).sum();
         assert_eq!(count as u64, golden["num_params"].as_u64().unwrap());
+        check_layer_decay(&*model, &golden);
         let buffers: Vec<_> = model.specs().iter().filter(|s| s.kind != Kind::Parameter).collect();
-        let expected = golden["buffers"].as_array().unwrap();
+        // Swin's indices and masks follow from shapes: computed, not stored.
+        let computed = |b: &&Value| {
+            let name = b[0].as_str().unwrap();
+            name.ends_with("relative_position_index") || name.ends_with("attn_mask")
+        };
+        let expected: Vec<_> =
+            golden["buffers"].as_array().unwrap().iter().filter(|b| !computed(b)).collect();
         assert_eq!(buffers.len(), expected.len());
         assert!(buffers.iter().zip(expected).all(|(s, want)| s.name == want[0].as_str().unwrap()));
         for (size, shapes) in golden["shapes_at_other_sizes"].as_object().into_iter().flatten() {
@@ -75,6 +101,33 @@ fn names_shapes_order_and_decay_are_the_reference_s() {
                 let spec = model.specs().iter().find(|s| s.name == *name).unwrap();
                 assert_eq!(spec.shape, floats(shape).iter().map(|&d| d as usize).collect::<Vec<_>>());
             }
+        }
+    }
+}
+
+fn check_layer_decay(model: &dyn Backbone, golden: &Value) {
+    for (layer, scale) in golden["lr_scale_per_group_for_decay_0.9"].as_object().into_iter().flatten() {
+        let layer: usize = layer.parse().unwrap();
+        let groups = model.param_groups();
+        let Some(group) = groups.iter().find(|g| g.layer == layer) else { continue };
+        let got = model.lr_scale(group.params[0], 0.9);
+        assert_close(&format!("scale of layer {layer}"), got, scale.as_f64().unwrap(), 1e-12, 0.0);
+    }
+}
+
+#[test]
+fn multiply_accumulates_are_the_reference_s_at_every_size() {
+    let golden = json("macs.json");
+    let models = golden["models"].as_object().unwrap();
+    assert_eq!(models.len(), 16);
+    for (name, sizes) in models {
+        let mut model = create(name, &Options::default()).unwrap();
+        for (size, want) in sizes.as_object().unwrap() {
+            model.set_input_size([size.parse().unwrap(); 2]).unwrap();
+            let got = cost(&*model).unwrap();
+            let parts = [got.params, got.conv_macs, got.linear_macs, got.attention_macs, got.macs()];
+            let keys = ["params", "conv", "linear", "attention_matmul", "total"];
+            assert_eq!(parts, keys.map(|key| want[key].as_u64().unwrap()), "{name} at {size}");
         }
     }
 }
@@ -137,13 +190,16 @@ fn losses_and_gradients_are_the_reference_s_in_single_precision() {
 }
 
 fn check_norms(what: &str, model: &dyn Backbone, gradients: &Gradients, golden: &Value, relative: f64) {
+    let total = golden["grad_norm_total"].as_f64().unwrap();
     let params = model.specs().iter().enumerate().filter(|(_, s)| s.kind == Kind::Parameter);
     for ((index, spec), want) in params.zip(floats(&golden["grad_norm_all"])) {
         let (_, gradient) = gradients.iter().find(|(id, _)| id.index() == index).unwrap();
         let norm = ops::squared_norm(gradient).unwrap().sqrt();
-        assert_close(&format!("{what}: gradient norm of {}", spec.name), norm, want, relative, 1e-9);
+        // The gradient of a single number is a sum of thousands of terms of both signs: what rounding leaves of it is
+        // measured by all gradients, not by what the terms happen to add up to.
+        let floor = if spec.shape == [1] { 1e-2 * relative * total } else { 1e-9 };
+        assert_close(&format!("{what}: gradient norm of {}", spec.name), norm, want, relative, floor);
     }
-    let total = golden["grad_norm_total"].as_f64().unwrap();
     assert_close(&format!("{what}: total gradient norm"), gradients.norm().unwrap(), total, relative, 0.0);
 }
 
@@ -153,7 +209,8 @@ fn check_gradients(what: &str, model: &dyn Backbone, gradients: &Gradients, gold
         let index = model.specs().iter().position(|s| s.name == *name).unwrap();
         let (_, gradient) = gradients.iter().find(|(id, _)| id.index() == index).unwrap();
         let scale = golden["grad_norm"][name].as_f64().unwrap();
-        let difference = max_difference(&numbers(gradient)[..4], &floats(first));
+        let (got, want) = (numbers(gradient), floats(first));
+        let difference = max_difference(&got[..want.len()], &want);
         assert!(difference < relative * scale, "{what}: first gradients of {name} are off by {difference}");
     }
 }

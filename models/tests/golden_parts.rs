@@ -12,11 +12,20 @@ use serde_json::Value;
 #[test]
 fn position_embeddings_and_moments_are_resampled_as_the_reference_does() {
     let golden = tensors("interp.safetensors");
-    let mut model = create("deit_tiny", &Options::default()).unwrap();
-    let id = model.set_input_size([96, 96]).unwrap()[0].id;
     for case in json("interp.json").as_array().unwrap() {
-        let grid = |key: &str| [case[key].as_u64().unwrap() as usize; 2];
-        let change = Resample { id, prefix: 1, from: grid("old_grid"), to: grid("new_grid") };
+        let swin = case["kind"] == "swin";
+        let name = if swin { "swin_tiny" } else { "deit_tiny" };
+        let size = |key: &str| [case[key].as_u64().unwrap() as usize; 2];
+        let input_size = size("old_size");
+        let mut model = create(name, &Options { input_size, ..Options::default() }).unwrap();
+        let changes = model.set_input_size(size("new_size")).unwrap();
+        let change = changes.first().cloned().unwrap_or_else(|| {
+            assert_eq!(case["old_size"], case["new_size"]);
+            let id = model.param_groups()[0].params[0];
+            Resample { id, prefix: 1, from: size("old_grid"), to: size("new_grid") }
+        });
+        let grid = |part: &str| size(&format!("{part}_{}", if swin { "table" } else { "grid" }));
+        assert_eq!((change.from, change.to), (grid("old"), grid("new")));
         let prefix = format!("{}/", case["key"].as_str().unwrap());
         let mut seen = 0;
         for (key, input) in golden.iter().filter(|(k, _)| k.starts_with(&prefix) && k.ends_with("/input")) {
@@ -25,7 +34,7 @@ fn position_embeddings_and_moments_are_resampled_as_the_reference_does() {
             assert!(off < 3e-6, "{key}: off by {off}");
             seen += 1;
         }
-        assert_eq!(seen, 4, "{prefix}: weights, average and two moments");
+        assert_eq!(seen, if swin { 6 } else { 4 }, "{prefix}: weights and two moments, average or two heads");
     }
 }
 
@@ -180,7 +189,8 @@ fn losses_and_their_gradients_are_the_reference_s() {
 
 #[test]
 fn a_missing_gradient_is_named() {
-    let model = create("resnet10", &Options { num_classes: 3, input_size: [32, 32] }).unwrap();
+    let model =
+        create("resnet10", &Options { num_classes: 3, input_size: [32, 32], ..Options::default() }).unwrap();
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let none = Gradients::new(params.len());
     let message = none.check_complete("resnet10", model.specs()).unwrap_err().to_string();

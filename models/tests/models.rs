@@ -12,7 +12,8 @@ use efficienttrain_models::{
 fn every_parameter_of_every_model_gets_a_gradient() {
     for name in names() {
         for size in [[32, 32], [48, 64]] {
-            let model = create(name, &Options { num_classes: 3, input_size: size }).unwrap();
+            let model =
+                create(name, &Options { num_classes: 3, input_size: size, ..Options::default() }).unwrap();
             let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
             let x = model_input(1, 2, size[0], size[1]).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
             let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.1 });
@@ -35,7 +36,8 @@ fn every_parameter_of_every_model_gets_a_gradient() {
 
 #[test]
 fn a_change_of_size_there_and_back_keeps_everything_else() {
-    let mut model = create("deit_tiny", &Options { num_classes: 5, input_size: [64, 64] }).unwrap();
+    let mut model =
+        create("deit_tiny", &Options { num_classes: 5, input_size: [64, 64], ..Options::default() }).unwrap();
     let mut params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let before = params.deep_clone().unwrap();
     for size in [[96, 96], [48, 80], [64, 64]] {
@@ -58,7 +60,8 @@ fn a_change_of_size_there_and_back_keeps_everything_else() {
 
 #[test]
 fn stochastic_depth_keeps_the_expectation_and_is_seeded() {
-    let model = create("resnet10", &Options { num_classes: 2, input_size: [32, 32] }).unwrap();
+    let model =
+        create("resnet10", &Options { num_classes: 2, input_size: [32, 32], ..Options::default() }).unwrap();
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let draw = |seed, index| {
         let cx = Context::new(&params, Mode::Train { seed, drop_path: 0.4 });
@@ -85,9 +88,12 @@ fn names_and_weights_that_do_not_fit_are_errors_that_name_them() {
     let unknown = create("resnet81", &Options::default()).unwrap_err().to_string();
     assert!(unknown.contains("did you mean `resnet18`"), "{unknown}");
     assert!(create("DeiT_small_patch16_224", &Options::default()).is_ok());
-    assert!(create("resnet18", &Options { num_classes: 2, input_size: [0, 32] }).is_err());
+    assert!(
+        create("resnet18", &Options { num_classes: 2, input_size: [0, 32], ..Options::default() }).is_err()
+    );
 
-    let model = create("resnet10", &Options { num_classes: 2, input_size: [32, 32] }).unwrap();
+    let model =
+        create("resnet10", &Options { num_classes: 2, input_size: [32, 32], ..Options::default() }).unwrap();
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let mut tensors: std::collections::HashMap<String, Tensor> =
         params.iter().map(|(n, t)| (n.to_string(), t.clone())).collect();
@@ -109,7 +115,8 @@ fn names_and_weights_that_do_not_fit_are_errors_that_name_them() {
 
 #[test]
 fn a_candle_var_builder_reads_the_store() {
-    let model = create("resnet10", &Options { num_classes: 2, input_size: [32, 32] }).unwrap();
+    let model =
+        create("resnet10", &Options { num_classes: 2, input_size: [32, 32], ..Options::default() }).unwrap();
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let builder = params.var_builder(DType::F32, &Device::Cpu);
     let fc = candle_nn::linear(512, 2, builder.pp("fc")).unwrap();

@@ -17,7 +17,8 @@ fn resnets_agree_with_candle_transformers() {
         ("resnet101", resnet::resnet101),
     ];
     for (name, build) in cases {
-        let model = create(name, &Options { num_classes: 10, input_size: [64, 64] }).unwrap();
+        let model =
+            create(name, &Options { num_classes: 10, input_size: [64, 64], ..Options::default() }).unwrap();
         let params = golden_weights(name, model.specs(), DType::F64);
         let other = build(10, params.var_builder(DType::F64, &Device::Cpu)).unwrap();
         let x = model_input(9, 2, 64, 64).to_dtype(DType::F64).unwrap();

@@ -218,7 +218,7 @@ impl TrainConfig {
         let recipe = self.recipe()?;
         let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([self.base_size]);
         for size in sizes {
-            create(&recipe.model, &Options { num_classes: 1, input_size: [size as usize; 2] })?;
+            create(&recipe.model, &Options { num_classes: 1, input_size: [size as usize; 2], ..Options::default() })?;
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ impl Run {
         // A checkpoint names the model, also where the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let num_classes = sources.train.classes().len();
-        let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2] };
+        let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
         let state = TrainState::new(&first, plan.recipe(), config.seed)?;
         Ok(Self {
             config,

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rand::RngExt;
 
-use super::{Act, Gradients, Source, Tape};
+use super::{Act, Arithmetic, Gradients, Keeps, Source, Tally, Tape};
 use crate::Result;
 use crate::ops::{Pullback, Traced};
 use crate::params::{ParamId, ParamStore};
@@ -20,6 +20,8 @@ pub enum Mode {
     },
     /// Running statistics, nothing random, nothing kept.
     Eval,
+    /// Nothing is computed: shapes alone pass through, and what the ops would cost is counted.
+    Count,
 }
 
 /// One pass through a model: its parameters, its mode and, in training, its tape.
@@ -27,12 +29,13 @@ pub struct Context<'a> {
     params: &'a ParamStore,
     mode: Mode,
     tape: Tape,
+    tally: Tally,
 }
 
 impl<'a> Context<'a> {
     /// A pass with these parameters.
     pub fn new(params: &'a ParamStore, mode: Mode) -> Self {
-        Self { params, mode, tape: Tape::default() }
+        Self { params, mode, tape: Tape::default(), tally: Tally::default() }
     }
 
     /// Whether this is a training pass.
@@ -48,6 +51,42 @@ impl<'a> Context<'a> {
     /// A parameter as an input of an op.
     pub fn param(&self, id: ParamId) -> Act {
         Act { tensor: self.params.get(id).clone(), source: Source::Parameter(id) }
+    }
+
+    /// Runs one op of a layer and notes it for the backward pass; gives its value, of shape `shape`.
+    ///
+    /// `inputs` are the op's inputs in the order of its pullback, `arithmetic` and `keeps` what it costs. While
+    /// costs are counted, `op` is not run.
+    ///
+    /// # Errors
+    /// The op's own.
+    pub fn apply(
+        &mut self,
+        inputs: &[&Act],
+        shape: &[usize],
+        arithmetic: Arithmetic,
+        keeps: Keeps,
+        op: impl FnOnce(&Self) -> Result<Traced>,
+    ) -> Result<Act> {
+        if self.mode == Mode::Count {
+            return self.tally.note(inputs, shape, arithmetic, keeps);
+        }
+        let traced = op(self)?;
+        debug_assert_eq!(traced.value.dims(), shape, "a layer promised another shape");
+        Ok(self.record(inputs, traced))
+    }
+
+    /// Runs an op that costs next to nothing, as [`Self::apply`].
+    ///
+    /// # Errors
+    /// The op's own.
+    pub fn apply_free(
+        &mut self,
+        inputs: &[&Act],
+        shape: &[usize],
+        op: impl FnOnce(&Self) -> Result<Traced>,
+    ) -> Result<Act> {
+        self.apply(inputs, shape, Arithmetic::None, Keeps::Nothing, op)
     }
 
     /// Notes the op that made `traced` from `inputs`, in the order of its pullback, and gives its value.
@@ -69,10 +108,25 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When the number of elements differs.
     pub fn reshape(&mut self, x: &Act, shape: &[usize]) -> Result<Act> {
+        if self.mode == Mode::Count {
+            return Ok(Act { tensor: Tally::placeholder(shape)?, source: x.source });
+        }
         let before = x.tensor.dims().to_vec();
         let value = x.tensor.reshape(shape)?;
         let pullback: Pullback = Box::new(move |dy, _| Ok(vec![Some(dy.reshape(before.as_slice())?)]));
         Ok(Act { tensor: value, source: self.note(&[x], pullback) })
+    }
+
+    /// What has been counted so far, in [`Mode::Count`].
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// For each element 0 with probability `rate`, else `1 / (1 - rate)`; `None` outside training or where nothing is
+    /// dropped. The draw depends on the pass's seed and `name` alone.
+    pub fn keep_elements(&self, rate: f64, name: &str, n: usize) -> Option<Vec<f64>> {
+        let Mode::Train { seed, .. } = self.mode else { return None };
+        (rate > 0.0).then(|| keep(seed, name, rate, n))
     }
 
     /// For each of `n` samples 0 if a branch of block `index` of `depth` is dropped, else 1 over the probability to
@@ -86,9 +140,7 @@ impl<'a> Context<'a> {
         if rate <= 0.0 {
             return None;
         }
-        let mut rng = crate::params::generator(seed, &format!("drop_path.{index}.{branch}"));
-        let keep = 1.0 - rate;
-        Some((0..n).map(|_| if rng.random::<f64>() < keep { 1.0 / keep } else { 0.0 }).collect())
+        Some(keep(seed, &format!("drop_path.{index}.{branch}"), rate, n))
     }
 
     /// Adds the gradients of `output`, weighted by `seed` (of its shape), to `gradients`; ends the pass.
@@ -98,6 +150,13 @@ impl<'a> Context<'a> {
     pub fn backward(self, output: &Act, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
         self.tape.backward(output, seed, gradients)
     }
+}
+
+/// `n` draws of 0 with probability `rate`, else of what keeps the mean at 1.
+fn keep(seed: u64, name: &str, rate: f64, n: usize) -> Vec<f64> {
+    let mut rng = crate::params::generator(seed, name);
+    let keep = 1.0 - rate;
+    (0..n).map(|_| if rng.random::<f64>() < keep { 1.0 / keep } else { 0.0 }).collect()
 }
 
 /// Stochastic depth of every block: evenly spaced from 0 to `rate`, in single precision as the reference has it.

@@ -6,9 +6,12 @@
 
 mod context;
 mod gradients;
+mod tally;
 
 pub use context::{Context, Mode, drop_path_rates};
 pub use gradients::Gradients;
+pub(crate) use tally::Tally;
+pub use tally::{Arithmetic, Keeps};
 
 use candle_core::Tensor;
 

@@ -1,39 +1,60 @@
-//! Convolution layer.
+//! Convolution layers.
 
-use crate::Result;
-use crate::graph::{Act, Context};
-use crate::ops::{Conv2dConfig, conv2d};
+use crate::graph::{Act, Arithmetic, Context, Keeps};
+use crate::ops::{self, Conv2dConfig};
 use crate::params::{Init, ParamBuilder, ParamId};
+use crate::{Error, Result};
+
+/// Channels and kernel of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Channels of the picture.
+    pub inputs: usize,
+    /// Channels of the result.
+    pub outputs: usize,
+    /// Edge of the square kernel.
+    pub kernel: usize,
+    /// Pixels between kernel positions.
+    pub stride: usize,
+    /// Zero pixels on each side.
+    pub padding: usize,
+}
+
+impl ConvShape {
+    /// Square patches that do not overlap: kernel and stride are the patch's edge.
+    pub fn patches(inputs: usize, outputs: usize, patch: usize) -> Self {
+        Self { inputs, outputs, kernel: patch, stride: patch, padding: 0 }
+    }
+
+    fn weight(&self) -> [usize; 4] {
+        [self.outputs, self.inputs, self.kernel, self.kernel]
+    }
+}
 
 /// A convolution with its parameters `weight` (`[O, C, K, K]`) and, if made so, `bias`.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
     weight: ParamId,
     bias: Option<ParamId>,
-    config: Conv2dConfig,
+    shape: ConvShape,
 }
 
 impl Conv2d {
-    /// A convolution without bias, He-initialised by fan-out: the kind that a batch norm follows.
-    pub fn unbiased(
-        b: &mut ParamBuilder,
-        inputs: usize,
-        outputs: usize,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-    ) -> Self {
-        let shape = [outputs, inputs, kernel, kernel];
-        let weight = b.parameter("weight", &shape, Init::kaiming_fan_out(&shape));
-        Self { weight, bias: None, config: Conv2dConfig { stride, padding } }
+    /// A convolution whose parameters start as given.
+    pub fn new(b: &mut ParamBuilder, shape: ConvShape, weight: Init, bias: Option<Init>) -> Self {
+        let weight = b.parameter("weight", &shape.weight(), weight);
+        Self { weight, bias: bias.map(|init| b.parameter("bias", &[shape.outputs], init)), shape }
     }
 
-    /// The projection of square patches to tokens: kernel and stride are the patch's edge.
-    pub fn patches(b: &mut ParamBuilder, inputs: usize, outputs: usize, patch: usize) -> Self {
-        let init = Init::fan_in_uniform(inputs * patch * patch);
-        let weight = b.parameter("weight", &[outputs, inputs, patch, patch], init);
-        let bias = Some(b.parameter("bias", &[outputs], init));
-        Self { weight, bias, config: Conv2dConfig { stride: patch, padding: 0 } }
+    /// A convolution without bias, He-initialised by fan-out: the kind that a batch norm follows.
+    pub fn unbiased(b: &mut ParamBuilder, shape: ConvShape) -> Self {
+        Self::new(b, shape, Init::kaiming_fan_out(&shape.weight()), None)
+    }
+
+    /// A convolution with bias that starts as PyTorch's do.
+    pub fn plain(b: &mut ParamBuilder, shape: ConvShape) -> Self {
+        let init = Init::fan_in_uniform(shape.inputs * shape.kernel * shape.kernel);
+        Self::new(b, shape, init, Some(init))
     }
 
     /// `[N, H, W, C]` to `[N, HO, WO, O]`.
@@ -41,10 +62,61 @@ impl Conv2d {
     /// # Errors
     /// When the picture does not fit.
     pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let weight = cx.param(self.weight);
-        let bias = self.bias.map(|id| cx.param(id));
-        let traced = conv2d(x.tensor(), weight.tensor(), bias.as_ref().map(Act::tensor), self.config)?;
-        let inputs: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
-        Ok(cx.record(&inputs, traced))
+        let ConvShape { inputs, outputs, kernel, stride, padding } = self.shape;
+        let &[n, h, w, _] = x.dims() else {
+            return Err(Error::shape("conv2d", "a picture [N, H, W, C]", x.dims()));
+        };
+        let places = |size: usize| (size + 2 * padding).checked_sub(kernel).map_or(0, |s| s / stride + 1);
+        let (ho, wo) = (places(h), places(w));
+        let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
+        let all: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
+        let macs = Arithmetic::Conv(n * ho * wo * outputs * kernel * kernel * inputs);
+        cx.apply(&all, &[n, ho, wo, outputs], macs, Keeps::Input, |_| {
+            let config = Conv2dConfig { stride, padding };
+            ops::conv2d(x.tensor(), weight.tensor(), bias.as_ref().map(Act::tensor), config)
+        })
+    }
+}
+
+/// A convolution with a kernel for each channel that keeps the picture's size: parameters `weight` (`[C, 1, K, K]`)
+/// and, if made so, `bias`.
+#[derive(Clone, Debug)]
+pub struct DepthwiseConv2d {
+    weight: ParamId,
+    bias: Option<ParamId>,
+    kernel: usize,
+}
+
+impl DepthwiseConv2d {
+    /// A layer with an odd square kernel. A bias starts as PyTorch's do where the weight does, else at zero.
+    pub fn new(b: &mut ParamBuilder, channels: usize, kernel: usize, weight: Init, bias: bool) -> Self {
+        let bias_init = if matches!(weight, Init::Uniform { .. }) { weight } else { Init::Zeros };
+        Self {
+            weight: b.parameter("weight", &[channels, 1, kernel, kernel], weight),
+            bias: bias.then(|| b.parameter("bias", &[channels], bias_init)),
+            kernel,
+        }
+    }
+
+    /// `[N, H, W, C]` to the same shape.
+    ///
+    /// # Errors
+    /// When the picture does not fit.
+    pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+        self.forward_tiled(cx, x, None)
+    }
+
+    /// As [`Self::forward`], with the picture cut into tiles that do not see each other.
+    ///
+    /// # Errors
+    /// When the tiles do not divide the picture.
+    pub fn forward_tiled(&self, cx: &mut Context, x: &Act, tile: Option<[usize; 2]>) -> Result<Act> {
+        let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
+        let all: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
+        let macs = Arithmetic::Conv(x.tensor().elem_count() * self.kernel * self.kernel);
+        cx.apply(&all, x.dims(), macs, Keeps::Input, |_| {
+            let bias = bias.as_ref().map(Act::tensor);
+            ops::depthwise_conv2d(x.tensor(), weight.tensor(), bias, self.kernel / 2, tile)
+        })
     }
 }

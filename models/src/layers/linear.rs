@@ -1,22 +1,30 @@
-//! Linear layer and the two-layer perceptron of transformers.
+//! Linear layer, the two-layer perceptron of transformers, and the classification head.
 
+use super::Activation;
 use crate::Result;
-use crate::graph::{Act, Context};
+use crate::graph::{Act, Arithmetic, Context, Keeps};
 use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId};
 
-/// A linear layer with parameters `weight` (`[outputs, inputs]`) and `bias`.
+/// A linear layer with parameters `weight` (`[outputs, inputs]`) and, if made so, `bias`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: ParamId,
-    bias: ParamId,
+    bias: Option<ParamId>,
+    outputs: usize,
 }
 
 impl Linear {
     /// A layer whose parameters start as given.
-    pub fn new(b: &mut ParamBuilder, inputs: usize, outputs: usize, weight: Init, bias: Init) -> Self {
+    pub fn new(
+        b: &mut ParamBuilder,
+        inputs: usize,
+        outputs: usize,
+        weight: Init,
+        bias: Option<Init>,
+    ) -> Self {
         let weight = b.parameter("weight", &[outputs, inputs], weight);
-        Self { weight, bias: b.parameter("bias", &[outputs], bias) }
+        Self { weight, bias: bias.map(|init| b.parameter("bias", &[outputs], init)), outputs }
     }
 
     /// `[..., inputs]` to `[..., outputs]`.
@@ -24,25 +32,46 @@ impl Linear {
     /// # Errors
     /// When the last dimension does not fit.
     pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let (weight, bias) = (cx.param(self.weight), cx.param(self.bias));
-        let traced = ops::linear(x.tensor(), weight.tensor(), Some(bias.tensor()))?;
-        Ok(cx.record(&[x, &weight, &bias], traced))
+        let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
+        let all: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
+        let mut shape = x.dims().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = self.outputs;
+        }
+        let macs = Arithmetic::Linear(x.tensor().elem_count() * self.outputs);
+        cx.apply(&all, &shape, macs, Keeps::Input, |_| {
+            ops::linear(x.tensor(), weight.tensor(), bias.as_ref().map(Act::tensor))
+        })
     }
 }
 
-/// Linear, GELU, linear: parameters `fc1` and `fc2`.
+/// Linear, activation, linear.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     fc1: Linear,
+    act: Activation,
     fc2: Linear,
 }
 
 impl Mlp {
-    /// `width` channels in and out, `hidden` between.
+    /// `width` channels in and out, `hidden` between, GELU, biases: parameters `fc1` and `fc2`.
     pub fn new(b: &mut ParamBuilder, width: usize, hidden: usize, weight: Init) -> Self {
-        let fc1 = b.within("fc1", |b| Linear::new(b, width, hidden, weight, Init::Zeros));
-        let fc2 = b.within("fc2", |b| Linear::new(b, hidden, width, weight, Init::Zeros));
-        Self { fc1, fc2 }
+        Self::named(b, ["fc1", "fc2"], width, hidden, weight)
+    }
+
+    /// As [`Self::new`] with other names for the two layers.
+    pub fn named(b: &mut ParamBuilder, names: [&str; 2], width: usize, hidden: usize, weight: Init) -> Self {
+        let zeros = Some(Init::Zeros);
+        let fc1 = b.within(names[0], |b| Linear::new(b, width, hidden, weight, zeros));
+        let fc2 = b.within(names[1], |b| Linear::new(b, hidden, width, weight, zeros));
+        Self { fc1, act: Activation::Gelu, fc2 }
+    }
+
+    /// StarReLU and no biases: parameters `fc1`, `act` and `fc2` (MetaFormer).
+    pub fn star_relu(b: &mut ParamBuilder, width: usize, hidden: usize, weight: Init) -> Self {
+        let fc1 = b.within("fc1", |b| Linear::new(b, width, hidden, weight, None));
+        let act = b.within("act", Activation::star_relu);
+        Self { fc1, act, fc2: b.within("fc2", |b| Linear::new(b, hidden, width, weight, None)) }
     }
 
     /// `[..., width]` to the same shape.
@@ -51,7 +80,21 @@ impl Mlp {
     /// When the last dimension does not fit.
     pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
         let hidden = self.fc1.forward(cx, x)?;
-        let active = cx.record(&[&hidden], ops::gelu(hidden.tensor())?);
+        let active = self.act.forward(cx, &hidden)?;
         self.fc2.forward(cx, &active)
+    }
+}
+
+/// Dropout of single elements in training, scaled so that the mean stays.
+///
+/// # Errors
+/// When `x` is not `f32` or `f64` on the CPU.
+pub fn dropout(cx: &mut Context, x: &Act, rate: f64, name: &str) -> Result<Act> {
+    let n = x.tensor().elem_count();
+    match cx.keep_elements(rate, name, n) {
+        Some(keep) => cx.apply(&[x], x.dims(), Arithmetic::None, Keeps::Own(n), |_| {
+            ops::scale_elements(x.tensor(), &keep)
+        }),
+        None => Ok(x.clone()),
     }
 }

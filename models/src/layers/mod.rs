@@ -1,16 +1,24 @@
 //! The vocabulary of blocks that every family is written in.
 //!
 //! A layer holds the positions of its parameters and how they are used; values come with the
-//! [`Context`](crate::Context) of each pass.
+//! [`Context`](crate::Context) of each pass. Each tells the pass the shape it gives and what it costs, so that a model
+//! can be counted without being run.
 
+mod activation;
 mod attention;
 mod conv;
 mod linear;
 mod norm;
 mod residual;
+mod shape;
 
-pub use attention::Attention;
-pub use conv::Conv2d;
-pub use linear::{Linear, Mlp};
+pub use activation::Activation;
+pub use attention::{Attention, ReducedAttention, StripeAttention, WindowAttention};
+pub use conv::{Conv2d, ConvShape, DepthwiseConv2d};
+pub use linear::{Linear, Mlp, dropout};
 pub use norm::{BatchNorm, LayerNorm};
-pub use residual::add_branch;
+pub use residual::{Place, Residual, add};
+pub use shape::{
+    concat_channels, flatten, global_avg_pool, join_tokens, max_pool2d, merge_patches, select_tokens,
+    slice_channels, unflatten,
+};

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::graph::{Act, Context};
+use crate::graph::{Act, Arithmetic, Context, Keeps};
 use crate::ops::{self, BatchStatistics, blend, increment};
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::{Error, Result};
@@ -38,20 +38,22 @@ impl BatchNorm {
     /// # Errors
     /// When shapes do not fit, or a training batch has a single value a channel.
     pub fn forward(&self, cx: &mut Context, x: &Act, residual: Option<&Act>, relu: bool) -> Result<Act> {
-        let statistics = if cx.is_training() { self.observe(cx, x.tensor())? } else { self.running(cx)? };
         let (weight, bias) = (cx.param(self.weight), cx.param(self.bias));
-        let traced = ops::batch_norm(
-            x.tensor(),
-            weight.tensor(),
-            bias.tensor(),
-            residual.map(Act::tensor),
-            relu,
-            &statistics,
-            cx.is_training(),
-            Self::EPS,
-        )?;
         let inputs: Vec<&Act> = [x, &weight, &bias].into_iter().chain(residual).collect();
-        Ok(cx.record(&inputs, traced))
+        let keeps = if relu { Keeps::InputAndValue } else { Keeps::Input };
+        cx.apply(&inputs, x.dims(), Arithmetic::None, keeps, |cx| {
+            let statistics = if cx.is_training() { self.observe(cx, x.tensor())? } else { self.running(cx)? };
+            ops::batch_norm(
+                x.tensor(),
+                weight.tensor(),
+                bias.tensor(),
+                residual.map(Act::tensor),
+                relu,
+                &statistics,
+                cx.is_training(),
+                Self::EPS,
+            )
+        })
     }
 
     /// The statistics of this batch, blended into the running ones (which hold the unbiased variance).
@@ -79,19 +81,27 @@ impl BatchNorm {
     }
 }
 
-/// Layer norm over the last dimension, with parameters `weight` and `bias`.
+/// Layer norm over the last dimension, with parameters `weight` and, if made so, `bias`.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
     weight: ParamId,
-    bias: ParamId,
+    bias: Option<ParamId>,
     eps: f64,
 }
 
 impl LayerNorm {
+    /// What PyTorch adds to the variance unless told otherwise.
+    pub const DEFAULT_EPS: f64 = 1e-5;
+
     /// A layer that starts as the plain normalisation.
     pub fn new(b: &mut ParamBuilder, channels: usize, eps: f64) -> Self {
         let weight = b.parameter("weight", &[channels], Init::Ones);
-        Self { weight, bias: b.parameter("bias", &[channels], Init::Zeros), eps }
+        Self { weight, bias: Some(b.parameter("bias", &[channels], Init::Zeros)), eps }
+    }
+
+    /// A layer without bias.
+    pub fn unbiased(b: &mut ParamBuilder, channels: usize, eps: f64) -> Self {
+        Self { weight: b.parameter("weight", &[channels], Init::Ones), bias: None, eps }
     }
 
     /// `[..., C]` to the same shape.
@@ -99,8 +109,10 @@ impl LayerNorm {
     /// # Errors
     /// When the last dimension does not fit.
     pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let (weight, bias) = (cx.param(self.weight), cx.param(self.bias));
-        let traced = ops::layer_norm(x.tensor(), weight.tensor(), bias.tensor(), self.eps)?;
-        Ok(cx.record(&[x, &weight, &bias], traced))
+        let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
+        let inputs: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
+        cx.apply(&inputs, x.dims(), Arithmetic::None, Keeps::Input, |_| {
+            ops::layer_norm(x.tensor(), weight.tensor(), bias.as_ref().map(Act::tensor), self.eps)
+        })
     }
 }

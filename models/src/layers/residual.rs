@@ -1,26 +1,68 @@
-//! Residual connections with stochastic depth.
+//! Residual connections with stochastic depth, layer scale and residual scaling.
 
 use crate::Result;
-use crate::graph::{Act, Context};
-use crate::ops;
+use crate::graph::{Act, Arithmetic, Context, Keeps};
+use crate::ops::{self, Scales};
+use crate::params::{Init, ParamBuilder, ParamId};
 
-/// `x + branch`, where the branch is dropped for random samples in training (stochastic depth, Huang et al., 2016;
-/// scaled so that its expectation stays).
-///
-/// `place` is the block's index and the number of blocks, `branch_name` tells the branches of one block apart.
+/// Where a block stands: its index, and the number of blocks of the model.
+pub type Place = (usize, usize);
+
+/// A residual connection and its trained factors, one a channel, if it has any.
+#[derive(Clone, Debug, Default)]
+pub struct Residual {
+    skip: Option<ParamId>,
+    branch: Option<ParamId>,
+}
+
+impl Residual {
+    /// Layer scale: the branch is weighted by the parameter `name`, which starts at `first`.
+    pub fn layer_scale(b: &mut ParamBuilder, name: &str, channels: usize, first: f64) -> Self {
+        Self { skip: None, branch: Some(b.parameter(name, &[channels], Init::Constant(first))) }
+    }
+
+    /// Residual scaling: the skip path is weighted by the parameter `name`, which starts at one.
+    pub fn scaled_skip(b: &mut ParamBuilder, name: &str, channels: usize) -> Self {
+        Self { skip: Some(b.parameter(name, &[channels], Init::Ones)), branch: None }
+    }
+
+    /// `skip * x + scale * branch`, where the branch is dropped for random samples in training (stochastic depth,
+    /// Huang et al., 2016; scaled so that its expectation stays). `branch_name` tells the branches of one block apart.
+    ///
+    /// # Errors
+    /// When the two differ in shape.
+    pub fn forward(
+        &self,
+        cx: &mut Context,
+        x: &Act,
+        branch: &Act,
+        place: Place,
+        branch_name: &str,
+    ) -> Result<Act> {
+        let keep = cx.keep_samples(place, branch_name, x.dims()[0]);
+        let (skip, scale) = (self.skip.map(|id| cx.param(id)), self.branch.map(|id| cx.param(id)));
+        if keep.is_none() && skip.is_none() && scale.is_none() {
+            return add(cx, x, branch);
+        }
+        let inputs: Vec<&Act> = [x, branch].into_iter().chain(&skip).chain(&scale).collect();
+        let keeps = match (&skip, &scale) {
+            (None, None) => Keeps::Nothing,
+            (Some(_), None) => Keeps::Input,
+            (None, Some(_)) => Keeps::Inputs(&[1]),
+            (Some(_), Some(_)) => Keeps::Inputs(&[0, 1]),
+        };
+        let tensor = |act: &Option<Act>| act.as_ref().map(|a| a.tensor().clone());
+        cx.apply(&inputs, x.dims(), Arithmetic::None, keeps, |_| {
+            let scales = Scales { skip: tensor(&skip), branch: tensor(&scale), keep };
+            ops::residual(x.tensor(), branch.tensor(), scales)
+        })
+    }
+}
+
+/// The sum of two tensors of one shape.
 ///
 /// # Errors
 /// When the two differ in shape.
-pub fn add_branch(
-    cx: &mut Context,
-    x: &Act,
-    branch: &Act,
-    place: (usize, usize),
-    branch_name: &str,
-) -> Result<Act> {
-    let traced = match cx.keep_samples(place, branch_name, x.dims()[0]) {
-        Some(scale) => ops::add_scaled_rows(x.tensor(), branch.tensor(), scale)?,
-        None => ops::add(x.tensor(), branch.tensor())?,
-    };
-    Ok(cx.record(&[x, branch], traced))
+pub fn add(cx: &mut Context, x: &Act, y: &Act) -> Result<Act> {
+    cx.apply_free(&[x, y], x.dims(), |_| ops::add(x.tensor(), y.tensor()))
 }

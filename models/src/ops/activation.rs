@@ -1,10 +1,10 @@
 //! Activations.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::kernels::{Element, rows};
 use super::view::{View, tensor};
-use super::{Traced, by_dtype};
+use super::{Traced, by_dtype, expect_shape};
 use crate::Result;
 
 /// An element-wise function and its derivative.
@@ -28,6 +28,24 @@ impl Curve for Relu {
     #[inline(always)]
     fn slope<T: Element>(x: T, g: T) -> T {
         if x > T::ZERO { g } else { T::ZERO }
+    }
+}
+
+struct SquaredRelu;
+
+impl Curve for SquaredRelu {
+    const OP: &'static str = "squared_relu";
+
+    #[inline(always)]
+    fn value<T: Element>(x: T) -> T {
+        let r = Relu::value(x);
+        r * r
+    }
+
+    #[inline(always)]
+    fn slope<T: Element>(x: T, g: T) -> T {
+        let r = Relu::value(x);
+        (r + r) * g
     }
 }
 
@@ -71,6 +89,43 @@ pub fn relu(x: &Tensor) -> Result<Traced> {
 /// When `x` is not `f32` or `f64` on the CPU.
 pub fn gelu(x: &Tensor) -> Result<Traced> {
     pointwise::<Gelu>(x)
+}
+
+/// `max(x, 0)^2`. Any shape.
+///
+/// # Errors
+/// When `x` is not `f32` or `f64` on the CPU.
+pub fn squared_relu(x: &Tensor) -> Result<Traced> {
+    pointwise::<SquaredRelu>(x)
+}
+
+/// `scale * max(x, 0)^2 + bias` (StarReLU, Yu et al., 2022). Any shape; `scale` and `bias` are one number each, `[1]`.
+///
+/// The pullback gives `[x, scale, bias]`.
+///
+/// # Errors
+/// When `scale` or `bias` has another shape, or tensors are not `f32` or `f64` on the CPU.
+pub fn star_relu(x: &Tensor, scale: &Tensor, bias: &Tensor) -> Result<Traced> {
+    const OP: &str = "star_relu";
+    expect_shape(OP, "a scale", scale, &[1])?;
+    expect_shape(OP, "a bias", bias, &[1])?;
+    let number = |t: &Tensor| -> Result<f64> { Ok(t.to_dtype(DType::F64)?.to_vec1::<f64>()?[0]) };
+    let (s, b) = (number(scale)?, number(bias)?);
+    let x = x.contiguous()?;
+    by_dtype!("star_relu", x, T => {
+        let (s, b) = (T::of(s), T::of(b));
+        let y = rows::map(View::new(OP, &x)?.slice::<T>()?, |x| s * SquaredRelu::value(x) + b);
+        Ok(Traced::new(tensor(y, x.dims())?, move |dy, _| {
+            let dy = dy.contiguous()?;
+            let (xv, dyv) = (View::new(OP, &x)?, View::new(OP, &dy)?);
+            let (xs, dys) = (xv.slice::<T>()?, dyv.slice::<T>()?);
+            let dx = rows::zip(xs, dys, |x, g| s * SquaredRelu::slope(x, g));
+            let dscale = rows::sum_zip(xs, dys, |x, g| SquaredRelu::value(x) * g);
+            let dbias = rows::sum_zip(xs, dys, |_, g| g);
+            let one = |v: f64| tensor(vec![T::of(v)], &[1]);
+            Ok(vec![Some(tensor(dx, x.dims())?), Some(one(dscale)?), Some(one(dbias)?)])
+        }))
+    })
 }
 
 fn pointwise<C: Curve>(x: &Tensor) -> Result<Traced> {

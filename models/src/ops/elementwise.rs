@@ -22,43 +22,25 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Traced> {
     })
 }
 
-/// `x + y * scale[sample]`: a residual connection whose branch is scaled sample by sample (stochastic depth).
-///
-/// # Shapes
-/// `x` and `y`: `[N, ...]`; `scale`: `N` numbers, 0 where the branch is dropped and `1 / keep` where it is kept.
+/// `x * factors`, element by element, where `factors` get no gradient (dropout).
 ///
 /// # Errors
-/// When shapes differ, or tensors are not `f32` or `f64` on the CPU.
-pub fn add_scaled_rows(x: &Tensor, y: &Tensor, scale: Vec<f64>) -> Result<Traced> {
-    const OP: &str = "add_scaled_rows";
-    expect_shape(OP, "a branch", y, x.dims())?;
-    if scale.len() != x.dim(0)? {
-        return Err(Error::shape(OP, format!("a scale for each of {} samples", x.dim(0)?), &[scale.len()]));
+/// When there is not a factor for each element, or `x` is not `f32` or `f64` on the CPU.
+pub fn scale_elements(x: &Tensor, factors: &[f64]) -> Result<Traced> {
+    const OP: &str = "scale_elements";
+    if factors.len() != x.elem_count() {
+        return Err(Error::shape(OP, format!("a tensor of {} elements", factors.len()), x.dims()));
     }
-    let (x, y) = (x.contiguous()?, y.contiguous()?);
-    by_dtype!("add_scaled_rows", x, T => {
-        let (xv, yv) = (View::new(OP, &x)?, View::new(OP, &y)?);
-        let sum = scaled_rows::<T>(Some(xv.slice()?), yv.slice()?, &scale);
-        let value = tensor(sum, x.dims())?;
+    let x = x.contiguous()?;
+    by_dtype!("scale_elements", x, T => {
+        let factors: Vec<T> = factors.iter().map(|&f| T::of(f)).collect();
+        let value = tensor(rows::zip(View::new(OP, &x)?.slice::<T>()?, &factors, |x, f| x * f), x.dims())?;
         Ok(Traced::new(value, move |dy, _| {
             let dy = dy.contiguous()?;
-            let branch = scaled_rows::<T>(None, View::new(OP, &dy)?.slice()?, &scale);
-            Ok(vec![Some(dy.clone()), Some(tensor(branch, dy.dims())?)])
+            let dx = rows::zip(View::new(OP, &dy)?.slice::<T>()?, &factors, |g, f| g * f);
+            Ok(vec![Some(tensor(dx, dy.dims())?)])
         }))
     })
-}
-
-fn scaled_rows<T: Element>(x: Option<&[T]>, y: &[T], scale: &[f64]) -> Vec<T> {
-    let mut out = x.map_or_else(|| vec![T::ZERO; y.len()], <[T]>::to_vec);
-    let sample = (y.len() / scale.len()).max(1);
-    out.par_chunks_mut(sample).zip(y.par_chunks(sample)).zip(scale).for_each(|((out, y), &s)| {
-        let s = T::of(s);
-        // A dropped branch counts as zero even where it is not finite.
-        if s != T::ZERO {
-            vectorised(|| out.iter_mut().zip(y).for_each(|(o, &y)| *o += y * s));
-        }
-    });
-    out
 }
 
 /// `target += term`, in place.

@@ -13,7 +13,7 @@
 //! let x = Var::randn(0f32, 1., (2, 5, 8), &Device::Cpu)?;
 //! let w = Var::ones((8,), DType::F32, &Device::Cpu)?;
 //! let b = Var::zeros((8,), DType::F32, &Device::Cpu)?;
-//! let y = ops::in_candle(&[&x, &w, &b], |t| ops::layer_norm(&t[0], &t[1], &t[2], 1e-6))?;
+//! let y = ops::in_candle(&[&x, &w, &b], |t| ops::layer_norm(&t[0], &t[1], Some(&t[2]), 1e-6))?;
 //! let grads = y.sqr()?.sum_all()?.backward()?;
 //! assert!(grads.get(&w).is_some());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -22,7 +22,9 @@
 mod activation;
 mod attention;
 mod candle_bridge;
+mod channels;
 mod conv2d;
+mod depthwise;
 mod elementwise;
 mod kernels;
 mod linear;
@@ -30,20 +32,24 @@ mod loss;
 mod norm;
 mod optim;
 mod pool;
+mod residual;
 mod tokens;
 mod view;
 
-pub use activation::{gelu, relu};
-pub use attention::attention;
+pub use activation::{gelu, relu, squared_relu, star_relu};
+pub use attention::{Windows, attention, cross_attention, relative_position_index, window_attention};
 pub use candle_bridge::in_candle;
+pub use channels::{concat_channels, merge_patches, slice_channels};
 pub use conv2d::{Conv2dConfig, conv2d};
-pub use elementwise::{accumulate, add, add_scaled_rows, scale_by};
+pub use depthwise::depthwise_conv2d;
+pub use elementwise::{accumulate, add, scale_by, scale_elements};
 pub use linear::linear;
 pub use loss::soft_cross_entropy;
 pub use norm::{BatchStatistics, batch_norm, layer_norm};
 pub use optim::{AdamW, adamw_step, blend, increment, squared_norm};
 pub use pool::{global_avg_pool, max_pool2d};
-pub use tokens::{join_tokens, select_token};
+pub use residual::{Scales, residual};
+pub use tokens::{join_tokens, select_tokens};
 
 use candle_core::Tensor;
 

@@ -142,18 +142,21 @@ fn backward<T: Element>(s: &Saved, output: Option<&Tensor>, dy: &Tensor) -> Resu
 /// - `x`: `[..., C]`
 /// - `weight`, `bias`: `[C]`
 ///
-/// The pullback gives `[x, weight, bias]`.
+/// The pullback gives `[x, weight]`, or `[x, weight, bias]` when there is a bias.
 ///
 /// # Errors
 /// When shapes do not fit, or tensors are not `f32` or `f64` on the CPU.
-pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Traced> {
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Traced> {
     const OP: &str = "layer_norm";
     let [c] = super::dims(OP, "a weight [C]", weight)?;
-    expect_shape(OP, "a bias", bias, &[c])?;
+    if let Some(bias) = bias {
+        expect_shape(OP, "a bias", bias, &[c])?;
+    }
     if c == 0 || x.dims().last() != Some(&c) {
         return Err(Error::shape(OP, format!("an input [..., {c}] with at least one channel"), x.dims()));
     }
-    let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    let (x, weight, has_bias) = (x.contiguous()?, weight.contiguous()?, bias.is_some());
+    let bias = bias.map_or_else(|| weight.zeros_like(), Tensor::contiguous)?;
     by_dtype!("layer_norm", x, T => {
         let (value, stats) = {
             let (xv, wv, bv) = (View::new(OP, &x)?, View::new(OP, &weight)?, View::new(OP, &bias)?);
@@ -164,7 +167,11 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
             let dy = dy.contiguous()?;
             let (xv, wv, dyv) = (View::new(OP, &x)?, View::new(OP, &weight)?, View::new(OP, &dy)?);
             let (dx, dw, db) = norm::layer_norm_backward::<T>(xv.slice()?, dyv.slice()?, wv.slice()?, &stats);
-            Ok(vec![Some(tensor(dx, x.dims())?), Some(tensor(dw, &[c])?), Some(tensor(db, &[c])?)])
+            let mut grads = vec![Some(tensor(dx, x.dims())?), Some(tensor(dw, &[c])?)];
+            if has_bias {
+                grads.push(Some(tensor(db, &[c])?));
+            }
+            Ok(grads)
         }))
     })
 }

@@ -5,47 +5,55 @@ use candle_core::Tensor;
 use super::{Traced, dims, expect_shape};
 use crate::{Error, Result};
 
-/// Puts class tokens before the patches and adds the position embedding.
+/// Puts tokens of the whole picture (class, distillation) before the patches and adds the position embedding.
 ///
 /// # Shapes
 /// - `patches`: `[B, L, C]`
-/// - `class`: `[1, 1, C]`
-/// - `position`: `[1, 1 + L, C]`
-/// - value: `[B, 1 + L, C]`
+/// - `first`: any number of `[1, 1, C]`
+/// - `position`: `[1, F + L, C]` with `F` the number of `first`
+/// - value: `[B, F + L, C]`
+///
+/// The pullback gives `[patches, first.., position]`.
 ///
 /// # Errors
 /// When shapes do not fit.
-pub fn join_tokens(patches: &Tensor, class: &Tensor, position: &Tensor) -> Result<Traced> {
+pub fn join_tokens(patches: &Tensor, first: &[&Tensor], position: &Tensor) -> Result<Traced> {
     const OP: &str = "join_tokens";
     let [b, l, c] = dims(OP, "patches [B, L, C]", patches)?;
-    expect_shape(OP, "a class token", class, &[1, 1, c])?;
-    expect_shape(OP, "a position embedding", position, &[1, 1 + l, c])?;
-    let tokens = Tensor::cat(&[&class.expand((b, 1, c))?, patches], 1)?;
-    let value = tokens.broadcast_add(position)?;
+    let extra = first.len();
+    expect_shape(OP, "a position embedding", position, &[1, extra + l, c])?;
+    let mut parts = Vec::with_capacity(extra + 1);
+    for token in first {
+        expect_shape(OP, "a token", token, &[1, 1, c])?;
+        parts.push(token.expand((b, 1, c))?);
+    }
+    parts.push(patches.clone());
+    let value = Tensor::cat(&parts, 1)?.broadcast_add(position)?;
     Ok(Traced::new(value, move |dy, _| {
         let position = dy.sum_keepdim(0)?;
-        // A copy: gradients of two parameters must not share memory.
-        let class = position.narrow(1, 0, 1)?.copy()?;
-        Ok(vec![Some(dy.narrow(1, 1, l)?.contiguous()?), Some(class), Some(position)])
+        let mut grads = vec![Some(dy.narrow(1, extra, l)?.contiguous()?)];
+        for i in 0..extra {
+            // A copy: gradients of two parameters must not share memory.
+            grads.push(Some(position.narrow(1, i, 1)?.copy()?));
+        }
+        grads.push(Some(position));
+        Ok(grads)
     }))
 }
 
-/// One token of every sequence.
+/// `count` tokens of every sequence, from `start` on.
 ///
 /// # Shapes
-/// `x`: `[B, L, C]`; value: `[B, C]`.
+/// `x`: `[B, L, C]`; value: `[B, count, C]`.
 ///
 /// # Errors
-/// When there is no token `index`.
-pub fn select_token(x: &Tensor, index: usize) -> Result<Traced> {
-    const OP: &str = "select_token";
-    let [b, l, c] = dims(OP, "tokens [B, L, C]", x)?;
-    if index >= l {
-        return Err(Error::shape(OP, format!("more than {index} tokens"), x.dims()));
+/// When there are not so many tokens.
+pub fn select_tokens(x: &Tensor, start: usize, count: usize) -> Result<Traced> {
+    const OP: &str = "select_tokens";
+    let [_, l, _] = dims(OP, "tokens [B, L, C]", x)?;
+    if start + count > l || count == 0 {
+        return Err(Error::shape(OP, format!("at least {start} + {count} tokens"), x.dims()));
     }
-    let value = x.narrow(1, index, 1)?.reshape((b, c))?;
-    Ok(Traced::new(value, move |dy, _| {
-        let dy = dy.reshape((b, 1, c))?;
-        Ok(vec![Some(dy.pad_with_zeros(1, index, l - 1 - index)?)])
-    }))
+    let value = x.narrow(1, start, count)?.contiguous()?;
+    Ok(Traced::new(value, move |dy, _| Ok(vec![Some(dy.pad_with_zeros(1, start, l - start - count)?)])))
 }

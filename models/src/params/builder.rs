@@ -10,6 +10,7 @@ use super::{Init, Kind, ParamId, ParamSpec};
 pub struct ParamBuilder {
     specs: Vec<ParamSpec>,
     prefix: Vec<String>,
+    layer: usize,
 }
 
 impl ParamBuilder {
@@ -19,6 +20,12 @@ impl ParamBuilder {
         let result = build(self);
         self.prefix.pop();
         result
+    }
+
+    /// Parameters added from here on belong to this layer, for layer-wise decay of the learning rate.
+    pub fn layer(&mut self, layer: usize) -> &mut Self {
+        self.layer = layer;
+        self
     }
 
     /// Adds a parameter; weight decay applies if it has two or more dimensions.
@@ -49,7 +56,14 @@ impl ParamBuilder {
     fn push(&mut self, name: &str, shape: &[usize], kind: Kind, init: Init, decay: bool) -> ParamId {
         let mut parts = self.prefix.clone();
         parts.push(name.to_string());
-        self.specs.push(ParamSpec { name: parts.join("."), shape: shape.to_vec(), kind, init, decay });
+        self.specs.push(ParamSpec {
+            name: parts.join("."),
+            shape: shape.to_vec(),
+            kind,
+            init,
+            decay,
+            layer: self.layer,
+        });
         ParamId(self.specs.len() - 1)
     }
 }

@@ -11,6 +11,8 @@ pub enum Init {
     Zeros,
     /// All ones.
     Ones,
+    /// All the same.
+    Constant(f64),
     /// Normal distribution with mean 0.
     Normal {
         /// Standard deviation.
@@ -33,6 +35,9 @@ pub enum Init {
 }
 
 impl Init {
+    /// Linear layers, tokens and positions of most vision transformers (timm's `trunc_normal_` with std 0.02).
+    pub const TRANSFORMER: Self = Self::TruncatedNormal { std: 0.02, limit: 2.0 };
+
     /// He initialisation of a convolution for rectifiers, by its fan-out (torchvision's ResNet).
     pub fn kaiming_fan_out(shape: &[usize]) -> Self {
         let receptive: usize = shape[2..].iter().product();
@@ -51,6 +56,7 @@ impl Init {
         match *self {
             Self::Zeros => vec![0.0; count],
             Self::Ones => vec![1.0; count],
+            Self::Constant(value) => vec![value as f32; count],
             Self::Normal { std } => fill(count, || normal(&mut rng, std)),
             Self::TruncatedNormal { std, limit } => fill(count, || {
                 loop {

@@ -49,4 +49,6 @@ pub struct ParamSpec {
     pub init: Init,
     /// Whether weight decay applies: not to one-dimensional parameters, nor to those that the model excepts.
     pub decay: bool,
+    /// Depth for layer-wise decay of the learning rate: 0 for the stem, the highest for the head.
+    pub layer: usize,
 }

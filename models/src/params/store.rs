@@ -42,6 +42,11 @@ impl ParamStore {
         Self::from_specs(specs, zero)
     }
 
+    /// Tensors that have the shapes and take no memory, for counting.
+    pub(crate) fn placeholders(specs: &[ParamSpec]) -> Result<Self> {
+        Self::from_specs(specs, |spec| crate::graph::Tally::placeholder(&spec.shape))
+    }
+
     /// Values taken from `tensors` by name; every name must be there with the right shape, and no other.
     ///
     /// # Errors

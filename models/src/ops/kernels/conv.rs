@@ -127,7 +127,7 @@ pub(crate) fn unpack_weight<T: Element>(w: &[T], g: &Geometry) -> Vec<T> {
 }
 
 /// Transposes each of `n` matrices of `rows` x `cols`.
-fn transpose_each<T: Element>(w: &[T], n: usize, rows: usize, cols: usize) -> Vec<T> {
+pub(crate) fn transpose_each<T: Element>(w: &[T], n: usize, rows: usize, cols: usize) -> Vec<T> {
     if rows == 1 || cols == 1 {
         return w.to_vec();
     }

@@ -22,6 +22,11 @@ impl<'a, T> Mat<'a, T> {
         Self { data, row: 1, col: width }
     }
 
+    /// The transpose.
+    pub(crate) fn t(self) -> Self {
+        Self { row: self.col, col: self.row, ..self }
+    }
+
     fn holds(&self, rows: usize, cols: usize) -> bool {
         rows == 0 || cols == 0 || (rows - 1) * self.row + (cols - 1) * self.col < self.data.len()
     }

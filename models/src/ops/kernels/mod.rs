@@ -6,6 +6,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod depthwise;
 pub(crate) mod element;
 pub(crate) mod gemm;
 pub(crate) mod norm;

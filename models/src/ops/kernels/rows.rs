@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::norm::lane_sum_zip;
 use super::{Element, vectorised};
 
 /// Elements that one task of a flat loop works on: a few L1 caches, so that the pool's overhead vanishes.
@@ -27,6 +28,14 @@ pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Sync) ->
         vectorised(|| z.iter_mut().zip(x).zip(y).for_each(|((z, &x), &y)| *z = f(x, y)));
     });
     z
+}
+
+/// Sum of `f(x, y)` over all elements: blocks in lanes, then in double precision and in order.
+pub(crate) fn sum_zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Sync) -> f64 {
+    assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
+    let block = |(x, y): (&[T], &[T])| vectorised(|| lane_sum_zip(x, y, &f)).wide();
+    let sums: Vec<f64> = x.par_chunks(FLAT / 8).zip(y.par_chunks(FLAT / 8)).map(block).collect();
+    sums.into_iter().sum()
 }
 
 /// `x = f(x, y)`, element by element, in place.

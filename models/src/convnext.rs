@@ -1,0 +1,203 @@
+//! ConvNeXt (Liu et al., 2022): a convolutional net shaped like a transformer, with depthwise 7x7 convolutions.
+//!
+//! | variant | widths | depths | parameters (1000 classes) | MACs at 224 |
+//! | --- | --- | --- | --- | --- |
+//! | `convnext_tiny` | 96-192-384-768 | 3-3-9-3 | 28.6 M | 4.5 G |
+//! | `convnext_small` | 96-192-384-768 | 3-3-27-3 | 50.2 M | 8.7 G |
+//! | `convnext_base` | 128-256-512-1024 | 3-3-27-3 | 88.6 M | 15.4 G |
+//! | `convnext_large` | 192-384-768-1536 | 3-3-27-3 | 197.8 M | 34.4 G |
+//!
+//! Takes pictures of any size from 32 pixels on; nothing changes with it. Names and order of parameters are those of
+//! the authors.
+//!
+//! ```
+//! use efficienttrain_models::{Options, cost, create};
+//!
+//! let model = create("convnext_tiny", &Options::default())?;
+//! assert_eq!(cost(&*model)?.params, 28_589_128);
+//! # Ok::<(), efficienttrain_models::Error>(())
+//! ```
+
+use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
+use crate::graph::{Act, Context};
+use crate::layers::{
+    Conv2d, ConvShape, DepthwiseConv2d, LayerNorm, Linear, Mlp, Place, Residual, global_avg_pool,
+};
+use crate::params::{Init, ParamBuilder};
+use crate::registry::{Options, at_least};
+use crate::resample::Resample;
+use crate::{Family, Result};
+
+const EPS: f64 = 1e-6;
+const INIT: Init = Init::TRANSFORMER;
+const ZEROS: Option<Init> = Some(Init::Zeros);
+/// First value of layer scale.
+const LAYER_SCALE: f64 = 1e-6;
+const SMALLEST: usize = 32;
+
+/// Width and depths of a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvNextConfig {
+    /// Channels of the first stage; each following one has twice as many.
+    pub width: usize,
+    /// Blocks of each stage.
+    pub depths: [usize; 4],
+}
+
+/// A ConvNeXt with a linear head.
+#[derive(Debug)]
+pub struct ConvNext {
+    blueprint: Blueprint,
+    downsample: Vec<Downsample>,
+    stages: Vec<Vec<Block>>,
+    norm: LayerNorm,
+    head: Linear,
+}
+
+impl ConvNext {
+    /// Makes the structure of a variant.
+    ///
+    /// # Errors
+    /// When the input size is too small.
+    pub fn new(name: &str, config: ConvNextConfig, options: &Options) -> Result<Self> {
+        at_least(name, options.input_size, SMALLEST)?;
+        let ConvNextConfig { width, depths } = config;
+        let mut b = ParamBuilder::default();
+        let downsample = b.within("downsample_layers", |b| {
+            let layer = |i: usize| {
+                b.layer(if i == 0 { 0 } else { layer_of(i, 0) });
+                b.within(i, |b| Downsample::new(b, options.in_channels, width, i))
+            };
+            (0..4).map(layer).collect()
+        });
+        let (mut index, depth) = (0, depths.iter().sum());
+        let mut stages = Vec::new();
+        for (i, &count) in depths.iter().enumerate() {
+            let mut blocks = Vec::new();
+            for j in 0..count {
+                b.layer(layer_of(i, j));
+                let block = |b: &mut ParamBuilder| Block::new(b, width << i, (index, depth));
+                blocks.push(b.within("stages", |b| b.within(i, |b| b.within(j, block))));
+                index += 1;
+            }
+            stages.push(blocks);
+        }
+        b.layer(HEAD_LAYER);
+        let norm = b.within("norm", |b| LayerNorm::new(b, 8 * width, EPS));
+        let head = b.within("head", |b| Linear::new(b, 8 * width, options.num_classes, INIT, ZEROS));
+        let info = FeatureInfo::stages([0, 1, 2, 3].map(|i| width << i));
+        let blueprint = options.blueprint(name, Family::ConvNext, b, &["head"], info);
+        Ok(Self { blueprint, downsample, stages, norm, head })
+    }
+}
+
+const HEAD_LAYER: usize = 13;
+
+/// Layer of block `j` of stage `i` for layer-wise decay, as the authors count: three blocks of the long stage are one
+/// layer, and there are twelve whatever the depth.
+fn layer_of(i: usize, j: usize) -> usize {
+    match i {
+        0 | 1 => i + 1,
+        2 => 3 + j / 3,
+        _ => 12,
+    }
+}
+
+impl Backbone for ConvNext {
+    fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+        at_least(self.name(), size, SMALLEST)?;
+        self.blueprint.input_size = size;
+        Ok(Vec::new())
+    }
+
+    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+        check_pictures(self, pictures)?;
+        let mut x = pictures.clone();
+        let mut maps = Vec::new();
+        for (downsample, blocks) in self.downsample.iter().zip(&self.stages) {
+            x = downsample.forward(cx, &x)?;
+            for block in blocks {
+                x = block.forward(cx, &x)?;
+            }
+            maps.push(x.clone());
+        }
+        Ok(maps)
+    }
+
+    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+        let x = last(self.pyramid(cx, pictures)?)?;
+        let x = global_avg_pool(cx, &x)?;
+        self.norm.forward(cx, &x)
+    }
+
+    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+        self.head.forward(cx, features)
+    }
+}
+
+/// Patches and norm at the start, norm and patches between stages.
+#[derive(Debug)]
+struct Downsample {
+    before: Option<LayerNorm>,
+    conv: Conv2d,
+    after: Option<LayerNorm>,
+}
+
+impl Downsample {
+    fn new(b: &mut ParamBuilder, in_channels: usize, width: usize, stage: usize) -> Self {
+        let stem = stage == 0;
+        let (inputs, outputs) =
+            if stem { (in_channels, width) } else { (width << (stage - 1), width << stage) };
+        let shape = ConvShape::patches(inputs, outputs, if stem { 4 } else { 2 });
+        Self {
+            before: (!stem).then(|| b.within(0, |b| LayerNorm::new(b, inputs, EPS))),
+            conv: b.within(usize::from(!stem), |b| Conv2d::new(b, shape, INIT, ZEROS)),
+            after: stem.then(|| b.within(1, |b| LayerNorm::new(b, outputs, EPS))),
+        }
+    }
+
+    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+        let mut x = x.clone();
+        if let Some(norm) = &self.before {
+            x = norm.forward(cx, &x)?;
+        }
+        x = self.conv.forward(cx, &x)?;
+        match &self.after {
+            Some(norm) => norm.forward(cx, &x),
+            None => Ok(x),
+        }
+    }
+}
+
+/// Depthwise convolution, norm, perceptron, layer scale, on one residual branch.
+#[derive(Debug)]
+struct Block {
+    residual: Residual,
+    dwconv: DepthwiseConv2d,
+    norm: LayerNorm,
+    mlp: Mlp,
+    place: Place,
+}
+
+impl Block {
+    fn new(b: &mut ParamBuilder, width: usize, place: Place) -> Self {
+        Self {
+            residual: Residual::layer_scale(b, "gamma", width, LAYER_SCALE),
+            dwconv: b.within("dwconv", |b| DepthwiseConv2d::new(b, width, 7, INIT, true)),
+            norm: b.within("norm", |b| LayerNorm::new(b, width, EPS)),
+            mlp: Mlp::named(b, ["pwconv1", "pwconv2"], width, 4 * width, INIT),
+            place,
+        }
+    }
+
+    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+        let y = self.dwconv.forward(cx, x)?;
+        let y = self.norm.forward(cx, &y)?;
+        let y = self.mlp.forward(cx, &y)?;
+        self.residual.forward(cx, x, &y, self.place, "")
+    }
+}

@@ -1,0 +1,66 @@
+//! What a model costs, counted from shapes alone.
+
+use crate::backbone::Backbone;
+use crate::graph::{Act, Context, Mode, Tally};
+use crate::params::{Kind, ParamStore};
+use crate::{Error, Result};
+
+/// Cost of a model for one picture at its input size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Trained numbers.
+    pub params: u64,
+    /// Multiply-accumulates of convolutions.
+    pub conv_macs: u64,
+    /// Multiply-accumulates of linear layers.
+    pub linear_macs: u64,
+    /// Multiply-accumulates of the two products of attention.
+    pub attention_macs: u64,
+    /// Floating-point operations of a forward and a backward pass. What is computed twice to save memory counts once.
+    pub train_flops: u64,
+    /// Bytes that a forward pass keeps for the backward pass, in single precision.
+    pub activation_bytes: u64,
+}
+
+impl Cost {
+    /// Multiply-accumulates of a forward pass: convolutions, linear layers and attention, as fvcore counts. Norms,
+    /// activations, softmax, biases and sums are left out, as is usual.
+    pub fn macs(&self) -> u64 {
+        self.conv_macs + self.linear_macs + self.attention_macs
+    }
+}
+
+/// Counts what `model` costs for one picture at its present input size, without running it.
+///
+/// ```
+/// use efficienttrain_models::{Options, cost, create};
+///
+/// let model = create("resnet50", &Options { input_size: [96, 96], ..Options::default() })?;
+/// assert_eq!(cost(&*model)?.macs(), 752_746_496);
+/// # Ok::<(), efficienttrain_models::Error>(())
+/// ```
+///
+/// # Errors
+/// When the model's layers do not fit each other.
+pub fn cost(model: &dyn Backbone) -> Result<Cost> {
+    let params = ParamStore::placeholders(model.specs())?;
+    let mut cx = Context::new(&params, Mode::Count);
+    let [height, width] = model.input_size();
+    let picture = Act::constant(Tally::placeholder(&[1, height, width, model.in_channels()])?);
+    let logits = model.forward(&mut cx, &picture)?;
+    if logits.dims() != [1, model.num_classes()] {
+        return Err(Error::shape("cost", format!("logits [1, {}]", model.num_classes()), logits.dims()));
+    }
+    let tally = cx.tally();
+    let macs = tally.conv + tally.linear + tally.attention;
+    let trained = model.specs().iter().filter(|s| s.kind == Kind::Parameter);
+    Ok(Cost {
+        params: trained.map(|s| s.shape.iter().product::<usize>() as u64).sum(),
+        conv_macs: tally.conv,
+        linear_macs: tally.linear,
+        attention_macs: tally.attention,
+        // Two operations a multiply-accumulate; gradients of both factors, but none of the picture.
+        train_flops: 2 * (3 * macs - tally.on_constants),
+        activation_bytes: 4 * tally.kept(),
+    })
+}

@@ -1,0 +1,224 @@
+//! CSWin transformer (Dong et al., 2022): attention in vertical stripes for half of the heads and horizontal ones for the
+//! others, and a depthwise convolution of the values as position encoding.
+//!
+//! | variant | width | depths | heads | parameters (1000 classes) | MACs at 224 |
+//! | --- | --- | --- | --- | --- | --- |
+//! | `cswin_tiny` | 64 | 1-2-21-1 | 2-4-8-16 | 22.3 M | 4.3 G |
+//! | `cswin_small` | 64 | 2-4-32-2 | 2-4-8-16 | 34.6 M | 6.8 G |
+//! | `cswin_base` | 96 | 2-4-32-2 | 4-8-16-32 | 77.4 M | 15.0 G |
+//! | `cswin_large` | 144 | 2-4-32-2 | 6-12-24-24 | 173.3 M | 31.4 G |
+//!
+//! Takes pictures, square or not, whose edges are multiples of 32. Stripes are 1, 2 and a 32nd of the picture wide; no
+//! parameter changes with the size. Names and order of parameters are those of the authors.
+//!
+//! ```
+//! use efficienttrain_models::{Options, create};
+//!
+//! let model = create("CSWin_64_12211_tiny_224", &Options::default())?;
+//! assert_eq!(model.name(), "cswin_tiny");
+//! # Ok::<(), efficienttrain_models::Error>(())
+//! ```
+
+use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
+use crate::graph::{Act, Context};
+use crate::layers::{
+    Conv2d, ConvShape, LayerNorm, Linear, Mlp, Place, Residual, StripeAttention, global_avg_pool,
+};
+use crate::ops::Windows;
+use crate::params::{Init, ParamBuilder};
+use crate::registry::{Options, grid};
+use crate::resample::Resample;
+use crate::{Family, Result};
+
+const EPS: f64 = LayerNorm::DEFAULT_EPS;
+const INIT: Init = Init::TRANSFORMER;
+const ZEROS: Option<Init> = Some(Init::Zeros);
+
+/// Width, depths and heads of a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CsWinConfig {
+    /// Channels of the first stage; each following one has twice as many.
+    pub width: usize,
+    /// Blocks of each stage.
+    pub depths: [usize; 4],
+    /// Heads of each stage.
+    pub heads: [usize; 4],
+}
+
+/// A CSWin transformer with a linear head.
+#[derive(Debug)]
+pub struct CsWin {
+    blueprint: Blueprint,
+    embeds: Vec<Embed>,
+    stages: Vec<Vec<Block>>,
+    norm: LayerNorm,
+    head: Linear,
+}
+
+impl CsWin {
+    /// Makes the structure of a variant.
+    ///
+    /// # Errors
+    /// When the input size is no multiple of 32.
+    pub fn new(name: &str, config: CsWinConfig, options: &Options) -> Result<Self> {
+        cells(name, options.input_size)?;
+        let CsWinConfig { width, depths, heads } = config;
+        let (mut index, depth) = (0, depths.iter().sum());
+        let mut b = ParamBuilder::default();
+        let (mut embeds, mut stages) = (Vec::new(), Vec::new());
+        for i in 0..4 {
+            b.layer(if i == 0 { 0 } else { layer_of(i, 0) });
+            embeds.push(match i {
+                0 => b.within("stage1_conv_embed", |b| Embed::stem(b, options.in_channels, width)),
+                _ => b.within(format!("merge{i}"), |b| Embed::merge(b, width << i)),
+            });
+            let mut blocks = Vec::new();
+            for j in 0..depths[i] {
+                b.layer(layer_of(i, j));
+                let block = |b: &mut ParamBuilder| Block::new(b, width << i, heads[i], i, (index, depth));
+                blocks.push(b.within(format!("stage{}", i + 1), |b| b.within(j, block)));
+                index += 1;
+            }
+            stages.push(blocks);
+        }
+        b.layer(HEAD_LAYER);
+        let norm = b.within("norm", |b| LayerNorm::new(b, 8 * width, EPS));
+        let head = b.within("head", |b| Linear::new(b, 8 * width, options.num_classes, INIT, ZEROS));
+        let info = FeatureInfo::stages([0, 1, 2, 3].map(|i| width << i));
+        let blueprint = options.blueprint(name, Family::CsWin, b, &["head"], info);
+        Ok(Self { blueprint, embeds, stages, norm, head })
+    }
+}
+
+const HEAD_LAYER: usize = 21;
+
+/// Layer of block `j` of stage `i` for layer-wise decay, as the authors count: two blocks are one layer, and there are
+/// twenty whatever the depth.
+fn layer_of(i: usize, j: usize) -> usize {
+    match i {
+        0 => 1,
+        1 => 2 + j / 2,
+        2 => 4 + j / 2,
+        _ => 20,
+    }
+}
+
+fn cells(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
+    grid(name, size, 32, "so that stripes of a 32nd of the picture tile the third stage")
+}
+
+impl Backbone for CsWin {
+    fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+        cells(self.name(), size)?;
+        self.blueprint.input_size = size;
+        Ok(Vec::new())
+    }
+
+    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+        check_pictures(self, pictures)?;
+        let mut x = pictures.clone();
+        let mut maps = Vec::new();
+        for (embed, blocks) in self.embeds.iter().zip(&self.stages) {
+            x = embed.forward(cx, &x)?;
+            for block in blocks {
+                x = block.forward(cx, &x)?;
+            }
+            maps.push(x.clone());
+        }
+        Ok(maps)
+    }
+
+    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+        let x = last(self.pyramid(cx, pictures)?)?;
+        let x = self.norm.forward(cx, &x)?;
+        global_avg_pool(cx, &x)
+    }
+
+    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+        self.head.forward(cx, features)
+    }
+}
+
+/// Overlapping patches and a norm.
+#[derive(Debug)]
+struct Embed {
+    conv: Conv2d,
+    norm: LayerNorm,
+}
+
+impl Embed {
+    fn stem(b: &mut ParamBuilder, inputs: usize, outputs: usize) -> Self {
+        let shape = ConvShape { inputs, outputs, kernel: 7, stride: 4, padding: 2 };
+        // The authors' sequence has a rearrangement without parameters between the two.
+        let conv = b.within(0, |b| Conv2d::plain(b, shape));
+        Self { conv, norm: b.within(2, |b| LayerNorm::new(b, outputs, EPS)) }
+    }
+
+    fn merge(b: &mut ParamBuilder, outputs: usize) -> Self {
+        let shape = ConvShape { inputs: outputs / 2, outputs, kernel: 3, stride: 2, padding: 1 };
+        let conv = b.within("conv", |b| Conv2d::plain(b, shape));
+        Self { conv, norm: b.within("norm", |b| LayerNorm::new(b, outputs, EPS)) }
+    }
+
+    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+        let x = self.conv.forward(cx, x)?;
+        self.norm.forward(cx, &x)
+    }
+}
+
+/// Pre-norm stripe attention and perceptron, each on a residual branch.
+#[derive(Debug)]
+struct Block {
+    qkv: Linear,
+    norm1: LayerNorm,
+    proj: Linear,
+    attns: StripeAttention,
+    mlp: Mlp,
+    norm2: LayerNorm,
+    stage: usize,
+    place: Place,
+}
+
+impl Block {
+    fn new(b: &mut ParamBuilder, width: usize, heads: usize, stage: usize, place: Place) -> Self {
+        let kinds = if stage == 3 { 1 } else { 2 };
+        Self {
+            qkv: b.within("qkv", |b| Linear::new(b, width, 3 * width, INIT, ZEROS)),
+            norm1: b.within("norm1", |b| LayerNorm::new(b, width, EPS)),
+            proj: b.within("proj", |b| Linear::new(b, width, width, INIT, ZEROS)),
+            attns: StripeAttention::new(b, width, heads, kinds),
+            mlp: b.within("mlp", |b| Mlp::new(b, width, 4 * width, INIT)),
+            norm2: b.within("norm2", |b| LayerNorm::new(b, width, EPS)),
+            stage,
+            place,
+        }
+    }
+
+    /// Vertical and horizontal stripes on a map of this stage; the whole map in the last.
+    fn windows(&self, [h, w]: [usize; 2]) -> Vec<Windows> {
+        // The third stage has twice as many tokens along an edge as there are cells of 32 pixels.
+        let size = match self.stage {
+            0 => vec![[h, 1], [1, w]],
+            1 => vec![[h, 2], [2, w]],
+            2 => vec![[h, w / 2], [h / 2, w]],
+            _ => vec![[h, w]],
+        };
+        size.into_iter().map(|size| Windows { size, shift: [0, 0] }).collect()
+    }
+
+    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+        let y = self.norm1.forward(cx, x)?;
+        let qkv = self.qkv.forward(cx, &y)?;
+        let windows = self.windows([x.dims()[1], x.dims()[2]]);
+        let y = self.attns.forward(cx, &qkv, &windows)?;
+        let y = self.proj.forward(cx, &y)?;
+        let x = Residual::default().forward(cx, x, &y, self.place, "attn")?;
+        let y = self.norm2.forward(cx, &x)?;
+        let y = self.mlp.forward(cx, &y)?;
+        Residual::default().forward(cx, &x, &y, self.place, "mlp")
+    }
+}

@@ -1,0 +1,104 @@
+//! Counting what a pass costs, from shapes alone.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{Act, Source};
+use crate::Result;
+
+/// Multiply-accumulates of one op, by kind. Norms, activations, softmax, biases and sums count as nothing, as is usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// None to speak of.
+    None,
+    /// A convolution.
+    Conv(usize),
+    /// A linear layer.
+    Linear(usize),
+    /// The two products of attention.
+    Attention(usize),
+}
+
+/// What an op keeps for its backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// Nothing.
+    Nothing,
+    /// Its first input.
+    Input,
+    /// The inputs at these places.
+    Inputs(&'static [usize]),
+    /// Its first input and its value.
+    InputAndValue,
+    /// This many elements of its own, in single precision.
+    Own(usize),
+}
+
+/// Sums over the ops of a pass.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) conv: u64,
+    pub(crate) linear: u64,
+    pub(crate) attention: u64,
+    /// Multiply-accumulates whose first input needs no gradient.
+    pub(crate) on_constants: u64,
+    /// Elements kept, by the op that made them.
+    kept: BTreeMap<usize, u64>,
+    /// Elements that ops keep besides their inputs and values.
+    own: u64,
+    ops: usize,
+}
+
+impl Tally {
+    /// A tensor that has this shape and takes no memory.
+    pub(crate) fn placeholder(shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
+    }
+
+    /// Elements kept for the backward pass.
+    pub(crate) fn kept(&self) -> u64 {
+        self.kept.values().sum::<u64>() + self.own
+    }
+
+    pub(super) fn note(
+        &mut self,
+        inputs: &[&Act],
+        shape: &[usize],
+        arithmetic: Arithmetic,
+        keeps: Keeps,
+    ) -> Result<Act> {
+        let macs = match arithmetic {
+            Arithmetic::None => 0,
+            Arithmetic::Conv(n) | Arithmetic::Linear(n) | Arithmetic::Attention(n) => n as u64,
+        };
+        match arithmetic {
+            Arithmetic::None => {}
+            Arithmetic::Conv(_) => self.conv += macs,
+            Arithmetic::Linear(_) => self.linear += macs,
+            Arithmetic::Attention(_) => self.attention += macs,
+        }
+        if inputs.first().is_some_and(|x| x.source == Source::Constant) {
+            self.on_constants += macs;
+        }
+        let value = Act { tensor: Self::placeholder(shape)?, source: Source::Node(self.ops) };
+        self.ops += 1;
+        match keeps {
+            Keeps::Nothing => {}
+            Keeps::Input => self.keep(inputs.iter().take(1).copied()),
+            Keeps::Inputs(places) => self.keep(places.iter().filter_map(|&i| inputs.get(i).copied())),
+            Keeps::InputAndValue => self.keep(inputs.iter().take(1).copied().chain([&value])),
+            Keeps::Own(n) => self.own += n as u64,
+        }
+        Ok(value)
+    }
+
+    /// Counts tensors once, however many ops keep them. Pictures and parameters live anyway.
+    fn keep<'a>(&mut self, tensors: impl Iterator<Item = &'a Act>) {
+        for tensor in tensors {
+            if let Source::Node(index) = tensor.source {
+                self.kept.insert(index, tensor.tensor.elem_count() as u64);
+            }
+        }
+    }
+}

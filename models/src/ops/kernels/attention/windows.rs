@@ -1,0 +1,245 @@
+//! Attention inside windows of a map `[b, h, w, 3, heads, d]`: squares, stripes, shifted ones, or the whole map.
+
+use rayon::prelude::*;
+
+use super::{Extra, Head, Out, Qkv};
+use crate::ops::kernels::Element;
+use crate::ops::kernels::gemm::Mat;
+
+/// Parts of the batch that share one partial gradient of the bias: bounds memory and fixes the order of the sum.
+const BIAS_GROUPS: usize = 64;
+
+/// Tokens of every window, and their regions where windows are shifted across the map's edge.
+#[derive(Clone, Debug)]
+pub(crate) struct Tokens {
+    /// Tokens of a window.
+    pub(crate) n: usize,
+    /// Token indices, window by window.
+    index: Vec<usize>,
+    /// Region of each of them.
+    regions: Option<Vec<u8>>,
+}
+
+impl Tokens {
+    /// Windows of `wh` x `ww` on a map of `h` x `w` (which they tile), moved down by `dy` and right by `dx` and
+    /// wrapping around.
+    pub(crate) fn new([h, w]: [usize; 2], [wh, ww]: [usize; 2], [dy, dx]: [usize; 2]) -> Self {
+        let mut index = Vec::with_capacity(h * w);
+        let mut regions = Vec::with_capacity(h * w);
+        let region = |at: usize, size: usize, window: usize, shift: usize| {
+            u8::from(at >= size - window) + u8::from(at >= size - shift)
+        };
+        for (top, left) in (0..h).step_by(wh).flat_map(|y| (0..w).step_by(ww).map(move |x| (y, x))) {
+            for (y, x) in (top..top + wh).flat_map(|y| (left..left + ww).map(move |x| (y, x))) {
+                index.push((y + dy) % h * w + (x + dx) % w);
+                regions.push(3 * region(y, h, wh, dy) + region(x, w, ww, dx));
+            }
+        }
+        let shifted = dy > 0 || dx > 0;
+        Self { n: wh * ww, index, regions: shifted.then_some(regions) }
+    }
+
+    /// Tokens and regions of each window.
+    fn windows(&self) -> impl Iterator<Item = (&[usize], Option<&[u8]>)> {
+        self.index
+            .chunks_exact(self.n)
+            .enumerate()
+            .map(|(i, tokens)| (tokens, self.regions.as_ref().map(|r| &r[i * self.n..][..self.n])))
+    }
+}
+
+/// Shapes of one windowed attention; the heads are shared out evenly among `groupings`.
+#[derive(Clone, Debug)]
+pub(crate) struct Windowed {
+    /// Tokens of a map.
+    pub(crate) tokens: usize,
+    pub(crate) heads: usize,
+    pub(crate) d: usize,
+    pub(crate) groupings: Vec<Tokens>,
+}
+
+/// What one window's heads read, copied together.
+struct Inputs<T> {
+    qkv: [Vec<T>; 3],
+    /// In the backward pass, the gradient of the result.
+    dout: Vec<T>,
+    regions: Vec<T>,
+    shifted: bool,
+}
+
+/// Memory for what one window's heads write, used again for the next.
+struct Scratch<T> {
+    out: [Vec<T>; 3],
+    p: Vec<T>,
+    ds: Vec<T>,
+}
+
+impl Windowed {
+    fn c(&self) -> usize {
+        self.heads * self.d
+    }
+
+    /// Heads of one grouping.
+    fn share(&self) -> usize {
+        self.heads / self.groupings.len()
+    }
+
+    fn scratch<T: Element>(&self) -> (Inputs<T>, Scratch<T>) {
+        let n = self.groupings.iter().map(|g| g.n).max().unwrap_or(0);
+        let rows = || vec![T::ZERO; n * self.share() * self.d];
+        let three = || [rows(), rows(), rows()];
+        let square = || vec![T::ZERO; n * n];
+        (
+            Inputs { qkv: three(), dout: rows(), regions: vec![T::ZERO; n], shifted: false },
+            Scratch { out: three(), p: square(), ds: square() },
+        )
+    }
+}
+
+/// `[b, h, w, c]`. `bias`, if any, is `[heads, n, n]` for a single grouping.
+pub(crate) fn forward<T: Element>(qkv: &[T], bias: Option<&[T]>, g: &Windowed) -> Vec<T> {
+    let c = g.c();
+    let mut out = vec![T::ZERO; qkv.len() / 3];
+    let maps = out.par_chunks_mut(g.tokens * c).zip(qkv.par_chunks(g.tokens * 3 * c));
+    maps.for_each_init(
+        || g.scratch::<T>(),
+        |(inputs, s), (out, qkv)| {
+            for_windows(g, |first, width, n, tokens, regions| {
+                inputs.load(qkv, c, (first, width), tokens, regions);
+                let (head, p) = (Head { n, m: n, d: g.d }, &mut s.p[..n * n]);
+                for h in 0..width / g.d {
+                    let x = inputs.head(h * g.d, width);
+                    head.probabilities(x, inputs.extra(bias, first / g.d + h, n), p);
+                    head.mix(p, x.v, Out::rows(&mut s.out[0][h * g.d..], width));
+                }
+                scatter(&s.out[0], width, tokens, out, c, first);
+            });
+        },
+    );
+    out
+}
+
+/// Gradients of the packed queries, keys and values, and of the bias if there is one.
+pub(crate) fn backward<T: Element>(
+    qkv: &[T],
+    bias: Option<&[T]>,
+    dout: &[T],
+    g: &Windowed,
+) -> (Vec<T>, Option<Vec<T>>) {
+    let c = g.c();
+    let mut dqkv = vec![T::ZERO; qkv.len()];
+    let maps = (dout.len() / (g.tokens * c)).div_ceil(BIAS_GROUPS).max(1);
+    let (wide, narrow) = (maps * g.tokens * 3 * c, maps * g.tokens * c);
+    let groups = dqkv.par_chunks_mut(wide).zip(qkv.par_chunks(wide)).zip(dout.par_chunks(narrow));
+    let partial: Vec<Vec<T>> = groups
+        .map_init(
+            || g.scratch::<T>(),
+            |(inputs, s), ((dqkv, qkv), dout)| {
+                let mut dbias = vec![T::ZERO; bias.map_or(0, <[T]>::len)];
+                let (wide, narrow) = (g.tokens * 3 * c, g.tokens * c);
+                let maps = dqkv.chunks_mut(wide).zip(qkv.chunks(wide)).zip(dout.chunks(narrow));
+                for ((dqkv, qkv), dout) in maps {
+                    map_backward(g, (inputs, s), (qkv, dout), bias, dqkv, &mut dbias);
+                }
+                dbias
+            },
+        )
+        .collect();
+    let dbias = bias.map(|bias| {
+        let mut sum = vec![T::ZERO; bias.len()];
+        for part in &partial {
+            sum.iter_mut().zip(part).for_each(|(s, &p)| *s += p);
+        }
+        sum
+    });
+    (dqkv, dbias)
+}
+
+/// One map's share of [`backward`].
+fn map_backward<T: Element>(
+    g: &Windowed,
+    (inputs, s): (&mut Inputs<T>, &mut Scratch<T>),
+    (qkv, dout): (&[T], &[T]),
+    bias: Option<&[T]>,
+    dqkv: &mut [T],
+    dbias: &mut [T],
+) {
+    let c = g.c();
+    for_windows(g, |first, width, n, tokens, regions| {
+        inputs.load(qkv, c, (first, width), tokens, regions);
+        gather(dout, c, first, width, tokens, &mut inputs.dout);
+        let (head, p, ds) = (Head { n, m: n, d: g.d }, &mut s.p[..n * n], &mut s.ds[..n * n]);
+        for h in 0..width / g.d {
+            let (at, number) = (h * g.d, first / g.d + h);
+            let x = inputs.head(at, width);
+            head.probabilities(x, inputs.extra(bias, number, n), p);
+            let outs = s.out.each_mut().map(|grad| Out::rows(&mut grad[at..], width));
+            head.pull(x, p, Mat::rows(&inputs.dout[at..], width), ds, outs);
+            if bias.is_some() {
+                let sum = &mut dbias[number * n * n..][..n * n];
+                sum.iter_mut().zip(ds.iter()).for_each(|(s, &d)| *s += d);
+            }
+        }
+        for (part, grad) in s.out.iter().enumerate() {
+            scatter(grad, width, tokens, dqkv, 3 * c, part * c + first);
+        }
+    });
+}
+
+/// Calls `work(first channel, channels, tokens of a window, token indices, regions)` for each window of each grouping.
+fn for_windows(g: &Windowed, mut work: impl FnMut(usize, usize, usize, &[usize], Option<&[u8]>)) {
+    let width = g.share() * g.d;
+    for (i, grouping) in g.groupings.iter().enumerate() {
+        for (tokens, regions) in grouping.windows() {
+            work(i * width, width, grouping.n, tokens, regions);
+        }
+    }
+}
+
+impl<T: Element> Inputs<T> {
+    /// Takes queries, keys and values of a window's tokens, `width` channels from `first` on.
+    fn load(
+        &mut self,
+        qkv: &[T],
+        c: usize,
+        (first, width): (usize, usize),
+        tokens: &[usize],
+        regions: Option<&[u8]>,
+    ) {
+        for (part, to) in self.qkv.iter_mut().enumerate() {
+            gather(qkv, 3 * c, part * c + first, width, tokens, to);
+        }
+        self.shifted = regions.is_some();
+        for (to, &r) in self.regions.iter_mut().zip(regions.into_iter().flatten()) {
+            *to = T::of(f64::from(r));
+        }
+    }
+
+    /// The head whose channels begin at `at`.
+    fn head(&self, at: usize, width: usize) -> Qkv<'_, T> {
+        let part = |i: usize| Mat::rows(&self.qkv[i][at..], width);
+        Qkv { q: part(0), k: part(1), v: part(2) }
+    }
+
+    /// What is added to the scores of head `number` of a window of `n` tokens.
+    fn extra<'a>(&'a self, bias: Option<&'a [T]>, number: usize, n: usize) -> Extra<'a, T> {
+        Extra {
+            bias: bias.map(|b| &b[number * n * n..][..n * n]),
+            regions: self.shifted.then_some(&self.regions[..n]),
+        }
+    }
+}
+
+/// Copies `width` channels from `first` on of the given rows of `stride` channels.
+fn gather<T: Copy>(from: &[T], stride: usize, first: usize, width: usize, rows: &[usize], to: &mut [T]) {
+    for (&row, to) in rows.iter().zip(to.chunks_exact_mut(width)) {
+        to.copy_from_slice(&from[row * stride + first..][..width]);
+    }
+}
+
+/// The inverse of [`gather`].
+fn scatter<T: Copy>(from: &[T], width: usize, rows: &[usize], to: &mut [T], stride: usize, first: usize) {
+    for (&row, from) in rows.iter().zip(from.chunks_exact(width)) {
+        to[row * stride + first..][..width].copy_from_slice(from);
+    }
+}

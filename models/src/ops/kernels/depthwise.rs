@@ -1,0 +1,160 @@
+//! Depthwise convolution of channels-last pictures, stride 1: each channel has a kernel of its own.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{Element, vectorised};
+
+/// Channels that are worked on together: their sums stay in vector registers.
+const LANES: usize = 64;
+/// Parts of the batch with a partial weight gradient of their own: bounds memory and fixes the order of the sum.
+const WEIGHT_GROUPS: usize = 32;
+
+/// Shapes of one depthwise convolution. Pictures are `[n, h, w, c]`, results `[n, ho, wo, c]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Depthwise {
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) c: usize,
+    pub(crate) kh: usize,
+    pub(crate) kw: usize,
+    pub(crate) pad: [usize; 2],
+    pub(crate) ho: usize,
+    pub(crate) wo: usize,
+    /// Rows and columns of the tiles that do not see each other; the whole picture where there are none.
+    pub(crate) tile: [usize; 2],
+}
+
+/// Taps `ky` of a kernel row that stay inside the tile of output `at`: `input = at + ky - pad`.
+fn taps(at: usize, kernel: usize, pad: usize, size: usize, tile: usize) -> Range<usize> {
+    let (low, high) = if tile >= size { (0, size) } else { (at / tile * tile, (at / tile + 1) * tile) };
+    let first = (low + pad).saturating_sub(at);
+    let last = (high + pad).saturating_sub(at).min(kernel);
+    first..last.max(first)
+}
+
+impl Depthwise {
+    fn rows(&self, oy: usize) -> Range<usize> {
+        taps(oy, self.kh, self.pad[0], self.h, self.tile[0])
+    }
+
+    fn cols(&self, ox: usize) -> Range<usize> {
+        taps(ox, self.kw, self.pad[1], self.w, self.tile[1])
+    }
+
+    /// The convolution that carries gradients back to the picture.
+    fn transposed(&self) -> Self {
+        Self {
+            h: self.ho,
+            w: self.wo,
+            ho: self.h,
+            wo: self.w,
+            pad: [self.kh - 1 - self.pad[0], self.kw - 1 - self.pad[1]],
+            ..*self
+        }
+    }
+}
+
+/// `y = conv(x, w) + bias`, `w` packed as `[kh, kw, c]`.
+pub(crate) fn forward<T: Element>(x: &[T], w: &[T], bias: Option<&[T]>, g: &Depthwise) -> Vec<T> {
+    let n = x.len() / (g.h * g.w * g.c);
+    let mut y = vec![T::ZERO; n * g.ho * g.wo * g.c];
+    y.par_chunks_mut(g.wo * g.c).enumerate().for_each(|(row, y)| {
+        let (image, oy) = (row / g.ho, row % g.ho);
+        let x = &x[image * g.h * g.w * g.c..][..g.h * g.w * g.c];
+        vectorised(|| {
+            for first in (0..g.c).step_by(LANES) {
+                output_row(x, w, bias, g, oy, first..g.c.min(first + LANES), y);
+            }
+        });
+    });
+    y
+}
+
+/// One row of the result, channels `lanes` alone.
+#[inline(always)]
+fn output_row<T: Element>(
+    x: &[T],
+    w: &[T],
+    bias: Option<&[T]>,
+    g: &Depthwise,
+    oy: usize,
+    lanes: Range<usize>,
+    y: &mut [T],
+) {
+    let width = lanes.len();
+    for ox in 0..g.wo {
+        let mut sum = [T::ZERO; LANES];
+        let sum = &mut sum[..width];
+        if let Some(bias) = bias {
+            sum.copy_from_slice(&bias[lanes.clone()]);
+        }
+        for ky in g.rows(oy) {
+            let row = (oy + ky - g.pad[0]) * g.w;
+            for kx in g.cols(ox) {
+                let x = &x[(row + ox + kx - g.pad[1]) * g.c + lanes.start..][..width];
+                let w = &w[(ky * g.kw + kx) * g.c + lanes.start..][..width];
+                multiply_add(sum, x, w);
+            }
+        }
+        y[ox * g.c + lanes.start..][..width].copy_from_slice(sum);
+    }
+}
+
+/// `sum += x * w`; full lanes take a loop of fixed length, which the compiler unrolls into registers.
+#[inline(always)]
+fn multiply_add<T: Element>(sum: &mut [T], x: &[T], w: &[T]) {
+    sum.iter_mut().zip(x).zip(w).for_each(|((s, &x), &w)| *s += x * w);
+}
+
+/// Gradient of the picture.
+pub(crate) fn backward_data<T: Element>(dy: &[T], w: &[T], g: &Depthwise) -> Vec<T> {
+    let flipped: Vec<T> = w.chunks_exact(g.c).rev().flatten().copied().collect();
+    forward(dy, &flipped, None, &g.transposed())
+}
+
+/// Gradient of the packed weight.
+pub(crate) fn backward_weight<T: Element>(x: &[T], dy: &[T], g: &Depthwise) -> Vec<T> {
+    let rows = dy.len() / (g.wo * g.c);
+    let group = rows.div_ceil(WEIGHT_GROUPS).max(1);
+    let partial: Vec<Vec<T>> = dy
+        .par_chunks(group * g.wo * g.c)
+        .enumerate()
+        .map(|(i, dy)| {
+            let mut dw = vec![T::ZERO; g.kh * g.kw * g.c];
+            for (j, dy) in dy.chunks_exact(g.wo * g.c).enumerate() {
+                let (image, oy) = ((i * group + j) / g.ho, (i * group + j) % g.ho);
+                let x = &x[image * g.h * g.w * g.c..][..g.h * g.w * g.c];
+                vectorised(|| weight_row(x, dy, g, oy, &mut dw));
+            }
+            dw
+        })
+        .collect();
+    let mut dw = vec![T::ZERO; g.kh * g.kw * g.c];
+    for part in &partial {
+        dw.iter_mut().zip(part).for_each(|(s, &p)| *s += p);
+    }
+    dw
+}
+
+/// Adds what one row of the result says about the weight.
+#[inline(always)]
+fn weight_row<T: Element>(x: &[T], dy: &[T], g: &Depthwise, oy: usize, dw: &mut [T]) {
+    for ky in g.rows(oy) {
+        let row = (oy + ky - g.pad[0]) * g.w;
+        for first in (0..g.c).step_by(LANES) {
+            let width = LANES.min(g.c - first);
+            for kx in 0..g.kw {
+                let mut sum = [T::ZERO; LANES];
+                let sum = &mut sum[..width];
+                for ox in (0..g.wo).filter(|&ox| g.cols(ox).contains(&kx)) {
+                    let x = &x[(row + ox + kx - g.pad[1]) * g.c + first..][..width];
+                    multiply_add(sum, x, &dy[ox * g.c + first..][..width]);
+                }
+                let dw = &mut dw[(ky * g.kw + kx) * g.c + first..][..width];
+                dw.iter_mut().zip(sum.iter()).for_each(|(d, &s)| *d += s);
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Pyramid vision transformer, version 1 (Wang et al., 2021): four stages, attention over a coarser map.
+//!
+//! | variant | depths | parameters (1000 classes) | MACs at 224 |
+//! | --- | --- | --- | --- |
+//! | `pvt_tiny` | 2-2-2-2 | 13.2 M | 1.9 G |
+//! | `pvt_small` | 3-4-6-3 | 24.5 M | 3.8 G |
+//! | `pvt_medium` | 3-4-18-3 | 44.2 M | 6.7 G |
+//! | `pvt_large` | 3-8-27-3 | 61.4 M | 9.8 G |
+//!
+//! Widths 64-128-320-512, heads 1-2-5-8. Takes pictures, square or not, whose edges are multiples of 32; the four
+//! position embeddings follow the size. Names and order of parameters are those of the authors.
+//!
+//! ```
+//! use efficienttrain_models::{Options, create};
+//!
+//! let mut model = create("pvt_tiny", &Options::default())?;
+//! assert_eq!(model.set_input_size([96, 96])?.len(), 4);
+//! # Ok::<(), efficienttrain_models::Error>(())
+//! ```
+
+use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures};
+use crate::graph::{Act, Context};
+use crate::layers::{
+    Conv2d, ConvShape, LayerNorm, Linear, Mlp, Place, ReducedAttention, Residual, flatten, join_tokens,
+    select_tokens, unflatten,
+};
+use crate::params::{Init, ParamBuilder, ParamId};
+use crate::registry::{Options, grid};
+use crate::resample::Resample;
+use crate::{Error, Family, Result};
+
+/// Of the norms in blocks and before the head; those behind convolutions have PyTorch's default.
+const EPS: f64 = 1e-6;
+const INIT: Init = Init::TRANSFORMER;
+const WIDTHS: [usize; 4] = [64, 128, 320, 512];
+const HEADS: [usize; 4] = [1, 2, 5, 8];
+const MLP_RATIOS: [usize; 4] = [8, 8, 4, 4];
+const REDUCTIONS: [usize; 4] = [8, 4, 2, 1];
+
+/// Depths of a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PvtConfig {
+    /// Blocks of each stage.
+    pub depths: [usize; 4],
+}
+
+/// A pyramid vision transformer with a linear head on its class token.
+#[derive(Debug)]
+pub struct Pvt {
+    blueprint: Blueprint,
+    cls_token: ParamId,
+    stages: Vec<Stage>,
+    norm: LayerNorm,
+    head: Linear,
+}
+
+#[derive(Debug)]
+struct Stage {
+    pos_embed: ParamId,
+    proj: Conv2d,
+    norm: LayerNorm,
+    blocks: Vec<Block>,
+}
+
+impl Pvt {
+    /// Makes the structure of a variant.
+    ///
+    /// # Errors
+    /// When the input size is no multiple of 32.
+    pub fn new(name: &str, config: PvtConfig, options: &Options) -> Result<Self> {
+        let cells = cells(name, options.input_size)?;
+        let first_of = |stage: usize| config.depths[..stage].iter().sum::<usize>();
+        let layer_of = |stage: usize| if stage == 0 { 0 } else { first_of(stage) + 1 };
+        let depth = first_of(4);
+        let mut b = ParamBuilder::default();
+        let pos_embeds = [0, 1, 2, 3].map(|i| {
+            let [h, w] = map(cells, i);
+            b.layer(layer_of(i));
+            b.parameter(&format!("pos_embed{}", i + 1), &[1, classes_in(i) + h * w, WIDTHS[i]], INIT)
+        });
+        let cls_token = b.undecayed("cls_token", &[1, 1, WIDTHS[3]], INIT);
+        let stages = [0, 1, 2, 3].map(|i| {
+            b.layer(layer_of(i));
+            let (proj, norm) = b.within(format!("patch_embed{}", i + 1), |b| Stage::embed(b, options, i));
+            let block = |j| {
+                let place = (first_of(i) + j, depth);
+                b.layer(place.0 + 1);
+                b.within(format!("block{}", i + 1), |b| b.within(j, |b| Block::new(b, i, place)))
+            };
+            let blocks = (0..config.depths[i]).map(block).collect();
+            Stage { pos_embed: pos_embeds[i], proj, norm, blocks }
+        });
+        b.layer(depth + 1);
+        let norm = b.within("norm", |b| LayerNorm::new(b, WIDTHS[3], EPS));
+        let zeros = Some(Init::Zeros);
+        let head = b.within("head", |b| Linear::new(b, WIDTHS[3], options.num_classes, INIT, zeros));
+        let blueprint = options.blueprint(name, Family::Pvt, b, &["head"], FeatureInfo::stages(WIDTHS));
+        Ok(Self { blueprint, cls_token, stages: stages.into(), norm, head })
+    }
+
+    /// Tokens of the last stage, class token first, and the maps of all stages.
+    fn run(&self, cx: &mut Context, pictures: &Act) -> Result<(Act, Vec<Act>)> {
+        check_pictures(self, pictures)?;
+        let mut maps: Vec<Act> = Vec::new();
+        let mut tokens = None;
+        for (i, stage) in self.stages.iter().enumerate() {
+            let x = stage.proj.forward(cx, maps.last().unwrap_or(pictures))?;
+            let size = [x.dims()[1], x.dims()[2]];
+            let x = flatten(cx, &x)?;
+            let x = stage.norm.forward(cx, &x)?;
+            let class: Vec<Act> = (0..classes_in(i)).map(|_| cx.param(self.cls_token)).collect();
+            let position = cx.param(stage.pos_embed);
+            let mut x = join_tokens(cx, &x, &class, &position)?;
+            for block in &stage.blocks {
+                x = block.forward(cx, &x, size)?;
+            }
+            let patches = if class.is_empty() {
+                x.clone()
+            } else {
+                select_tokens(cx, &x, class.len(), size[0] * size[1])?
+            };
+            maps.push(unflatten(cx, &patches, size)?);
+            tokens = Some(x);
+        }
+        let tokens = tokens.ok_or_else(|| Error::shape("pvt", "at least one stage", &[]))?;
+        Ok((tokens, maps))
+    }
+}
+
+/// Cells of 32 pixels.
+fn cells(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
+    grid(name, size, 32, "the stride of the last stage")
+}
+
+/// Rows and columns of the map of a stage.
+fn map(cells: [usize; 2], stage: usize) -> [usize; 2] {
+    cells.map(|c| (8 * c) >> stage)
+}
+
+/// Class tokens of a stage: one in the last.
+fn classes_in(stage: usize) -> usize {
+    usize::from(stage == 3)
+}
+
+impl Backbone for Pvt {
+    fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+        let (from, to) = (cells(self.name(), self.input_size())?, cells(self.name(), size)?);
+        self.blueprint.input_size = size;
+        let specs = &mut self.blueprint.specs;
+        let tables = self.stages.iter().enumerate();
+        let plan = |(i, stage): (usize, &Stage)| {
+            Resample::plan(specs, stage.pos_embed, classes_in(i), map(from, i), map(to, i))
+        };
+        Ok(tables.filter_map(plan).collect())
+    }
+
+    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+        Ok(self.run(cx, pictures)?.1)
+    }
+
+    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+        let (tokens, _) = self.run(cx, pictures)?;
+        let class = select_tokens(cx, &tokens, 0, 1)?;
+        let class = cx.reshape(&class, &[pictures.dims()[0], WIDTHS[3]])?;
+        self.norm.forward(cx, &class)
+    }
+
+    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+        self.head.forward(cx, features)
+    }
+}
+
+impl Stage {
+    fn embed(b: &mut ParamBuilder, options: &Options, i: usize) -> (Conv2d, LayerNorm) {
+        let (inputs, patch) = if i == 0 { (options.in_channels, 4) } else { (WIDTHS[i - 1], 2) };
+        let proj = b.within("proj", |b| Conv2d::plain(b, ConvShape::patches(inputs, WIDTHS[i], patch)));
+        (proj, b.within("norm", |b| LayerNorm::new(b, WIDTHS[i], LayerNorm::DEFAULT_EPS)))
+    }
+}
+
+/// Pre-norm attention and perceptron, each on a residual branch.
+#[derive(Debug)]
+struct Block {
+    norm1: LayerNorm,
+    attn: ReducedAttention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    place: Place,
+}
+
+impl Block {
+    fn new(b: &mut ParamBuilder, i: usize, place: Place) -> Self {
+        let width = WIDTHS[i];
+        Self {
+            norm1: b.within("norm1", |b| LayerNorm::new(b, width, EPS)),
+            attn: b.within("attn", |b| ReducedAttention::new(b, width, HEADS[i], REDUCTIONS[i], INIT)),
+            norm2: b.within("norm2", |b| LayerNorm::new(b, width, EPS)),
+            mlp: b.within("mlp", |b| Mlp::new(b, width, MLP_RATIOS[i] * width, INIT)),
+            place,
+        }
+    }
+
+    fn forward(&self, cx: &mut Context, x: &Act, size: [usize; 2]) -> Result<Act> {
+        let y = self.norm1.forward(cx, x)?;
+        let y = self.attn.forward(cx, &y, size)?;
+        let x = Residual::default().forward(cx, x, &y, self.place, "attn")?;
+        let y = self.norm2.forward(cx, &x)?;
+        let y = self.mlp.forward(cx, &y)?;
+        Residual::default().forward(cx, &x, &y, self.place, "mlp")
+    }
+}
