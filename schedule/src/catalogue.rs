@@ -86,6 +86,22 @@ const CSWIN: Model = Model {
     ..PLAIN
 };
 
+/// The CAFormer paper's own recipe (Yu et al., 2022, appendix) under the ++ curriculum: the authors of the curriculum
+/// have no launcher.
+const CAFORMER: Model =
+    Model { family: Family::CaFormer, origin: Origin::Paper, batch: LARGE.0, accumulation: LARGE.1, ..PLAIN };
+
+/// The PVT paper's own recipe (Wang et al., 2021), which is DeiT's: learning rate 1e-3 at a batch of 1024.
+const PVT: Model = Model {
+    family: Family::Pvt,
+    origin: Origin::Paper,
+    batch: TINY.0,
+    accumulation: TINY.1,
+    drop_path: 0.1,
+    amp: true,
+    ..PLAIN
+};
+
 const CONVNEXT_ROW: Model = Model {
     family: Family::ConvNext,
     tenths: CONVNEXT,
@@ -207,5 +223,36 @@ pub(crate) const MODELS: &[Model] = &[
         aliases: &["convnext-b"],
         drop_path: 0.5,
         ..CONVNEXT_ROW
+    },
+    Model {
+        name: "caformer-s18",
+        reference: "caformer_s18",
+        aliases: &[],
+        batch: TINY.0,
+        accumulation: TINY.1,
+        drop_path: 0.15,
+        ..CAFORMER
+    },
+    Model { name: "caformer-s36", reference: "caformer_s36", aliases: &[], drop_path: 0.3, ..CAFORMER },
+    Model { name: "caformer-m36", reference: "caformer_m36", aliases: &[], drop_path: 0.4, ..CAFORMER },
+    Model { name: "pvt-tiny", reference: "pvt_tiny", aliases: &["pvt-t"], ..PVT },
+    Model { name: "pvt-small", reference: "pvt_small", aliases: &["pvt-s"], ..PVT },
+    Model {
+        name: "pvt-medium",
+        reference: "pvt_medium",
+        aliases: &["pvt-m"],
+        batch: LARGE.0,
+        accumulation: LARGE.1,
+        drop_path: 0.3,
+        ..PVT
+    },
+    Model {
+        name: "pvt-large",
+        reference: "pvt_large",
+        aliases: &["pvt-l"],
+        batch: LARGE.0,
+        accumulation: LARGE.1,
+        drop_path: 0.3,
+        ..PVT
     },
 ];

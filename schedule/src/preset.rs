@@ -79,6 +79,9 @@ fn large_cswin(model: &Model, preset: Preset) -> bool {
 fn origin(model: &Model, preset: Preset) -> Origin {
     match (model.origin, preset) {
         (Origin::Ours, _) => Origin::Ours,
+        // Neither launcher knows these; the first paper reports PVT, the second CAFormer too.
+        (_, Preset::Et) if model.family == Family::CaFormer => Origin::Ours,
+        (_, Preset::Et) if model.family == Family::Pvt => Origin::Paper,
         // The first version's launcher knows every model of the papers, DeiT-T too.
         (_, Preset::Et) => Origin::AuthorsLauncher,
         (_, Preset::Baseline) => Origin::Paper,

@@ -27,6 +27,8 @@ pub enum Family {
     Swin,
     CSwin,
     ConvNext,
+    CaFormer,
+    Pvt,
 }
 
 /// Stochastic depth.

@@ -191,8 +191,13 @@ impl TrainConfig {
         if let Some(model) = &self.model {
             recipe.model.clone_from(model);
         }
-        let patch = matches!(recipe.family, Family::DeiT);
-        recipe = recipe.at_base_size(self.base_size, if patch { 16 } else { 8 })?;
+        // What edges of pictures must be multiples of.
+        let cell = match recipe.family {
+            Family::DeiT => 16,
+            Family::Swin | Family::CSwin | Family::Pvt => 32,
+            Family::ResNet | Family::ConvNext | Family::CaFormer => 8,
+        };
+        recipe = recipe.at_base_size(self.base_size, cell)?;
         recipe = recipe.with_order(match self.order {
             CropOrder::CropThenAugment => Order::CropThenAugment,
             CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
@@ -218,7 +223,10 @@ impl TrainConfig {
         let recipe = self.recipe()?;
         let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([self.base_size]);
         for size in sizes {
-            create(&recipe.model, &Options { num_classes: 1, input_size: [size as usize; 2], ..Options::default() })?;
+            create(
+                &recipe.model,
+                &Options { num_classes: 1, input_size: [size as usize; 2], ..Options::default() },
+            )?;
         }
         Ok(())
     }

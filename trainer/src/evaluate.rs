@@ -32,7 +32,8 @@ pub fn at_size(
     params: &ParamStore,
     size: usize,
 ) -> Result<(Box<dyn Backbone>, ParamStore)> {
-    let options = Options { num_classes: model.num_classes(), input_size: model.input_size(), ..Options::default() };
+    let options =
+        Options { num_classes: model.num_classes(), input_size: model.input_size(), ..Options::default() };
     let mut resized = create(model.name(), &options)?;
     let mut params = params.clone();
     for change in resized.set_input_size([size; 2])? {

@@ -17,6 +17,7 @@ struct Readme;
 pub mod chart;
 pub mod checkpoint;
 pub mod config;
+mod costs;
 pub mod data;
 mod duration;
 mod error;
@@ -31,6 +32,7 @@ mod run;
 mod sources;
 mod state;
 
+pub use costs::macs_of;
 pub use duration::{Every, Place};
 pub use error::{DataError, Error, Result};
 pub use history::{EvalRecord, History};

@@ -28,7 +28,8 @@ impl Predictor {
     /// When the file is not of a run, or does not fit its model.
     pub fn load(saved: &Saved, ema: bool) -> Result<Self> {
         let run = saved.run()?;
-        let options = Options { num_classes: run.classes.len(), input_size: [run.size; 2], ..Options::default() };
+        let options =
+            Options { num_classes: run.classes.len(), input_size: [run.size; 2], ..Options::default() };
         let model = create(&run.model, &options)?;
         let weights = saved.weights(ema)?;
         let params = ParamStore::from_tensors(&run.model, model.specs(), &weights, DType::F32, &Device::Cpu)?;
@@ -66,8 +67,9 @@ pub fn logits_of_tensor(model: &str, weights: &HashMap<String, Tensor>, input: &
         let what = format!("`input` must be [N, 3, H, W], got {:?}", input.dims());
         return Err(DataError::Setting(what).into());
     };
-    let probe = create(model, &Options { num_classes: 1, input_size: [height, width], ..Options::default() })?;
-    let key = format!("{}.weight", probe.classifier());
+    let probe =
+        create(model, &Options { num_classes: 1, input_size: [height, width], ..Options::default() })?;
+    let key = format!("{}.weight", probe.classifiers()[0]);
     let Some(head) = weights.get(&key) else {
         return Err(ModelError::Weights { model: model.into(), what: format!("missing `{key}`") }.into());
     };

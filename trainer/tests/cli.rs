@@ -201,7 +201,8 @@ fn logits_of_a_tensor_are_those_of_the_library() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     for (name, size) in [("resnet10", [40, 56]), ("deit_tiny_patch16_224", [48, 32])] {
-        let model = create(name, &Options { num_classes: 7, input_size: size, ..Options::default() }).unwrap();
+        let model =
+            create(name, &Options { num_classes: 7, input_size: size, ..Options::default() }).unwrap();
         let params = ParamStore::init(model.specs(), 3, DType::F32, &Device::Cpu).unwrap();
         let weights: std::collections::HashMap<_, _> = params.iter().map(|(n, t)| (n, t.clone())).collect();
         candle_core::safetensors::save(&weights, path("w.safetensors")).unwrap();

@@ -2,19 +2,114 @@
 
 use anyhow::Result;
 use clap::Args;
-use efficienttrain_models::{Kind, Options, create, names};
+use efficienttrain_models::{Backbone, Cost, Error, Options, cost, create, names};
+use serde::Serialize;
 
 /// Arguments of `models`.
 #[derive(Args)]
-pub(crate) struct ModelsArgs {}
+pub(crate) struct ModelsArgs {
+    /// Models to show, by any spelling [default: all]
+    #[arg(value_name = "NAME")]
+    models: Vec<String>,
 
-pub(crate) fn run(_: &ModelsArgs) -> Result<()> {
-    super::show(format!("{:<12} {:>12}", "model", "parameters"))?;
-    for name in names() {
-        let model = create(name, &Options::default())?;
-        let trained = model.specs().iter().filter(|s| s.kind == Kind::Parameter);
-        let parameters: usize = trained.map(|s| s.shape.iter().product::<usize>()).sum();
-        super::show(format!("{name:<12} {parameters:>12}"))?;
+    /// Edge of the pictures, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    input_size: usize,
+
+    /// Classes of the head
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    num_classes: usize,
+
+    /// Print JSON: one object a model, exact numbers
+    #[arg(long)]
+    json: bool,
+}
+
+/// One model at one size; costs are those of one picture.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    family: String,
+    input_size: usize,
+    num_classes: usize,
+    params: u64,
+    macs: u64,
+    conv_macs: u64,
+    linear_macs: u64,
+    attention_macs: u64,
+    train_flops: u64,
+    activation_bytes: u64,
+    num_features: usize,
+    layers: usize,
+}
+
+impl Row {
+    fn new(model: &dyn Backbone) -> Result<Self> {
+        let cost: Cost = cost(model)?;
+        Ok(Self {
+            name: model.name().into(),
+            family: model.blueprint().family.to_string(),
+            input_size: model.input_size()[0],
+            num_classes: model.num_classes(),
+            params: cost.params,
+            macs: cost.macs(),
+            conv_macs: cost.conv_macs,
+            linear_macs: cost.linear_macs,
+            attention_macs: cost.attention_macs,
+            train_flops: cost.train_flops,
+            activation_bytes: cost.activation_bytes,
+            num_features: model.feature_info().last().map_or(0, |level| level.channels),
+            layers: model.blueprint().layers,
+        })
+    }
+
+    fn line(&self) -> String {
+        let (million, giga, mega) = (self.params as f64 / 1e6, 1e9, 1024.0 * 1024.0);
+        format!(
+            "{:<21} {:<10} {million:>9.2} {:>8.3} {:>13.2} {:>15.1}",
+            self.name,
+            self.family,
+            self.macs as f64 / giga,
+            self.train_flops as f64 / giga,
+            self.activation_bytes as f64 / mega
+        )
+    }
+}
+
+pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
+    let options =
+        Options { num_classes: args.num_classes, input_size: [args.input_size; 2], ..Options::default() };
+    let mut rows = Vec::new();
+    let mut left_out = Vec::new();
+    if args.models.is_empty() {
+        for name in names() {
+            match create(name, &options) {
+                Ok(model) => rows.push(Row::new(&*model)?),
+                // A size is asked for all models at once: those that cannot take it are named, not fatal.
+                Err(Error::InputSize { reason, .. }) => left_out.push(format!("{name}: {reason}")),
+                Err(other) => return Err(other.into()),
+            }
+        }
+    } else {
+        for name in &args.models {
+            rows.push(Row::new(&*create(name, &options)?)?);
+        }
+    }
+    show(&rows, args)?;
+    for line in left_out {
+        eprintln!("left out at {}: {line}", args.input_size);
     }
     Ok(())
+}
+
+fn show(rows: &[Row], args: &ModelsArgs) -> Result<()> {
+    if args.json {
+        return Ok(super::show(serde_json::to_string_pretty(rows)?)?);
+    }
+    super::show(format!("One picture at {0}x{0}, {1} classes:\n", args.input_size, args.num_classes))?;
+    super::show(format!(
+        "{:<21} {:<10} {:>9} {:>8} {:>13} {:>15}",
+        "model", "family", "params M", "GMACs", "train GFLOPs", "activations MiB"
+    ))?;
+    rows.iter().try_for_each(|row| Ok(super::show(row.line())?))
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use efficienttrain_schedule::{Plan, PlanOptions, Recipe, Rounding};
+use efficienttrain_trainer::macs_of;
 
 /// Arguments of `plan`.
 #[derive(Args)]
@@ -27,6 +28,10 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_enum, default_value_t = RoundingName::Exact)]
     rounding: RoundingName,
 
+    /// What an image costs at each size: `square` of its edge as the reference counts, or the model's own `macs`
+    #[arg(long, value_enum, default_value_t = CostName::Square)]
+    cost: CostName,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -34,6 +39,12 @@ pub(crate) struct PlanArgs {
     /// List the recipes
     #[arg(long)]
     list: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CostName {
+    Square,
+    Macs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -50,9 +61,13 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
         RoundingName::Exact => Rounding::Exact,
         RoundingName::Reference => Rounding::Reference,
     };
-    let options =
+    let recipe = Recipe::named(name)?;
+    let mut options =
         PlanOptions::new(args.equivalent_epochs, args.train_images, args.devices).with_rounding(rounding);
-    let summary = Plan::new(&Recipe::named(name)?, options)?.summary()?;
+    if matches!(args.cost, CostName::Macs) {
+        options = options.with_cost(macs_of(&recipe)?);
+    }
+    let summary = Plan::new(&recipe, options)?.summary()?;
     if args.json {
         super::show(serde_json::to_string_pretty(&summary)?)?;
     } else {

@@ -1,0 +1,25 @@
+//! What an image costs at each size of a recipe, for plans: the one place where models and schedules meet.
+
+use efficienttrain_models::{Options, cost, create};
+use efficienttrain_schedule::{CostModel, Recipe};
+
+use crate::error::Result;
+
+/// The multiply-accumulates of the recipe's model at each of its sizes, relative to base size.
+///
+/// # Errors
+/// When the recipe's model is unknown, or cannot take one of its sizes.
+pub fn macs_of(recipe: &Recipe) -> Result<CostModel> {
+    let curriculum = &recipe.curriculum;
+    let base = macs_at(&recipe.model, curriculum.base_size)?;
+    let mut sizes: Vec<u32> = curriculum.stages.iter().map(|stage| stage.size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let row = |size| Ok((size, macs_at(&recipe.model, size)? / base));
+    Ok(CostModel::Table(sizes.into_iter().map(row).collect::<Result<_>>()?))
+}
+
+fn macs_at(model: &str, size: u32) -> Result<f64> {
+    let options = Options { input_size: [size as usize; 2], ..Options::default() };
+    Ok(cost(&*create(model, &options)?)?.macs() as f64)
+}
