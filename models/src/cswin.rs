@@ -6,7 +6,7 @@
 //! | `cswin_tiny` | 64 | 1-2-21-1 | 2-4-8-16 | 22.3 M | 4.3 G |
 //! | `cswin_small` | 64 | 2-4-32-2 | 2-4-8-16 | 34.6 M | 6.8 G |
 //! | `cswin_base` | 96 | 2-4-32-2 | 4-8-16-32 | 77.4 M | 15.0 G |
-//! | `cswin_large` | 144 | 2-4-32-2 | 6-12-24-24 | 173.3 M | 31.4 G |
+//! | `cswin_large` | 144 | 2-4-32-2 | 6-12-24-24 | 173.3 M | 33.1 G |
 //!
 //! Takes pictures, square or not, whose edges are multiples of 32. Stripes are 1, 2 and a 32nd of the picture wide; no
 //! parameter changes with the size. Names and order of parameters are those of the authors.

@@ -33,9 +33,17 @@ fn pass(name: &str, size: usize, batch: usize, threads: usize) -> Vec<u32> {
 #[test]
 fn a_training_pass_does_not_depend_on_the_number_of_threads() {
     // Small ones unfold whole batches; the larger picture goes tile by tile.
-    for (name, size, batch) in
-        [("resnet10", 40, 5), ("resnet10", 112, 3), ("resnet50", 33, 2), ("deit_tiny", 64, 3)]
-    {
+    for (name, size, batch) in [
+        ("resnet10", 40, 5),
+        ("resnet10", 112, 3),
+        ("resnet50", 33, 2),
+        ("deit_tiny", 64, 3),
+        ("swin_tiny", 64, 3),
+        ("convnext_tiny", 64, 3),
+        ("caformer_s18", 64, 2),
+        ("cswin_tiny", 32, 2),
+        ("pvt_tiny", 64, 3),
+    ] {
         let one = pass(name, size, batch, 1);
         for threads in [2, 3, 8] {
             assert!(pass(name, size, batch, threads) == one, "{name} at {size} differs on {threads} threads");

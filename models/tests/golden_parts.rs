@@ -39,6 +39,16 @@ fn position_embeddings_and_moments_are_resampled_as_the_reference_does() {
 }
 
 #[test]
+fn relative_positions_are_indexed_as_the_reference_does() {
+    let golden = tensors("swin_tables.safetensors");
+    for size in [96, 160] {
+        let want = numbers(&golden[&format!("{size}/relative_position_index")]);
+        let got = ops::relative_position_index([size / 32; 2]);
+        assert_eq!(got.into_iter().map(|i| i as f64).collect::<Vec<_>>(), want, "{size}");
+    }
+}
+
+#[test]
 fn stochastic_depth_of_every_block_is_the_reference_s() {
     let cases = json("drop_path.json");
     assert!(!cases.as_array().unwrap().is_empty());

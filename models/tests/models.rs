@@ -5,19 +5,52 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use common::{max_difference, model_input, numbers};
 use efficienttrain_models::{
-    Act, Context, Gradients, Kind, Mode, Options, ParamStore, create, names, ops, predict,
+    Act, Backbone, Context, Family, Gradients, Kind, Mode, Options, ParamStore, cost, create, names, ops,
+    predict,
 };
+
+/// Sizes that every kind of edge gets: the smallest, a rectangle, and one that is no multiple of anything.
+fn sizes(family: Family) -> Vec<[usize; 2]> {
+    match family {
+        Family::ResNet => vec![[32, 32], [33, 45]],
+        Family::ConvNext | Family::MetaFormer => vec![[32, 32], [45, 33]],
+        Family::Vit => vec![[16, 16], [48, 64]],
+        Family::Swin | Family::CsWin | Family::Pvt => vec![[32, 32], [64, 96]],
+    }
+}
+
+fn family(name: &str) -> Family {
+    create(name, &Options::default()).unwrap().blueprint().family
+}
+
+/// The smallest model of each family.
+const SMALLEST: [&str; 8] = [
+    "resnet10",
+    "deit_tiny",
+    "deit_tiny_distilled",
+    "swin_tiny",
+    "convnext_tiny",
+    "caformer_s18",
+    "cswin_tiny",
+    "pvt_tiny",
+];
+
+fn channels_last(x: &Tensor) -> Act {
+    Act::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap())
+}
 
 #[test]
 fn every_parameter_of_every_model_gets_a_gradient() {
     for name in names() {
-        for size in [[32, 32], [48, 64]] {
-            let model =
-                create(name, &Options { num_classes: 3, input_size: size, ..Options::default() }).unwrap();
+        // Large variants repeat the small one's blocks: one size is enough for them.
+        let count = if SMALLEST.contains(&name) { 2 } else { 1 };
+        for size in sizes(family(name)).into_iter().take(count) {
+            let options = Options { num_classes: 3, input_size: size, drop_rate: 0.2, ..Options::default() };
+            let model = create(name, &options).unwrap();
             let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
-            let x = model_input(1, 2, size[0], size[1]).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+            let x = channels_last(&model_input(1, 2, size[0], size[1]));
             let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.1 });
-            let logits = model.forward(&mut cx, &Act::constant(x)).unwrap();
+            let logits = model.forward(&mut cx, &x).unwrap();
             assert_eq!(logits.dims(), [2, 3]);
             let targets = Tensor::new(&[[1f32, 0., 0.], [0., 1., 0.]], &Device::Cpu).unwrap();
             let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
@@ -35,27 +68,190 @@ fn every_parameter_of_every_model_gets_a_gradient() {
 }
 
 #[test]
+fn pyramids_are_what_they_say_and_counting_gives_the_shapes_of_running() {
+    for name in SMALLEST {
+        for size in sizes(family(name)) {
+            let model =
+                create(name, &Options { num_classes: 4, input_size: size, ..Options::default() }).unwrap();
+            let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
+            let x = channels_last(&model_input(1, 1, size[0], size[1]));
+            let mut cx = Context::new(&params, Mode::Eval);
+            let maps = model.pyramid(&mut cx, &x).unwrap();
+            assert_eq!(maps.len(), model.feature_info().len(), "{name}");
+            for (map, info) in maps.iter().zip(model.feature_info()) {
+                // Overlapping patches round up, others down.
+                let fits = |axis: usize| {
+                    let (low, high) = (size[axis] / info.stride, size[axis].div_ceil(info.stride));
+                    (low..=high).contains(&map.dims()[1 + axis])
+                };
+                assert!(fits(0) && fits(1) && map.dims()[3] == info.channels, "{name}: {:?}", map.dims());
+            }
+            let mut counting = Context::new(&params, Mode::Count);
+            let counted = model.pyramid(&mut counting, &x).unwrap();
+            for (counted, map) in counted.iter().zip(&maps) {
+                assert_eq!(counted.dims(), map.dims(), "{name}");
+            }
+            assert!(cost(&*model).unwrap().macs() > 0);
+        }
+    }
+}
+
+#[test]
+fn the_last_map_is_what_is_pooled() {
+    // Of families that pool the last map by its mean: the head reads nothing else.
+    for name in ["resnet10", "convnext_tiny", "caformer_s18"] {
+        let model =
+            create(name, &Options { num_classes: 4, input_size: [64, 64], ..Options::default() }).unwrap();
+        let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
+        let x = channels_last(&model_input(1, 2, 64, 64));
+        let mut cx = Context::new(&params, Mode::Eval);
+        let features = model.features(&mut cx, &x).unwrap();
+        let map = model.pyramid(&mut cx, &x).unwrap().pop().unwrap();
+        let mut pooled = ops::global_avg_pool(map.tensor()).unwrap().value;
+        if let (Some(w), b) = (params.by_name("norm.weight"), params.by_name("norm.bias")) {
+            pooled = ops::layer_norm(&pooled, w, b, 1e-6).unwrap().value;
+        }
+        assert_eq!(numbers(features.tensor()), numbers(&pooled), "{name}");
+    }
+}
+
+#[test]
 fn a_change_of_size_there_and_back_keeps_everything_else() {
-    let mut model =
-        create("deit_tiny", &Options { num_classes: 5, input_size: [64, 64], ..Options::default() }).unwrap();
-    let mut params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
-    let before = params.deep_clone().unwrap();
-    for size in [[96, 96], [48, 80], [64, 64]] {
-        for change in model.set_input_size(size).unwrap() {
-            change.apply_in(&mut params).unwrap();
+    for name in SMALLEST {
+        let options = Options { num_classes: 5, input_size: [96, 96], ..Options::default() };
+        let mut model = create(name, &options).unwrap();
+        let mut params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
+        let before = params.deep_clone().unwrap();
+        let mut changed = std::collections::HashSet::new();
+        for size in [[160, 160], [64, 96], [96, 96]] {
+            for change in model.set_input_size(size).unwrap() {
+                change.apply_in(&mut params).unwrap();
+                changed.insert(model.specs()[change.id.index()].name.clone());
+            }
+            for (spec, (_, tensor)) in model.specs().iter().zip(params.iter()) {
+                assert_eq!(spec.shape, tensor.dims(), "{name}: {}", spec.name);
+            }
+            let logits = predict(&*model, &params, &model_input(1, 1, size[0], size[1])).unwrap();
+            assert_eq!(logits.dims(), [1, 5]);
+            // A model made for the size from the start has the same shapes.
+            let fresh = create(name, &Options { input_size: size, ..options }).unwrap();
+            assert_eq!(fresh.specs(), model.specs());
         }
-        let logits = predict(&*model, &params, &model_input(1, 1, size[0], size[1])).unwrap();
-        assert_eq!(logits.dims(), [1, 5]);
-    }
-    for ((name, now), (_, then)) in params.iter().zip(before.iter()) {
-        if name != "pos_embed" {
-            assert_eq!(numbers(now), numbers(then), "{name}");
+        for ((key, now), (_, then)) in
+            params.iter().zip(before.iter()).filter(|((k, _), _)| !changed.contains(*k))
+        {
+            assert_eq!(numbers(now), numbers(then), "{name}: {key}");
         }
+        let expected = match family(name) {
+            Family::Vit => 1,
+            Family::Swin => 12,
+            Family::Pvt => 4,
+            _ => 0,
+        };
+        assert_eq!(changed.len(), expected, "{name}: {changed:?}");
+        assert!(model.set_input_size([96, 96]).unwrap().is_empty());
+        let Err(error) = model.set_input_size([96, 7]) else { continue };
+        assert!(error.to_string().contains("96x7") && error.to_string().contains("both edges"), "{error}");
+        assert_eq!(model.input_size(), [96, 96], "a refused size must change nothing");
     }
-    assert!(model.set_input_size([64, 64]).unwrap().is_empty());
-    let message = model.set_input_size([64, 70]).unwrap_err().to_string();
-    assert!(message.contains("64x70") && message.contains("16"), "{message}");
-    assert_eq!(model.input_size(), [64, 64], "a refused size must change nothing");
+}
+
+#[test]
+fn channels_classes_and_dropout_are_options() {
+    for name in SMALLEST {
+        let options = Options { num_classes: 7, input_size: [32, 32], in_channels: 5, ..Options::default() };
+        let model = create(name, &options).unwrap();
+        let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
+        let x = Tensor::rand(-1f32, 1., (2, 5, 32, 32), &Device::Cpu).unwrap();
+        assert_eq!(predict(&*model, &params, &x).unwrap().dims(), [2, 7], "{name}");
+        let error = predict(&*model, &params, &model_input(1, 1, 32, 32)).unwrap_err().to_string();
+        assert!(error.contains("[N, 32, 32, 5]"), "{error}");
+        for classifier in model.classifiers() {
+            assert_eq!(params.by_name(&format!("{classifier}.weight")).unwrap().dim(0).unwrap(), 7);
+        }
+        // Dropout changes training passes alone, by the seed.
+        let dropped = create(name, &Options { drop_rate: 0.5, ..options }).unwrap();
+        let run = |model: &dyn Backbone, mode| {
+            let mut cx = Context::new(&params, mode);
+            numbers(model.forward(&mut cx, &channels_last(&x)).unwrap().tensor())
+        };
+        let train = |seed| Mode::Train { seed, drop_path: 0.0 };
+        assert_eq!(run(&*dropped, train(1)), run(&*dropped, train(1)), "{name}");
+        assert_ne!(run(&*dropped, train(1)), run(&*dropped, train(2)), "{name}");
+        assert_eq!(run(&*dropped, Mode::Eval), run(&*dropped, Mode::Eval), "{name}");
+    }
+    for (options, expected) in [
+        (Options { drop_rate: 1.0, ..Options::default() }, "drop_rate must be 0 to below 1, got 1"),
+        (Options { in_channels: 0, ..Options::default() }, "in_channels must be above 0"),
+        (Options { num_classes: 0, ..Options::default() }, "num_classes must be above 0"),
+    ] {
+        let error = create("swin_tiny", &options).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn parameters_are_grouped_by_decay_and_depth() {
+    for name in names() {
+        let model = create(name, &Options::default()).unwrap();
+        let groups = model.param_groups();
+        let mut seen: Vec<usize> = groups.iter().flat_map(|g| &g.params).map(|id| id.index()).collect();
+        seen.sort_unstable();
+        let trained = model.specs().iter().enumerate().filter(|(_, s)| s.kind == Kind::Parameter);
+        assert_eq!(
+            seen,
+            trained.map(|(i, _)| i).collect::<Vec<_>>(),
+            "{name}: each parameter is in one group"
+        );
+        for group in &groups {
+            for id in &group.params {
+                let spec = &model.specs()[id.index()];
+                assert_eq!((spec.decay, spec.layer), (group.decay, group.layer), "{name}: {}", spec.name);
+                assert!(spec.decay <= (spec.shape.len() > 1), "{name}: {}", spec.name);
+            }
+        }
+        // The stem is the lowest layer, the classifier the highest, with the full learning rate.
+        let of = |name: &str| model.specs().iter().find(|s| s.name == name).unwrap().layer;
+        let highest = model.blueprint().layers - 1;
+        for classifier in model.classifiers() {
+            assert_eq!(of(&format!("{classifier}.weight")), highest, "{name}");
+        }
+        assert_eq!(model.specs().iter().find(|s| s.shape.len() == 4).unwrap().layer, 0, "{name}");
+        assert_eq!(model.lr_scale(groups.last().unwrap().params[0], 0.9), 1.0);
+        let stem = model.lr_scale(groups[0].params[0], 0.5);
+        assert!((stem.log2() + highest as f64).abs() < 1e-12, "{name}: {stem}");
+    }
+}
+
+#[test]
+fn published_sizes_of_models_without_golden_numbers() {
+    // Parameters in millions and multiply-accumulates in billions as their papers and timm round them. For CSWin-L the
+    // paper says 31.5 G, less than 2.25 times the linear layers of CSWin-B (which it must be at 1.5 times the width, and
+    // which are counted right): only its parameters are compared.
+    for (name, params, macs) in [
+        ("resnet18", 11.7, 1.8),
+        ("resnet34", 21.8, 3.7),
+        ("resnet101", 44.5, 7.8),
+        ("resnet152", 60.2, 11.5),
+        ("convnext_large", 197.8, 34.4),
+        ("caformer_b36", 98.8, 23.2),
+        ("convformer_s18", 26.8, 4.0),
+        ("convformer_s36", 40.0, 7.7),
+        ("convformer_m36", 57.1, 12.9),
+        ("convformer_b36", 99.9, 22.7),
+        ("cswin_large", 173.3, f64::NAN),
+        ("pvt_tiny", 13.2, 1.9),
+        ("pvt_small", 24.5, 3.8),
+        ("pvt_medium", 44.2, 6.7),
+        ("pvt_large", 61.4, 9.8),
+    ] {
+        let cost = cost(&*create(name, &Options::default()).unwrap()).unwrap();
+        let (p, m) = (cost.params as f64 / 1e6, cost.macs() as f64 / 1e9);
+        assert!(
+            (p - params).abs() < 0.051 && (macs.is_nan() || (m - macs).abs() < 0.1),
+            "{name}: {p} M, {m} G"
+        );
+    }
 }
 
 #[test]
@@ -87,7 +283,17 @@ fn stochastic_depth_keeps_the_expectation_and_is_seeded() {
 fn names_and_weights_that_do_not_fit_are_errors_that_name_them() {
     let unknown = create("resnet81", &Options::default()).unwrap_err().to_string();
     assert!(unknown.contains("did you mean `resnet18`"), "{unknown}");
-    assert!(create("DeiT_small_patch16_224", &Options::default()).is_ok());
+    for (spelling, name) in [
+        ("DeiT_small_patch16_224", "deit_small"),
+        ("swin-tiny", "swin_tiny"),
+        ("swin_base_patch4_window7_224.ms_in1k", "swin_base"),
+        ("CSWin_96_24322_base_224", "cswin_base"),
+        ("caformer_s18.sail_in1k", "caformer_s18"),
+    ] {
+        assert_eq!(create(spelling, &Options::default()).unwrap().name(), name);
+    }
+    let near = create("swin_tiny_patch4_window7", &Options::default()).unwrap_err().to_string();
+    assert!(near.contains("did you mean `swin_tiny`"), "{near}");
     assert!(
         create("resnet18", &Options { num_classes: 2, input_size: [0, 32], ..Options::default() }).is_err()
     );

@@ -4,118 +4,10 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor, Var};
-use common::{fnv1a64, hash_uniform, max_difference, numbers};
+use common::gradients::{check, dot, filled};
+use common::{max_difference, numbers};
 use efficienttrain_models::Result;
 use efficienttrain_models::ops::{self, BatchStatistics, Conv2dConfig, Traced};
-
-/// Numbers in [-1, 1) by name.
-fn filled(name: &str, shape: &[usize]) -> Tensor {
-    let seed = fnv1a64(name);
-    let values: Vec<f64> =
-        (0..shape.iter().product::<usize>() as u64).map(|i| hash_uniform(seed, i)).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
-
-/// Sum of `value * weights`, a scalar whose gradient is `weights`.
-fn dot(value: &Tensor, weights: &Tensor) -> f64 {
-    numbers(value).iter().zip(numbers(weights)).map(|(v, w)| v * w).sum()
-}
-
-fn nudged(t: &Tensor, at: usize, by: f64) -> Tensor {
-    let mut values = numbers(t);
-    values[at] += by;
-    Tensor::from_vec(values, t.dims(), &Device::Cpu).unwrap()
-}
-
-/// Checks an op's gradients of all inputs, in double and single precision.
-fn check(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Traced>) {
-    let traced = op(inputs).unwrap();
-    let weights = filled(&format!("{name}.cotangent"), traced.value.dims());
-    let grads = (traced.pullback)(&weights, &vec![true; inputs.len()]).unwrap();
-    assert_eq!(grads.len(), inputs.len(), "{name}: one gradient an input");
-    const STEP: f64 = 1e-5;
-    for (i, grad) in grads.iter().enumerate() {
-        let grad = grad.as_ref().unwrap_or_else(|| panic!("{name}: no gradient of input {i}"));
-        assert_eq!(grad.dims(), inputs[i].dims(), "{name}: shape of gradient {i}");
-        let grad = numbers(grad);
-        let stride = (grad.len() / 40).max(1);
-        for at in (0..grad.len()).step_by(stride) {
-            let value = |by: f64| {
-                let mut moved = inputs.to_vec();
-                moved[i] = nudged(&inputs[i], at, by);
-                dot(&op(&moved).unwrap().value, &weights)
-            };
-            let slope = (value(STEP) - value(-STEP)) / (2.0 * STEP);
-            let off = (slope - grad[at]).abs();
-            assert!(
-                off < 1e-7 * (1.0 + slope.abs()),
-                "{name}: input {i}[{at}]: {} by hand, {slope} measured",
-                grad[at]
-            );
-        }
-        skipping_is_allowed(name, &traced, &weights, i, inputs.len());
-    }
-    single_precision_agrees(name, inputs, &op, &traced, &weights);
-    strides_do_not_matter(name, inputs, &op, &traced);
-}
-
-fn skipping_is_allowed(name: &str, traced: &Traced, weights: &Tensor, kept: usize, inputs: usize) {
-    let needs: Vec<bool> = (0..inputs).map(|i| i == kept).collect();
-    let alone = (traced.pullback)(weights, &needs).unwrap();
-    let all = (traced.pullback)(weights, &vec![true; inputs]).unwrap();
-    let (alone, all) = (alone[kept].as_ref().unwrap(), all[kept].as_ref().unwrap());
-    assert_eq!(
-        numbers(alone),
-        numbers(all),
-        "{name}: the gradient of input {kept} depends on which others are asked for"
-    );
-}
-
-fn single_precision_agrees(
-    name: &str,
-    inputs: &[Tensor],
-    op: &impl Fn(&[Tensor]) -> Result<Traced>,
-    exact: &Traced,
-    weights: &Tensor,
-) {
-    let single: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F32).unwrap()).collect();
-    let traced = op(&single).unwrap();
-    assert_eq!(traced.value.dtype(), DType::F32);
-    let near = |a: &Tensor, b: &Tensor| {
-        let (a, b) = (numbers(a), numbers(b));
-        let scale = b.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
-        assert!(
-            max_difference(&a, &b) < 2e-5 * scale,
-            "{name}: single precision is off by {}",
-            max_difference(&a, &b)
-        );
-    };
-    near(&traced.value, &exact.value);
-    let needs = vec![true; inputs.len()];
-    let got = (traced.pullback)(&weights.to_dtype(DType::F32).unwrap(), &needs).unwrap();
-    for (got, want) in got.iter().zip((exact.pullback)(weights, &needs).unwrap()) {
-        near(got.as_ref().unwrap(), want.as_ref().unwrap());
-    }
-}
-
-/// The same values behind reversed strides give the same result.
-fn strides_do_not_matter(
-    name: &str,
-    inputs: &[Tensor],
-    op: &impl Fn(&[Tensor]) -> Result<Traced>,
-    exact: &Traced,
-) {
-    let reversed = |t: &Tensor| {
-        let axes: Vec<usize> = (0..t.rank()).rev().collect();
-        t.permute(axes.as_slice()).unwrap().contiguous().unwrap().permute(axes.as_slice()).unwrap()
-    };
-    let strided: Vec<Tensor> = inputs.iter().map(reversed).collect();
-    assert_eq!(
-        numbers(&op(&strided).unwrap().value),
-        numbers(&exact.value),
-        "{name}: strides change the result"
-    );
-}
 
 #[test]
 fn linear() {
@@ -239,7 +131,9 @@ fn batch_statistics_do_not_cancel() {
 fn layer_norm() {
     for c in [1, 5, 33] {
         let inputs = [filled("x", &[3, 4, c]), filled("w", &[c]), filled("b", &[c])];
-        check(&format!("layer norm of {c}"), &inputs, |t| ops::layer_norm(&t[0], &t[1], &t[2], 1e-2));
+        check(&format!("layer norm of {c}"), &inputs, |t| ops::layer_norm(&t[0], &t[1], Some(&t[2]), 1e-2));
+        let name = format!("layer norm of {c} without bias");
+        check(&name, &inputs[..2], |t| ops::layer_norm(&t[0], &t[1], None, 1e-2));
     }
 }
 
@@ -248,6 +142,13 @@ fn activations() {
     let x = [(filled("x", &[3, 50]) * 4.0).unwrap()];
     check("gelu", &x, |t| ops::gelu(&t[0]));
     check("relu", &x, |t| ops::relu(&t[0]));
+    check("squared relu", &x, |t| ops::squared_relu(&t[0]));
+    let star = [x[0].clone(), filled("scale", &[1]), filled("bias", &[1])];
+    check("star relu", &star, |t| ops::star_relu(&t[0], &t[1], &t[2]));
+    let value = ops::star_relu(&star[0], &star[1], &star[2]).unwrap().value;
+    let (s, b) = (numbers(&star[1])[0], numbers(&star[2])[0]);
+    let plain: Vec<f64> = numbers(&x[0]).iter().map(|x| s * x.max(0.0).powi(2) + b).collect();
+    assert!(max_difference(&numbers(&value), &plain) < 1e-12);
     let zero = ops::relu(&Tensor::zeros(3, DType::F64, &Device::Cpu).unwrap()).unwrap();
     let grad = (zero.pullback)(&Tensor::ones(3, DType::F64, &Device::Cpu).unwrap(), &[true]).unwrap();
     assert_eq!(numbers(grad[0].as_ref().unwrap()), [0.0; 3], "relu'(0) is 0, as in PyTorch");
@@ -273,43 +174,15 @@ fn max_pool_takes_the_first_of_equals() {
 #[test]
 fn pooling_tokens_and_sums() {
     check("global average", &[filled("x", &[2, 3, 4, 5])], |t| ops::global_avg_pool(&t[0]));
-    check("select", &[filled("x", &[2, 3, 4])], |t| ops::select_token(&t[0], 1));
-    let tokens = [filled("p", &[2, 3, 4]), filled("c", &[1, 1, 4]), filled("e", &[1, 4, 4])];
-    check("join", &tokens, |t| ops::join_tokens(&t[0], &t[1], &t[2]));
+    check("select", &[filled("x", &[2, 5, 4])], |t| ops::select_tokens(&t[0], 1, 3));
+    let tokens =
+        [filled("p", &[2, 3, 4]), filled("c", &[1, 1, 4]), filled("d", &[1, 1, 4]), filled("e", &[1, 5, 4])];
+    check("join", &tokens, |t| ops::join_tokens(&t[0], &[&t[1], &t[2]], &t[3]));
+    let positions = [filled("p", &[2, 3, 4]), filled("e", &[1, 3, 4])];
+    check("positions alone", &positions, |t| ops::join_tokens(&t[0], &[], &t[1]));
     let pair = [filled("x", &[2, 3, 4]), filled("y", &[2, 3, 4])];
     check("add", &pair, |t| ops::add(&t[0], &t[1]));
-    check("scaled add", &pair, |t| ops::add_scaled_rows(&t[0], &t[1], vec![0.0, 1.25]));
-}
-
-#[test]
-fn attention() {
-    for (n, heads, d) in [(1, 1, 4), (5, 2, 3), (17, 3, 8)] {
-        let qkv = filled("qkv", &[2, n, 3 * heads * d]);
-        let name = format!("attention of {n} tokens, {heads} heads of {d}");
-        let value = numbers(&ops::attention(&qkv, heads).unwrap().value);
-        assert!(max_difference(&value, &plain_attention(&qkv, heads)) < 1e-12, "{name}");
-        check(&name, &[qkv], |t| ops::attention(&t[0], heads));
-    }
-}
-
-/// Attention by the definition.
-fn plain_attention(qkv: &Tensor, heads: usize) -> Vec<f64> {
-    let &[b, n, width] = qkv.dims() else { unreachable!() };
-    let (c, x) = (width / 3, numbers(qkv));
-    let d = c / heads;
-    let at = |s: usize, i: usize, part: usize, ch: usize| x[(s * n + i) * width + part * c + ch];
-    let mut out = vec![0.0; b * n * c];
-    for (s, h, i) in (0..b * heads * n).map(|k| (k / n / heads, k / n % heads, k % n)) {
-        let channels = h * d..(h + 1) * d;
-        let score =
-            |j| channels.clone().map(|ch| at(s, i, 0, ch) * at(s, j, 1, ch)).sum::<f64>() / (d as f64).sqrt();
-        let weights: Vec<f64> = (0..n).map(|j| score(j).exp()).collect();
-        let mass: f64 = weights.iter().sum();
-        for ch in channels {
-            out[(s * n + i) * c + ch] = (0..n).map(|j| weights[j] / mass * at(s, j, 2, ch)).sum();
-        }
-    }
-    out
+    check("dropout", &pair[..1], |t| ops::scale_elements(&t[0], &[0.0, 1.25, 1.25].repeat(8)));
 }
 
 #[test]
@@ -368,9 +241,9 @@ fn wrong_shapes_are_errors_that_say_what_was_expected() {
         (ops::attention(&t(&[1, 2, 10]), 2), "2 heads"),
         (ops::attention(&t(&[1, 2, 12]), 0), "0 heads"),
         (ops::max_pool2d(&t(&[1, 2, 2, 1]), 3, 1, 0), "3x3 window"),
-        (ops::layer_norm(&t(&[2, 3]), &t(&[4]), &t(&[4]), 1e-6), "[..., 4]"),
+        (ops::layer_norm(&t(&[2, 3]), &t(&[4]), None, 1e-6), "[..., 4]"),
         (ops::soft_cross_entropy(&t(&[2, 3]), &t(&[2, 4])), "[2, 3]"),
-        (ops::select_token(&t(&[1, 2, 3]), 2), "more than 2 tokens"),
+        (ops::select_tokens(&t(&[1, 2, 3]), 1, 2), "at least 1 + 2 tokens"),
         (ops::add(&t(&[2]), &t(&[3])), "[2]"),
         (ops::gelu(&Tensor::zeros(3, DType::U8, &Device::Cpu).unwrap()), "f32 or f64"),
     ];

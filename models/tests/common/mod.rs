@@ -1,6 +1,8 @@
 //! The closed formulas that fill golden inputs and weights (see `data/README.md`).
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
+pub mod gradients;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 

@@ -45,7 +45,9 @@ impl Depthwise {
 
     /// The convolution that carries gradients back to the picture.
     fn transposed(&self) -> Self {
+        let whole = self.tile == [self.h, self.w];
         Self {
+            tile: if whole { [self.ho, self.wo] } else { self.tile },
             h: self.ho,
             w: self.wo,
             ho: self.h,
@@ -102,7 +104,7 @@ fn output_row<T: Element>(
     }
 }
 
-/// `sum += x * w`; full lanes take a loop of fixed length, which the compiler unrolls into registers.
+/// `sum += x * w`.
 #[inline(always)]
 fn multiply_add<T: Element>(sum: &mut [T], x: &[T], w: &[T]) {
     sum.iter_mut().zip(x).zip(w).for_each(|((s, &x), &w)| *s += x * w);

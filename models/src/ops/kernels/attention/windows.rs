@@ -243,3 +243,48 @@ fn scatter<T: Copy>(from: &[T], width: usize, rows: &[usize], to: &mut [T], stri
         to[row * stride + first..][..width].copy_from_slice(from);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use candle_core::{Device, Tensor};
+
+    use super::super::APART;
+    use super::*;
+
+    fn golden() -> HashMap<String, Tensor> {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/swin_tables.safetensors");
+        candle_core::safetensors::load(file, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn masks_of_shifted_windows_are_the_reference_s() {
+        let mut seen = 0;
+        for (key, mask) in golden().iter().filter(|(key, _)| key.contains("attn_mask")) {
+            let (size, stage) = key.split_once("/attn_mask_stage").unwrap();
+            let (size, stage): (usize, usize) = (size.parse().unwrap(), stage.parse().unwrap());
+            let (map, window) = (size / 4 >> stage, size / 32);
+            let tokens = Tokens::new([map; 2], [window; 2], [window / 2; 2]);
+            let mut got = Vec::new();
+            for (_, regions) in tokens.windows() {
+                let regions = regions.unwrap();
+                let pairs = regions.iter().flat_map(|a| regions.iter().map(move |b| a == b));
+                got.extend(pairs.map(|together| if together { 0.0 } else { APART as f32 }));
+            }
+            assert_eq!(got, mask.flatten_all().unwrap().to_vec1::<f32>().unwrap(), "{key}");
+            seen += 1;
+        }
+        assert_eq!(seen, 6);
+    }
+
+    #[test]
+    fn every_token_is_in_one_window() {
+        let tokens = Tokens::new([6, 4], [3, 2], [1, 1]);
+        let mut all = tokens.index.clone();
+        all.sort_unstable();
+        assert_eq!(all, (0..24).collect::<Vec<_>>());
+        // The first window begins one down and one to the right.
+        assert_eq!(tokens.index[..6], [5, 6, 9, 10, 13, 14]);
+    }
+}

@@ -1,0 +1,117 @@
+//! Checks of an op's gradients: against central differences in double precision, its single-precision path against the
+//! double one, strided inputs against contiguous ones.
+
+use candle_core::{DType, Device, Tensor};
+use efficienttrain_models::Result;
+use efficienttrain_models::ops::Traced;
+
+use super::{fnv1a64, hash_uniform, max_difference, numbers};
+
+/// Numbers in [-1, 1) by name.
+pub fn filled(name: &str, shape: &[usize]) -> Tensor {
+    let seed = fnv1a64(name);
+    let values: Vec<f64> =
+        (0..shape.iter().product::<usize>() as u64).map(|i| hash_uniform(seed, i)).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// Sum of `value * weights`, a scalar whose gradient is `weights`.
+pub fn dot(value: &Tensor, weights: &Tensor) -> f64 {
+    numbers(value).iter().zip(numbers(weights)).map(|(v, w)| v * w).sum()
+}
+
+fn nudged(t: &Tensor, at: usize, by: f64) -> Tensor {
+    let mut values = numbers(t);
+    values[at] += by;
+    Tensor::from_vec(values, t.dims(), &Device::Cpu).unwrap()
+}
+
+/// Checks an op's gradients of all inputs, in double and single precision.
+pub fn check(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Traced>) {
+    let traced = op(inputs).unwrap();
+    let weights = filled(&format!("{name}.cotangent"), traced.value.dims());
+    let grads = (traced.pullback)(&weights, &vec![true; inputs.len()]).unwrap();
+    assert_eq!(grads.len(), inputs.len(), "{name}: one gradient an input");
+    const STEP: f64 = 1e-5;
+    for (i, grad) in grads.iter().enumerate() {
+        let grad = grad.as_ref().unwrap_or_else(|| panic!("{name}: no gradient of input {i}"));
+        assert_eq!(grad.dims(), inputs[i].dims(), "{name}: shape of gradient {i}");
+        let grad = numbers(grad);
+        let stride = (grad.len() / 40).max(1);
+        for at in (0..grad.len()).step_by(stride) {
+            let value = |by: f64| {
+                let mut moved = inputs.to_vec();
+                moved[i] = nudged(&inputs[i], at, by);
+                dot(&op(&moved).unwrap().value, &weights)
+            };
+            let slope = (value(STEP) - value(-STEP)) / (2.0 * STEP);
+            let off = (slope - grad[at]).abs();
+            assert!(
+                off < 1e-7 * (1.0 + slope.abs()),
+                "{name}: input {i}[{at}]: {} by hand, {slope} measured",
+                grad[at]
+            );
+        }
+        skipping_is_allowed(name, &traced, &weights, i, inputs.len());
+    }
+    single_precision_agrees(name, inputs, &op, &traced, &weights);
+    strides_do_not_matter(name, inputs, &op, &traced);
+}
+
+fn skipping_is_allowed(name: &str, traced: &Traced, weights: &Tensor, kept: usize, inputs: usize) {
+    let needs: Vec<bool> = (0..inputs).map(|i| i == kept).collect();
+    let alone = (traced.pullback)(weights, &needs).unwrap();
+    let all = (traced.pullback)(weights, &vec![true; inputs]).unwrap();
+    let (alone, all) = (alone[kept].as_ref().unwrap(), all[kept].as_ref().unwrap());
+    assert_eq!(
+        numbers(alone),
+        numbers(all),
+        "{name}: the gradient of input {kept} depends on which others are asked for"
+    );
+}
+
+fn single_precision_agrees(
+    name: &str,
+    inputs: &[Tensor],
+    op: &impl Fn(&[Tensor]) -> Result<Traced>,
+    exact: &Traced,
+    weights: &Tensor,
+) {
+    let single: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F32).unwrap()).collect();
+    let traced = op(&single).unwrap();
+    assert_eq!(traced.value.dtype(), DType::F32);
+    let near = |a: &Tensor, b: &Tensor| {
+        let (a, b) = (numbers(a), numbers(b));
+        let scale = b.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+        assert!(
+            max_difference(&a, &b) < 2e-5 * scale,
+            "{name}: single precision is off by {}",
+            max_difference(&a, &b)
+        );
+    };
+    near(&traced.value, &exact.value);
+    let needs = vec![true; inputs.len()];
+    let got = (traced.pullback)(&weights.to_dtype(DType::F32).unwrap(), &needs).unwrap();
+    for (got, want) in got.iter().zip((exact.pullback)(weights, &needs).unwrap()) {
+        near(got.as_ref().unwrap(), want.as_ref().unwrap());
+    }
+}
+
+/// The same values behind reversed strides give the same result.
+fn strides_do_not_matter(
+    name: &str,
+    inputs: &[Tensor],
+    op: &impl Fn(&[Tensor]) -> Result<Traced>,
+    exact: &Traced,
+) {
+    let reversed = |t: &Tensor| {
+        let axes: Vec<usize> = (0..t.rank()).rev().collect();
+        t.permute(axes.as_slice()).unwrap().contiguous().unwrap().permute(axes.as_slice()).unwrap()
+    };
+    let strided: Vec<Tensor> = inputs.iter().map(reversed).collect();
+    assert_eq!(
+        numbers(&op(&strided).unwrap().value),
+        numbers(&exact.value),
+        "{name}: strides change the result"
+    );
+}
