@@ -33,7 +33,6 @@ const INIT: Init = Init::TRANSFORMER;
 const ZEROS: Option<Init> = Some(Init::Zeros);
 /// First value of layer scale.
 const LAYER_SCALE: f64 = 1e-6;
-const SMALLEST: usize = 32;
 
 /// Width and depths of a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +59,7 @@ impl ConvNext {
     /// # Errors
     /// When the input size is too small.
     pub fn new(name: &str, config: ConvNextConfig, options: &Options) -> Result<Self> {
-        at_least(name, options.input_size, SMALLEST)?;
+        check_size(name, options.input_size)?;
         let ConvNextConfig { width, depths } = config;
         let mut b = ParamBuilder::default();
         let downsample = b.within("downsample_layers", |b| {
@@ -91,6 +90,10 @@ impl ConvNext {
     }
 }
 
+fn check_size(name: &str, size: [usize; 2]) -> Result<()> {
+    at_least(name, size, 32, "the stride of the last stage")
+}
+
 const HEAD_LAYER: usize = 13;
 
 /// Layer of block `j` of stage `i` for layer-wise decay, as the authors count: three blocks of the long stage are one
@@ -109,7 +112,7 @@ impl Backbone for ConvNext {
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        at_least(self.name(), size, SMALLEST)?;
+        check_size(self.name(), size)?;
         self.blueprint.input_size = size;
         Ok(Vec::new())
     }

@@ -9,7 +9,7 @@
 //! | `caformer_b36`, `convformer_b36` | 128-256-512-768 | 3-12-18-3 | 98.8 M | 23.2 G |
 //!
 //! CAFormer mixes by convolution in the first two stages and by attention in the last two, ConvFormer by convolution
-//! throughout. Takes pictures of any size from 32 pixels on; nothing changes with it. Names and order of parameters are
+//! throughout. Takes pictures of any size from 4 pixels on; nothing changes with it. Names and order of parameters are
 //! those of the authors.
 //!
 //! ```
@@ -36,7 +36,6 @@ const INIT: Init = Init::TRANSFORMER;
 const ZEROS: Option<Init> = Some(Init::Zeros);
 /// Channels of an attention head.
 const HEAD_WIDTH: usize = 32;
-const SMALLEST: usize = 32;
 
 /// How the tokens of a stage exchange information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +73,7 @@ impl MetaFormer {
     /// # Errors
     /// When the input size is too small.
     pub fn new(name: &str, config: MetaFormerConfig, options: &Options) -> Result<Self> {
-        at_least(name, options.input_size, SMALLEST)?;
+        check_size(name, options.input_size)?;
         let MetaFormerConfig { widths, depths, mixers } = config;
         let first_of = |stage: usize| depths[..stage].iter().sum::<usize>();
         let depth = first_of(4);
@@ -107,13 +106,17 @@ impl MetaFormer {
     }
 }
 
+fn check_size(name: &str, size: [usize; 2]) -> Result<()> {
+    at_least(name, size, 4, "the stride of the first stage")
+}
+
 impl Backbone for MetaFormer {
     fn blueprint(&self) -> &Blueprint {
         &self.blueprint
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        at_least(self.name(), size, SMALLEST)?;
+        check_size(self.name(), size)?;
         self.blueprint.input_size = size;
         Ok(Vec::new())
     }

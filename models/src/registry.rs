@@ -205,11 +205,11 @@ pub(crate) fn check_nonzero(model: &str, [height, width]: [usize; 2]) -> Result<
     Err(Error::InputSize { model: model.into(), height, width, reason: "both edges must be above 0".into() })
 }
 
-pub(crate) fn at_least(model: &str, [height, width]: [usize; 2], smallest: usize) -> Result<()> {
+pub(crate) fn at_least(model: &str, [height, width]: [usize; 2], smallest: usize, what: &str) -> Result<()> {
     if height >= smallest && width >= smallest {
         return Ok(());
     }
-    let reason = format!("both edges must be at least {smallest}, the stride of the last stage");
+    let reason = format!("both edges must be at least {smallest}, {what}");
     Err(Error::InputSize { model: model.into(), height, width, reason })
 }
 

@@ -131,6 +131,13 @@ pub(crate) const MODELS: &[Model] = &[
         ..PLAIN
     },
     Model {
+        name: "resnet152",
+        reference: "resnet152",
+        aliases: &["resnet-152", "res152"],
+        origin: Origin::Ours,
+        ..PLAIN
+    },
+    Model {
         name: "deit-tiny",
         reference: "deit_tiny_patch16_224",
         aliases: &["deit-t", "deit-tiny-patch16-224"],
@@ -148,6 +155,29 @@ pub(crate) const MODELS: &[Model] = &[
         name: "deit-base",
         reference: "deit_base_patch16_224",
         aliases: &["deit-b", "deit-base-patch16-224"],
+        origin: Origin::Ours,
+        batch: LARGE.0,
+        accumulation: LARGE.1,
+        ..DEIT_ROW
+    },
+    Model {
+        name: "deit-tiny-distilled",
+        reference: "deit_tiny_distilled_patch16_224",
+        aliases: &["deit-tiny-distilled-patch16-224"],
+        origin: Origin::Ours,
+        ..DEIT_ROW
+    },
+    Model {
+        name: "deit-small-distilled",
+        reference: "deit_small_distilled_patch16_224",
+        aliases: &["deit-small-distilled-patch16-224"],
+        origin: Origin::Ours,
+        ..DEIT_ROW
+    },
+    Model {
+        name: "deit-base-distilled",
+        reference: "deit_base_distilled_patch16_224",
+        aliases: &["deit-base-distilled-patch16-224"],
         origin: Origin::Ours,
         batch: LARGE.0,
         accumulation: LARGE.1,
@@ -202,6 +232,14 @@ pub(crate) const MODELS: &[Model] = &[
         ..CSWIN
     },
     Model {
+        name: "cswin-large",
+        reference: "CSWin_144_24322_large_224",
+        aliases: &["cswin-l", "cswin-144-24322-large-224"],
+        origin: Origin::Ours,
+        drop_path: 0.5,
+        ..CSWIN
+    },
+    Model {
         name: "convnext-tiny",
         reference: "convnext_tiny",
         aliases: &["convnext-t"],
@@ -225,6 +263,14 @@ pub(crate) const MODELS: &[Model] = &[
         ..CONVNEXT_ROW
     },
     Model {
+        name: "convnext-large",
+        reference: "convnext_large",
+        aliases: &["convnext-l"],
+        origin: Origin::Ours,
+        drop_path: 0.5,
+        ..CONVNEXT_ROW
+    },
+    Model {
         name: "caformer-s18",
         reference: "caformer_s18",
         aliases: &[],
@@ -235,6 +281,48 @@ pub(crate) const MODELS: &[Model] = &[
     },
     Model { name: "caformer-s36", reference: "caformer_s36", aliases: &[], drop_path: 0.3, ..CAFORMER },
     Model { name: "caformer-m36", reference: "caformer_m36", aliases: &[], drop_path: 0.4, ..CAFORMER },
+    Model {
+        name: "caformer-b36",
+        reference: "caformer_b36",
+        aliases: &[],
+        origin: Origin::Ours,
+        drop_path: 0.6,
+        ..CAFORMER
+    },
+    Model {
+        name: "convformer-s18",
+        reference: "convformer_s18",
+        aliases: &[],
+        origin: Origin::Ours,
+        batch: TINY.0,
+        accumulation: TINY.1,
+        drop_path: 0.2,
+        ..CAFORMER
+    },
+    Model {
+        name: "convformer-s36",
+        reference: "convformer_s36",
+        aliases: &[],
+        origin: Origin::Ours,
+        drop_path: 0.3,
+        ..CAFORMER
+    },
+    Model {
+        name: "convformer-m36",
+        reference: "convformer_m36",
+        aliases: &[],
+        origin: Origin::Ours,
+        drop_path: 0.4,
+        ..CAFORMER
+    },
+    Model {
+        name: "convformer-b36",
+        reference: "convformer_b36",
+        aliases: &[],
+        origin: Origin::Ours,
+        drop_path: 0.6,
+        ..CAFORMER
+    },
     Model { name: "pvt-tiny", reference: "pvt_tiny", aliases: &["pvt-t"], ..PVT },
     Model { name: "pvt-small", reference: "pvt_small", aliases: &["pvt-s"], ..PVT },
     Model {

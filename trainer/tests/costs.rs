@@ -2,6 +2,7 @@
 
 use efficienttrain_models::{Options, cost, create};
 use efficienttrain_schedule::{CostModel, Plan, PlanOptions, Preset, Recipe, Rounding};
+use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::macs_of;
 use serde_json::Value;
 
@@ -50,6 +51,15 @@ fn theoretical_speed_ups_are_the_reference_s() {
         }
     }
     assert!(rows >= 16 * 4, "{rows} rows");
+}
+
+#[test]
+fn every_model_has_a_recipe_that_it_can_follow() {
+    for name in efficienttrain_models::names() {
+        let config = TrainConfig { model: Some(name.into()), ..TrainConfig::default() };
+        config.check().unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(create(&config.recipe().unwrap().model, &Options::default()).unwrap().name(), name);
+    }
 }
 
 #[test]
