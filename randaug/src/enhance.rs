@@ -8,14 +8,14 @@ use crate::scratch::Scratch;
 
 /// One value; the cast clips to 0..255 and truncates.
 #[inline(always)]
-fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
+pub(crate) fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
     let d = i32::from(degenerate);
     (d as f32 + factor * (i32::from(value) - d) as f32) as u8
 }
 
 /// ITU-R 601-2 luma with 16 fractional bits, as Pillow's conversion to mode `L`.
 #[inline(always)]
-fn luminance([r, g, b]: [u8; 3]) -> u8 {
+pub(crate) fn luminance([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 

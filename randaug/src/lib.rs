@@ -32,32 +32,45 @@
 //! (`Resample.c`, `Geometry.c`, `ImageOps.py`, `ImageEnhance.py`), as used by EfficientTrain++ (arXiv 2405.08768).
 
 mod affine;
+mod blur;
 mod crop;
+mod cutout;
 mod enhance;
 mod erase;
 mod error;
 mod eval;
+mod flip;
+mod hue;
 mod jitter;
+mod keep_ratio;
 mod level;
 mod lut;
 mod mix;
 mod op;
-mod randaugment;
+mod picture;
+mod policy;
 mod resample;
 mod rng;
 mod scratch;
 mod tensor;
 
 pub use affine::Interpolation;
-pub use crop::{RandomResizedCrop, flip_horizontal};
-pub use erase::RandomErasing;
+pub use crop::RandomResizedCrop;
+pub use cutout::{Padding, RandomCropOrPad, SimpleRandomCrop, crop_or_pad};
+pub use erase::{EraseMode, RandomErasing};
 pub use error::{Error, Result};
 pub use eval::EvalTransform;
-pub use jitter::Adjustment;
+pub use flip::{flip_horizontal, flip_vertical};
+pub use jitter::{Adjustment, ColorJitter, grayscale};
+pub use keep_ratio::ResizeKeepRatio;
 pub use level::{Arg, LevelScale, MAX_LEVEL};
-pub use mix::{BatchShape, Mix, MixBox, Mixup, soft_targets};
+pub use mix::{BatchShape, Mix, MixBox, MixMode, Mixup, mix_batch, soft_targets, soft_targets_each};
 pub use op::{Op, OpConfig};
-pub use randaugment::{DrawnOp, RandAugment};
+pub use picture::to_rgb8;
+pub use policy::{
+    AugMix, AutoAugment, AutoPolicy, DrawnMix, DrawnOp, Policy, RandAugment, Scheme, SubOp, SubPolicy,
+    TrivialAugmentWide,
+};
 pub use resample::{CropBox, Filter, resize, resize_crop, resize_crop_into};
 pub use rng::{Purpose, sample_rng};
 pub use scratch::Scratch;

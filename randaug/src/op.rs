@@ -6,6 +6,7 @@ use std::str::FromStr;
 use image::RgbImage;
 
 use crate::affine::{self, Interpolation};
+use crate::blur;
 use crate::enhance;
 use crate::error::{Error, Result};
 use crate::level::{Arg, LevelScale};
@@ -86,7 +87,16 @@ ops! {
     TranslateXRel,
     /// Shifts along y by up to 0.45 of the height either way.
     TranslateYRel,
+    /// Takes away 0.5..1 of the colour.
+    Desaturate,
+    /// Blurs with a radius (standard deviation) of 0.1..2 pixels.
+    GaussianBlur,
+    /// Blurs with a radius of 0..2 pixels. Where a policy picks it, the radius is drawn between 0.1 and that.
+    GaussianBlurRand,
 }
+
+/// Radius of the random blur at its largest, in pixels.
+pub(crate) const MAX_RANDOM_RADIUS: f64 = 2.0;
 
 impl Op {
     /// The 15 operations of timm's `rand-...-inc1`, in its order.
@@ -121,6 +131,23 @@ impl Op {
         Op::Contrast,
         Op::Brightness,
         Op::Sharpness,
+        Op::ShearX,
+        Op::ShearY,
+        Op::TranslateXRel,
+        Op::TranslateYRel,
+    ];
+
+    /// The 13 operations of timm's AugMix, in its order.
+    pub const AUGMIX: [Op; 13] = [
+        Op::AutoContrast,
+        Op::ColorIncreasing,
+        Op::ContrastIncreasing,
+        Op::BrightnessIncreasing,
+        Op::SharpnessIncreasing,
+        Op::Equalize,
+        Op::Rotate,
+        Op::PosterizeIncreasing,
+        Op::SolarizeIncreasing,
         Op::ShearX,
         Op::ShearY,
         Op::TranslateXRel,
@@ -175,8 +202,7 @@ impl Op {
         let (width, height) = (img.width() as usize, img.height() as usize);
         if let Some(matrix) = self.matrix(arg, width, height)? {
             if let Some(matrix) = matrix {
-                let padded = &mut scratch.padded;
-                affine::transform(img, width, height, &matrix, config.interpolation, config.fill, padded);
+                affine::transform(img, width, height, &matrix, config, scratch);
             }
             return Ok(());
         }
@@ -194,6 +220,12 @@ impl Op {
             Op::Brightness | Op::BrightnessIncreasing => enhance::brightness(img, arg.float(self)?),
             Op::Sharpness | Op::SharpnessIncreasing => {
                 enhance::sharpness(img, width, height, arg.float(self)?, scratch);
+            }
+            // The argument is the share of colour to take away; factor 1 of the enhancer keeps it all.
+            Op::Desaturate => enhance::color(img, (1.0 - arg.float(self)?).clamp(0.0, 1.0)),
+            Op::GaussianBlur => blur::gaussian(img, width, height, arg.float(self)?, scratch)?,
+            Op::GaussianBlurRand => {
+                blur::gaussian(img, width, height, MAX_RANDOM_RADIUS * arg.float(self)?, scratch)?;
             }
             // The geometric operations were done above.
             _ => {}
@@ -242,8 +274,15 @@ pub struct OpConfig {
     pub interpolation: Interpolation,
     /// Colour of pixels that come from outside the picture. Default (124, 116, 104), the ImageNet mean.
     pub fill: [u8; 3],
-    /// How far the translations reach at magnitude 10.
+    /// How magnitudes become arguments.
     pub levels: LevelScale,
+}
+
+impl OpConfig {
+    /// The same with a grey fill colour of the same luminance.
+    pub(crate) fn grey(&self) -> Self {
+        Self { fill: [enhance::luminance(self.fill); 3], ..*self }
+    }
 }
 
 impl Default for OpConfig {

@@ -1,8 +1,9 @@
 //! Buffers that live from one picture to the next.
 
+use crate::policy::Drawn;
 use crate::resample::Coefficients;
 
-/// Working memory of all operations, so that a steady stream of pictures allocates next to nothing.
+/// Working memory of all operations, so that a steady stream of pictures allocates nothing.
 ///
 /// Holds no result: any call may be given a new one, with the same outcome. Keep one per worker.
 ///
@@ -29,6 +30,16 @@ pub struct Scratch {
     pub(crate) vertical: Coefficients,
     /// Column sums of the smoothing filter.
     pub(crate) sums: Vec<u16>,
+    /// Column sums of the blur.
+    pub(crate) columns: Vec<u32>,
+    /// Source column of each output column, for nearest-neighbour shifts.
+    pub(crate) nearest: Vec<Option<usize>>,
+    /// A resized picture before it is cut.
+    pub(crate) resized: Vec<u8>,
+    /// A grey picture in three channels.
+    pub(crate) grey: Vec<u8>,
+    /// What a policy has drawn for the picture.
+    pub(crate) drawn: Drawn,
 }
 
 impl Scratch {

@@ -4,6 +4,11 @@ mod bicubic;
 mod bilinear;
 mod nearest;
 
+use std::fmt::{self, Write};
+
+use crate::op::OpConfig;
+use crate::scratch::Scratch;
+
 /// Output to input: sx = m0 (x+.5) + m1 (y+.5) + m2, sy = m3 (x+.5) + m4 (y+.5) + m5.
 pub(crate) type Matrix = [f64; 6];
 
@@ -36,7 +41,27 @@ pub(crate) fn rotation(degrees: f64, width: f64, height: f64) -> Option<Matrix> 
 
 /// Rounds to 15 decimals exactly as Python's `round`: both print the nearest decimal and read it back.
 fn round15(value: f64) -> f64 {
-    format!("{value:.15}").parse().unwrap_or(value)
+    let mut text = Decimal { bytes: [0; 24], len: 0 };
+    // A sine with 15 decimals has 18 characters.
+    if write!(text, "{value:.15}").is_err() {
+        return value;
+    }
+    std::str::from_utf8(&text.bytes[..text.len]).ok().and_then(|text| text.parse().ok()).unwrap_or(value)
+}
+
+/// A short text that needs no allocation.
+struct Decimal {
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl fmt::Write for Decimal {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.len..self.len + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len += text.len();
+        Ok(())
+    }
 }
 
 /// Transforms `img` (`width` x `height`, interleaved RGB) in place.
@@ -45,21 +70,29 @@ pub(crate) fn transform(
     width: usize,
     height: usize,
     matrix: &Matrix,
-    interpolation: Interpolation,
-    fill: [u8; 3],
-    padded: &mut Vec<[u8; 4]>,
+    config: &OpConfig,
+    scratch: &mut Scratch,
 ) {
     if width == 0 || height == 0 {
         return;
     }
+    let Scratch { padded, nearest: columns, .. } = scratch;
     let out = img.as_chunks_mut::<3>().0;
     pad(out, width, padded);
-    out.fill(fill);
+    out.fill(config.fill);
     let view = View { pixels: padded, width, height };
-    match interpolation {
-        Interpolation::Nearest => nearest::transform(&view, matrix, out),
-        Interpolation::Bilinear => map(&view, matrix, out, bilinear::sample),
-        Interpolation::Bicubic => map(&view, matrix, out, bicubic::sample),
+    // The widest vectors that the machine has: four f64 fit into one of AVX2.
+    let arch = pulp::Arch::new();
+    match config.interpolation {
+        Interpolation::Nearest => nearest::transform(&view, matrix, columns, out),
+        Interpolation::Bilinear => arch.dispatch(
+            #[inline(always)]
+            || map(&view, matrix, out, bilinear::sample),
+        ),
+        Interpolation::Bicubic => arch.dispatch(
+            #[inline(always)]
+            || map(&view, matrix, out, bicubic::sample),
+        ),
     }
 }
 
