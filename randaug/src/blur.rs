@@ -2,6 +2,7 @@
 
 use crate::error::{Result, check};
 use crate::scratch::Scratch;
+use crate::simd::vectorized;
 
 /// Box blurs that stand for one Gaussian.
 const PASSES: usize = 3;
@@ -10,7 +11,7 @@ const BITS: u32 = 24;
 
 /// A box of whole and fractional radius, as Pillow weighs it.
 #[derive(Clone, Copy)]
-struct Kernel {
+struct Taps {
     /// Whole pixels either side of the centre.
     reach: usize,
     /// Weight of a pixel in the box.
@@ -19,7 +20,7 @@ struct Kernel {
     outer: u32,
 }
 
-impl Kernel {
+impl Taps {
     fn new(radius: f32) -> Self {
         let reach = radius as u32;
         let one = 1u32 << BITS;
@@ -67,27 +68,36 @@ pub(crate) fn gaussian(
     if pixels.is_empty() || radius == 0.0 {
         return Ok(());
     }
-    let kernel = Kernel::new(radius);
+    let kernel = Taps::new(radius);
     let Scratch { copy, columns, .. } = scratch;
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for row in pixels.chunks_exact_mut(width * 3) {
-                for _ in 0..PASSES {
-                    along_row(row, kernel, copy);
-                }
-            }
-            for _ in 0..PASSES {
-                down_columns(pixels, width * 3, height, kernel, copy, columns);
-            }
-        },
-    );
+    blur(pixels, width * 3, height, kernel, copy, columns);
     Ok(())
+}
+
+vectorized! {
+/// All box blurs along both axes.
+fn blur<'a>(
+    pixels: &'a mut [u8],
+    stride: usize,
+    height: usize,
+    kernel: Taps,
+    copy: &'a mut Vec<u8>,
+    columns: &'a mut Vec<u32>,
+) {
+    for row in pixels.chunks_exact_mut(stride) {
+        for _ in 0..PASSES {
+            along_row(row, kernel, copy);
+        }
+    }
+    for _ in 0..PASSES {
+        down_columns(pixels, stride, height, kernel, copy, columns);
+    }
+}
 }
 
 /// One box blur of a row; pixels outside it are those at its ends.
 #[inline(always)]
-fn along_row(row: &mut [u8], kernel: Kernel, padded: &mut Vec<u8>) {
+fn along_row(row: &mut [u8], kernel: Taps, padded: &mut Vec<u8>) {
     let border = kernel.reach + 1;
     let [.., end] = *row.as_chunks::<3>().0 else { return };
     let [start, ..] = *row.as_chunks::<3>().0 else { return };
@@ -114,7 +124,7 @@ fn along_row(row: &mut [u8], kernel: Kernel, padded: &mut Vec<u8>) {
 
 /// The general case of [`along_row`]: a running sum for each channel.
 #[inline(always)]
-fn slide(row: &mut [u8], kernel: Kernel, padded: &[u8]) {
+fn slide(row: &mut [u8], kernel: Taps, padded: &[u8]) {
     let taps = padded.as_chunks::<3>().0;
     let wide = 2 * kernel.reach + 1;
     for c in 0..3 {
@@ -133,28 +143,35 @@ fn down_columns(
     pixels: &mut [u8],
     stride: usize,
     height: usize,
-    kernel: Kernel,
+    kernel: Taps,
     source: &mut Vec<u8>,
     sums: &mut Vec<u32>,
 ) {
     source.clear();
     source.extend_from_slice(pixels);
-    let row = |y: isize| &source[y.clamp(0, height as isize - 1) as usize * stride..][..stride];
+    let source: &[u8] = source;
+    let last = height as isize - 1;
     let reach = kernel.reach as isize;
     sums.clear();
     sums.resize(stride, 0);
     for y in -reach - 1..reach {
-        for (sum, &value) in sums.iter_mut().zip(row(y)) {
+        for (sum, &value) in sums.iter_mut().zip(row(source, stride, y, last)) {
             *sum += u32::from(value);
         }
     }
     for (y, out) in (0..).zip(pixels.chunks_exact_mut(stride)) {
-        let (leaving, entering) = (row(y - reach - 1), row(y + reach));
-        let below = row(y + reach + 1);
+        let at = |y| row(source, stride, y, last);
+        let (leaving, entering, below) = (at(y - reach - 1), at(y + reach), at(y + reach + 1));
         let taps = leaving.iter().zip(entering).zip(below);
         for ((value, sum), ((&left, &new), &right)) in out.iter_mut().zip(sums.iter_mut()).zip(taps) {
             *sum = *sum + u32::from(new) - u32::from(left);
             *value = kernel.weigh(*sum, u32::from(left) + u32::from(right));
         }
     }
+}
+
+/// Row `y`, or the nearest one of 0..=`last`.
+#[inline(always)]
+fn row(pixels: &[u8], stride: usize, y: isize, last: isize) -> &[u8] {
+    &pixels[y.clamp(0, last) as usize * stride..][..stride]
 }

@@ -52,6 +52,7 @@ mod policy;
 mod resample;
 mod rng;
 mod scratch;
+mod simd;
 mod tensor;
 
 pub use affine::Interpolation;

@@ -5,9 +5,11 @@ mod bilinear;
 mod nearest;
 
 use std::fmt::{self, Write};
+use std::ops::Range;
 
 use crate::op::OpConfig;
 use crate::scratch::Scratch;
+use crate::simd::{byte_of_f64, floor};
 
 /// Output to input: sx = m0 (x+.5) + m1 (y+.5) + m2, sy = m3 (x+.5) + m4 (y+.5) + m5.
 pub(crate) type Matrix = [f64; 6];
@@ -81,18 +83,10 @@ pub(crate) fn transform(
     pad(out, width, padded);
     out.fill(config.fill);
     let view = View { pixels: padded, width, height };
-    // The widest vectors that the machine has: four f64 fit into one of AVX2.
-    let arch = pulp::Arch::new();
     match config.interpolation {
         Interpolation::Nearest => nearest::transform(&view, matrix, columns, out),
-        Interpolation::Bilinear => arch.dispatch(
-            #[inline(always)]
-            || map(&view, matrix, out, bilinear::sample),
-        ),
-        Interpolation::Bicubic => arch.dispatch(
-            #[inline(always)]
-            || map(&view, matrix, out, bicubic::sample),
-        ),
+        Interpolation::Bilinear => bilinear::transform(&view, matrix, out),
+        Interpolation::Bicubic => bicubic::transform(&view, matrix, out),
     }
 }
 
@@ -156,17 +150,27 @@ fn map(
             let xin = f64::from(x as u32) + 0.5;
             let (sx, sy) = (a * xin + by + c, d * xin + ey + f);
             if sx >= 0.0 && sx < w && sy >= 0.0 && sy < h {
-                let [r, g, b, _] = sample(view, Point::new(sx, sy)).map(truncate);
+                let [r, g, b, _] = sample(view, Point::new(sx, sy)).map(byte_of_f64);
                 *pixel = [r, g, b];
             }
         }
     }
 }
 
-/// Clips to 0..255 and truncates.
+/// The columns of row `y` whose place lies inside the input. As places move along a line, there is one run of them.
 #[inline(always)]
-fn truncate(value: f64) -> u8 {
-    value.clamp(0.0, 255.0) as i32 as u8
+fn inside_range(view: &View<'_>, &[a, b, c, d, e, f]: &Matrix, y: usize) -> Range<usize> {
+    let (w, h) = (view.width as f64, view.height as f64);
+    let yin = y as f64 + 0.5;
+    let (by, ey) = (b * yin, e * yin);
+    let inside = |x: usize| {
+        let xin = f64::from(x as u32) + 0.5;
+        let (sx, sy) = (a * xin + by + c, d * xin + ey + f);
+        sx >= 0.0 && sx < w && sy >= 0.0 && sy < h
+    };
+    let start = (0..view.width).find(|&x| inside(x)).unwrap_or(view.width);
+    let end = (start..view.width).rev().find(|&x| inside(x)).map_or(start, |last| last + 1);
+    start..end
 }
 
 /// A place in the input: the pixel up and left of it (-1 at the border) and the distance from that pixel's centre.
@@ -185,11 +189,4 @@ impl Point {
         let (x, y) = (floor(sx), floor(sy));
         Self { x: x as isize, y: y as isize, dx: sx - f64::from(x), dy: sy - f64::from(y) }
     }
-}
-
-/// Floor of a value of -0.5 or more, without a call.
-#[inline(always)]
-fn floor(value: f64) -> i32 {
-    // Truncation rounds -0.5..0 up to 0, everything else down.
-    value as i32 - i32::from(value < 0.0)
 }

@@ -149,9 +149,5 @@ fn shear_angle(shear: f64) -> f64 {
 /// torch's `linspace` in f32: from either end to the middle, with one rounding of each sum.
 fn linspace(start: f32, end: f32, steps: u32, i: u32) -> f32 {
     let step = (end - start) / (steps - 1) as f32;
-    if i < steps / 2 {
-        step.mul_add(i as f32, start)
-    } else {
-        (-step).mul_add((steps - 1 - i) as f32, end)
-    }
+    if i < steps / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((steps - 1 - i) as f32, end) }
 }

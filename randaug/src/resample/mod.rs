@@ -117,6 +117,7 @@ struct Window<'a> {
 
 impl<'a> Window<'a> {
     /// Row `y` of the window, `len` bytes long.
+    #[inline(always)]
     fn row(&self, y: usize, len: usize) -> &'a [u8] {
         &self.pixels[(self.top + y) * self.stride + self.offset..][..len]
     }

@@ -2,12 +2,13 @@
 
 use super::Window;
 use super::filter::{Coefficients, PRECISION_BITS};
+use crate::simd::vectorized;
 
 /// Half a unit, so that the shift rounds.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
 /// Bytes of a row that are summed together; few enough to stay in registers.
-const LANES: usize = 16;
+const LANES: usize = 32;
 
 #[inline(always)]
 fn clip(sum: i32) -> u8 {
@@ -56,8 +57,14 @@ pub(super) fn row_pair(
     }
 }
 
+vectorized! {
 /// Resizes all columns: each output row is a weighted sum of whole input rows.
-pub(super) fn columns(source: &Window<'_>, coefficients: &Coefficients, stride: usize, out: &mut [u8]) {
+pub(super) fn columns<'a>(
+    source: &'a Window<'a>,
+    coefficients: &'a Coefficients,
+    stride: usize,
+    out: &'a mut [u8],
+) {
     for (target, (start, weights)) in out.chunks_exact_mut(stride).zip(coefficients.runs()) {
         let (blocks, rest) = target.as_chunks_mut::<LANES>();
         for (i, block) in blocks.iter_mut().enumerate() {
@@ -72,6 +79,7 @@ pub(super) fn columns(source: &Window<'_>, coefficients: &Coefficients, stride: 
             *value = clip(sum);
         }
     }
+}
 }
 
 #[inline(always)]
