@@ -43,6 +43,9 @@ impl Adjustment {
     }
 }
 
+/// Lowest and highest factor, if any.
+type Range = Option<(f64, f64)>;
+
 /// Makes a picture grey, in three equal channels.
 pub fn grayscale(img: &mut RgbImage) {
     enhance::color(img, 0.0);
@@ -82,7 +85,7 @@ impl ColorJitter {
         Ok(Self { brightness: range, contrast: range, saturation: range, hue: None })
     }
 
-    fn ranges(&self) -> [(Adjustment, &'static str, Option<(f64, f64)>); 4] {
+    fn ranges(&self) -> [(Adjustment, &'static str, Range); 4] {
         [
             (Adjustment::Brightness, "brightness", self.brightness),
             (Adjustment::Contrast, "contrast", self.contrast),

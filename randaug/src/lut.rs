@@ -123,10 +123,9 @@ fn mask<'a>(pixels: &'a mut [u8], mask: u8) {
 
 /// Inverts values at or above the threshold.
 pub(crate) fn solarize(pixels: &mut [u8], threshold: i32) {
-    match u8::try_from(threshold.max(0)) {
-        Ok(threshold) => invert_from(pixels, threshold),
-        // Above all values: nothing to invert.
-        Err(_) => {}
+    // A threshold above all values leaves nothing to invert.
+    if let Ok(threshold) = u8::try_from(threshold.max(0)) {
+        invert_from(pixels, threshold);
     }
 }
 

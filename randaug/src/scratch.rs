@@ -1,7 +1,7 @@
 //! Buffers that live from one picture to the next.
 
 use crate::policy::Drawn;
-use crate::resample::Coefficients;
+use crate::resample::{Coefficients, Column};
 
 /// Working memory of all operations, so that a steady stream of pictures allocates nothing.
 ///
@@ -22,8 +22,8 @@ pub struct Scratch {
     pub(crate) padded: Vec<[u8; 4]>,
     /// The picture between the two passes of a resize.
     pub(crate) rows: Vec<u8>,
-    /// Two input rows of a horizontal pass.
-    pub(crate) packed: Vec<[i64; 3]>,
+    /// Input rows of a horizontal pass side by side.
+    pub(crate) packed: Vec<Column>,
     /// Weights of the last horizontal pass; reused when the sizes are the same.
     pub(crate) horizontal: Coefficients,
     /// Weights of the last vertical pass.
