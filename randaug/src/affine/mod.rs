@@ -7,7 +7,7 @@ mod nearest;
 use std::fmt::{self, Write};
 use std::ops::Range;
 
-use crate::op::OpConfig;
+use crate::apply::OpConfig;
 use crate::scratch::Scratch;
 use crate::simd::{byte_of_f64, floor};
 

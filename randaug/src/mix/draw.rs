@@ -121,7 +121,12 @@ impl Mixup {
             MixMode::Batch => Ok(vec![draw()?; n]),
             MixMode::Elem => (0..n).map(|_| draw()).collect(),
             MixMode::Half => {
-                check(n.is_multiple_of(2), "batch", n as f64, "even, as its second half is mixed into the first")?;
+                check(
+                    n.is_multiple_of(2),
+                    "batch",
+                    n as f64,
+                    "even, as its second half is mixed into the first",
+                )?;
                 (0..n / 2).map(|_| draw()).collect()
             }
             MixMode::Pair => {

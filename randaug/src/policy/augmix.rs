@@ -5,11 +5,12 @@ use image::RgbImage;
 use rand::{Rng, RngExt};
 use rand_distr::{Beta, Gamma};
 
+use super::chains::{self, DrawnMix};
 use super::draw::{DrawnOp, check_noise};
-use crate::enhance;
+use crate::apply::OpConfig;
 use crate::error::{Error, Result, check, check_picture};
 use crate::level::LevelScale;
-use crate::op::{Op, OpConfig};
+use crate::op::Op;
 use crate::scratch::Scratch;
 
 /// Longest chain of a random depth.
@@ -48,27 +49,6 @@ impl Default for AugMix {
             magnitude_std: f64::INFINITY,
             config: OpConfig { levels, ..OpConfig::default() },
         }
-    }
-}
-
-/// What is drawn for one picture.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct DrawnMix {
-    /// Share of the mixed chains in the outcome; the rest is the picture as it was.
-    pub share: f32,
-    /// Weight of each chain.
-    pub weights: Vec<f32>,
-    /// Number of operations of each chain.
-    pub depths: Vec<usize>,
-    /// The operations of all chains, one chain after the other.
-    pub ops: Vec<DrawnOp>,
-}
-
-impl DrawnMix {
-    fn clear(&mut self) {
-        self.weights.clear();
-        self.depths.clear();
-        self.ops.clear();
     }
 }
 
@@ -167,7 +147,7 @@ impl AugMix {
         let mut drawn = std::mem::take(&mut scratch.drawn.mix);
         let done = self
             .sample_into(magnitude, config, &mut drawn, rng)
-            .and_then(|()| self.mix(img, &drawn, config, scratch));
+            .and_then(|()| chains::mix(img, &drawn, self.blended, config, scratch));
         scratch.drawn.mix = drawn;
         done
     }
@@ -187,105 +167,6 @@ impl AugMix {
             let expected = ops.unwrap_or(usize::MAX);
             return Err(Error::Length { what: "ops", expected, got: drawn.ops.len() });
         }
-        self.mix(img, drawn, &self.config, scratch)
+        chains::mix(img, drawn, self.blended, &self.config, scratch)
     }
-
-    fn mix(
-        &self,
-        img: &mut RgbImage,
-        drawn: &DrawnMix,
-        config: &OpConfig,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        let mut original = std::mem::take(&mut scratch.drawn.original);
-        original.clear();
-        original.extend_from_slice(img);
-        let done = if self.blended {
-            blend_chains(img, &original, drawn, config, scratch)
-        } else {
-            sum_chains(img, &original, drawn, config, scratch)
-        };
-        scratch.drawn.original = original;
-        done
-    }
-}
-
-/// Calls `done` with the picture after each chain.
-fn for_chains(
-    img: &mut RgbImage,
-    original: &[u8],
-    drawn: &DrawnMix,
-    config: &OpConfig,
-    scratch: &mut Scratch,
-    mut done: impl FnMut(usize, &[u8]),
-) -> Result<()> {
-    let mut ops = drawn.ops.iter();
-    for (chain, &depth) in drawn.depths.iter().enumerate() {
-        img.copy_from_slice(original);
-        for op in ops.by_ref().take(depth) {
-            op.apply(img, config, scratch)?;
-        }
-        done(chain, img);
-    }
-    Ok(())
-}
-
-/// The weighted sum of all chains in f32, then one blend with the picture.
-fn sum_chains(
-    img: &mut RgbImage,
-    original: &[u8],
-    drawn: &DrawnMix,
-    config: &OpConfig,
-    scratch: &mut Scratch,
-) -> Result<()> {
-    let mut sums = std::mem::take(&mut scratch.drawn.sums);
-    sums.clear();
-    sums.resize(original.len(), 0.0);
-    let summed = for_chains(img, original, drawn, config, scratch, |chain, picture| {
-        let weight = drawn.weights[chain];
-        for (sum, &value) in sums.iter_mut().zip(picture) {
-            *sum += weight * f32::from(value);
-        }
-    });
-    for ((value, &sum), &old) in img.iter_mut().zip(&sums).zip(original) {
-        // The cast clips and truncates.
-        *value = enhance::blend(old, sum as u8, drawn.share);
-    }
-    scratch.drawn.sums = sums;
-    summed
-}
-
-/// Blends one chain after the other into the picture; the shares are such that without rounding the outcome would be
-/// that of [`sum_chains`].
-fn blend_chains(
-    img: &mut RgbImage,
-    original: &[u8],
-    drawn: &DrawnMix,
-    config: &OpConfig,
-    scratch: &mut Scratch,
-) -> Result<()> {
-    let mut mixed = std::mem::take(&mut scratch.drawn.mixed);
-    mixed.clear();
-    mixed.extend_from_slice(original);
-    let blended = for_chains(img, original, drawn, config, scratch, |chain, picture| {
-        let alpha = blend_share(drawn, chain);
-        for (value, &new) in mixed.iter_mut().zip(picture) {
-            *value = enhance::blend(*value, new, alpha);
-        }
-    });
-    img.copy_from_slice(&mixed);
-    scratch.drawn.mixed = mixed;
-    blended
-}
-
-/// Share of a chain at its turn: its weight over what the later chains leave.
-fn blend_share(drawn: &DrawnMix, chain: usize) -> f32 {
-    let mut left = 1.0;
-    let mut alpha = 0.0;
-    for &weight in drawn.weights[chain..].iter().rev() {
-        alpha = weight * drawn.share / left;
-        left *= 1.0 - alpha;
-    }
-    // 0/0 where a later chain takes everything.
-    if alpha.is_nan() { 0.0 } else { alpha }
 }

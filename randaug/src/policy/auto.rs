@@ -5,9 +5,10 @@ use rand::{Rng, RngExt};
 
 use super::draw::{DrawnOp, check_noise};
 use super::tables;
+use crate::apply::OpConfig;
 use crate::error::{Result, check_picture};
 use crate::level::MAX_LEVEL;
-use crate::op::{Op, OpConfig};
+use crate::op::Op;
 use crate::scratch::Scratch;
 
 /// One operation of a sub-policy.

@@ -4,9 +4,10 @@ use image::RgbImage;
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
 
+use crate::apply::{MAX_RANDOM_RADIUS, OpConfig};
 use crate::crop::uniform;
 use crate::error::{Result, check};
-use crate::op::{MAX_RANDOM_RADIUS, Op, OpConfig};
+use crate::op::Op;
 use crate::scratch::Scratch;
 
 /// Smallest radius of the random blur, in pixels.

@@ -2,6 +2,7 @@
 
 mod augmix;
 mod auto;
+mod chains;
 mod draw;
 mod parse;
 mod randaugment;
@@ -14,14 +15,15 @@ use std::fmt;
 use image::{DynamicImage, RgbImage};
 use rand::Rng;
 
-pub use augmix::{AugMix, DrawnMix};
+pub use augmix::AugMix;
 pub use auto::{AutoAugment, AutoPolicy, SubOp, SubPolicy};
+pub use chains::DrawnMix;
 pub use draw::DrawnOp;
 pub use randaugment::RandAugment;
 pub use trivial::TrivialAugmentWide;
 
+use crate::apply::OpConfig;
 use crate::error::{Error, Result};
-use crate::op::OpConfig;
 use crate::picture::with_rgb;
 use crate::scratch::Scratch;
 

@@ -4,8 +4,9 @@ use image::RgbImage;
 use rand::{Rng, RngExt};
 
 use super::draw::{DrawnOp, check_noise};
+use crate::apply::OpConfig;
 use crate::error::{Result, check, check_picture};
-use crate::op::{Op, OpConfig};
+use crate::op::Op;
 use crate::scratch::Scratch;
 
 /// Picks `num_layers` operations and applies each with probability `prob`.

@@ -4,9 +4,10 @@ use image::RgbImage;
 use rand::{Rng, RngExt};
 
 use crate::affine::Interpolation;
+use crate::apply::OpConfig;
 use crate::error::{Result, check, check_picture};
 use crate::level::{Arg, MAX_LEVEL};
-use crate::op::{Op, OpConfig};
+use crate::op::Op;
 use crate::scratch::Scratch;
 
 /// What can be picked, in torchvision's order; `None` leaves the picture as it is.
