@@ -2,7 +2,7 @@
 //!
 //! All work in place on interleaved RGB bytes.
 
-use crate::simd::vectorized;
+use crate::simd::{byte_of_f64, vectorized};
 
 /// Maps each channel through its own table.
 fn apply_channels(pixels: &mut [u8], tables: &[[u8; 256]; 3]) {
@@ -35,8 +35,8 @@ fn histograms(pixels: &[u8]) -> [[u32; 256]; 3] {
 /// Stretches each channel so that its darkest value is 0 and its lightest 255.
 pub(crate) fn auto_contrast(pixels: &mut [u8]) {
     let (low, high) = extremes(pixels);
-    let tables = [0, 1, 2].map(|c| stretch(low[c], high[c]));
-    apply_channels(pixels, &tables);
+    let lines = [0, 1, 2].map(|c| stretch(low[c], high[c]));
+    apply_lines(pixels, &lines);
 }
 
 /// Bytes of sixteen pixels: a whole number of pixels and of vectors.
@@ -66,14 +66,32 @@ fn extremes<'a>(pixels: &'a [u8]) -> ([u8; 3], [u8; 3]) {
 }
 }
 
-fn stretch(low: u8, high: u8) -> [u8; 256] {
+/// Factor and offset that stretch `low..=high` to 0..=255; a single value stays.
+fn stretch(low: u8, high: u8) -> (f64, f64) {
     if high <= low {
-        return table(|v| v);
+        return (1.0, 0.0);
     }
     let scale = 255.0 / f64::from(high - low);
-    let offset = -f64::from(low) * scale;
-    // A cast from float to u8 truncates and saturates, which is the clipping that is wanted.
-    table(|v| (f64::from(v) * scale + offset) as u8)
+    (scale, -f64::from(low) * scale)
+}
+
+vectorized! {
+/// Maps each channel by its factor and offset.
+fn apply_lines<'a>(pixels: &'a mut [u8], lines: &'a [(f64, f64); 3]) {
+    let (mut scales, mut offsets) = ([0.0; BLOCK], [0.0; BLOCK]);
+    for i in 0..BLOCK {
+        (scales[i], offsets[i]) = lines[i % 3];
+    }
+    let (blocks, rest) = pixels.as_chunks_mut::<BLOCK>();
+    for block in blocks {
+        for i in 0..BLOCK {
+            block[i] = byte_of_f64(f64::from(block[i]) * scales[i] + offsets[i]);
+        }
+    }
+    for (i, value) in rest.iter_mut().enumerate() {
+        *value = byte_of_f64(f64::from(*value) * scales[i] + offsets[i]);
+    }
+}
 }
 
 /// Spreads each channel's values evenly over 0..255.

@@ -6,7 +6,8 @@ mod common;
 use common::{cases, float, for_each_golden, int};
 use rand::Rng;
 use randaug::{
-    CropBox, Layout, Mix, Mixup, Op, Purpose, RandAugment, RandomErasing, RandomResizedCrop, sample_rng,
+    ColorJitter, CropBox, Layout, Mix, Mixup, Op, Purpose, RandAugment, RandomErasing, RandomResizedCrop,
+    sample_rng,
 };
 use serde_json::Value;
 
@@ -221,6 +222,11 @@ fn defaults_are_the_settings_behind_the_reference_samples() {
         assert_eq!(erasing.probability, float(reference, "probability"));
         assert_eq!(erasing.area, (float(reference, "min_area"), float(reference, "max_area")));
         assert_eq!(erasing.aspect, pair(&reference["aspect"]));
+        let (jitter, reference) = (ColorJitter::symmetric(0.4).unwrap(), &file["color_jitter"]);
+        assert_eq!(jitter.brightness, Some(pair(&reference["brightness"])));
+        assert_eq!(jitter.contrast, Some(pair(&reference["contrast"])));
+        assert_eq!(jitter.saturation, Some(pair(&reference["saturation"])));
+        assert!(jitter.hue.is_none() && reference["hue"].is_null());
         let (crop, reference) = (RandomResizedCrop::default(), &file["random_resized_crop"]);
         assert_eq!(crop.scale, pair(&reference["scale"]));
         assert_eq!(crop.ratio, pair(&reference["ratio"]));

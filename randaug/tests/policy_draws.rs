@@ -186,8 +186,14 @@ fn every_policy_takes_a_magnitude_at_each_call() {
         assert!(policy.apply(&mut empty, None, &mut rng, &mut scratch).is_err());
         let mut tiny = RgbImage::new(1, 1);
         assert!(policy.apply(&mut tiny, Some(f64::NAN), &mut rng, &mut scratch).is_err());
-        for _ in 0..200 {
-            policy.apply(&mut tiny, None, &mut rng, &mut scratch).unwrap();
+        for (width, height) in [(1, 1), (1, 40), (40, 1), (2, 2), (3, 3)] {
+            for value in [0, 255] {
+                let mut flat = RgbImage::from_pixel(width, height, image::Rgb([value; 3]));
+                for _ in 0..40 {
+                    policy.apply(&mut flat, None, &mut rng, &mut scratch).unwrap();
+                }
+                assert_eq!(flat.dimensions(), (width, height));
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::apply::OpConfig;
 use crate::enhance;
 use crate::error::Result;
 use crate::scratch::Scratch;
+use crate::simd::{byte_of_f32, vectorized};
 
 /// What is drawn for one picture.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -78,15 +79,9 @@ fn sum_chains(
     sums.clear();
     sums.resize(original.len(), 0.0);
     let summed = for_chains(img, original, drawn, config, scratch, |chain, picture| {
-        let weight = drawn.weights[chain];
-        for (sum, &value) in sums.iter_mut().zip(picture) {
-            *sum += weight * f32::from(value);
-        }
+        add_weighted(&mut sums, picture, drawn.weights[chain]);
     });
-    for ((value, &sum), &old) in img.iter_mut().zip(&sums).zip(original) {
-        // The cast clips and truncates.
-        *value = enhance::blend(old, sum as u8, drawn.share);
-    }
+    blend_sums(img, &sums, original, drawn.share);
     scratch.drawn.sums = sums;
     summed
 }
@@ -104,10 +99,7 @@ fn blend_chains(
     mixed.clear();
     mixed.extend_from_slice(original);
     let blended = for_chains(img, original, drawn, config, scratch, |chain, picture| {
-        let alpha = blend_share(drawn, chain);
-        for (value, &new) in mixed.iter_mut().zip(picture) {
-            *value = enhance::blend(*value, new, alpha);
-        }
+        blend_into(&mut mixed, picture, blend_share(drawn, chain));
     });
     img.copy_from_slice(&mixed);
     scratch.drawn.mixed = mixed;
@@ -124,4 +116,29 @@ fn blend_share(drawn: &DrawnMix, chain: usize) -> f32 {
     }
     // 0/0 where a later chain takes everything.
     if alpha.is_nan() { 0.0 } else { alpha }
+}
+
+vectorized! {
+fn add_weighted<'a>(sums: &'a mut [f32], picture: &'a [u8], weight: f32) {
+    for (sum, &value) in sums.iter_mut().zip(picture) {
+        *sum += weight * f32::from(value);
+    }
+}
+}
+
+vectorized! {
+/// The sums, clipped and truncated, blended with the original.
+fn blend_sums<'a>(out: &'a mut [u8], sums: &'a [f32], original: &'a [u8], share: f32) {
+    for ((value, &sum), &old) in out.iter_mut().zip(sums).zip(original) {
+        *value = enhance::blend(old, byte_of_f32(sum), share);
+    }
+}
+}
+
+vectorized! {
+fn blend_into<'a>(mixed: &'a mut [u8], picture: &'a [u8], share: f32) {
+    for (value, &new) in mixed.iter_mut().zip(picture) {
+        *value = enhance::blend(*value, new, share);
+    }
+}
 }
