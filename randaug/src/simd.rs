@@ -23,11 +23,21 @@ macro_rules! vectorized {
                     $body
                 }
             }
-            pulp::Arch::new().dispatch(Kernel { $($arg),* })
+            crate::simd::dispatch(Kernel { $($arg),* })
         }
     };
 }
 pub(crate) use vectorized;
+
+/// Runs a kernel with the best instruction set of the machine.
+#[inline]
+pub(crate) fn dispatch<K: pulp::WithSimd>(kernel: K) -> K::Output {
+    #[cfg(test)]
+    if let Some(set) = tests::FORCED.get() {
+        return tests::dispatch_to(set, kernel);
+    }
+    pulp::Arch::new().dispatch(kernel)
+}
 
 // Casts from float to integer saturate, and compilers do not turn that into vector instructions. Adding a large power
 // of two rounds to a whole number in the lowest bits; where that rounded up, one is taken away again.
@@ -62,7 +72,80 @@ pub(crate) fn floor(value: f64) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use image::{Rgb, RgbImage};
+    use pulp::{Simd, WithSimd};
+
     use super::{byte_of_f32, byte_of_f64, floor};
+    use crate::{Adjustment, Filter, Interpolation, Op, OpConfig, Scratch, resize};
+
+    /// Instruction sets below the best.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) enum Set {
+        Base,
+        #[cfg(target_arch = "x86_64")]
+        Avx2,
+    }
+
+    thread_local! {
+        pub(super) static FORCED: Cell<Option<Set>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn dispatch_to<K: WithSimd>(set: Set, kernel: K) -> K::Output {
+        match set {
+            Set::Base => kernel.with_simd(pulp::Scalar),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => match pulp::x86::V3::try_new() {
+                Some(avx2) => Simd::vectorize(avx2, kernel),
+                None => kernel.with_simd(pulp::Scalar),
+            },
+        }
+    }
+
+    /// Everything that goes through a vectorised kernel, on one picture.
+    fn everything(source: &RgbImage) -> Vec<RgbImage> {
+        let (mut scratch, mut out) = (Scratch::new(), Vec::new());
+        for interpolation in [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::Bicubic] {
+            let config = OpConfig { interpolation, ..Default::default() };
+            for &op in Op::ALL {
+                let mut picture = source.clone();
+                op.apply_with(&mut picture, 7.3, true, &config, &mut scratch).unwrap();
+                out.push(picture);
+            }
+        }
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+            out.push(resize(source, 31, 17, filter, &mut scratch).unwrap());
+            out.push(resize(source, 90, 101, filter, &mut scratch).unwrap());
+        }
+        let mut picture = source.clone();
+        Adjustment::Hue.apply(&mut picture, 0.37).unwrap();
+        out.push(picture);
+        out
+    }
+
+    #[test]
+    fn all_instruction_sets_give_the_same_bytes() {
+        let sets = [
+            Set::Base,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2,
+        ];
+        for (width, height) in [(1, 1), (3, 50), (37, 29), (64, 20), (83, 3)] {
+            let noise = |x: u32, y: u32| (x * 7919 + y * 104_729 + x * y * 31).wrapping_mul(2_654_435_761);
+            let source = RgbImage::from_fn(width, height, |x, y| {
+                let [r, g, b, _] = noise(x, y).to_be_bytes();
+                Rgb([r, g, b])
+            });
+            let best = everything(&source);
+            for set in sets {
+                FORCED.set(Some(set));
+                let got = everything(&source);
+                FORCED.set(None);
+                assert!(got == best, "{set:?} at {width}x{height}");
+            }
+        }
+    }
 
     #[test]
     fn bytes_and_floors_are_those_of_the_casts() {
