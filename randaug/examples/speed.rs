@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use image::{Rgb, RgbImage};
 use randaug::{
-    Filter, Layout, Normalize, Op, Purpose, RandAugment, RandomErasing, RandomResizedCrop, Result, Scratch,
-    resize, sample_rng,
+    Adjustment, Filter, Layout, Normalize, Op, Policy, Purpose, RandAugment, RandomErasing,
+    RandomResizedCrop, Result, Scratch, resize, sample_rng,
 };
 
 /// Pictures a second: the best of five rounds of at least a fifth of a second.
@@ -34,6 +34,7 @@ fn textured(width: u32, height: u32) -> RgbImage {
 }
 
 fn main() -> Result<()> {
+    let normalize = Normalize::default();
     let (source, mut scratch) = (textured(500, 375), Scratch::new());
     let crop = RandomResizedCrop::default();
     for size in [96, 160, 224] {
@@ -56,14 +57,25 @@ fn main() -> Result<()> {
         })?;
         let mut tensor = vec![0.0; picture.len()];
         measure(&format!("normalise and erase at {size}, channels last"), |i| {
-            Normalize::default().apply(&picture, Layout::Hwc, &mut tensor)?;
+            normalize.apply(&picture, Layout::Hwc, &mut tensor)?;
             let mut rng = sample_rng(0, 0, i, Purpose::Erase);
             RandomErasing::default().apply(&mut tensor, (3, size, size), Layout::Hwc, &mut rng)?;
             Ok(())
         })?;
     }
     let mut work = large.clone();
-    for op in Op::INCREASING {
+    measure("hue at 224", |_| {
+        work.copy_from_slice(&large);
+        Adjustment::Hue.apply(&mut work, 0.1)
+    })?;
+    for text in ["augmix-m3", "original", "v0", "3a", "ta_wide"] {
+        let policy: Policy = text.parse()?;
+        measure(&format!("{text} at 224"), |i| {
+            work.copy_from_slice(&large);
+            policy.apply(&mut work, None, &mut sample_rng(0, 0, i, Purpose::Augment), &mut scratch)
+        })?;
+    }
+    for op in Op::INCREASING.into_iter().chain([Op::Desaturate, Op::GaussianBlur]) {
         measure(&format!("{op} at 224"), |_| {
             work.copy_from_slice(&large);
             op.apply(&mut work, 5.0, false, &mut scratch)

@@ -1,4 +1,4 @@
-//! Random resized crop (timm's `RandomResizedCropAndInterpolation`) and the horizontal flip.
+//! Random resized crop (timm's `RandomResizedCropAndInterpolation`).
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
@@ -131,15 +131,4 @@ pub(crate) fn uniform((low, high): (f64, f64), rng: &mut impl Rng) -> f64 {
 pub(crate) fn check_range(name: &'static str, (low, high): (f64, f64)) -> Result<()> {
     check(low.is_finite() && low > 0.0, name, low, "a finite number above 0")?;
     check(high.is_finite() && high >= low, name, high, "a finite number not below the lower end")
-}
-
-/// Mirrors a picture left to right, in place.
-pub fn flip_horizontal(img: &mut RgbImage) {
-    let stride = img.width() as usize * 3;
-    if stride == 0 {
-        return;
-    }
-    for row in img.chunks_exact_mut(stride) {
-        row.as_chunks_mut::<3>().0.reverse();
-    }
 }

@@ -3,25 +3,34 @@
 //! D is a degenerate picture: black, the mean grey, the grey picture or the smoothed picture. Factor 0 gives D,
 //! 1 gives the picture back.
 
-use crate::lut;
 use crate::scratch::Scratch;
+use crate::simd::{byte_of_f32, vectorized};
 
-/// One value; the cast clips to 0..255 and truncates.
+/// One value, clipped to 0..255 and truncated.
 #[inline(always)]
-fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
+pub(crate) fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
     let d = i32::from(degenerate);
-    (d as f32 + factor * (i32::from(value) - d) as f32) as u8
+    byte_of_f32(d as f32 + factor * (i32::from(value) - d) as f32)
 }
 
 /// ITU-R 601-2 luma with 16 fractional bits, as Pillow's conversion to mode `L`.
 #[inline(always)]
-fn luminance([r, g, b]: [u8; 3]) -> u8 {
+pub(crate) fn luminance([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 
 /// Blends with black.
 pub(crate) fn brightness(pixels: &mut [u8], factor: f64) {
-    lut::apply(pixels, &lut::table(|v| blend(0, v, factor as f32)));
+    blend_all(pixels, 0, factor as f32);
+}
+
+vectorized! {
+/// Blends every byte with the same one.
+fn blend_all<'a>(pixels: &'a mut [u8], degenerate: u8, factor: f32) {
+    for value in pixels {
+        *value = blend(degenerate, *value, factor);
+    }
+}
 }
 
 /// Blends with the mean luminance.
@@ -30,18 +39,39 @@ pub(crate) fn contrast(pixels: &mut [u8], factor: f64) {
     if rgb.is_empty() {
         return;
     }
-    let sum: u64 = rgb.iter().map(|&p| u64::from(luminance(p))).sum();
-    let mean = (sum as f64 / rgb.len() as f64 + 0.5) as u8;
-    lut::apply(pixels, &lut::table(|v| blend(mean, v, factor as f32)));
+    let mean = (luminance_sum(rgb) as f64 / rgb.len() as f64 + 0.5) as u8;
+    blend_all(pixels, mean, factor as f32);
+}
+
+vectorized! {
+/// Sum of the luminance of all pixels.
+fn luminance_sum<'a>(rgb: &'a [[u8; 3]]) -> u64 {
+    let mut sum = 0;
+    // Few enough for a sum of 32 bits.
+    for block in rgb.chunks(1 << 16) {
+        let mut part = 0u32;
+        for &pixel in block {
+            part += u32::from(luminance(pixel));
+        }
+        sum += u64::from(part);
+    }
+    sum
+}
 }
 
 /// Blends with the luminance of each pixel.
 pub(crate) fn color(pixels: &mut [u8], factor: f64) {
-    let factor = factor as f32;
-    for rgb in pixels.as_chunks_mut::<3>().0 {
+    blend_grey(pixels.as_chunks_mut::<3>().0, factor as f32);
+}
+
+vectorized! {
+fn blend_grey<'a>(pixels: &'a mut [[u8; 3]], factor: f32) {
+    for rgb in pixels {
         let grey = luminance(*rgb);
-        *rgb = rgb.map(|v| blend(grey, v, factor));
+        let [r, g, b] = *rgb;
+        *rgb = [blend(grey, r, factor), blend(grey, g, factor), blend(grey, b, factor)];
     }
+}
 }
 
 /// Blends with the picture smoothed by (1,1,1,1,5,1,1,1,1)/13; the border pixels stay as they are.
@@ -56,6 +86,12 @@ pub(crate) fn sharpness(pixels: &mut [u8], width: usize, height: usize, factor: 
     source.clear();
     source.extend_from_slice(pixels);
     sums.resize(stride, 0);
+    sharpen(pixels, source, sums, stride, factor);
+}
+
+vectorized! {
+fn sharpen<'a>(pixels: &'a mut [u8], source: &'a [u8], sums: &'a mut [u16], stride: usize, factor: f32) {
+    let height = source.len() / stride;
     for y in 1..height - 1 {
         let rows = &source[(y - 1) * stride..(y + 2) * stride];
         let (above, rest) = rows.split_at(stride);
@@ -63,13 +99,14 @@ pub(crate) fn sharpness(pixels: &mut [u8], width: usize, height: usize, factor: 
         for (((sum, &a), &m), &b) in sums.iter_mut().zip(above).zip(middle).zip(below) {
             *sum = u16::from(a) + u16::from(m) + u16::from(b);
         }
-        let inside = 3..stride - 3;
-        let out = &mut pixels[y * stride..][inside.clone()];
-        sharpen_row(out, &middle[inside], sums, factor);
+        let out = &mut pixels[y * stride + 3..(y + 1) * stride - 3];
+        sharpen_row(out, &middle[3..stride - 3], sums, factor);
     }
+}
 }
 
 /// One row without its border pixels; `sums` holds the column sums of the whole row.
+#[inline(always)]
 fn sharpen_row(out: &mut [u8], middle: &[u8], sums: &[u16], factor: f32) {
     let n = out.len();
     let (left, centre, right) = (&sums[..n], &sums[3..n + 3], &sums[6..n + 6]);

@@ -1,4 +1,4 @@
-//! Random erasing of a box (timm's `RandomErasing`, mode `pixel`).
+//! Random erasing of boxes (timm's `RandomErasing`).
 
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
@@ -11,42 +11,90 @@ use crate::tensor::Layout;
 /// Boxes drawn before giving up.
 const ATTEMPTS: usize = 10;
 
-/// Overwrites a random box of a normalised picture with noise: every value is drawn from N(0, 1) on its own.
+/// What a box is overwritten with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum EraseMode {
+    /// 0, the mean of normalised pictures.
+    Const,
+    /// One value from N(0, 1) for each channel of a box.
+    Rand,
+    /// A value from N(0, 1) for each pixel and channel. Default.
+    #[default]
+    Pixel,
+}
+
+/// Overwrites random boxes of a normalised picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RandomErasing {
     /// Chance that a picture is erased at all. Default 0.25.
     pub probability: f64,
-    /// Share of the picture's area, smallest and largest. Default 0.02 to 1/3.
+    /// Share of the picture's area that all boxes have together, smallest and largest. Default 0.02 to 1/3.
     pub area: (f64, f64),
     /// Height over width, smallest and largest; the logarithm is uniform. Default 0.3 to 1/0.3.
     pub aspect: (f64, f64),
+    /// What the boxes are overwritten with. Default [`EraseMode::Pixel`].
+    pub mode: EraseMode,
+    /// Boxes of a picture, smallest and largest number; the number is uniform. Default 1 to 1.
+    pub count: (u32, u32),
 }
 
 impl Default for RandomErasing {
     fn default() -> Self {
-        Self { probability: 0.25, area: (0.02, 1.0 / 3.0), aspect: (0.3, 1.0 / 0.3) }
+        Self {
+            probability: 0.25,
+            area: (0.02, 1.0 / 3.0),
+            aspect: (0.3, 1.0 / 0.3),
+            mode: EraseMode::Pixel,
+            count: (1, 1),
+        }
     }
 }
 
 impl RandomErasing {
-    /// Draws whether, and where, a picture of `width` x `height` pixels is erased.
-    ///
-    /// `None` if the coin says no, or if none of ten boxes is smaller than the picture.
+    /// Checks all parameters.
     ///
     /// # Errors
-    /// If the probability is not in 0..=1 or a range is not 0 < low <= high.
-    pub fn sample(&self, width: u32, height: u32, rng: &mut impl Rng) -> Result<Option<CropBox>> {
+    /// If the probability is not in 0..=1, a range is not 0 < low <= high, or the counts are not 1 <= low <= high.
+    pub fn validate(&self) -> Result<()> {
         let valid = (0.0..=1.0).contains(&self.probability);
         check(valid, "probability", self.probability, "in 0..=1")?;
         check_range("area", self.area)?;
         check_range("aspect", self.aspect)?;
-        if !rng.random_bool(self.probability) {
-            return Ok(None);
-        }
+        let (low, high) = self.count;
+        check(low >= 1, "count", f64::from(low), "at least 1")?;
+        check(high >= low, "count", f64::from(high), "not below the lower end of its range")
+    }
+
+    /// Draws how many boxes a picture gets: 0 if the coin says no.
+    ///
+    /// # Errors
+    /// As [`RandomErasing::validate`].
+    pub fn sample_count(&self, rng: &mut impl Rng) -> Result<u32> {
+        self.validate()?;
+        let (low, high) = self.count;
+        Ok(match rng.random_bool(self.probability) {
+            false => 0,
+            true if low == high => low,
+            true => rng.random_range(low..=high),
+        })
+    }
+
+    /// Draws one of `count` boxes in a picture of `width` x `height` pixels; `None` if none of ten drawn boxes is
+    /// smaller than the picture.
+    ///
+    /// # Errors
+    /// As [`RandomErasing::validate`].
+    pub fn sample_box(
+        &self,
+        (width, height): (u32, u32),
+        count: u32,
+        rng: &mut impl Rng,
+    ) -> Result<Option<CropBox>> {
+        self.validate()?;
         let log_aspect = (self.aspect.0.ln(), self.aspect.1.ln());
         for _ in 0..ATTEMPTS {
             let area_fraction = uniform(self.area, rng);
-            let (w, h) = Self::edges(width, height, area_fraction, uniform(log_aspect, rng));
+            let (w, h) = Self::edges(width, height, area_fraction, uniform(log_aspect, rng), count);
             if Self::fits(width, height, (w, h)) {
                 let top = rng.random_range(0..=height - h);
                 let left = rng.random_range(0..=width - w);
@@ -56,10 +104,11 @@ impl RandomErasing {
         Ok(None)
     }
 
-    /// Width and height of the box that has this share of the area and this logarithm of height/width.
+    /// Width and height of one of `count` boxes that have this share of the area together, with this logarithm of
+    /// height/width.
     #[must_use]
-    pub fn edges(width: u32, height: u32, area_fraction: f64, log_aspect: f64) -> (u32, u32) {
-        let area = area_fraction * (f64::from(width) * f64::from(height));
+    pub fn edges(width: u32, height: u32, area_fraction: f64, log_aspect: f64, count: u32) -> (u32, u32) {
+        let area = area_fraction * (f64::from(width) * f64::from(height)) / f64::from(count.max(1));
         let aspect = log_aspect.exp();
         let edge = |square: f64| square.sqrt().round_ties_even() as u32;
         (edge(area / aspect), edge(area * aspect))
@@ -71,38 +120,48 @@ impl RandomErasing {
         w < width && h < height
     }
 
-    /// Erases, or does not, one normalised picture of `channels` x `height` x `width` values in place. Returns the
-    /// box.
+    /// Erases, or does not, one normalised picture of `channels` x `height` x `width` values in place. Returns
+    /// the number of boxes that were overwritten.
     ///
     /// # Errors
-    /// As [`RandomErasing::sample`], or if the slice does not have the length of its shape.
+    /// As [`RandomErasing::validate`], or if the slice does not have the length of its shape.
     pub fn apply(
         &self,
         picture: &mut [f32],
         (channels, height, width): (u32, u32, u32),
         layout: Layout,
         rng: &mut impl Rng,
-    ) -> Result<Option<CropBox>> {
+    ) -> Result<u32> {
         let expected = [channels, height, width].iter().try_fold(1usize, |n, &d| n.checked_mul(d as usize));
         if expected != Some(picture.len()) {
             let expected = expected.unwrap_or(usize::MAX);
             return Err(Error::Length { what: "picture", expected, got: picture.len() });
         }
-        let erased = self.sample(width, height, rng)?;
-        if let Some(area) = erased {
-            fill_noise(picture, (channels as usize, height as usize, width as usize), area, layout, rng);
+        let count = self.sample_count(rng)?;
+        let mut erased = 0;
+        for _ in 0..count {
+            if let Some(area) = self.sample_box((width, height), count, rng)? {
+                let shape = (channels as usize, height as usize, width as usize);
+                fill(picture, shape, area, layout, self.mode, rng);
+                erased += 1;
+            }
         }
         Ok(erased)
     }
 }
 
-fn fill_noise(
+fn fill(
     picture: &mut [f32],
     (channels, height, width): (usize, usize, usize),
     area: CropBox,
     layout: Layout,
+    mode: EraseMode,
     rng: &mut impl Rng,
 ) {
+    if mode == EraseMode::Rand {
+        fill_channels(picture, (channels, height, width), area, layout, rng);
+        return;
+    }
     // A picture of channels first is `channels` pictures of one channel.
     let (planes, depth) = match layout {
         Layout::Chw => (channels, 1),
@@ -114,7 +173,29 @@ fn fill_noise(
         for y in 0..area.height as usize {
             let row = plane * height * stride + (area.top as usize + y) * stride;
             for value in &mut picture[row + left..][..len] {
-                *value = rng.sample(StandardNormal);
+                *value = if mode == EraseMode::Pixel { rng.sample(StandardNormal) } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// One colour for the box. The channels are drawn in their order in both layouts, so that both get the same colour.
+fn fill_channels(
+    picture: &mut [f32],
+    (channels, height, width): (usize, usize, usize),
+    area: CropBox,
+    layout: Layout,
+    rng: &mut impl Rng,
+) {
+    for channel in 0..channels {
+        let color = rng.sample(StandardNormal);
+        for y in area.top as usize..(area.top + area.height) as usize {
+            let (start, step) = match layout {
+                Layout::Chw => ((channel * height + y) * width + area.left as usize, 1),
+                Layout::Hwc => ((y * width + area.left as usize) * channels + channel, channels),
+            };
+            for x in 0..area.width as usize {
+                picture[start + x * step] = color;
             }
         }
     }

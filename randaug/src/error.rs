@@ -79,6 +79,23 @@ pub enum Error {
         /// A name that differs only in case, if there is one.
         nearest: Option<&'static str>,
     },
+    /// A policy's text cannot be read.
+    #[error("cannot read the augmentation policy {text:?}: {problem}")]
+    Policy {
+        /// The whole text.
+        text: String,
+        /// What is wrong with it, and what is possible.
+        problem: String,
+    },
+    /// The picture's kind of pixel is not one of those that can be augmented.
+    #[error(
+        "pictures of kind {kind} are not supported here, only 8 bits a channel without transparency: convert \
+         with DynamicImage::to_rgb8() (16 bits and f32 scaled to 0..255, transparency dropped)"
+    )]
+    Unsupported {
+        /// The kind, as the `image` crate names it.
+        kind: String,
+    },
     /// A class label is not below the number of classes.
     #[error("label {label} of sample {sample} is not below the number of classes, {num_classes}")]
     Label {
@@ -93,6 +110,19 @@ pub enum Error {
 
 /// Result with the error type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The error for a kind of pixel that nothing here works on.
+    pub(crate) fn unsupported(kind: image::ColorType) -> Self {
+        Error::Unsupported { kind: format!("{kind:?}") }
+    }
+}
+
+/// `Ok` if the picture has pixels.
+pub(crate) fn check_picture(img: &image::RgbImage) -> Result<()> {
+    let (width, height) = img.dimensions();
+    if width == 0 || height == 0 { Err(Error::EmptyImage { width, height }) } else { Ok(()) }
+}
 
 /// `Ok` if the condition holds, else an error naming the parameter.
 pub(crate) fn check(ok: bool, name: &'static str, value: f64, expected: &'static str) -> Result<()> {

@@ -2,8 +2,9 @@
 
 use image::RgbImage;
 
+use crate::cutout::{Padding, crop_or_pad, with_resized};
 use crate::error::{Error, Result, check};
-use crate::resample::{CropBox, Filter, resize};
+use crate::resample::{CropBox, Filter};
 use crate::scratch::Scratch;
 
 /// Resizes the short edge to `int(size / crop_pct)` and cuts `size` x `size` pixels out of the centre.
@@ -37,11 +38,8 @@ impl EvalTransform {
         let valid = self.crop_pct > 0.0 && self.crop_pct <= 1.0;
         check(valid, "crop_pct", self.crop_pct, "above 0 and at most 1")?;
         let short = (f64::from(self.size) / self.crop_pct).floor();
-        let (low, high) = (width.min(height), width.max(height));
-        let long = (short * f64::from(high) / f64::from(low)).floor();
-        check(long <= f64::from(u32::MAX), "long edge", long, "below 2^32")?;
-        let (short, long) = (short as u32, long as u32);
-        Ok(if width <= height { (short, long) } else { (long, short) })
+        check(short <= f64::from(u32::MAX), "short edge", short, "below 2^32")?;
+        short_edge_to(short as u32, width, height)
     }
 
     /// The box that is cut out of the resized picture.
@@ -56,10 +54,38 @@ impl EvalTransform {
     /// # Errors
     /// As [`EvalTransform::resized_edges`].
     pub fn apply(&self, img: &RgbImage, scratch: &mut Scratch) -> Result<RgbImage> {
-        let (width, height) = self.resized_edges(img.width(), img.height())?;
-        let resized = resize(img, width, height, self.interpolation, scratch)?;
-        let crop = self.crop_box(width, height);
-        // Same size in and out: this only copies the box.
-        crate::resample::resize_crop(&resized, crop, self.size, self.size, self.interpolation, scratch)
+        let mut out = RgbImage::new(self.size, self.size);
+        self.apply_into(img, &mut out, scratch)?;
+        Ok(out)
     }
+
+    /// Transforms one picture into `out`, which must have `size` x `size` pixels.
+    ///
+    /// # Errors
+    /// As [`EvalTransform::resized_edges`], or if `out` has another size.
+    pub fn apply_into(&self, img: &RgbImage, out: &mut RgbImage, scratch: &mut Scratch) -> Result<()> {
+        let edges = self.resized_edges(img.width(), img.height())?;
+        let fits = out.dimensions() == (self.size, self.size);
+        check(fits, "out's width or height", f64::from(out.width()), "equal to size")?;
+        let crop = self.crop_box(edges.0, edges.1);
+        let (top, left) = (i64::from(crop.top), i64::from(crop.left));
+        with_resized(img, edges, self.interpolation, scratch, |resized| {
+            crop_or_pad(resized, top, left, Padding::Reflect, out)
+        })
+    }
+}
+
+/// Width and height of a picture whose short edge becomes `size`. The long edge is truncated, as in torchvision.
+///
+/// # Errors
+/// If the picture is empty, or the long edge would not fit into 32 bits.
+pub(crate) fn short_edge_to(size: u32, width: u32, height: u32) -> Result<(u32, u32)> {
+    if width == 0 || height == 0 {
+        return Err(Error::EmptyImage { width, height });
+    }
+    let (low, high) = (width.min(height), width.max(height));
+    let long = (f64::from(size) * f64::from(high) / f64::from(low)).floor();
+    check(long <= f64::from(u32::MAX), "long edge", long, "below 2^32")?;
+    let long = long as u32;
+    Ok(if width <= height { (size, long) } else { (long, size) })
 }

@@ -1,11 +1,13 @@
-//! Brightness, contrast and saturation by a factor, as torchvision does on Pillow pictures.
+//! Brightness, contrast, saturation and hue, as torchvision changes them on Pillow pictures.
 
 use image::RgbImage;
+use rand::{Rng, RngExt};
 
-use crate::enhance;
+use crate::crop::uniform;
 use crate::error::{Result, check};
+use crate::{enhance, hue};
 
-/// One adjustment of colour. Factor 1 changes nothing.
+/// One adjustment of colour. Factor 1 changes nothing, except for the hue, where it is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Adjustment {
     /// Factor 0 is black.
@@ -14,19 +16,121 @@ pub enum Adjustment {
     Contrast,
     /// Factor 0 is the grey picture.
     Saturation,
+    /// Turns the colour circle by -0.5 to 0.5.
+    Hue,
 }
 
 impl Adjustment {
     /// Adjusts a picture in place.
     ///
     /// # Errors
-    /// If the factor is negative or not finite.
+    /// If the factor is negative or not finite; for the hue, if it is not in -0.5..=0.5.
     pub fn apply(self, img: &mut RgbImage, factor: f64) -> Result<()> {
+        if self == Adjustment::Hue {
+            check((-0.5..=0.5).contains(&factor), "hue", factor, "in -0.5..=0.5")?;
+            // The cast to a signed number truncates, that to a byte wraps: so does the reference.
+            hue::shift(img, (factor * 255.0) as i32 as u8);
+            return Ok(());
+        }
         check(factor.is_finite() && factor >= 0.0, "factor", factor, "finite and not below 0")?;
         match self {
             Adjustment::Brightness => enhance::brightness(img, factor),
             Adjustment::Contrast => enhance::contrast(img, factor),
             Adjustment::Saturation => enhance::color(img, factor),
+            Adjustment::Hue => {}
+        }
+        Ok(())
+    }
+}
+
+/// Lowest and highest factor, if any.
+type Range = Option<(f64, f64)>;
+
+/// Makes a picture grey, in three equal channels.
+pub fn grayscale(img: &mut RgbImage) {
+    enhance::color(img, 0.0);
+}
+
+/// Draws factors for brightness, contrast, saturation and hue and applies them in a random order (torchvision's
+/// `ColorJitter`). `None` leaves an adjustment out.
+///
+/// ```
+/// use randaug::{ColorJitter, Purpose, sample_rng};
+/// let mut picture = image::RgbImage::from_pixel(4, 4, image::Rgb([200, 100, 50]));
+/// let jitter = ColorJitter { hue: Some((-0.1, 0.1)), ..ColorJitter::symmetric(0.4)? };
+/// jitter.apply(&mut picture, &mut sample_rng(0, 0, 0, Purpose::Jitter))?;
+/// # Ok::<(), randaug::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ColorJitter {
+    /// Smallest and largest factor of brightness.
+    pub brightness: Option<(f64, f64)>,
+    /// Smallest and largest factor of contrast.
+    pub contrast: Option<(f64, f64)>,
+    /// Smallest and largest factor of saturation.
+    pub saturation: Option<(f64, f64)>,
+    /// Smallest and largest turn of the hue.
+    pub hue: Option<(f64, f64)>,
+}
+
+impl ColorJitter {
+    /// Brightness, contrast and saturation between 1 - `strength` (at least 0) and 1 + `strength`, no hue: timm's
+    /// `color_jitter` given as one number.
+    ///
+    /// # Errors
+    /// If the strength is negative or not finite.
+    pub fn symmetric(strength: f64) -> Result<Self> {
+        check(strength.is_finite() && strength >= 0.0, "color_jitter", strength, "finite and not below 0")?;
+        let range = (strength > 0.0).then_some(((1.0 - strength).max(0.0), 1.0 + strength));
+        Ok(Self { brightness: range, contrast: range, saturation: range, hue: None })
+    }
+
+    fn ranges(&self) -> [(Adjustment, &'static str, Range); 4] {
+        [
+            (Adjustment::Brightness, "brightness", self.brightness),
+            (Adjustment::Contrast, "contrast", self.contrast),
+            (Adjustment::Saturation, "saturation", self.saturation),
+            (Adjustment::Hue, "hue", self.hue),
+        ]
+    }
+
+    /// Checks all ranges.
+    ///
+    /// # Errors
+    /// If a range is not low <= high with both ends allowed for its adjustment.
+    pub fn validate(&self) -> Result<()> {
+        for (adjustment, name, range) in self.ranges() {
+            let Some((low, high)) = range else { continue };
+            let (floor, ceiling) = if adjustment == Adjustment::Hue { (-0.5, 0.5) } else { (0.0, f64::MAX) };
+            let expected = if adjustment == Adjustment::Hue { "in -0.5..=0.5" } else { "finite, 0 or more" };
+            check((floor..=ceiling).contains(&low), name, low, expected)?;
+            check((floor..=ceiling).contains(&high), name, high, expected)?;
+            check(low <= high, name, high, "not below the lower end of its range")?;
+        }
+        Ok(())
+    }
+
+    /// Draws the adjustments with their factors, in the order in which they apply; `None` where one is left out.
+    ///
+    /// # Errors
+    /// As [`ColorJitter::validate`].
+    pub fn sample(&self, rng: &mut impl Rng) -> Result<[Option<(Adjustment, f64)>; 4]> {
+        self.validate()?;
+        let mut drawn =
+            self.ranges().map(|(adjustment, _, range)| range.map(|r| (adjustment, uniform(r, rng))));
+        for last in (1..drawn.len()).rev() {
+            drawn.swap(last, rng.random_range(0..=last as u32) as usize);
+        }
+        Ok(drawn)
+    }
+
+    /// Jitters a picture in place.
+    ///
+    /// # Errors
+    /// As [`ColorJitter::validate`].
+    pub fn apply(&self, img: &mut RgbImage, rng: &mut impl Rng) -> Result<()> {
+        for (adjustment, factor) in self.sample(rng)?.into_iter().flatten() {
+            adjustment.apply(img, factor)?;
         }
         Ok(())
     }

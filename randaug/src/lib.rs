@@ -1,8 +1,9 @@
-//! Image augmentation with the numbers of timm and Pillow.
+//! Image augmentation with the numbers of timm, torchvision and Pillow.
 //!
-//! One picture in, one picture out: random resized crop, flip, the operations of RandAugment with a magnitude that
-//! is an argument of every call, normalisation, random erasing; then mixup and cutmix on batches. The 8-bit
-//! operations give the bytes of Pillow, so a recipe that was tuned there keeps its meaning.
+//! One picture in, one picture out: crops, flips, colour jitter, and the automatic schemes behind [`Policy`]
+//! (RandAugment, AutoAugment, AugMix, TrivialAugment, 3-Augment) with a magnitude that is an argument of every call;
+//! normalisation and random erasing; then mixup and cutmix on batches. The 8-bit operations give the bytes of Pillow,
+//! so a recipe that was tuned there keeps its meaning.
 //!
 //! ```
 //! use image::RgbImage;
@@ -15,7 +16,8 @@
 //!
 //! let crop = RandomResizedCrop::default();
 //! let mut picture = crop.apply(&photo, 96, &mut rng(Purpose::Crop), &mut scratch)?;
-//! RandAugment::default().apply(&mut picture, 4.5, &mut rng(Purpose::Augment), &mut scratch)?;
+//! let policy: Policy = "rand-m9-mstd0.5-inc1".parse()?;
+//! policy.apply(&mut picture, Some(4.5), &mut rng(Purpose::Augment), &mut scratch)?;
 //!
 //! let mut tensor = vec![0.0; 3 * 96 * 96];
 //! Normalize::default().apply(&picture, Layout::Chw, &mut tensor)?;
@@ -27,37 +29,58 @@
 //! Every function that draws takes the generator as an argument. [`sample_rng`] makes one from (seed, epoch, sample
 //! index, purpose), so that a sample is augmented the same way whatever the order and the number of workers.
 //!
+//! # Allocation
+//! A [`Scratch`] holds the working memory of all calls; once it has grown, the in-place functions and those named
+//! `..._into` allocate nothing.
+//!
 //! # Sources
-//! timm 0.4.12 (`auto_augment.py`, `random_erasing.py`, `mixup.py`, `transforms.py`) and Pillow 10.4
-//! (`Resample.c`, `Geometry.c`, `ImageOps.py`, `ImageEnhance.py`), as used by EfficientTrain++ (arXiv 2405.08768).
+//! timm 0.4.12 and 1.0.31 (`auto_augment.py`, `random_erasing.py`, `mixup.py`, `transforms.py`), torchvision 0.29
+//! (`transforms.py`, `autoaugment.py`) and Pillow (`Resample.c`, `Geometry.c`, `BoxBlur.c`, `Convert.c`,
+//! `ImageOps.py`, `ImageEnhance.py`), as used by EfficientTrain++ (arXiv 2405.08768) and others.
 
 mod affine;
+mod apply;
+mod blur;
 mod crop;
+mod cutout;
 mod enhance;
 mod erase;
 mod error;
 mod eval;
+mod flip;
+mod hue;
 mod jitter;
+mod keep_ratio;
 mod level;
 mod lut;
 mod mix;
 mod op;
-mod randaugment;
+mod picture;
+mod policy;
 mod resample;
 mod rng;
 mod scratch;
+mod simd;
 mod tensor;
 
 pub use affine::Interpolation;
-pub use crop::{RandomResizedCrop, flip_horizontal};
-pub use erase::RandomErasing;
+pub use apply::OpConfig;
+pub use crop::RandomResizedCrop;
+pub use cutout::{Padding, RandomCropOrPad, SimpleRandomCrop, crop_or_pad};
+pub use erase::{EraseMode, RandomErasing};
 pub use error::{Error, Result};
 pub use eval::EvalTransform;
-pub use jitter::Adjustment;
+pub use flip::{flip_horizontal, flip_vertical};
+pub use jitter::{Adjustment, ColorJitter, grayscale};
+pub use keep_ratio::ResizeKeepRatio;
 pub use level::{Arg, LevelScale, MAX_LEVEL};
-pub use mix::{BatchShape, Mix, MixBox, Mixup, soft_targets};
-pub use op::{Op, OpConfig};
-pub use randaugment::{DrawnOp, RandAugment};
+pub use mix::{BatchShape, Mix, MixBox, MixMode, Mixup, mix_batch, soft_targets, soft_targets_each};
+pub use op::Op;
+pub use picture::to_rgb8;
+pub use policy::{
+    AugMix, AutoAugment, AutoPolicy, DrawnMix, DrawnOp, Policy, RandAugment, Scheme, SubOp, SubPolicy,
+    TrivialAugmentWide,
+};
 pub use resample::{CropBox, Filter, resize, resize_crop, resize_crop_into};
 pub use rng::{Purpose, sample_rng};
 pub use scratch::Scratch;

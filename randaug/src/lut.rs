@@ -2,12 +2,7 @@
 //!
 //! All work in place on interleaved RGB bytes.
 
-/// Maps every byte through one table.
-pub(crate) fn apply(pixels: &mut [u8], table: &[u8; 256]) {
-    for value in pixels {
-        *value = table[usize::from(*value)];
-    }
-}
+use crate::simd::{byte_of_f64, vectorized};
 
 /// Maps each channel through its own table.
 fn apply_channels(pixels: &mut [u8], tables: &[[u8; 256]; 3]) {
@@ -19,7 +14,7 @@ fn apply_channels(pixels: &mut [u8], tables: &[[u8; 256]; 3]) {
 }
 
 /// A table from a function of the value.
-pub(crate) fn table(mut f: impl FnMut(u8) -> u8) -> [u8; 256] {
+fn table(mut f: impl FnMut(u8) -> u8) -> [u8; 256] {
     let mut table = [0; 256];
     for (value, entry) in (0..=255).zip(&mut table) {
         *entry = f(value);
@@ -39,20 +34,64 @@ fn histograms(pixels: &[u8]) -> [[u32; 256]; 3] {
 
 /// Stretches each channel so that its darkest value is 0 and its lightest 255.
 pub(crate) fn auto_contrast(pixels: &mut [u8]) {
-    let tables = histograms(pixels).map(|counts| stretch(&counts));
-    apply_channels(pixels, &tables);
+    let (low, high) = extremes(pixels);
+    let lines = [0, 1, 2].map(|c| stretch(low[c], high[c]));
+    apply_lines(pixels, &lines);
 }
 
-fn stretch(counts: &[u32; 256]) -> [u8; 256] {
-    let low = counts.iter().position(|&n| n > 0).unwrap_or(0);
-    let high = counts.iter().rposition(|&n| n > 0).unwrap_or(0);
-    if high <= low {
-        return table(|v| v);
+/// Bytes of sixteen pixels: a whole number of pixels and of vectors.
+const BLOCK: usize = 48;
+
+vectorized! {
+/// The lowest and the highest value of each channel.
+fn extremes<'a>(pixels: &'a [u8]) -> ([u8; 3], [u8; 3]) {
+    let (mut lows, mut highs) = ([255; BLOCK], [0; BLOCK]);
+    let (blocks, rest) = pixels.as_chunks::<BLOCK>();
+    for block in blocks {
+        for i in 0..BLOCK {
+            lows[i] = lows[i].min(block[i]);
+            highs[i] = highs[i].max(block[i]);
+        }
     }
-    let scale = 255.0 / (high - low) as f64;
-    let offset = -(low as f64) * scale;
-    // A cast from float to u8 truncates and saturates, which is the clipping that is wanted.
-    table(|v| (f64::from(v) * scale + offset) as u8)
+    for (i, &value) in rest.iter().enumerate() {
+        lows[i] = lows[i].min(value);
+        highs[i] = highs[i].max(value);
+    }
+    let (mut low, mut high) = ([255; 3], [0; 3]);
+    for i in 0..BLOCK {
+        low[i % 3] = lows[i].min(low[i % 3]);
+        high[i % 3] = highs[i].max(high[i % 3]);
+    }
+    (low, high)
+}
+}
+
+/// Factor and offset that stretch `low..=high` to 0..=255; a single value stays.
+fn stretch(low: u8, high: u8) -> (f64, f64) {
+    if high <= low {
+        return (1.0, 0.0);
+    }
+    let scale = 255.0 / f64::from(high - low);
+    (scale, -f64::from(low) * scale)
+}
+
+vectorized! {
+/// Maps each channel by its factor and offset.
+fn apply_lines<'a>(pixels: &'a mut [u8], lines: &'a [(f64, f64); 3]) {
+    let (mut scales, mut offsets) = ([0.0; BLOCK], [0.0; BLOCK]);
+    for i in 0..BLOCK {
+        (scales[i], offsets[i]) = lines[i % 3];
+    }
+    let (blocks, rest) = pixels.as_chunks_mut::<BLOCK>();
+    for block in blocks {
+        for i in 0..BLOCK {
+            block[i] = byte_of_f64(f64::from(block[i]) * scales[i] + offsets[i]);
+        }
+    }
+    for (i, value) in rest.iter_mut().enumerate() {
+        *value = byte_of_f64(f64::from(*value) * scales[i] + offsets[i]);
+    }
+}
 }
 
 /// Spreads each channel's values evenly over 0..255.
@@ -77,29 +116,55 @@ fn flatten(counts: &[u32; 256]) -> [u8; 256] {
     })
 }
 
+vectorized! {
 /// 255 - v.
-pub(crate) fn invert(pixels: &mut [u8]) {
+pub(crate) fn invert<'a>(pixels: &'a mut [u8]) {
     for value in pixels {
         *value = !*value;
     }
+}
 }
 
 /// Keeps the top `bits` bits; 8 or more change nothing, 0 or fewer give black.
 pub(crate) fn posterize(pixels: &mut [u8], bits: i32) {
     let dropped = (8 - bits.clamp(0, 8)) as u32;
-    let mask = 0xffu8.checked_shl(dropped).unwrap_or(0);
+    mask(pixels, 0xffu8.checked_shl(dropped).unwrap_or(0));
+}
+
+vectorized! {
+fn mask<'a>(pixels: &'a mut [u8], mask: u8) {
     for value in pixels {
         *value &= mask;
     }
 }
+}
 
 /// Inverts values at or above the threshold.
 pub(crate) fn solarize(pixels: &mut [u8], threshold: i32) {
-    apply(pixels, &table(|v| if i32::from(v) < threshold { v } else { !v }));
+    // A threshold above all values leaves nothing to invert.
+    if let Ok(threshold) = u8::try_from(threshold.max(0)) {
+        invert_from(pixels, threshold);
+    }
 }
 
-/// Adds `amount` to values below 128, up to 255.
+vectorized! {
+fn invert_from<'a>(pixels: &'a mut [u8], threshold: u8) {
+    for value in pixels {
+        *value = if *value < threshold { *value } else { !*value };
+    }
+}
+}
+
+/// Adds `amount` to values below 128, within 0..=255.
 pub(crate) fn solarize_add(pixels: &mut [u8], amount: i32) {
-    let add = |v: u8| i32::from(v).saturating_add(amount).clamp(0, 255) as u8;
-    apply(pixels, &table(|v| if v < 128 { add(v) } else { v }));
+    add_below(pixels, amount.clamp(0, 255) as u8, amount.clamp(-255, 0).unsigned_abs() as u8);
+}
+
+vectorized! {
+fn add_below<'a>(pixels: &'a mut [u8], up: u8, down: u8) {
+    for value in pixels {
+        let moved = value.saturating_add(up).saturating_sub(down);
+        *value = if *value < 128 { moved } else { *value };
+    }
+}
 }

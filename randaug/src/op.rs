@@ -1,16 +1,9 @@
-//! The augmentation operations by name, and how one is applied.
+//! The augmentation operations by name, and which of them belong together.
 
 use std::fmt;
 use std::str::FromStr;
 
-use image::RgbImage;
-
-use crate::affine::{self, Interpolation};
-use crate::enhance;
 use crate::error::{Error, Result};
-use crate::level::{Arg, LevelScale};
-use crate::lut;
-use crate::scratch::Scratch;
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -86,6 +79,12 @@ ops! {
     TranslateXRel,
     /// Shifts along y by up to 0.45 of the height either way.
     TranslateYRel,
+    /// Takes away 0.5..1 of the colour.
+    Desaturate,
+    /// Blurs with a radius (standard deviation) of 0.1..2 pixels.
+    GaussianBlur,
+    /// Blurs with a radius of 0..2 pixels. Where a policy picks it, the radius is drawn between 0.1 and that.
+    GaussianBlurRand,
 }
 
 impl Op {
@@ -127,95 +126,22 @@ impl Op {
         Op::TranslateYRel,
     ];
 
-    /// Applies the operation in place at a magnitude of 0..10 (values outside are clipped), with the settings
-    /// of the reference: bicubic, fill colour (124, 116, 104).
-    ///
-    /// `negate` picks the other direction where the operation has one and is ignored where it has none.
-    /// An empty picture stays as it is.
-    ///
-    /// # Errors
-    /// If the magnitude is not a number.
-    pub fn apply(
-        self,
-        img: &mut RgbImage,
-        magnitude: f64,
-        negate: bool,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        self.apply_with(img, magnitude, negate, &OpConfig::default(), scratch)
-    }
-
-    /// As [`Op::apply`], with other settings.
-    ///
-    /// # Errors
-    /// If the magnitude is not a number.
-    pub fn apply_with(
-        self,
-        img: &mut RgbImage,
-        magnitude: f64,
-        negate: bool,
-        config: &OpConfig,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        let arg = self.level_to_arg(magnitude, negate, &config.levels)?;
-        self.apply_arg(img, arg, config, scratch)
-    }
-
-    /// Applies the operation in place with its own argument: degrees, factor, pixels, threshold or bits.
-    ///
-    /// # Errors
-    /// If the argument is not of the kind the operation takes, or not finite.
-    pub fn apply_arg(
-        self,
-        img: &mut RgbImage,
-        arg: Arg,
-        config: &OpConfig,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        let (width, height) = (img.width() as usize, img.height() as usize);
-        if let Some(matrix) = self.matrix(arg, width, height)? {
-            if let Some(matrix) = matrix {
-                let padded = &mut scratch.padded;
-                affine::transform(img, width, height, &matrix, config.interpolation, config.fill, padded);
-            }
-            return Ok(());
-        }
-        match self {
-            Op::AutoContrast => lut::auto_contrast(img),
-            Op::Equalize => lut::equalize(img),
-            Op::Invert => lut::invert(img),
-            Op::Posterize | Op::PosterizeIncreasing | Op::PosterizeOriginal => {
-                lut::posterize(img, arg.int(self)?);
-            }
-            Op::Solarize | Op::SolarizeIncreasing => lut::solarize(img, arg.int(self)?),
-            Op::SolarizeAdd => lut::solarize_add(img, arg.int(self)?),
-            Op::Color | Op::ColorIncreasing => enhance::color(img, arg.float(self)?),
-            Op::Contrast | Op::ContrastIncreasing => enhance::contrast(img, arg.float(self)?),
-            Op::Brightness | Op::BrightnessIncreasing => enhance::brightness(img, arg.float(self)?),
-            Op::Sharpness | Op::SharpnessIncreasing => {
-                enhance::sharpness(img, width, height, arg.float(self)?, scratch);
-            }
-            // The geometric operations were done above.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// The output-to-input matrix of a geometric operation; `Some(None)` is a plain copy.
-    #[allow(clippy::option_option)]
-    fn matrix(self, arg: Arg, width: usize, height: usize) -> Result<Option<Option<affine::Matrix>>> {
-        let (w, h) = (width as f64, height as f64);
-        Ok(Some(match self {
-            Op::Rotate => affine::rotation(arg.float(self)?, w, h),
-            Op::ShearX => Some([1.0, arg.float(self)?, 0.0, 0.0, 1.0, 0.0]),
-            Op::ShearY => Some([1.0, 0.0, 0.0, arg.float(self)?, 1.0, 0.0]),
-            Op::TranslateX => Some([1.0, 0.0, arg.float(self)?, 0.0, 1.0, 0.0]),
-            Op::TranslateY => Some([1.0, 0.0, 0.0, 0.0, 1.0, arg.float(self)?]),
-            Op::TranslateXRel => Some([1.0, 0.0, arg.float(self)? * w, 0.0, 1.0, 0.0]),
-            Op::TranslateYRel => Some([1.0, 0.0, 0.0, 0.0, 1.0, arg.float(self)? * h]),
-            _ => return Ok(None),
-        }))
-    }
+    /// The 13 operations of timm's AugMix, in its order.
+    pub const AUGMIX: [Op; 13] = [
+        Op::AutoContrast,
+        Op::ColorIncreasing,
+        Op::ContrastIncreasing,
+        Op::BrightnessIncreasing,
+        Op::SharpnessIncreasing,
+        Op::Equalize,
+        Op::Rotate,
+        Op::PosterizeIncreasing,
+        Op::SolarizeIncreasing,
+        Op::ShearX,
+        Op::ShearY,
+        Op::TranslateXRel,
+        Op::TranslateYRel,
+    ];
 }
 
 impl fmt::Display for Op {
@@ -232,22 +158,5 @@ impl FromStr for Op {
             name: name.to_owned(),
             nearest: Op::ALL.iter().map(|op| op.name()).find(|known| known.eq_ignore_ascii_case(name)),
         })
-    }
-}
-
-/// Settings shared by all operations.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct OpConfig {
-    /// How geometric operations read between pixels. Default bicubic.
-    pub interpolation: Interpolation,
-    /// Colour of pixels that come from outside the picture. Default (124, 116, 104), the ImageNet mean.
-    pub fill: [u8; 3],
-    /// How far the translations reach at magnitude 10.
-    pub levels: LevelScale,
-}
-
-impl Default for OpConfig {
-    fn default() -> Self {
-        Self { interpolation: Interpolation::Bicubic, fill: [124, 116, 104], levels: LevelScale::default() }
     }
 }

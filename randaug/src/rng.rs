@@ -20,6 +20,8 @@ pub enum Purpose {
     Mix,
     /// The order of the samples.
     Order,
+    /// Colour jitter, grey and blur outside of a policy.
+    Jitter,
     /// Anything else; the number is the stream's own. Numbers below 2^32 never meet a named purpose.
     Other(u32),
 }
@@ -34,6 +36,7 @@ impl From<Purpose> for u64 {
             Purpose::Erase => NAMED + 3,
             Purpose::Mix => NAMED + 4,
             Purpose::Order => NAMED + 5,
+            Purpose::Jitter => NAMED + 6,
             Purpose::Other(number) => u64::from(number),
         }
     }

@@ -1,8 +1,9 @@
 //! Buffers that live from one picture to the next.
 
-use crate::resample::Coefficients;
+use crate::policy::Drawn;
+use crate::resample::{Coefficients, Column};
 
-/// Working memory of all operations, so that a steady stream of pictures allocates next to nothing.
+/// Working memory of all operations, so that a steady stream of pictures allocates nothing.
 ///
 /// Holds no result: any call may be given a new one, with the same outcome. Keep one per worker.
 ///
@@ -21,14 +22,24 @@ pub struct Scratch {
     pub(crate) padded: Vec<[u8; 4]>,
     /// The picture between the two passes of a resize.
     pub(crate) rows: Vec<u8>,
-    /// Two input rows of a horizontal pass.
-    pub(crate) packed: Vec<[i64; 3]>,
+    /// Input rows of a horizontal pass side by side.
+    pub(crate) packed: Vec<Column>,
     /// Weights of the last horizontal pass; reused when the sizes are the same.
     pub(crate) horizontal: Coefficients,
     /// Weights of the last vertical pass.
     pub(crate) vertical: Coefficients,
     /// Column sums of the smoothing filter.
     pub(crate) sums: Vec<u16>,
+    /// Column sums of the blur.
+    pub(crate) columns: Vec<u32>,
+    /// Source column of each output column, for nearest-neighbour shifts.
+    pub(crate) nearest: Vec<Option<usize>>,
+    /// A resized picture before it is cut.
+    pub(crate) resized: Vec<u8>,
+    /// A grey picture in three channels.
+    pub(crate) grey: Vec<u8>,
+    /// What a policy has drawn for the picture.
+    pub(crate) drawn: Drawn,
 }
 
 impl Scratch {

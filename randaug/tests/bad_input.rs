@@ -85,7 +85,7 @@ fn operation_names_are_read_and_errors_help() {
     }
     let error = "autocontrast".parse::<Op>().unwrap_err().to_string();
     assert!(error.contains("\"autocontrast\"") && error.contains("did you mean \"AutoContrast\""), "{error}");
-    assert!("Blur".parse::<Op>().is_err());
+    assert!("Cutout".parse::<Op>().is_err());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn erasing_and_normalising_check_lengths_and_settings() {
     assert!(erasing.apply(&mut [0.0; 5], (3, 1, 1), Layout::Chw, &mut rng).is_err());
     let huge = (u32::MAX, u32::MAX, u32::MAX);
     assert!(erasing.apply(&mut [0.0; 5], huge, Layout::Chw, &mut rng).is_err());
-    assert!(RandomErasing { probability: f64::NAN, ..erasing }.sample(9, 9, &mut rng).is_err());
+    assert!(RandomErasing { probability: f64::NAN, ..erasing }.sample_count(&mut rng).is_err());
     assert!(Normalize::default().apply(&flat(2, 2, 0), Layout::Chw, &mut [0.0; 11]).is_err());
     assert!(Normalize::new([0.0; 3], [1.0, 0.0, 1.0]).is_err());
     assert!(Normalize::new([f32::NAN; 3], [1.0; 3]).is_err());

@@ -4,7 +4,11 @@
 mod common;
 
 use common::{cases, float, for_each_golden, int};
-use randaug::{Layout, Mix, Mixup, Op, Purpose, RandAugment, RandomErasing, RandomResizedCrop, sample_rng};
+use rand::Rng;
+use randaug::{
+    ColorJitter, CropBox, Layout, Mix, Mixup, Op, Purpose, RandAugment, RandomErasing, RandomResizedCrop,
+    sample_rng,
+};
 use serde_json::Value;
 
 /// Mean and standard deviation of a sample.
@@ -123,6 +127,12 @@ fn crop_boxes_follow_the_reference() {
     });
 }
 
+/// The box of a picture that is erased once at most.
+fn erased_box(erasing: &RandomErasing, size: (u32, u32), rng: &mut impl Rng) -> Option<CropBox> {
+    let count = erasing.sample_count(rng).unwrap();
+    (count > 0).then(|| erasing.sample_box(size, count, rng).unwrap()).flatten()
+}
+
 #[test]
 fn erased_boxes_follow_the_reference() {
     for_each_golden(|golden| {
@@ -132,7 +142,7 @@ fn erased_boxes_follow_the_reference() {
             let mut rng = sample_rng(4, 0, u64::from(width), Purpose::Erase);
             let n = 40_000;
             let boxes: Vec<_> =
-                (0..n).filter_map(|_| erasing.sample(width, height, &mut rng).unwrap()).collect();
+                (0..n).filter_map(|_| erased_box(&erasing, (width, height), &mut rng)).collect();
             share_agrees(boxes.len(), n, erasing.probability, "share of erased pictures");
             let stats = |f: &dyn Fn(&randaug::CropBox) -> Option<f64>| {
                 Stats::of(&boxes.iter().filter_map(f).collect::<Vec<_>>())
@@ -155,7 +165,9 @@ fn erased_pixels_are_standard_normal_and_the_rest_stays() {
         let (mut noise, mut rng) = (Vec::new(), sample_rng(seed, 0, 0, Purpose::Erase));
         for _ in 0..40 {
             let mut picture = vec![100.0; 3 * 48 * 64];
-            let area = erasing.apply(&mut picture, (3, 48, 64), layout, &mut rng).unwrap().unwrap();
+            // The box is what the same numbers give without the noise.
+            let area = erased_box(&erasing, (64, 48), &mut rng.clone()).unwrap();
+            assert_eq!(erasing.apply(&mut picture, (3, 48, 64), layout, &mut rng).unwrap(), 1);
             for (i, &value) in picture.iter().enumerate() {
                 let (y, x) = match layout {
                     Layout::Chw => (i / 64 % 48, i % 64),
@@ -210,6 +222,11 @@ fn defaults_are_the_settings_behind_the_reference_samples() {
         assert_eq!(erasing.probability, float(reference, "probability"));
         assert_eq!(erasing.area, (float(reference, "min_area"), float(reference, "max_area")));
         assert_eq!(erasing.aspect, pair(&reference["aspect"]));
+        let (jitter, reference) = (ColorJitter::symmetric(0.4).unwrap(), &file["color_jitter"]);
+        assert_eq!(jitter.brightness, Some(pair(&reference["brightness"])));
+        assert_eq!(jitter.contrast, Some(pair(&reference["contrast"])));
+        assert_eq!(jitter.saturation, Some(pair(&reference["saturation"])));
+        assert!(jitter.hue.is_none() && reference["hue"].is_null());
         let (crop, reference) = (RandomResizedCrop::default(), &file["random_resized_crop"]);
         assert_eq!(crop.scale, pair(&reference["scale"]));
         assert_eq!(crop.ratio, pair(&reference["ratio"]));

@@ -74,8 +74,13 @@ fn drawn_numbers_give_the_reference_erasing_boxes() {
     for_each_golden(|golden| {
         for case in cases(&golden.json("box_tables"), "random_erasing") {
             let (width, height) = (int(case, "width"), int(case, "height"));
-            let (w, h) =
-                RandomErasing::edges(width, height, float(case, "area_fraction"), float(case, "log_aspect"));
+            let (w, h) = RandomErasing::edges(
+                width,
+                height,
+                float(case, "area_fraction"),
+                float(case, "log_aspect"),
+                1,
+            );
             assert_eq!((w, h), (int(case, "erase_w"), int(case, "erase_h")), "{case}");
             let fits = RandomErasing::fits(width, height, (w, h));
             assert_eq!(fits, case["fits"] == true, "{case}");

@@ -49,7 +49,8 @@ fn magnitudes_give_the_reference_arguments() {
     for_each_golden(|golden| {
         let file = golden.json("level_to_arg");
         let ops = file["ops"].as_object().unwrap();
-        assert_eq!(ops.len(), Op::ALL.len(), "every operation is in the table");
+        // The three that later versions of timm added are compared with those, in `colour.rs`.
+        assert_eq!(ops.len() + 3, Op::ALL.len(), "every operation is in a table");
         for (name, entry) in ops {
             let op: Op = name.parse().unwrap();
             let arg = |magnitude, negate| op.level_to_arg(magnitude, negate, &LevelScale::default()).unwrap();

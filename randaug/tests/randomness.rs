@@ -54,8 +54,8 @@ fn every_part_of_the_key_counts() {
 
 #[test]
 fn purposes_have_distinct_numbers() {
-    use Purpose::{Augment, Crop, Erase, Flip, Mix, Order, Other};
-    let all = [Crop, Flip, Augment, Erase, Mix, Order, Other(0), Other(u32::MAX)];
+    use Purpose::{Augment, Crop, Erase, Flip, Jitter, Mix, Order, Other};
+    let all = [Crop, Flip, Augment, Erase, Mix, Order, Jitter, Other(0), Other(u32::MAX)];
     let numbers: std::collections::HashSet<u64> = all.into_iter().map(u64::from).collect();
     assert_eq!(numbers.len(), all.len());
 }

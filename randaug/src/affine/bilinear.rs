@@ -1,10 +1,18 @@
 //! Linear interpolation of two by two pixels in f64.
 
-use super::{Point, View};
+use super::{Matrix, Point, View, map};
+use crate::simd::vectorized;
+
+vectorized! {
+/// Fills `out`; pixels from outside the input are left as they are.
+pub(super) fn transform<'a>(view: &'a View<'a>, matrix: &'a Matrix, out: &'a mut [[u8; 3]]) {
+    map(view, matrix, out, sample);
+}
+}
 
 /// Interpolates at a point inside the picture.
 #[inline(always)]
-pub(super) fn sample(view: &View<'_>, p: Point) -> [f64; 4] {
+fn sample(view: &View<'_>, p: Point) -> [f64; 4] {
     let upper = along(view.taps(p.x, p.y), p.dx);
     let lower = along(view.taps(p.x, p.y + 1), p.dx);
     let mut out = [0.0; 4];

@@ -4,6 +4,13 @@ mod bicubic;
 mod bilinear;
 mod nearest;
 
+use std::fmt::{self, Write};
+use std::ops::Range;
+
+use crate::apply::OpConfig;
+use crate::scratch::Scratch;
+use crate::simd::{byte_of_f64, floor};
+
 /// Output to input: sx = m0 (x+.5) + m1 (y+.5) + m2, sy = m3 (x+.5) + m4 (y+.5) + m5.
 pub(crate) type Matrix = [f64; 6];
 
@@ -36,7 +43,27 @@ pub(crate) fn rotation(degrees: f64, width: f64, height: f64) -> Option<Matrix> 
 
 /// Rounds to 15 decimals exactly as Python's `round`: both print the nearest decimal and read it back.
 fn round15(value: f64) -> f64 {
-    format!("{value:.15}").parse().unwrap_or(value)
+    let mut text = Decimal { bytes: [0; 24], len: 0 };
+    // A sine with 15 decimals has 18 characters.
+    if write!(text, "{value:.15}").is_err() {
+        return value;
+    }
+    std::str::from_utf8(&text.bytes[..text.len]).ok().and_then(|text| text.parse().ok()).unwrap_or(value)
+}
+
+/// A short text that needs no allocation.
+struct Decimal {
+    bytes: [u8; 24],
+    len: usize,
+}
+
+impl fmt::Write for Decimal {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.len..self.len + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len += text.len();
+        Ok(())
+    }
 }
 
 /// Transforms `img` (`width` x `height`, interleaved RGB) in place.
@@ -45,21 +72,21 @@ pub(crate) fn transform(
     width: usize,
     height: usize,
     matrix: &Matrix,
-    interpolation: Interpolation,
-    fill: [u8; 3],
-    padded: &mut Vec<[u8; 4]>,
+    config: &OpConfig,
+    scratch: &mut Scratch,
 ) {
     if width == 0 || height == 0 {
         return;
     }
+    let Scratch { padded, nearest: columns, .. } = scratch;
     let out = img.as_chunks_mut::<3>().0;
     pad(out, width, padded);
-    out.fill(fill);
+    out.fill(config.fill);
     let view = View { pixels: padded, width, height };
-    match interpolation {
-        Interpolation::Nearest => nearest::transform(&view, matrix, out),
-        Interpolation::Bilinear => map(&view, matrix, out, bilinear::sample),
-        Interpolation::Bicubic => map(&view, matrix, out, bicubic::sample),
+    match config.interpolation {
+        Interpolation::Nearest => nearest::transform(&view, matrix, columns, out),
+        Interpolation::Bilinear => bilinear::transform(&view, matrix, out),
+        Interpolation::Bicubic => bicubic::transform(&view, matrix, out),
     }
 }
 
@@ -123,17 +150,27 @@ fn map(
             let xin = f64::from(x as u32) + 0.5;
             let (sx, sy) = (a * xin + by + c, d * xin + ey + f);
             if sx >= 0.0 && sx < w && sy >= 0.0 && sy < h {
-                let [r, g, b, _] = sample(view, Point::new(sx, sy)).map(truncate);
+                let [r, g, b, _] = sample(view, Point::new(sx, sy)).map(byte_of_f64);
                 *pixel = [r, g, b];
             }
         }
     }
 }
 
-/// Clips to 0..255 and truncates.
+/// The columns of row `y` whose place lies inside the input. As places move along a line, there is one run of them.
 #[inline(always)]
-fn truncate(value: f64) -> u8 {
-    value.clamp(0.0, 255.0) as i32 as u8
+fn inside_range(view: &View<'_>, &[a, b, c, d, e, f]: &Matrix, y: usize) -> Range<usize> {
+    let (w, h) = (view.width as f64, view.height as f64);
+    let yin = y as f64 + 0.5;
+    let (by, ey) = (b * yin, e * yin);
+    let inside = |x: usize| {
+        let xin = f64::from(x as u32) + 0.5;
+        let (sx, sy) = (a * xin + by + c, d * xin + ey + f);
+        sx >= 0.0 && sx < w && sy >= 0.0 && sy < h
+    };
+    let start = (0..view.width).find(|&x| inside(x)).unwrap_or(view.width);
+    let end = (start..view.width).rev().find(|&x| inside(x)).map_or(start, |last| last + 1);
+    start..end
 }
 
 /// A place in the input: the pixel up and left of it (-1 at the border) and the distance from that pixel's centre.
@@ -152,11 +189,4 @@ impl Point {
         let (x, y) = (floor(sx), floor(sy));
         Self { x: x as isize, y: y as isize, dx: sx - f64::from(x), dy: sy - f64::from(y) }
     }
-}
-
-/// Floor of a value of -0.5 or more, without a call.
-#[inline(always)]
-fn floor(value: f64) -> i32 {
-    // Truncation rounds -0.5..0 up to 0, everything else down.
-    value as i32 - i32::from(value < 0.0)
 }

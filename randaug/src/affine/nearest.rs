@@ -3,13 +3,27 @@
 use super::{Matrix, View};
 
 /// Fills `out`; pixels from outside the input are left as they are.
-pub(super) fn transform(view: &View<'_>, matrix: &Matrix, out: &mut [[u8; 3]]) {
-    if matrix[1] == 0.0 && matrix[3] == 0.0 { scale(view, matrix, out) } else { fixed(view, matrix, out) }
+pub(super) fn transform(
+    view: &View<'_>,
+    matrix: &Matrix,
+    columns: &mut Vec<Option<usize>>,
+    out: &mut [[u8; 3]],
+) {
+    if matrix[1] == 0.0 && matrix[3] == 0.0 {
+        scale(view, matrix, columns, out);
+    } else {
+        fixed(view, matrix, out);
+    }
 }
 
 /// Scaling and translation: both coordinates step in f64, and their floor is the source pixel.
-fn scale(view: &View<'_>, &[a, _, c, _, e, f]: &Matrix, out: &mut [[u8; 3]]) {
-    let mut columns = Vec::with_capacity(view.width);
+fn scale(
+    view: &View<'_>,
+    &[a, _, c, _, e, f]: &Matrix,
+    columns: &mut Vec<Option<usize>>,
+    out: &mut [[u8; 3]],
+) {
+    columns.clear();
     let mut xo = c + a * 0.5;
     for _ in 0..view.width {
         columns.push(inside(xo, view.width));
@@ -18,7 +32,7 @@ fn scale(view: &View<'_>, &[a, _, c, _, e, f]: &Matrix, out: &mut [[u8; 3]]) {
     let mut yo = f + e * 0.5;
     for row in out.chunks_exact_mut(view.width) {
         if let Some(y) = inside(yo, view.height) {
-            for (pixel, column) in row.iter_mut().zip(&columns) {
+            for (pixel, column) in row.iter_mut().zip(&*columns) {
                 if let Some(x) = *column {
                     *pixel = view.pixel(x, y);
                 }

@@ -1,6 +1,8 @@
 //! The arithmetic of mixing a batch with its mirror image.
 
-use super::{BatchShape, MixBox};
+use std::ops::Range;
+
+use super::{BatchShape, Mix, MixBox};
 use crate::tensor::Layout;
 
 /// Calls `f` with each pair of samples (i, N-1-i), i < N-1-i.
@@ -26,21 +28,59 @@ pub(super) fn mixup(x: &mut [f32], shape: &BatchShape, lam: f32) {
     });
 }
 
-/// Both of a pair swap the box.
-pub(super) fn cutmix(x: &mut [f32], shape: &BatchShape, area: MixBox) {
+/// Every sample becomes what its own mix says, with the original of its partner.
+pub(super) fn each(x: &mut [f32], shape: &BatchShape, mixes: &[Mix], buffer: &mut Vec<f32>) {
+    let mix = |i: usize| mixes.get(i).copied().unwrap_or(Mix::None);
+    let mut i = 0;
+    for_pairs(x, shape, |first, second| {
+        let (one, other) = (mix(i), mix(shape.batch - 1 - i));
+        buffer.clear();
+        buffer.extend_from_slice(first);
+        blend_one(first, second, shape, one);
+        blend_one(second, buffer, shape, other);
+        i += 1;
+    });
+}
+
+fn blend_one(own: &mut [f32], partner: &[f32], shape: &BatchShape, mix: Mix) {
+    match mix {
+        Mix::None => {}
+        Mix::Mixup { lam } => {
+            let (lam, rest) = (lam as f32, 1.0 - lam as f32);
+            for (value, &other) in own.iter_mut().zip(partner) {
+                *value = *value * lam + other * rest;
+            }
+        }
+        Mix::Cutmix { area, .. } => {
+            for range in rows(shape, area) {
+                own[range.clone()].copy_from_slice(&partner[range]);
+            }
+        }
+    }
+}
+
+/// Where the rows of a box stand in a sample.
+fn rows(shape: &BatchShape, area: MixBox) -> impl Iterator<Item = Range<usize>> {
     // A picture of channels first is `channels` pictures of one channel.
     let (planes, depth) = match shape.layout {
         Layout::Chw => (shape.channels, 1),
         Layout::Hwc => (1, shape.channels),
     };
-    let stride = shape.width * depth;
+    let (height, stride) = (shape.height, shape.width * depth);
     let (left, right) = (area.x0 * depth, area.x1 * depth);
+    (0..planes).flat_map(move |plane| {
+        (area.y0..area.y1).map(move |y| {
+            let row = (plane * height + y) * stride;
+            row + left..row + right
+        })
+    })
+}
+
+/// Both of a pair swap the box.
+pub(super) fn cutmix(x: &mut [f32], shape: &BatchShape, area: MixBox) {
     for_pairs(x, shape, |first, second| {
-        for plane in 0..planes {
-            for y in area.y0..area.y1 {
-                let row = (plane * shape.height + y) * stride;
-                first[row + left..row + right].swap_with_slice(&mut second[row + left..row + right]);
-            }
+        for range in rows(shape, area) {
+            first[range.clone()].swap_with_slice(&mut second[range]);
         }
     });
 }

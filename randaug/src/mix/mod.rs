@@ -1,12 +1,11 @@
-//! Mixup (Zhang et al. 2018) and cutmix (Yun et al. 2019) on batches, as timm's `Mixup` in batch mode.
+//! Mixup (Zhang et al. 2018) and cutmix (Yun et al. 2019) on batches, as timm's `Mixup`.
 
 mod blend;
+mod draw;
 mod target;
 
-use rand::{Rng, RngExt};
-use rand_distr::Beta;
-
-pub use target::soft_targets;
+pub use draw::{MixMode, Mixup};
+pub use target::{soft_targets, soft_targets_each};
 
 use crate::error::{Error, Result, check};
 use crate::tensor::Layout;
@@ -24,6 +23,14 @@ pub struct BatchShape {
     pub width: usize,
     /// Where the channels stand.
     pub layout: Layout,
+}
+
+impl BatchShape {
+    fn check(&self, got: usize) -> Result<()> {
+        let sizes = [self.batch, self.channels, self.height, self.width];
+        let expected = sizes.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
+        if got == expected { Ok(()) } else { Err(Error::Length { what: "x", expected, got }) }
+    }
 }
 
 /// Rows `y0..y1` and columns `x0..x1`; either range may be empty.
@@ -53,8 +60,14 @@ impl MixBox {
             x0: cx.saturating_sub(half_w).min(width),
             x1: (cx + half_w).min(width),
         };
-        let covered = (area.y1 - area.y0) * (area.x1 - area.x0);
-        (area, 1.0 - covered as f64 / (height * width).max(1) as f64)
+        (area, area.share_outside(height, width))
+    }
+
+    /// Share of a picture of `height` x `width` pixels that lies outside the box.
+    #[must_use]
+    pub fn share_outside(&self, height: usize, width: usize) -> f64 {
+        let covered = self.y1.saturating_sub(self.y0) as f64 * self.x1.saturating_sub(self.x0) as f64;
+        1.0 - covered / (height as f64 * width as f64).max(1.0)
     }
 }
 
@@ -93,118 +106,44 @@ impl Mix {
     /// # Errors
     /// If the slice does not have the length of its shape, or the box leaves the picture.
     pub fn apply(&self, x: &mut [f32], shape: &BatchShape) -> Result<()> {
-        let sizes = [shape.batch, shape.channels, shape.height, shape.width];
-        let expected = sizes.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
-        if x.len() != expected {
-            return Err(Error::Length { what: "x", expected, got: x.len() });
-        }
+        shape.check(x.len())?;
+        self.check(shape)?;
         match *self {
             Mix::None => {}
-            Mix::Mixup { lam } => {
-                check((0.0..=1.0).contains(&lam), "lam", lam, "in 0..=1")?;
-                blend::mixup(x, shape, lam as f32);
-            }
+            Mix::Mixup { lam } => blend::mixup(x, shape, lam as f32),
+            Mix::Cutmix { area, .. } => blend::cutmix(x, shape, area),
+        }
+        Ok(())
+    }
+
+    fn check(&self, shape: &BatchShape) -> Result<()> {
+        match *self {
+            Mix::None => Ok(()),
+            Mix::Mixup { lam } => check((0.0..=1.0).contains(&lam), "lam", lam, "in 0..=1"),
             Mix::Cutmix { area, .. } => {
                 let rows = area.y0 <= area.y1 && area.y1 <= shape.height;
                 let columns = area.x0 <= area.x1 && area.x1 <= shape.width;
                 check(rows, "the box's last row", area.y1 as f64, "inside the picture")?;
-                check(columns, "the box's last column", area.x1 as f64, "inside the picture")?;
-                blend::cutmix(x, shape, area);
+                check(columns, "the box's last column", area.x1 as f64, "inside the picture")
             }
         }
-        Ok(())
     }
 }
 
-/// Draws what is done to each batch: one lam, and one box, for all its samples.
+/// Mixes each sample i of a batch in place as `mixes[i]` says, with the original of sample N-1-i.
 ///
-/// Field names and defaults are those of timm.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Mixup {
-    /// lam of mixup is drawn from Beta(alpha, alpha); 0 switches mixup off. Default 0.8.
-    pub mixup_alpha: f64,
-    /// The same for cutmix. Default 1.
-    pub cutmix_alpha: f64,
-    /// Chance that a batch is mixed at all. Default 1.
-    pub prob: f64,
-    /// Chance of cutmix where both are on. Default 0.5.
-    pub switch_prob: f64,
-    /// Share of each target that is spread over all classes. Default 0.1.
-    pub label_smoothing: f64,
-}
-
-impl Default for Mixup {
-    fn default() -> Self {
-        Self { mixup_alpha: 0.8, cutmix_alpha: 1.0, prob: 1.0, switch_prob: 0.5, label_smoothing: 0.1 }
+/// The list may be shorter than the batch: the samples after it then stay as they are. `buffer` holds a copy of
+/// one picture and can be used again.
+///
+/// # Errors
+/// If the slice does not have the length of its shape, there are more mixes than samples, a lam is not in 0..=1 or a
+/// box leaves the picture; the batch is then unchanged.
+pub fn mix_batch(x: &mut [f32], shape: &BatchShape, mixes: &[Mix], buffer: &mut Vec<f32>) -> Result<()> {
+    shape.check(x.len())?;
+    if mixes.len() > shape.batch {
+        return Err(Error::Length { what: "mixes", expected: shape.batch, got: mixes.len() });
     }
-}
-
-impl Mixup {
-    /// Checks all parameters.
-    ///
-    /// # Errors
-    /// If an alpha is negative or not finite, or another value not in 0..=1.
-    pub fn validate(&self) -> Result<()> {
-        for (name, alpha) in [("mixup_alpha", self.mixup_alpha), ("cutmix_alpha", self.cutmix_alpha)] {
-            check(alpha.is_finite() && alpha >= 0.0, name, alpha, "finite and not below 0")?;
-        }
-        let shares = [
-            ("prob", self.prob),
-            ("switch_prob", self.switch_prob),
-            ("label_smoothing", self.label_smoothing),
-        ];
-        for (name, share) in shares {
-            check((0.0..=1.0).contains(&share), name, share, "in 0..=1")?;
-        }
-        Ok(())
-    }
-
-    /// Draws what to do to a batch of pictures of `height` x `width` pixels.
-    ///
-    /// # Errors
-    /// As [`Mixup::validate`].
-    pub fn sample(&self, height: usize, width: usize, rng: &mut impl Rng) -> Result<Mix> {
-        self.validate()?;
-        let (mixup, cutmix) = (self.mixup_alpha > 0.0, self.cutmix_alpha > 0.0);
-        if !(mixup || cutmix) || height == 0 || width == 0 || !rng.random_bool(self.prob) {
-            return Ok(Mix::None);
-        }
-        let use_cutmix = if mixup && cutmix { rng.random_bool(self.switch_prob) } else { cutmix };
-        if !use_cutmix {
-            return Ok(Mix::Mixup { lam: beta(self.mixup_alpha, "mixup_alpha", rng)? });
-        }
-        let lam = beta(self.cutmix_alpha, "cutmix_alpha", rng)?;
-        let (cy, cx) = (rng.random_range(0..height as u64), rng.random_range(0..width as u64));
-        let (area, lam) = MixBox::around(height, width, lam, cy as usize, cx as usize);
-        Ok(Mix::Cutmix { lam, area })
-    }
-
-    /// Draws, mixes the batch in place and returns the soft targets `[N, num_classes]` with what was done.
-    ///
-    /// # Errors
-    /// As [`Mixup::sample`], [`Mix::apply`] and [`soft_targets`].
-    pub fn apply(
-        &self,
-        x: &mut [f32],
-        shape: &BatchShape,
-        labels: &[u32],
-        num_classes: usize,
-        rng: &mut impl Rng,
-    ) -> Result<(Vec<f32>, Mix)> {
-        if labels.len() != shape.batch {
-            return Err(Error::Length { what: "labels", expected: shape.batch, got: labels.len() });
-        }
-        let mix = self.sample(shape.height, shape.width, rng)?;
-        let targets = soft_targets(labels, num_classes, mix.lam(), self.label_smoothing)?;
-        mix.apply(x, shape)?;
-        Ok((targets, mix))
-    }
-}
-
-/// lam from Beta(alpha, alpha).
-fn beta(alpha: f64, name: &'static str, rng: &mut impl Rng) -> Result<f64> {
-    let failed = |_| Error::Parameter { name, value: alpha, expected: "finite and above 0" };
-    let lam = rng.sample(Beta::new(alpha, alpha).map_err(failed)?);
-    // A tiny alpha can end in 0/0; its distribution is a coin between 0 and 1.
-    Ok(if lam.is_nan() { f64::from(u8::from(rng.random_bool(0.5))) } else { lam })
+    mixes.iter().try_for_each(|mix| mix.check(shape))?;
+    blend::each(x, shape, mixes, buffer);
+    Ok(())
 }

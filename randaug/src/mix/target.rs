@@ -1,5 +1,6 @@
 //! Soft targets of a mixed batch.
 
+use super::Mix;
 use crate::error::{Error, Result, check};
 
 /// Targets `[N, num_classes]`, row-major: lam times the smoothed label of sample i plus 1 - lam times that of its
@@ -11,6 +12,33 @@ use crate::error::{Error, Result, check};
 /// If a label is not below `num_classes`, or `lam` or `smoothing` not in 0..=1.
 pub fn soft_targets(labels: &[u32], num_classes: usize, lam: f64, smoothing: f64) -> Result<Vec<f32>> {
     check((0.0..=1.0).contains(&lam), "lam", lam, "in 0..=1")?;
+    let mix = Mix::Mixup { lam };
+    fill(labels, num_classes, labels.len(), |_| mix, smoothing)
+}
+
+/// As [`soft_targets`], `[M, num_classes]` with the lam of each of the first M samples from `mixes`.
+///
+/// # Errors
+/// As [`soft_targets`], or if there are more mixes than labels.
+pub fn soft_targets_each(
+    labels: &[u32],
+    num_classes: usize,
+    mixes: &[Mix],
+    smoothing: f64,
+) -> Result<Vec<f32>> {
+    if mixes.len() > labels.len() {
+        return Err(Error::Length { what: "mixes", expected: labels.len(), got: mixes.len() });
+    }
+    fill(labels, num_classes, mixes.len(), |i| mixes[i], smoothing)
+}
+
+fn fill(
+    labels: &[u32],
+    num_classes: usize,
+    rows: usize,
+    mix: impl Fn(usize) -> Mix,
+    smoothing: f64,
+) -> Result<Vec<f32>> {
     check((0.0..=1.0).contains(&smoothing), "label_smoothing", smoothing, "in 0..=1")?;
     let bad = labels.iter().position(|&label| label as usize >= num_classes);
     if let Some(sample) = bad {
@@ -18,9 +46,11 @@ pub fn soft_targets(labels: &[u32], num_classes: usize, lam: f64, smoothing: f64
     }
     let off = smoothing / num_classes.max(1) as f64;
     let on = 1.0 - smoothing;
-    let mut targets = vec![off as f32; labels.len() * num_classes];
-    let rows = targets.chunks_exact_mut(num_classes.max(1));
-    for ((row, &own), &partner) in rows.zip(labels).zip(labels.iter().rev()) {
+    let mut targets = vec![off as f32; rows * num_classes];
+    let pairs = labels.iter().zip(labels.iter().rev());
+    for (i, (row, (&own, &partner))) in targets.chunks_exact_mut(num_classes.max(1)).zip(pairs).enumerate() {
+        let lam = mix(i).lam();
+        check((0.0..=1.0).contains(&lam), "lam", lam, "in 0..=1")?;
         if own == partner {
             row[own as usize] = (off + on) as f32;
         } else {

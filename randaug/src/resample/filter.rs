@@ -102,15 +102,12 @@ impl Coefficients {
         self.runs.push((start, self.weights.len()));
     }
 
-    /// First input pixel and weights of each output pixel, in order.
+    /// First input pixel and weights of output pixel `i`.
     #[inline(always)]
-    pub(super) fn runs(&self) -> impl Iterator<Item = (usize, &[i32])> {
-        let mut begin = 0;
-        self.runs.iter().map(move |&(start, end)| {
-            let weights = &self.weights[begin..end];
-            begin = end;
-            (start, weights)
-        })
+    pub(super) fn run(&self, i: usize) -> (usize, &[i32]) {
+        let begin = if i == 0 { 0 } else { self.runs[i - 1].1 };
+        let (start, end) = self.runs[i];
+        (start, &self.weights[begin..end])
     }
 }
 
@@ -126,7 +123,7 @@ mod tests {
             for from in (1..80).chain([500, 5000]) {
                 for to in (1..80).chain([224, 3000]) {
                     coefficients.prepare(from, to, filter);
-                    for (_, weights) in coefficients.runs() {
+                    for (_, weights) in (0..to).map(|i| coefficients.run(i)) {
                         let reach: i64 = weights.iter().map(|&w| i64::from(w).abs() * 255).sum();
                         let half = 1 << (PRECISION_BITS - 1);
                         assert!(reach + half <= i64::from(i32::MAX), "{filter:?} {from} to {to}: {reach}");

@@ -7,6 +7,7 @@ use image::RgbImage;
 
 pub(crate) use filter::Coefficients;
 pub use filter::Filter;
+pub(crate) use passes::Column;
 
 use crate::error::{Error, Result};
 use crate::scratch::Scratch;
@@ -117,6 +118,7 @@ struct Window<'a> {
 
 impl<'a> Window<'a> {
     /// Row `y` of the window, `len` bytes long.
+    #[inline(always)]
     fn row(&self, y: usize, len: usize) -> &'a [u8] {
         &self.pixels[(self.top + y) * self.stride + self.offset..][..len]
     }
@@ -158,19 +160,11 @@ fn all_rows(
     source: &Window<'_>,
     from_w: usize,
     coefficients: &Coefficients,
-    packed: &mut Vec<[i64; 3]>,
+    packed: &mut Vec<Column>,
     stride: usize,
     out: &mut [u8],
 ) {
-    let row = |y| source.row(y, from_w * 3);
-    let mut pairs = out.chunks_exact_mut(2 * stride);
-    let mut y = 0;
-    for pair in &mut pairs {
-        passes::row_pair(row(y), row(y + 1), coefficients, packed, pair);
-        y += 2;
-    }
-    let last = pairs.into_remainder();
-    if !last.is_empty() {
-        passes::row(row(y), coefficients, last);
+    for (i, group) in out.chunks_mut(passes::ROWS * stride).enumerate() {
+        passes::rows(source, (i * passes::ROWS, from_w), coefficients, packed, (stride, group));
     }
 }

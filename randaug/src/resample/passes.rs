@@ -2,63 +2,80 @@
 
 use super::Window;
 use super::filter::{Coefficients, PRECISION_BITS};
+use crate::simd::vectorized;
 
 /// Half a unit, so that the shift rounds.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
 /// Bytes of a row that are summed together; few enough to stay in registers.
-const LANES: usize = 16;
+const LANES: usize = 32;
 
 #[inline(always)]
 fn clip(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// Resizes one row of interleaved RGB.
-pub(super) fn row(source: &[u8], coefficients: &Coefficients, out: &mut [u8]) {
-    let source = source.as_chunks::<3>().0;
-    for (pixel, (start, weights)) in out.as_chunks_mut::<3>().0.iter_mut().zip(coefficients.runs()) {
-        let mut sum = [HALF; 3];
-        for (rgb, &weight) in source[start..].iter().zip(weights) {
-            for c in 0..3 {
-                sum[c] += i32::from(rgb[c]) * weight;
-            }
-        }
-        *pixel = sum.map(clip);
-    }
-}
+/// Rows that the horizontal pass works on together, and their values at one column: four channels each, the last of
+/// them unused.
+pub(super) const ROWS: usize = 8;
+pub(crate) type Column = [u8; 4 * ROWS];
 
-/// Resizes two rows at once, into `out` one after the other: one multiplication of 64 bits serves both.
+vectorized! {
+/// Resizes up to [`ROWS`] rows of interleaved RGB, as many as the target has room for. `rows` is
+/// the first row and their pixels, `target` the length of a row and where they go.
 ///
-/// Every entry of `packed` holds a byte of the upper row plus 2^32 times that of the lower one. As both sums fit into
-/// an i32, the low half of the sum of products is the upper row's, and what remains is the lower row's.
-pub(super) fn row_pair(
-    upper: &[u8],
-    lower: &[u8],
-    coefficients: &Coefficients,
-    packed: &mut Vec<[i64; 3]>,
-    out: &mut [u8],
+/// The rows are laid side by side first, so that every weight multiplies a whole vector.
+pub(super) fn rows<'a>(
+    source: &'a Window<'a>,
+    rows: (usize, usize),
+    coefficients: &'a Coefficients,
+    packed: &'a mut Vec<Column>,
+    target: (usize, &'a mut [u8]),
 ) {
-    let pairs = upper.as_chunks::<3>().0.iter().zip(lower.as_chunks::<3>().0);
-    packed.clear();
-    packed.extend(pairs.map(|(u, l)| [0, 1, 2].map(|c| i64::from(u[c]) | i64::from(l[c]) << 32)));
-    let (first, second) = out.split_at_mut(out.len() / 2);
-    let out = first.as_chunks_mut::<3>().0.iter_mut().zip(second.as_chunks_mut::<3>().0);
-    for ((up, low), (start, weights)) in out.zip(coefficients.runs()) {
-        let mut sum = [i64::from(HALF) | i64::from(HALF) << 32; 3];
-        for (rgb, &weight) in packed[start..].iter().zip(weights) {
-            for c in 0..3 {
-                sum[c] += rgb[c] * i64::from(weight);
-            }
+    let ((first, from_w), (stride, out)) = (rows, target);
+    let count = out.len() / stride;
+    // What stands there from rows before is overwritten, or not written out.
+    packed.resize(from_w, [0; 4 * ROWS]);
+    for r in 0..count {
+        let row = source.row(first + r, from_w * 3).as_chunks::<3>().0;
+        for (column, pixel) in packed.iter_mut().zip(row) {
+            column[4 * r..4 * r + 3].copy_from_slice(pixel);
         }
-        *up = sum.map(|s| clip(s as i32));
-        *low = sum.map(|s| clip(((s - i64::from(s as i32)) >> 32) as i32));
+    }
+    for x in 0..stride / 3 {
+        let values = weighted_sum(packed, coefficients.run(x));
+        for r in 0..count {
+            out[r * stride + 3 * x..][..3].copy_from_slice(&values[4 * r..4 * r + 3]);
+        }
     }
 }
+}
 
+#[inline(always)]
+fn weighted_sum(packed: &[Column], (start, weights): (usize, &[i32])) -> Column {
+    let mut sum = [HALF; 4 * ROWS];
+    for (column, &weight) in packed[start..].iter().zip(weights) {
+        for i in 0..4 * ROWS {
+            sum[i] += i32::from(column[i]) * weight;
+        }
+    }
+    let mut values = [0; 4 * ROWS];
+    for i in 0..4 * ROWS {
+        values[i] = clip(sum[i]);
+    }
+    values
+}
+
+vectorized! {
 /// Resizes all columns: each output row is a weighted sum of whole input rows.
-pub(super) fn columns(source: &Window<'_>, coefficients: &Coefficients, stride: usize, out: &mut [u8]) {
-    for (target, (start, weights)) in out.chunks_exact_mut(stride).zip(coefficients.runs()) {
+pub(super) fn columns<'a>(
+    source: &'a Window<'a>,
+    coefficients: &'a Coefficients,
+    stride: usize,
+    out: &'a mut [u8],
+) {
+    for (y, target) in out.chunks_exact_mut(stride).enumerate() {
+        let (start, weights) = coefficients.run(y);
         let (blocks, rest) = target.as_chunks_mut::<LANES>();
         for (i, block) in blocks.iter_mut().enumerate() {
             column_block(source, start, weights, i * LANES, block);
@@ -72,6 +89,7 @@ pub(super) fn columns(source: &Window<'_>, coefficients: &Coefficients, stride: 
             *value = clip(sum);
         }
     }
+}
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use image::RgbImage;
+use image::{GrayImage, RgbImage};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -45,6 +45,12 @@ impl Golden {
     }
 }
 
+/// Outputs of the libraries themselves, beyond the golden set.
+pub(crate) fn oracle() -> (Value, Tensors) {
+    let folder = Golden(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data"));
+    (folder.json("../oracle/oracle"), folder.tensors("../oracle/oracle"))
+}
+
 /// The bytes of a safetensors file.
 pub(crate) struct Tensors(Vec<u8>);
 
@@ -61,6 +67,13 @@ impl Tensors {
         let (shape, bytes) = self.bytes(key, Dtype::U8);
         assert_eq!(shape[2], 3, "{key}");
         RgbImage::from_raw(shape[1] as u32, shape[0] as u32, bytes).expect("as many bytes as pixels")
+    }
+
+    /// A u8 `[H, W, 1]` array.
+    pub(crate) fn grey(&self, key: &str) -> GrayImage {
+        let (shape, bytes) = self.bytes(key, Dtype::U8);
+        assert_eq!(shape[2], 1, "{key}");
+        GrayImage::from_raw(shape[1] as u32, shape[0] as u32, bytes).expect("as many bytes as pixels")
     }
 
     /// An f32 array, flat.

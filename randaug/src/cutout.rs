@@ -1,0 +1,178 @@
+//! Crops without a change of scale: timm's `RandomCropOrPad`, and the simple random crop of DeiT III.
+
+use image::RgbImage;
+use rand::{Rng, RngExt};
+
+use crate::error::{Error, Result, check, check_picture};
+use crate::eval::short_edge_to;
+use crate::resample::{CropBox, Filter, resize_crop_into};
+use crate::scratch::Scratch;
+
+/// Most pixels of a resized picture: a picture of one row and a million columns asks for more memory than there is.
+const MAX_PIXELS: f64 = (1u64 << 28) as f64;
+
+/// What lies outside a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// One colour.
+    Constant([u8; 3]),
+    /// The picture mirrored at its outermost pixels, which are not repeated.
+    Reflect,
+}
+
+/// Cuts `out`'s size out of a picture, from row `top` and column `left` on, which may lie outside of it.
+///
+/// # Errors
+/// If the picture or `out` is empty.
+pub fn crop_or_pad(img: &RgbImage, top: i64, left: i64, padding: Padding, out: &mut RgbImage) -> Result<()> {
+    check_picture(img)?;
+    let (width, height) = out.dimensions();
+    if width == 0 || height == 0 {
+        return Err(Error::EmptyOutput { width, height });
+    }
+    let stride = img.width() as usize * 3;
+    let source: &[u8] = img;
+    for (y, row) in (top..).zip(out.chunks_exact_mut(width as usize * 3)) {
+        let row = row.as_chunks_mut::<3>().0;
+        match (place(y, img.height(), padding), padding) {
+            (None, Padding::Constant(color)) => row.fill(color),
+            (None, Padding::Reflect) => {}
+            (Some(y), _) => copy_row(source[y * stride..][..stride].as_chunks::<3>().0, left, padding, row),
+        }
+    }
+    Ok(())
+}
+
+/// One row of the outcome, from column `left` of the source on.
+fn copy_row(source: &[[u8; 3]], left: i64, padding: Padding, out: &mut [[u8; 3]]) {
+    if let Ok(start) = usize::try_from(left)
+        && let Some(inside) = source.get(start..).and_then(|rest| rest.get(..out.len()))
+    {
+        out.copy_from_slice(inside);
+        return;
+    }
+    for (x, pixel) in (left..).zip(out) {
+        *pixel = match (place(x, source.len() as u32, padding), padding) {
+            (Some(x), _) => source[x],
+            (None, Padding::Constant(color)) => color,
+            (None, Padding::Reflect) => *pixel,
+        };
+    }
+}
+
+/// The row or column that stands at a place; `None` outside the picture with a constant.
+fn place(at: i64, edge: u32, padding: Padding) -> Option<usize> {
+    let edge = i64::from(edge);
+    if (0..edge).contains(&at) {
+        return Some(at as usize);
+    }
+    match padding {
+        Padding::Constant(_) => None,
+        // A single row or column is repeated.
+        Padding::Reflect if edge == 1 => Some(0),
+        Padding::Reflect => {
+            let turn = at.rem_euclid(2 * (edge - 1));
+            Some(turn.min(2 * (edge - 1) - turn) as usize)
+        }
+    }
+}
+
+/// Cuts a box of `out`'s size out of a picture at a random place; what is smaller than `out` is placed at random in it
+/// and padded (timm's `RandomCropOrPad`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RandomCropOrPad {
+    /// What lies outside the picture. Default reflection.
+    pub padding: Padding,
+}
+
+impl Default for RandomCropOrPad {
+    fn default() -> Self {
+        Self { padding: Padding::Reflect }
+    }
+}
+
+impl RandomCropOrPad {
+    /// Draws row and column of the box's corner, for edges (width, height) of the picture and of the box. Both are 0
+    /// or above where the picture is larger, 0 or below where it is smaller.
+    pub fn sample(&self, picture: (u32, u32), size: (u32, u32), rng: &mut impl Rng) -> (i64, i64) {
+        let mut start = |edge: u32, target: u32| {
+            let room = i64::from(edge) - i64::from(target);
+            rng.random_range(0..=room.abs()) * room.signum()
+        };
+        (start(picture.1, size.1), start(picture.0, size.0))
+    }
+
+    /// Cuts the box out into `out`.
+    ///
+    /// # Errors
+    /// If the picture or `out` is empty.
+    pub fn apply_into(&self, img: &RgbImage, out: &mut RgbImage, rng: &mut impl Rng) -> Result<()> {
+        check_picture(img)?;
+        let (top, left) = self.sample(img.dimensions(), out.dimensions(), rng);
+        crop_or_pad(img, top, left, self.padding, out)
+    }
+}
+
+/// Resizes the short edge to `out`'s, pads by 4 pixels and cuts out a random box: the crop of DeiT III for ImageNet-1k
+/// (`Resize`, `RandomCrop(padding=4, padding_mode="reflect")`). It shows nearly all of every picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SimpleRandomCrop {
+    /// Pixels added on all sides. Default 4.
+    pub pad: u32,
+    /// What they are. Default reflection.
+    pub padding: Padding,
+    /// How the picture is resized. Default bicubic.
+    pub interpolation: Filter,
+}
+
+impl Default for SimpleRandomCrop {
+    fn default() -> Self {
+        Self { pad: 4, padding: Padding::Reflect, interpolation: Filter::Bicubic }
+    }
+}
+
+impl SimpleRandomCrop {
+    /// Resizes and cuts out a box into `out`. `out` must be square, as the resize only knows the short edge.
+    ///
+    /// # Errors
+    /// If the picture or `out` is empty, or `out` not square.
+    pub fn apply_into(
+        &self,
+        img: &RgbImage,
+        out: &mut RgbImage,
+        rng: &mut impl Rng,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let size = out.width();
+        check(size == out.height(), "out's height", f64::from(out.height()), "equal to its width")?;
+        let (width, height) = short_edge_to(size, img.width(), img.height())?;
+        let mut start = |edge: u32| {
+            let room = u64::from(edge) + 2 * u64::from(self.pad) - u64::from(size);
+            rng.random_range(0..=room) as i64 - i64::from(self.pad)
+        };
+        let (top, left) = (start(height), start(width));
+        with_resized(img, (width, height), self.interpolation, scratch, |resized| {
+            crop_or_pad(resized, top, left, self.padding, out)
+        })
+    }
+}
+
+/// Resizes into a buffer of the scratch and hands the outcome to `f`.
+pub(crate) fn with_resized(
+    img: &RgbImage,
+    (width, height): (u32, u32),
+    filter: Filter,
+    scratch: &mut Scratch,
+    f: impl FnOnce(&RgbImage) -> Result<()>,
+) -> Result<()> {
+    check_picture(img)?;
+    let count = f64::from(width) * f64::from(height);
+    check(count <= MAX_PIXELS, "the number of pixels after resizing", count, "at most 2^28")?;
+    let mut pixels = std::mem::take(&mut scratch.resized);
+    pixels.resize(width as usize * height as usize * 3, 0);
+    let mut resized = RgbImage::from_raw(width, height, pixels).unwrap_or_default();
+    let done = resize_crop_into(img, CropBox::whole(img), filter, &mut resized, scratch);
+    let done = done.and_then(|()| f(&resized));
+    scratch.resized = resized.into_raw();
+    done
+}

@@ -1,0 +1,51 @@
+//! Pictures of other kinds than 8-bit RGB.
+
+use image::{DynamicImage, GrayImage, RgbImage};
+
+use crate::error::{Error, Result};
+use crate::scratch::Scratch;
+
+/// Any 8-bit picture as RGB, as Pillow's `convert("RGB")`, which readers of training data call: grey is repeated in
+/// all channels, transparency is dropped.
+///
+/// # Errors
+/// If the picture has other than 8 bits a channel. What they mean cannot be known here: 12 bits of a scanner in 16,
+/// or linear light in f32. `DynamicImage::to_rgb8` scales the full range to 0..255.
+///
+/// ```
+/// use image::{DynamicImage, GrayImage, Luma};
+/// let grey = DynamicImage::ImageLuma8(GrayImage::from_pixel(2, 2, Luma([7])));
+/// assert_eq!(randaug::to_rgb8(&grey)?.get_pixel(0, 0).0, [7, 7, 7]);
+/// assert!(randaug::to_rgb8(&DynamicImage::new_rgb16(2, 2)).is_err());
+/// # Ok::<(), randaug::Error>(())
+/// ```
+pub fn to_rgb8(img: &DynamicImage) -> Result<RgbImage> {
+    match img {
+        DynamicImage::ImageRgb8(rgb) => Ok(rgb.clone()),
+        DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) | DynamicImage::ImageRgba8(_) => {
+            Ok(img.to_rgb8())
+        }
+        other => Err(Error::unsupported(other.color())),
+    }
+}
+
+/// Calls `f` with a grey picture in three equal channels and takes the first of them back.
+pub(crate) fn with_rgb(
+    grey: &mut GrayImage,
+    scratch: &mut Scratch,
+    f: impl FnOnce(&mut RgbImage, &mut Scratch) -> Result<()>,
+) -> Result<()> {
+    let mut pixels = std::mem::take(&mut scratch.grey);
+    pixels.clear();
+    pixels.extend(grey.iter().flat_map(|&v| [v; 3]));
+    // The length fits by construction; an empty picture is what `f` would refuse all the same.
+    let mut rgb = RgbImage::from_raw(grey.width(), grey.height(), pixels).unwrap_or_default();
+    let done = f(&mut rgb, scratch);
+    if done.is_ok() {
+        for (v, [first, ..]) in grey.iter_mut().zip(rgb.as_chunks::<3>().0) {
+            *v = *first;
+        }
+    }
+    scratch.grey = rgb.into_raw();
+    done
+}

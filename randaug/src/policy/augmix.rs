@@ -1,0 +1,172 @@
+//! AugMix (Hendrycks et al. 2020) as timm runs it: several chains of operations, mixed with each other and with the
+//! picture.
+
+use image::RgbImage;
+use rand::{Rng, RngExt};
+use rand_distr::{Beta, Gamma};
+
+use super::chains::{self, DrawnMix};
+use super::draw::{DrawnOp, check_noise};
+use crate::apply::OpConfig;
+use crate::error::{Error, Result, check, check_picture};
+use crate::level::LevelScale;
+use crate::op::Op;
+use crate::scratch::Scratch;
+
+/// Longest chain of a random depth.
+const MAX_DEPTH: usize = 3;
+
+/// Mixes `width` chains of operations by weights from a Dirichlet distribution, and the outcome with the picture by a
+/// share from a Beta distribution. The default is timm's `augmix`; its magnitude is 3.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AugMix {
+    /// What the chains are made of, each with the same chance. Default [`Op::AUGMIX`].
+    pub ops: Vec<Op>,
+    /// Chains. Default 3.
+    pub width: usize,
+    /// Operations in a chain; `None` (the default) draws 1 to 3 for each.
+    pub depth: Option<usize>,
+    /// Parameter of the Dirichlet and Beta distributions. Default 1.
+    pub alpha: f64,
+    /// Blends one chain after the other into the picture, in 8 bits, in place of one sum in f32: faster and a little
+    /// different. Default off.
+    pub blended: bool,
+    /// Standard deviation of the magnitudes; infinity (the default) draws them uniformly from 0 to the magnitude.
+    pub magnitude_std: f64,
+    /// Interpolation, fill colour and reach of the translations (here 0.3 of an edge by default).
+    pub config: OpConfig,
+}
+
+impl Default for AugMix {
+    fn default() -> Self {
+        let levels = LevelScale { translate_pct: 0.3, ..LevelScale::default() };
+        Self {
+            ops: Op::AUGMIX.to_vec(),
+            width: 3,
+            depth: None,
+            alpha: 1.0,
+            blended: false,
+            magnitude_std: f64::INFINITY,
+            config: OpConfig { levels, ..OpConfig::default() },
+        }
+    }
+}
+
+impl AugMix {
+    /// Checks all parameters.
+    ///
+    /// # Errors
+    /// If there are no operations, chains or depth, `alpha` is not finite and above 0, or `magnitude_std` negative or
+    /// not a number.
+    pub fn validate(&self) -> Result<()> {
+        check(!self.ops.is_empty(), "the number of ops", 0.0, "at least 1")?;
+        check(self.width > 0, "width", 0.0, "at least 1")?;
+        check(self.depth != Some(0), "depth", 0.0, "at least 1")?;
+        check(self.alpha.is_finite() && self.alpha > 0.0, "alpha", self.alpha, "finite and above 0")?;
+        check(self.magnitude_std >= 0.0, "magnitude_std", self.magnitude_std, "0 or more")
+    }
+
+    /// Draws weights, share and chains of a picture.
+    ///
+    /// # Errors
+    /// As [`AugMix::validate`], or if the magnitude is not finite.
+    pub fn sample(&self, magnitude: f64, rng: &mut impl Rng) -> Result<DrawnMix> {
+        let mut drawn = DrawnMix::default();
+        self.sample_into(magnitude, &self.config, &mut drawn, rng)?;
+        Ok(drawn)
+    }
+
+    fn sample_into(
+        &self,
+        magnitude: f64,
+        config: &OpConfig,
+        drawn: &mut DrawnMix,
+        rng: &mut impl Rng,
+    ) -> Result<()> {
+        self.validate()?;
+        check_noise(magnitude, self.magnitude_std)?;
+        drawn.clear();
+        self.draw_weights(drawn, rng)?;
+        for _ in 0..self.width {
+            let depth = self.depth.unwrap_or_else(|| rng.random_range(1..=MAX_DEPTH as u32) as usize);
+            drawn.depths.push(depth);
+            for _ in 0..depth {
+                let op = self.ops[rng.random_range(0..self.ops.len() as u32) as usize];
+                let max = config.levels.max_level;
+                drawn.ops.push(DrawnOp::draw(op, magnitude, self.magnitude_std, max, rng));
+            }
+        }
+        Ok(())
+    }
+
+    /// Weights from Dirichlet(alpha, ..., alpha), that is Gamma variates over their sum, and the share from
+    /// Beta(alpha, alpha).
+    fn draw_weights(&self, drawn: &mut DrawnMix, rng: &mut impl Rng) -> Result<()> {
+        let refused =
+            || Error::Parameter { name: "alpha", value: self.alpha, expected: "finite and above 0" };
+        let gamma = Gamma::new(self.alpha, 1.0).map_err(|_| refused())?;
+        drawn.weights.extend((0..self.width).map(|_| rng.sample::<f64, _>(gamma) as f32));
+        let sum: f32 = drawn.weights.iter().sum();
+        // A tiny alpha can give zeros only; then the first chain has it all.
+        if sum > 0.0 {
+            drawn.weights.iter_mut().for_each(|weight| *weight /= sum);
+        } else {
+            drawn.weights[0] = 1.0;
+        }
+        let beta = Beta::new(self.alpha, self.alpha).map_err(|_| refused())?;
+        let share = rng.sample::<f64, _>(beta) as f32;
+        drawn.share = if share.is_nan() { 1.0 } else { share };
+        Ok(())
+    }
+
+    /// Augments a picture in place.
+    ///
+    /// # Errors
+    /// As [`AugMix::sample`], or if the picture is empty; the picture is then unchanged.
+    pub fn apply(
+        &self,
+        img: &mut RgbImage,
+        magnitude: f64,
+        rng: &mut impl Rng,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        self.run(img, magnitude, &self.config, rng, scratch)
+    }
+
+    /// As [`AugMix::apply`] with settings in place of its own.
+    pub(super) fn run(
+        &self,
+        img: &mut RgbImage,
+        magnitude: f64,
+        config: &OpConfig,
+        rng: &mut impl Rng,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        check_picture(img)?;
+        // The draw leaves the scratch for a while, because the operations borrow all of it.
+        let mut drawn = std::mem::take(&mut scratch.drawn.mix);
+        let done = self
+            .sample_into(magnitude, config, &mut drawn, rng)
+            .and_then(|()| chains::mix(img, &drawn, self.blended, config, scratch));
+        scratch.drawn.mix = drawn;
+        done
+    }
+
+    /// Does what was drawn.
+    ///
+    /// # Errors
+    /// If the picture is empty, a magnitude is not a number, or the lists of the draw do not fit together.
+    pub fn apply_drawn(&self, img: &mut RgbImage, drawn: &DrawnMix, scratch: &mut Scratch) -> Result<()> {
+        check_picture(img)?;
+        let chains = drawn.depths.len();
+        if drawn.weights.len() != chains {
+            return Err(Error::Length { what: "weights", expected: chains, got: drawn.weights.len() });
+        }
+        let ops = drawn.depths.iter().try_fold(0usize, |sum, &depth| sum.checked_add(depth));
+        if ops != Some(drawn.ops.len()) {
+            let expected = ops.unwrap_or(usize::MAX);
+            return Err(Error::Length { what: "ops", expected, got: drawn.ops.len() });
+        }
+        chains::mix(img, drawn, self.blended, &self.config, scratch)
+    }
+}

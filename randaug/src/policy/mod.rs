@@ -1,0 +1,193 @@
+//! Automatic augmentation: one type for every scheme that timm and torchvision name by a text.
+
+mod augmix;
+mod auto;
+mod chains;
+mod draw;
+mod parse;
+mod randaugment;
+mod sections;
+mod tables;
+mod trivial;
+
+use std::fmt;
+
+use image::{DynamicImage, RgbImage};
+use rand::Rng;
+
+pub use augmix::AugMix;
+pub use auto::{AutoAugment, AutoPolicy, SubOp, SubPolicy};
+pub use chains::DrawnMix;
+pub use draw::DrawnOp;
+pub use randaugment::RandAugment;
+pub use trivial::TrivialAugmentWide;
+
+use crate::apply::OpConfig;
+use crate::error::{Error, Result};
+use crate::picture::with_rgb;
+use crate::scratch::Scratch;
+
+/// A scheme with its settings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scheme {
+    /// `rand-...`
+    Rand(RandAugment),
+    /// `original`, `originalr`, `v0`, `v0r`, `3a`
+    Auto(AutoAugment),
+    /// `augmix-...`
+    AugMix(AugMix),
+    /// `ta_wide`
+    Trivial(TrivialAugmentWide),
+}
+
+/// An augmentation scheme, read from a text in timm's grammar.
+///
+/// | text | scheme | options |
+/// | --- | --- | --- |
+/// | `rand-m9-n2-mstd0.5-inc1` | [`RandAugment`] | `m` magnitude (10), `n` operations a picture (2), `p` chance of each (0.5), `mstd` noise (0; above 100: uniform), `mmax` largest magnitude (10), `inc` increasing operations (0), `w0` weights, `t` set of operations (`weights`, `3a`, `3aw`) |
+/// | `original`, `originalr`, `v0`, `v0r`, `3a` | [`AutoAugment`] | `mstd` (0) |
+/// | `augmix-m3-w3-d1` | [`AugMix`] | `m` magnitude (3), `w` chains (3), `d` operations in each (1 to 3), `a` parameter of the weights (1), `b` blend one by one (0), `mstd` (uniform) |
+/// | `ta_wide` | [`TrivialAugmentWide`] | none |
+///
+/// [`Policy::apply`] takes the magnitude as an argument, so that a curriculum can change it at every step; `None` is
+/// the policy's own. Printing gives the text with the options in a fixed order, and reading that gives the same
+/// policy.
+///
+/// ```
+/// use randaug::{Policy, Purpose, Scratch, sample_rng};
+/// let policy: Policy = "rand-m9-mstd0.5-inc1".parse()?;
+/// let mut picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 90]));
+/// let (mut rng, mut scratch) = (sample_rng(0, 0, 0, Purpose::Augment), Scratch::new());
+/// policy.apply(&mut picture, None, &mut rng, &mut scratch)?; // at magnitude 9
+/// policy.apply(&mut picture, Some(2.5), &mut rng, &mut scratch)?;
+/// let error = "rand-x9".parse::<Policy>().unwrap_err();
+/// assert!(error.to_string().contains("no option \"x\""));
+/// # Ok::<(), randaug::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// The canonical text.
+    text: String,
+    /// Magnitude where a call gives none.
+    magnitude: f64,
+    scheme: Scheme,
+}
+
+impl Policy {
+    /// The magnitude of calls that give none: that of the text, or 10, which is the published strength of the schemes
+    /// that have no magnitude in their text.
+    #[must_use]
+    pub fn magnitude(&self) -> f64 {
+        self.magnitude
+    }
+
+    /// The scheme and all its settings.
+    #[must_use]
+    pub fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// Interpolation, fill colour and how magnitudes become arguments.
+    #[must_use]
+    pub fn config(&self) -> &OpConfig {
+        match &self.scheme {
+            Scheme::Rand(rand) => &rand.config,
+            Scheme::Auto(auto) => &auto.config,
+            Scheme::AugMix(mix) => &mix.config,
+            Scheme::Trivial(trivial) => &trivial.config,
+        }
+    }
+
+    /// The same policy with other settings. The largest magnitude stays that of the text.
+    #[must_use]
+    pub fn with_config(mut self, mut config: OpConfig) -> Self {
+        config.levels.max_level = self.config().levels.max_level;
+        match &mut self.scheme {
+            Scheme::Rand(rand) => rand.config = config,
+            Scheme::Auto(auto) => auto.config = config,
+            Scheme::AugMix(mix) => mix.config = config,
+            Scheme::Trivial(trivial) => trivial.config = config,
+        }
+        self
+    }
+
+    /// Augments a picture in place, at a magnitude of 0 to 10 (or `mmax`) or at the policy's own.
+    ///
+    /// For [`AutoAugment`] and [`TrivialAugmentWide`], 10 is the published strength, and less scales it down.
+    ///
+    /// # Errors
+    /// If the picture is empty, the magnitude not finite or, for `ta_wide`, not in 0..=10, or a setting of
+    /// [`Policy::with_config`] out of range.
+    pub fn apply(
+        &self,
+        img: &mut RgbImage,
+        magnitude: Option<f64>,
+        rng: &mut impl Rng,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        self.run(img, magnitude, self.config(), rng, scratch)
+    }
+
+    /// As [`Policy::apply`], for 8-bit grey and RGB pictures.
+    ///
+    /// A grey picture gives the bytes of Pillow's mode `L`. Pixels from outside of it get the luminance of the fill
+    /// colour.
+    ///
+    /// # Errors
+    /// As [`Policy::apply`], and if the picture has transparency or other than 8 bits a channel;
+    /// [`to_rgb8`](crate::to_rgb8) says how to get on.
+    pub fn apply_dynamic(
+        &self,
+        img: &mut DynamicImage,
+        magnitude: Option<f64>,
+        rng: &mut impl Rng,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        match img {
+            DynamicImage::ImageRgb8(rgb) => self.apply(rgb, magnitude, rng, scratch),
+            DynamicImage::ImageLuma8(grey) => {
+                let config = self.config().grey();
+                with_rgb(grey, scratch, |rgb, scratch| self.run(rgb, magnitude, &config, rng, scratch))
+            }
+            other => Err(Error::unsupported(other.color())),
+        }
+    }
+
+    fn run(
+        &self,
+        img: &mut RgbImage,
+        magnitude: Option<f64>,
+        config: &OpConfig,
+        rng: &mut impl Rng,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let magnitude = magnitude.unwrap_or(self.magnitude);
+        match &self.scheme {
+            Scheme::Rand(rand) => rand.run(img, magnitude, config, rng, scratch),
+            Scheme::Auto(auto) => auto.run(img, magnitude, config, rng, scratch),
+            Scheme::AugMix(mix) => mix.run(img, magnitude, config, rng, scratch),
+            Scheme::Trivial(trivial) => trivial.run(img, magnitude, config, rng, scratch),
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+/// Buffers of the schemes, part of [`Scratch`].
+#[derive(Debug, Default)]
+pub(crate) struct Drawn {
+    /// Operations picked for the picture so far.
+    picked: Vec<usize>,
+    /// The draw of AugMix.
+    mix: DrawnMix,
+    /// The picture before AugMix.
+    original: Vec<u8>,
+    /// The picture while AugMix blends chain after chain into it.
+    mixed: Vec<u8>,
+    /// The weighted sum of the chains.
+    sums: Vec<f32>,
+}

@@ -1,0 +1,171 @@
+//! RandAugment (Cubuk et al. 2020) as timm runs it.
+
+use image::RgbImage;
+use rand::{Rng, RngExt};
+
+use super::draw::{DrawnOp, check_noise};
+use crate::apply::OpConfig;
+use crate::error::{Result, check, check_picture};
+use crate::op::Op;
+use crate::scratch::Scratch;
+
+/// Picks `num_layers` operations and applies each with probability `prob`.
+///
+/// The magnitude is not part of the policy but an argument of each call, so that a curriculum can raise it. Every
+/// operation draws its own: clip(N(magnitude, magnitude_std), 0, 10). The default is the reference's
+/// `rand-m{magnitude}-mstd0.5-inc1`. [`Policy`](crate::Policy) reads such a text.
+///
+/// ```
+/// use randaug::{Purpose, RandAugment, Scratch, sample_rng};
+/// let mut picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 90]));
+/// let mut rng = sample_rng(0, 0, 0, Purpose::Augment);
+/// RandAugment::default().apply(&mut picture, 9.0, &mut rng, &mut Scratch::new())?;
+/// # Ok::<(), randaug::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct RandAugment {
+    /// What can be picked. Default [`Op::INCREASING`].
+    pub ops: Vec<Op>,
+    /// How likely each of `ops` is, relative to the others; no operation is then picked twice for a picture. Empty
+    /// (the default): all are equally likely, and can be picked again.
+    pub weights: Vec<f64>,
+    /// Operations picked for a picture. Default 2.
+    pub num_layers: usize,
+    /// Chance that a picked operation is applied. Default 0.5.
+    pub prob: f64,
+    /// Standard deviation of the magnitude; infinity draws it uniformly from 0 to the magnitude. Default 0.5.
+    pub magnitude_std: f64,
+    /// Interpolation, fill colour, reach of the translations, largest magnitude.
+    pub config: OpConfig,
+}
+
+impl Default for RandAugment {
+    fn default() -> Self {
+        Self {
+            ops: Op::INCREASING.to_vec(),
+            weights: Vec::new(),
+            num_layers: 2,
+            prob: 0.5,
+            magnitude_std: 0.5,
+            config: OpConfig::default(),
+        }
+    }
+}
+
+impl RandAugment {
+    /// Checks all parameters.
+    ///
+    /// # Errors
+    /// If there is nothing to pick from, `prob` is not in 0..=1, `magnitude_std` is negative or not a number, or the
+    /// weights are not as many as the operations, not finite and 0 or more, or fewer than `num_layers` are above 0.
+    pub fn validate(&self) -> Result<()> {
+        check(!self.ops.is_empty(), "the number of ops", 0.0, "at least 1")?;
+        check((0.0..=1.0).contains(&self.prob), "prob", self.prob, "in 0..=1")?;
+        check(self.magnitude_std >= 0.0, "magnitude_std", self.magnitude_std, "0 or more")?;
+        if self.weights.is_empty() {
+            return Ok(());
+        }
+        let count = self.weights.len();
+        check(count == self.ops.len(), "the number of weights", count as f64, "that of the ops, or 0")?;
+        for &weight in &self.weights {
+            check(weight.is_finite() && weight >= 0.0, "weights", weight, "finite and not below 0")?;
+        }
+        let possible = self.weights.iter().filter(|&&weight| weight > 0.0).count();
+        let layers = self.num_layers as f64;
+        check(self.num_layers <= possible, "num_layers", layers, "at most the number of weights above 0")
+    }
+
+    /// Draws one layer, the first of a picture: `None` if the coin says that the picked operation is left out.
+    ///
+    /// # Errors
+    /// As [`RandAugment::validate`], or if the magnitude is not finite.
+    pub fn sample(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Option<DrawnOp>> {
+        self.validate()?;
+        check_noise(magnitude, self.magnitude_std)?;
+        Ok(self.draw(magnitude, &mut Vec::new(), &self.config, rng))
+    }
+
+    /// Draws all layers of a picture, of which those are returned that the coin does not leave out.
+    ///
+    /// # Errors
+    /// As [`RandAugment::sample`].
+    pub fn sample_picture(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Vec<DrawnOp>> {
+        self.validate()?;
+        check_noise(magnitude, self.magnitude_std)?;
+        let mut picked = Vec::new();
+        let layers =
+            (0..self.num_layers).filter_map(|_| self.draw(magnitude, &mut picked, &self.config, rng));
+        Ok(layers.collect())
+    }
+
+    /// One layer; `picked` holds the operations of the layers before.
+    fn draw(
+        &self,
+        magnitude: f64,
+        picked: &mut Vec<usize>,
+        config: &OpConfig,
+        rng: &mut impl Rng,
+    ) -> Option<DrawnOp> {
+        let index = if self.weights.is_empty() {
+            rng.random_range(0..self.ops.len() as u32) as usize
+        } else {
+            let index = self.pick_weighted(picked, rng);
+            picked.push(index);
+            index
+        };
+        let max = config.levels.max_level;
+        rng.random_bool(self.prob)
+            .then(|| DrawnOp::draw(self.ops[index], magnitude, self.magnitude_std, max, rng))
+    }
+
+    /// An operation that was not picked yet, by weight.
+    fn pick_weighted(&self, picked: &[usize], rng: &mut impl Rng) -> usize {
+        let left = |&(i, &weight): &(usize, &f64)| weight > 0.0 && !picked.contains(&i);
+        let weights = || self.weights.iter().enumerate().filter(left);
+        let mut rest = rng.random::<f64>() * weights().map(|(_, weight)| weight).sum::<f64>();
+        let mut last = 0;
+        for (i, weight) in weights() {
+            last = i;
+            rest -= weight;
+            if rest < 0.0 {
+                break;
+            }
+        }
+        last
+    }
+
+    /// Augments a picture in place.
+    ///
+    /// # Errors
+    /// As [`RandAugment::sample`], or if the picture is empty; the picture is then unchanged.
+    pub fn apply(
+        &self,
+        img: &mut RgbImage,
+        magnitude: f64,
+        rng: &mut impl Rng,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        self.run(img, magnitude, &self.config, rng, scratch)
+    }
+
+    /// As [`RandAugment::apply`] with settings in place of its own.
+    pub(super) fn run(
+        &self,
+        img: &mut RgbImage,
+        magnitude: f64,
+        config: &OpConfig,
+        rng: &mut impl Rng,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        check_picture(img)?;
+        self.validate()?;
+        check_noise(magnitude, self.magnitude_std)?;
+        scratch.drawn.picked.clear();
+        for _ in 0..self.num_layers {
+            if let Some(drawn) = self.draw(magnitude, &mut scratch.drawn.picked, config, rng) {
+                drawn.apply(img, config, scratch)?;
+            }
+        }
+        Ok(())
+    }
+}
