@@ -48,6 +48,7 @@ mod resample;
 pub mod resnet;
 pub mod swin;
 pub mod vit;
+pub mod weights;
 
 pub use backbone::{Backbone, Blueprint, FeatureInfo, ParamGroup, predict};
 pub use cost::{Cost, cost};

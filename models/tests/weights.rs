@@ -1,0 +1,456 @@
+//! Weight files: what PyTorch writes is read exactly, names and shapes are brought to the model, and no file does harm.
+
+mod common;
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use common::{data, golden_weights, model_input, numbers};
+use efficienttrain_models::weights::{
+    Format, LoadOptions, ReadOptions, Report, WeightFile, export, load_into, read, read_from, save,
+};
+use efficienttrain_models::{Backbone, Error, Options, ParamStore, create, predict};
+use indexmap::IndexMap;
+
+fn file(name: &str) -> PathBuf {
+    data("weights").join(name)
+}
+
+fn read_file(name: &str) -> WeightFile {
+    read(&file(name), &ReadOptions::default()).unwrap()
+}
+
+fn read_ema(name: &str) -> WeightFile {
+    read(&file(name), &ReadOptions { prefer_ema: true }).unwrap()
+}
+
+/// The state dict that `make.py` puts into most files.
+fn assert_state(found: &WeightFile, start: f64, wrapper: &str) {
+    let names: Vec<_> = found.tensors.keys().map(String::as_str).collect();
+    assert_eq!(names, ["fc.weight", "fc.bias"]);
+    let weight: Vec<f64> = (0..12).map(|i| start + 0.25 * f64::from(i)).collect();
+    assert_eq!(found.tensors["fc.weight"].dims(), [3, 4]);
+    assert_eq!(numbers(&found.tensors["fc.weight"]), weight);
+    assert_eq!(numbers(&found.tensors["fc.bias"]), [start - 7., start - 6.75, start - 6.5]);
+    assert_eq!(found.wrapper, wrapper);
+}
+
+#[test]
+fn every_kind_of_tensor_is_read_exactly() {
+    let (pickled, plain) = (read_file("kinds.pth"), read_file("kinds.safetensors"));
+    assert_eq!((pickled.format, plain.format), (Format::PyTorch, Format::SafeTensors));
+    assert_eq!(pickled.tensors.len(), 17);
+    let mut names: Vec<_> = plain.tensors.keys().collect();
+    names.sort();
+    let mut pickled_names: Vec<_> = pickled.tensors.keys().collect();
+    pickled_names.sort();
+    assert_eq!(names, pickled_names);
+    for (name, tensor) in &pickled.tensors {
+        let want = &plain.tensors[name];
+        assert_eq!((tensor.dims(), tensor.dtype()), (want.dims(), want.dtype()), "{name}");
+        if tensor.dtype() == DType::I64 {
+            assert_eq!(tensor.to_vec1::<i64>().unwrap(), want.to_vec1::<i64>().unwrap(), "{name}");
+        } else {
+            assert_eq!(numbers(tensor), numbers(want), "{name}");
+        }
+    }
+    assert_eq!(pickled.tensors["i64"].to_vec1::<i64>().unwrap(), [-(1i64 << 40), 0, 1 << 62]);
+    assert_eq!(numbers(&pickled.tensors["every_other"]), [0.25, 0.75, 1.25, 3.25, 3.75, 4.25]);
+    assert_eq!(pickled.tensors["bf16"].dtype(), DType::BF16);
+}
+
+#[test]
+fn state_dicts_are_found_in_their_wrappers() {
+    assert_state(&read_file("plain.pth"), 0.0, "");
+    assert_state(&read_file("protocol4.pth"), 0.0, "");
+    assert_state(&read_ema("plain.pth"), 0.0, "");
+    // This one has an argument namespace, an optimiser, classes nobody knows, and a `module.` before each name.
+    assert_state(&read_file("wrapped.pth"), 0.0, "model");
+    assert_state(&read_ema("wrapped.pth"), 100.0, "model_ema");
+    assert_state(&read_file("timm.pth"), 0.0, "state_dict");
+    assert_state(&read_ema("timm.pth"), 100.0, "state_dict_ema");
+    assert_state(&read_file("nested.pth"), 0.0, "model");
+    assert_state(&read_ema("nested.pth"), 100.0, "ema.module");
+}
+
+#[test]
+fn files_that_are_not_read_say_what_to_do() {
+    let bytes = |bytes: &[u8]| hostile(bytes.to_vec()).unwrap_err().to_string();
+    let mut tar = vec![0; 512];
+    tar[257..262].copy_from_slice(b"ustar");
+    for (message, parts) in [
+        (failure("legacy.pth"), &["legacy.pth", "before version 1.6", "torch.save"][..]),
+        (failure("module.pth"), &["torch.nn.modules.linear.Linear", "state_dict()"]),
+        (failure("sparse.pth"), &["`a`", "_rebuild_sparse_tensor"]),
+        (failure("absent.pth"), &["absent.pth", "cannot open"]),
+        (bytes(b""), &["empty"]),
+        (bytes(&tar), &["tar archive"]),
+        (bytes(b"<!DOCTYPE html><html>"), &["web page"]),
+        (bytes(b"version https://git-lfs.github.com/spec/v1\n"), &["git lfs pull"]),
+        (bytes(b"some text that is no file of weights"), &["neither"]),
+        (bytes(&archive(b"}.", &[])), &["no state dict", "`model_ema`"]),
+        (bytes(&archive(b"\x8c\x01x.", &[])), &["a plain value"]),
+    ] {
+        for part in parts {
+            assert!(message.contains(part), "`{part}` is not in: {message}");
+        }
+    }
+}
+
+fn failure(name: &str) -> String {
+    read(&file(name), &ReadOptions::default()).unwrap_err().to_string()
+}
+
+fn hostile(bytes: Vec<u8>) -> efficienttrain_models::Result<WeightFile> {
+    read_from(Cursor::new(bytes), Path::new("hostile"), &ReadOptions::default())
+}
+
+/// A zip archive with a pickle and storages, all stored.
+fn archive(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file("a/data.pkl", stored).unwrap();
+    zip.write_all(pickle).unwrap();
+    for (key, bytes) in storages {
+        zip.start_file(format!("a/data/{key}"), stored).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// `{"w": a tensor}` over a storage `0`; numbers are eight bytes each.
+fn tensor_pickle(elements: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
+    let long = |n: i64| [&[0x8A, 8][..], &n.to_le_bytes()].concat();
+    let tuple =
+        |items: &[i64]| [vec![b'('], items.iter().flat_map(|&n| long(n)).collect(), vec![b't']].concat();
+    [
+        b"\x80\x02}\x8c\x01wctorch._utils\n_rebuild_tensor_v2\n((\x8c\x07storagectorch\nFloatStorage\n\x8c\x010\x8c\x03cpu".to_vec(),
+        long(elements),
+        b"tQ".to_vec(),
+        long(offset),
+        tuple(shape),
+        tuple(strides),
+        b"\x89NtRs.".to_vec(),
+    ]
+    .concat()
+}
+
+#[test]
+fn sizes_and_offsets_are_checked_against_the_file() {
+    let bytes: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let try_it = |elements, offset, shape: &[i64], strides: &[i64]| {
+        hostile(archive(&tensor_pickle(elements, offset, shape, strides), &[("0", &bytes)]))
+    };
+    let good = try_it(6, 1, &[2, 2], &[3, 1]).unwrap();
+    assert_eq!(numbers(&good.tensors["w"]), [1., 2., 4., 5.]);
+    for (elements, offset, shape, strides, part) in [
+        (6, 3, &[2, 2][..], &[3, 1][..], "leaves its storage"),
+        (6, -1, &[2], &[1], "starts before"),
+        (6, 0, &[-2], &[1], "negative"),
+        (6, 0, &[2], &[-1], "negative"),
+        (6, i64::MAX, &[2], &[1], "leaves its storage"),
+        (6, 0, &[i64::MAX, i64::MAX, 4], &[0, 0, 1], "leaves its storage"),
+        (6, 0, &[1 << 40], &[0], "far more than the file holds"),
+        (1 << 40, 0, &[1 << 20, 1 << 20], &[1 << 20, 1], "far more than the file holds"),
+        (1 << 20, 0, &[1000], &[1], "has 6 elements, expected 1048576"),
+        (-1, 0, &[1], &[1], "negative size"),
+        (6, 0, &[1, 1], &[1], "2 dimensions but 1 strides"),
+        (6, 0, &[1; 65], &[1; 65], "65 dimensions"),
+    ] {
+        let message = try_it(elements, offset, shape, strides).unwrap_err().to_string();
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+    let lost = hostile(archive(&tensor_pickle(6, 0, &[2], &[1]), &[])).unwrap_err().to_string();
+    assert!(lost.contains("`a/data/0`") && lost.contains("not in the archive"), "{lost}");
+}
+
+/// The largest address space that this process ever had, in bytes: an allocation counts even if it is never touched.
+#[cfg(target_os = "linux")]
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[cfg(not(target_os = "linux"))]
+fn peak_memory() -> u64 {
+    0
+}
+
+#[test]
+fn pickles_made_to_harm_fail_fast_and_small() {
+    let repeated =
+        |start: &[u8], middle: &[u8], count: usize, end: &[u8]| [start, &middle.repeat(count), end].concat();
+    let before = peak_memory();
+    let started = std::time::Instant::now();
+    for (what, pickle, part) in [
+        ("text of 4 GB", b"\x80\x02X\xff\xff\xff\xff.".to_vec(), "more bytes should follow"),
+        ("text of 2^63 bytes", b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.".to_vec(), "more bytes"),
+        ("bytes of 2^64 - 1", b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xff.".to_vec(), "more bytes"),
+        ("integer of 4 GB", b"\x80\x02\x8b\xff\xff\xff\xff.".to_vec(), "more bytes"),
+        ("deep lists", repeated(b"\x80\x02", b"](", 500_000, b"."), "missing on its stack"),
+        ("deep tuples", repeated(b"\x80\x02N", b"\x85", 900_000, b"."), "a plain value"),
+        ("deep dictionaries", repeated(b"\x80\x02", b"}\x8c\x01m", 200_000, b"."), "a plain value"),
+        ("a million marks", repeated(b"\x80\x02", b"(", 2_000_000, b"."), "more than 1048576 objects"),
+        ("two million objects", repeated(b"\x80\x02", b"}0", 2_000_000, b"."), "more than 1048576 objects"),
+        ("a full stack", repeated(b"\x80\x02", b"N", 2_000_000, b"."), "more than 1048576 objects"),
+        // Each step doubles what a reader that copies would hold.
+        ("doubling", repeated(b"\x80\x02)q\x00", b"h\x00h\x00\x86q\x00", 100_000, b"."), "a plain value"),
+        ("itself inside", b"\x80\x02}q\x00\x8c\x05modelh\x00sh\x00.".to_vec(), "no state dict"),
+        ("a call", b"\x80\x02cos\nsystem\n\x8c\x04true\x85R.".to_vec(), "an object of `os.system`"),
+        ("a long class name", repeated(b"\x80\x02c", b"a", 1_000_000, b"\nb\n)R."), "an object of `aaa"),
+        ("memo of nothing", b"\x80\x02h\x07.".to_vec(), "nothing was kept under 7"),
+        ("odd dictionary", b"\x80\x02}(NNNu.".to_vec(), "key without a value"),
+        ("protocol 9", b"\x80\x09}.".to_vec(), "protocol 9"),
+        ("protocol 0", b"I1\n.".to_vec(), "0x49"),
+        ("no end", b"\x80\x02}".to_vec(), "it ends"),
+        ("nothing left", b"\x80\x02.".to_vec(), "missing on its stack"),
+    ] {
+        let message = hostile(archive(&pickle, &[])).expect_err(what).to_string();
+        assert!(message.contains(part), "{what}: `{part}` is not in: {message}");
+        assert!(message.len() < 2000, "{what}: a message of {} bytes", message.len());
+    }
+    assert!(started.elapsed().as_secs() < 20, "took {:?}", started.elapsed());
+    // The largest of these files has 4 MB.
+    assert!(peak_memory() - before < 1 << 30, "{} MB more", (peak_memory() - before) >> 20);
+}
+
+#[test]
+fn many_views_of_one_storage_do_not_multiply() {
+    // 4 MB of storage, ten tensors of 4 MB each: more than the four times that are allowed.
+    let storage = vec![0; 4 << 20];
+    let one = tensor_pickle(1 << 20, 0, &[1 << 20], &[1]);
+    let body = &one[6..one.len() - 2]; // from after `}` and the name to before `s.`
+    let mut pickle = b"\x80\x02}".to_vec();
+    for i in 0..10 {
+        pickle.extend([0x8C, 1, b'a' + i]);
+        pickle.extend(body);
+        pickle.push(b's');
+    }
+    pickle.push(b'.');
+    let message = hostile(archive(&pickle, &[("0", &storage)])).unwrap_err().to_string();
+    assert!(message.contains("far more than the file holds"), "{message}");
+}
+
+#[test]
+fn truncated_and_mutated_files_never_panic() {
+    let before = peak_memory();
+    for name in ["wrapped.pth", "kinds.pth", "kinds.safetensors", "protocol4.pth"] {
+        let whole = std::fs::read(file(name)).unwrap();
+        for end in 0..whole.len() {
+            assert!(hostile(whole[..end].to_vec()).is_err(), "{name} cut at {end}");
+        }
+        let mut failed = 0;
+        for round in 0..3000u64 {
+            let mut bytes = whole.clone();
+            for change in 0..=round % 3 {
+                let random = common::fnv1a64(&format!("{name} {round} {change}"));
+                let at = (random >> 16) as usize % bytes.len();
+                bytes[at] = random as u8;
+            }
+            failed += usize::from(hostile(bytes).is_err());
+        }
+        assert!((100..3000).contains(&failed), "{name}: {failed} mutations were noticed");
+    }
+    // Whole pickles, mutated behind the checksum of the archive: what the pickle reader itself must bear.
+    let pickle = tensor_pickle(6, 1, &[2, 2], &[3, 1]);
+    let mut read = 0;
+    for round in 0..20_000u64 {
+        let mut bytes = pickle.clone();
+        for change in 0..=round % 4 {
+            let random = common::fnv1a64(&format!("pickle {round} {change}"));
+            let at = (random >> 16) as usize % bytes.len();
+            bytes[at] = random as u8;
+        }
+        read += usize::from(hostile(archive(&bytes, &[("0", &[0; 24])])).is_ok());
+    }
+    assert!((1..20_000).contains(&read), "{read} mutated pickles were read");
+    assert!(peak_memory() - before < 1 << 30, "{} MB more", (peak_memory() - before) >> 20);
+}
+
+#[test]
+fn a_huge_safetensors_header_is_an_error() {
+    for length in [u64::MAX, 1 << 40, 99_999_999] {
+        let bytes = [&length.to_le_bytes()[..], b"{\"a\":{}}"].concat();
+        let message = hostile(bytes).unwrap_err().to_string();
+        assert!(message.contains("no complete safetensors file"), "{message}");
+    }
+}
+
+fn model(name: &str, classes: usize, edge: usize) -> Box<dyn Backbone> {
+    create(name, &Options { num_classes: classes, input_size: [edge, edge] }).unwrap()
+}
+
+fn init(model: &dyn Backbone, seed: u64) -> ParamStore {
+    ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu).unwrap()
+}
+
+fn named(params: &ParamStore) -> IndexMap<String, Tensor> {
+    params.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
+}
+
+fn load(
+    model: &dyn Backbone,
+    tensors: &IndexMap<String, Tensor>,
+    options: LoadOptions,
+) -> Result<(Report, ParamStore), Error> {
+    let mut params = init(model, 7);
+    let report = load_into(model, &mut params, tensors, &options)?;
+    Ok((report, params))
+}
+
+const STRICT: LoadOptions =
+    LoadOptions { strict: true, adapt_head: false, adapt_input_channels: false, adapt_size: false };
+
+#[test]
+fn exported_weights_come_back_bitwise() {
+    for name in ["resnet10", "deit_tiny"] {
+        let model = model(name, 5, 32);
+        let params = golden_weights(name, model.specs(), DType::F32);
+        let path =
+            std::env::temp_dir().join(format!("efficienttrain-{name}-{}.safetensors", std::process::id()));
+        save(&path, &*model, &params).unwrap();
+        let found = read(&path, &ReadOptions::default()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(found.tensors.len(), params.len());
+        let (report, back) = load(&*model, &found.tensors, STRICT).unwrap();
+        assert_eq!(report.loaded.len(), params.len());
+        for ((key, a), (_, b)) in params.iter().zip(back.iter()) {
+            assert_eq!(numbers(a), numbers(b), "{key}");
+        }
+        assert_eq!(export(&*model, &params).unwrap().len(), params.len());
+    }
+    let (small, large) = (model("resnet10", 5, 32), model("resnet18", 5, 32));
+    let message = export(&*large, &init(&*small, 0)).unwrap_err().to_string();
+    assert!(message.contains("resnet18") && message.contains("`layer1.1.conv1.weight`"), "{message}");
+}
+
+#[test]
+fn torchvision_names_are_recognised() {
+    let model = model("deit_tiny", 5, 32);
+    let params = golden_weights("deit_tiny", model.specs(), DType::F32);
+    let rename = |name: &str| {
+        let name = name.replace("patch_embed.proj", "conv_proj").replace("cls_token", "class_token");
+        let name = name
+            .replace("pos_embed", "encoder.pos_embedding")
+            .replace("attn.qkv.", "self_attention.in_proj_");
+        let name =
+            name.replace("attn.proj", "self_attention.out_proj").replace("fc1", "0").replace("fc2", "3");
+        let name = name.replace("norm1", "ln_1").replace("norm2", "ln_2").replace("head", "heads.head");
+        let name = name.replace("blocks.", "encoder.layers.encoder_layer_");
+        if name.starts_with("norm.") { name.replace("norm.", "encoder.ln.") } else { name }
+    };
+    let renamed = named(&params).into_iter().map(|(name, t)| (rename(&name), t)).collect();
+    let (report, back) = load(&*model, &renamed, STRICT).unwrap();
+    assert_eq!(report.spelling, "torchvision's");
+    assert_eq!(report.loaded[4], "encoder.layers.encoder_layer_0.ln_1.weight");
+    for ((key, a), (_, b)) in params.iter().zip(back.iter()) {
+        assert_eq!(numbers(a), numbers(b), "{key}");
+    }
+}
+
+#[test]
+fn every_difference_is_named_and_nothing_is_changed() {
+    let model = model("deit_tiny", 5, 32);
+    let params = init(&*model, 1);
+    let mut tensors = named(&params);
+    tensors.insert(
+        "blocks.0.attn.relative_position_index".into(),
+        Tensor::zeros(4, DType::I64, &Device::Cpu).unwrap(),
+    );
+    let (report, _) = load(&*model, &tensors, STRICT).unwrap();
+    assert_eq!(report.computed, ["blocks.0.attn.relative_position_index"]);
+    assert_eq!((report.missing.len(), report.unexpected.len(), report.reshaped.len()), (0, 0, 0));
+
+    tensors.insert("extra.bias".into(), Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap());
+    tensors.shift_remove("norm.bias");
+    let class = tensors["cls_token"].reshape((192,)).unwrap();
+    tensors.insert("cls_token".into(), class);
+    let message = load(&*model, &tensors, STRICT).unwrap_err().to_string();
+    for part in ["deit_tiny", "missing `norm.bias`", "unexpected `extra.bias`"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("cls_token"), "{message}");
+    let (report, loaded) = load(&*model, &tensors, LoadOptions { strict: false, ..STRICT }).unwrap();
+    assert_eq!(report.missing, ["norm.bias"]);
+    assert_eq!(report.unexpected, ["extra.bias"]);
+    assert_eq!(report.reshaped, ["cls_token"]);
+    assert_eq!(loaded.by_name("cls_token").unwrap().dims(), [1, 1, 192]);
+    let line = report.to_string();
+    assert!(line.contains("1 missing: norm.bias") && line.contains("1 unexpected: extra.bias"), "{line}");
+
+    // A wrong shape is an error in any case, and leaves everything as it was.
+    tensors.insert("norm.weight".into(), Tensor::zeros(191, DType::F32, &Device::Cpu).unwrap());
+    let mut untouched = init(&*model, 9);
+    let lax = LoadOptions { strict: false, ..STRICT };
+    let message = load_into(&*model, &mut untouched, &tensors, &lax).unwrap_err().to_string();
+    assert!(message.contains("`norm.weight` has shape [191], expected [192]"), "{message}");
+    let fresh = init(&*model, 9);
+    for ((key, a), (_, b)) in untouched.iter().zip(fresh.iter()) {
+        assert_eq!(numbers(a), numbers(b), "{key}");
+    }
+}
+
+#[test]
+fn a_head_for_other_classes_is_kept_on_request() {
+    let (from, to) = (model("resnet10", 5, 32), model("resnet10", 3, 32));
+    let mut tensors = named(&init(&*from, 1));
+    let message = load(&*to, &tensors, STRICT).unwrap_err().to_string();
+    assert!(message.contains("`fc.weight` has shape [5, 512], expected [3, 512]"), "{message}");
+    assert!(message.contains("`fc.bias` has shape [5], expected [3]"), "{message}");
+    let adapt = LoadOptions { adapt_head: true, ..STRICT };
+    for _ in 0..2 {
+        let (report, params) = load(&*to, &tensors, adapt).unwrap();
+        assert_eq!(report.reinitialised, ["fc.weight", "fc.bias"]);
+        let (conv, head) = (params.by_name("conv1.weight").unwrap(), params.by_name("fc.weight").unwrap());
+        assert_eq!(numbers(conv), numbers(&tensors["conv1.weight"]));
+        assert_eq!(numbers(head), numbers(init(&*to, 7).by_name("fc.weight").unwrap()));
+        // The same where the file has features alone.
+        tensors.retain(|name, _| !name.starts_with("fc."));
+    }
+    let (report, _) = load(&*from, &named(&init(&*from, 1)), adapt).unwrap();
+    assert!(report.reinitialised.is_empty(), "a head that fits is loaded");
+}
+
+#[test]
+fn other_picture_channels_are_adapted_on_request() {
+    let model = model("resnet10", 3, 32);
+    let mut tensors = named(&init(&*model, 1));
+    let grey = tensors["conv1.weight"].sum_keepdim(1).unwrap();
+    tensors.insert("conv1.weight".into(), grey.clone());
+    let message = load(&*model, &tensors, STRICT).unwrap_err().to_string();
+    assert!(message.contains("`conv1.weight` has shape [64, 1, 7, 7], expected [64, 3, 7, 7]"), "{message}");
+    let (report, params) =
+        load(&*model, &tensors, LoadOptions { adapt_input_channels: true, ..STRICT }).unwrap();
+    assert_eq!(report.adapted, ["conv1.weight"]);
+    let sum = params.by_name("conv1.weight").unwrap().sum_keepdim(1).unwrap();
+    assert!(
+        common::max_difference(&numbers(&sum), &numbers(&grey)) < 1e-6,
+        "a grey picture gives what it gave"
+    );
+}
+
+#[test]
+fn positions_of_another_size_are_resampled_on_request() {
+    let (mut from, to) = (model("deit_tiny", 3, 64), model("deit_tiny", 3, 96));
+    let mut params = golden_weights("deit_tiny", from.specs(), DType::F32);
+    let tensors = named(&params);
+    let message = load(&*to, &tensors, STRICT).unwrap_err().to_string();
+    assert!(message.contains("`pos_embed` has shape [1, 17, 192], expected [1, 37, 192]"), "{message}");
+    let (report, loaded) = load(&*to, &tensors, LoadOptions { adapt_size: true, ..STRICT }).unwrap();
+    assert_eq!(report.adapted, ["pos_embed"]);
+    for change in from.set_input_size([96, 96]).unwrap() {
+        change.apply_in(&mut params).unwrap();
+    }
+    let pictures = model_input(1, 1, 96, 96);
+    let (a, b) = (predict(&*from, &params, &pictures).unwrap(), predict(&*to, &loaded, &pictures).unwrap());
+    assert_eq!(numbers(&a), numbers(&b));
+    let odd = Tensor::zeros((1, 18, 192), DType::F32, &Device::Cpu).unwrap();
+    let tensors =
+        named(&params).into_iter().map(|(n, t)| if n == "pos_embed" { (n, odd.clone()) } else { (n, t) });
+    let message =
+        load(&*to, &tensors.collect(), LoadOptions { adapt_size: true, ..STRICT }).unwrap_err().to_string();
+    assert!(message.contains("`pos_embed` has shape [1, 18, 192]"), "{message}");
+}
