@@ -280,7 +280,7 @@ fn a_huge_safetensors_header_is_an_error() {
 }
 
 fn model(name: &str, classes: usize, edge: usize) -> Box<dyn Backbone> {
-    create(name, &Options { num_classes: classes, input_size: [edge, edge] }).unwrap()
+    create(name, &Options { num_classes: classes, input_size: [edge, edge], ..Options::default() }).unwrap()
 }
 
 fn init(model: &dyn Backbone, seed: u64) -> ParamStore {

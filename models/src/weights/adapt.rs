@@ -15,7 +15,7 @@ pub(super) fn same_but_ones(a: &[usize], b: &[usize]) -> bool {
 /// Whether a parameter belongs to a layer that gives the logits.
 fn is_head(model: &dyn Backbone, name: &str) -> bool {
     let layer = name.rsplit_once('.').map_or(name, |(layer, _)| layer);
-    layer == model.classifier()
+    model.classifiers().contains(&layer)
 }
 
 /// Marks the head as kept if any of it is missing in the file or has another shape.
@@ -62,8 +62,10 @@ pub(super) fn input_size(model: &dyn Backbone, candidates: &mut [Candidate]) -> 
     if candidates.iter().filter(compared).all(Candidate::fits) {
         return Ok(());
     }
+    let (num_classes, in_channels) = (model.num_classes(), model.in_channels());
+    let options = Options { num_classes, in_channels, ..Options::default() };
     for edge in (STEP..=MAX_EDGE).step_by(STEP) {
-        let options = Options { num_classes: model.num_classes(), input_size: [edge, edge] };
+        let options = Options { input_size: [edge, edge], ..options };
         let Ok(mut other) = create(model.name(), &options) else { continue };
         let fits = candidates
             .iter()

@@ -76,6 +76,7 @@ mod tests {
                     kind: Kind::Parameter,
                     init: Init::Zeros,
                     decay: true,
+                    layer: 0,
                 };
                 let ours = timm_shape(family, &spec, &names);
                 changed += usize::from(ours.is_some());
