@@ -90,6 +90,10 @@ fn files_that_are_not_read_say_what_to_do() {
         (bytes(b"version https://git-lfs.github.com/spec/v1\n"), &["git lfs pull"]),
         (bytes(b"some text that is no file of weights"), &["neither"]),
         (bytes(&archive(b"}.", &[])), &["no state dict", "`model_ema`"]),
+        (
+            bytes(&archive(b"}\x8c\x05modelcmy.code\nNet\n)\x81s.", &[])),
+            &["{`model`: an object of `my.code.Net`}"],
+        ),
         (bytes(&archive(b"\x8c\x01x.", &[])), &["a plain value"]),
     ] {
         for part in parts {
@@ -304,9 +308,22 @@ fn load(
 const STRICT: LoadOptions =
     LoadOptions { strict: true, adapt_head: false, adapt_input_channels: false, adapt_size: false };
 
+/// One model of each structure, and a key as timm (or, for the last two, the authors) spells it.
+const MODELS: [(&str, &str); 9] = [
+    ("resnet10", "layer1.0.conv1.weight"),
+    ("deit_tiny", "blocks.0.attn.qkv.weight"),
+    ("deit_tiny_distilled", "head_dist.weight"),
+    ("swin_tiny", "layers.3.downsample.reduction.weight"),
+    ("convnext_tiny", "stages.1.blocks.0.conv_dw.weight"),
+    ("caformer_s18", "stages.2.blocks.0.token_mixer.qkv.weight"),
+    ("convformer_s18", "stages.2.blocks.0.token_mixer.pwconv1.weight"),
+    ("cswin_tiny", "stage1.0.attns.0.get_v.weight"),
+    ("pvt_tiny", "block1.0.attn.sr.weight"),
+];
+
 #[test]
 fn exported_weights_come_back_bitwise() {
-    for name in ["resnet10", "deit_tiny"] {
+    for (name, key) in MODELS {
         let model = model(name, 5, 32);
         let params = golden_weights(name, model.specs(), DType::F32);
         let path =
@@ -315,16 +332,35 @@ fn exported_weights_come_back_bitwise() {
         let found = read(&path, &ReadOptions::default()).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(found.tensors.len(), params.len());
-        let (report, back) = load(&*model, &found.tensors, STRICT).unwrap();
-        assert_eq!(report.loaded.len(), params.len());
-        for ((key, a), (_, b)) in params.iter().zip(back.iter()) {
-            assert_eq!(numbers(a), numbers(b), "{key}");
+        assert!(found.tensors.contains_key(key), "{name}: {key}");
+        // This crate's own names are those of the authors.
+        for tensors in [found.tensors, named(&params)] {
+            let (report, back) = load(&*model, &tensors, STRICT).unwrap();
+            assert_eq!(report.loaded.len(), params.len());
+            for ((key, a), (_, b)) in params.iter().zip(back.iter()) {
+                assert_eq!(a.dims(), b.dims(), "{name}: {key}");
+                assert_eq!(numbers(a), numbers(b), "{name}: {key}");
+            }
         }
-        assert_eq!(export(&*model, &params).unwrap().len(), params.len());
     }
     let (small, large) = (model("resnet10", 5, 32), model("resnet18", 5, 32));
     let message = export(&*large, &init(&*small, 0)).unwrap_err().to_string();
     assert!(message.contains("resnet18") && message.contains("`layer1.1.conv1.weight`"), "{message}");
+}
+
+#[test]
+fn the_spelling_and_the_shapes_of_a_file_are_recognised() {
+    for (name, other, reshaped) in
+        [("swin_tiny", "timm's", 0), ("convnext_tiny", "timm's", 0), ("caformer_s18", "timm's", 24)]
+    {
+        let model = model(name, 5, 32);
+        let params = init(&*model, 3);
+        let exported = export(&*model, &params).unwrap().into_iter().collect();
+        let (report, _) = load(&*model, &exported, STRICT).unwrap();
+        assert_eq!((report.spelling, report.reshaped.len()), (other, reshaped), "{name}");
+        let (report, _) = load(&*model, &named(&params), STRICT).unwrap();
+        assert_eq!((report.spelling, report.reshaped.len()), ("the authors'", 0), "{name}");
+    }
 }
 
 #[test]
@@ -434,23 +470,62 @@ fn other_picture_channels_are_adapted_on_request() {
 
 #[test]
 fn positions_of_another_size_are_resampled_on_request() {
-    let (mut from, to) = (model("deit_tiny", 3, 64), model("deit_tiny", 3, 96));
-    let mut params = golden_weights("deit_tiny", from.specs(), DType::F32);
-    let tensors = named(&params);
-    let message = load(&*to, &tensors, STRICT).unwrap_err().to_string();
-    assert!(message.contains("`pos_embed` has shape [1, 17, 192], expected [1, 37, 192]"), "{message}");
-    let (report, loaded) = load(&*to, &tensors, LoadOptions { adapt_size: true, ..STRICT }).unwrap();
-    assert_eq!(report.adapted, ["pos_embed"]);
-    for change in from.set_input_size([96, 96]).unwrap() {
-        change.apply_in(&mut params).unwrap();
+    for (name, key, shapes) in [
+        ("deit_tiny", "pos_embed", ["[1, 17, 192]", "[1, 37, 192]"]),
+        ("deit_tiny_distilled", "pos_embed", ["[1, 18, 192]", "[1, 38, 192]"]),
+        ("swin_tiny", "layers.0.blocks.0.attn.relative_position_bias_table", ["[9, 3]", "[25, 3]"]),
+        ("pvt_tiny", "pos_embed1", ["[1, 256, 64]", "[1, 576, 64]"]),
+    ] {
+        let (mut from, to) = (model(name, 3, 64), model(name, 3, 96));
+        let mut params = golden_weights(name, from.specs(), DType::F32);
+        let tensors = named(&params);
+        let message = load(&*to, &tensors, STRICT).unwrap_err().to_string();
+        let part = format!("`{key}` has shape {}, expected {}", shapes[0], shapes[1]);
+        assert!(message.contains(&part) && message.contains("`adapt_size`"), "{message}");
+
+        let (report, loaded) = load(&*to, &tensors, LoadOptions { adapt_size: true, ..STRICT }).unwrap();
+        let changes = from.set_input_size([96, 96]).unwrap();
+        assert_eq!(report.adapted.len(), changes.len(), "{name}");
+        for change in changes {
+            change.apply_in(&mut params).unwrap();
+        }
+        for ((key, a), (_, b)) in params.iter().zip(loaded.iter()) {
+            assert_eq!(numbers(a), numbers(b), "{name}: {key}");
+        }
     }
-    let pictures = model_input(1, 1, 96, 96);
-    let (a, b) = (predict(&*from, &params, &pictures).unwrap(), predict(&*to, &loaded, &pictures).unwrap());
-    assert_eq!(numbers(&a), numbers(&b));
-    let odd = Tensor::zeros((1, 18, 192), DType::F32, &Device::Cpu).unwrap();
-    let tensors =
-        named(&params).into_iter().map(|(n, t)| if n == "pos_embed" { (n, odd.clone()) } else { (n, t) });
-    let message =
-        load(&*to, &tensors.collect(), LoadOptions { adapt_size: true, ..STRICT }).unwrap_err().to_string();
-    assert!(message.contains("`pos_embed` has shape [1, 18, 192]"), "{message}");
+}
+
+#[test]
+fn positions_of_no_size_are_an_error_that_names_them() {
+    let model = model("deit_tiny", 3, 96);
+    let mut tensors = named(&init(&*model, 1));
+    tensors.insert("pos_embed".into(), Tensor::zeros((1, 18, 192), DType::F32, &Device::Cpu).unwrap());
+    let all = LoadOptions { strict: false, adapt_head: true, adapt_input_channels: true, adapt_size: true };
+    let message = load(&*model, &tensors, all).unwrap_err().to_string();
+    assert!(message.contains("`pos_embed` has shape [1, 18, 192], expected [1, 37, 192]"), "{message}");
+}
+
+#[test]
+fn size_channels_and_classes_adapt_together() {
+    let (from, to) = (model("swin_tiny", 4, 64), model("swin_tiny", 3, 96));
+    let mut tensors = named(&init(&*from, 1));
+    let four = Tensor::cat(
+        &[&tensors["patch_embed.proj.weight"], &tensors["patch_embed.proj.weight"].narrow(1, 0, 1).unwrap()],
+        1,
+    )
+    .unwrap();
+    tensors.insert("patch_embed.proj.weight".into(), four);
+    let all = LoadOptions { strict: true, adapt_head: true, adapt_input_channels: true, adapt_size: true };
+    let (report, params) = load(&*to, &tensors, all).unwrap();
+    assert_eq!(report.reinitialised, ["head.weight", "head.bias"]);
+    assert_eq!(report.adapted.len(), 1 + 12);
+    assert_eq!(predict(&*to, &params, &model_input(1, 1, 96, 96)).unwrap().dims(), [1, 3]);
+}
+
+#[test]
+fn both_heads_of_a_distilled_model_are_kept_or_loaded_together() {
+    let (from, to) = (model("deit_tiny_distilled", 5, 32), model("deit_tiny_distilled", 3, 32));
+    let (report, _) =
+        load(&*to, &named(&init(&*from, 1)), LoadOptions { adapt_head: true, ..STRICT }).unwrap();
+    assert_eq!(report.reinitialised, ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]);
 }

@@ -70,6 +70,9 @@ impl fmt::Display for Report {
     }
 }
 
+const HINT: &str = "; `adapt_head`, `adapt_input_channels` and `adapt_size` allow for other classes, picture channels and \
+                    input sizes";
+
 /// A parameter on its way from the file.
 pub(super) struct Candidate<'a> {
     pub(super) spec: &'a ParamSpec,
@@ -115,12 +118,13 @@ pub fn load_into(
     }
     let mut report = Report { spelling: spelling.name, ..Report::default() };
     let mut faults = sort_keys(&candidates, tensors, &mut report);
+    let hint = if faults.is_empty() { "" } else { HINT };
     if options.strict {
         faults.extend(report.missing.iter().map(|key| format!("missing `{key}`")));
         faults.extend(report.unexpected.iter().map(|key| format!("unexpected `{key}`")));
     }
     if !faults.is_empty() {
-        let what = format!("{} (keys in {} spelling)", summary(&faults), spelling.name);
+        let what = format!("{} (keys in {} spelling){hint}", summary(&faults), spelling.name);
         return Err(Error::Weights { model: model.name().into(), what });
     }
     store(&candidates, params)?;

@@ -37,10 +37,11 @@ pub(super) fn state_dict<'p, 'a>(
     let tensors = entries.iter().filter_map(|(name, item)| tensor(pickle, name, *item).transpose());
     let tensors = tensors.collect::<Fallible<IndexMap<_, _>>>()?;
     if tensors.is_empty() {
-        let keys = entries.keys().take(8).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        let found = entries.iter().take(8).map(|(key, item)| format!("`{key}`: {}", pickle.describe(*item)));
         return Err(format!(
-            "it holds no state dict; expected tensors at its top or under one of `{}`, found the keys {keys}",
-            [MODEL, EMA].concat().join("`, `")
+            "it holds no state dict; expected tensors at its top or under one of `{}`, found {{{}}}",
+            [MODEL, EMA].concat().join("`, `"),
+            found.collect::<Vec<_>>().join(", ")
         ));
     }
     Ok((path.join("."), tensors))
