@@ -2,16 +2,16 @@
 
 mod common;
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use common::{data, golden_weights, model_input, numbers};
 use efficienttrain_models::weights::{
-    Format, LoadOptions, ReadOptions, Report, WeightFile, export, load_into, read, read_from, save,
+    Format, LoadOptions, ReadOptions, Report, Tensors, WeightFile, export, load_into, read, read_from, save,
 };
-use efficienttrain_models::{Backbone, Error, Options, ParamStore, create, predict};
-use indexmap::IndexMap;
+use efficienttrain_models::{Backbone, Error, Options, ParamStore, create, ops, predict};
 
 fn file(name: &str) -> PathBuf {
     data("weights").join(name)
@@ -258,19 +258,46 @@ fn truncated_and_mutated_files_never_panic() {
         }
         assert!((100..3000).contains(&failed), "{name}: {failed} mutations were noticed");
     }
-    // Whole pickles, mutated behind the checksum of the archive: what the pickle reader itself must bear.
-    let pickle = tensor_pickle(6, 1, &[2, 2], &[3, 1]);
-    let mut read = 0;
-    for round in 0..20_000u64 {
-        let mut bytes = pickle.clone();
-        for change in 0..=round % 4 {
-            let random = common::fnv1a64(&format!("pickle {round} {change}"));
-            let at = (random >> 16) as usize % bytes.len();
-            bytes[at] = random as u8;
+    assert!(peak_memory() - before < 1 << 30, "{} MB more", (peak_memory() - before) >> 20);
+}
+
+/// One byte changed, added, removed, or eight copied from elsewhere; all by a formula of `what`.
+fn mutate(bytes: &mut Vec<u8>, what: &str) {
+    let random = common::fnv1a64(what);
+    let place = |shift: u32| (random >> shift) as usize % bytes.len();
+    let (at, from) = (place(16), place(40));
+    match (random >> 8) & 3 {
+        0 => bytes[at] = random as u8,
+        1 => bytes.insert(at, random as u8),
+        2 => drop(bytes.remove(at)),
+        _ => {
+            let copy = bytes[from..bytes.len().min(from + 8)].to_vec();
+            bytes.splice(at..at, copy);
         }
-        read += usize::from(hostile(archive(&bytes, &[("0", &[0; 24])])).is_ok());
     }
-    assert!((1..20_000).contains(&read), "{read} mutated pickles were read");
+}
+
+/// Behind the checksum of the archive: what the pickle reader itself must bear.
+#[test]
+fn mutated_pickles_never_panic() {
+    let before = peak_memory();
+    let mut zip = zip::ZipArchive::new(File::open(file("wrapped.pth")).unwrap()).unwrap();
+    let mut wrapped = Vec::new();
+    zip.by_name("wrapped/data.pkl").unwrap().read_to_end(&mut wrapped).unwrap();
+    let storage = [0; 48];
+    let storages = ["0", "1", "2", "3", "4", "5"].map(|key| (key, &storage[..]));
+    for pickle in [wrapped, tensor_pickle(6, 1, &[2, 2], &[3, 1])] {
+        hostile(archive(&pickle, &storages)).expect("untouched it is good");
+        let mut read = 0;
+        for round in 0..20_000u64 {
+            let mut bytes = pickle.clone();
+            for change in 0..=round % 4 {
+                mutate(&mut bytes, &format!("{round} {change}"));
+            }
+            read += usize::from(hostile(archive(&bytes, &storages)).is_ok());
+        }
+        assert!((1..20_000).contains(&read), "{read} mutated pickles were read");
+    }
     assert!(peak_memory() - before < 1 << 30, "{} MB more", (peak_memory() - before) >> 20);
 }
 
@@ -291,13 +318,13 @@ fn init(model: &dyn Backbone, seed: u64) -> ParamStore {
     ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu).unwrap()
 }
 
-fn named(params: &ParamStore) -> IndexMap<String, Tensor> {
+fn named(params: &ParamStore) -> Tensors {
     params.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
 }
 
 fn load(
     model: &dyn Backbone,
-    tensors: &IndexMap<String, Tensor>,
+    tensors: &Tensors,
     options: LoadOptions,
 ) -> Result<(Report, ParamStore), Error> {
     let mut params = init(model, 7);
@@ -427,6 +454,18 @@ fn every_difference_is_named_and_nothing_is_changed() {
     for ((key, a), (_, b)) in untouched.iter().zip(fresh.iter()) {
         assert_eq!(numbers(a), numbers(b), "{key}");
     }
+}
+
+#[test]
+fn what_is_loaded_has_memory_of_its_own() {
+    let model = model("resnet10", 5, 32);
+    let tensors = named(&init(&*model, 1));
+    let (_, params) = load(&*model, &tensors, STRICT).unwrap();
+    let weight = params.by_name("conv1.weight").unwrap();
+    let before = numbers(weight);
+    ops::blend(weight, &weight.zeros_like().unwrap(), 0.5).unwrap();
+    assert_ne!(numbers(weight), before);
+    assert_eq!(numbers(&tensors["conv1.weight"]), before);
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::io::{Read, Seek};
 
-use candle_core::Tensor;
 use indexmap::IndexMap;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::Fallible;
 use super::pickle::TensorInfo;
+use super::{Fallible, Tensors};
 
 /// No state dict comes near this; it bounds the work on a file made to waste it.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
@@ -58,10 +57,7 @@ impl<R: Read + Seek> Archive<R> {
     }
 
     /// The tensors that `entries` describe, in that order. Each storage is read once, and one at a time.
-    pub(super) fn tensors(
-        &mut self,
-        entries: &IndexMap<&str, &TensorInfo>,
-    ) -> Fallible<IndexMap<String, Tensor>> {
+    pub(super) fn tensors(&mut self, entries: &IndexMap<&str, &TensorInfo>) -> Fallible<Tensors> {
         for (name, info) in entries {
             self.spend(info.bytes()?).map_err(|e| format!("`{name}`: {e}"))?;
         }

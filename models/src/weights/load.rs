@@ -3,10 +3,10 @@
 use std::fmt;
 
 use candle_core::Tensor;
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexSet;
 
-use super::adapt;
 use super::names::{Spelling, is_computed, spellings};
+use super::{Tensors, adapt};
 use crate::params::{Kind, ParamId, ParamSpec, summary};
 use crate::{Backbone, Error, ParamStore, Result};
 
@@ -101,7 +101,7 @@ impl Candidate<'_> {
 pub fn load_into(
     model: &dyn Backbone,
     params: &mut ParamStore,
-    tensors: &IndexMap<String, Tensor>,
+    tensors: &Tensors,
     options: &LoadOptions,
 ) -> Result<Report> {
     let spelling = recognise(model, tensors);
@@ -132,29 +132,21 @@ pub fn load_into(
 }
 
 /// The spelling under which the file has the most parameters.
-fn recognise(model: &dyn Backbone, tensors: &IndexMap<String, Tensor>) -> &'static Spelling {
+fn recognise(model: &dyn Backbone, tensors: &Tensors) -> &'static Spelling {
     let found = |s: &Spelling| model.specs().iter().filter(|p| tensors.contains_key(&s.of(&p.name))).count();
     let all = spellings(model.blueprint().family);
     // `max_by_key` takes the last of equals; the first is timm's.
     all.iter().rev().max_by_key(|spelling| found(spelling)).unwrap_or(&all[0])
 }
 
-fn candidate<'a>(
-    spec: &'a ParamSpec,
-    spelling: &Spelling,
-    tensors: &IndexMap<String, Tensor>,
-) -> Candidate<'a> {
+fn candidate<'a>(spec: &'a ParamSpec, spelling: &Spelling, tensors: &Tensors) -> Candidate<'a> {
     let key = spelling.of(&spec.name);
     let tensor = tensors.get(&key).cloned();
     Candidate { spec, key, tensor, adapted: false, kept: false }
 }
 
 /// Fills the report; gives the keys whose shapes do not fit.
-fn sort_keys(
-    candidates: &[Candidate],
-    tensors: &IndexMap<String, Tensor>,
-    report: &mut Report,
-) -> Vec<String> {
+fn sort_keys(candidates: &[Candidate], tensors: &Tensors, report: &mut Report) -> Vec<String> {
     let mut faults = Vec::new();
     for candidate in candidates {
         let Candidate { spec, key, tensor, adapted, kept } = candidate;
@@ -193,7 +185,8 @@ fn store(candidates: &[Candidate], params: &mut ParamStore) -> Result<()> {
             let id = ParamId(index);
             let (dtype, device) = (params.get(id).dtype(), params.get(id).device().clone());
             let shaped = tensor.reshape(candidate.spec.shape.as_slice())?;
-            values.push((id, shaped.to_device(&device)?.to_dtype(dtype)?.contiguous()?));
+            // Memory of its own: training works in place, and the tensors of the file belong to the caller.
+            values.push((id, shaped.to_device(&device)?.to_dtype(dtype)?.contiguous()?.copy()?));
         }
     }
     for (id, value) in values {

@@ -48,5 +48,8 @@ pub use load::{LoadOptions, Report, load_into};
 pub use names::to_timm;
 pub use read::{Format, ReadOptions, WeightFile, read, read_from};
 
+/// Tensors by name, in the order of a file.
+pub type Tensors = indexmap::IndexMap<String, candle_core::Tensor>;
+
 /// What is wrong with a file, in words; the public functions put its path in front.
 type Fallible<T> = std::result::Result<T, String>;

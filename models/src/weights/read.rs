@@ -6,10 +6,9 @@ use std::path::Path;
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
-use indexmap::IndexMap;
 
 use super::archive::Archive;
-use super::{Fallible, pickle, unwrap};
+use super::{Fallible, Tensors, pickle, unwrap};
 use crate::{Error, Result};
 
 /// Longest message about a file, in characters.
@@ -36,7 +35,7 @@ pub enum Format {
 pub struct WeightFile {
     /// Tensors in the file's order, on the CPU and in the file's types (booleans become `u8`). Prefixes that wrappers of
     /// modules leave (`module.`, `_orig_mod.`) are gone.
-    pub tensors: IndexMap<String, Tensor>,
+    pub tensors: Tensors,
     /// The format it was recognised as.
     pub format: Format,
     /// The keys that led to these weights in a checkpoint, e.g. `model_ema`; empty for a plain state dict.

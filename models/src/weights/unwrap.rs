@@ -1,10 +1,9 @@
 //! The state dict within a checkpoint.
 
-use candle_core::Tensor;
 use indexmap::IndexMap;
 
-use super::Fallible;
 use super::pickle::{Item, Pickle, TensorInfo, Value};
+use super::{Fallible, Tensors};
 
 /// Keys under which programs store weights: timm, torchvision and the usual research code.
 const MODEL: [&str; 6] = ["model", "state_dict", "model_state_dict", "module", "net", "network"];
@@ -88,7 +87,7 @@ fn is_tensor(class: Option<&Value>) -> bool {
 }
 
 /// The tensors with the prefixes of wrappers off, where all names have them.
-pub(super) fn without_prefixes(mut tensors: IndexMap<String, Tensor>) -> IndexMap<String, Tensor> {
+pub(super) fn without_prefixes(mut tensors: Tensors) -> Tensors {
     while let Some(prefix) =
         PREFIXES.iter().find(|p| !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(**p)))
     {
