@@ -40,13 +40,15 @@ mod load;
 mod names;
 mod pickle;
 mod read;
+mod report;
 mod template;
 mod unwrap;
 
 pub use export::{export, save};
-pub use load::{LoadOptions, Report, load_into};
+pub use load::{LoadOptions, load_into};
 pub use names::to_timm;
 pub use read::{Format, ReadOptions, WeightFile, read, read_from};
+pub use report::Report;
 
 /// Tensors by name, in the order of a file.
 pub type Tensors = indexmap::IndexMap<String, candle_core::Tensor>;

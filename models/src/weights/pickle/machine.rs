@@ -3,31 +3,26 @@
 use std::collections::HashMap;
 
 use super::input::Input;
+use super::stack::{Stack, limit};
 use super::{Item, Pickle, Value, look};
 use crate::weights::Fallible;
-
-/// Objects on the stack, in the memo, and in all: many times what a checkpoint has, and a few dozen megabytes.
-const MAX_OBJECTS: usize = 1 << 20;
 
 /// Reads a pickle to its end.
 pub(in crate::weights) fn parse(bytes: &[u8]) -> Fallible<Pickle<'_>> {
     let mut machine = Machine {
         input: Input::new(bytes),
-        stack: Vec::new(),
-        marks: Vec::new(),
+        stack: Stack::default(),
         memo: HashMap::new(),
         values: Vec::new(),
     };
     while machine.step()? {}
-    let root = machine.pop()?;
+    let root = machine.stack.pop()?;
     Ok(Pickle { values: machine.values, root })
 }
 
 pub(super) struct Machine<'a> {
     input: Input<'a>,
-    stack: Vec<Item>,
-    /// Heights of the stack at the open marks.
-    marks: Vec<usize>,
+    stack: Stack,
     memo: HashMap<u64, Item>,
     pub(super) values: Vec<Value<'a>>,
 }
@@ -41,10 +36,10 @@ impl<'a> Machine<'a> {
             0x80 => self.protocol()?,
             // A frame only announces how many bytes follow.
             0x95 => drop(self.input.take(8)?),
-            b'(' => self.mark()?,
-            b'0' => drop(self.pop()?),
-            b'1' => drop(self.pop_to_mark()?),
-            b'2' => self.push(self.top()?)?,
+            b'(' => self.stack.mark()?,
+            b'0' => drop(self.stack.pop()?),
+            b'1' => drop(self.stack.pop_to_mark()?),
+            b'2' => self.stack.push(self.stack.top()?)?,
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.remember(op)?,
             b'}' | b'd' | b's' | b'u' | b']' | b'l' | 0x8F | 0x91 | b'a' | b'e' | 0x90 => {
                 self.container(op)?;
@@ -82,7 +77,7 @@ impl<'a> Machine<'a> {
             0x8E | 0x96 => self.skip_counted(8)?,
             other => return Err(format!("instruction {other:#04x} is not one that `torch.save` writes")),
         };
-        self.push(item)
+        self.stack.push(item)
     }
 
     fn skip(&mut self, count: u64) -> Fallible<Item> {
@@ -103,9 +98,9 @@ impl<'a> Machine<'a> {
         };
         if matches!(op, b'h' | b'j') {
             let item = *self.memo.get(&index).ok_or_else(|| format!("nothing was kept under {index}"))?;
-            return self.push(item);
+            return self.stack.push(item);
         }
-        self.memo.insert(index, self.top()?);
+        self.memo.insert(index, self.stack.top()?);
         limit(self.memo.len())
     }
 
@@ -113,19 +108,19 @@ impl<'a> Machine<'a> {
         match op {
             b'}' => self.push_value(Value::Dict(Vec::new())),
             // Lists and sets hold no weights: what is put into them may be forgotten.
-            b']' | 0x8F => self.push(Item::Opaque),
+            b']' | 0x8F => self.stack.push(Item::Opaque),
             b'l' | 0x91 => {
-                self.pop_to_mark()?;
-                self.push(Item::Opaque)
+                self.stack.pop_to_mark()?;
+                self.stack.push(Item::Opaque)
             }
-            b'a' => self.pop().map(drop),
-            b'e' | 0x90 => self.pop_to_mark().map(drop),
+            b'a' => self.stack.pop().map(drop),
+            b'e' | 0x90 => self.stack.pop_to_mark().map(drop),
             b's' => {
-                let (value, key) = (self.pop()?, self.pop()?);
+                let (value, key) = (self.stack.pop()?, self.stack.pop()?);
                 self.insert(&[key, value])
             }
             _ => {
-                let pairs = self.pop_to_mark()?;
+                let pairs = self.stack.pop_to_mark()?;
                 if op == b'd' {
                     self.push_value(Value::Dict(Vec::new()))?;
                 }
@@ -137,10 +132,10 @@ impl<'a> Machine<'a> {
     fn tuple(&mut self, op: u8) -> Fallible<()> {
         let items = match op {
             b')' => Vec::new(),
-            b't' => self.pop_to_mark()?,
+            b't' => self.stack.pop_to_mark()?,
             _ => {
                 let count = usize::from(op - 0x84);
-                let mut items = (0..count).map(|_| self.pop()).collect::<Fallible<Vec<_>>>()?;
+                let mut items = (0..count).map(|_| self.stack.pop()).collect::<Fallible<Vec<_>>>()?;
                 items.reverse();
                 items
             }
@@ -152,7 +147,7 @@ impl<'a> Machine<'a> {
         let item = match op {
             b'c' => Value::Global(self.input.line()?, self.input.line()?).stored_in(self)?,
             0x93 => {
-                let (name, module) = (self.pop()?, self.pop()?);
+                let (name, module) = (self.stack.pop()?, self.stack.pop()?);
                 match (self.get(module), self.get(name)) {
                     (Some(&Value::Text(module)), Some(&Value::Text(name))) => {
                         Value::Global(module, name).stored_in(self)?
@@ -161,24 +156,24 @@ impl<'a> Machine<'a> {
                 }
             }
             // The state of an object says nothing about weights, not even an ordered dictionary's.
-            b'b' => return self.pop().map(drop),
+            b'b' => return self.stack.pop().map(drop),
             b'Q' => {
-                let id = self.pop()?;
+                let id = self.stack.pop()?;
                 self.storage(id)?
             }
             _ => {
                 if op == 0x92 {
-                    self.pop()?;
+                    self.stack.pop()?;
                 }
-                let (arguments, callee) = (self.pop()?, self.pop()?);
+                let (arguments, callee) = (self.stack.pop()?, self.stack.pop()?);
                 self.call(callee, arguments)?
             }
         };
-        self.push(item)
+        self.stack.push(item)
     }
 
     fn insert(&mut self, pairs: &[Item]) -> Fallible<()> {
-        let top = self.top()?;
+        let top = self.stack.top()?;
         if let Item::At(index) = top
             && let Some(Value::Dict(entries)) = self.values.get_mut(index as usize)
         {
@@ -196,35 +191,9 @@ impl<'a> Machine<'a> {
         look(&self.values, item)
     }
 
-    fn mark(&mut self) -> Fallible<()> {
-        self.marks.push(self.stack.len());
-        limit(self.marks.len())
-    }
-
-    fn push(&mut self, item: Item) -> Fallible<()> {
-        self.stack.push(item);
-        limit(self.stack.len())
-    }
-
     fn push_value(&mut self, value: Value<'a>) -> Fallible<()> {
         let item = value.stored_in(self)?;
-        self.push(item)
-    }
-
-    fn top(&self) -> Fallible<Item> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        self.stack[floor..].last().copied().ok_or_else(|| "an object is missing on its stack".into())
-    }
-
-    fn pop(&mut self) -> Fallible<Item> {
-        let top = self.top()?;
-        self.stack.pop();
-        Ok(top)
-    }
-
-    fn pop_to_mark(&mut self) -> Fallible<Vec<Item>> {
-        let mark = self.marks.pop().ok_or("a mark is missing on its stack")?;
-        Ok(self.stack.split_off(mark))
+        self.stack.push(item)
     }
 }
 
@@ -234,8 +203,4 @@ impl<'a> Value<'a> {
         machine.values.push(self);
         Ok(Item::At(machine.values.len() as u32 - 1))
     }
-}
-
-fn limit(objects: usize) -> Fallible<()> {
-    if objects <= MAX_OBJECTS { Ok(()) } else { Err(format!("it has more than {MAX_OBJECTS} objects")) }
 }

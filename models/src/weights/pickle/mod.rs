@@ -8,6 +8,7 @@
 mod input;
 mod machine;
 mod rebuild;
+mod stack;
 mod tensor;
 
 pub(super) use machine::parse;
