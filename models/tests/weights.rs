@@ -5,7 +5,7 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use common::{golden_weights, model_input, numbers};
 use efficienttrain_models::weights::{
-    LoadOptions, ReadOptions, Report, Tensors, export, load_into, read, save,
+    LoadOptions, ReadOptions, Report, Tensors, export, load_into, num_classes, read, save,
 };
 use efficienttrain_models::{Backbone, Error, Options, ParamStore, create, ops, predict};
 
@@ -59,6 +59,8 @@ fn exported_weights_come_back_bitwise() {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(found.tensors.len(), params.len());
         assert!(found.tensors.contains_key(key), "{name}: {key}");
+        let probe = create(name, &Options { num_classes: 1, ..Options::default() }).unwrap();
+        assert_eq!(num_classes(&*probe, &found.tensors), Some(5), "{name}");
         // This crate's own names are those of the authors.
         for tensors in [found.tensors, named(&params)] {
             let (report, back) = load(&*model, &tensors, STRICT).unwrap();
@@ -183,6 +185,7 @@ fn a_head_for_other_classes_is_kept_on_request() {
         assert_eq!(numbers(head), numbers(init(&*to, 7).by_name("fc.weight").unwrap()));
         // The same where the file has features alone.
         tensors.retain(|name, _| !name.starts_with("fc."));
+        assert_eq!(num_classes(&*to, &tensors), None);
     }
     let (report, _) = load(&*from, &named(&init(&*from, 1)), adapt).unwrap();
     assert!(report.reinitialised.is_empty(), "a head that fits is loaded");

@@ -91,6 +91,14 @@ pub fn load_into(
     Ok(report)
 }
 
+/// The number of classes that the weights of a file were trained for: the rows of its head, if it has one.
+///
+/// `model` may have any number of classes; it stands for the structure alone.
+pub fn num_classes(model: &dyn Backbone, tensors: &Tensors) -> Option<usize> {
+    let native = format!("{}.weight", model.classifiers().first()?);
+    tensors.get(&recognise(model, tensors).of(&native))?.dims().first().copied()
+}
+
 /// The spelling under which the file has the most parameters.
 fn recognise(model: &dyn Backbone, tensors: &Tensors) -> &'static Spelling {
     let found = |s: &Spelling| model.specs().iter().filter(|p| tensors.contains_key(&s.of(&p.name))).count();
