@@ -74,6 +74,15 @@ pub enum Error {
         what: String,
     },
 
+    /// A file of weights cannot be read or written.
+    #[error("{}: {what}", path.display())]
+    WeightFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+
     /// Parameters that no gradient reaches.
     #[error("{model}: no gradient reaches {} parameter(s): {}; they would never train", names.len(), names.join(", "))]
     NoGradient {

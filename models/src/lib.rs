@@ -8,7 +8,7 @@
 //! use candle_core::{DType, Device, Tensor};
 //! use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
 //!
-//! let options = Options { num_classes: 10, input_size: [64, 64], ..Options::default(), ..Options::default() };
+//! let options = Options { num_classes: 10, input_size: [64, 64], ..Options::default() };
 //! let model = create("resnet18", &options)?;
 //! let params = ParamStore::init(model.specs(), 42, DType::F32, &Device::Cpu)?;
 //!
@@ -48,6 +48,7 @@ mod resample;
 pub mod resnet;
 pub mod swin;
 pub mod vit;
+pub mod weights;
 
 pub use backbone::{Backbone, Blueprint, FeatureInfo, ParamGroup, predict};
 pub use cost::{Cost, cost};

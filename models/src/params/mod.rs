@@ -13,6 +13,7 @@ pub use builder::ParamBuilder;
 pub use init::Init;
 pub(crate) use init::generator;
 pub use store::ParamStore;
+pub(crate) use store::summary;
 
 /// Position of a parameter or buffer in its model's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -172,7 +172,7 @@ fn cast(value: &Tensor, kind: Kind, dtype: DType) -> Result<Tensor> {
 }
 
 /// The first few faults, and how many more there are.
-fn summary(faults: &[String]) -> String {
+pub(crate) fn summary(faults: &[String]) -> String {
     const SHOWN: usize = 8;
     let more = faults.len().saturating_sub(SHOWN);
     let shown = faults.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");

@@ -264,7 +264,7 @@ mod tests {
         for (key, mask) in golden().iter().filter(|(key, _)| key.contains("attn_mask")) {
             let (size, stage) = key.split_once("/attn_mask_stage").unwrap();
             let (size, stage): (usize, usize) = (size.parse().unwrap(), stage.parse().unwrap());
-            let (map, window) = (size / 4 >> stage, size / 32);
+            let (map, window) = ((size / 4) >> stage, size / 32);
             let tokens = Tokens::new([map; 2], [window; 2], [window / 2; 2]);
             let mut got = Vec::new();
             for (_, regions) in tokens.windows() {

@@ -1,0 +1,111 @@
+//! Making the tensors of a file fit a model that differs a little.
+
+use candle_core::{DType, Tensor};
+
+use super::load::Candidate;
+use crate::registry::{Options, create};
+use crate::{Backbone, Result};
+
+/// Whether two shapes differ by dimensions of 1 alone: the numbers are the same in the same order then.
+pub(super) fn same_but_ones(a: &[usize], b: &[usize]) -> bool {
+    let big = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
+    big(a) == big(b)
+}
+
+/// Whether a parameter belongs to a layer that gives the logits.
+fn is_head(model: &dyn Backbone, name: &str) -> bool {
+    let layer = name.rsplit_once('.').map_or(name, |(layer, _)| layer);
+    model.classifiers().contains(&layer)
+}
+
+/// Marks the head as kept if any of it is missing in the file or has another shape.
+pub(super) fn keep_head(model: &dyn Backbone, candidates: &mut [Candidate]) {
+    let mut head: Vec<_> = candidates.iter_mut().filter(|c| is_head(model, &c.spec.name)).collect();
+    if head.iter().any(|c| !c.fits()) {
+        head.iter_mut().for_each(|c| c.kept = true);
+    }
+}
+
+/// Brings the first convolution to the model's number of picture channels, as timm does.
+pub(super) fn input_channels(candidates: &mut [Candidate]) -> Result<()> {
+    let Some(stem) = candidates.iter_mut().find(|c| c.spec.shape.len() == 4) else { return Ok(()) };
+    let Some(tensor) = &stem.tensor else { return Ok(()) };
+    match (tensor.dims(), stem.spec.shape.as_slice()) {
+        (&[o, from, h, w], &[mo, to, mh, mw]) if (o, h, w) == (mo, mh, mw) && from != to && from > 0 => {
+            stem.tensor = Some(with_channels(tensor, to)?);
+            stem.adapted = true;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// One channel gets the sum of all; more get them in turn, scaled so that an even picture gives what it gave.
+fn with_channels(weight: &Tensor, to: usize) -> Result<Tensor> {
+    let from = weight.dim(1)?;
+    let weight = weight.to_dtype(DType::F64)?;
+    if to == 1 {
+        return Ok(weight.sum_keepdim(1)?);
+    }
+    let repeated = Tensor::cat(&vec![&weight; to.div_ceil(from)], 1)?.narrow(1, 0, to)?;
+    Ok((repeated * (from as f64 / to as f64))?)
+}
+
+/// Largest edge that a file's input size is looked for, in pixels.
+const MAX_EDGE: usize = 1024;
+/// Edges are multiples of this in every model with tables of positions.
+const STEP: usize = 16;
+
+/// Resamples what hangs on the input size, if some square size of this model has the shapes of the file.
+pub(super) fn input_size(model: &dyn Backbone, candidates: &mut [Candidate]) -> Result<()> {
+    let compared = |c: &&Candidate| c.tensor.is_some() && !c.kept && !is_head(model, &c.spec.name);
+    if candidates.iter().filter(compared).all(Candidate::fits) {
+        return Ok(());
+    }
+    let (num_classes, in_channels) = (model.num_classes(), model.in_channels());
+    let options = Options { num_classes, in_channels, ..Options::default() };
+    for edge in (STEP..=MAX_EDGE).step_by(STEP) {
+        let options = Options { input_size: [edge, edge], ..options };
+        let Ok(mut other) = create(model.name(), &options) else { continue };
+        let fits = candidates
+            .iter()
+            .zip(other.specs())
+            .filter(|(c, _)| compared(c))
+            .all(|(c, spec)| c.tensor.as_ref().is_some_and(|t| same_but_ones(t.dims(), &spec.shape)));
+        if !fits || other.specs().len() != candidates.len() {
+            continue;
+        }
+        let shapes: Vec<_> = other.specs().iter().map(|spec| spec.shape.clone()).collect();
+        for change in other.set_input_size(model.input_size())? {
+            let index = change.id.index();
+            if let Some(tensor) = &candidates[index].tensor {
+                let tensor = change.apply(&tensor.reshape(shapes[index].as_slice())?)?;
+                candidates[index].tensor = Some(tensor);
+                candidates[index].adapted = true;
+            }
+        }
+        return Ok(());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn channels(from: &[f32], to: usize) -> Vec<f64> {
+        let weight = Tensor::from_slice(from, (1, from.len(), 1, 1), &Device::Cpu).unwrap();
+        with_channels(&weight, to).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// `timm.models.adapt_input_conv` gives these for three channels.
+    #[test]
+    fn channels_are_summed_or_repeated_and_scaled() {
+        assert_eq!(channels(&[1., 2., 6.], 1), [9.]);
+        assert_eq!(channels(&[1., 2., 6.], 4), [0.75, 1.5, 4.5, 0.75]);
+        assert_eq!(channels(&[1., 2., 6.], 2), [1.5, 3.]);
+        assert_eq!(channels(&[6.], 3), [2., 2., 2.]);
+    }
+}

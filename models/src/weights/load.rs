@@ -1,0 +1,164 @@
+//! Bringing the tensors of a file to the parameters of a model.
+
+use candle_core::Tensor;
+use indexmap::IndexSet;
+
+use super::names::{Spelling, is_computed, spellings};
+use super::report::Report;
+use super::{Tensors, adapt};
+use crate::params::{Kind, ParamId, ParamSpec, summary};
+use crate::{Backbone, Error, ParamStore, Result};
+
+/// What may differ between a file and a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Whether missing and unexpected keys are errors. Where they are not, parameters that the file lacks keep their
+    /// values.
+    pub strict: bool,
+    /// Keep the model's own head where the file has none, or one for other classes.
+    pub adapt_head: bool,
+    /// Bring the first convolution from the file's number of picture channels to the model's.
+    pub adapt_input_channels: bool,
+    /// Resample tables of positions from the file's input size, which must be a square, to the model's.
+    pub adapt_size: bool,
+}
+
+impl Default for LoadOptions {
+    /// Everything must fit.
+    fn default() -> Self {
+        Self { strict: true, adapt_head: false, adapt_input_channels: false, adapt_size: false }
+    }
+}
+
+const HINT: &str = "; `adapt_head`, `adapt_input_channels` and `adapt_size` allow for other classes, picture channels and \
+                    input sizes";
+
+/// A parameter on its way from the file.
+pub(super) struct Candidate<'a> {
+    pub(super) spec: &'a ParamSpec,
+    /// Its key in the file's spelling.
+    pub(super) key: String,
+    pub(super) tensor: Option<Tensor>,
+    pub(super) adapted: bool,
+    /// Stays as it is, whatever the file has.
+    pub(super) kept: bool,
+}
+
+impl Candidate<'_> {
+    /// Whether the tensor has the model's shape, but for dimensions of 1.
+    pub(super) fn fits(&self) -> bool {
+        self.tensor.as_ref().is_some_and(|t| adapt::same_but_ones(t.dims(), &self.spec.shape))
+    }
+}
+
+/// Copies tensors of a file, under whatever spelling, into the parameters of a model; their type and device stay.
+///
+/// All or nothing: after an error `params` is as it was.
+///
+/// # Errors
+/// When shapes differ in ways that `options` does not allow, or (if strict) keys are missing or unexpected: all are named,
+/// with the expected and the found shape.
+pub fn load_into(
+    model: &dyn Backbone,
+    params: &mut ParamStore,
+    tensors: &Tensors,
+    options: &LoadOptions,
+) -> Result<Report> {
+    let spelling = recognise(model, tensors);
+    let mut candidates: Vec<_> =
+        model.specs().iter().map(|spec| candidate(spec, spelling, tensors)).collect();
+    if options.adapt_head {
+        adapt::keep_head(model, &mut candidates);
+    }
+    if options.adapt_input_channels {
+        adapt::input_channels(&mut candidates)?;
+    }
+    if options.adapt_size {
+        adapt::input_size(model, &mut candidates)?;
+    }
+    let mut report = Report { spelling: spelling.name, ..Report::default() };
+    let mut faults = sort_keys(&candidates, tensors, &mut report);
+    let hint = if faults.is_empty() { "" } else { HINT };
+    if options.strict {
+        faults.extend(report.missing.iter().map(|key| format!("missing `{key}`")));
+        faults.extend(report.unexpected.iter().map(|key| format!("unexpected `{key}`")));
+    }
+    if !faults.is_empty() {
+        let what = format!("{} (keys in {} spelling){hint}", summary(&faults), spelling.name);
+        return Err(Error::Weights { model: model.name().into(), what });
+    }
+    store(&candidates, params)?;
+    Ok(report)
+}
+
+/// The number of classes that the weights of a file were trained for: the rows of its head, if it has one.
+///
+/// `model` may have any number of classes; it stands for the structure alone.
+pub fn num_classes(model: &dyn Backbone, tensors: &Tensors) -> Option<usize> {
+    let native = format!("{}.weight", model.classifiers().first()?);
+    tensors.get(&recognise(model, tensors).of(&native))?.dims().first().copied()
+}
+
+/// The spelling under which the file has the most parameters.
+fn recognise(model: &dyn Backbone, tensors: &Tensors) -> &'static Spelling {
+    let found = |s: &Spelling| model.specs().iter().filter(|p| tensors.contains_key(&s.of(&p.name))).count();
+    let all = spellings(model.blueprint().family);
+    // `max_by_key` takes the last of equals; the first is timm's.
+    all.iter().rev().max_by_key(|spelling| found(spelling)).unwrap_or(&all[0])
+}
+
+fn candidate<'a>(spec: &'a ParamSpec, spelling: &Spelling, tensors: &Tensors) -> Candidate<'a> {
+    let key = spelling.of(&spec.name);
+    let tensor = tensors.get(&key).cloned();
+    Candidate { spec, key, tensor, adapted: false, kept: false }
+}
+
+/// Fills the report; gives the keys whose shapes do not fit.
+fn sort_keys(candidates: &[Candidate], tensors: &Tensors, report: &mut Report) -> Vec<String> {
+    let mut faults = Vec::new();
+    for candidate in candidates {
+        let Candidate { spec, key, tensor, adapted, kept } = candidate;
+        match tensor {
+            _ if *kept => report.reinitialised.push(key.clone()),
+            // Old files do not count batches.
+            None if spec.kind == Kind::Counter => {}
+            None => report.missing.push(key.clone()),
+            Some(t) if !candidate.fits() => {
+                faults.push(format!("`{key}` has shape {:?}, expected {:?}", t.dims(), spec.shape));
+            }
+            Some(t) => {
+                report.loaded.push(key.clone());
+                if *adapted {
+                    report.adapted.push(key.clone());
+                } else if t.dims() != spec.shape {
+                    report.reshaped.push(key.clone());
+                }
+            }
+        }
+    }
+    let known: IndexSet<&str> = candidates.iter().map(|c| c.key.as_str()).collect();
+    let (computed, unexpected) = tensors
+        .keys()
+        .filter(|key| !known.contains(key.as_str()))
+        .cloned()
+        .partition(|key: &String| is_computed(key));
+    (report.computed, report.unexpected) = (computed, unexpected);
+    faults
+}
+
+fn store(candidates: &[Candidate], params: &mut ParamStore) -> Result<()> {
+    let mut values = Vec::with_capacity(candidates.len());
+    for (index, candidate) in candidates.iter().enumerate() {
+        if let Some(tensor) = candidate.tensor.as_ref().filter(|_| !candidate.kept) {
+            let id = ParamId(index);
+            let (dtype, device) = (params.get(id).dtype(), params.get(id).device().clone());
+            let shaped = tensor.reshape(candidate.spec.shape.as_slice())?;
+            // Memory of its own: training works in place, and the tensors of the file belong to the caller.
+            values.push((id, shaped.to_device(&device)?.to_dtype(dtype)?.contiguous()?.copy()?));
+        }
+    }
+    for (id, value) in values {
+        params.set(id, value);
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Reading a file of weights, whatever its format.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use candle_core::safetensors::Load;
+use candle_core::{DType, Device, Tensor};
+
+use super::archive::Archive;
+use super::{Fallible, Tensors, pickle, unwrap};
+use crate::{Error, Result};
+
+/// Longest message about a file, in characters.
+const MAX_MESSAGE: usize = 1000;
+
+/// Which weights of a file are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Take the moving average of the weights where a checkpoint holds one beside the weights themselves.
+    pub prefer_ema: bool,
+}
+
+/// The format of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A safetensors file.
+    SafeTensors,
+    /// A zip archive that `torch.save` wrote.
+    PyTorch,
+}
+
+/// The tensors of a file, under the names that the file has for them.
+#[derive(Clone, Debug)]
+pub struct WeightFile {
+    /// Tensors in the file's order, on the CPU and in the file's types (booleans become `u8`). Prefixes that wrappers of
+    /// modules leave (`module.`, `_orig_mod.`) are gone.
+    pub tensors: Tensors,
+    /// The format it was recognised as.
+    pub format: Format,
+    /// The keys that led to these weights in a checkpoint, e.g. `model_ema`; empty for a plain state dict.
+    pub wrapper: String,
+}
+
+/// Reads a safetensors file or a PyTorch `.pth` file; its content, not its name, says which.
+///
+/// # Errors
+/// When the file cannot be read, is damaged, or holds no state dict.
+pub fn read(path: &Path, options: &ReadOptions) -> Result<WeightFile> {
+    let failed = |what: String| Error::WeightFile { path: path.into(), what };
+    let file = File::open(path).map_err(|e| failed(format!("cannot open it: {e}")))?;
+    read_from(BufReader::new(file), path, options)
+}
+
+/// As [`read`], from any reader; `origin` stands for it in error messages.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(mut reader: impl Read + Seek, origin: &Path, options: &ReadOptions) -> Result<WeightFile> {
+    any_format(&mut reader, options).map_err(|mut what| {
+        // A damaged file can bring names of any length into a message.
+        if let Some((end, _)) = what.char_indices().nth(MAX_MESSAGE) {
+            what.truncate(end);
+            what.push_str("...");
+        }
+        Error::WeightFile { path: origin.into(), what }
+    })
+}
+
+fn any_format(reader: &mut (impl Read + Seek), options: &ReadOptions) -> Fallible<WeightFile> {
+    let io = |e: std::io::Error| format!("cannot read it: {e}");
+    let mut start = Vec::new();
+    reader.by_ref().take(512).read_to_end(&mut start).map_err(io)?;
+    let length = reader.seek(SeekFrom::End(0)).map_err(io)?;
+    reader.rewind().map_err(io)?;
+    if start.starts_with(b"PK\x03\x04") {
+        return pytorch(reader, length, options);
+    }
+    if start.get(8) == Some(&b'{') {
+        return safetensors(reader);
+    }
+    Err(unknown(&start))
+}
+
+fn safetensors(reader: &mut impl Read) -> Fallible<WeightFile> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(|e| format!("cannot read it: {e}"))?;
+    let damaged = |e: &dyn std::fmt::Display| {
+        format!("no complete safetensors file ({e}); copy it again from where it came")
+    };
+    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
+    let load = |name: &str| -> Fallible<Tensor> {
+        let view = file.tensor(name).map_err(|e| damaged(&e))?;
+        // Candle has no booleans; a byte each is what the file has.
+        let tensor = match view.dtype() {
+            safetensors::Dtype::BOOL => {
+                Tensor::from_raw_buffer(view.data(), DType::U8, view.shape(), &Device::Cpu)
+            }
+            _ => view.load(&Device::Cpu),
+        };
+        tensor.map_err(|e| format!("`{name}` cannot be read: {e}"))
+    };
+    let tensors = file.names().into_iter().map(|n| Ok((n.to_string(), load(n)?))).collect::<Fallible<_>>()?;
+    Ok(WeightFile {
+        tensors: unwrap::without_prefixes(tensors),
+        format: Format::SafeTensors,
+        wrapper: String::new(),
+    })
+}
+
+fn pytorch(reader: impl Read + Seek, length: u64, options: &ReadOptions) -> Fallible<WeightFile> {
+    let mut archive = Archive::open(reader, length)?;
+    let bytes = archive.pickle()?;
+    let pickle =
+        pickle::parse(&bytes).map_err(|e| format!("its pickle is damaged or not a checkpoint: {e}"))?;
+    let (wrapper, entries) = unwrap::state_dict(&pickle, options.prefer_ema)?;
+    Ok(WeightFile {
+        tensors: unwrap::without_prefixes(archive.tensors(&entries)?),
+        format: Format::PyTorch,
+        wrapper,
+    })
+}
+
+/// What a file that is neither format probably is, and what to do about it.
+fn unknown(start: &[u8]) -> String {
+    const RESAVE: &str = "load it with PyTorch and write it again: `torch.save(torch.load(path), new_path)`";
+    let text = String::from_utf8_lossy(&start[..start.len().min(64)]).trim_start().to_lowercase();
+    if start.is_empty() {
+        "it is empty".into()
+    } else if start[0] == 0x80 && start.get(1).is_some_and(|version| (2..=5).contains(version)) {
+        format!(
+            "it has PyTorch's format from before version 1.6 (a bare pickle), which is not read; {RESAVE}"
+        )
+    } else if start.get(257..262) == Some(b"ustar") {
+        format!("it is a tar archive, PyTorch's earliest format, which is not read; {RESAVE}")
+    } else if text.starts_with("version https://git-lfs") {
+        "it is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`".into()
+    } else if text.starts_with('<') {
+        "it is a web page, not weights; download the file itself".into()
+    } else {
+        "it is neither a safetensors file nor a zip archive of `torch.save`".into()
+    }
+}
