@@ -6,9 +6,9 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, ModuleT, Tensor};
 use candle_nn::VarBuilder;
-use candle_transformers::models::{resnet, vit};
+use candle_transformers::models::{convnext, resnet, vit};
 use common::{golden_weights, max_difference, model_input, numbers};
-use efficienttrain_models::{Options, create, predict};
+use efficienttrain_models::{Options, create, predict, weights};
 
 #[test]
 fn resnets_agree_with_candle_transformers() {
@@ -91,6 +91,26 @@ fn vision_transformers_agree_with_candle_transformers() {
         let other = vit::Model::new(&config, 10, builder).unwrap();
         let x = model_input(9, 2, 64, 64);
         let (ours, theirs) = (predict(&*model, &params, &x).unwrap(), other.forward(&x).unwrap());
+        let off = max_difference(&numbers(&ours), &numbers(&theirs));
+        assert!(off < 2e-5, "{name} is off by {off}");
+    }
+}
+
+#[test]
+fn convnexts_agree_with_candle_transformers() {
+    // It reads timm's names: the export is under test too.
+    for (name, config) in
+        [("convnext_tiny", convnext::Config::tiny()), ("convnext_small", convnext::Config::small())]
+    {
+        let model =
+            create(name, &Options { num_classes: 10, input_size: [64, 64], ..Options::default() }).unwrap();
+        let params = golden_weights(name, model.specs(), DType::F32);
+        let tensors: HashMap<String, Tensor> =
+            weights::export(&*model, &params).unwrap().into_iter().collect();
+        let builder = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let other = convnext::convnext(&config, 10, builder).unwrap();
+        let x = model_input(9, 2, 64, 64);
+        let (ours, theirs) = (predict(&*model, &params, &x).unwrap(), other.forward_t(&x, false).unwrap());
         let off = max_difference(&numbers(&ours), &numbers(&theirs));
         assert!(off < 2e-5, "{name} is off by {off}");
     }

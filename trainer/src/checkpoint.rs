@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{ParamSpec, ParamStore};
+use efficienttrain_models::weights::{self, LoadOptions, ReadOptions, Tensors};
+use efficienttrain_models::{Backbone, ParamSpec, ParamStore};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,8 @@ pub struct RunRecord {
 /// The version of [`RunRecord`] that this build writes and reads.
 pub const FORMAT: u32 = 1;
 const KEY: &str = "efficienttrain";
+/// How `.pth` files begin.
+const ZIP: &[u8] = b"PK\x03\x04";
 const PARTS: [&str; 4] = ["model", "exp_avg", "exp_avg_sq", "ema"];
 
 /// Writes a checkpoint to `path`: first beside it, synced, then moved over it. A crash leaves the old one or the new.
@@ -62,12 +65,13 @@ pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
     write(path, tensors.collect(), record)
 }
 
-/// Writes weights alone, under their timm names, so that other programs can read them.
+/// Writes weights alone, under the names and in the shapes of timm (of the authors, where timm has no such model), so
+/// that other programs can read them.
 ///
 /// # Errors
 /// When the disk refuses; the file at `path` is untouched then.
-pub fn export(path: &Path, params: &ParamStore, record: &RunRecord) -> Result<()> {
-    write(path, params.iter().map(|(n, t)| (n.to_string(), t.clone())).collect(), record)
+pub fn export(path: &Path, model: &dyn Backbone, params: &ParamStore, record: &RunRecord) -> Result<()> {
+    write(path, weights::export(model, params)?, record)
 }
 
 fn write(path: &Path, tensors: Vec<(String, Tensor)>, record: &RunRecord) -> Result<()> {
@@ -104,19 +108,23 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 #[derive(Debug)]
 pub struct Saved {
     path: PathBuf,
+    /// Empty where another program wrote the file in a format of its own.
     tensors: HashMap<String, Tensor>,
     /// The run it comes from; weight files of other programs have none.
     pub record: Option<RunRecord>,
 }
 
 impl Saved {
-    /// Reads a file.
+    /// Reads a file. PyTorch's `.pth` files are recognised and read by [`Self::weights`].
     ///
     /// # Errors
-    /// When it is missing, truncated, or no safetensors file, or was written by a newer version.
+    /// When it is missing, truncated, or no weight file, or was written by a newer version.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |what: String| Error::Checkpoint { path: path.into(), what };
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        if bytes.starts_with(ZIP) {
+            return Ok(Self { path: path.into(), tensors: HashMap::new(), record: None });
+        }
         let damaged = |e: &dyn std::fmt::Display| {
             failed(format!("not a complete safetensors file ({e}); use another checkpoint or copy it again"))
         };
@@ -144,17 +152,33 @@ impl Saved {
         self.record.as_ref().ok_or_else(|| Error::Checkpoint { path: self.path.clone(), what: what.into() })
     }
 
+    /// Puts the weights into a store for `model`: those of a checkpoint (its moving average if `ema`), or those of a
+    /// weight file under the names of timm, torchvision or the authors.
+    ///
+    /// # Errors
+    /// When they do not fit the model; `options` says what may differ.
+    pub fn load_into(&self, model: &dyn Backbone, ema: bool, options: &LoadOptions) -> Result<ParamStore> {
+        let mut params = ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu)?;
+        weights::load_into(model, &mut params, &self.weights(ema)?, options)?;
+        Ok(params)
+    }
+
     /// The weights: a weight file's own, or those of a checkpoint (its moving average if `ema`).
     ///
     /// # Errors
-    /// When `ema` is asked for and there is none.
-    pub fn weights(&self, ema: bool) -> Result<HashMap<String, Tensor>> {
+    /// When `ema` is asked for and there is none, or a `.pth` file cannot be read.
+    pub fn weights(&self, ema: bool) -> Result<Tensors> {
+        if self.tensors.is_empty() && self.record.is_none() {
+            return Ok(weights::read(&self.path, &ReadOptions { prefer_ema: ema })?.tensors);
+        }
         let is_checkpoint = self.tensors.keys().any(|k| k.starts_with("model/"));
         if ema && !self.tensors.keys().any(|k| k.starts_with("ema/")) {
             let what = "holds no moving average; leave out --ema, or train with --ema-decay".into();
             return Err(Error::Checkpoint { path: self.path.clone(), what });
         }
-        Ok(if is_checkpoint { self.part(if ema { "ema" } else { "model" }) } else { self.tensors.clone() })
+        let part = if ema { "ema" } else { "model" };
+        let tensors = if is_checkpoint { self.part(part) } else { self.tensors.clone() };
+        Ok(tensors.into_iter().collect())
     }
 
     fn part(&self, part: &str) -> HashMap<String, Tensor> {

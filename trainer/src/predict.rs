@@ -1,9 +1,9 @@
 //! Predictions of a trained model.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use efficienttrain_models::weights::{LoadOptions, num_classes};
 use efficienttrain_models::{Backbone, Error as ModelError, Options, ParamStore, create, predict};
 
 use crate::checkpoint::Saved;
@@ -31,8 +31,7 @@ impl Predictor {
         let options =
             Options { num_classes: run.classes.len(), input_size: [run.size; 2], ..Options::default() };
         let model = create(&run.model, &options)?;
-        let weights = saved.weights(ema)?;
-        let params = ParamStore::from_tensors(&run.model, model.specs(), &weights, DType::F32, &Device::Cpu)?;
+        let params = saved.load_into(&*model, ema, &LoadOptions::default())?;
         let (model, params) = at_size(&*model, &params, run.base_size)?;
         Ok(Self { model, params, classes: run.classes.clone() })
     }
@@ -57,24 +56,24 @@ impl Predictor {
     }
 }
 
-/// Logits `[N, classes]` of normalised pictures `[N, 3, H, W]`, with weights under timm names. The number of classes
-/// is read off the weights.
+/// Logits `[N, classes]` of normalised pictures `[N, C, H, W]`, with the weights of any file that [`Saved`] reads. The
+/// number of classes is read off the weights; tables of positions follow the size of the pictures.
 ///
 /// # Errors
 /// When the model is unknown, cannot take the size, or the weights do not fit it.
-pub fn logits_of_tensor(model: &str, weights: &HashMap<String, Tensor>, input: &Tensor) -> Result<Tensor> {
-    let &[_, 3, height, width] = input.dims() else {
-        let what = format!("`input` must be [N, 3, H, W], got {:?}", input.dims());
+pub fn logits_of_tensor(model: &str, saved: &Saved, ema: bool, input: &Tensor) -> Result<Tensor> {
+    let &[_, in_channels, height, width] = input.dims() else {
+        let what = format!("`input` must be [N, C, H, W], got {:?}", input.dims());
         return Err(DataError::Setting(what).into());
     };
-    let probe =
-        create(model, &Options { num_classes: 1, input_size: [height, width], ..Options::default() })?;
-    let key = format!("{}.weight", probe.classifiers()[0]);
-    let Some(head) = weights.get(&key) else {
-        return Err(ModelError::Weights { model: model.into(), what: format!("missing `{key}`") }.into());
+    let options = Options { input_size: [height, width], in_channels, ..Options::default() };
+    let probe = create(model, &options)?;
+    let Some(num_classes) = num_classes(&*probe, &saved.weights(ema)?) else {
+        let what = format!("no key of its head, `{}`", probe.classifiers().join("`, `"));
+        return Err(ModelError::Weights { model: model.into(), what }.into());
     };
-    let options = Options { num_classes: head.dim(0)?, input_size: [height, width], ..Options::default() };
-    let model = create(model, &options)?;
-    let params = ParamStore::from_tensors(model.name(), model.specs(), weights, DType::F32, &Device::Cpu)?;
+    let model = create(model, &Options { num_classes, ..options })?;
+    let adapt = LoadOptions { adapt_size: true, ..LoadOptions::default() };
+    let params = saved.load_into(&*model, ema, &adapt)?;
     Ok(predict(&*model, &params, &input.to_dtype(DType::F32)?)?)
 }

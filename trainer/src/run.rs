@@ -127,6 +127,7 @@ impl Run {
         if finished {
             checkpoint::export(
                 &self.options.out.join("model.safetensors"),
+                &*self.state.model,
                 &self.state.params,
                 &self.record(),
             )?;

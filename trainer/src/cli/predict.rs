@@ -16,7 +16,7 @@ pub(crate) struct PredictArgs {
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
-    /// Checkpoint or weights: those of a run for images, any safetensors weights for a tensor
+    /// Checkpoint or weights: those of a run for images, any weights (safetensors or .pth, names of timm, torchvision or the authors) for a tensor
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
 
@@ -36,7 +36,7 @@ pub(crate) struct PredictArgs {
     #[arg(long, value_name = "NAME", requires = "tensor")]
     model: Option<String>,
 
-    /// Safetensors file with the key `input`, f32 `[N, 3, H, W]`, normalised
+    /// Safetensors file with the key `input`, f32 `[N, C, H, W]`, normalised
     #[arg(long, value_name = "FILE", requires_all = ["model", "out"], conflicts_with = "images")]
     tensor: Option<PathBuf>,
 
@@ -58,8 +58,7 @@ fn on_tensor(args: &PredictArgs, model: &str, tensor: &PathBuf, out: &PathBuf) -
     let Some(input) = tensors.remove("input") else {
         bail!("--tensor: {} has no key `input`; expected f32 [N, 3, H, W] under it", tensor.display());
     };
-    let weights = Saved::open(&args.weights)?.weights(args.ema)?;
-    let logits = logits_of_tensor(model, &weights, &input)?;
+    let logits = logits_of_tensor(model, &Saved::open(&args.weights)?, args.ema, &input)?;
     let named = HashMap::from([("logits", logits)]);
     candle_core::safetensors::save(&named, out)
         .with_context(|| format!("--out: cannot write {}", out.display()))
