@@ -72,12 +72,12 @@ pub enum Error {
         got: String,
     },
     /// No operation has this name.
-    #[error("there is no augmentation operation named {name:?}{}", .nearest.map(|n| format!(", did you mean {n:?}?")).unwrap_or_default())]
+    #[error("there is no augmentation operation named {name:?}, did you mean {nearest:?}?")]
     UnknownOp {
         /// The name that was asked for.
         name: String,
-        /// A name that differs only in case, if there is one.
-        nearest: Option<&'static str>,
+        /// The nearest name there is.
+        nearest: &'static str,
     },
     /// A policy's text cannot be read.
     #[error("cannot read the augmentation policy {text:?}: {problem}")]

@@ -150,13 +150,20 @@ impl fmt::Display for Op {
     }
 }
 
+/// The operation whose name differs least from `name`, whatever the case.
+fn nearest(name: &str) -> &'static str {
+    let distance = |op: &Op| strsim::damerau_levenshtein(&op.name().to_lowercase(), &name.to_lowercase());
+    Op::ALL.iter().min_by_key(|op| distance(op)).map_or("", |op| op.name())
+}
+
 impl FromStr for Op {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Op::ALL.iter().copied().find(|op| op.name() == name).ok_or_else(|| Error::UnknownOp {
-            name: name.to_owned(),
-            nearest: Op::ALL.iter().map(|op| op.name()).find(|known| known.eq_ignore_ascii_case(name)),
-        })
+        Op::ALL
+            .iter()
+            .copied()
+            .find(|op| op.name() == name)
+            .ok_or_else(|| Error::UnknownOp { name: name.to_owned(), nearest: nearest(name) })
     }
 }

@@ -7,6 +7,7 @@ use efficienttrain_models::{Options, create};
 use efficienttrain_schedule::{Batch, Family, LrScaling, Order, Plan, PlanOptions, Recipe};
 use serde::{Deserialize, Serialize};
 
+use crate::data::TrainPipeline;
 use crate::duration::Every;
 use crate::error::{Error, Result};
 
@@ -285,6 +286,17 @@ impl TrainConfig {
             value.map_or(Ok(()), |value| within(option, value, 0.0, high))?;
         }
         Ok(())
+    }
+
+    /// What happens to every training image under `recipe`.
+    pub fn pipeline(&self, recipe: &Recipe) -> TrainPipeline {
+        TrainPipeline {
+            seed: self.seed,
+            base_size: self.base_size,
+            crop: self.crop,
+            min_crop_area: self.min_crop_area,
+            augmentation: recipe.augmentation.clone(),
+        }
     }
 
     /// The plan of this configuration over `images` training images.

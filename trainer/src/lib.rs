@@ -8,6 +8,7 @@
 //! | bring images | [`Sources::open`], or your own [`data::Source`] |
 //! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
 //! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
+//! | look at single steps | [`tools::Preview`], [`tools::crop_picture`] |
 //! | use the result | [`checkpoint::Saved`], [`evaluate::evaluate`], [`predict::Predictor`] |
 
 #[cfg(doctest)]
@@ -31,6 +32,7 @@ pub mod progress;
 mod run;
 mod sources;
 mod state;
+pub mod tools;
 
 pub use costs::macs_of;
 pub use duration::{Every, Place};

@@ -11,7 +11,7 @@ use randaug::{Purpose, sample_rng};
 
 use crate::checkpoint::{self, FORMAT, RunRecord, Saved};
 use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, EvalPipeline, Loader, Request, TrainPipeline, View};
+use crate::data::{BadImage, EvalPipeline, Loader, Request, View};
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::evaluate::evaluate;
@@ -193,13 +193,7 @@ impl Run {
 
     /// Batches for all steps from the present one to `last`.
     fn loader(&self, last: u64) -> Result<Loader> {
-        let pipeline = TrainPipeline {
-            seed: self.config.seed,
-            base_size: self.config.base_size,
-            crop: self.config.crop,
-            min_crop_area: self.config.min_crop_area,
-            augmentation: self.plan.recipe().augmentation.clone(),
-        };
+        let pipeline = self.config.pipeline(self.plan.recipe());
         let plan = self.plan.clone();
         let requests = (self.step..last).filter_map(move |step| plan.at(step).ok()).flat_map(|s| {
             let view = View { size: s.size, magnitude: s.magnitude, order: s.order };

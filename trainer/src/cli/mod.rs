@@ -1,10 +1,13 @@
 //! Commands of the binary. Each is a thin face of the library.
 
+mod augment;
+mod crop;
 mod demo;
 mod eval;
 mod models;
 mod plan;
 mod predict;
+mod preview;
 mod train;
 
 use std::io::Write;
@@ -50,6 +53,24 @@ const COMMANDS: &[Entry] = &[
         about: "The models that can be trained",
         args: models::ModelsArgs::augment_args,
         run: |m| models::run(&parsed(m)?),
+    },
+    Entry {
+        name: "preview",
+        about: "What the network will see: an image at every size and strength of a recipe",
+        args: preview::PreviewArgs::augment_args,
+        run: |m| preview::run(&parsed(m)?),
+    },
+    Entry {
+        name: "crop",
+        about: "The low-frequency crop of a picture, or the low-pass filter, or the Lanczos resize",
+        args: crop::CropArgs::augment_args,
+        run: |m| crop::run(&parsed(m)?),
+    },
+    Entry {
+        name: "augment",
+        about: "One augmentation operation on a picture",
+        args: augment::AugmentArgs::augment_args,
+        run: |m| augment::run(&parsed(m)?),
     },
 ];
 

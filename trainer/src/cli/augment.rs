@@ -1,0 +1,76 @@
+//! `efficienttrain augment`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use efficienttrain_trainer::tools::Picture;
+use image::{DynamicImage, GrayImage, RgbImage};
+use randaug::{Interpolation, Op, OpConfig, Scratch, to_rgb8};
+
+/// Arguments of `augment`.
+#[derive(Args)]
+pub(crate) struct AugmentArgs {
+    /// Picture to read
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+
+    /// Picture to write
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+
+    /// Operation by timm's name, such as `Rotate` or `PosterizeIncreasing`
+    #[arg(long, value_name = "NAME")]
+    op: Op,
+
+    /// Strength, 0 to 10; values outside are clipped
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    magnitude: f64,
+
+    /// Take the other direction, where the operation has one
+    #[arg(long)]
+    negate: bool,
+
+    /// How rotations, shears and shifts read between pixels
+    #[arg(long, value_enum, default_value_t = InterpolationName::Bicubic)]
+    interpolation: InterpolationName,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum InterpolationName {
+    Nearest,
+    Bilinear,
+    Bicubic,
+}
+
+impl From<InterpolationName> for Interpolation {
+    fn from(name: InterpolationName) -> Self {
+        match name {
+            InterpolationName::Nearest => Self::Nearest,
+            InterpolationName::Bilinear => Self::Bilinear,
+            InterpolationName::Bicubic => Self::Bicubic,
+        }
+    }
+}
+
+pub(crate) fn run(args: &AugmentArgs) -> Result<()> {
+    let picture = Picture::read(&args.input)?;
+    let mut rgb = rgb(picture).with_context(|| format!("{}", args.input.display()))?;
+    let config = OpConfig { interpolation: args.interpolation.into(), ..OpConfig::default() };
+    args.op.apply_with(&mut rgb, args.magnitude, args.negate, &config, &mut Scratch::new())?;
+    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
+    Ok(Picture { pixels: rgb.into_raw(), height, width, channels: 3 }.write(&args.out)?)
+}
+
+/// Grey pictures get three equal channels; transparency is refused by name.
+fn rgb(picture: Picture) -> Result<RgbImage> {
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    let fits = "the pixels have the picture's size";
+    Ok(match picture.channels {
+        1 => to_rgb8(&DynamicImage::from(GrayImage::from_raw(width, height, picture.pixels).context(fits)?))?,
+        3 => RgbImage::from_raw(width, height, picture.pixels).context(fits)?,
+        n => anyhow::bail!(
+            "has {n} channels, the last of them transparency; expected grey or RGB, flatten it first"
+        ),
+    })
+}

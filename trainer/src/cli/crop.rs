@@ -1,0 +1,61 @@
+//! `efficienttrain crop`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use efficienttrain_trainer::config::CropMethod;
+use efficienttrain_trainer::tools::{CropTool, Picture, crop_picture};
+
+/// Arguments of `crop`.
+#[derive(Args)]
+pub(crate) struct CropArgs {
+    /// Picture to read
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+
+    /// File to write: a picture, or exact values / 255 as f32 [C, H, W] in `.npy` or `.safetensors` (key `image`)
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+
+    /// Size of the result, or of the band with --low-pass: an edge, or HEIGHTxWIDTH
+    #[arg(long, value_name = "B or HxW", value_parser = size)]
+    size: [usize; 2],
+
+    /// The exact low-frequency crop, or the resize of the authors' code
+    #[arg(long, value_enum, default_value_t = CropMethod::Fourier)]
+    method: CropMethod,
+
+    /// Keep the picture's size and clear the frequencies outside the band
+    #[arg(long)]
+    low_pass: bool,
+}
+
+/// Reads `96` or `96x128`.
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let number = |part: &str| part.trim().parse::<usize>().ok().filter(|&n| n > 0);
+    let (height, width) = text.split_once(['x', 'X']).unwrap_or((text, text));
+    match (number(height), number(width)) {
+        (Some(height), Some(width)) => Ok([height, width]),
+        _ => Err("expected an edge such as 96, or HEIGHTxWIDTH such as 96x128".into()),
+    }
+}
+
+pub(crate) fn run(args: &CropArgs) -> Result<()> {
+    let tool = CropTool { size: args.size, method: args.method, low_pass: args.low_pass };
+    Ok(crop_picture(&Picture::read(&args.input)?, tool)?.write(&args.out)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_edges_or_pairs() {
+        assert_eq!(size("96"), Ok([96, 96]));
+        assert_eq!(size("96x128"), Ok([96, 128]));
+        for bad in ["", "0", "96x", "x", "96x0", "a", "9x9x9", "-1"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}

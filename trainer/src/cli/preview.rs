@@ -1,0 +1,57 @@
+//! `efficienttrain preview`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use efficienttrain_trainer::Sources;
+use efficienttrain_trainer::config::TrainConfig;
+use efficienttrain_trainer::tools::Preview;
+
+/// Arguments of `preview`.
+#[derive(Args)]
+pub(crate) struct PreviewArgs {
+    #[command(flatten)]
+    config: TrainConfig,
+
+    /// Data set, as for `train --data`; without it, the built-in set is shown
+    #[arg(value_name = "DIR", conflicts_with = "data")]
+    dir: Option<PathBuf>,
+
+    /// Picture to write
+    #[arg(long, value_name = "FILE", default_value = "preview.png")]
+    out: PathBuf,
+
+    /// Which training image to show, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    index: usize,
+
+    /// Pass over the data whose draws to show, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    epoch: u64,
+}
+
+pub(crate) fn run(args: &PreviewArgs) -> Result<()> {
+    let mut config = args.config.clone();
+    if args.dir.is_some() {
+        config.data.clone_from(&args.dir);
+    }
+    config.check()?;
+    let recipe = config.recipe()?;
+    let source = Sources::open(&config)?.train;
+    if args.index >= source.len() {
+        bail!("--index: there are {} training images, counted from 0", source.len());
+    }
+    let preview = Preview::new(&recipe, config.pipeline(&recipe));
+    let grid = preview.draw(&*source, args.index, args.epoch)?;
+    grid.save(&args.out).with_context(|| format!("--out: cannot write {}", args.out.display()))?;
+    super::show(format!(
+        "{}: {} under {}, B {:?} across, m {:?} down",
+        args.out.display(),
+        source.name(args.index),
+        recipe.name,
+        preview.sizes,
+        preview.magnitudes
+    ))?;
+    Ok(())
+}
