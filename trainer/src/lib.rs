@@ -15,6 +15,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod bench;
 pub mod chart;
 pub mod checkpoint;
 pub mod config;

@@ -1,6 +1,7 @@
 //! Commands of the binary. Each is a thin face of the library.
 
 mod augment;
+mod bench;
 mod crop;
 mod demo;
 mod eval;
@@ -53,6 +54,12 @@ const COMMANDS: &[Entry] = &[
         about: "The models that can be trained",
         args: models::ModelsArgs::augment_args,
         run: |m| models::run(&parsed(m)?),
+    },
+    Entry {
+        name: "bench",
+        about: "What this machine does: speed of training steps and of the input pipeline",
+        args: bench::BenchArgs::augment_args,
+        run: |m| bench::run(&parsed(m)?),
     },
     Entry {
         name: "preview",

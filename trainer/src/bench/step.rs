@@ -1,0 +1,149 @@
+//! Speed of training steps: forward, backward and AdamW, as a run does them.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use efficienttrain_models::{Options, cost, create, ops};
+use efficienttrain_schedule::{Batch as BatchRule, Plan, PlanOptions, Recipe};
+use serde::Serialize;
+
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::state::TrainState;
+
+/// What to time.
+#[derive(Clone, Debug)]
+pub struct StepBench {
+    /// Model, by any spelling.
+    pub model: String,
+    /// Edge of the pictures, in pixels.
+    pub size: usize,
+    /// Pictures of a step.
+    pub batch: usize,
+    /// Steps that are timed; at least 1.
+    pub steps: usize,
+    /// Steps before them that are not.
+    pub warmup: usize,
+}
+
+/// How fast the steps were. Times are wall-clock milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReport {
+    /// Model.
+    pub model: String,
+    /// Edge of the pictures, in pixels.
+    pub size: usize,
+    /// Pictures of a step.
+    pub batch: usize,
+    /// Where it ran.
+    pub device: String,
+    /// Element type.
+    pub dtype: String,
+    /// Threads that computed.
+    pub threads: usize,
+    /// Median time of a step.
+    pub step_ms: f64,
+    /// Shortest.
+    pub min_ms: f64,
+    /// Longest.
+    pub max_ms: f64,
+    /// Pictures a second, at the median.
+    pub images_per_s: f64,
+    /// Largest memory the process had so far, where the system says it (Linux).
+    pub peak_mib: Option<u64>,
+    /// Trained numbers.
+    pub params: u64,
+    /// Arithmetic of convolutions, linear layers and attention in the two passes over the median time, in 10^9
+    /// operations a second.
+    pub gflops: f64,
+    /// Best rate of a product of two 1024 x 1024 matrices in the same run.
+    pub gemm_gflops: f64,
+    /// The first over the second.
+    pub gemm_share: f64,
+}
+
+/// Times training steps on random pictures.
+///
+/// # Errors
+/// When the model is unknown or cannot take the size, or there is nothing to time.
+pub fn step(bench: &StepBench) -> Result<StepReport> {
+    if bench.batch == 0 || bench.steps == 0 {
+        return Err(Error::config("batch", "batch and steps must be above 0"));
+    }
+    let options = Options { input_size: [bench.size; 2], ..Options::default() };
+    let model = create(&bench.model, &options)?;
+    let (name, cost) = (model.name().to_string(), cost(&*model)?);
+    let mut recipe = Recipe::named(&format!("{name}-baseline"))?;
+    // The weights' average and clipping are choices of a recipe, not part of a step.
+    recipe.ema_decay = None;
+    let images = (bench.batch * (bench.warmup + bench.steps)) as u64;
+    let rule = BatchRule::Fixed { per_device: bench.batch as u32, accumulation: 1 };
+    let plan = Plan::new(&recipe, PlanOptions::new(1.0, images.max(1), 1).with_batch(rule))?;
+    let mut state = TrainState::new(&options, &recipe, 0)?;
+    let batch = random_batch(bench, options.num_classes)?;
+    let mut times = Vec::with_capacity(bench.steps);
+    for i in 0..bench.warmup + bench.steps {
+        let settings = plan.at(i as u64 % plan.total_steps())?;
+        let start = Instant::now();
+        let loss = state.accumulate(&batch, 1.0, 0.0, i as u64)?;
+        state.update(&settings, None, loss)?;
+        if i >= bench.warmup {
+            times.push(1e3 * start.elapsed().as_secs_f64());
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let median = f64::midpoint(times[(times.len() - 1) / 2], times[times.len() / 2]);
+    let gflops = cost.train_flops as f64 * bench.batch as f64 / median / 1e6;
+    let gemm_gflops = best_gemm()?;
+    Ok(StepReport {
+        model: name,
+        size: bench.size,
+        batch: bench.batch,
+        device: "cpu".into(),
+        dtype: "f32".into(),
+        threads: rayon::current_num_threads(),
+        step_ms: median,
+        min_ms: times[0],
+        max_ms: times[times.len() - 1],
+        images_per_s: 1e3 * bench.batch as f64 / median,
+        peak_mib: peak_mib(),
+        params: cost.params,
+        gflops,
+        gemm_gflops,
+        gemm_share: gflops / gemm_gflops,
+    })
+}
+
+fn random_batch(bench: &StepBench, classes: usize) -> Result<Batch> {
+    let count = bench.batch * bench.size * bench.size * 3;
+    let pixels = Tensor::randn(0f32, 1., count, &Device::Cpu)?.to_vec1()?;
+    let labels: Vec<u32> = (0..bench.batch).map(|i| (i * 7 % classes) as u32).collect();
+    let mut targets = vec![0.0; bench.batch * classes];
+    for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
+        row[label as usize] = 1.0;
+    }
+    Ok(Batch { pixels, targets, labels, size: bench.size, bad: Vec::new() })
+}
+
+/// Best rate of a square product, in 10^9 operations a second: the machine's limit that a step is measured by.
+fn best_gemm() -> Result<f64> {
+    const N: usize = 1024;
+    let matrix = || Tensor::ones((N, N), DType::F32, &Device::Cpu);
+    let (a, b) = (matrix()?, matrix()?);
+    let mut best = f64::INFINITY;
+    for _ in 0..20 {
+        let start = Instant::now();
+        let product = ops::linear(&a, &b, None)?;
+        best = best.min(start.elapsed().as_secs_f64());
+        drop(product);
+    }
+    Ok(2.0 * (N as f64).powi(3) / best / 1e9)
+}
+
+/// Largest resident set of this process.
+fn peak_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / 1024)
+}
