@@ -21,7 +21,8 @@
 use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
 use crate::graph::{Act, Context};
 use crate::layers::{
-    Conv2d, ConvShape, DepthwiseConv2d, LayerNorm, Linear, Mlp, Place, Residual, global_avg_pool,
+    Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp, Place, Residual,
+    global_avg_pool, run_stages,
 };
 use crate::params::{Init, ParamBuilder};
 use crate::registry::{Options, at_least};
@@ -65,7 +66,7 @@ impl ConvNext {
         let downsample = b.within("downsample_layers", |b| {
             let layer = |i: usize| {
                 b.layer(if i == 0 { 0 } else { layer_of(i, 0) });
-                b.within(i, |b| Downsample::new(b, options.in_channels, width, i))
+                b.within(i, |b| downsample(b, options.in_channels, width, i))
             };
             (0..4).map(layer).collect()
         });
@@ -119,16 +120,7 @@ impl Backbone for ConvNext {
 
     fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
         check_pictures(self, pictures)?;
-        let mut x = pictures.clone();
-        let mut maps = Vec::new();
-        for (downsample, blocks) in self.downsample.iter().zip(&self.stages) {
-            x = downsample.forward(cx, &x)?;
-            for block in blocks {
-                x = block.forward(cx, &x)?;
-            }
-            maps.push(x.clone());
-        }
-        Ok(maps)
+        run_stages(cx, pictures, &self.downsample, &self.stages)
     }
 
     fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
@@ -143,36 +135,14 @@ impl Backbone for ConvNext {
 }
 
 /// Patches and norm at the start, norm and patches between stages.
-#[derive(Debug)]
-struct Downsample {
-    before: Option<LayerNorm>,
-    conv: Conv2d,
-    after: Option<LayerNorm>,
-}
-
-impl Downsample {
-    fn new(b: &mut ParamBuilder, in_channels: usize, width: usize, stage: usize) -> Self {
-        let stem = stage == 0;
-        let (inputs, outputs) =
-            if stem { (in_channels, width) } else { (width << (stage - 1), width << stage) };
-        let shape = ConvShape::patches(inputs, outputs, if stem { 4 } else { 2 });
-        Self {
-            before: (!stem).then(|| b.within(0, |b| LayerNorm::new(b, inputs, EPS))),
-            conv: b.within(usize::from(!stem), |b| Conv2d::new(b, shape, INIT, ZEROS)),
-            after: stem.then(|| b.within(1, |b| LayerNorm::new(b, outputs, EPS))),
-        }
-    }
-
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let mut x = x.clone();
-        if let Some(norm) = &self.before {
-            x = norm.forward(cx, &x)?;
-        }
-        x = self.conv.forward(cx, &x)?;
-        match &self.after {
-            Some(norm) => norm.forward(cx, &x),
-            None => Ok(x),
-        }
+fn downsample(b: &mut ParamBuilder, in_channels: usize, width: usize, stage: usize) -> Downsample {
+    let stem = stage == 0;
+    let (inputs, outputs) = if stem { (in_channels, width) } else { (width << (stage - 1), width << stage) };
+    let shape = ConvShape::patches(inputs, outputs, if stem { 4 } else { 2 });
+    Downsample {
+        before: (!stem).then(|| b.within(0, |b| LayerNorm::new(b, inputs, EPS))),
+        conv: b.within(usize::from(!stem), |b| Conv2d::new(b, shape, INIT, ZEROS)),
+        after: stem.then(|| b.within(1, |b| LayerNorm::new(b, outputs, EPS))),
     }
 }
 
@@ -196,7 +166,9 @@ impl Block {
             place,
         }
     }
+}
 
+impl Layer for Block {
     fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
         let y = self.dwconv.forward(cx, x)?;
         let y = self.norm.forward(cx, &y)?;

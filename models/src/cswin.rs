@@ -22,7 +22,8 @@
 use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
 use crate::graph::{Act, Context};
 use crate::layers::{
-    Conv2d, ConvShape, LayerNorm, Linear, Mlp, Place, Residual, StripeAttention, global_avg_pool,
+    Conv2d, ConvShape, Downsample, Layer, LayerNorm, Linear, Mlp, Place, PreNormBlock, Residual,
+    StripeAttention, global_avg_pool, run_stages,
 };
 use crate::ops::Windows;
 use crate::params::{Init, ParamBuilder};
@@ -49,7 +50,7 @@ pub struct CsWinConfig {
 #[derive(Debug)]
 pub struct CsWin {
     blueprint: Blueprint,
-    embeds: Vec<Embed>,
+    embeds: Vec<Downsample>,
     stages: Vec<Vec<Block>>,
     norm: LayerNorm,
     head: Linear,
@@ -69,8 +70,8 @@ impl CsWin {
         for i in 0..4 {
             b.layer(if i == 0 { 0 } else { layer_of(i, 0) });
             embeds.push(match i {
-                0 => b.within("stage1_conv_embed", |b| Embed::stem(b, options.in_channels, width)),
-                _ => b.within(format!("merge{i}"), |b| Embed::merge(b, width << i)),
+                0 => b.within("stage1_conv_embed", |b| stem(b, options.in_channels, width)),
+                _ => b.within(format!("merge{i}"), |b| merge(b, width << i)),
             });
             let mut blocks = Vec::new();
             for j in 0..depths[i] {
@@ -120,16 +121,7 @@ impl Backbone for CsWin {
 
     fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
         check_pictures(self, pictures)?;
-        let mut x = pictures.clone();
-        let mut maps = Vec::new();
-        for (embed, blocks) in self.embeds.iter().zip(&self.stages) {
-            x = embed.forward(cx, &x)?;
-            for block in blocks {
-                x = block.forward(cx, &x)?;
-            }
-            maps.push(x.clone());
-        }
-        Ok(maps)
+        run_stages(cx, pictures, &self.embeds, &self.stages)
     }
 
     fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
@@ -143,59 +135,43 @@ impl Backbone for CsWin {
     }
 }
 
-/// Overlapping patches and a norm.
-#[derive(Debug)]
-struct Embed {
-    conv: Conv2d,
-    norm: LayerNorm,
+/// Overlapping patches of pictures, and a norm.
+fn stem(b: &mut ParamBuilder, inputs: usize, outputs: usize) -> Downsample {
+    let shape = ConvShape { inputs, outputs, kernel: 7, stride: 4, padding: 2 };
+    let conv = b.within(0, |b| Conv2d::plain(b, shape));
+    // The authors' sequence has a rearrangement without parameters between the two.
+    Downsample { before: None, conv, after: Some(b.within(2, |b| LayerNorm::new(b, outputs, EPS))) }
 }
 
-impl Embed {
-    fn stem(b: &mut ParamBuilder, inputs: usize, outputs: usize) -> Self {
-        let shape = ConvShape { inputs, outputs, kernel: 7, stride: 4, padding: 2 };
-        // The authors' sequence has a rearrangement without parameters between the two.
-        let conv = b.within(0, |b| Conv2d::plain(b, shape));
-        Self { conv, norm: b.within(2, |b| LayerNorm::new(b, outputs, EPS)) }
-    }
-
-    fn merge(b: &mut ParamBuilder, outputs: usize) -> Self {
-        let shape = ConvShape { inputs: outputs / 2, outputs, kernel: 3, stride: 2, padding: 1 };
-        let conv = b.within("conv", |b| Conv2d::plain(b, shape));
-        Self { conv, norm: b.within("norm", |b| LayerNorm::new(b, outputs, EPS)) }
-    }
-
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let x = self.conv.forward(cx, x)?;
-        self.norm.forward(cx, &x)
-    }
+/// Overlapping patches of a map, twice as many channels, and a norm.
+fn merge(b: &mut ParamBuilder, outputs: usize) -> Downsample {
+    let shape = ConvShape { inputs: outputs / 2, outputs, kernel: 3, stride: 2, padding: 1 };
+    let conv = b.within("conv", |b| Conv2d::plain(b, shape));
+    Downsample { before: None, conv, after: Some(b.within("norm", |b| LayerNorm::new(b, outputs, EPS))) }
 }
 
-/// Pre-norm stripe attention and perceptron, each on a residual branch.
+/// Stripe attention and perceptron.
 #[derive(Debug)]
 struct Block {
+    inner: PreNormBlock,
     qkv: Linear,
-    norm1: LayerNorm,
-    proj: Linear,
     attns: StripeAttention,
-    mlp: Mlp,
-    norm2: LayerNorm,
+    proj: Linear,
     stage: usize,
-    place: Place,
 }
 
 impl Block {
     fn new(b: &mut ParamBuilder, width: usize, heads: usize, stage: usize, place: Place) -> Self {
-        let kinds = if stage == 3 { 1 } else { 2 };
-        Self {
-            qkv: b.within("qkv", |b| Linear::new(b, width, 3 * width, INIT, ZEROS)),
-            norm1: b.within("norm1", |b| LayerNorm::new(b, width, EPS)),
-            proj: b.within("proj", |b| Linear::new(b, width, width, INIT, ZEROS)),
-            attns: StripeAttention::new(b, width, heads, kinds),
-            mlp: b.within("mlp", |b| Mlp::new(b, width, 4 * width, INIT)),
-            norm2: b.within("norm2", |b| LayerNorm::new(b, width, EPS)),
-            stage,
-            place,
-        }
+        // In the order of the authors.
+        let qkv = b.within("qkv", |b| Linear::new(b, width, 3 * width, INIT, ZEROS));
+        let norm1 = b.within("norm1", |b| LayerNorm::new(b, width, EPS));
+        let proj = b.within("proj", |b| Linear::new(b, width, width, INIT, ZEROS));
+        let attns = StripeAttention::new(b, width, heads, if stage == 3 { 1 } else { 2 });
+        let mlp = b.within("mlp", |b| Mlp::new(b, width, 4 * width, INIT));
+        let norm2 = b.within("norm2", |b| LayerNorm::new(b, width, EPS));
+        let (residual1, residual2) = (Residual::default(), Residual::default());
+        let inner = PreNormBlock { norm1, residual1, norm2, mlp, residual2, place };
+        Self { inner, qkv, attns, proj, stage }
     }
 
     /// Vertical and horizontal stripes on a map of this stage; the whole map in the last.
@@ -209,16 +185,15 @@ impl Block {
         };
         size.into_iter().map(|size| Windows { size, shift: [0, 0] }).collect()
     }
+}
 
+impl Layer for Block {
     fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let y = self.norm1.forward(cx, x)?;
-        let qkv = self.qkv.forward(cx, &y)?;
         let windows = self.windows([x.dims()[1], x.dims()[2]]);
-        let y = self.attns.forward(cx, &qkv, &windows)?;
-        let y = self.proj.forward(cx, &y)?;
-        let x = Residual::default().forward(cx, x, &y, self.place, "attn")?;
-        let y = self.norm2.forward(cx, &x)?;
-        let y = self.mlp.forward(cx, &y)?;
-        Residual::default().forward(cx, &x, &y, self.place, "mlp")
+        self.inner.forward(cx, x, |cx, y| {
+            let qkv = self.qkv.forward(cx, y)?;
+            let y = self.attns.forward(cx, &qkv, &windows)?;
+            self.proj.forward(cx, &y)
+        })
     }
 }

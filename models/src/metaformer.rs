@@ -23,8 +23,8 @@
 use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
 use crate::graph::{Act, Context};
 use crate::layers::{
-    Activation, Attention, Conv2d, ConvShape, DepthwiseConv2d, LayerNorm, Linear, Mlp, Place, Residual,
-    global_avg_pool,
+    Activation, Attention, Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp,
+    Place, PreNormBlock, Residual, global_avg_pool, run_stages,
 };
 use crate::params::{Init, ParamBuilder};
 use crate::registry::{Options, at_least};
@@ -82,7 +82,7 @@ impl MetaFormer {
             let layer = |i: usize| {
                 b.layer(if i == 0 { 0 } else { first_of(i) + 1 });
                 let inputs = if i == 0 { options.in_channels } else { widths[i - 1] };
-                b.within(i, |b| Downsample::new(b, inputs, widths[i], i == 0))
+                b.within(i, |b| downsample(b, inputs, widths[i], i == 0))
             };
             (0..4).map(layer).collect()
         });
@@ -123,16 +123,7 @@ impl Backbone for MetaFormer {
 
     fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
         check_pictures(self, pictures)?;
-        let mut x = pictures.clone();
-        let mut maps = Vec::new();
-        for (downsample, blocks) in self.downsample.iter().zip(&self.stages) {
-            x = downsample.forward(cx, &x)?;
-            for block in blocks {
-                x = block.forward(cx, &x)?;
-            }
-            maps.push(x.clone());
-        }
-        Ok(maps)
+        run_stages(cx, pictures, &self.downsample, &self.stages)
     }
 
     fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
@@ -147,47 +138,21 @@ impl Backbone for MetaFormer {
 }
 
 /// Overlapping patches: convolution and norm at the start, norm and convolution between stages.
-#[derive(Debug)]
-struct Downsample {
-    pre_norm: Option<LayerNorm>,
-    conv: Conv2d,
-    post_norm: Option<LayerNorm>,
-}
-
-impl Downsample {
-    fn new(b: &mut ParamBuilder, inputs: usize, outputs: usize, stem: bool) -> Self {
-        let (kernel, stride, padding) = if stem { (7, 4, 2) } else { (3, 2, 1) };
-        let shape = ConvShape { inputs, outputs, kernel, stride, padding };
-        Self {
-            pre_norm: (!stem).then(|| b.within("pre_norm", |b| LayerNorm::unbiased(b, inputs, EPS))),
-            conv: b.within("conv", |b| Conv2d::new(b, shape, INIT, ZEROS)),
-            post_norm: stem.then(|| b.within("post_norm", |b| LayerNorm::unbiased(b, outputs, EPS))),
-        }
-    }
-
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let mut x = x.clone();
-        if let Some(norm) = &self.pre_norm {
-            x = norm.forward(cx, &x)?;
-        }
-        x = self.conv.forward(cx, &x)?;
-        match &self.post_norm {
-            Some(norm) => norm.forward(cx, &x),
-            None => Ok(x),
-        }
+fn downsample(b: &mut ParamBuilder, inputs: usize, outputs: usize, stem: bool) -> Downsample {
+    let (kernel, stride, padding) = if stem { (7, 4, 2) } else { (3, 2, 1) };
+    let shape = ConvShape { inputs, outputs, kernel, stride, padding };
+    Downsample {
+        before: (!stem).then(|| b.within("pre_norm", |b| LayerNorm::unbiased(b, inputs, EPS))),
+        conv: b.within("conv", |b| Conv2d::new(b, shape, INIT, ZEROS)),
+        after: stem.then(|| b.within("post_norm", |b| LayerNorm::unbiased(b, outputs, EPS))),
     }
 }
 
-/// Token mixer and perceptron, each on a residual branch behind a norm; late stages scale the skip path.
+/// Token mixer and perceptron; late stages scale the skip path.
 #[derive(Debug)]
 struct Block {
-    norm1: LayerNorm,
+    inner: PreNormBlock,
     token_mixer: TokenMixer,
-    residual1: Residual,
-    norm2: LayerNorm,
-    mlp: Mlp,
-    residual2: Residual,
-    place: Place,
 }
 
 impl Block {
@@ -196,24 +161,20 @@ impl Block {
             true => b.within(name, |b| Residual::scaled_skip(b, "scale", width)),
             false => Residual::default(),
         };
-        Self {
-            norm1: b.within("norm1", |b| LayerNorm::unbiased(b, width, EPS)),
-            token_mixer: b.within("token_mixer", |b| TokenMixer::new(b, width, mixer)),
-            residual1: residual(b, "res_scale1"),
-            norm2: b.within("norm2", |b| LayerNorm::unbiased(b, width, EPS)),
-            mlp: b.within("mlp", |b| Mlp::star_relu(b, width, 4 * width, INIT)),
-            residual2: residual(b, "res_scale2"),
-            place,
-        }
+        // In the order of the authors.
+        let norm1 = b.within("norm1", |b| LayerNorm::unbiased(b, width, EPS));
+        let token_mixer = b.within("token_mixer", |b| TokenMixer::new(b, width, mixer));
+        let residual1 = residual(b, "res_scale1");
+        let norm2 = b.within("norm2", |b| LayerNorm::unbiased(b, width, EPS));
+        let mlp = b.within("mlp", |b| Mlp::star_relu(b, width, 4 * width, INIT));
+        let residual2 = residual(b, "res_scale2");
+        Self { inner: PreNormBlock { norm1, residual1, norm2, mlp, residual2, place }, token_mixer }
     }
+}
 
+impl Layer for Block {
     fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let y = self.norm1.forward(cx, x)?;
-        let y = self.token_mixer.forward(cx, &y)?;
-        let x = self.residual1.forward(cx, x, &y, self.place, "mixer")?;
-        let y = self.norm2.forward(cx, &x)?;
-        let y = self.mlp.forward(cx, &y)?;
-        self.residual2.forward(cx, &x, &y, self.place, "mlp")
+        self.inner.forward(cx, x, |cx, y| self.token_mixer.forward(cx, y))
     }
 }
 

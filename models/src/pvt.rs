@@ -21,7 +21,7 @@
 use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures};
 use crate::graph::{Act, Context};
 use crate::layers::{
-    Conv2d, ConvShape, LayerNorm, Linear, Mlp, Place, ReducedAttention, Residual, flatten, join_tokens,
+    Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, ReducedAttention, flatten, join_tokens,
     select_tokens, unflatten,
 };
 use crate::params::{Init, ParamBuilder, ParamId};
@@ -182,34 +182,22 @@ impl Stage {
     }
 }
 
-/// Pre-norm attention and perceptron, each on a residual branch.
+/// Attention over a coarser map, and perceptron.
 #[derive(Debug)]
 struct Block {
-    norm1: LayerNorm,
+    inner: PreNormBlock,
     attn: ReducedAttention,
-    norm2: LayerNorm,
-    mlp: Mlp,
-    place: Place,
 }
 
 impl Block {
     fn new(b: &mut ParamBuilder, i: usize, place: Place) -> Self {
         let width = WIDTHS[i];
-        Self {
-            norm1: b.within("norm1", |b| LayerNorm::new(b, width, EPS)),
-            attn: b.within("attn", |b| ReducedAttention::new(b, width, HEADS[i], REDUCTIONS[i], INIT)),
-            norm2: b.within("norm2", |b| LayerNorm::new(b, width, EPS)),
-            mlp: b.within("mlp", |b| Mlp::new(b, width, MLP_RATIOS[i] * width, INIT)),
-            place,
-        }
+        let attn = |b: &mut ParamBuilder| ReducedAttention::new(b, width, HEADS[i], REDUCTIONS[i], INIT);
+        let (inner, attn) = PreNormBlock::around(b, [width, MLP_RATIOS[i] * width], EPS, INIT, place, attn);
+        Self { inner, attn }
     }
 
     fn forward(&self, cx: &mut Context, x: &Act, size: [usize; 2]) -> Result<Act> {
-        let y = self.norm1.forward(cx, x)?;
-        let y = self.attn.forward(cx, &y, size)?;
-        let x = Residual::default().forward(cx, x, &y, self.place, "attn")?;
-        let y = self.norm2.forward(cx, &x)?;
-        let y = self.mlp.forward(cx, &y)?;
-        Residual::default().forward(cx, &x, &y, self.place, "mlp")
+        self.inner.forward(cx, x, |cx, y| self.attn.forward(cx, y, size))
     }
 }

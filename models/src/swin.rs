@@ -23,7 +23,7 @@
 use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
 use crate::graph::{Act, Context};
 use crate::layers::{
-    Conv2d, ConvShape, LayerNorm, Linear, Mlp, Place, Residual, WindowAttention, global_avg_pool,
+    Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, WindowAttention, global_avg_pool,
     merge_patches,
 };
 use crate::ops::Windows;
@@ -61,7 +61,7 @@ pub struct Swin {
 #[derive(Debug)]
 struct Stage {
     blocks: Vec<Block>,
-    downsample: Option<Downsample>,
+    downsample: Option<Merge>,
 }
 
 impl Swin {
@@ -92,7 +92,7 @@ impl Swin {
                         };
                         (0..count).map(block).collect()
                     }),
-                    downsample: (i < 3).then(|| b.within("downsample", |b| Downsample::new(b, width))),
+                    downsample: (i < 3).then(|| b.within("downsample", |b| Merge::new(b, width))),
                 })
             }));
             first += count;
@@ -160,45 +160,33 @@ fn windows(x: &Act, size: [usize; 2], shifted: bool) -> Windows {
     Windows { size, shift }
 }
 
-/// Pre-norm window attention and perceptron, each on a residual branch.
+/// Window attention and perceptron.
 #[derive(Debug)]
 struct Block {
-    norm1: LayerNorm,
+    inner: PreNormBlock,
     attn: WindowAttention,
-    norm2: LayerNorm,
-    mlp: Mlp,
-    place: Place,
 }
 
 impl Block {
     fn new(b: &mut ParamBuilder, width: usize, heads: usize, window: [usize; 2], place: Place) -> Self {
-        Self {
-            norm1: b.within("norm1", |b| LayerNorm::new(b, width, EPS)),
-            attn: b.within("attn", |b| WindowAttention::new(b, width, heads, window, INIT)),
-            norm2: b.within("norm2", |b| LayerNorm::new(b, width, EPS)),
-            mlp: b.within("mlp", |b| Mlp::new(b, width, 4 * width, INIT)),
-            place,
-        }
+        let attn = |b: &mut ParamBuilder| WindowAttention::new(b, width, heads, window, INIT);
+        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, place, attn);
+        Self { inner, attn }
     }
 
     fn forward(&self, cx: &mut Context, x: &Act, windows: Windows) -> Result<Act> {
-        let y = self.norm1.forward(cx, x)?;
-        let y = self.attn.forward(cx, &y, windows)?;
-        let x = Residual::default().forward(cx, x, &y, self.place, "attn")?;
-        let y = self.norm2.forward(cx, &x)?;
-        let y = self.mlp.forward(cx, &y)?;
-        Residual::default().forward(cx, &x, &y, self.place, "mlp")
+        self.inner.forward(cx, x, |cx, y| self.attn.forward(cx, y, windows))
     }
 }
 
 /// Four neighbours side by side, norm, half of the channels.
 #[derive(Debug)]
-struct Downsample {
+struct Merge {
     reduction: Linear,
     norm: LayerNorm,
 }
 
-impl Downsample {
+impl Merge {
     fn new(b: &mut ParamBuilder, width: usize) -> Self {
         let reduction = b.within("reduction", |b| Linear::new(b, 4 * width, 2 * width, INIT, None));
         Self { reduction, norm: b.within("norm", |b| LayerNorm::new(b, 4 * width, EPS)) }

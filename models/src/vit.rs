@@ -23,7 +23,7 @@
 use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures};
 use crate::graph::{Act, Context};
 use crate::layers::{
-    Attention, Conv2d, ConvShape, LayerNorm, Linear, Mlp, Place, Residual, flatten, join_tokens,
+    Attention, Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, flatten, join_tokens,
     select_tokens, unflatten,
 };
 use crate::ops;
@@ -187,33 +187,21 @@ fn mean(cx: &mut Context, x: &Act, y: &Act) -> Result<Act> {
     cx.apply_free(&[&sum], x.dims(), |_| ops::scale_elements(sum.tensor(), &half))
 }
 
-/// Pre-norm attention and perceptron, each on a residual branch.
+/// Attention and perceptron.
 #[derive(Debug)]
 struct Block {
-    norm1: LayerNorm,
+    inner: PreNormBlock,
     attn: Attention,
-    norm2: LayerNorm,
-    mlp: Mlp,
-    place: Place,
 }
 
 impl Block {
     fn new(b: &mut ParamBuilder, width: usize, heads: usize, place: Place) -> Self {
-        Self {
-            norm1: b.within("norm1", |b| LayerNorm::new(b, width, EPS)),
-            attn: b.within("attn", |b| Attention::new(b, width, heads, INIT, true)),
-            norm2: b.within("norm2", |b| LayerNorm::new(b, width, EPS)),
-            mlp: b.within("mlp", |b| Mlp::new(b, width, 4 * width, INIT)),
-            place,
-        }
+        let attn = |b: &mut ParamBuilder| Attention::new(b, width, heads, INIT, true);
+        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, place, attn);
+        Self { inner, attn }
     }
 
     fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let y = self.norm1.forward(cx, x)?;
-        let y = self.attn.forward(cx, &y)?;
-        let x = Residual::default().forward(cx, x, &y, self.place, "attn")?;
-        let y = self.norm2.forward(cx, &x)?;
-        let y = self.mlp.forward(cx, &y)?;
-        Residual::default().forward(cx, &x, &y, self.place, "mlp")
+        self.inner.forward(cx, x, |cx, y| self.attn.forward(cx, y))
     }
 }

@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod block;
 mod conv;
 mod linear;
 mod norm;
@@ -14,6 +15,7 @@ mod shape;
 
 pub use activation::Activation;
 pub use attention::{Attention, ReducedAttention, StripeAttention, WindowAttention};
+pub use block::{Downsample, Layer, PreNormBlock, run_stages};
 pub use conv::{Conv2d, ConvShape, DepthwiseConv2d};
 pub use linear::{Linear, Mlp, dropout};
 pub use norm::{BatchNorm, LayerNorm};

@@ -1,0 +1,117 @@
+//! The shapes that families share: the pre-norm block of transformers, and stages of blocks on ever coarser maps.
+
+use super::{Conv2d, LayerNorm, Mlp, Place, Residual};
+use crate::Result;
+use crate::graph::{Act, Context};
+use crate::params::{Init, ParamBuilder};
+
+/// What takes one map or sequence and gives one.
+pub trait Layer {
+    /// The layer's value for `x`.
+    ///
+    /// # Errors
+    /// When `x` does not fit.
+    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act>;
+}
+
+/// A token mixer and a perceptron, each on a residual branch behind a norm. The mixer itself is the family's.
+#[derive(Clone, Debug)]
+pub struct PreNormBlock {
+    /// Norm before the mixer.
+    pub norm1: LayerNorm,
+    /// How the mixer's branch is added.
+    pub residual1: Residual,
+    /// Norm before the perceptron.
+    pub norm2: LayerNorm,
+    /// The perceptron.
+    pub mlp: Mlp,
+    /// How the perceptron's branch is added.
+    pub residual2: Residual,
+    /// Where the block stands, for stochastic depth.
+    pub place: Place,
+}
+
+impl PreNormBlock {
+    /// A block whose parameters are registered as `norm1`, `attn`, `norm2`, `mlp`; also gives the mixer that `attn`
+    /// makes.
+    pub fn around<M>(
+        b: &mut ParamBuilder,
+        [width, hidden]: [usize; 2],
+        eps: f64,
+        weight: Init,
+        place: Place,
+        attn: impl FnOnce(&mut ParamBuilder) -> M,
+    ) -> (Self, M) {
+        let norm1 = b.within("norm1", |b| LayerNorm::new(b, width, eps));
+        let attn = b.within("attn", attn);
+        let norm2 = b.within("norm2", |b| LayerNorm::new(b, width, eps));
+        let mlp = b.within("mlp", |b| Mlp::new(b, width, hidden, weight));
+        let (residual1, residual2) = (Residual::default(), Residual::default());
+        (Self { norm1, residual1, norm2, mlp, residual2, place }, attn)
+    }
+
+    /// `x` to the same shape; `mix` is the token mixer.
+    ///
+    /// # Errors
+    /// When the last dimension does not fit, or those of `mix`.
+    pub fn forward(
+        &self,
+        cx: &mut Context,
+        x: &Act,
+        mix: impl FnOnce(&mut Context, &Act) -> Result<Act>,
+    ) -> Result<Act> {
+        let y = self.norm1.forward(cx, x)?;
+        let y = mix(cx, &y)?;
+        let x = self.residual1.forward(cx, x, &y, self.place, "attn")?;
+        let y = self.norm2.forward(cx, &x)?;
+        let y = self.mlp.forward(cx, &y)?;
+        self.residual2.forward(cx, &x, &y, self.place, "mlp")
+    }
+}
+
+/// A convolution that makes a map coarser, with a norm before it, behind it, or both.
+#[derive(Clone, Debug)]
+pub struct Downsample {
+    /// Norm of what comes in.
+    pub before: Option<LayerNorm>,
+    /// The convolution.
+    pub conv: Conv2d,
+    /// Norm of what goes out.
+    pub after: Option<LayerNorm>,
+}
+
+impl Layer for Downsample {
+    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+        let x = match &self.before {
+            Some(norm) => norm.forward(cx, x)?,
+            None => x.clone(),
+        };
+        let x = self.conv.forward(cx, &x)?;
+        match &self.after {
+            Some(norm) => norm.forward(cx, &x),
+            None => Ok(x),
+        }
+    }
+}
+
+/// Runs stage after stage, each a layer that makes the map coarser and then blocks; gives the map after each.
+///
+/// # Errors
+/// Those of the layers.
+pub fn run_stages<D: Layer, B: Layer>(
+    cx: &mut Context,
+    pictures: &Act,
+    downsample: &[D],
+    stages: &[Vec<B>],
+) -> Result<Vec<Act>> {
+    let mut x = pictures.clone();
+    let mut maps = Vec::with_capacity(stages.len());
+    for (downsample, blocks) in downsample.iter().zip(stages) {
+        x = downsample.forward(cx, &x)?;
+        for block in blocks {
+            x = block.forward(cx, &x)?;
+        }
+        maps.push(x.clone());
+    }
+    Ok(maps)
+}
