@@ -1,5 +1,6 @@
 //! Commands of the binary. Each is a thin face of the library.
 
+mod data;
 mod demo;
 mod eval;
 mod models;
@@ -44,6 +45,12 @@ const COMMANDS: &[Entry] = &[
         about: "Class probabilities of image files, or logits of a tensor",
         args: predict::PredictArgs::augment_args,
         run: |m| predict::run(&parsed(m)?),
+    },
+    Entry {
+        name: "data",
+        about: "Check, measure or pack a data set",
+        args: data::DataArgs::augment_args,
+        run: |m| data::run(&parsed(m)?),
     },
     Entry {
         name: "models",
