@@ -9,8 +9,7 @@ use crate::error::DataError;
 
 /// What is looked for, as messages say it.
 const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and val/CLASS/IMAGE); tar shards \
-     (train/*.tar and val/*.tar, or train-*.tar and val-*.tar); parquet files (train/*.parquet, train-*.parquet or \
-     data/train-*.parquet, and the same for validation); CIFAR binaries (data_batch_*.bin and test_batch.bin, or \
+     (train/*.tar and val/*.tar, or train-*.tar and val-*.tar); CIFAR binaries (data_batch_*.bin and test_batch.bin, or \
      train.bin and test.bin)";
 
 /// A set of images and the name of its split.
@@ -61,9 +60,8 @@ pub fn open_split(
 /// As [`open_split`].
 pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> {
     if path.is_file() {
-        let found = of_file(path).ok_or_else(|| {
-            layout(path, "is no set of images; expected a .tar, .parquet or CIFAR .bin file")
-        })?;
+        let found = of_file(path)
+            .ok_or_else(|| layout(path, "is no set of images; expected a .tar or CIFAR .bin file"))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         return Ok(vec![("all".into(), open(found, folder, None, limit)?)]);
     }
