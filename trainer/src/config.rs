@@ -7,17 +7,30 @@ use efficienttrain_models::{Options, create};
 use efficienttrain_schedule::{Batch, Family, LrScaling, Order, Plan, PlanOptions, Recipe};
 use serde::{Deserialize, Serialize};
 
-use crate::data::TrainPipeline;
+use crate::data::{DEFAULT_IMAGE_LIMIT, TrainPipeline};
 use crate::duration::Every;
 use crate::error::{Error, Result};
+
+pub(crate) const DEFAULT_IMAGE_MIB: u32 = (DEFAULT_IMAGE_LIMIT >> 20) as u32;
+
+/// For checkpoints from before the option.
+fn default_image_mib() -> u32 {
+    DEFAULT_IMAGE_MIB
+}
 
 /// What decides the outcome of a run. Stored in every checkpoint; a run is resumed with the same values.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Image folder with `train/CLASS/IMAGE` and `val/CLASS/IMAGE`; without it, a built-in synthetic set is used
+    /// Data set: image folders (`train/CLASS/IMAGE`, `val/CLASS/IMAGE`), tar shards or CIFAR binaries; without it, a
+    /// built-in synthetic set is used
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// Memory that one decoded image may take, in MiB; larger ones count as unreadable
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_IMAGE_MIB)]
+    #[serde(default = "default_image_mib")]
+    pub max_image_mib: u32,
 
     /// Training images of the synthetic set
     #[arg(long, value_name = "N", default_value_t = 4096)]
@@ -176,6 +189,11 @@ impl RunOptions {
 }
 
 impl TrainConfig {
+    /// Memory that one decoded image may take, in bytes.
+    pub fn image_limit(&self) -> u64 {
+        u64::from(self.max_image_mib) << 20
+    }
+
     /// The recipe with this configuration's changes.
     ///
     /// # Errors

@@ -100,6 +100,14 @@ pub enum DataError {
         /// Why not.
         reason: String,
     },
+    /// A file of a data set cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// Too many images cannot be read.
     #[error(
         "{count} images could not be read, more than --max-bad-images {limit}: {examples}; repair or remove them, or raise the limit"
@@ -118,4 +126,11 @@ pub enum DataError {
     /// A worker thread ended unexpectedly.
     #[error("a data worker stopped: {0}")]
     Worker(String),
+}
+
+impl DataError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::TrainConfig;
-use crate::data::{ImageFolder, Source, Split, Synthetic};
+use crate::data::{Source, Split, Synthetic, open_split};
 use crate::error::Result;
 
 /// The two sets of a run.
@@ -22,15 +22,15 @@ impl std::fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// Opens the folders `train` and `val` of `--data`, or makes the synthetic set.
+    /// Opens the two splits of `--data`, of whatever kind they are, or makes the synthetic set.
     ///
     /// # Errors
-    /// When a folder is missing, empty, or the two do not have the same classes.
+    /// When a split is missing, empty or damaged, or the two do not have the same classes.
     pub fn open(config: &TrainConfig) -> Result<Self> {
         if let Some(dir) = &config.data {
-            let train = ImageFolder::open(&dir.join("train"))?;
-            let val = ImageFolder::open_like(&dir.join("val"), train.classes())?;
-            return Ok(Self { train: Arc::new(train), val: Arc::new(val) });
+            let train = open_split(dir, Split::Train, None, config.image_limit())?;
+            let val = open_split(dir, Split::Val, Some(train.classes()), config.image_limit())?;
+            return Ok(Self { train, val });
         }
         // Half as large again as the training size, as photographs are larger than their crops.
         let edge = (config.base_size * 3 / 2).max(48);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use efficienttrain_trainer::Sources;
 use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::data::{EvalPipeline, ImageFolder, Source};
+use efficienttrain_trainer::data::{EvalPipeline, Source, open_for_evaluation};
 use efficienttrain_trainer::evaluate::evaluate;
 use efficienttrain_trainer::predict::Predictor;
 
@@ -39,10 +39,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let saved = Saved::open(&args.weights)?;
     let record = saved.run()?;
     let source: Arc<dyn Source> = match &args.data {
-        Some(dir) => {
-            let split = Some(dir.join("val")).filter(|d| d.is_dir()).unwrap_or_else(|| dir.clone());
-            Arc::new(ImageFolder::open_like(&split, &record.classes)?)
-        }
+        Some(dir) => open_for_evaluation(dir, &record.classes, record.config.image_limit())?,
         None => Sources::open(&record.config)?.val,
     };
     let size = args.size.unwrap_or(record.base_size);

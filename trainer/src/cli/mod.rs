@@ -3,6 +3,7 @@
 mod augment;
 mod bench;
 mod crop;
+mod data;
 mod demo;
 mod eval;
 mod models;
@@ -48,6 +49,12 @@ const COMMANDS: &[Entry] = &[
         about: "Class probabilities of image files, or logits of a tensor",
         args: predict::PredictArgs::augment_args,
         run: |m| predict::run(&parsed(m)?),
+    },
+    Entry {
+        name: "data",
+        about: "Check, measure or pack a data set",
+        args: data::DataArgs::augment_args,
+        run: |m| data::run(&parsed(m)?),
     },
     Entry {
         name: "models",

@@ -2,21 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use image::{ImageDecoder, ImageReader, RgbImage};
+use image::RgbImage;
 
 use super::Source;
+use super::decode::{DEFAULT_IMAGE_LIMIT, ENDINGS, decode, has_image_ending, read_file};
 use crate::error::DataError;
-
-/// Endings of the files that count as images, in lower case.
-const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
-/// Memory that decoding one image may take: stops decompression bombs.
-const MAX_DECODE_BYTES: u64 = 1 << 30;
 
 /// Images in one folder a class.
 #[derive(Debug)]
 pub struct ImageFolder {
     classes: Vec<String>,
     files: Vec<(PathBuf, u32)>,
+    limit: u64,
 }
 
 impl ImageFolder {
@@ -25,8 +22,7 @@ impl ImageFolder {
     /// # Errors
     /// When the folder is missing or cannot be read, holds no class folder, or a class has no image.
     pub fn open(dir: &Path) -> Result<Self, DataError> {
-        let classes = class_folders(dir)?;
-        Self::with_classes(dir, classes)
+        Self::with_folders(dir, class_folders(dir)?)
     }
 
     /// As [`Self::open`], with the classes of another split, so that labels agree.
@@ -34,7 +30,8 @@ impl ImageFolder {
     /// # Errors
     /// As [`Self::open`]; also when a class has no folder here, or a folder is no class.
     pub fn open_like(dir: &Path, classes: &[String]) -> Result<Self, DataError> {
-        let found = class_folders(dir)?;
+        let folders = class_folders(dir)?;
+        let found: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
         let differs = |a: &[String], b: &[String]| a.iter().find(|c| !b.contains(c)).cloned();
         if let Some(extra) = differs(&found, classes) {
             return Err(layout(
@@ -50,14 +47,23 @@ impl ImageFolder {
                 format!("no folder for class `{missing}`; both splits need the same class folders"),
             ));
         }
-        Self::with_classes(dir, found)
+        let mut files = Self::with_folders(dir, folders)?;
+        files.relabel(classes);
+        Ok(files)
     }
 
-    fn with_classes(dir: &Path, classes: Vec<String>) -> Result<Self, DataError> {
+    /// The same images, each of which may take at most `limit` bytes when decoded.
+    #[must_use]
+    pub fn with_limit(mut self, limit: u64) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    fn with_folders(dir: &Path, folders: Vec<(String, PathBuf)>) -> Result<Self, DataError> {
         let mut files = Vec::new();
-        for (label, class) in classes.iter().enumerate() {
+        for (label, (class, folder)) in folders.iter().enumerate() {
             let before = files.len();
-            collect(&dir.join(class), label as u32, &mut files)?;
+            collect(folder, label as u32, &mut files)?;
             if files.len() == before {
                 let what = format!(
                     "class folder `{class}` has no image ({}); add some or remove it",
@@ -66,43 +72,74 @@ impl ImageFolder {
                 return Err(layout(dir, what));
             }
         }
-        Ok(Self { classes, files })
+        let classes = folders.into_iter().map(|(name, _)| name).collect();
+        Ok(Self { classes, files, limit: DEFAULT_IMAGE_LIMIT })
+    }
+
+    /// Another order of the same classes: that of a set whose classes are not sorted.
+    fn relabel(&mut self, classes: &[String]) {
+        let places: Vec<u32> = (self.classes.iter())
+            .map(|c| classes.iter().position(|other| other == c).unwrap_or_default() as u32)
+            .collect();
+        self.files.iter_mut().for_each(|(_, label)| *label = places[*label as usize]);
+        self.classes = classes.to_vec();
     }
 }
 
-fn layout(path: &Path, what: impl Into<String>) -> DataError {
+pub(crate) fn layout(path: &Path, what: impl Into<String>) -> DataError {
     DataError::Layout { path: path.into(), what: what.into() }
 }
 
 /// Entries of a folder, in the order of their names.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     let read = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| Ok(e?.path())).collect());
     let mut paths: Vec<PathBuf> = read.map_err(|e| layout(dir, format!("cannot be read: {e}")))?;
     paths.sort();
     Ok(paths)
 }
 
-fn is_hidden(path: &Path) -> bool {
+pub(crate) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
-fn class_folders(dir: &Path) -> Result<Vec<String>, DataError> {
+/// Name and path of each class folder, in the order of their names.
+fn class_folders(dir: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     let expected = "expected one folder a class with its images: CLASS/IMAGE";
     if !dir.is_dir() {
         return Err(layout(dir, format!("no such folder; {expected}")));
     }
-    let name = |p: &PathBuf| p.file_name().map(|n| n.to_string_lossy().into_owned());
-    let folders = entries(dir)?.into_iter().filter(|p| p.is_dir() && !is_hidden(p));
-    let classes: Vec<String> = folders.filter_map(|p| name(&p)).collect();
+    let mut classes: Vec<(String, PathBuf)> = Vec::new();
+    for path in entries(dir)?.into_iter().filter(|p| p.is_dir() && !is_hidden(p)) {
+        refuse_loop(dir, &path)?;
+        // A name that is not UTF-8 is shown with stand-ins; the folder is still found by its path.
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if classes.iter().any(|(other, _)| *other == name) {
+            return Err(layout(dir, format!("two class folders read `{name}` in UTF-8; rename one of them")));
+        }
+        classes.push((name, path));
+    }
     if classes.is_empty() {
         return Err(layout(dir, format!("holds no class folder; {expected}")));
     }
     Ok(classes)
 }
 
+/// A class folder may be a link, but not one to a folder that holds it: all images would be of that class, too.
+fn refuse_loop(dir: &Path, class: &Path) -> Result<(), DataError> {
+    if !class.is_symlink() {
+        return Ok(());
+    }
+    match (dir.canonicalize(), class.canonicalize()) {
+        (Ok(dir), Ok(target)) if dir.starts_with(&target) => {
+            Err(layout(class, "is a link to a folder that holds it; remove the link"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn collect(dir: &Path, label: u32, files: &mut Vec<(PathBuf, u32)>) -> Result<(), DataError> {
     for path in entries(dir)? {
-        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+        let ending = path.extension().map(|e| e.to_string_lossy().into_owned());
         if path.is_dir() {
             // A link to a folder could lead back up: only real folders are entered.
             if !path.is_symlink() {
@@ -110,7 +147,7 @@ fn collect(dir: &Path, label: u32, files: &mut Vec<(PathBuf, u32)>) -> Result<()
             }
         } else if is_hidden(&path) {
             // Such as the `._` companions that some systems write beside every file.
-        } else if ending.is_some_and(|e| ENDINGS.contains(&e.as_str())) {
+        } else if ending.is_some_and(|e| has_image_ending(&e)) {
             files.push((path, label));
         }
     }
@@ -135,34 +172,10 @@ impl Source for ImageFolder {
     }
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_image(&self.files[index].0)
+        decode(&read_file(&self.files[index].0)?, &self.name(index), self.limit)
     }
-}
 
-/// Reads one image file as 8-bit RGB, turned upright as its EXIF orientation says.
-///
-/// # Errors
-/// When the file cannot be read or decoded; the message names it.
-pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
-    let bytes = std::fs::read(path).map_err(|e| bad(&path.display(), &e))?;
-    decode(&bytes, &path.display().to_string())
-}
-
-/// Decodes an image of any known format, by its content.
-pub(crate) fn decode(bytes: &[u8], name: &str) -> Result<RgbImage, DataError> {
-    let failed = |e: &dyn std::fmt::Display| bad(&name, e);
-    let mut reader =
-        ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format().map_err(|e| failed(&e))?;
-    let mut limits = image::Limits::default();
-    limits.max_alloc = Some(MAX_DECODE_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|e| failed(&e))?;
-    let orientation = decoder.orientation().map_err(|e| failed(&e))?;
-    let mut image = image::DynamicImage::from_decoder(decoder).map_err(|e| failed(&e))?;
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
-}
-
-fn bad(name: &dyn std::fmt::Display, reason: &dyn std::fmt::Display) -> DataError {
-    DataError::Image { name: name.to_string(), reason: reason.to_string() }
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
+        read_file(&self.files[index].0).map(Some)
+    }
 }

@@ -235,7 +235,7 @@ fn load_or_next(
     for _ in 0..MAX_REPLACEMENTS {
         match source.load(index) {
             Ok(image) => return Ok((index, image)),
-            Err(error) => bad.push(BadImage::new(source, index, &error)),
+            Err(error) => bad.push(BadImage::of(source, index, &error)),
         }
         index = (index + 1) % source.len();
     }
@@ -261,7 +261,7 @@ fn eval_batch(
                 pipeline.apply(&image, w, &mut batch.pixels[start..start + values])?;
                 batch.labels.push(source.label(index));
             }
-            Err(error) => batch.bad.push(BadImage::new(source, index, &error)),
+            Err(error) => batch.bad.push(BadImage::of(source, index, &error)),
         }
     }
     batch.pixels.truncate(batch.labels.len() * values);
@@ -280,11 +280,5 @@ impl Batch {
             size,
             bad: Vec::new(),
         }
-    }
-}
-
-impl BadImage {
-    fn new(source: &dyn Source, index: usize, error: &DataError) -> Self {
-        Self { name: source.name(index), reason: error.to_string() }
     }
 }

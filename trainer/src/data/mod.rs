@@ -1,15 +1,29 @@
 //! Images in: sources, the order of samples, the transforms, and the loader that prepares batches ahead of the step.
 
+mod check;
+mod cifar;
+mod decode;
+mod find;
 mod folder;
 mod loader;
 mod order;
+mod pack;
 mod pipeline;
+mod shard;
+mod stats;
 mod synthetic;
 
-pub use folder::{ImageFolder, read_image};
+pub use check::{Check, ClassCount, Range, check};
+pub use cifar::Cifar;
+pub use decode::{DEFAULT_IMAGE_LIMIT, decode, read_image, read_image_within};
+pub use find::{NamedSource, open_all, open_for_evaluation, open_split};
+pub use folder::ImageFolder;
 pub use loader::{Loader, Request};
 pub use order::SampleOrder;
+pub use pack::{PackOptions, Packed, pack, write_classes};
 pub use pipeline::{EvalPipeline, TrainPipeline, View, Workspace};
+pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
+pub use stats::{Stats, stats};
 pub use synthetic::{Split, Synthetic};
 
 use image::RgbImage;
@@ -40,6 +54,14 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When it cannot be read or decoded; the message names it.
     fn load(&self, index: usize) -> Result<RgbImage, DataError>;
+
+    /// The image as it is stored, in a file format; none where it is stored as pixels.
+    ///
+    /// # Errors
+    /// When it cannot be read; the message names it.
+    fn encoded(&self, _index: usize) -> Result<Option<Vec<u8>>, DataError> {
+        Ok(None)
+    }
 }
 
 /// Pictures and targets of one forward pass, ready for the device.
@@ -64,4 +86,10 @@ pub struct BadImage {
     pub name: String,
     /// Why not.
     pub reason: String,
+}
+
+impl BadImage {
+    fn of(source: &dyn Source, index: usize, error: &DataError) -> Self {
+        Self { name: source.name(index), reason: error.to_string() }
+    }
 }

@@ -10,7 +10,7 @@ use randaug::{Purpose, sample_rng};
 use rayon::prelude::*;
 
 use super::Source;
-use super::folder::decode;
+use super::decode::{DEFAULT_IMAGE_LIMIT, decode};
 use crate::error::DataError;
 
 const SHAPES: [&str; 5] = ["disc", "square", "triangle", "cross", "ring"];
@@ -137,7 +137,11 @@ impl Source for Synthetic {
     }
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
-        decode(&self.files[index], &self.name(index))
+        decode(&self.files[index], &self.name(index), DEFAULT_IMAGE_LIMIT)
+    }
+
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
+        Ok(Some(self.files[index].clone()))
     }
 }
 

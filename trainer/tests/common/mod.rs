@@ -1,6 +1,8 @@
 //! Small data sets and configurations.
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
+pub mod shards;
+
 use std::path::{Path, PathBuf};
 
 use efficienttrain_trainer::config::{RunOptions, TrainConfig};

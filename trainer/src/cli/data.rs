@@ -1,0 +1,221 @@
+//! `efficienttrain data`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use efficienttrain_trainer::data::{
+    BadImage, Check, DEFAULT_IMAGE_LIMIT, PackOptions, Packed, check, open_all, pack, stats, write_classes,
+};
+use serde::Serialize;
+
+/// Broken images that are named one by one; `--json` names all.
+const NAMED: usize = 20;
+
+/// Arguments of `data`.
+#[derive(Args)]
+pub(crate) struct DataArgs {
+    #[command(subcommand)]
+    command: DataCommand,
+}
+
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Decode every image: classes, counts, sizes, broken files
+    Check(CheckArgs),
+    /// Mean and standard deviation of the colours
+    Stats(StatsArgs),
+    /// Write tar shards for fast or remote reading
+    Pack(PackArgs),
+}
+
+/// The set that a command works on.
+#[derive(Args)]
+struct Input {
+    /// Data set, one split of it, or one `.tar` or CIFAR `.bin` file
+    #[arg(value_name = "DIR|FILE")]
+    path: PathBuf,
+
+    /// Memory that one decoded image may take, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = (DEFAULT_IMAGE_LIMIT >> 20) as u32)]
+    max_image_mib: u32,
+}
+
+impl Input {
+    fn limit(&self) -> u64 {
+        u64::from(self.max_image_mib) << 20
+    }
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    input: Input,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct StatsArgs {
+    #[command(flatten)]
+    input: Input,
+
+    /// Images to look at, spread evenly over each split [default: all]
+    #[arg(long, value_name = "N")]
+    images: Option<usize>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct PackArgs {
+    #[command(flatten)]
+    input: Input,
+
+    /// Folder to write to; must be new or empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Longest short edge, in pixels: larger images are made smaller, JPEGs that are not are copied as they are
+    #[arg(long, value_name = "PIXELS", default_value_t = PackOptions::default().max_size)]
+    max_size: u32,
+
+    /// Quality of JPEGs that are written, 1 to 100
+    #[arg(long, value_name = "Q", default_value_t = PackOptions::default().quality)]
+    quality: u8,
+
+    /// Shards of each split
+    #[arg(long, value_name = "N", default_value_t = PackOptions::default().shards)]
+    shards: usize,
+}
+
+/// Results of one split, for JSON.
+#[derive(Serialize)]
+struct Of<T> {
+    split: String,
+    #[serde(flatten)]
+    result: T,
+}
+
+pub(crate) fn run(args: &DataArgs) -> Result<()> {
+    match &args.command {
+        DataCommand::Check(args) => run_check(args),
+        DataCommand::Stats(args) => run_stats(args),
+        DataCommand::Pack(args) => run_pack(args),
+    }
+}
+
+fn run_check(args: &CheckArgs) -> Result<()> {
+    let sets = open_all(&args.input.path, args.input.limit())?;
+    let results: Vec<_> = sets.into_iter().map(|(split, set)| Of { split, result: check(&*set) }).collect();
+    if args.json {
+        super::show(serde_json::to_string_pretty(&results)?)?;
+    } else {
+        results.iter().try_for_each(|of| show_check(&of.split, &of.result))?;
+    }
+    let broken: usize = results.iter().map(|of| of.result.broken.len()).sum();
+    if broken > 0 {
+        bail!("{}: {broken} images are broken; repair or remove them", args.input.path.display());
+    }
+    Ok(())
+}
+
+fn show_check(split: &str, c: &Check) -> Result<()> {
+    super::show(format!(
+        "{split}: {} images, {} classes, {} broken",
+        c.images,
+        c.classes.len(),
+        c.broken.len()
+    ))?;
+    let by_count = |class: &&efficienttrain_trainer::data::ClassCount| class.images;
+    if let (Some(few), Some(many)) =
+        (c.classes.iter().min_by_key(by_count), c.classes.iter().max_by_key(by_count))
+    {
+        super::show(format!(
+            "  images a class: {} ({}) to {} ({})",
+            few.images, few.name, many.images, many.name
+        ))?;
+    }
+    for (edge, range) in [("width", c.width), ("height", c.height)] {
+        super::show(format!("  {edge}: {} to {}, median {}", range.min, range.max, range.median))?;
+    }
+    if let Some(first) = c.misnamed.first() {
+        super::show(format!(
+            "  {} images have another format than their ending says, such as {first}",
+            c.misnamed.len()
+        ))?;
+    }
+    for image in c.broken.iter().take(NAMED) {
+        super::show(format!("  broken: {}", image.reason))?;
+    }
+    if c.broken.len() > NAMED {
+        super::show(format!("  and {} more; --json names all", c.broken.len() - NAMED))?;
+    }
+    Ok(())
+}
+
+fn run_stats(args: &StatsArgs) -> Result<()> {
+    if args.images == Some(0) {
+        bail!("--images: expected at least 1, got 0");
+    }
+    let mut results = Vec::new();
+    for (split, set) in open_all(&args.input.path, args.input.limit())? {
+        let result = stats(&*set, args.images)?;
+        warn(&result.broken);
+        results.push(Of { split, result });
+    }
+    if args.json {
+        return Ok(super::show(serde_json::to_string_pretty(&results)?)?);
+    }
+    for Of { split, result } in results {
+        let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(", ");
+        super::show(format!(
+            "{split}: mean [{}]  std [{}]  ({} images)",
+            three(result.mean),
+            three(result.std),
+            result.images
+        ))?;
+    }
+    Ok(())
+}
+
+fn run_pack(args: &PackArgs) -> Result<()> {
+    let options = PackOptions { max_size: args.max_size, quality: args.quality, shards: args.shards };
+    options.check()?;
+    let holds_something = std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some());
+    if holds_something {
+        bail!("--out {}: the folder is not empty; choose a new one", args.out.display());
+    }
+    let sets = open_all(&args.input.path, args.input.limit())?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
+    if let Some((_, set)) = sets.first() {
+        write_classes(&args.out, set.classes())?;
+    }
+    for (split, set) in sets {
+        // A set without splits becomes shards in the folder itself.
+        let dir = if split == "all" { args.out.clone() } else { args.out.join(&split) };
+        let packed = pack(&*set, &dir, &split, options)?;
+        warn(&packed.broken);
+        super::show(line(&split, &packed))?;
+    }
+    Ok(())
+}
+
+fn line(split: &str, packed: &Packed) -> String {
+    format!(
+        "{split}: {} images in {} shards, {:.1} MB; {} copied as they were, {} left out",
+        packed.images,
+        packed.shards.len(),
+        packed.bytes as f64 / 1e6,
+        packed.copied,
+        packed.broken.len()
+    )
+}
+
+fn warn(broken: &[BadImage]) {
+    broken.iter().for_each(|b| eprintln!("warning: left out {}", b.reason));
+}

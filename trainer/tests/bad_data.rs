@@ -1,0 +1,360 @@
+//! Damaged, hostile and odd data: an error that names it, or a picture; never a panic.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::image_folder;
+use common::shards::{cifar, jpeg, tar_of, webdataset};
+use efficienttrain_schedule::{Order, Recipe};
+use efficienttrain_trainer::config::CropMethod;
+use efficienttrain_trainer::data::{
+    Cifar, DEFAULT_IMAGE_LIMIT, EvalPipeline, ImageFolder, Loader, Request, ShardIndex, Source, TarShards,
+    TrainPipeline, View, decode, open_all, read_image, read_image_within,
+};
+use image::{ImageFormat, Rgb, RgbImage};
+use rand::RngExt;
+use randaug::{Purpose, sample_rng};
+
+fn pictures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images");
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|p| p.extension().is_some_and(|e| e != "py") && !p.to_str().unwrap().contains(".pixels."))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The message of an image of these bytes, or nothing if it is read.
+fn refusal(name: &str, bytes: &[u8]) -> Option<String> {
+    decode(bytes, name, DEFAULT_IMAGE_LIMIT).err().map(|e| e.to_string())
+}
+
+#[test]
+fn images_cut_off_anywhere_are_named() {
+    for path in pictures() {
+        let whole = std::fs::read(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        for length in 0..whole.len() {
+            // The rest of a PNG after its pixels, and padding of a WebP, can be missing without harm.
+            let spare = if name.ends_with("jpg") { 0 } else { 16 };
+            match refusal(name, &whole[..length]) {
+                Some(message) => assert!(message.contains(name), "{message}"),
+                None => {
+                    assert!(length + spare >= whole.len(), "{name} is read from {length} of {}", whole.len());
+                }
+            }
+        }
+        assert_eq!(refusal(name, &whole), None);
+    }
+}
+
+#[test]
+fn changed_bytes_of_images_do_no_harm() {
+    let mut rng = sample_rng(1, 0, 0, Purpose::Other(0));
+    let mut refused = 0;
+    for path in pictures() {
+        let whole = std::fs::read(&path).unwrap();
+        for _ in 0..400 {
+            let mut bytes = whole.clone();
+            for _ in 0..rng.random_range(1..6) {
+                let at = rng.random_range(0..bytes.len());
+                bytes[at] = rng.random_range(0..=255);
+            }
+            // A changed size can be a large picture, which takes long: the limit keeps the test short.
+            refused += usize::from(decode(&bytes, "changed", 8 << 20).is_err());
+        }
+    }
+    assert!(refused > 100, "only {refused} changes were noticed");
+}
+
+#[test]
+fn the_content_counts_and_not_the_ending() {
+    for path in pictures() {
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(refusal("some.bmp", &bytes), None, "{path:?}");
+    }
+    let message = refusal("text.jpg", b"It is not an image.").unwrap();
+    assert!(message.contains("text.jpg") && message.contains("known format"), "{message}");
+    assert!(refusal("empty.png", b"").unwrap().contains("empty"));
+}
+
+/// A set of the given pictures, all of one class.
+struct Pictures(Vec<RgbImage>, Vec<String>);
+
+impl Source for Pictures {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn classes(&self) -> &[String] {
+        &self.1
+    }
+    fn label(&self, _: usize) -> u32 {
+        0
+    }
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+    fn load(&self, index: usize) -> Result<RgbImage, efficienttrain_trainer::DataError> {
+        Ok(self.0[index].clone())
+    }
+}
+
+#[test]
+fn very_long_images_can_be_trained_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut images = Vec::new();
+    for (width, height) in [(20_000, 1), (1, 20_000), (1, 1)] {
+        for ending in ["jpg", "png", "bmp"] {
+            let path = dir.path().join(format!("{width}x{height}.{ending}"));
+            RgbImage::from_pixel(width, height, Rgb([120, 120, 120])).save(&path).unwrap();
+            let image = read_image(&path).unwrap();
+            assert_eq!(image.dimensions(), (width, height));
+            images.push(image);
+        }
+    }
+    let count = images.len();
+    let source = std::sync::Arc::new(Pictures(images, vec!["long".into()]));
+    let pipeline = TrainPipeline {
+        seed: 5,
+        base_size: 32,
+        crop: CropMethod::Fourier,
+        min_crop_area: 0.08,
+        augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
+    };
+    let view = View { size: 24, magnitude: 5.0, order: Order::CropThenAugment };
+    let request = Request { first_sample: 0, count, view };
+    let trained: Vec<_> =
+        Loader::train(source.clone(), pipeline, std::iter::once(request), 1).unwrap().collect();
+    assert!(trained.len() == 1 && trained[0].as_ref().unwrap().pixels.iter().all(|p| p.is_finite()));
+    for batch in Loader::eval(source, EvalPipeline::new(32), count, 1).unwrap() {
+        assert!(batch.unwrap().pixels.iter().all(|p| p.is_finite()));
+    }
+}
+
+#[test]
+fn a_decompression_bomb_is_refused_before_it_is_unpacked() {
+    let dir = tempfile::tempdir().unwrap();
+    for ending in ["jpg", "png", "bmp", "webp"] {
+        let path = dir.path().join(format!("bomb.{ending}"));
+        RgbImage::new(600, 500).save(&path).unwrap();
+        let size = 600 * 500 * 3;
+        assert!(read_image_within(&path, 4 * size).is_ok(), "{ending}");
+        let message = read_image_within(&path, size - 1).unwrap_err().to_string();
+        assert!(message.contains("bomb"), "{message}");
+        if ending != "png" && ending != "webp" {
+            assert!(message.contains("--max-image-mib"), "{message}");
+        }
+    }
+    // A header that claims 65,535 x 65,535 pixels, over the limit that holds when nothing is said.
+    let mut small = jpeg(9, 8, 8);
+    let at = small.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    small[at + 5..at + 9].fill(0xff);
+    let message = refusal("claims.jpg", &small).unwrap();
+    assert!(message.contains("65535x65535") && message.contains("--max-image-mib"), "{message}");
+    let claims = dir.path().join("claims.bmp");
+    RgbImage::new(8, 8).save_with_format(&claims, ImageFormat::Bmp).unwrap();
+    let mut bytes = std::fs::read(&claims).unwrap();
+    bytes[18..22].copy_from_slice(&60_000u32.to_le_bytes());
+    bytes[22..26].copy_from_slice(&60_000u32.to_le_bytes());
+    assert!(refusal("claims.bmp", &bytes).unwrap().contains("claims.bmp"));
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn names_that_are_not_utf8_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let class = dir.path().join(OsStr::from_bytes(b"caf\xe9"));
+        std::fs::create_dir(&class).unwrap();
+        std::fs::write(class.join(OsStr::from_bytes(b"\xff\xfe.jpg")), jpeg(9, 8, 8)).unwrap();
+        let set = ImageFolder::open(dir.path()).unwrap();
+        assert!(set.len() == 1 && set.load(0).is_ok() && set.classes()[0].starts_with("caf"));
+        assert!(ImageFolder::open_like(dir.path(), set.classes()).unwrap().load(0).is_ok());
+        let other = dir.path().join(OsStr::from_bytes(b"caf\xe8"));
+        std::fs::create_dir(&other).unwrap();
+        let message = ImageFolder::open(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("two class folders"), "{message}");
+    }
+
+    #[test]
+    fn links_in_a_circle_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let train = image_folder(dir.path(), 2, 2).join("train");
+        symlink("../class0", train.join("class0/again")).unwrap();
+        symlink("self.jpg", train.join("class1/self.jpg")).unwrap();
+        let set = ImageFolder::open(&train).unwrap();
+        assert_eq!(set.len(), 5);
+        let broken: Vec<_> = (0..5).filter_map(|i| set.load(i).err()).map(|e| e.to_string()).collect();
+        assert!(broken.len() == 1 && broken[0].contains("self.jpg"), "{broken:?}");
+        symlink("../train", train.join("loop")).unwrap();
+        let message = ImageFolder::open(&train).unwrap_err().to_string();
+        assert!(message.contains("loop") && message.contains("link"), "{message}");
+    }
+
+    #[test]
+    fn a_class_may_be_a_link_to_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let train = image_folder(dir.path(), 2, 2).join("train");
+        std::fs::rename(train.join("class1"), dir.path().join("elsewhere")).unwrap();
+        symlink("../elsewhere", train.join("class1")).unwrap();
+        assert_eq!(ImageFolder::open(&train).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn folders_that_may_not_be_read_or_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let train = image_folder(dir.path(), 2, 2).join("train");
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(&train.join("class1"), 0);
+        let unreadable = std::fs::read_dir(train.join("class1")).is_err();
+        let opened = ImageFolder::open(&train);
+        mode(&train.join("class1"), 0o755);
+        // The administrator may read everything: then there is nothing to refuse.
+        assert_eq!(opened.is_err(), unreadable);
+        if let Err(error) = opened {
+            assert!(error.to_string().contains("class1"), "{error}");
+        }
+        let shards = dir.path().join("shards");
+        webdataset(&shards.join("a.tar"), &["0", "1"]);
+        mode(&shards, 0o555);
+        let opened = TarShards::open(&[shards.join("a.tar")], None, DEFAULT_IMAGE_LIMIT);
+        mode(&shards, 0o755);
+        assert_eq!(opened.unwrap().len(), 2, "an index that cannot be kept is no reason to stop");
+    }
+}
+
+#[test]
+fn shards_cut_off_anywhere_name_the_last_complete_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("whole.tar");
+    let whole = webdataset(&path, &["0", "1", "2"]);
+    let index = ShardIndex::open(&path).unwrap();
+    let data_end = (index.images[2].offset + index.images[2].length) as usize;
+    let mut named = std::collections::BTreeSet::new();
+    for length in (0..whole.len() - 1024).step_by(37).chain([whole.len() - 1024, data_end, data_end + 1]) {
+        let cut = dir.path().join("cut.tar");
+        std::fs::write(&cut, &whole[..length]).unwrap();
+        let message = ShardIndex::open(&cut).unwrap_err().to_string();
+        assert!(message.contains("cut.tar") && message.contains("cut off"), "{length}: {message}");
+        named.extend(
+            message.split('`').nth(1).filter(|n| message.contains(&format!("after `{n}`"))).map(String::from),
+        );
+    }
+    assert!(named.contains("000000.jpg") && named.contains("000002.cls"), "{named:?}");
+}
+
+#[test]
+fn changed_bytes_of_shards_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = webdataset(&dir.path().join("a.tar"), &["0", "1", "2"]);
+    let mut rng = sample_rng(2, 0, 0, Purpose::Other(0));
+    let (mut refused, mut read) = (0, 0);
+    for round in 0..20_000 {
+        let mut changed = whole.clone();
+        for _ in 0..rng.random_range(1..4) {
+            let block = rng.random_range(0..changed.len() / 512) * 512;
+            changed[block + rng.random_range(0..512)] = rng.random_range(0..=255);
+            if round % 2 == 0 {
+                seal(&mut changed[block..block + 512]);
+            }
+        }
+        let size = changed.len() as u64;
+        match ShardIndex::scan(std::io::Cursor::new(changed), size, Path::new("a.tar")) {
+            Ok(index) => {
+                assert!(
+                    index.images.iter().all(|i| i.offset + i.length <= size),
+                    "an image outside the shard"
+                );
+                read += 1;
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("a.tar"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 2000 && read > 2000, "{refused} refused, {read} read");
+}
+
+#[test]
+fn changed_bytes_of_kept_indexes_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tar");
+    let kept = dir.path().join("a.tar.index.json");
+    webdataset(&path, &["0", "1", "2"]);
+    ShardIndex::open(&path).unwrap();
+    let text = std::fs::read(&kept).unwrap();
+    let mut rng = sample_rng(3, 0, 0, Purpose::Other(0));
+    let (mut used, mut loaded, mut broken) = (0, 0, 0);
+    for _ in 0..400 {
+        let mut changed = text.clone();
+        let at = rng.random_range(0..changed.len());
+        // Digits more often than not: they keep the text an index.
+        changed[at] =
+            if rng.random_bool(0.7) { rng.random_range(b'0'..=b'9') } else { rng.random_range(0..=255) };
+        std::fs::write(&kept, &changed).unwrap();
+        let Ok(set) = TarShards::open(std::slice::from_ref(&path), None, DEFAULT_IMAGE_LIMIT) else {
+            continue;
+        };
+        used += usize::from(std::fs::read(&kept).unwrap() == changed);
+        for index in 0..set.len() {
+            if set.load(index).is_ok() { loaded += 1 } else { broken += 1 }
+        }
+    }
+    // Some changes leave an index that is believed, and points at what is no image.
+    assert!(used > 20 && loaded > 500 && broken > 10, "{used} used, {loaded} loaded, {broken} broken");
+}
+
+/// Makes the checksum of a changed header right, so that what is behind it is tried.
+fn seal(header: &mut [u8]) {
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
+#[test]
+fn shards_without_images_or_labels_say_what_was_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = jpeg(9, 8, 8);
+    let message = |entries: &[(&str, &[u8])]| {
+        let path = dir.path().join(format!("{}.tar", own_name(entries)));
+        std::fs::write(&path, tar_of(entries)).unwrap();
+        open_all(&path, DEFAULT_IMAGE_LIMIT).err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    assert!(message(&[]).contains("no image"));
+    assert!(message(&[("1.jpg", &image)]).contains("1.cls"));
+    assert!(message(&[("1.jpg", &image), ("1.json", b"{")]).contains("1.json"));
+    assert!(message(&[("1.jpg", &image), ("1.cls", b"4294967295")]).contains("4294967295"));
+    let mixed = message(&[("1.jpg", &image), ("1.cls", b"1"), ("2.jpg", &image), ("2.cls", b"cat")]);
+    assert!(mixed.contains("classes.txt") && mixed.contains("cat"), "{mixed}");
+}
+
+/// A name of its own for each list of entries, so that no index of another is there.
+fn own_name(entries: &[(&str, &[u8])]) -> String {
+    let parts: String = entries.iter().map(|(name, bytes)| format!("-{name}-{}", bytes.len())).collect();
+    format!("shard{}", parts.replace('.', ""))
+}
+
+#[test]
+fn cifar_files_that_are_cut_off_or_of_another_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data_batch_1.bin");
+    let whole = cifar(&[&[3], &[9]]);
+    for length in [0, 1, 3072, 3074, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let message = Cifar::open(std::slice::from_ref(&path)).unwrap_err().to_string();
+        assert!(message.contains("data_batch_1.bin") && message.contains("3073"), "{message}");
+    }
+    std::fs::write(&path, cifar(&[&[3], &[10]])).unwrap();
+    let message = Cifar::open(&[path]).unwrap_err().to_string();
+    assert!(message.contains("picture 1") && message.contains("label 10"), "{message}");
+}
