@@ -69,7 +69,10 @@ pub fn logits_of_tensor(model: &str, saved: &Saved, ema: bool, input: &Tensor) -
     let options = Options { input_size: [height, width], in_channels, ..Options::default() };
     let probe = create(model, &options)?;
     let Some(num_classes) = num_classes(&*probe, &saved.weights(ema)?) else {
-        let what = format!("no key of its head, `{}`", probe.classifiers().join("`, `"));
+        let what = format!(
+            "missing `{}.weight`, whose rows are the classes; are they of another model?",
+            probe.classifiers()[0]
+        );
         return Err(ModelError::Weights { model: model.into(), what }.into());
     };
     let model = create(model, &Options { num_classes, ..options })?;
