@@ -1,5 +1,6 @@
 //! Commands of the binary. Each is a thin face of the library.
 
+mod bench;
 mod demo;
 mod eval;
 mod models;
@@ -50,6 +51,12 @@ const COMMANDS: &[Entry] = &[
         about: "The models that can be trained",
         args: models::ModelsArgs::augment_args,
         run: |m| models::run(&parsed(m)?),
+    },
+    Entry {
+        name: "bench",
+        about: "What this machine does: images prepared per second and core",
+        args: bench::BenchArgs::augment_args,
+        run: |m| bench::run(&parsed(m)?),
     },
 ];
 

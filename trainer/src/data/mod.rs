@@ -4,12 +4,14 @@ mod folder;
 mod loader;
 mod order;
 mod pipeline;
+mod stages;
 mod synthetic;
 
 pub use folder::{ImageFolder, read_image};
 pub use loader::{Loader, Request};
 pub use order::SampleOrder;
 pub use pipeline::{EvalPipeline, TrainPipeline, View, Workspace};
+pub use stages::{Stage, StageClock};
 pub use synthetic::{Split, Synthetic};
 
 use image::RgbImage;

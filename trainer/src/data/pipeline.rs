@@ -9,6 +9,7 @@ use randaug::{
     flip_horizontal, sample_rng,
 };
 
+use super::stages::{Stage, StageClock};
 use crate::config::CropMethod;
 use crate::error::DataError;
 
@@ -50,9 +51,40 @@ pub struct EvalPipeline {
 /// Buffers and plans that a worker keeps from image to image.
 #[derive(Default)]
 pub struct Workspace {
+    /// Counts the time of each stage where it is set.
+    pub clock: Option<StageClock>,
     scratch: Scratch,
     normalize: Normalize,
     shrink: Option<Shrink>,
+    /// The picture at base size.
+    base: RgbImage,
+    /// The picture at the size of the stage.
+    small: RgbImage,
+}
+
+impl Workspace {
+    /// The plan for a method and sizes, made anew only when they change.
+    fn plan(&mut self, crop: CropMethod, edges: (usize, usize)) -> Result<&Shrink, DataError> {
+        let shrink = match self.shrink.take() {
+            Some(shrink) if shrink.plan == (crop, edges) => shrink,
+            _ => Shrink::new(crop, edges)?,
+        };
+        Ok(self.shrink.insert(shrink))
+    }
+
+    /// Books the time since the last mark to `stage`, if anyone counts.
+    pub fn mark(&mut self, stage: Stage) {
+        if let Some(clock) = &mut self.clock {
+            clock.mark(stage);
+        }
+    }
+}
+
+/// Gives `picture` the size asked for; its pixels are then unspecified.
+fn sized(picture: &mut RgbImage, size: u32) {
+    if picture.dimensions() != (size, size) {
+        *picture = RgbImage::new(size, size);
+    }
 }
 
 impl TrainPipeline {
@@ -68,51 +100,97 @@ impl TrainPipeline {
         w: &mut Workspace,
         out: &mut [f32],
     ) -> Result<(), DataError> {
-        let rng = |purpose| sample_rng(self.seed, epoch, index as u64, purpose);
-        let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
-        let mut picture =
-            crop.apply(image, self.base_size, &mut rng(Purpose::Crop), &mut w.scratch).map_err(setting)?;
-        if rng(Purpose::Flip).random_bool(self.augmentation.flip) {
-            flip_horizontal(&mut picture);
+        // Taken out, so that the rest of the workspace can be lent beside it; an error merely costs a new one.
+        let mut picture = std::mem::take(&mut w.base);
+        self.take_crop(image, (epoch, index), w, &mut picture)?;
+        w.mark(Stage::Geometry);
+        if view.order == Order::AugmentThenCrop {
+            self.augment(&mut picture, view.magnitude, (epoch, index), w)?;
         }
+        if view.size != self.base_size {
+            let mut small = std::mem::take(&mut w.small);
+            self.shrink(&picture, view.size, w, &mut small)?;
+            w.base = std::mem::replace(&mut picture, small);
+        }
+        if view.order == Order::CropThenAugment {
+            self.augment(&mut picture, view.magnitude, (epoch, index), w)?;
+        }
+        self.pack(&picture, (epoch, index), w, out)?;
+        let home = if view.size == self.base_size { &mut w.base } else { &mut w.small };
+        *home = picture;
+        Ok(())
+    }
+
+    fn rng(&self, (epoch, index): (u64, usize), purpose: Purpose) -> impl rand::Rng + use<> {
+        sample_rng(self.seed, epoch, index as u64, purpose)
+    }
+
+    /// The random resized crop at base size, flipped or not.
+    fn take_crop(
+        &self,
+        image: &RgbImage,
+        sample: (u64, usize),
+        w: &mut Workspace,
+        picture: &mut RgbImage,
+    ) -> Result<(), DataError> {
+        let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
+        sized(picture, self.base_size);
+        crop.apply_into(image, picture, &mut self.rng(sample, Purpose::Crop), &mut w.scratch)
+            .map_err(setting)?;
+        if self.rng(sample, Purpose::Flip).random_bool(self.augmentation.flip) {
+            flip_horizontal(picture);
+        }
+        Ok(())
+    }
+
+    fn augment(
+        &self,
+        picture: &mut RgbImage,
+        magnitude: f64,
+        sample: (u64, usize),
+        w: &mut Workspace,
+    ) -> Result<(), DataError> {
         let augment = RandAugment {
             num_layers: self.augmentation.ops as usize,
             prob: self.augmentation.op_probability,
             magnitude_std: self.augmentation.magnitude_std,
             ..RandAugment::default()
         };
-        let strengthen = |picture: &mut RgbImage, w: &mut Workspace| {
-            augment
-                .apply(picture, view.magnitude, &mut rng(Purpose::Augment), &mut w.scratch)
-                .map_err(setting)
-        };
-        if view.order == Order::AugmentThenCrop {
-            strengthen(&mut picture, w)?;
-        }
-        picture = self.to_size(picture, view.size, w)?;
-        if view.order == Order::CropThenAugment {
-            strengthen(&mut picture, w)?;
-        }
-        w.normalize.apply(&picture, Layout::Hwc, out).map_err(setting)?;
-        let erasing = RandomErasing { probability: self.augmentation.erasing, ..RandomErasing::default() };
-        let shape = (3, view.size, view.size);
-        erasing.apply(out, shape, Layout::Hwc, &mut rng(Purpose::Erase)).map_err(setting)?;
+        let mut rng = self.rng(sample, Purpose::Augment);
+        augment.apply(picture, magnitude, &mut rng, &mut w.scratch).map_err(setting)?;
+        w.mark(Stage::Augment);
         Ok(())
     }
 
-    fn to_size(&self, picture: RgbImage, size: u32, w: &mut Workspace) -> Result<RgbImage, DataError> {
-        if size == self.base_size {
-            return Ok(picture);
-        }
-        let edges = (self.base_size as usize, size as usize);
-        if w.shrink.as_ref().is_none_or(|s| s.plan != (self.crop, edges)) {
-            w.shrink = Some(Shrink::new(self.crop, edges)?);
-        }
-        let mut small = RgbImage::new(size, size);
-        if let Some(shrink) = &w.shrink {
-            shrink.apply(&picture, &mut small)?;
-        }
-        Ok(small)
+    fn shrink(
+        &self,
+        picture: &RgbImage,
+        size: u32,
+        w: &mut Workspace,
+        small: &mut RgbImage,
+    ) -> Result<(), DataError> {
+        sized(small, size);
+        w.plan(self.crop, (self.base_size as usize, size as usize))?.apply(picture, small)?;
+        w.mark(Stage::Crop);
+        Ok(())
+    }
+
+    /// Normalises and erases.
+    fn pack(
+        &self,
+        picture: &RgbImage,
+        sample: (u64, usize),
+        w: &mut Workspace,
+        out: &mut [f32],
+    ) -> Result<(), DataError> {
+        w.normalize.apply(picture, Layout::Hwc, out).map_err(setting)?;
+        let erasing = RandomErasing { probability: self.augmentation.erasing, ..RandomErasing::default() };
+        let shape = (3, picture.height(), picture.width());
+        erasing
+            .apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase))
+            .map_err(setting)?;
+        w.mark(Stage::Pack);
+        Ok(())
     }
 }
 
