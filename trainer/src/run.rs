@@ -196,6 +196,7 @@ impl Run {
             seed: self.config.seed,
             base_size: self.config.base_size,
             crop: self.config.crop,
+            fused: !self.config.stepwise_crop,
             min_crop_area: self.config.min_crop_area,
             augmentation: self.plan.recipe().augmentation.clone(),
         };

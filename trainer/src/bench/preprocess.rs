@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::data::{
-    Loader, Request, SampleOrder, Source, Stage, StageClock, TrainPipeline, View, Workspace,
-};
+use crate::data::{Loader, Request, SampleOrder, Source, Stage, StageClock, TrainPipeline, View, Workspace};
 use crate::error::DataError;
 
 /// Images of a batch in the measurement of the loader.

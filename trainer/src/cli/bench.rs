@@ -51,6 +51,10 @@ struct PreprocessArgs {
     #[arg(long, value_enum, default_value_t = CropMethod::Fourier)]
     crop: CropMethod,
 
+    /// Resize and low-frequency crop one after the other, with 8-bit pixels in between
+    #[arg(long)]
+    stepwise_crop: bool,
+
     /// Images to prepare
     #[arg(long, value_name = "N", default_value_t = 1000)]
     images: usize,
@@ -86,7 +90,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
 }
 
 fn run_preprocess(args: &PreprocessArgs) -> Result<()> {
-    ensure!((1..=args.base_size).contains(&args.size), "--size: expected 1 to --base-size {}", args.base_size);
+    ensure!(
+        (1..=args.base_size).contains(&args.size),
+        "--size: expected 1 to --base-size {}",
+        args.base_size
+    );
     let split = Some(args.data.join("train")).filter(|d| d.is_dir()).unwrap_or_else(|| args.data.clone());
     let source: Arc<dyn Source> = Arc::new(ImageFolder::open(&split)?);
     let bench = PreprocessBench { images: args.images, view: args.view(), workers: args.workers };
@@ -113,6 +121,7 @@ impl PreprocessArgs {
             seed: self.seed,
             base_size: self.base_size,
             crop: self.crop,
+            fused: !self.stepwise_crop,
             min_crop_area: 0.08,
             augmentation: Recipe::named("resnet50-etpp")?.augmentation,
         })

@@ -1,6 +1,7 @@
 //! Images in: sources, the order of samples, the transforms, and the loader that prepares batches ahead of the step.
 
 mod folder;
+mod fused;
 mod loader;
 mod order;
 mod pipeline;

@@ -1,14 +1,15 @@
 //! From a decoded image to a normalised picture: the order of steps in training and evaluation.
 
 use efficienttrain_schedule::{Augmentation, Order};
-use freqcrop::{FrequencyCrop, Lanczos};
+use freqcrop::FrequencyCrop;
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
-    EvalTransform, Layout, Normalize, Purpose, RandAugment, RandomErasing, RandomResizedCrop, Scratch,
-    flip_horizontal, sample_rng,
+    CropBox, EvalTransform, Filter, Layout, Normalize, Purpose, RandAugment, RandomErasing,
+    RandomResizedCrop, Scratch, flip_horizontal, resize_crop_into, sample_rng,
 };
 
+use super::fused::{Fused, fits};
 use super::stages::{Stage, StageClock};
 use crate::config::CropMethod;
 use crate::error::DataError;
@@ -22,6 +23,8 @@ pub struct TrainPipeline {
     pub base_size: u32,
     /// How images are brought to the size of the stage.
     pub crop: CropMethod,
+    /// Where it is possible, resize to base size and low-frequency crop as one operator: see [`Self::apply`].
+    pub fused: bool,
     /// Smallest share of the image's area that the random crop takes.
     pub min_crop_area: f64,
     /// Numbers of the recipe.
@@ -53,9 +56,10 @@ pub struct EvalPipeline {
 pub struct Workspace {
     /// Counts the time of each stage where it is set.
     pub clock: Option<StageClock>,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
     normalize: Normalize,
-    shrink: Option<Shrink>,
+    fourier: Option<FrequencyCrop>,
+    pub(super) fused: Fused,
     /// The picture at base size.
     base: RgbImage,
     /// The picture at the size of the stage.
@@ -63,13 +67,13 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The plan for a method and sizes, made anew only when they change.
-    fn plan(&mut self, crop: CropMethod, edges: (usize, usize)) -> Result<&Shrink, DataError> {
-        let shrink = match self.shrink.take() {
-            Some(shrink) if shrink.plan == (crop, edges) => shrink,
-            _ => Shrink::new(crop, edges)?,
+    /// The low-frequency crop between two edges, planned anew only when they change.
+    pub(super) fn fourier(&mut self, (from, to): (usize, usize)) -> Result<&FrequencyCrop, DataError> {
+        let crop = match self.fourier.take() {
+            Some(crop) if crop.input_size() == (from, from) && crop.output_size() == (to, to) => crop,
+            _ => FrequencyCrop::new((from, from), (to, to)).map_err(setting)?,
         };
-        Ok(self.shrink.insert(shrink))
+        Ok(self.fourier.insert(crop))
     }
 
     /// Books the time since the last mark to `stage`, if anyone counts.
@@ -90,6 +94,11 @@ fn sized(picture: &mut RgbImage, size: u32) {
 impl TrainPipeline {
     /// Turns an image into `size * size * 3` normalised values, channels-last. `epoch` and `index` name the sample.
     ///
+    /// Crop box, resize, flip and low-frequency crop are linear. With [`Self::fused`], in the order crop then augment and with
+    /// [`CropMethod::Fourier`], they are applied as one operator from the image's pixels to the small picture, unless the
+    /// box is much wider than the base size. That is the stepwise result without its two roundings to 8 bits and its
+    /// clipping at base size; the small picture is rounded and clipped as ever.
+    ///
     /// # Errors
     /// When the image is empty or a setting is out of range.
     pub fn apply(
@@ -100,6 +109,20 @@ impl TrainPipeline {
         w: &mut Workspace,
         out: &mut [f32],
     ) -> Result<(), DataError> {
+        if self.fused && view.order == Order::CropThenAugment && self.crop == CropMethod::Fourier {
+            let (area, flip) = self.draw_crop(image, (epoch, index))?;
+            if view.size < self.base_size && fits(area, self.base_size) {
+                let mut small = std::mem::take(&mut w.small);
+                sized(&mut small, view.size);
+                if w.crop_fused(image, area, flip, self.base_size, &mut small)? {
+                    w.mark(Stage::Geometry);
+                    self.augment(&mut small, view.magnitude, (epoch, index), w)?;
+                    self.pack(&small, (epoch, index), w, out)?;
+                    w.small = small;
+                    return Ok(());
+                }
+            }
+        }
         // Taken out, so that the rest of the workspace can be lent beside it; an error merely costs a new one.
         let mut picture = std::mem::take(&mut w.base);
         self.take_crop(image, (epoch, index), w, &mut picture)?;
@@ -125,6 +148,14 @@ impl TrainPipeline {
         sample_rng(self.seed, epoch, index as u64, purpose)
     }
 
+    /// Draws the box, and whether it is mirrored.
+    fn draw_crop(&self, image: &RgbImage, sample: (u64, usize)) -> Result<(CropBox, bool), DataError> {
+        let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
+        let mut rng = self.rng(sample, Purpose::Crop);
+        let area = crop.sample(image.width(), image.height(), &mut rng).map_err(setting)?;
+        Ok((area, self.rng(sample, Purpose::Flip).random_bool(self.augmentation.flip)))
+    }
+
     /// The random resized crop at base size, flipped or not.
     fn take_crop(
         &self,
@@ -133,11 +164,10 @@ impl TrainPipeline {
         w: &mut Workspace,
         picture: &mut RgbImage,
     ) -> Result<(), DataError> {
-        let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
         sized(picture, self.base_size);
-        crop.apply_into(image, picture, &mut self.rng(sample, Purpose::Crop), &mut w.scratch)
-            .map_err(setting)?;
-        if self.rng(sample, Purpose::Flip).random_bool(self.augmentation.flip) {
+        let (area, flip) = self.draw_crop(image, sample)?;
+        resize_crop_into(image, area, Filter::Bicubic, picture, &mut w.scratch).map_err(setting)?;
+        if flip {
             flip_horizontal(picture);
         }
         Ok(())
@@ -170,7 +200,16 @@ impl TrainPipeline {
         small: &mut RgbImage,
     ) -> Result<(), DataError> {
         sized(small, size);
-        w.plan(self.crop, (self.base_size as usize, size as usize))?.apply(picture, small)?;
+        match self.crop {
+            CropMethod::Fourier => {
+                let edges = (self.base_size as usize, size as usize);
+                w.fourier(edges)?.apply_rgb8_into(picture, small).map_err(setting)?;
+            }
+            CropMethod::Lanczos => {
+                let whole = CropBox::whole(picture);
+                resize_crop_into(picture, whole, Filter::Lanczos, small, &mut w.scratch).map_err(setting)?;
+            }
+        }
         w.mark(Stage::Crop);
         Ok(())
     }
@@ -186,44 +225,9 @@ impl TrainPipeline {
         w.normalize.apply(picture, Layout::Hwc, out).map_err(setting)?;
         let erasing = RandomErasing { probability: self.augmentation.erasing, ..RandomErasing::default() };
         let shape = (3, picture.height(), picture.width());
-        erasing
-            .apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase))
-            .map_err(setting)?;
+        erasing.apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase)).map_err(setting)?;
         w.mark(Stage::Pack);
         Ok(())
-    }
-}
-
-/// The plan that brings pictures from base size to the size of a stage.
-struct Shrink {
-    plan: (CropMethod, (usize, usize)),
-    method: ShrinkMethod,
-}
-
-enum ShrinkMethod {
-    Fourier(Box<FrequencyCrop>),
-    Lanczos(Lanczos),
-}
-
-impl Shrink {
-    fn new(crop: CropMethod, (from, to): (usize, usize)) -> Result<Self, DataError> {
-        let method = match crop {
-            CropMethod::Fourier => {
-                ShrinkMethod::Fourier(Box::new(FrequencyCrop::new((from, from), (to, to)).map_err(setting)?))
-            }
-            CropMethod::Lanczos => {
-                ShrinkMethod::Lanczos(Lanczos::new((from, from), (to, to)).map_err(setting)?)
-            }
-        };
-        Ok(Self { plan: (crop, (from, to)), method })
-    }
-
-    fn apply(&self, picture: &[u8], small: &mut [u8]) -> Result<(), DataError> {
-        match &self.method {
-            ShrinkMethod::Fourier(crop) => crop.apply_rgb8_into(picture, small),
-            ShrinkMethod::Lanczos(resize) => resize.apply_u8_into(3, picture, small),
-        }
-        .map_err(setting)
     }
 }
 
@@ -244,6 +248,6 @@ impl EvalPipeline {
     }
 }
 
-fn setting(error: impl std::fmt::Display) -> DataError {
+pub(super) fn setting(error: impl std::fmt::Display) -> DataError {
     DataError::Setting(error.to_string())
 }
