@@ -95,6 +95,23 @@ pub enum Error {
         "the result is not finite although the input is: expected values small enough that their sum fits the number type"
     )]
     Overflow,
+    /// A run of weights that leaves the samples it is for.
+    #[error(
+        "{taps} weights from sample {start} on leave an input of {input} samples: expected a run inside it"
+    )]
+    TapsOutside {
+        /// First sample of the run.
+        start: usize,
+        /// Weights of the run.
+        taps: usize,
+        /// Samples that there are.
+        input: usize,
+    },
+    /// A resize ahead of a plan that does not use the separable backend.
+    #[error(
+        "only the separable backend can resize ahead of the crop: make the plan with `Backend::Separable`, and a bandwidth below the image's size"
+    )]
+    NotSeparable,
     /// A tensor operation failed, with the reason that candle gave.
     #[cfg(feature = "candle")]
     #[error("tensor operation failed: {0}")]

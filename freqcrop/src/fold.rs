@@ -17,7 +17,7 @@ pub(crate) struct Columns<'a, E> {
 
 impl<'a, E> Columns<'a, E> {
     #[inline(always)]
-    fn row(&self, n: usize, first: usize, count: usize) -> &'a [E] {
+    pub(crate) fn row(&self, n: usize, first: usize, count: usize) -> &'a [E] {
         let start = self.base + n * self.stride + first;
         &self.data[start..start + count]
     }

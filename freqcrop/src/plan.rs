@@ -131,6 +131,14 @@ impl<T: Real> Plan<T> {
         Err(first_not_finite(input).map_or(Error::Overflow, |index| Error::NonFinite { index }))
     }
 
+    /// The separable engine, if that is the one in use.
+    pub(crate) fn separable(&self) -> Option<&Separable<T>> {
+        match &self.engine {
+            Engine::Separable(separable) => Some(separable),
+            _ => None,
+        }
+    }
+
     /// The bandwidth is the whole image.
     pub(crate) fn is_identity(&self) -> bool {
         matches!(self.engine, Engine::Copy)

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::kernel::GROUP;
 use crate::real::Real;
 use crate::{fft, separable};
 
@@ -13,6 +14,8 @@ use crate::{fft, separable};
 pub struct Scratch<T> {
     pub(crate) separable: separable::Workspace<T>,
     pub(crate) fourier: fft::Workspace<T>,
+    /// Columns ahead of a resize.
+    pub(crate) lines: Vec<[T; GROUP]>,
     /// Copies of views whose memory is in some other order.
     pub(crate) input: Vec<T>,
     pub(crate) output: Vec<T>,
@@ -25,6 +28,7 @@ impl<T: Real> Scratch<T> {
         Self {
             separable: separable::Workspace::default(),
             fourier: fft::Workspace::default(),
+            lines: Vec::new(),
             input: Vec::new(),
             output: Vec::new(),
         }

@@ -21,7 +21,7 @@ use crate::unfold::{Unfold, at_least};
 /// Both axes, planned for the instruction set of this machine.
 #[derive(Debug)]
 pub(crate) struct Separable<T> {
-    arch: Arch,
+    pub(crate) arch: Arch,
     pub(crate) height: Axis<T>,
     pub(crate) width: Axis<T>,
     /// Both kept sizes are even, so the unpaired frequencies leave a correction.
@@ -31,13 +31,13 @@ pub(crate) struct Separable<T> {
 /// Working memory; grows to what the largest image so far needed.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace<T> {
-    even: Vec<[T; GROUP]>,
-    odd: Vec<[T; GROUP]>,
+    pub(crate) even: Vec<[T; GROUP]>,
+    pub(crate) odd: Vec<[T; GROUP]>,
     /// `T[w, p]` for all channels.
-    turned: Vec<T>,
+    pub(crate) turned: Vec<T>,
     /// `O[p, q]` for all channels.
-    folded: Vec<T>,
-    lines: Vec<T>,
+    pub(crate) folded: Vec<T>,
+    pub(crate) lines: Vec<T>,
 }
 
 impl<T: Real> Separable<T> {

@@ -108,6 +108,12 @@ pub struct TrainConfig {
     #[arg(long, value_enum, default_value_t = CropMethod::Fourier)]
     pub crop: CropMethod,
 
+    /// Resize to base size and low-frequency crop one after the other, with 8-bit pixels in between, where one operator
+    /// could do both
+    #[arg(long)]
+    #[serde(default)]
+    pub stepwise_crop: bool,
+
     /// Seed of weights, order and augmentation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -312,6 +318,7 @@ impl TrainConfig {
             seed: self.seed,
             base_size: self.base_size,
             crop: self.crop,
+            fused: !self.stepwise_crop,
             min_crop_area: self.min_crop_area,
             augmentation: recipe.augmentation.clone(),
         }

@@ -9,6 +9,7 @@
 //! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
 //! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
 //! | look at single steps | [`tools::Preview`], [`tools::crop_picture`] |
+//! | know what the machine does | [`bench::preprocess`], [`bench::step`] |
 //! | use the result | [`checkpoint::Saved`], [`evaluate::evaluate`], [`predict::Predictor`] |
 
 #[cfg(doctest)]

@@ -120,6 +120,7 @@ fn very_long_images_can_be_trained_on() {
         seed: 5,
         base_size: 32,
         crop: CropMethod::Fourier,
+        fused: true,
         min_crop_area: 0.08,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     };

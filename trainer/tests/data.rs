@@ -10,6 +10,7 @@ use efficienttrain_trainer::DataError;
 use efficienttrain_trainer::config::CropMethod;
 use efficienttrain_trainer::data::{
     Batch, EvalPipeline, ImageFolder, Loader, Request, Source, Split, Synthetic, TrainPipeline, View,
+    Workspace,
 };
 use image::RgbImage;
 
@@ -18,6 +19,7 @@ fn pipeline() -> TrainPipeline {
         seed: 5,
         base_size: 48,
         crop: CropMethod::Fourier,
+        fused: true,
         min_crop_area: 0.2,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     }
@@ -184,4 +186,68 @@ fn damaged_files_are_errors_and_odd_ones_are_read() {
     image::GrayImage::from_pixel(5, 4, image::Luma([9])).save(folder.join("grey.png")).unwrap();
     let grey = efficienttrain_trainer::data::read_image(&folder.join("grey.png")).unwrap();
     assert_eq!(grey.get_pixel(2, 2).0, [9, 9, 9]);
+}
+
+/// Differences in levels of 0 to 255 between the crop as one operator and step by step, over many boxes of a picture.
+fn fused_against_stepwise(picture: &RgbImage, size: u32) -> Vec<u32> {
+    let augmentation =
+        efficienttrain_schedule::Augmentation { ops: 0, erasing: 0.0, ..pipeline().augmentation };
+    let fused = TrainPipeline { base_size: 224, min_crop_area: 0.08, augmentation, ..pipeline() };
+    let stepwise = TrainPipeline { fused: false, ..fused.clone() };
+    let view = View { size, magnitude: 0.0, order: Order::CropThenAugment };
+    let values = size as usize * size as usize * 3;
+    let mut workspace = Workspace::default();
+    let mut levels = Vec::new();
+    for index in 0..24 {
+        let (mut a, mut b) = (vec![0.0; values], vec![0.0; values]);
+        fused.apply(picture, view, (0, index), &mut workspace, &mut a).unwrap();
+        stepwise.apply(picture, view, (0, index), &mut workspace, &mut b).unwrap();
+        let level = |d: f32, i: usize| (d.abs() * 255.0 * randaug::IMAGENET_STD[i % 3]).round() as u32;
+        levels.extend(a.iter().zip(&b).enumerate().map(|(i, (a, b))| level(a - b, i)));
+    }
+    levels
+}
+
+fn share(levels: &[u32], more_than: u32) -> f64 {
+    levels.iter().filter(|&&level| level > more_than).count() as f64 / levels.len() as f64
+}
+
+fn photograph() -> RgbImage {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../freqcrop/tests/data/cat.png");
+    image::open(path).unwrap().into_rgb8()
+}
+
+/// With all pixels in 64..=191 the bicubic filter, whose weights reach 1.25 in sum of sizes, cannot leave 0..=255: nothing is
+/// clipped, and only the two roundings to 8 bits on the stepwise way remain.
+#[test]
+fn one_operator_is_the_stepwise_crop_up_to_rounding() {
+    let mut picture = photograph();
+    picture.iter_mut().for_each(|value| *value = 64 + *value / 2);
+    for size in [96, 160] {
+        let levels = fused_against_stepwise(&picture, size);
+        println!("{size}: {:.4} differ, {:.6} by more than 1", share(&levels, 0), share(&levels, 1));
+        assert!(share(&levels, 0) > 0.0, "the two ways are the same code");
+        assert!(share(&levels, 0) < 0.25, "{size}: {}", share(&levels, 0));
+        // Four roundings of half a level each may meet; seen: 8 values in a million, by 2 levels.
+        assert!(share(&levels, 1) < 1e-4, "{size}: {}", share(&levels, 1));
+        assert_eq!(share(&levels, 2), 0.0, "{size}");
+    }
+}
+
+/// Where the stepwise way clips overshoot at base size, the one operator keeps it: more may differ, but little does.
+#[test]
+fn one_operator_is_close_to_the_stepwise_crop_where_that_clips() {
+    let mut picture = photograph();
+    // Twice the contrast: large parts are black or white, with overshoot at their edges.
+    picture.iter_mut().for_each(|value| *value = (2 * i32::from(*value) - 128).clamp(0, 255) as u8);
+    for size in [96, 160] {
+        let levels = fused_against_stepwise(&picture, size);
+        println!(
+            "{size}: {:.4} differ, {:.6} by more than 1, at most {:?}",
+            share(&levels, 0),
+            share(&levels, 1),
+            levels.iter().max()
+        );
+        assert!(share(&levels, 1) < 0.05, "{size}: {}", share(&levels, 1));
+    }
 }

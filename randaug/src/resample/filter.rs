@@ -18,6 +18,30 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// The weights of a resize from `from` to `to` pixels along one axis: tells `each` output pixel in turn the first input
+    /// pixel it reads and the weights from there on, which sum to 1. `buffer` is working memory.
+    ///
+    /// These are the numbers that [`resize_crop`](crate::resize_crop) rounds to integers.
+    pub fn taps(self, from: usize, to: usize, buffer: &mut Vec<f64>, mut each: impl FnMut(usize, &[f64])) {
+        let scale = from as f64 / to as f64;
+        let widening = scale.max(1.0);
+        let support = self.support() * widening;
+        let narrow = 1.0 / widening;
+        for i in 0..to {
+            let centre = (i as f64 + 0.5) * scale;
+            // The casts truncate; a negative start becomes 0.
+            let start = (centre - support + 0.5) as usize;
+            let end = ((centre + support + 0.5) as usize).min(from);
+            buffer.clear();
+            buffer.extend((start..end).map(|x| self.weight((x as f64 - centre + 0.5) * narrow)));
+            let sum: f64 = buffer.iter().sum();
+            if sum != 0.0 {
+                buffer.iter_mut().for_each(|weight| *weight /= sum);
+            }
+            each(start, buffer);
+        }
+    }
+
     fn support(self) -> f64 {
         match self {
             Filter::Bilinear => 1.0,
@@ -75,27 +99,14 @@ impl Coefficients {
         self.key = Some((from, to, filter));
         self.runs.clear();
         self.weights.clear();
-        let scale = from as f64 / to as f64;
-        let widening = scale.max(1.0);
-        let support = filter.support() * widening;
-        let narrow = 1.0 / widening;
-        for i in 0..to {
-            let centre = (i as f64 + 0.5) * scale;
-            // The casts truncate; a negative start becomes 0.
-            let start = (centre - support + 0.5) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
-            self.floats.clear();
-            let tap = |x: usize| filter.weight((x as f64 - centre + 0.5) * narrow);
-            self.floats.extend((start..end).map(tap));
-            self.push_run(start);
-        }
+        let mut floats = std::mem::take(&mut self.floats);
+        filter.taps(from, to, &mut floats, |start, weights| self.push_run(start, weights));
+        self.floats = floats;
     }
 
-    /// Normalises the floats to sum 1 and stores them as integers, rounded half away from zero.
-    fn push_run(&mut self, start: usize) {
-        let sum: f64 = self.floats.iter().sum();
-        for &weight in &self.floats {
-            let weight = if sum == 0.0 { weight } else { weight / sum };
+    /// Stores weights as integers, rounded half away from zero.
+    fn push_run(&mut self, start: usize, weights: &[f64]) {
+        for &weight in weights {
             let scaled = weight * f64::from(1 << PRECISION_BITS);
             self.weights.push(if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 } as i32);
         }

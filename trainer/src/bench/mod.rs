@@ -1,5 +1,7 @@
-//! What this machine does: speed of the parts of a run.
+//! What this machine does: the measurements behind `efficienttrain bench`.
 
+mod preprocess;
 mod step;
 
+pub use preprocess::{LoaderRate, PreprocessBench, PreprocessReport, StageTime, preprocess};
 pub use step::{StepBench, StepReport, step};

@@ -5,11 +5,13 @@ mod cifar;
 mod decode;
 mod find;
 mod folder;
+mod fused;
 mod loader;
 mod order;
 mod pack;
 mod pipeline;
 mod shard;
+mod stages;
 mod stats;
 mod synthetic;
 
@@ -23,6 +25,7 @@ pub use order::SampleOrder;
 pub use pack::{PackOptions, Packed, pack, write_classes};
 pub use pipeline::{EvalPipeline, TrainPipeline, View, Workspace};
 pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
+pub use stages::{Stage, StageClock};
 pub use stats::{Stats, stats};
 pub use synthetic::{Split, Synthetic};
 

@@ -1,14 +1,16 @@
 //! From a decoded image to a normalised picture: the order of steps in training and evaluation.
 
 use efficienttrain_schedule::{Augmentation, Order};
-use freqcrop::{FrequencyCrop, Lanczos};
+use freqcrop::FrequencyCrop;
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
-    EvalTransform, Layout, Normalize, Purpose, RandAugment, RandomErasing, RandomResizedCrop, Scratch,
-    flip_horizontal, sample_rng,
+    CropBox, EvalTransform, Filter, Layout, Normalize, Purpose, RandAugment, RandomErasing,
+    RandomResizedCrop, Scratch, flip_horizontal, resize_crop_into, sample_rng,
 };
 
+use super::fused::{Fused, fits};
+use super::stages::{Stage, StageClock};
 use crate::config::CropMethod;
 use crate::error::DataError;
 
@@ -21,6 +23,8 @@ pub struct TrainPipeline {
     pub base_size: u32,
     /// How images are brought to the size of the stage.
     pub crop: CropMethod,
+    /// Where it is possible, resize to base size and low-frequency crop as one operator: see [`Self::apply`].
+    pub fused: bool,
     /// Smallest share of the image's area that the random crop takes.
     pub min_crop_area: f64,
     /// Numbers of the recipe.
@@ -50,13 +54,50 @@ pub struct EvalPipeline {
 /// Buffers and plans that a worker keeps from image to image.
 #[derive(Default)]
 pub struct Workspace {
-    scratch: Scratch,
+    /// Counts the time of each stage where it is set.
+    pub clock: Option<StageClock>,
+    pub(super) scratch: Scratch,
     normalize: Normalize,
-    shrink: Option<Shrink>,
+    fourier: Option<FrequencyCrop>,
+    pub(super) fused: Fused,
+    /// The picture at base size.
+    base: RgbImage,
+    /// The picture at the size of the stage.
+    small: RgbImage,
+}
+
+impl Workspace {
+    /// The low-frequency crop between two edges, planned anew only when they change.
+    pub(super) fn fourier(&mut self, (from, to): (usize, usize)) -> Result<&FrequencyCrop, DataError> {
+        let crop = match self.fourier.take() {
+            Some(crop) if crop.input_size() == (from, from) && crop.output_size() == (to, to) => crop,
+            _ => FrequencyCrop::new((from, from), (to, to)).map_err(setting)?,
+        };
+        Ok(self.fourier.insert(crop))
+    }
+
+    /// Books the time since the last mark to `stage`, if anyone counts.
+    pub fn mark(&mut self, stage: Stage) {
+        if let Some(clock) = &mut self.clock {
+            clock.mark(stage);
+        }
+    }
+}
+
+/// Gives `picture` the size asked for; its pixels are then unspecified.
+fn sized(picture: &mut RgbImage, size: u32) {
+    if picture.dimensions() != (size, size) {
+        *picture = RgbImage::new(size, size);
+    }
 }
 
 impl TrainPipeline {
     /// Turns an image into `size * size * 3` normalised values, channels-last. `epoch` and `index` name the sample.
+    ///
+    /// Crop box, resize, flip and low-frequency crop are linear. With [`Self::fused`], in the order crop then augment and with
+    /// [`CropMethod::Fourier`], they are applied as one operator from the image's pixels to the small picture, unless the
+    /// box is much wider than the base size. That is the stepwise result without its two roundings to 8 bits and its
+    /// clipping at base size; the small picture is rounded and clipped as ever.
     ///
     /// # Errors
     /// When the image is empty or a setting is out of range.
@@ -68,84 +109,125 @@ impl TrainPipeline {
         w: &mut Workspace,
         out: &mut [f32],
     ) -> Result<(), DataError> {
-        let rng = |purpose| sample_rng(self.seed, epoch, index as u64, purpose);
-        let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
-        let mut picture =
-            crop.apply(image, self.base_size, &mut rng(Purpose::Crop), &mut w.scratch).map_err(setting)?;
-        if rng(Purpose::Flip).random_bool(self.augmentation.flip) {
-            flip_horizontal(&mut picture);
+        if self.fused && view.order == Order::CropThenAugment && self.crop == CropMethod::Fourier {
+            let (area, flip) = self.draw_crop(image, (epoch, index))?;
+            if view.size < self.base_size && fits(area, self.base_size) {
+                let mut small = std::mem::take(&mut w.small);
+                sized(&mut small, view.size);
+                if w.crop_fused(image, area, flip, self.base_size, &mut small)? {
+                    w.mark(Stage::Geometry);
+                    self.augment(&mut small, view.magnitude, (epoch, index), w)?;
+                    self.pack(&small, (epoch, index), w, out)?;
+                    w.small = small;
+                    return Ok(());
+                }
+            }
         }
+        // Taken out, so that the rest of the workspace can be lent beside it; an error merely costs a new one.
+        let mut picture = std::mem::take(&mut w.base);
+        self.take_crop(image, (epoch, index), w, &mut picture)?;
+        w.mark(Stage::Geometry);
+        if view.order == Order::AugmentThenCrop {
+            self.augment(&mut picture, view.magnitude, (epoch, index), w)?;
+        }
+        if view.size != self.base_size {
+            let mut small = std::mem::take(&mut w.small);
+            self.shrink(&picture, view.size, w, &mut small)?;
+            w.base = std::mem::replace(&mut picture, small);
+        }
+        if view.order == Order::CropThenAugment {
+            self.augment(&mut picture, view.magnitude, (epoch, index), w)?;
+        }
+        self.pack(&picture, (epoch, index), w, out)?;
+        let home = if view.size == self.base_size { &mut w.base } else { &mut w.small };
+        *home = picture;
+        Ok(())
+    }
+
+    fn rng(&self, (epoch, index): (u64, usize), purpose: Purpose) -> impl rand::Rng + use<> {
+        sample_rng(self.seed, epoch, index as u64, purpose)
+    }
+
+    /// Draws the box, and whether it is mirrored.
+    fn draw_crop(&self, image: &RgbImage, sample: (u64, usize)) -> Result<(CropBox, bool), DataError> {
+        let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
+        let mut rng = self.rng(sample, Purpose::Crop);
+        let area = crop.sample(image.width(), image.height(), &mut rng).map_err(setting)?;
+        Ok((area, self.rng(sample, Purpose::Flip).random_bool(self.augmentation.flip)))
+    }
+
+    /// The random resized crop at base size, flipped or not.
+    fn take_crop(
+        &self,
+        image: &RgbImage,
+        sample: (u64, usize),
+        w: &mut Workspace,
+        picture: &mut RgbImage,
+    ) -> Result<(), DataError> {
+        sized(picture, self.base_size);
+        let (area, flip) = self.draw_crop(image, sample)?;
+        resize_crop_into(image, area, Filter::Bicubic, picture, &mut w.scratch).map_err(setting)?;
+        if flip {
+            flip_horizontal(picture);
+        }
+        Ok(())
+    }
+
+    fn augment(
+        &self,
+        picture: &mut RgbImage,
+        magnitude: f64,
+        sample: (u64, usize),
+        w: &mut Workspace,
+    ) -> Result<(), DataError> {
         let augment = RandAugment {
             num_layers: self.augmentation.ops as usize,
             prob: self.augmentation.op_probability,
             magnitude_std: self.augmentation.magnitude_std,
             ..RandAugment::default()
         };
-        let strengthen = |picture: &mut RgbImage, w: &mut Workspace| {
-            augment
-                .apply(picture, view.magnitude, &mut rng(Purpose::Augment), &mut w.scratch)
-                .map_err(setting)
-        };
-        if view.order == Order::AugmentThenCrop {
-            strengthen(&mut picture, w)?;
-        }
-        picture = self.to_size(picture, view.size, w)?;
-        if view.order == Order::CropThenAugment {
-            strengthen(&mut picture, w)?;
-        }
-        w.normalize.apply(&picture, Layout::Hwc, out).map_err(setting)?;
-        let erasing = RandomErasing { probability: self.augmentation.erasing, ..RandomErasing::default() };
-        let shape = (3, view.size, view.size);
-        erasing.apply(out, shape, Layout::Hwc, &mut rng(Purpose::Erase)).map_err(setting)?;
+        let mut rng = self.rng(sample, Purpose::Augment);
+        augment.apply(picture, magnitude, &mut rng, &mut w.scratch).map_err(setting)?;
+        w.mark(Stage::Augment);
         Ok(())
     }
 
-    fn to_size(&self, picture: RgbImage, size: u32, w: &mut Workspace) -> Result<RgbImage, DataError> {
-        if size == self.base_size {
-            return Ok(picture);
-        }
-        let edges = (self.base_size as usize, size as usize);
-        if w.shrink.as_ref().is_none_or(|s| s.plan != (self.crop, edges)) {
-            w.shrink = Some(Shrink::new(self.crop, edges)?);
-        }
-        let mut small = RgbImage::new(size, size);
-        if let Some(shrink) = &w.shrink {
-            shrink.apply(&picture, &mut small)?;
-        }
-        Ok(small)
-    }
-}
-
-/// The plan that brings pictures from base size to the size of a stage.
-struct Shrink {
-    plan: (CropMethod, (usize, usize)),
-    method: ShrinkMethod,
-}
-
-enum ShrinkMethod {
-    Fourier(Box<FrequencyCrop>),
-    Lanczos(Lanczos),
-}
-
-impl Shrink {
-    fn new(crop: CropMethod, (from, to): (usize, usize)) -> Result<Self, DataError> {
-        let method = match crop {
+    fn shrink(
+        &self,
+        picture: &RgbImage,
+        size: u32,
+        w: &mut Workspace,
+        small: &mut RgbImage,
+    ) -> Result<(), DataError> {
+        sized(small, size);
+        match self.crop {
             CropMethod::Fourier => {
-                ShrinkMethod::Fourier(Box::new(FrequencyCrop::new((from, from), (to, to)).map_err(setting)?))
+                let edges = (self.base_size as usize, size as usize);
+                w.fourier(edges)?.apply_rgb8_into(picture, small).map_err(setting)?;
             }
             CropMethod::Lanczos => {
-                ShrinkMethod::Lanczos(Lanczos::new((from, from), (to, to)).map_err(setting)?)
+                let whole = CropBox::whole(picture);
+                resize_crop_into(picture, whole, Filter::Lanczos, small, &mut w.scratch).map_err(setting)?;
             }
-        };
-        Ok(Self { plan: (crop, (from, to)), method })
+        }
+        w.mark(Stage::Crop);
+        Ok(())
     }
 
-    fn apply(&self, picture: &[u8], small: &mut [u8]) -> Result<(), DataError> {
-        match &self.method {
-            ShrinkMethod::Fourier(crop) => crop.apply_rgb8_into(picture, small),
-            ShrinkMethod::Lanczos(resize) => resize.apply_u8_into(3, picture, small),
-        }
-        .map_err(setting)
+    /// Normalises and erases.
+    fn pack(
+        &self,
+        picture: &RgbImage,
+        sample: (u64, usize),
+        w: &mut Workspace,
+        out: &mut [f32],
+    ) -> Result<(), DataError> {
+        w.normalize.apply(picture, Layout::Hwc, out).map_err(setting)?;
+        let erasing = RandomErasing { probability: self.augmentation.erasing, ..RandomErasing::default() };
+        let shape = (3, picture.height(), picture.width());
+        erasing.apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase)).map_err(setting)?;
+        w.mark(Stage::Pack);
+        Ok(())
     }
 }
 
@@ -166,6 +248,6 @@ impl EvalPipeline {
     }
 }
 
-fn setting(error: impl std::fmt::Display) -> DataError {
+pub(super) fn setting(error: impl std::fmt::Display) -> DataError {
     DataError::Setting(error.to_string())
 }

@@ -1,25 +1,14 @@
-//! `efficienttrain bench`.
+//! `efficienttrain bench step`.
 
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use efficienttrain_trainer::bench::{StepBench, step};
 
-/// Arguments of `bench`.
-#[derive(Args)]
-pub(crate) struct BenchArgs {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    /// Time, rate and memory of training steps: forward, backward and optimiser
-    Step(StepArgs),
-}
+use crate::cli::show;
 
 /// Arguments of `bench step`.
 #[derive(Args)]
-struct StepArgs {
+pub(super) struct StepArgs {
     /// Model, as `efficienttrain models` lists them
     #[arg(long, value_name = "NAME")]
     model: String,
@@ -54,21 +43,15 @@ enum Precision {
     F32,
 }
 
-pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    match &args.what {
-        What::Step(args) => run_step(args),
-    }
-}
-
-fn run_step(args: &StepArgs) -> Result<()> {
+pub(super) fn run(args: &StepArgs) -> Result<()> {
     // Only one so far; the option is there so that a script's words stay valid.
     let Precision::F32 = args.dtype;
     let StepArgs { size, batch, steps, warmup, .. } = *args;
     let report = step(&StepBench { model: args.model.clone(), size, batch, steps, warmup })?;
     if args.json {
-        return Ok(super::show(serde_json::to_string(&report)?)?);
+        return Ok(show(serde_json::to_string(&report)?)?);
     }
-    super::show(format!(
+    show(format!(
         "{} at {}, batch {}, {} threads: {:.1} ms a step ({:.1} to {:.1}), {:.1} images/s, {:.0} GFLOP/s, {:.0}% of the best \
          matrix product",
         report.model,

@@ -1,0 +1,132 @@
+//! `efficienttrain bench preprocess`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use efficienttrain_schedule::{Order, Recipe};
+use efficienttrain_trainer::bench::{PreprocessBench, PreprocessReport, preprocess};
+use efficienttrain_trainer::config::{CropMethod, CropOrder};
+use efficienttrain_trainer::data::{ImageFolder, Source, Stage, TrainPipeline, View};
+use serde::Serialize;
+
+/// Arguments of `bench preprocess`.
+#[derive(Args)]
+pub(super) struct PreprocessArgs {
+    /// Image folder: DIR/CLASS/IMAGE, or its `train` folder where it has one
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+
+    /// Edge of the training pictures, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 96)]
+    size: u32,
+
+    /// RandAugment magnitude
+    #[arg(long, value_name = "M", default_value_t = 1.0)]
+    magnitude: f64,
+
+    /// Edge of the random crop before the low-frequency crop, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    base_size: u32,
+
+    /// Whether the low-frequency crop comes before or after RandAugment
+    #[arg(long, value_enum, default_value_t = CropOrder::CropThenAugment)]
+    order: CropOrder,
+
+    /// How images are brought to the size
+    #[arg(long, value_enum, default_value_t = CropMethod::Fourier)]
+    crop: CropMethod,
+
+    /// Resize and low-frequency crop one after the other, with 8-bit pixels in between
+    #[arg(long)]
+    stepwise_crop: bool,
+
+    /// Images to prepare
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    images: usize,
+
+    /// Also the loader end to end, with one thread and with this many
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// Seed of order and augmentation
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A report with what it is about.
+#[derive(Serialize)]
+struct Output {
+    size: u32,
+    magnitude: f64,
+    order: CropOrder,
+    crop: CropMethod,
+    #[serde(flatten)]
+    report: PreprocessReport,
+}
+
+pub(super) fn run(args: &PreprocessArgs) -> Result<()> {
+    ensure!(
+        (1..=args.base_size).contains(&args.size),
+        "--size: expected 1 to --base-size {}",
+        args.base_size
+    );
+    let split = Some(args.data.join("train")).filter(|d| d.is_dir()).unwrap_or_else(|| args.data.clone());
+    let source: Arc<dyn Source> = Arc::new(ImageFolder::open(&split)?);
+    let bench = PreprocessBench { images: args.images, view: args.view(), workers: args.workers };
+    let report = preprocess(&source, &args.pipeline()?, bench)?;
+    let output =
+        Output { size: args.size, magnitude: args.magnitude, order: args.order, crop: args.crop, report };
+    if args.json {
+        return Ok(crate::cli::show(serde_json::to_string_pretty(&output)?)?);
+    }
+    show(&output)
+}
+
+impl PreprocessArgs {
+    fn view(&self) -> View {
+        let order = match self.order {
+            CropOrder::CropThenAugment => Order::CropThenAugment,
+            CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
+        };
+        View { size: self.size, magnitude: self.magnitude, order }
+    }
+
+    fn pipeline(&self) -> Result<TrainPipeline> {
+        Ok(TrainPipeline {
+            seed: self.seed,
+            base_size: self.base_size,
+            crop: self.crop,
+            fused: !self.stepwise_crop,
+            min_crop_area: 0.08,
+            augmentation: Recipe::named("resnet50-etpp")?.augmentation,
+        })
+    }
+}
+
+fn show(output: &Output) -> Result<()> {
+    let report = &output.report;
+    crate::cli::show(format!(
+        "{} images to {}x{}, magnitude {}: {:.0} images/s/core",
+        report.images, output.size, output.size, output.magnitude, report.images_per_s_core
+    ))?;
+    for stage in Stage::ALL {
+        let time = report.stages[stage.name()];
+        crate::cli::show(format!(
+            "  {:<9} {:>8.1} us an image {:>6.1}%",
+            stage.name(),
+            time.us_per_image,
+            100.0 * time.share
+        ))?;
+    }
+    crate::cli::show(format!("  decoding alone: {:.0} images/s/core", report.decode_images_per_s_core))?;
+    for rate in &report.loader {
+        crate::cli::show(format!("  loader, {} workers: {:.0} images/s", rate.workers, rate.images_per_s))?;
+    }
+    Ok(())
+}
