@@ -169,7 +169,13 @@ impl Saved {
     /// When `ema` is asked for and there is none, or a `.pth` file cannot be read.
     pub fn weights(&self, ema: bool) -> Result<Tensors> {
         if self.tensors.is_empty() && self.record.is_none() {
-            return Ok(weights::read(&self.path, &ReadOptions { prefer_ema: ema })?.tensors);
+            let file = weights::read(&self.path, &ReadOptions { prefer_ema: ema })?;
+            // All names under which programs keep averages have it in them.
+            if ema && !file.wrapper.contains("ema") {
+                let what = "holds no moving average; leave out --ema".into();
+                return Err(Error::Checkpoint { path: self.path.clone(), what });
+            }
+            return Ok(file.tensors);
         }
         let is_checkpoint = self.tensors.keys().any(|k| k.starts_with("model/"));
         if ema && !self.tensors.keys().any(|k| k.starts_with("ema/")) {
