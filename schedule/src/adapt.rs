@@ -4,7 +4,7 @@ use crate::curriculum::Curriculum;
 use crate::error::{Result, count, field};
 use crate::optimiser::LrScaling;
 use crate::recipe::Recipe;
-use crate::stage::{Magnitude, Order, Stage};
+use crate::stage::{Magnitude, Order, Replay, Stage};
 
 impl Recipe {
     /// The recipe for another full size: every size keeps its ratio to base (96/224, 160/224 ...), rounded to the nearest
@@ -58,6 +58,20 @@ impl Recipe {
             stage.order = order;
         }
         self
+    }
+
+    /// Replay in every stage below the base size: each prepared image is trained on `times` times on average, from a
+    /// buffer of `buffer_batches` mini-batches. 1 for `times` switches replay off.
+    ///
+    /// # Errors
+    /// A field error when a number is 0, or `times` does not divide a stage's batch.
+    pub fn with_replay(mut self, times: u32, buffer_batches: u32) -> Result<Self> {
+        let base_size = self.curriculum.base_size;
+        for stage in self.curriculum.stages.iter_mut().filter(|stage| stage.size < base_size) {
+            stage.replay = if times == 1 { Replay::OFF } else { Replay { times, buffer_batches } };
+        }
+        self.validate()?;
+        Ok(self)
     }
 
     /// Magnitude m(t) = (t/T) * `last`, linear over the run instead of in steps; t counts what the shares count.

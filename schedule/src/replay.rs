@@ -1,6 +1,9 @@
 //! The replay buffer's rules, over any item type (ids in tests, images in a loader). Method section 4.
 
 use crate::error::{Result, count, field};
+use crate::layout::PlanStage;
+use crate::plan::Plan;
+use crate::stage::Replay;
 use std::collections::VecDeque;
 
 /// First-in first-out store of chunks of recent mini-batches, and the rule by which a training batch is drawn from it.
@@ -19,6 +22,13 @@ pub struct ReplayBuffer<T> {
 
 /// Chunks per mini-batch in the reference.
 pub const REFERENCE_SPLIT: u32 = 32;
+
+/// Chunks to cut a mini-batch of `fresh` items into, so that every training batch has the same size: the largest divisor
+/// of `fresh` up to the reference's 32, which it is wherever 32 divides the batch.
+#[must_use]
+pub fn even_split(fresh: u32) -> u32 {
+    (1..=REFERENCE_SPLIT.min(fresh)).rev().find(|&split| fresh.is_multiple_of(split)).unwrap_or(1)
+}
 
 impl<T: Clone> ReplayBuffer<T> {
     /// An empty buffer for batches trained `times` times over.
@@ -77,4 +87,39 @@ impl<T: Clone> ReplayBuffer<T> {
 pub fn buffer_bytes(buffer_batches: u32, fresh_batch: u32, size: u32, bytes_per_value: u32) -> u128 {
     let factors = [buffer_batches, fresh_batch, 3, size, size, bytes_per_value];
     factors.iter().fold(1, |bytes: u128, &factor| bytes.saturating_mul(u128::from(factor)))
+}
+
+impl Plan {
+    /// Where a stage's replay buffer began to fill: the first of the stages up to it that share size, batch and replay. A
+    /// buffer outlives a stage as long as its images can still be used.
+    #[must_use]
+    pub fn replay_start(&self, stage: usize) -> usize {
+        let kind = |stage: &PlanStage| (stage.size, stage.batch_per_device, stage.replay);
+        let stages = self.stages();
+        // A stage without steps leaves the buffer alone.
+        let alike =
+            |&before: &usize| stages[before].steps == 0 || kind(&stages[before]) == kind(&stages[stage]);
+        (0..stage).rev().take_while(alike).last().unwrap_or(stage)
+    }
+
+    /// Mini-batches of fresh images the buffer holds at the end of a stage: its capacity, or fewer if there were not so
+    /// many. 0 without replay.
+    #[must_use]
+    pub fn replay_batches(&self, stage: usize) -> u64 {
+        let Replay { times, buffer_batches } = self.stages()[stage].replay;
+        if times == 1 {
+            return 0;
+        }
+        let run = &self.stages()[self.replay_start(stage)..=stage];
+        let stored: u64 = run.iter().map(|s| s.steps * u64::from(s.accumulation)).sum();
+        stored.min(u64::from(buffer_batches))
+    }
+
+    /// Memory of one device's buffer at the end of a stage, in bytes, with one byte a value. 0 without replay.
+    #[must_use]
+    pub fn replay_bytes(&self, stage: usize) -> u128 {
+        let s = &self.stages()[stage];
+        let batches = u32::try_from(self.replay_batches(stage)).unwrap_or(u32::MAX);
+        buffer_bytes(batches, s.batch_per_device / s.replay.times, s.size, 1)
+    }
 }

@@ -27,6 +27,20 @@ pub struct SummaryStage {
     pub lr_first: Option<f64>,
     /// Learning rate of the last step.
     pub lr_last: Option<f64>,
+    /// The replay buffer, where the stage has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayRow>,
+}
+
+/// What a stage's replay buffer saves, and what it takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplayRow {
+    /// Times a prepared image is trained on, on average.
+    pub times: u32,
+    /// Passes over the data that are decoded and augmented: `epochs` / `times`.
+    pub decoded_epochs: f64,
+    /// Memory of one device's buffer when it is fullest, in bytes.
+    pub buffer_bytes: u64,
 }
 
 /// What `efficienttrain plan` prints; [`Display`](fmt::Display) is the text table, `serde` gives the JSON.
@@ -38,6 +52,9 @@ pub struct Summary {
     pub total_steps: u64,
     /// The stages, in order.
     pub stages: Vec<SummaryStage>,
+    /// Images decoded and augmented over images trained on; none where no stage has a replay buffer, and it is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoded_share: Option<f64>,
 }
 
 impl Plan {
@@ -46,11 +63,19 @@ impl Plan {
     /// # Errors
     /// None for a plan made by [`Plan::new`].
     pub fn summary(&self) -> Result<Summary> {
-        let stages = self.stages().iter().map(|stage| self.row(stage)).collect::<Result<_>>()?;
-        Ok(Summary { equivalent_epochs: self.equivalent_epochs(), total_steps: self.total_steps(), stages })
+        let stages: Vec<SummaryStage> =
+            (0..self.stages().len()).map(|index| self.row(index)).collect::<Result<_>>()?;
+        let replays = stages.iter().any(|row| row.replay.is_some());
+        Ok(Summary {
+            equivalent_epochs: self.equivalent_epochs(),
+            total_steps: self.total_steps(),
+            decoded_share: replays.then(|| decoded_share(&stages)),
+            stages,
+        })
     }
 
-    fn row(&self, stage: &PlanStage) -> Result<SummaryStage> {
+    fn row(&self, index: usize) -> Result<SummaryStage> {
+        let stage: &PlanStage = &self.stages()[index];
         let lr = |step: u64| self.at(step).map(|settings| settings.lr);
         let (lr_first, lr_last) = match stage.steps {
             0 => (None, None),
@@ -66,13 +91,26 @@ impl Plan {
             share: stage.equivalent_epochs / self.equivalent_epochs(),
             lr_first,
             lr_last,
+            replay: (stage.replay.times > 1).then(|| ReplayRow {
+                times: stage.replay.times,
+                decoded_epochs: stage.epochs / f64::from(stage.replay.times),
+                buffer_bytes: u64::try_from(self.replay_bytes(index)).unwrap_or(u64::MAX),
+            }),
         })
     }
 }
 
+fn decoded_share(stages: &[SummaryStage]) -> f64 {
+    let decoded = |row: &SummaryStage| row.replay.as_ref().map_or(row.epochs, |r| r.decoded_epochs);
+    let trained: f64 = stages.iter().map(|row| row.epochs).sum();
+    stages.iter().map(decoded).sum::<f64>() / trained
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "size  magnitude  batch  accumulate     steps    epochs  share %  lr first   lr last")?;
+        let replays = self.decoded_share.is_some();
+        write!(out, "size  magnitude  batch  accumulate     steps    epochs  share %  lr first   lr last")?;
+        writeln!(out, "{}", if replays { "  replay   decoded  buffer MiB" } else { "" })?;
         let lr = |value: Option<f64>| value.map_or("-".to_owned(), |lr| format!("{lr:.2e}"));
         for row in &self.stages {
             let (batch, accumulation, share) = (row.batch_per_device, row.accumulation, 100.0 * row.share);
@@ -81,14 +119,25 @@ impl fmt::Display for Summary {
                 "{:4}  {:9.1}  {batch:5}  {accumulation:10}  {:8}",
                 row.size, row.magnitude, row.steps
             )?;
-            writeln!(
+            write!(
                 out,
                 "  {:8.2}  {share:7.2}  {:>8}  {:>8}",
                 row.epochs,
                 lr(row.lr_first),
                 lr(row.lr_last)
             )?;
+            if let Some(replay) = &row.replay {
+                let mib = replay.buffer_bytes as f64 / f64::from(1 << 20);
+                write!(out, "  {:6}  {:8.2}  {mib:10.0}", replay.times, replay.decoded_epochs)?;
+            } else if replays {
+                write!(out, "  {:>6}  {:8.2}  {:>10}", "-", row.epochs, "-")?;
+            }
+            writeln!(out)?;
         }
-        write!(out, "{} steps, {:.4} equivalent epochs", self.total_steps, self.equivalent_epochs)
+        write!(out, "{} steps, {:.4} equivalent epochs", self.total_steps, self.equivalent_epochs)?;
+        match self.decoded_share {
+            Some(share) => write!(out, "; {:.1}% of the images trained on are decoded anew", 100.0 * share),
+            None => Ok(()),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use efficienttrain_schedule::{
     Batch, CostModel, Curriculum, LrScaling, Magnitude, Plan, PlanOptions, Recipe, ShareOf, Stage, WarmUp,
+    even_split,
 };
 use proptest::prelude::*;
 
@@ -243,4 +244,30 @@ fn no_sample_is_skipped_or_visited_twice_in_a_pass() {
     }
     let (most, least) = (visits.iter().max().unwrap(), visits.iter().min().unwrap());
     assert!(most - least <= 1 && *least > 7);
+}
+
+#[test]
+fn mini_batches_are_cut_evenly() {
+    let splits = [(1, 1), (6, 6), (10, 10), (31, 31), (32, 32), (37, 1), (48, 24), (128, 32), (256, 32)];
+    for (fresh, split) in splits {
+        assert_eq!(even_split(fresh), split, "{fresh}");
+    }
+}
+
+#[test]
+fn a_replay_buffer_lives_as_long_as_its_images_fit() {
+    let recipe = Recipe::named("deit-small-etpp-replay").unwrap();
+    let plan = Plan::new(&recipe, PlanOptions::new(200.0, 1_281_167, 8)).unwrap();
+    let starts: Vec<usize> = (0..10).map(|stage| plan.replay_start(stage)).collect();
+    assert_eq!(starts, [0, 0, 2, 2, 2, 2, 6, 6, 8, 8]);
+    // 1920 batches of 512 / 4 images of 96 pixels, 256 of 512 / 2 of 160; nothing at the sizes without replay.
+    assert_eq!(plan.replay_bytes(0), 1920 * 128 * 3 * 96 * 96);
+    assert_eq!(plan.replay_bytes(5), 256 * 256 * 3 * 160 * 160);
+    assert_eq!((plan.replay_batches(6), plan.replay_bytes(9)), (0, 0));
+    // A short run has not that many batches: the buffer grows over the stages of one size.
+    let short = Plan::new(&recipe, PlanOptions::new(0.5, 1_281_167, 8)).unwrap();
+    let steps = |stage: usize| short.stages()[stage].steps;
+    assert!(steps(0) + steps(1) < 1920);
+    assert_eq!(short.replay_batches(0), steps(0));
+    assert_eq!(short.replay_batches(1), steps(0) + steps(1));
 }

@@ -35,3 +35,30 @@ fn the_text_table_has_a_row_a_stage() {
     assert!(text.lines().nth(1).unwrap().starts_with("  96        0.0    512           1"), "{text}");
     assert!(text.ends_with("equivalent epochs"), "{text}");
 }
+
+#[test]
+fn replay_adds_what_is_decoded_and_what_the_buffer_takes() {
+    let plan = |name: &str| {
+        let recipe = Recipe::named(name).unwrap();
+        Plan::new(&recipe, PlanOptions::new(200.0, 1_281_167, 8)).unwrap().summary().unwrap()
+    };
+    let (with, without) = (plan("deit-small-etpp-replay"), plan("deit-small-etpp"));
+    assert_eq!((without.decoded_share, without.stages[0].replay.clone()), (None, None));
+    let row = with.stages[0].replay.clone().unwrap();
+    assert_eq!((row.times, row.buffer_bytes), (4, 1920 * 128 * 3 * 96 * 96));
+    assert!((row.decoded_epochs * 4.0 - with.stages[0].epochs).abs() < 1e-9);
+    assert!(with.stages[9].replay.is_none());
+    // By hand: the passes of each stage, a quarter of them at 96 pixels and half of them at 160.
+    let decoded = |row: &efficienttrain_schedule::SummaryStage| match row.size {
+        96 => row.epochs / 4.0,
+        160 => row.epochs / 2.0,
+        _ => row.epochs,
+    };
+    let all =
+        |f: &dyn Fn(&efficienttrain_schedule::SummaryStage) -> f64| with.stages.iter().map(f).sum::<f64>();
+    assert!((with.decoded_share.unwrap() - all(&decoded) / all(&|row| row.epochs)).abs() < 1e-12);
+    let text = with.to_string();
+    assert!(text.lines().next().unwrap().ends_with("replay   decoded  buffer MiB"), "{text}");
+    assert!(text.ends_with("of the images trained on are decoded anew"), "{text}");
+    assert_eq!(serde_json::from_str::<Summary>(&serde_json::to_string(&with).unwrap()).unwrap(), with);
+}

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 
 pub(crate) const DEFAULT_IMAGE_MIB: u32 = (DEFAULT_IMAGE_LIMIT >> 20) as u32;
 
+/// Batches in the replay buffer where neither recipe nor option says how many.
+const DEFAULT_REPLAY_BATCHES: u32 = 256;
+
 /// For checkpoints from before the option.
 fn default_image_mib() -> u32 {
     DEFAULT_IMAGE_MIB
@@ -114,6 +117,22 @@ pub struct TrainConfig {
     #[serde(default)]
     pub stepwise_crop: bool,
 
+    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop box keeps twice the pixels of the stage's size
+    #[arg(long)]
+    #[serde(default)]
+    pub reduced_decode: bool,
+
+    /// Times each prepared image is trained on while pictures are smaller than the base size; 1 for no replay buffer
+    /// [default: the recipe's]
+    #[arg(long, value_name = "R")]
+    #[serde(default)]
+    pub replay: Option<u32>,
+
+    /// Prepared batches that the replay buffer keeps [default: the recipe's, or 256]
+    #[arg(long, value_name = "N")]
+    #[serde(default)]
+    pub replay_batches: Option<u32>,
+
     /// Seed of weights, order and augmentation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -162,6 +181,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "N")]
     pub stop_after: Option<u64>,
 
+    /// Memory that the replay buffer may take, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 8192)]
+    pub max_replay_mib: u32,
+
     /// Unreadable images to tolerate before the run stops; each is named once and replaced by the next
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub max_bad_images: usize,
@@ -187,6 +210,30 @@ impl Default for RunOptions {
 }
 
 impl RunOptions {
+    /// That the replay buffer of every stage has room in [`Self::max_replay_mib`].
+    ///
+    /// # Errors
+    /// Names the first stage whose buffer has not, and what it would take.
+    pub fn check_replay(&self, plan: &Plan) -> Result<()> {
+        let limit = u128::from(self.max_replay_mib) << 20;
+        let Some(stage) = (0..plan.stages().len()).find(|&stage| plan.replay_bytes(stage) > limit) else {
+            return Ok(());
+        };
+        let s = &plan.stages()[stage];
+        let what = format!(
+            "the replay buffer of stage {} takes {} MiB ({} batches of {} images of {} x {} pixels), more than the {} \
+             allowed; raise it, or lower --replay-batches or --batch",
+            stage + 1,
+            plan.replay_bytes(stage).div_ceil(1 << 20),
+            plan.replay_batches(stage),
+            s.batch_per_device / s.replay.times,
+            s.size,
+            s.size,
+            self.max_replay_mib
+        );
+        Err(Error::config("max-replay-mib", what))
+    }
+
     /// Number of loader threads.
     pub fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -227,14 +274,7 @@ impl TrainConfig {
             CropOrder::CropThenAugment => Order::CropThenAugment,
             CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
         });
-        if recipe.curriculum.stages.iter().any(|s| s.replay.times > 1) {
-            return Err(Error::config(
-                "recipe",
-                format!(
-                    "`{name}` needs the replay buffer, which `train` does not have yet; choose the recipe without it"
-                ),
-            ));
-        }
+        recipe = self.with_replay(recipe)?;
         self.apply_overrides(&mut recipe);
         recipe.validate()?;
         Ok(recipe)
@@ -254,6 +294,19 @@ impl TrainConfig {
             )?;
         }
         Ok(())
+    }
+
+    /// The recipe with the replay buffer asked for.
+    fn with_replay(&self, mut recipe: Recipe) -> Result<Recipe> {
+        if let Some(times) = self.replay {
+            recipe = recipe.with_batch(self.batch, self.accumulation)?;
+            recipe = recipe.with_replay(times, self.replay_batches.unwrap_or(DEFAULT_REPLAY_BATCHES))?;
+        } else if let Some(batches) = self.replay_batches {
+            for stage in recipe.curriculum.stages.iter_mut().filter(|stage| stage.replay.times > 1) {
+                stage.replay.buffer_batches = batches;
+            }
+        }
+        Ok(recipe)
     }
 
     fn apply_overrides(&self, recipe: &mut Recipe) {
@@ -319,6 +372,7 @@ impl TrainConfig {
             base_size: self.base_size,
             crop: self.crop,
             fused: !self.stepwise_crop,
+            reduced_decode: self.reduced_decode,
             min_crop_area: self.min_crop_area,
             augmentation: recipe.augmentation.clone(),
         }

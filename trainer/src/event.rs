@@ -58,6 +58,8 @@ pub struct Start {
     pub classes: usize,
     /// The first step, above 0 after a stop.
     pub first_step: u64,
+    /// Images that are prepared again to fill the replay buffer as it was at the stop.
+    pub refill_images: u64,
     /// The plan.
     pub plan: Summary,
 }
@@ -98,6 +100,8 @@ pub struct StepRecord {
     pub grad_norm: f64,
     /// Images of the step.
     pub images: u64,
+    /// Of these, images that were decoded and augmented for it; the others come from the replay buffer.
+    pub fresh_images: u64,
     /// Wall time of the step, in seconds.
     pub seconds: f64,
     /// Of that, time spent waiting for the loader, in seconds.

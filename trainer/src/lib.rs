@@ -31,6 +31,7 @@ pub mod log;
 mod optimiser;
 pub mod predict;
 pub mod progress;
+mod requests;
 mod run;
 mod sources;
 mod state;

@@ -85,6 +85,15 @@ impl Observer for Progress {
                 if s.first_step > 0 {
                     self.say(&format!("resuming at step {}", s.first_step));
                 }
+                if s.refill_images > 0 {
+                    self.say(&format!("filling the replay buffer again with {} images", s.refill_images));
+                }
+                if let Some(share) = s.plan.decoded_share {
+                    let share = 100.0 * share;
+                    self.say(&format!(
+                        "replay buffer: {share:.1}% of the images trained on are decoded anew"
+                    ));
+                }
             }
             Event::Stage(s) => {
                 let (number, m) = (s.stage + 1, s.magnitude);

@@ -11,12 +11,13 @@ use randaug::{Purpose, sample_rng};
 
 use crate::checkpoint::{self, FORMAT, RunRecord, Saved};
 use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, EvalPipeline, Loader, Request, View};
+use crate::data::{BadImage, EvalPipeline, Loader};
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::evaluate::evaluate;
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
 use crate::history::{EvalRecord, History};
+use crate::requests::{refill, requests};
 use crate::sources::Sources;
 use crate::state::TrainState;
 
@@ -46,6 +47,7 @@ impl Run {
     pub fn new(mut config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         config.check()?;
         let plan = config.plan(sources.train.len())?;
+        options.check_replay(&plan)?;
         // A checkpoint names the model, also where the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let num_classes = sources.train.classes().len();
@@ -169,6 +171,7 @@ impl Run {
             loss: result.loss,
             grad_norm: result.grad_norm,
             images: settings.global_batch,
+            fresh_images: settings.fresh_samples,
             seconds: begun.elapsed().as_secs_f64(),
             data_seconds: waited,
             compute: settings.compute_fraction,
@@ -194,15 +197,7 @@ impl Run {
     /// Batches for all steps from the present one to `last`.
     fn loader(&self, last: u64) -> Result<Loader> {
         let pipeline = self.config.pipeline(self.plan.recipe());
-        let plan = self.plan.clone();
-        let requests = (self.step..last).filter_map(move |step| plan.at(step).ok()).flat_map(|s| {
-            let view = View { size: s.size, magnitude: s.magnitude, order: s.order };
-            (0..u64::from(s.accumulation)).map(move |micro| Request {
-                first_sample: s.samples_before + micro * u64::from(s.batch_per_device),
-                count: s.batch_per_device as usize,
-                view,
-            })
-        });
+        let requests = requests(&self.plan, self.step..last)?;
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
     }
 
@@ -288,8 +283,15 @@ impl Run {
             val_images: self.sources.val.len(),
             classes: self.sources.train.classes().len(),
             first_step: self.step,
+            refill_images: self.refill_images()?,
             plan: self.plan.summary()?,
         })
+    }
+
+    /// Images that fill the replay buffer before the first step.
+    fn refill_images(&self) -> Result<u64> {
+        let steps = refill(&self.plan, self.step)?;
+        Ok(self.plan.samples_before(steps.end)? - self.plan.samples_before(steps.start)?)
     }
 
     /// Where the run is before its next step.

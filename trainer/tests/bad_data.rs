@@ -121,11 +121,12 @@ fn very_long_images_can_be_trained_on() {
         base_size: 32,
         crop: CropMethod::Fourier,
         fused: true,
+        reduced_decode: false,
         min_crop_area: 0.08,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     };
     let view = View { size: 24, magnitude: 5.0, order: Order::CropThenAugment };
-    let request = Request { first_sample: 0, count, view };
+    let request = Request::fresh_images(0, count, view);
     let trained: Vec<_> =
         Loader::train(source.clone(), pipeline, std::iter::once(request), 1).unwrap().collect();
     assert!(trained.len() == 1 && trained[0].as_ref().unwrap().pixels.iter().all(|p| p.is_finite()));

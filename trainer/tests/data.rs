@@ -20,6 +20,7 @@ fn pipeline() -> TrainPipeline {
         base_size: 48,
         crop: CropMethod::Fourier,
         fused: true,
+        reduced_decode: false,
         min_crop_area: 0.2,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     }
@@ -27,14 +28,13 @@ fn pipeline() -> TrainPipeline {
 
 /// Twelve batches over two and a half epochs of 40 images, size and magnitude changing on the way.
 fn requests() -> impl Iterator<Item = Request> + Send {
-    (0..12u64).map(|i| Request {
-        first_sample: i * 8,
-        count: 8,
-        view: View {
+    (0..12u64).map(|i| {
+        let view = View {
             size: if i < 6 { 24 } else { 48 },
             magnitude: i as f64 / 2.0,
             order: if i % 2 == 0 { Order::CropThenAugment } else { Order::AugmentThenCrop },
-        },
+        };
+        Request::fresh_images(i * 8, 8, view)
     })
 }
 
@@ -190,6 +190,7 @@ fn damaged_files_are_errors_and_odd_ones_are_read() {
 
 /// Differences in levels of 0 to 255 between the crop as one operator and step by step, over many boxes of a picture.
 fn fused_against_stepwise(picture: &RgbImage, size: u32) -> Vec<u32> {
+    let picture = &picture.clone().into();
     let augmentation =
         efficienttrain_schedule::Augmentation { ops: 0, erasing: 0.0, ..pipeline().augmentation };
     let fused = TrainPipeline { base_size: 224, min_crop_area: 0.08, augmentation, ..pipeline() };

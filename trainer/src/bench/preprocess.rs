@@ -104,7 +104,7 @@ impl<'a> Worker<'a> {
     fn prepare(&mut self, images: usize) -> Result<(), DataError> {
         for count in 0..images as u64 {
             let (epoch, index) = self.order.at(count);
-            let image = self.source.load(index)?;
+            let image = self.pipeline.load(self.source, (epoch, index), self.view)?;
             self.workspace.mark(Stage::Decode);
             self.pipeline.apply(&image, self.view, (epoch, index), &mut self.workspace, &mut self.out)?;
         }
@@ -159,8 +159,7 @@ fn loader_rate(
 ) -> Result<f64, DataError> {
     let batches = bench.images.div_ceil(BATCH).max(2 * workers);
     let view = bench.view;
-    let requests =
-        (0..batches).map(move |i| Request { first_sample: (i * BATCH) as u64, count: BATCH, view });
+    let requests = (0..batches).map(move |i| Request::fresh_images((i * BATCH) as u64, BATCH, view));
     let start = Instant::now();
     for batch in Loader::train(source.clone(), pipeline.clone(), requests, workers)? {
         std::hint::black_box(batch?);

@@ -13,6 +13,21 @@ pub(crate) const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
 /// Memory that decoding one image may take, in bytes, where nothing else is asked for.
 pub const DEFAULT_IMAGE_LIMIT: u64 = 1 << 30;
 
+/// A decoded image, upright; perhaps smaller than it is stored.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// Its pixels.
+    pub pixels: RgbImage,
+    /// Width and height as it is stored, in pixels.
+    pub full: (u32, u32),
+}
+
+impl From<RgbImage> for Decoded {
+    fn from(pixels: RgbImage) -> Self {
+        Self { full: pixels.dimensions(), pixels }
+    }
+}
+
 /// Whether the ending of a name says that it is an image.
 pub(crate) fn has_image_ending(ending: &str) -> bool {
     ENDINGS.contains(&ending.to_lowercase().as_str())
@@ -78,7 +93,7 @@ pub fn decode(bytes: &[u8], name: &str, limit: u64) -> Result<RgbImage, DataErro
 }
 
 /// Whether a JPEG's own end-of-image marker is there. Thumbnails in its headers have their own and are stepped over.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
+pub(super) fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&marker) = bytes.get(at + 1) {
         if bytes[at] != 0xff {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use super::Source;
 use super::decode::{DEFAULT_IMAGE_LIMIT, ENDINGS, decode, has_image_ending, read_file};
+use super::{Decoded, Divisor, Source, decode_reduced};
 use crate::error::DataError;
 
 /// Images in one folder a class.
@@ -173,6 +173,10 @@ impl Source for ImageFolder {
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
         decode(&read_file(&self.files[index].0)?, &self.name(index), self.limit)
+    }
+
+    fn load_reduced(&self, index: usize, divisor: Divisor) -> Result<Decoded, DataError> {
+        decode_reduced(&read_file(&self.files[index].0)?, &self.name(index), self.limit, divisor)
     }
 
     fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {

@@ -1,15 +1,15 @@
-//! Worker threads that prepare batches ahead of the training step, and hand them over in order.
+//! Batches prepared ahead of the training step.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
-use randaug::{BatchShape, Layout, Mixup, Purpose, sample_rng, soft_targets};
+use efficienttrain_schedule::Replay;
+use randaug::soft_targets;
 
+use super::decode::Decoded;
 use super::order::SampleOrder;
+use super::ordered::{Make, Ordered};
 use super::pipeline::{EvalPipeline, TrainPipeline, View, Workspace};
+use super::replay::{Assembled, Assembler, Fresh, Made, Picture};
 use super::{BadImage, Batch, Source};
 use crate::error::DataError;
 
@@ -18,33 +18,39 @@ use crate::error::DataError;
 pub struct Request {
     /// Samples of the run before this batch.
     pub first_sample: u64,
-    /// Images in the batch.
+    /// Images in the batch, replayed ones included.
     pub count: usize,
     /// Size, magnitude and order; evaluation has its own size.
     pub view: View,
+    /// Where part of the images come from; [`Replay::OFF`] if none.
+    pub replay: Replay,
+    /// Fill the replay buffer with the fresh images and give no batch: so a run that goes on finds the buffer as it was.
+    pub only_store: bool,
+}
+
+impl Request {
+    /// A batch of fresh images.
+    pub fn fresh_images(first_sample: u64, count: usize, view: View) -> Self {
+        Self { first_sample, count, view, replay: Replay::OFF, only_store: false }
+    }
+
+    /// Images to read from the source.
+    pub fn fresh(&self) -> usize {
+        self.count / self.replay.times.max(1) as usize
+    }
 }
 
 /// How often a bad image is replaced by the next one before its batch gives up.
 const MAX_REPLACEMENTS: u64 = 64;
 
 type Prepared = Result<Batch, DataError>;
-type Make = dyn Fn(&Request, &mut Workspace) -> Prepared + Send + Sync;
 
 /// An iterator over prepared batches: the same ones in the same order for any number of workers.
 ///
 /// Each worker takes the next request, prepares the whole batch, and waits while more than two batches a worker are
-/// ready. Dropping the loader stops the workers.
-pub struct Loader {
-    finished: Receiver<(usize, Prepared)>,
-    /// Batches that are ready before their turn.
-    early: HashMap<usize, Prepared>,
-    next: usize,
-    stop: Arc<AtomicBool>,
-    /// A place for each batch that may be under way; workers take one before they begin.
-    permits: Option<SyncSender<()>>,
-    workers: Vec<JoinHandle<()>>,
-    failed: bool,
-}
+/// ready. Where there is a replay buffer, one more thread keeps it and puts batches together. Dropping the loader stops
+/// them all.
+pub struct Loader(Box<dyn Iterator<Item = Prepared> + Send>);
 
 impl Loader {
     /// Prepares training batches for `requests` with `workers` threads.
@@ -57,9 +63,11 @@ impl Loader {
         requests: impl Iterator<Item = Request> + Send + 'static,
         workers: usize,
     ) -> Result<Self, DataError> {
+        let assembler = Assembler::new(pipeline.clone(), source.classes().len());
         let order = SampleOrder::new(pipeline.seed, source.len());
         let make = move |r: &Request, w: &mut Workspace| train_batch(&*source, &order, &pipeline, r, w);
-        Self::start(&(Arc::new(make) as Arc<Make>), requests, workers)
+        let made = Ordered::start(&(Arc::new(make) as Arc<Make<Request, Made>>), requests, workers)?;
+        Ok(Self(Box::new(Assembled::start(made, assembler)?)))
     }
 
     /// Prepares all images of `source` in order, `batch` at a time.
@@ -78,113 +86,20 @@ impl Loader {
             magnitude: 0.0,
             order: efficienttrain_schedule::Order::CropThenAugment,
         };
-        let requests = (0..len).step_by(batch).map(move |first| Request {
-            first_sample: first as u64,
-            count: batch.min(len - first),
-            view,
-        });
+        let requests = (0..len)
+            .step_by(batch)
+            .map(move |first| Request::fresh_images(first as u64, batch.min(len - first), view));
         let make = move |r: &Request, w: &mut Workspace| eval_batch(&*source, &pipeline, r, w);
-        Self::start(&(Arc::new(make) as Arc<Make>), requests, workers)
+        let made = Ordered::start(&(Arc::new(make) as Arc<Make<Request, Batch>>), requests, workers)?;
+        Ok(Self(Box::new(made)))
     }
-
-    fn start(
-        make: &Arc<Make>,
-        requests: impl Iterator<Item = Request> + Send + 'static,
-        workers: usize,
-    ) -> Result<Self, DataError> {
-        let workers = workers.max(1);
-        let ahead = 2 * workers;
-        let (done, finished) = sync_channel(ahead);
-        let (permits, taken) = sync_channel(ahead);
-        let queue = Arc::new(Mutex::new((requests.enumerate(), taken)));
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut loader = Self {
-            finished,
-            early: HashMap::new(),
-            next: 0,
-            stop: stop.clone(),
-            permits: Some(permits),
-            workers: Vec::new(),
-            failed: false,
-        };
-        for _ in 0..ahead {
-            loader.permit();
-        }
-        for i in 0..workers {
-            let (queue, done, make, stop) = (queue.clone(), done.clone(), make.clone(), stop.clone());
-            let work = move || {
-                let mut workspace = Workspace::default();
-                while !stop.load(Ordering::Relaxed) {
-                    let Some((index, request)) = next_request(&queue) else { break };
-                    let batch = guarded(&*make, &request, &mut workspace);
-                    if done.send((index, batch)).is_err() {
-                        break;
-                    }
-                }
-            };
-            let thread = std::thread::Builder::new().name(format!("data-{i}")).spawn(work);
-            loader.workers.push(thread.map_err(|e| DataError::Worker(format!("cannot start: {e}")))?);
-        }
-        Ok(loader)
-    }
-
-    fn permit(&self) {
-        if let Some(permits) = &self.permits {
-            // Full or closed both mean that no worker waits for it.
-            let _ = permits.try_send(());
-        }
-    }
-}
-
-/// Waits for a permit and takes the next request; none when either has ended.
-fn next_request<I: Iterator<Item = (usize, Request)>>(
-    queue: &Mutex<(I, Receiver<()>)>,
-) -> Option<(usize, Request)> {
-    let mut queue = queue.lock().ok()?;
-    queue.1.recv().ok()?;
-    queue.0.next()
-}
-
-/// Runs a worker's step; a panic becomes an error, so that the run ends with a message and never hangs.
-fn guarded(make: &Make, request: &Request, workspace: &mut Workspace) -> Prepared {
-    let run = std::panic::AssertUnwindSafe(|| make(request, workspace));
-    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Err(DataError::Worker(format!("it panicked: {text}; this is a bug of efficienttrain")))
-    })
 }
 
 impl Iterator for Loader {
     type Item = Prepared;
 
     fn next(&mut self) -> Option<Prepared> {
-        if self.failed {
-            return None;
-        }
-        let batch = loop {
-            if let Some(batch) = self.early.remove(&self.next) {
-                break batch;
-            }
-            let (index, batch) = self.finished.recv().ok()?;
-            self.early.insert(index, batch);
-        };
-        self.next += 1;
-        self.failed = batch.is_err();
-        self.permit();
-        Some(batch)
-    }
-}
-
-impl Drop for Loader {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.permits = None;
-        // Workers may wait for room to hand over: take what they have until all have ended.
-        while self.finished.recv().is_ok() {}
-        for worker in self.workers.drain(..) {
-            let _ = worker.join();
-        }
+        self.0.next()
     }
 }
 
@@ -194,35 +109,34 @@ fn train_batch(
     pipeline: &TrainPipeline,
     request: &Request,
     w: &mut Workspace,
-) -> Prepared {
-    let mut batch = Batch::empty(request, source);
-    let values = batch.size * batch.size * 3;
-    for (i, out) in (0..request.count as u64).zip(batch.pixels.chunks_exact_mut(values)) {
-        let count = request.first_sample + i;
-        let (epoch, first) = order.at(count);
-        let (index, image) = load_or_next(source, first, &mut batch.bad)?;
-        batch.labels.push(source.label(index));
-        pipeline.apply(&image, request.view, (epoch, index), w, out)?;
+) -> Result<Made, DataError> {
+    let mut bad = Vec::new();
+    let mut sample = |i: usize| {
+        let (epoch, first) = order.at(request.first_sample + i as u64);
+        let mut load = |index| pipeline.load(source, (epoch, index), request.view);
+        let (index, image) = load_or_next(source, first, &mut bad, &mut load)?;
+        Ok::<_, DataError>(((epoch, index), image))
+    };
+    if request.replay.times > 1 {
+        let mut pictures = Vec::with_capacity(request.fresh());
+        for i in 0..request.fresh() {
+            let (sample, image) = sample(i)?;
+            let mut pixels = image::RgbImage::default();
+            pipeline.prepare(&image, request.view, sample, w, &mut pixels)?;
+            pictures.push(Arc::new(Picture { pixels, label: source.label(sample.1), sample }));
+        }
+        return Ok(Made::Fresh(Fresh { request: *request, pictures, bad }));
     }
-    let a = &pipeline.augmentation;
-    let mixup = Mixup {
-        mixup_alpha: a.mixup,
-        cutmix_alpha: a.cutmix,
-        switch_prob: a.switch_probability,
-        label_smoothing: a.label_smoothing,
-        ..Mixup::default()
-    };
-    let shape = BatchShape {
-        batch: request.count,
-        channels: 3,
-        height: batch.size,
-        width: batch.size,
-        layout: Layout::Hwc,
-    };
-    let mut rng = sample_rng(pipeline.seed, 0, request.first_sample, Purpose::Mix);
-    let mixed = mixup.apply(&mut batch.pixels, &shape, &batch.labels, source.classes().len(), &mut rng);
-    batch.targets = mixed.map_err(|e| DataError::Setting(e.to_string()))?.0;
-    Ok(batch)
+    let classes = source.classes().len();
+    let mut batch = Batch::empty(request.count, request.view.size as usize, classes);
+    let values = batch.size * batch.size * 3;
+    for (i, out) in batch.pixels.chunks_exact_mut(values).enumerate() {
+        let (sample, image) = sample(i)?;
+        batch.labels.push(source.label(sample.1));
+        pipeline.apply(&image, request.view, sample, w, out)?;
+    }
+    pipeline.mix(&mut batch, classes, request.first_sample)?;
+    Ok(Made::Batch(Batch { bad, ..batch }))
 }
 
 /// The image at `first`, or the next after it that can be read.
@@ -230,10 +144,11 @@ fn load_or_next(
     source: &dyn Source,
     first: usize,
     bad: &mut Vec<BadImage>,
-) -> Result<(usize, image::RgbImage), DataError> {
+    load: &mut dyn FnMut(usize) -> Result<Decoded, DataError>,
+) -> Result<(usize, Decoded), DataError> {
     let mut index = first;
     for _ in 0..MAX_REPLACEMENTS {
-        match source.load(index) {
+        match load(index) {
             Ok(image) => return Ok((index, image)),
             Err(error) => bad.push(BadImage::of(source, index, &error)),
         }
@@ -252,7 +167,7 @@ fn eval_batch(
     request: &Request,
     w: &mut Workspace,
 ) -> Prepared {
-    let mut batch = Batch::empty(request, source);
+    let mut batch = Batch::empty(request.count, request.view.size as usize, source.classes().len());
     let values = batch.size * batch.size * 3;
     for index in request.first_sample as usize..request.first_sample as usize + request.count {
         match source.load(index) {
@@ -271,12 +186,12 @@ fn eval_batch(
 }
 
 impl Batch {
-    fn empty(request: &Request, source: &dyn Source) -> Self {
-        let size = request.view.size as usize;
+    /// Room for `count` pictures.
+    pub(super) fn empty(count: usize, size: usize, classes: usize) -> Self {
         Self {
-            pixels: vec![0.0; request.count * size * size * 3],
-            targets: Vec::with_capacity(request.count * source.classes().len()),
-            labels: Vec::with_capacity(request.count),
+            pixels: vec![0.0; count * size * size * 3],
+            targets: Vec::with_capacity(count * classes),
+            labels: Vec::with_capacity(count),
             size,
             bad: Vec::new(),
         }

@@ -8,8 +8,11 @@ mod folder;
 mod fused;
 mod loader;
 mod order;
+mod ordered;
 mod pack;
 mod pipeline;
+mod reduced;
+mod replay;
 mod shard;
 mod stages;
 mod stats;
@@ -17,13 +20,14 @@ mod synthetic;
 
 pub use check::{Check, ClassCount, Range, check};
 pub use cifar::Cifar;
-pub use decode::{DEFAULT_IMAGE_LIMIT, decode, read_image, read_image_within};
+pub use decode::{DEFAULT_IMAGE_LIMIT, Decoded, decode, read_image, read_image_within};
 pub use find::{NamedSource, open_all, open_for_evaluation, open_split};
 pub use folder::ImageFolder;
 pub use loader::{Loader, Request};
 pub use order::SampleOrder;
 pub use pack::{PackOptions, Packed, pack, write_classes};
-pub use pipeline::{EvalPipeline, TrainPipeline, View, Workspace};
+pub use pipeline::{EvalPipeline, REDUCED_MARGIN, TrainPipeline, View, Workspace};
+pub use reduced::{Divisor, decode_reduced};
 pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
 pub use stages::{Stage, StageClock};
 pub use stats::{Stats, stats};
@@ -57,6 +61,15 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When it cannot be read or decoded; the message names it.
     fn load(&self, index: usize) -> Result<RgbImage, DataError>;
+
+    /// Reads an image that may come smaller than it is stored, if it is a JPEG and `divisor` allows it. A source that holds
+    /// no JPEGs need not care.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn load_reduced(&self, index: usize, _divisor: Divisor) -> Result<Decoded, DataError> {
+        self.load(index).map(Decoded::from)
+    }
 
     /// The image as it is stored, in a file format; none where it is stored as pixels.
     ///

@@ -5,14 +5,20 @@ use freqcrop::FrequencyCrop;
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
-    CropBox, EvalTransform, Filter, Layout, Normalize, Purpose, RandAugment, RandomErasing,
-    RandomResizedCrop, Scratch, flip_horizontal, resize_crop_into, sample_rng,
+    BatchShape, CropBox, EvalTransform, Filter, Layout, Mixup, Normalize, Purpose, RandAugment,
+    RandomErasing, RandomResizedCrop, Scratch, flip_horizontal, resize_crop_into, sample_rng,
 };
 
+use super::decode::Decoded;
 use super::fused::{Fused, fits};
+use super::reduced::divisor_for;
 use super::stages::{Stage, StageClock};
+use super::{Batch, Source};
 use crate::config::CropMethod;
 use crate::error::DataError;
+
+/// Pixels that a reduced image keeps for each pixel of the view, along an edge.
+pub const REDUCED_MARGIN: f64 = 2.0;
 
 /// What training does to every image; size, magnitude and order come with each request.
 #[derive(Clone, Debug)]
@@ -25,6 +31,9 @@ pub struct TrainPipeline {
     pub crop: CropMethod,
     /// Where it is possible, resize to base size and low-frequency crop as one operator: see [`Self::apply`].
     pub fused: bool,
+    /// Decode JPEGs at a fraction of their size where the crop box keeps [`REDUCED_MARGIN`] times the pixels of the view, or
+    /// those of the base size.
+    pub reduced_decode: bool,
     /// Smallest share of the image's area that the random crop takes.
     pub min_crop_area: f64,
     /// Numbers of the recipe.
@@ -91,8 +100,44 @@ fn sized(picture: &mut RgbImage, size: u32) {
     }
 }
 
+/// The box of the image at the size of `picture`, flipped or not.
+fn take_crop(
+    pixels: &RgbImage,
+    area: CropBox,
+    flip: bool,
+    w: &mut Workspace,
+    picture: &mut RgbImage,
+) -> Result<(), DataError> {
+    resize_crop_into(pixels, area, Filter::Bicubic, picture, &mut w.scratch).map_err(setting)?;
+    if flip {
+        flip_horizontal(picture);
+    }
+    w.mark(Stage::Geometry);
+    Ok(())
+}
+
 impl TrainPipeline {
-    /// Turns an image into `size * size * 3` normalised values, channels-last. `epoch` and `index` name the sample.
+    /// Turns an image into `size * size * 3` normalised values, channels-last: [`Self::prepare`], then [`Self::pack`].
+    ///
+    /// # Errors
+    /// When the image is empty or a setting is out of range.
+    pub fn apply(
+        &self,
+        image: &Decoded,
+        view: View,
+        sample: (u64, usize),
+        w: &mut Workspace,
+        out: &mut [f32],
+    ) -> Result<(), DataError> {
+        // Taken out, so that the rest of the workspace can be lent beside it; an error merely costs a new one.
+        let mut picture = std::mem::take(&mut w.small);
+        self.prepare(image, view, sample, w, &mut picture)?;
+        self.pack(&picture, sample, w, out)?;
+        w.small = picture;
+        Ok(())
+    }
+
+    /// Crops and augments an image: `picture` gets the size of the view. The sample's epoch and index decide all draws.
     ///
     /// Crop box, resize, flip and low-frequency crop are linear. With [`Self::fused`], in the order crop then augment and with
     /// [`CropMethod::Fourier`], they are applied as one operator from the image's pixels to the small picture, unless the
@@ -101,46 +146,78 @@ impl TrainPipeline {
     ///
     /// # Errors
     /// When the image is empty or a setting is out of range.
-    pub fn apply(
+    pub fn prepare(
         &self,
-        image: &RgbImage,
+        image: &Decoded,
         view: View,
-        (epoch, index): (u64, usize),
+        sample: (u64, usize),
         w: &mut Workspace,
-        out: &mut [f32],
+        picture: &mut RgbImage,
     ) -> Result<(), DataError> {
-        if self.fused && view.order == Order::CropThenAugment && self.crop == CropMethod::Fourier {
-            let (area, flip) = self.draw_crop(image, (epoch, index))?;
-            if view.size < self.base_size && fits(area, self.base_size) {
-                let mut small = std::mem::take(&mut w.small);
-                sized(&mut small, view.size);
-                if w.crop_fused(image, area, flip, self.base_size, &mut small)? {
-                    w.mark(Stage::Geometry);
-                    self.augment(&mut small, view.magnitude, (epoch, index), w)?;
-                    self.pack(&small, (epoch, index), w, out)?;
-                    w.small = small;
-                    return Ok(());
-                }
-            }
+        sized(picture, view.size);
+        let (area, flip) = self.draw_crop(image.full, sample)?;
+        let area = image.scaled(area);
+        let pixels = &image.pixels;
+        let augment_last = view.order == Order::CropThenAugment;
+        let one_operator = self.fused && augment_last && self.crop == CropMethod::Fourier;
+        if view.size == self.base_size {
+            take_crop(pixels, area, flip, w, picture)?;
+            return self.augment(picture, view.magnitude, sample, w);
         }
-        // Taken out, so that the rest of the workspace can be lent beside it; an error merely costs a new one.
-        let mut picture = std::mem::take(&mut w.base);
-        self.take_crop(image, (epoch, index), w, &mut picture)?;
-        w.mark(Stage::Geometry);
-        if view.order == Order::AugmentThenCrop {
-            self.augment(&mut picture, view.magnitude, (epoch, index), w)?;
+        if one_operator
+            && fits(area, self.base_size)
+            && w.crop_fused(pixels, area, flip, self.base_size, picture)?
+        {
+            w.mark(Stage::Geometry);
+            return self.augment(picture, view.magnitude, sample, w);
         }
-        if view.size != self.base_size {
-            let mut small = std::mem::take(&mut w.small);
-            self.shrink(&picture, view.size, w, &mut small)?;
-            w.base = std::mem::replace(&mut picture, small);
+        let mut base = std::mem::take(&mut w.base);
+        sized(&mut base, self.base_size);
+        take_crop(pixels, area, flip, w, &mut base)?;
+        if !augment_last {
+            self.augment(&mut base, view.magnitude, sample, w)?;
         }
-        if view.order == Order::CropThenAugment {
-            self.augment(&mut picture, view.magnitude, (epoch, index), w)?;
+        self.shrink(&base, view.size, w, picture)?;
+        w.base = base;
+        if augment_last {
+            self.augment(picture, view.magnitude, sample, w)?;
         }
-        self.pack(&picture, (epoch, index), w, out)?;
-        let home = if view.size == self.base_size { &mut w.base } else { &mut w.small };
-        *home = picture;
+        Ok(())
+    }
+
+    /// Reads an image of a source for [`Self::prepare`]: with [`Self::reduced_decode`], a JPEG no larger than its crop box
+    /// needs.
+    ///
+    /// # Errors
+    /// When it cannot be read or decoded; the message names it.
+    pub fn load(&self, source: &dyn Source, sample: (u64, usize), view: View) -> Result<Decoded, DataError> {
+        if !self.reduced_decode {
+            return source.load(sample.1).map(Decoded::from);
+        }
+        let needed = self.base_size.min((f64::from(view.size) * REDUCED_MARGIN).ceil() as u32);
+        // A box that cannot be drawn is an error later on, where the image is known.
+        let divisor = |full| self.draw_crop(full, sample).map_or(1, |(area, _)| divisor_for(area, needed));
+        source.load_reduced(sample.1, &divisor)
+    }
+
+    /// Mixes the pictures of a batch, and makes its targets.
+    ///
+    /// # Errors
+    /// When a setting is out of range.
+    pub(super) fn mix(&self, batch: &mut Batch, classes: usize, first_sample: u64) -> Result<(), DataError> {
+        let a = &self.augmentation;
+        let mixup = Mixup {
+            mixup_alpha: a.mixup,
+            cutmix_alpha: a.cutmix,
+            switch_prob: a.switch_probability,
+            label_smoothing: a.label_smoothing,
+            ..Mixup::default()
+        };
+        let (height, width) = (batch.size, batch.size);
+        let shape = BatchShape { batch: batch.labels.len(), channels: 3, height, width, layout: Layout::Hwc };
+        let mut rng = sample_rng(self.seed, 0, first_sample, Purpose::Mix);
+        let mixed = mixup.apply(&mut batch.pixels, &shape, &batch.labels, classes, &mut rng);
+        batch.targets = mixed.map_err(setting)?.0;
         Ok(())
     }
 
@@ -149,28 +226,15 @@ impl TrainPipeline {
     }
 
     /// Draws the box, and whether it is mirrored.
-    fn draw_crop(&self, image: &RgbImage, sample: (u64, usize)) -> Result<(CropBox, bool), DataError> {
+    fn draw_crop(
+        &self,
+        (width, height): (u32, u32),
+        sample: (u64, usize),
+    ) -> Result<(CropBox, bool), DataError> {
         let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
         let mut rng = self.rng(sample, Purpose::Crop);
-        let area = crop.sample(image.width(), image.height(), &mut rng).map_err(setting)?;
+        let area = crop.sample(width, height, &mut rng).map_err(setting)?;
         Ok((area, self.rng(sample, Purpose::Flip).random_bool(self.augmentation.flip)))
-    }
-
-    /// The random resized crop at base size, flipped or not.
-    fn take_crop(
-        &self,
-        image: &RgbImage,
-        sample: (u64, usize),
-        w: &mut Workspace,
-        picture: &mut RgbImage,
-    ) -> Result<(), DataError> {
-        sized(picture, self.base_size);
-        let (area, flip) = self.draw_crop(image, sample)?;
-        resize_crop_into(image, area, Filter::Bicubic, picture, &mut w.scratch).map_err(setting)?;
-        if flip {
-            flip_horizontal(picture);
-        }
-        Ok(())
     }
 
     fn augment(
@@ -214,8 +278,11 @@ impl TrainPipeline {
         Ok(())
     }
 
-    /// Normalises and erases.
-    fn pack(
+    /// Normalises a picture and erases, as the sample's draws say, into channels-last values.
+    ///
+    /// # Errors
+    /// When `out` does not have the length of the picture, or a setting is out of range.
+    pub fn pack(
         &self,
         picture: &RgbImage,
         sample: (u64, usize),

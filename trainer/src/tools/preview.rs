@@ -46,7 +46,7 @@ impl Preview {
     /// # Errors
     /// When the image cannot be read, or the pipeline refuses a setting.
     pub fn draw(&self, source: &dyn Source, index: usize, epoch: u64) -> Result<RgbImage> {
-        let image = source.load(index)?;
+        let image = source.load(index)?.into();
         let cell = self.pipeline.base_size + GAP;
         let (columns, rows) = (self.sizes.len() as u32, self.magnitudes.len() as u32);
         let mut grid = RgbImage::from_pixel(MARGIN + columns * cell, LINE + rows * cell, PAPER);

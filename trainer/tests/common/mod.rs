@@ -33,8 +33,8 @@ pub fn options(out: &Path, workers: usize) -> RunOptions {
         workers: Some(workers),
         eval_every: Every::Percent(50.0),
         checkpoint_every: Every::Percent(100.0),
-        stop_after: None,
         max_bad_images: 10,
+        ..RunOptions::default()
     }
 }
 

@@ -1,21 +1,20 @@
 //! `efficienttrain bench preprocess`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use efficienttrain_schedule::{Order, Recipe};
 use efficienttrain_trainer::bench::{PreprocessBench, PreprocessReport, preprocess};
 use efficienttrain_trainer::config::{CropMethod, CropOrder};
-use efficienttrain_trainer::data::{ImageFolder, Source, Stage, TrainPipeline, View};
+use efficienttrain_trainer::data::{DEFAULT_IMAGE_LIMIT, Stage, TrainPipeline, View, open_all};
 use serde::Serialize;
 
 /// Arguments of `bench preprocess`.
 #[derive(Args)]
 pub(super) struct PreprocessArgs {
-    /// Image folder: DIR/CLASS/IMAGE, or its `train` folder where it has one
-    #[arg(long, value_name = "DIR")]
+    /// Data set of any kind; its training images, where it has splits
+    #[arg(long, value_name = "PATH")]
     data: PathBuf,
 
     /// Edge of the training pictures, in pixels
@@ -41,6 +40,10 @@ pub(super) struct PreprocessArgs {
     /// Resize and low-frequency crop one after the other, with 8-bit pixels in between
     #[arg(long)]
     stepwise_crop: bool,
+
+    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop box keeps twice the pixels of the size
+    #[arg(long)]
+    reduced_decode: bool,
 
     /// Images to prepare
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -76,8 +79,9 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<()> {
         "--size: expected 1 to --base-size {}",
         args.base_size
     );
-    let split = Some(args.data.join("train")).filter(|d| d.is_dir()).unwrap_or_else(|| args.data.clone());
-    let source: Arc<dyn Source> = Arc::new(ImageFolder::open(&split)?);
+    // A data set's training images come first.
+    let sets = open_all(&args.data, DEFAULT_IMAGE_LIMIT)?;
+    let source = sets.into_iter().next().context("no set of images")?.1;
     let bench = PreprocessBench { images: args.images, view: args.view(), workers: args.workers };
     let report = preprocess(&source, &args.pipeline()?, bench)?;
     let output =
@@ -103,6 +107,7 @@ impl PreprocessArgs {
             base_size: self.base_size,
             crop: self.crop,
             fused: !self.stepwise_crop,
+            reduced_decode: self.reduced_decode,
             min_crop_area: 0.08,
             augmentation: Recipe::named("resnet50-etpp")?.augmentation,
         })

@@ -17,9 +17,9 @@ use rayon::prelude::*;
 pub(crate) use classes::listed;
 pub use index::{ShardImage, ShardIndex, ShardLabel};
 
-use super::Source;
 use super::decode::{bad, decode};
 use super::folder::layout;
+use super::{Decoded, Divisor, Source, decode_reduced};
 use crate::error::DataError;
 use read::InPlace;
 
@@ -123,6 +123,10 @@ impl Source for TarShards {
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
         decode(&self.bytes(index)?, &self.name(index), self.limit)
+    }
+
+    fn load_reduced(&self, index: usize, divisor: Divisor) -> Result<Decoded, DataError> {
+        decode_reduced(&self.bytes(index)?, &self.name(index), self.limit, divisor)
     }
 
     fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
