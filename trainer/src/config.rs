@@ -7,7 +7,7 @@ use efficienttrain_models::{Options, create};
 use efficienttrain_schedule::{Batch, Family, LrScaling, Order, Plan, PlanOptions, Recipe};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{DEFAULT_IMAGE_LIMIT, TrainPipeline};
+use crate::data::{DEFAULT_IMAGE_LIMIT, NEEDS_FEATURE, TrainPipeline};
 use crate::duration::Every;
 use crate::error::{Error, Result};
 
@@ -117,7 +117,8 @@ pub struct TrainConfig {
     #[serde(default)]
     pub stepwise_crop: bool,
 
-    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop box keeps twice the pixels of the stage's size
+    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop box keeps twice the pixels of the stage's size (in
+    /// builds with the feature `turbojpeg`)
     #[arg(long)]
     #[serde(default)]
     pub reduced_decode: bool,
@@ -285,6 +286,9 @@ impl TrainConfig {
     /// # Errors
     /// As [`Self::recipe`]; also when the model is unknown or cannot take a size of the curriculum.
     pub fn check(&self) -> Result<()> {
+        if self.reduced_decode && cfg!(not(feature = "turbojpeg")) {
+            return Err(Error::config("reduced-decode", NEEDS_FEATURE));
+        }
         let recipe = self.recipe()?;
         let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([self.base_size]);
         for size in sizes {

@@ -27,6 +27,7 @@ pub use loader::{Loader, Request};
 pub use order::SampleOrder;
 pub use pack::{PackOptions, Packed, pack, write_classes};
 pub use pipeline::{EvalPipeline, REDUCED_MARGIN, TrainPipeline, View, Workspace};
+pub(crate) use reduced::NEEDS_FEATURE;
 pub use reduced::{Divisor, decode_reduced};
 pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
 pub use stages::{Stage, StageClock};

@@ -18,7 +18,7 @@ use crate::config::CropMethod;
 use crate::error::DataError;
 
 /// Pixels that a reduced image keeps for each pixel of the view, along an edge.
-pub const REDUCED_MARGIN: f64 = 2.0;
+pub const REDUCED_MARGIN: u32 = 2;
 
 /// What training does to every image; size, magnitude and order come with each request.
 #[derive(Clone, Debug)]
@@ -31,8 +31,7 @@ pub struct TrainPipeline {
     pub crop: CropMethod,
     /// Where it is possible, resize to base size and low-frequency crop as one operator: see [`Self::apply`].
     pub fused: bool,
-    /// Decode JPEGs at a fraction of their size where the crop box keeps [`REDUCED_MARGIN`] times the pixels of the view, or
-    /// those of the base size.
+    /// Decode JPEGs at a fraction of their size where the crop box keeps [`REDUCED_MARGIN`] times the pixels of the view.
     pub reduced_decode: bool,
     /// Smallest share of the image's area that the random crop takes.
     pub min_crop_area: f64,
@@ -194,7 +193,7 @@ impl TrainPipeline {
         if !self.reduced_decode {
             return source.load(sample.1).map(Decoded::from);
         }
-        let needed = self.base_size.min((f64::from(view.size) * REDUCED_MARGIN).ceil() as u32);
+        let needed = view.size.saturating_mul(REDUCED_MARGIN);
         // A box that cannot be drawn is an error later on, where the image is known.
         let divisor = |full| self.draw_crop(full, sample).map_or(1, |(area, _)| divisor_for(area, needed));
         source.load_reduced(sample.1, &divisor)

@@ -1,84 +1,110 @@
 //! JPEGs decoded at a fraction of their size, where the crop box needs no more.
 
-use image::metadata::Orientation;
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, RgbImage};
-use jpeg_decoder::{Decoder, PixelFormat};
 use randaug::CropBox;
 
-use super::decode::{Decoded, bad, decode, is_jpeg, jpeg_is_whole};
+use super::decode::Decoded;
+#[cfg(feature = "turbojpeg")]
+use super::decode::{bad, decode, is_jpeg, jpeg_is_whole};
 use crate::error::DataError;
 
 /// Given width and height of the image as stored (and upright), the number it may be divided by: 1, 2, 4 or 8.
 pub type Divisor<'a> = &'a dyn Fn((u32, u32)) -> u32;
 
-/// As [`decode`], but a JPEG comes at 1/2, 1/4 or 1/8 of its size if `divisor` allows it.
+/// What to say where there is no decoder that can do it.
+pub(crate) const NEEDS_FEATURE: &str = "this build has no JPEG decoder that scales; build with `--features turbojpeg` \
+     (libjpeg-turbo; wants cmake, nasm and a C compiler), or leave the option out";
+
+/// As [`decode`](super::decode()), but a JPEG comes at 1/2, 1/4 or 1/8 of its size if `divisor` allows it.
 ///
 /// The inverse transform of each 8 x 8 block then gives 4 x 4, 2 x 2 or 1 x 1 pixels from its lowest frequencies.
 ///
 /// # Errors
-/// As [`decode`].
+/// As [`decode`](super::decode()); always in a build without the feature `turbojpeg`.
+#[cfg(feature = "turbojpeg")]
 pub fn decode_reduced(bytes: &[u8], name: &str, limit: u64, divisor: Divisor) -> Result<Decoded, DataError> {
+    let whole = || decode(bytes, name, limit).map(Decoded::from);
+    // What this decoder cannot do is left to the other, which also has the better messages.
     if !is_jpeg(bytes) || !jpeg_is_whole(bytes) {
-        return decode(bytes, name, limit).map(Decoded::from);
+        return whole();
     }
-    let mut decoder = Decoder::new(bytes);
-    // Anything that this decoder cannot do is left to the other, which also has the better messages.
-    let Some(full) = size(&mut decoder) else { return decode(bytes, name, limit).map(Decoded::from) };
-    let orientation = orientation(bytes);
-    let divisor = divisor(turned(full, orientation));
-    if divisor <= 1 {
-        return decode(bytes, name, limit).map(Decoded::from);
+    let Some(jpeg) = turbo::Jpeg::open(bytes) else { return whole() };
+    let divisor = divisor(jpeg.full());
+    if divisor <= 1 || jpeg.bytes() > limit {
+        return whole();
     }
-    let part = |edge: u32| u16::try_from(edge.div_ceil(divisor)).unwrap_or(u16::MAX);
-    let pixels = at_scale(&mut decoder, (part(full.0), part(full.1)), limit).map_err(|e| bad(&name, &e))?;
-    let Some(mut image) = pixels else { return decode(bytes, name, limit).map(Decoded::from) };
-    image.apply_orientation(orientation);
-    Ok(Decoded { pixels: image.into_rgb8(), full: turned(full, orientation) })
+    let pixels = jpeg.decode(divisor).map_err(|e| bad(&name, &e))?;
+    Ok(Decoded { pixels, full: jpeg.full() })
 }
 
-fn size(decoder: &mut Decoder<&[u8]>) -> Option<(u32, u32)> {
-    decoder.read_info().ok()?;
-    let info = decoder.info()?;
-    Some((u32::from(info.width), u32::from(info.height)))
+/// As [`decode`](super::decode()), but a JPEG comes at 1/2, 1/4 or 1/8 of its size if `divisor` allows it: not in this build.
+///
+/// # Errors
+/// Always: the feature `turbojpeg` is not there.
+#[cfg(not(feature = "turbojpeg"))]
+pub fn decode_reduced(_: &[u8], _: &str, _: u64, _: Divisor) -> Result<Decoded, DataError> {
+    Err(DataError::Setting(NEEDS_FEATURE.into()))
 }
 
-/// Upright, as other programs show it, if the file says nothing that can be read.
-fn orientation(bytes: &[u8]) -> Orientation {
-    let reader = ImageReader::with_format(std::io::Cursor::new(bytes), image::ImageFormat::Jpeg);
-    let read = reader.into_decoder().and_then(|mut decoder| decoder.orientation());
-    read.unwrap_or(Orientation::NoTransforms)
-}
+#[cfg(feature = "turbojpeg")]
+mod turbo {
+    use image::metadata::Orientation;
+    use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+    use turbojpeg::{Colorspace, DecompressHeader, Decompressor, Image, PixelFormat, ScalingFactor};
 
-fn turned((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
-    match orientation {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => (height, width),
-        _ => (width, height),
+    /// A JPEG whose header has been read.
+    pub(super) struct Jpeg<'a> {
+        bytes: &'a [u8],
+        header: DecompressHeader,
+        orientation: Orientation,
     }
-}
 
-/// The image at the smallest scale that has at least this size; none for colours that only the other decoder knows.
-fn at_scale(
-    decoder: &mut Decoder<&[u8]>,
-    (width, height): (u16, u16),
-    limit: u64,
-) -> Result<Option<DynamicImage>, String> {
-    let say = |e: jpeg_decoder::Error| e.to_string();
-    decoder.set_max_decoding_buffer_size(usize::try_from(limit).unwrap_or(usize::MAX));
-    let (width, height) = decoder.scale(width, height).map_err(say)?;
-    let (width, height) = (u32::from(width), u32::from(height));
-    let format = decoder.info().map(|info| info.pixel_format);
-    if !matches!(format, Some(PixelFormat::RGB24 | PixelFormat::L8)) {
-        return Ok(None);
+    impl<'a> Jpeg<'a> {
+        /// None for what this decoder does not do: damaged headers, and the colours of printers.
+        pub(super) fn open(bytes: &'a [u8]) -> Option<Self> {
+            let header = turbojpeg::read_header(bytes).ok()?;
+            let known = matches!(header.colorspace, Colorspace::RGB | Colorspace::YCbCr | Colorspace::Gray);
+            known.then(|| Self { bytes, header, orientation: orientation(bytes) })
+        }
+
+        /// Width and height, upright.
+        pub(super) fn full(&self) -> (u32, u32) {
+            let (width, height) = (self.header.width as u32, self.header.height as u32);
+            match self.orientation {
+                Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH => (height, width),
+                _ => (width, height),
+            }
+        }
+
+        /// What the whole image takes when decoded.
+        pub(super) fn bytes(&self) -> u64 {
+            3 * self.header.width as u64 * self.header.height as u64
+        }
+
+        pub(super) fn decode(&self, divisor: u32) -> turbojpeg::Result<RgbImage> {
+            let scale = ScalingFactor::new(1, divisor as usize);
+            let mut decoder = Decompressor::new()?;
+            decoder.set_scaling_factor(scale)?;
+            let size = self.header.scaled(scale);
+            let (width, height, pitch) = (size.width, size.height, 3 * size.width);
+            let mut image = RgbImage::new(width as u32, height as u32);
+            let pixels: &mut [u8] = &mut image;
+            let target = Image { pixels, width, pitch, height, format: PixelFormat::RGB };
+            decoder.decompress(self.bytes, target)?;
+            let mut image = DynamicImage::from(image);
+            image.apply_orientation(self.orientation);
+            Ok(image.into_rgb8())
+        }
     }
-    let pixels = decoder.decode().map_err(say)?;
-    Ok(if format == Some(PixelFormat::RGB24) {
-        RgbImage::from_raw(width, height, pixels).map(DynamicImage::from)
-    } else {
-        GrayImage::from_raw(width, height, pixels).map(DynamicImage::from)
-    })
+
+    /// As it lies, if the file says nothing that can be read.
+    fn orientation(bytes: &[u8]) -> Orientation {
+        let reader = ImageReader::with_format(std::io::Cursor::new(bytes), image::ImageFormat::Jpeg);
+        let read = reader.into_decoder().and_then(|mut decoder| decoder.orientation());
+        read.unwrap_or(Orientation::NoTransforms)
+    }
 }
 
 impl Decoded {
