@@ -8,13 +8,23 @@
 use crate::matrix::AxisShape;
 use crate::real::Real;
 
+/// How wide a tile is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Span {
+    /// 1 to 3 vectors.
+    Vectors(usize),
+    /// A single column, left over from whole vectors. For even sizes there always is one: the even part has half the samples
+    /// and one more, and a vector with one lane in use would cost up to a seventh of the whole product.
+    Column,
+}
+
 /// A block of output columns that the kernel holds in registers at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tile {
     /// Reads the even part of the input, else the odd part.
     pub(crate) even: bool,
-    /// Width in vectors, 1 to 3.
-    pub(crate) vectors: usize,
+    /// Width.
+    pub(crate) span: Span,
     /// First column in the folded output row.
     pub(crate) column: usize,
     /// First element in `Axis::packed`.
@@ -92,16 +102,22 @@ impl<T: Real> Axis<T> {
     fn pack_part(&mut self, even: bool, used: usize, lanes: usize, max_vectors: usize) {
         let rows = if even { self.even_in() } else { self.odd_in() };
         let first = if even { 0 } else { self.odd_start };
+        let single = lanes > 1 && used % lanes == 1;
+        let vectors = if single { used / lanes } else { used.div_ceil(lanes) };
+        let spans = tile_sizes(vectors, max_vectors).into_iter().map(Span::Vectors);
         let mut column = 0;
-        for vectors in tile_sizes(used.div_ceil(lanes), max_vectors) {
-            let start = self.packed.len();
-            self.tiles.push(Tile { even, vectors, column: first + column, start });
+        for span in spans.chain(single.then_some(Span::Column)) {
+            let width = match span {
+                Span::Vectors(vectors) => vectors * lanes,
+                Span::Column => 1,
+            };
+            self.tiles.push(Tile { even, span, column: first + column, start: self.packed.len() });
             for row in 0..rows {
-                for c in column..column + vectors * lanes {
+                for c in column..column + width {
                     self.packed.push(T::of(self.folded(even, row, c)));
                 }
             }
-            column += vectors * lanes;
+            column += width;
         }
     }
 

@@ -5,7 +5,7 @@
 
 use pulp::Simd;
 
-use crate::axis::{Axis, Tile};
+use crate::axis::{Axis, Span, Tile};
 use crate::real::{Lanes, Real};
 
 /// Image columns that the kernel works on at once.
@@ -34,10 +34,29 @@ pub(crate) struct Panel<'a, T> {
 #[inline(always)]
 pub(crate) fn multiply<T: Real, S: Simd>(simd: S, axis: &Axis<T>, panel: &Panel<'_, T>, out: &mut [T]) {
     for tile in &axis.tiles {
-        match tile.vectors {
-            1 => multiply_tile::<T, S, 1>(simd, axis, tile, panel, out),
-            2 => multiply_tile::<T, S, 2>(simd, axis, tile, panel, out),
-            _ => multiply_tile::<T, S, 3>(simd, axis, tile, panel, out),
+        match tile.span {
+            Span::Column => multiply_column(axis, tile, panel, out),
+            Span::Vectors(1) => multiply_tile::<T, S, 1>(simd, axis, tile, panel, out),
+            Span::Vectors(2) => multiply_tile::<T, S, 2>(simd, axis, tile, panel, out),
+            Span::Vectors(_) => multiply_tile::<T, S, 3>(simd, axis, tile, panel, out),
+        }
+    }
+}
+
+/// One column of the matrix: here the image columns of a group lie side by side in a vector.
+#[inline(always)]
+fn multiply_column<T: Real>(axis: &Axis<T>, tile: &Tile, panel: &Panel<'_, T>, out: &mut [T]) {
+    let (part, depth) = if tile.even { (panel.even, axis.even_in()) } else { (panel.odd, axis.odd_in()) };
+    let entries = &axis.packed[tile.start..tile.start + depth];
+    for (group, rows) in out[..panel.columns * axis.width].chunks_mut(GROUP * axis.width).enumerate() {
+        let mut sums = [T::zero(); GROUP];
+        for (column, &entry) in part[group * depth..(group + 1) * depth].iter().zip(entries) {
+            for (sum, &value) in sums.iter_mut().zip(column) {
+                *sum = *sum + value * entry;
+            }
+        }
+        for (row, sum) in rows.chunks_exact_mut(axis.width).zip(sums) {
+            row[tile.column] = sum;
         }
     }
 }

@@ -95,18 +95,16 @@ pub fn decode(bytes: &[u8], name: &str, limit: u64) -> Result<RgbImage, DataErro
 /// Whether a JPEG's own end-of-image marker is there. Thumbnails in its headers have their own and are stepped over.
 pub(super) fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut at = 2;
-    while let Some(&marker) = bytes.get(at + 1) {
-        if bytes[at] != 0xff {
-            // Entropy-coded data, or padding between segments.
-            at += 1;
-            continue;
-        }
-        match marker {
-            0xd9 => return true,
+    // What lies between markers is entropy-coded data, or padding between segments.
+    while let Some(skipped) = bytes.get(at..).and_then(|rest| memchr::memchr(0xff, rest)) {
+        at += skipped;
+        match bytes.get(at + 1) {
+            None => return false,
+            Some(0xd9) => return true,
             // Fill bytes; stuffed zeros, restart markers and others without a length.
-            0xff => at += 1,
-            0x00 | 0x01 | 0xd0..=0xd8 => at += 2,
-            _ => {
+            Some(0xff) => at += 1,
+            Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 2,
+            Some(_) => {
                 let Some(length) = bytes.get(at + 2..at + 4) else { return false };
                 at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
             }
