@@ -11,6 +11,8 @@ pub enum OptimiserKind {
     AdamW,
     /// Layer-wise adaptive Adam (CSWin-B).
     Lamb,
+    /// Gradient descent with Nesterov's momentum.
+    Sgd,
 }
 
 /// How the peak learning rate follows the global batch.
@@ -73,12 +75,20 @@ pub struct Optimiser {
     pub betas: (f64, f64),
     /// Adam's epsilon.
     pub eps: f64,
+    /// Momentum of gradient descent.
+    #[serde(default = "usual_momentum")]
+    pub momentum: f64,
     /// Decoupled weight decay; constant over the run. Not for 1-D parameters and the model's own list.
     pub weight_decay: f64,
     /// Largest global gradient norm, if clipped. The reference clips only under mixed precision.
     pub clip_grad: Option<f64>,
     /// Linear warm-up from 0.
     pub warm_up: WarmUp,
+}
+
+/// For plans from before the field.
+pub(crate) fn usual_momentum() -> f64 {
+    0.9
 }
 
 impl Optimiser {
@@ -100,6 +110,14 @@ impl Optimiser {
             if !(0.0..1.0).contains(&beta) {
                 return Err(field(name, "a number in 0..1", beta, "the usual pair is 0.9, 0.999"));
             }
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return Err(field(
+                "optimiser.momentum",
+                "a number in 0..1",
+                self.momentum,
+                "the usual value is 0.9",
+            ));
         }
         positive("optimiser.eps", self.eps, "the usual value is 1e-8")?;
         within("optimiser.weight_decay", self.weight_decay, 0.0, f64::MAX, "the authors use 0.05")?;

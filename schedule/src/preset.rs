@@ -2,7 +2,7 @@
 
 use crate::catalogue::Model;
 use crate::curriculum::{Curriculum, ShareOf};
-use crate::optimiser::{LrScaling, Optimiser, OptimiserKind, WarmUp};
+use crate::optimiser::{LrScaling, Optimiser, OptimiserKind, WarmUp, usual_momentum};
 use crate::recipe::{Augmentation, DropPath, Family, Origin, Recipe};
 use crate::stage::{Magnitude, Order, Replay, Stage};
 use serde::{Deserialize, Serialize};
@@ -145,6 +145,7 @@ fn optimiser(model: &Model, preset: Preset) -> Optimiser {
         min_lr: 1e-6,
         betas: (0.9, 0.999),
         eps: if large { 1e-6 } else { 1e-8 },
+        momentum: usual_momentum(),
         weight_decay: if large { 0.1 } else { 0.05 },
         clip_grad: model.clip_grad,
         warm_up: if deit { WarmUp::Share(0.2) } else { WarmUp::Epochs { epochs: 20.0, at_most_share: 0.2 } },

@@ -107,6 +107,7 @@ fn switches_of_every_stage() {
         let kind = match recipe.optimiser.kind {
             OptimiserKind::AdamW => "adamw",
             OptimiserKind::Lamb => "lamb",
+            OptimiserKind::Sgd => "sgd",
         };
         assert_eq!(golden("model").as_str().unwrap(), recipe.reference_model, "{label}");
         assert_eq!(golden("opt").as_str().unwrap(), kind, "{label}");

@@ -46,22 +46,18 @@ pub const FORMAT: u32 = 1;
 const KEY: &str = "efficienttrain";
 /// How `.pth` files begin.
 const ZIP: &[u8] = b"PK\x03\x04";
-const PARTS: [&str; 4] = ["model", "exp_avg", "exp_avg_sq", "ema"];
 
 /// Writes a checkpoint to `path`: first beside it, synced, then moved over it. A crash leaves the old one or the new.
 ///
 /// # Errors
 /// When the disk refuses; the file at `path` is untouched then.
 pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
-    let stores = [
-        Some(&state.params),
-        Some(&state.optimiser.exp_avg),
-        Some(&state.optimiser.exp_avg_sq),
-        state.ema.as_ref(),
-    ];
-    let named = PARTS.iter().zip(stores).filter_map(|(part, store)| Some((part, store?)));
+    let kept = state.optimiser.kept.iter().map(|(part, store)| (*part, store));
+    let ema = state.ema.as_ref().map(|store| ("ema", store));
     let tensors =
-        named.flat_map(|(part, store)| store.iter().map(move |(n, t)| (format!("{part}/{n}"), t.clone())));
+        std::iter::once(("model", &state.params)).chain(kept).chain(ema).flat_map(|(part, store)| {
+            store.iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor.clone()))
+        });
     write(path, tensors.collect(), record)
 }
 
@@ -204,8 +200,9 @@ impl Saved {
         let specs = state.model.specs().to_vec();
         let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
         state.params = self.store("model", &specs)?;
-        state.optimiser.exp_avg = self.store("exp_avg", &moments)?;
-        state.optimiser.exp_avg_sq = self.store("exp_avg_sq", &moments)?;
+        for (part, store) in &mut state.optimiser.kept {
+            *store = self.store(part, &moments)?;
+        }
         state.optimiser.steps = record.optimiser_steps;
         if state.ema.is_some() {
             state.ema = Some(self.store("ema", &specs)?);

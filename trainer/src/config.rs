@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use efficienttrain_models::{Options, create};
-use efficienttrain_schedule::{Batch, Family, LrScaling, Order, Plan, PlanOptions, Recipe};
+use efficienttrain_schedule::{Batch, Family, LrScaling, OptimiserKind, Order, Plan, PlanOptions, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{DEFAULT_IMAGE_LIMIT, NEEDS_FEATURE, TrainPipeline};
@@ -62,6 +62,16 @@ pub struct TrainConfig {
     /// Passes whose gradients are summed before an optimiser step
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub accumulation: u32,
+
+    /// Optimiser [default: the recipe's]; another one wants its own --lr and --weight-decay
+    #[arg(long, value_enum)]
+    #[serde(default)]
+    pub opt: Option<OptimiserName>,
+
+    /// What gradient descent keeps of its momentum [default: the recipe's, 0.9]
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    #[serde(default)]
+    pub momentum: Option<f64>,
 
     /// Peak learning rate at this batch [default: the recipe's, scaled to the batch]
     #[arg(long, value_name = "LR", allow_negative_numbers = true)]
@@ -137,6 +147,29 @@ pub struct TrainConfig {
     /// Seed of weights, order and augmentation
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+}
+
+/// Rule by which the weights follow their gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[value(rename_all = "lower")]
+pub enum OptimiserName {
+    /// Adam with decoupled weight decay.
+    AdamW,
+    /// Adam whose step is measured against the size of each parameter.
+    Lamb,
+    /// Gradient descent with Nesterov's momentum.
+    Sgd,
+}
+
+impl OptimiserName {
+    fn kind(self) -> OptimiserKind {
+        match self {
+            Self::AdamW => OptimiserKind::AdamW,
+            Self::Lamb => OptimiserKind::Lamb,
+            Self::Sgd => OptimiserKind::Sgd,
+        }
+    }
 }
 
 /// Order of low-frequency crop and RandAugment.
@@ -276,6 +309,7 @@ impl TrainConfig {
             CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
         });
         recipe = self.with_replay(recipe)?;
+        self.check_optimiser(&recipe)?;
         self.apply_overrides(&mut recipe);
         recipe.validate()?;
         Ok(recipe)
@@ -300,6 +334,18 @@ impl TrainConfig {
         Ok(())
     }
 
+    /// That another optimiser than the recipe's comes with numbers of its own.
+    fn check_optimiser(&self, recipe: &Recipe) -> Result<()> {
+        let other = self.opt.is_some_and(|opt| opt.kind() != recipe.optimiser.kind);
+        if other && (self.lr.is_none() || self.weight_decay.is_none()) {
+            let kind = recipe.optimiser.kind;
+            let what =
+                format!("the recipe's numbers are for {kind:?}; give --lr and --weight-decay for this one");
+            return Err(Error::config("opt", what));
+        }
+        Ok(())
+    }
+
     /// The recipe with the replay buffer asked for.
     fn with_replay(&self, mut recipe: Recipe) -> Result<Recipe> {
         if let Some(times) = self.replay {
@@ -320,6 +366,10 @@ impl TrainConfig {
             recipe.optimiser.min_lr = recipe.optimiser.min_lr.min(lr);
             recipe.optimiser.lr_scaling = LrScaling::None;
         }
+        if let Some(opt) = self.opt {
+            recipe.optimiser.kind = opt.kind();
+        }
+        recipe.optimiser.momentum = self.momentum.unwrap_or(recipe.optimiser.momentum);
         if let Some(rate) = self.drop_path {
             recipe.drop_path = efficienttrain_schedule::DropPath::Constant(rate);
         }
@@ -356,6 +406,7 @@ impl TrainConfig {
         for (option, value, high) in [
             ("lr", self.lr, 1e3),
             ("weight-decay", self.weight_decay, 1e3),
+            ("momentum", self.momentum, 0.999_999),
             ("drop-path", self.drop_path, 0.99),
             ("ema-decay", self.ema_decay, 0.999_999_999),
             ("clip-grad", self.clip_grad, 1e12),

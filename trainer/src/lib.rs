@@ -41,7 +41,7 @@ pub use costs::macs_of;
 pub use duration::{Every, Place};
 pub use error::{DataError, Error, Result};
 pub use history::{EvalRecord, History};
-pub use optimiser::AdamW;
+pub use optimiser::Optimiser;
 pub use run::Run;
 pub use sources::Sources;
 pub use state::{StepResult, TrainState};

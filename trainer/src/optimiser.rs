@@ -1,41 +1,47 @@
-//! AdamW over all parameters of a model.
+//! The optimiser of a run: AdamW, LAMB or gradient descent over all parameters of a model.
 
 use candle_core::{DType, Device};
 use efficienttrain_models::{Gradients, Kind, ParamSpec, ParamStore, Resample, ops};
-use efficienttrain_schedule::{Optimiser, OptimiserKind};
+use efficienttrain_schedule::{Optimiser as Numbers, OptimiserKind};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// AdamW with the decay groups of the model's specification, and its two moments.
+/// LAMB divides all gradients by their common norm where it is above this, as timm does.
+const LAMB_MAX_NORM: f64 = 1.0;
+
+/// An optimiser with the decay groups of the model's specification, and what it keeps of earlier steps.
 #[derive(Debug)]
-pub struct AdamW {
-    /// Means of the gradients.
-    pub exp_avg: ParamStore,
-    /// Means of the squared gradients.
-    pub exp_avg_sq: ParamStore,
+pub struct Optimiser {
+    /// What it keeps for each parameter, by name: `exp_avg` and `exp_avg_sq` (AdamW, LAMB), or `momentum_buffer` (SGD).
+    pub kept: Vec<(&'static str, ParamStore)>,
     /// Steps taken.
     pub steps: u64,
-    betas: (f64, f64),
-    eps: f64,
+    numbers: Numbers,
 }
 
-impl AdamW {
+impl Optimiser {
     /// Zero moments for the parameters of `specs`.
     ///
     /// # Errors
-    /// When the recipe asks for another optimiser.
-    pub fn new(specs: &[ParamSpec], numbers: &Optimiser) -> Result<Self> {
-        if numbers.kind != OptimiserKind::AdamW {
-            let what = format!(
-                "this recipe trains with {:?}, and only AdamW is available; choose another",
-                numbers.kind
-            );
-            return Err(Error::config("recipe", what));
-        }
+    /// When there is no memory for them.
+    pub fn new(specs: &[ParamSpec], numbers: &Numbers) -> Result<Self> {
+        let names: &[&'static str] = match numbers.kind {
+            OptimiserKind::AdamW | OptimiserKind::Lamb => &["exp_avg", "exp_avg_sq"],
+            OptimiserKind::Sgd => &["momentum_buffer"],
+        };
         // Buffers have no moments, but a store has the model's whole list: give them an element each.
         let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
-        let zeros = || ParamStore::zeros(&moments, DType::F32, &Device::Cpu);
-        Ok(Self { exp_avg: zeros()?, exp_avg_sq: zeros()?, steps: 0, betas: numbers.betas, eps: numbers.eps })
+        let zeros = |&name: &&'static str| Ok((name, ParamStore::zeros(&moments, DType::F32, &Device::Cpu)?));
+        Ok(Self { kept: names.iter().map(zeros).collect::<Result<_>>()?, steps: 0, numbers: numbers.clone() })
+    }
+
+    /// What the optimiser itself multiplies gradients of this common norm with before a step.
+    #[must_use]
+    pub fn gradient_factor(&self, norm: f64) -> f64 {
+        match self.numbers.kind {
+            OptimiserKind::Lamb => 1.0 / (norm / LAMB_MAX_NORM).max(1.0),
+            OptimiserKind::AdamW | OptimiserKind::Sgd => 1.0,
+        }
     }
 
     /// One step with these gradients.
@@ -51,22 +57,27 @@ impl AdamW {
         weight_decay: f64,
     ) -> Result<()> {
         self.steps += 1;
+        let Numbers { betas: (beta1, beta2), eps, momentum, kind, .. } = self.numbers;
+        let step = self.steps;
         for (id, gradient) in gradients.iter() {
-            let numbers = ops::AdamW {
-                lr,
-                beta1: self.betas.0,
-                beta2: self.betas.1,
-                eps: self.eps,
-                weight_decay: if specs[id.index()].decay { weight_decay } else { 0.0 },
-                step: self.steps,
-            };
-            ops::adamw_step(
-                params.get(id),
-                gradient,
-                self.exp_avg.get(id),
-                self.exp_avg_sq.get(id),
-                &numbers,
-            )?;
+            let weight_decay = if specs[id.index()].decay { weight_decay } else { 0.0 };
+            let (param, kept) = (params.get(id), |i: usize| self.kept[i].1.get(id));
+            match kind {
+                OptimiserKind::AdamW => {
+                    let rule = ops::AdamW { lr, beta1, beta2, eps, weight_decay, step };
+                    ops::adamw_step(param, gradient, kept(0), kept(1), &rule)?;
+                }
+                OptimiserKind::Lamb => {
+                    let (always_adapt, trust_clip) = (false, false);
+                    let rule =
+                        ops::Lamb { lr, beta1, beta2, eps, weight_decay, step, always_adapt, trust_clip };
+                    ops::lamb_step(param, gradient, kept(0), kept(1), &rule)?;
+                }
+                OptimiserKind::Sgd => {
+                    let rule = ops::Sgd { lr, momentum, nesterov: true, weight_decay, step };
+                    ops::sgd_step(param, gradient, kept(0), &rule)?;
+                }
+            }
         }
         Ok(())
     }
@@ -76,8 +87,7 @@ impl AdamW {
     /// # Errors
     /// When a moment does not have the shape that the change starts from.
     pub fn resample(&mut self, change: &Resample) -> Result<()> {
-        change.apply_in(&mut self.exp_avg)?;
-        Ok(change.apply_in(&mut self.exp_avg_sq)?)
+        Ok(self.kept.iter_mut().try_for_each(|(_, store)| change.apply_in(store))?)
     }
 }
 

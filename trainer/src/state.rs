@@ -8,7 +8,7 @@ use efficienttrain_schedule::{Recipe, StepSettings};
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::optimiser::AdamW;
+use crate::optimiser::Optimiser;
 
 /// Model, weights and optimiser at one point of a run.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct TrainState {
     /// Moving average of the weights, if the recipe keeps one.
     pub ema: Option<ParamStore>,
     /// Optimiser and its moments.
-    pub optimiser: AdamW,
+    pub optimiser: Optimiser,
     gradients: Gradients,
 }
 
@@ -42,7 +42,7 @@ impl TrainState {
         let model = create(&recipe.model, options)?;
         let params = ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu)?;
         let ema = recipe.ema_decay.map(|_| params.deep_clone()).transpose()?;
-        let optimiser = AdamW::new(model.specs(), &recipe.optimiser)?;
+        let optimiser = Optimiser::new(model.specs(), &recipe.optimiser)?;
         let gradients = Gradients::new(params.len());
         Ok(Self { model, params, ema, optimiser, gradients })
     }
@@ -92,12 +92,14 @@ impl TrainState {
             self.gradients.clear();
             return Err(Error::NotFinite { step: settings.step, loss, grad_norm });
         }
+        let mut factor = 1.0;
         if let Some(limit) = clip_grad {
             // As PyTorch's clip_grad_norm_.
-            let factor = limit / (grad_norm + 1e-6);
-            if factor < 1.0 {
-                self.gradients.scale(factor)?;
-            }
+            factor = (limit / (grad_norm + 1e-6)).min(1.0);
+        }
+        factor *= self.optimiser.gradient_factor(factor * grad_norm);
+        if factor < 1.0 {
+            self.gradients.scale(factor)?;
         }
         self.optimiser.step(
             self.model.specs(),

@@ -4,7 +4,7 @@ mod common;
 
 use common::{bits, config, options, run};
 use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{CropMethod, CropOrder, TrainConfig};
+use efficienttrain_trainer::config::{CropMethod, CropOrder, OptimiserName, TrainConfig};
 use efficienttrain_trainer::log::JsonLog;
 use efficienttrain_trainer::{Run, Sources};
 
@@ -97,4 +97,28 @@ fn the_log_of_a_resumed_run_has_every_line_once() {
         resumed.plan().stages().iter().filter(|s| s.steps > 0).map(|s| s.first_step).collect();
     assert_eq!(of("stage"), stages);
     assert_eq!(of("eval").last(), Some(&steps));
+}
+
+/// Every optimiser, whatever it keeps of earlier steps.
+#[test]
+fn lamb_and_gradient_descent() {
+    let recipe = |opt, lr, weight_decay| TrainConfig {
+        opt: Some(opt),
+        lr: Some(lr),
+        weight_decay: Some(weight_decay),
+        epochs: 0.8,
+        ..config("resnet10")
+    };
+    check(&recipe(OptimiserName::Lamb, 2e-3, 0.02));
+    check(&recipe(OptimiserName::Sgd, 0.05, 1e-4));
+}
+
+#[test]
+fn another_optimiser_wants_numbers_of_its_own() {
+    let config = TrainConfig { opt: Some(OptimiserName::Sgd), ..config("resnet10") };
+    let message = config.check().unwrap_err().to_string();
+    assert!(message.contains("--opt") && message.contains("--weight-decay"), "{message}");
+    // The recipe's own is no change.
+    let config = TrainConfig { opt: Some(OptimiserName::AdamW), lr: None, ..config };
+    config.check().unwrap();
 }

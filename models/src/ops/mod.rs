@@ -46,7 +46,7 @@ pub use elementwise::{accumulate, add, scale_by, scale_elements};
 pub use linear::linear;
 pub use loss::soft_cross_entropy;
 pub use norm::{BatchStatistics, batch_norm, layer_norm};
-pub use optim::{AdamW, adamw_step, blend, increment, squared_norm};
+pub use optim::{AdamW, Lamb, Sgd, adamw_step, blend, increment, lamb_step, sgd_step, squared_norm};
 pub use pool::{global_avg_pool, max_pool2d};
 pub use residual::{Scales, residual};
 pub use tokens::{join_tokens, select_tokens};

@@ -1,5 +1,11 @@
 //! Arithmetic of optimisers on one tensor at a time, in place.
 
+mod lamb;
+mod sgd;
+
+pub use lamb::{Lamb, lamb_step};
+pub use sgd::{Sgd, sgd_step};
+
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 use rayon::prelude::*;
 

@@ -1,0 +1,140 @@
+//! LAMB: Adam whose step is measured against the size of each parameter.
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::super::kernels::{Element, vectorised};
+use super::super::view::{View, change};
+use super::super::{by_dtype, expect_shape};
+use crate::Result;
+
+const OP: &str = "lamb";
+/// Elements of a piece. Sums go piece by piece, so they do not depend on the number of threads.
+const CHUNK: usize = 1 << 14;
+
+/// Numbers of one LAMB step (You et al., 2020), as in timm: Adam's update with decay inside, scaled for each
+/// parameter by the norm of the parameter over that of the update.
+///
+/// timm divides all gradients by their common norm where that is above 1; do so before, with
+/// [`squared_norm`](super::squared_norm) and [`scale_by`](crate::ops::scale_by).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lamb {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay rate of the mean of gradients.
+    pub beta1: f64,
+    /// Decay rate of the mean of squared gradients.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Weight decay, added to the update. Parameters without it are not scaled, unless `always_adapt`.
+    pub weight_decay: f64,
+    /// Number of this step, counted from 1.
+    pub step: u64,
+    /// Scales parameters without weight decay, too.
+    pub always_adapt: bool,
+    /// Never scales a step up.
+    pub trust_clip: bool,
+}
+
+/// Applies one step to `param` and its two moments, in place.
+///
+/// # Errors
+/// When shapes differ, or tensors are not contiguous `f32` or `f64` on the CPU.
+pub fn lamb_step(
+    param: &Tensor,
+    grad: &Tensor,
+    exp_avg: &Tensor,
+    exp_avg_sq: &Tensor,
+    lamb: &Lamb,
+) -> Result<()> {
+    for (what, t) in [("a gradient", grad), ("a first moment", exp_avg), ("a second moment", exp_avg_sq)] {
+        expect_shape(OP, what, t, param.dims())?;
+    }
+    let grad = grad.contiguous()?;
+    by_dtype!("lamb", param, T => {
+        let gv = View::new(OP, &grad)?;
+        let g = gv.slice::<T>()?;
+        let rule = Rule::<T>::of(lamb);
+        change::<T>(OP, param, |p| {
+            change::<T>(OP, exp_avg, |m| {
+                change::<T>(OP, exp_avg_sq, |v| {
+                    let (weight, update) = rule.moments(p, g, m, v);
+                    rule.apply(p, m, v, T::of(lamb.lr * trust(lamb, weight, update)));
+                    Ok(())
+                })
+            })
+        })
+    })
+}
+
+/// The factor on a parameter's step, from the norms of the parameter and its update.
+fn trust(lamb: &Lamb, weight: f64, update: f64) -> f64 {
+    if (lamb.weight_decay == 0.0 && !lamb.always_adapt) || weight == 0.0 || update == 0.0 {
+        return 1.0;
+    }
+    let ratio = weight / update;
+    if lamb.trust_clip { ratio.min(1.0) } else { ratio }
+}
+
+/// What is the same for all elements.
+struct Rule<T> {
+    beta1: T,
+    beta2: T,
+    fresh: (T, T),
+    /// The first moment's bias correction, and the root of the second's.
+    correction: (T, T),
+    eps: T,
+    weight_decay: T,
+}
+
+impl<T: Element> Rule<T> {
+    fn of(l: &Lamb) -> Self {
+        let step = i32::try_from(l.step).unwrap_or(i32::MAX);
+        let (beta1, beta2) = (T::of(l.beta1), T::of(l.beta2));
+        Self {
+            beta1,
+            beta2,
+            fresh: (T::of(1.0 - l.beta1), T::of(1.0 - l.beta2)),
+            correction: (T::of(1.0 - l.beta1.powi(step)), T::of((1.0 - l.beta2.powi(step)).sqrt())),
+            eps: T::of(l.eps),
+            weight_decay: T::of(l.weight_decay),
+        }
+    }
+
+    #[inline(always)]
+    fn update(&self, p: T, m: T, v: T) -> T {
+        (m / self.correction.0) / (v.sqrt() / self.correction.1 + self.eps) + self.weight_decay * p
+    }
+
+    /// Moves the moments; gives the norms of the parameter and of the update.
+    fn moments(&self, p: &[T], g: &[T], m: &mut [T], v: &mut [T]) -> (f64, f64) {
+        let pieces = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
+        let pieces = p.par_chunks(CHUNK).zip(g.par_chunks(CHUNK)).zip(pieces);
+        let squares: Vec<(f64, f64)> = pieces
+            .map(|((p, g), (m, v))| {
+                let mut sums = (0.0, 0.0);
+                for (((&p, &g), m), v) in p.iter().zip(g).zip(m).zip(v) {
+                    *m = *m * self.beta1 + g * self.fresh.0;
+                    *v = *v * self.beta2 + g * g * self.fresh.1;
+                    let u = self.update(p, *m, *v).wide();
+                    sums = (sums.0 + p.wide() * p.wide(), sums.1 + u * u);
+                }
+                sums
+            })
+            .collect();
+        let (weight, update) = squares.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+        (weight.sqrt(), update.sqrt())
+    }
+
+    fn apply(&self, p: &mut [T], m: &[T], v: &[T], lr: T) {
+        let moments = m.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
+        p.par_chunks_mut(CHUNK).zip(moments).for_each(|(p, (m, v))| {
+            vectorised(|| {
+                for ((p, &m), &v) in p.iter_mut().zip(m).zip(v) {
+                    *p -= lr * self.update(*p, m, v);
+                }
+            });
+        });
+    }
+}

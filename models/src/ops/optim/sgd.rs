@@ -1,0 +1,66 @@
+//! Stochastic gradient descent with momentum.
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::super::kernels::{Element, vectorised};
+use super::super::view::{View, change};
+use super::super::{by_dtype, expect_shape};
+use crate::Result;
+
+const OP: &str = "sgd";
+
+/// Numbers of one step of gradient descent, as in PyTorch: decay is added to the gradient, the momentum buffer begins as
+/// the first gradient, and the learning rate multiplies what comes out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// Learning rate.
+    pub lr: f64,
+    /// What is kept of the momentum buffer; 0 for plain gradient descent.
+    pub momentum: f64,
+    /// Looks ahead: the gradient plus `momentum` times the buffer, in place of the buffer.
+    pub nesterov: bool,
+    /// Weight decay, added to the gradient.
+    pub weight_decay: f64,
+    /// Number of this step, counted from 1.
+    pub step: u64,
+}
+
+/// Applies one step to `param` and its momentum buffer, in place. What the buffer holds before step 1 does not matter.
+///
+/// # Errors
+/// When shapes differ, or tensors are not contiguous `f32` or `f64` on the CPU.
+pub fn sgd_step(param: &Tensor, grad: &Tensor, buffer: &Tensor, sgd: &Sgd) -> Result<()> {
+    expect_shape(OP, "a gradient", grad, param.dims())?;
+    expect_shape(OP, "a momentum buffer", buffer, param.dims())?;
+    let grad = grad.contiguous()?;
+    by_dtype!("sgd", param, T => {
+        let gv = View::new(OP, &grad)?;
+        let g = gv.slice::<T>()?;
+        change::<T>(OP, param, |p| {
+            change::<T>(OP, buffer, |b| {
+                apply(p, g, b, sgd);
+                Ok(())
+            })
+        })
+    })
+}
+
+fn apply<T: Element>(p: &mut [T], g: &[T], buffer: &mut [T], sgd: &Sgd) {
+    const CHUNK: usize = 1 << 14;
+    let (first, kept) = (sgd.step <= 1, T::of(sgd.momentum));
+    let (lr, decay) = (T::of(sgd.lr), T::of(sgd.weight_decay));
+    let ahead = if sgd.nesterov { T::of(sgd.momentum) } else { T::ONE };
+    let direct = if sgd.nesterov { T::ONE } else { T::ZERO };
+    let pieces = g.par_chunks(CHUNK).zip(buffer.par_chunks_mut(CHUNK));
+    p.par_chunks_mut(CHUNK).zip(pieces).for_each(|(p, (g, b))| {
+        vectorised(|| {
+            for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
+                let g = g + decay * *p;
+                // Not 0 * *b: what was there may not be a number.
+                *b = if first { g } else { kept * *b + g };
+                *p -= lr * (direct * g + ahead * *b);
+            }
+        });
+    });
+}

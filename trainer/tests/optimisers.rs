@@ -1,0 +1,56 @@
+//! Each optimiser brings down the loss of a batch that it sees again and again.
+
+use efficienttrain_models::Options;
+use efficienttrain_schedule::{Batch as BatchRule, OptimiserKind, Plan, PlanOptions, Recipe};
+use efficienttrain_trainer::TrainState;
+use efficienttrain_trainer::data::Batch;
+
+const IMAGES: usize = 8;
+const SIZE: usize = 32;
+
+/// Noise with a class each.
+fn batch() -> Batch {
+    let values = IMAGES * SIZE * SIZE * 3;
+    let pixels = (0..values).map(|i| ((i * i % 9973) as f32 / 9973.0 - 0.5) * 3.0).collect();
+    let targets = (0..IMAGES * IMAGES).map(|i| f32::from(u8::from(i / IMAGES == i % IMAGES))).collect();
+    Batch { pixels, targets, labels: (0..IMAGES as u32).collect(), size: SIZE, bad: Vec::new() }
+}
+
+fn losses(kind: OptimiserKind, lr: f64, weight_decay: f64) -> Vec<f64> {
+    let mut recipe = Recipe::named("resnet18-baseline").unwrap();
+    recipe.model = "resnet10".into();
+    recipe.optimiser.kind = kind;
+    recipe.ema_decay = None;
+    let rule = BatchRule::Fixed { per_device: IMAGES as u32, accumulation: 1 };
+    let plan = Plan::new(&recipe, PlanOptions::new(25.0, IMAGES as u64, 1).with_batch(rule)).unwrap();
+    let options = Options { num_classes: IMAGES, input_size: [SIZE; 2], ..Options::default() };
+    let mut state = TrainState::new(&options, &recipe, 3).unwrap();
+    let batch = batch();
+    (0..25)
+        .map(|step| {
+            let mut settings = plan.at(step).unwrap();
+            (settings.lr, settings.weight_decay) = (lr, weight_decay);
+            let loss = state.accumulate(&batch, 1.0, 0.0, 0).unwrap();
+            state.update(&settings, None, loss).unwrap().loss
+        })
+        .collect()
+}
+
+#[test]
+fn each_brings_the_loss_down() {
+    let cases = [
+        (OptimiserKind::AdamW, 2e-3, 0.05),
+        (OptimiserKind::Lamb, 2e-2, 0.02),
+        (OptimiserKind::Sgd, 0.05, 1e-4),
+    ];
+    let mut ends = Vec::new();
+    for (kind, lr, weight_decay) in cases {
+        let losses = losses(kind, lr, weight_decay);
+        let (first, last) = (losses[0], losses[losses.len() - 1]);
+        // Eight classes: guessing costs ln 8 = 2.08.
+        assert!(first > 1.5 && last < 0.3 * first, "{kind:?}: {losses:?}");
+        ends.push(last.to_bits());
+    }
+    ends.dedup();
+    assert_eq!(ends.len(), 3, "two of them do the same");
+}
