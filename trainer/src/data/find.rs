@@ -9,8 +9,8 @@ use crate::error::DataError;
 
 /// What is looked for, as messages say it.
 const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and val/CLASS/IMAGE); tar shards \
-     (train/*.tar and val/*.tar, or train-*.tar and val-*.tar); CIFAR binaries (data_batch_*.bin and test_batch.bin, or \
-     train.bin and test.bin)";
+     (train/*.tar and val/*.tar, or train-*.tar and val-*.tar); Parquet files of Hugging Face (the same with .parquet, also in \
+     data/); CIFAR binaries (data_batch_*.bin and test_batch.bin, or train.bin and test.bin)";
 
 /// A set of images and the name of its split.
 pub type NamedSource = (String, Arc<dyn Source>);
@@ -60,8 +60,9 @@ pub fn open_split(
 /// As [`open_split`].
 pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> {
     if path.is_file() {
-        let found = of_file(path)
-            .ok_or_else(|| layout(path, "is no set of images; expected a .tar or CIFAR .bin file"))?;
+        let found = of_file(path).ok_or_else(|| {
+            layout(path, "is no set of images; expected a .tar, .parquet or CIFAR .bin file")
+        })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         return Ok(vec![("all".into(), open(found, folder, None, limit)?)]);
     }
@@ -195,19 +196,45 @@ fn open(
             Arc::new(images.with_limit(limit))
         }
         Found::Tar(files) => {
-            let beside = files.first().and_then(|f| f.parent()).unwrap_or(dir);
-            let listed = match classes {
-                Some(classes) => Some(classes.to_vec()),
-                None => shard::listed(&[beside, dir])?,
-            };
+            let listed = listed(&files, dir, classes)?;
             Arc::new(TarShards::open(&files, listed, limit)?)
         }
         Found::Cifar(files) => Arc::new(Cifar::open(&files)?),
-        Found::Parquet(files) => parquet(&files)?,
+        Found::Parquet(files) => {
+            let listed = listed(&files, dir, classes)?;
+            parquet(&files, listed, limit)?
+        }
     })
 }
 
-fn parquet(files: &[PathBuf]) -> Result<Arc<dyn Source>, DataError> {
+/// The classes that were asked for, or are listed beside the files or in `dir`.
+fn listed(
+    files: &[PathBuf],
+    dir: &Path,
+    classes: Option<&[String]>,
+) -> Result<Option<Vec<String>>, DataError> {
+    let beside = files.first().and_then(|f| f.parent()).unwrap_or(dir);
+    match classes {
+        Some(classes) => Ok(Some(classes.to_vec())),
+        None => shard::listed(&[beside, dir]),
+    }
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(
+    files: &[PathBuf],
+    classes: Option<Vec<String>>,
+    limit: u64,
+) -> Result<Arc<dyn Source>, DataError> {
+    Ok(Arc::new(super::ParquetFiles::open(files, classes, limit)?))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(files: &[PathBuf], _: Option<Vec<String>>, _: u64) -> Result<Arc<dyn Source>, DataError> {
     let path = files.first().cloned().unwrap_or_default();
-    Err(layout(&path, "parquet files cannot be read yet; turn them into image folders or tar shards"))
+    Err(layout(
+        &path,
+        "this build cannot read Parquet files; build it with them (`cargo install --path trainer --features parquet`), or turn \
+         the files into image folders or tar shards",
+    ))
 }

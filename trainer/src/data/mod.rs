@@ -10,6 +10,8 @@ mod loader;
 mod order;
 mod ordered;
 mod pack;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod pipeline;
 mod reduced;
 mod replay;
@@ -26,6 +28,8 @@ pub use folder::ImageFolder;
 pub use loader::{Loader, Request};
 pub use order::SampleOrder;
 pub use pack::{PackOptions, Packed, pack, write_classes};
+#[cfg(feature = "parquet")]
+pub use parquet::ParquetFiles;
 pub use pipeline::{EvalPipeline, REDUCED_MARGIN, TrainPipeline, View, Workspace};
 pub(crate) use reduced::NEEDS_FEATURE;
 pub use reduced::{Divisor, decode_reduced};

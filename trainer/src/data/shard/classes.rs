@@ -1,6 +1,6 @@
 //! From the labels of shards to one list of classes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -40,7 +40,7 @@ pub(crate) fn listed(folders: &[&Path]) -> Result<Option<Vec<String>>, DataError
 }
 
 /// A list of classes made from labels alone: the names in order, or the numbers up to the largest.
-pub(super) fn gathered<'a>(labels: impl Iterator<Item = &'a ShardLabel>) -> Result<Vec<String>, String> {
+pub(crate) fn gathered<'a>(labels: impl Iterator<Item = &'a ShardLabel>) -> Result<Vec<String>, String> {
     let (mut names, mut largest) = (BTreeSet::new(), None);
     for label in labels {
         match label {
@@ -58,4 +58,23 @@ pub(super) fn gathered<'a>(labels: impl Iterator<Item = &'a ShardLabel>) -> Resu
         (None, Some(number)) => Ok((0..=number).map(|n| n.to_string()).collect()),
         _ => Ok(names.into_iter().map(String::from).collect()),
     }
+}
+
+/// Place of a label in a list of `classes` names, of which `numbers` are the places.
+pub(crate) fn place(label: &ShardLabel, numbers: &HashMap<&str, u32>, classes: usize) -> Option<u32> {
+    match label {
+        ShardLabel::Number(n) => Some(*n).filter(|n| (*n as usize) < classes),
+        ShardLabel::Name(name) => numbers.get(name.as_str()).copied(),
+    }
+}
+
+/// What to say of a label that has no place; `image` is what to call its image.
+pub(crate) fn unknown(image: &str, label: &ShardLabel, classes: usize) -> String {
+    let label = match label {
+        ShardLabel::Number(n) => n.to_string(),
+        ShardLabel::Name(name) => name.clone(),
+    };
+    format!(
+        "{image} has label `{label}`, which is not among the {classes} classes; both splits need the same classes"
+    )
 }

@@ -14,17 +14,17 @@ use std::path::PathBuf;
 use image::RgbImage;
 use rayon::prelude::*;
 
-pub(crate) use classes::listed;
+pub(crate) use classes::{gathered, listed, place, unknown};
 pub use index::{ShardImage, ShardIndex, ShardLabel};
 
 use super::decode::{bad, decode};
 use super::folder::layout;
 use super::{Decoded, Divisor, Source, decode_reduced};
 use crate::error::DataError;
-use read::InPlace;
+pub(crate) use read::InPlace;
 
 /// More open files than this could take more handles than a process has.
-const MAX_OPEN: usize = 400;
+pub(crate) const MAX_OPEN: usize = 400;
 
 /// Images of one or more tar shards.
 #[derive(Debug)]
@@ -58,17 +58,15 @@ impl TarShards {
         let labels = || indexes.iter().flat_map(|i| i.images.iter().map(|m| &m.label));
         let classes = match classes {
             Some(classes) => classes,
-            None => classes::gathered(labels()).map_err(|what| layout(&first, what))?,
+            None => gathered(labels()).map_err(|what| layout(&first, what))?,
         };
         let numbers: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
         let mut images = Vec::new();
         for ((index, path), shard) in indexes.into_iter().zip(paths).zip(0..) {
             for image in index.images {
-                let label = match &image.label {
-                    ShardLabel::Number(n) => Some(*n).filter(|n| (*n as usize) < classes.len()),
-                    ShardLabel::Name(name) => numbers.get(name.as_str()).copied(),
-                };
-                let label = label.ok_or_else(|| layout(path, unknown(&image, classes.len())))?;
+                let label = place(&image.label, &numbers, classes.len()).ok_or_else(|| {
+                    layout(path, unknown(&format!("image `{}`", image.name), &image.label, classes.len()))
+                })?;
                 let ShardImage { name, offset, length, .. } = image;
                 images.push(Place { shard, label, offset, length, name });
             }
@@ -90,17 +88,6 @@ impl TarShards {
         let read = self.shards[image.shard as usize].read(image.offset, image.length);
         read.map_err(|e| bad(&self.name(index), &e))
     }
-}
-
-fn unknown(image: &ShardImage, classes: usize) -> String {
-    let label = match &image.label {
-        ShardLabel::Number(n) => n.to_string(),
-        ShardLabel::Name(name) => name.clone(),
-    };
-    format!(
-        "image `{}` has label `{label}`, which is not among the {classes} classes; both splits need the same classes",
-        image.name
-    )
 }
 
 impl Source for TarShards {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// A file that is read in place. Nothing moves between reads, so threads do not wait for one another.
 #[derive(Debug)]
-pub(super) struct InPlace {
-    pub(super) path: PathBuf,
+pub(crate) struct InPlace {
+    pub(crate) path: PathBuf,
     /// Kept open unless there are so many files that the process would run out of handles.
     kept: Option<Handle>,
 }
@@ -44,13 +44,13 @@ impl Handle {
 }
 
 impl InPlace {
-    pub(super) fn open(path: &Path, keep: bool) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, keep: bool) -> io::Result<Self> {
         let handle = Handle::open(path)?;
         Ok(Self { path: path.into(), kept: keep.then_some(handle) })
     }
 
     /// The `length` bytes at `offset`, which the caller has checked against the size of the file.
-    pub(super) fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length as usize];
         match &self.kept {
             Some(handle) => handle.read_exact_at(&mut bytes, offset)?,
