@@ -229,3 +229,14 @@ fn what_is_no_data_set_says_what_was_looked_for() {
     let message = open_all(&dir.path().join("a.zip"), LIMIT).err().unwrap().to_string();
     assert!(message.contains("a.zip") && message.contains(".tar"), "{message}");
 }
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_files_say_which_build_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("train-00000-of-00001.parquet"), "PAR1").unwrap();
+    let message = open_split(dir.path(), Split::Train, None, LIMIT).err().unwrap().to_string();
+    assert!(message.contains("train-00000") && message.contains("--features parquet"), "{message}");
+}

@@ -32,7 +32,7 @@ enum DataCommand {
 /// The set that a command works on.
 #[derive(Args)]
 struct Input {
-    /// Data set, one split of it, or one `.tar` or CIFAR `.bin` file
+    /// Data set, one split of it, or one `.tar`, `.parquet` or CIFAR `.bin` file
     #[arg(value_name = "DIR|FILE")]
     path: PathBuf,
 

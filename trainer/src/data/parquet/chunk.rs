@@ -34,6 +34,8 @@ pub(super) struct Span {
 pub(super) struct Page {
     pub(super) span: Span,
     pub(super) rows: u32,
+    /// Whether its values are places in the dictionary.
+    pub(super) coded: bool,
 }
 
 impl Chunk {
@@ -66,7 +68,7 @@ impl Chunk {
                 PageKind::Dictionary => chunk.dictionary = Some(span),
                 PageKind::Data if header.values > 0 => {
                     let rows = u32::try_from(header.values).map_err(|_| "a page has too many rows")?;
-                    chunk.pages.push(Page { span, rows });
+                    chunk.pages.push(Page { span, rows, coded: header.coded });
                     found += header.values;
                 }
                 _ => {}

@@ -50,9 +50,8 @@ impl Opened {
         for (group, number) in footer.row_groups().iter().zip(0..) {
             let walk = |column: &Column| {
                 let name = column.of.path().string();
-                Chunk::walk(&file, size, group, column.place).map_err(|what| {
-                    layout(path, format!("row group {number}, `{}`: {what}", column.of.path().string()))
-                })
+                Chunk::walk(&file, size, group, column.place)
+                    .map_err(|what| layout(path, format!("row group {number}, `{name}`: {what}")))
             };
             chunks.push(walk(&columns.image)?);
             add_labels(&mut labels, &file, &columns.label, &walk(&columns.label)?)

@@ -24,7 +24,7 @@ pub(super) struct Values<T> {
     pub(super) bytes: usize,
 }
 
-/// The values of page number `page` of a column: reads its bytes and those of the dictionary, and no others.
+/// The values of page number `page` of a column: reads its bytes, those of the dictionary if it needs one, and no others.
 pub(super) fn values<T: DataType>(
     file: &InPlace,
     column: &ColumnDescPtr,
@@ -32,7 +32,7 @@ pub(super) fn values<T: DataType>(
     page: usize,
 ) -> Result<Values<T::T>, String> {
     let page = &chunk.pages[page];
-    let spans = chunk.dictionary.into_iter().chain([page.span]);
+    let spans = chunk.dictionary.filter(|_| page.coded).into_iter().chain([page.span]);
     let pages = spans.map(|span| unpack(file, column, chunk, span)).collect::<Result<VecDeque<_>, _>>()?;
     // Values are slices of what was unpacked, and keep all of it.
     let unpacked: usize = pages.iter().map(|page| page.buffer().len()).sum();
