@@ -20,8 +20,9 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::Source;
-use super::decode::{bad, decode};
+use super::decode::{Decoded, bad, decode};
 use super::folder::layout;
+use super::reduced::{Divisor, decode_reduced};
 use super::shard::{InPlace, MAX_OPEN, ShardLabel, gathered, place, unknown};
 use crate::error::DataError;
 use cache::{Cache, Images};
@@ -190,6 +191,10 @@ impl Source for ParquetFiles {
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
         self.with_bytes(index, |bytes| decode(bytes, &self.name(index), self.limit))
+    }
+
+    fn load_reduced(&self, index: usize, divisor: Divisor) -> Result<Decoded, DataError> {
+        self.with_bytes(index, |bytes| decode_reduced(bytes, &self.name(index), self.limit, divisor))
     }
 
     fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
