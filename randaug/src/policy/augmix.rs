@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 use rand_distr::{Beta, Gamma};
 
 use super::chains::{self, DrawnMix};
-use super::draw::{DrawnOp, check_noise};
+use super::draw::{DrawnOp, MAX_OPS, check_noise};
 use crate::apply::OpConfig;
 use crate::error::{Error, Result, check, check_picture};
 use crate::level::LevelScale;
@@ -56,12 +56,13 @@ impl AugMix {
     /// Checks all parameters.
     ///
     /// # Errors
-    /// If there are no operations, chains or depth, `alpha` is not finite and above 0, or `magnitude_std` negative or
-    /// not a number.
+    /// If there are no operations, `width` or `depth` is not in 1..=100, `alpha` not finite and above 0, or
+    /// `magnitude_std` negative or not a number.
     pub fn validate(&self) -> Result<()> {
         check(!self.ops.is_empty(), "the number of ops", 0.0, "at least 1")?;
-        check(self.width > 0, "width", 0.0, "at least 1")?;
-        check(self.depth != Some(0), "depth", 0.0, "at least 1")?;
+        let (width, depth) = (self.width, self.depth.unwrap_or(MAX_DEPTH));
+        check((1..=MAX_OPS).contains(&width), "width", width as f64, "in 1..=100")?;
+        check((1..=MAX_OPS).contains(&depth), "depth", depth as f64, "in 1..=100")?;
         check(self.alpha.is_finite() && self.alpha > 0.0, "alpha", self.alpha, "finite and above 0")?;
         check(self.magnitude_std >= 0.0, "magnitude_std", self.magnitude_std, "0 or more")
     }

@@ -10,6 +10,9 @@ use crate::error::{Result, check};
 use crate::op::Op;
 use crate::scratch::Scratch;
 
+/// More operations, or chains of them, for one picture than this are a mistake, which would take for ever or all memory.
+pub(super) const MAX_OPS: usize = 100;
+
 /// Smallest radius of the random blur, in pixels.
 const MIN_RANDOM_RADIUS: f64 = 0.1;
 

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use rand::{Rng, RngExt};
 
-use super::draw::{DrawnOp, check_noise};
+use super::draw::{DrawnOp, MAX_OPS, check_noise};
 use crate::apply::OpConfig;
 use crate::error::{Result, check, check_picture};
 use crate::op::Op;
@@ -56,10 +56,12 @@ impl RandAugment {
     /// Checks all parameters.
     ///
     /// # Errors
-    /// If there is nothing to pick from, `prob` is not in 0..=1, `magnitude_std` is negative or not a number, or the
+    /// If there is nothing to pick from, `num_layers` is above 100, `prob` is not in 0..=1, `magnitude_std` is negative or not a number, or the
     /// weights are not as many as the operations, not finite and 0 or more, or fewer than `num_layers` are above 0.
     pub fn validate(&self) -> Result<()> {
         check(!self.ops.is_empty(), "the number of ops", 0.0, "at least 1")?;
+        let layers = self.num_layers as f64;
+        check(self.num_layers <= MAX_OPS, "num_layers", layers, "at most 100")?;
         check((0.0..=1.0).contains(&self.prob), "prob", self.prob, "in 0..=1")?;
         check(self.magnitude_std >= 0.0, "magnitude_std", self.magnitude_std, "0 or more")?;
         if self.weights.is_empty() {
@@ -71,7 +73,6 @@ impl RandAugment {
             check(weight.is_finite() && weight >= 0.0, "weights", weight, "finite and not below 0")?;
         }
         let possible = self.weights.iter().filter(|&&weight| weight > 0.0).count();
-        let layers = self.num_layers as f64;
         check(self.num_layers <= possible, "num_layers", layers, "at most the number of weights above 0")
     }
 
