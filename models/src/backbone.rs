@@ -146,9 +146,12 @@ pub trait Backbone: Debug + Send + Sync {
     /// # Errors
     /// As [`Self::features`].
     fn forward(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        let features = self.features(cx, pictures)?;
-        let features = dropout(cx, &features, self.blueprint().drop_rate, "head_drop")?;
-        self.head(cx, &features)
+        // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
+        rayon::scope(|_| {
+            let features = self.features(cx, pictures)?;
+            let features = dropout(cx, &features, self.blueprint().drop_rate, "head_drop")?;
+            self.head(cx, &features)
+        })
     }
 }
 

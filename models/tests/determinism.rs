@@ -32,7 +32,7 @@ fn pass(name: &str, size: usize, batch: usize, threads: usize) -> Vec<u32> {
 
 #[test]
 fn a_training_pass_does_not_depend_on_the_number_of_threads() {
-    // Small ones unfold whole batches; the larger picture goes tile by tile.
+    // Small products are one task; those of the larger picture are many, and parts of sums are joined.
     for (name, size, batch) in [
         ("resnet10", 40, 5),
         ("resnet10", 112, 3),

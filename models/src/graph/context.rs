@@ -148,7 +148,8 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When an op fails; in evaluation there is nothing to go back through, and nothing is added.
     pub fn backward(self, output: &Act, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
-        self.tape.backward(output, seed, gradients)
+        // Inside the thread pool, as the forward pass.
+        rayon::scope(|_| self.tape.backward(output, seed, gradients))
     }
 }
 

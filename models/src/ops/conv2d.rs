@@ -69,11 +69,10 @@ fn geometry(x: &Tensor, w: &Tensor, config: Conv2dConfig) -> Result<Geometry> {
 
 fn forward<T: Element>(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, g: &Geometry) -> Result<Tensor> {
     let (xv, wv) = (View::new(OP, x)?, View::new(OP, w)?);
-    let mut y = conv::forward(xv.slice::<T>()?, &conv::pack_weight(wv.slice::<T>()?, g), g);
-    if let Some(bias) = bias {
-        let bias = bias.contiguous()?;
-        rows::add_bias(&mut y, View::new(OP, &bias)?.slice()?);
-    }
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let bias = bias.as_ref().map(|b| View::new(OP, b)).transpose()?;
+    let bias = bias.as_ref().map(View::slice::<T>).transpose()?;
+    let y = conv::forward(xv.slice::<T>()?, &conv::pack_weight(wv.slice::<T>()?, g), bias, g);
     tensor(y, &[g.n, g.ho, g.wo, g.o])
 }
 
@@ -97,7 +96,7 @@ fn backward<T: Element>(
     });
     grads.push(if needs[1] {
         let packed = conv::backward_weight(xv.slice::<T>()?, dys, g);
-        Some(tensor(conv::unpack_weight(&packed, g), w.dims())?)
+        Some(tensor(conv::unpack_weight(packed, g), w.dims())?)
     } else {
         None
     });

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::kernels::gemm::{Mat, Threads, gemm};
+use super::kernels::product::{Left, Right, product, product_deep};
 use super::kernels::{Element, rows};
 use super::view::{View, tensor};
 use super::{Traced, by_dtype, expect_shape};
@@ -44,20 +44,9 @@ fn forward<T: Element>(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<
     let (xv, wv) = (View::new(OP, x)?, View::new(OP, w)?);
     let (xs, ws) = (xv.slice::<T>()?, wv.slice::<T>()?);
     let m = xs.len() / inputs;
-    let mut y = vec![T::ZERO; m * outputs];
-    gemm(
-        (m, outputs, inputs),
-        &mut y,
-        outputs,
-        false,
-        T::ONE,
-        Mat::rows(xs, inputs),
-        Mat::transposed(ws, inputs),
-        Threads::Pool,
-    );
-    if let Some(bias) = bias {
-        rows::add_bias(&mut y, View::new(OP, bias)?.slice()?);
-    }
+    let bias = bias.map(|b| View::new(OP, b)).transpose()?;
+    let bias = bias.as_ref().map(View::slice::<T>).transpose()?;
+    let y = product((m, outputs, inputs), Left::Rows(xs, inputs), Right::Columns(ws, inputs), bias);
     let mut shape = x.dims().to_vec();
     shape[x.rank() - 1] = outputs;
     tensor(y, &shape)
@@ -77,17 +66,13 @@ fn backward<T: Element>(
     let m = xs.len() / inputs;
     let mut grads = Vec::with_capacity(3);
     grads.push(if needs[0] {
-        let mut dx = vec![T::ZERO; xs.len()];
-        let (a, b) = (Mat::rows(dys, outputs), Mat::rows(ws, inputs));
-        gemm((m, inputs, outputs), &mut dx, inputs, false, T::ONE, a, b, Threads::Pool);
+        let dx = product((m, inputs, outputs), Left::Rows(dys, outputs), Right::Rows(ws, inputs), None);
         Some(tensor(dx, x.dims())?)
     } else {
         None
     });
     grads.push(if needs[1] {
-        let mut dw = vec![T::ZERO; ws.len()];
-        let (a, b) = (Mat::transposed(dys, outputs), Mat::rows(xs, inputs));
-        gemm((outputs, inputs, m), &mut dw, inputs, false, T::ONE, a, b, Threads::Pool);
+        let dw = product_deep((outputs, inputs, m), Left::Columns(dys, outputs), Right::Rows(xs, inputs));
         Some(tensor(dw, w.dims())?)
     } else {
         None

@@ -1,18 +1,11 @@
-//! Two-dimensional convolution of channels-last pictures as matrix products over unfolded rows.
+//! Two-dimensional convolution of channels-last pictures as matrix products over windows.
 
-use std::ops::Range;
+use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::gemm::{Mat, Threads, gemm};
-use super::{Element, vectorised};
-
-/// Largest unfolded batch (in elements) that is built in one piece; larger ones go tile by tile.
-const WHOLE: usize = 1 << 22;
-/// Elements of one unfolded tile: about the size of an L2 cache in single precision.
-const TILE: usize = 1 << 18;
-/// Images that share one partial weight gradient, as a divisor of the batch: bounds memory and fixes the sum's order.
-const WEIGHT_GROUPS: usize = 8;
+use super::Element;
+use super::product::{Flipped, Left, Place, Right, Windows, product, product_at, product_deep};
 
 /// Shapes of one convolution. Pictures are `[n, h, w, c]`, results `[n, ho, wo, o]`.
 #[derive(Clone, Copy, Debug)]
@@ -53,77 +46,32 @@ impl Geometry {
         self.kh == 1 && self.kw == 1 && self.stride == 1 && self.pad == 0
     }
 
-    fn tile_rows(&self) -> usize {
-        (TILE / self.k()).clamp(128, 1024)
-    }
-
-    /// Columns of the kernel that fall inside the picture for output column `ox`, and the first input column.
-    fn span(&self, ox: usize) -> (Range<usize>, usize) {
-        let left = ox * self.stride;
-        let first = self.pad.saturating_sub(left);
-        let last = (self.w + self.pad).saturating_sub(left).min(self.kw);
-        (first..last.max(first), (left + first).saturating_sub(self.pad))
-    }
-
-    /// Input row under kernel row `ky` for output row `oy`, if inside the picture.
-    fn input_row(&self, oy: usize, ky: usize) -> Option<usize> {
-        (oy * self.stride + ky).checked_sub(self.pad).filter(|&y| y < self.h)
-    }
-
-    /// Copies the patches under `rows` (of the whole batch) into rows of `col`.
-    fn unfold<T: Element>(&self, x: &[T], rows: Range<usize>, col: &mut [T]) {
-        for (row, out) in rows.zip(col.chunks_exact_mut(self.k())) {
-            let (image, place) = (row / self.rows_per_image(), row % self.rows_per_image());
-            let (oy, ox) = (place / self.wo, place % self.wo);
-            let (span, ix) = self.span(ox);
-            for (ky, out) in out.chunks_exact_mut(self.kw * self.c).enumerate() {
-                let Some(iy) = self.input_row(oy, ky) else {
-                    out.fill(T::ZERO);
-                    continue;
-                };
-                let start = ((image * self.h + iy) * self.w + ix) * self.c;
-                let (from, to) = (span.start * self.c, span.end * self.c);
-                out[..from].fill(T::ZERO);
-                out[from..to].copy_from_slice(&x[start..start + to - from]);
-                out[to..].fill(T::ZERO);
-            }
+    /// The windows of the picture that the kernel sees.
+    fn windows<'a, T>(&self, x: &'a [T]) -> Windows<'a, T> {
+        Windows {
+            x,
+            size: [self.h, self.w],
+            c: self.c,
+            count: [self.ho, self.wo],
+            step: self.stride,
+            origin: [-(self.pad as isize); 2],
+            kernel: [self.kh, self.kw],
         }
-    }
-
-    /// Adds rows of `col`, the patches under `rows` of one image, back to that image.
-    fn fold<T: Element>(&self, col: &[T], rows: Range<usize>, image: &mut [T]) {
-        for (place, patch) in rows.zip(col.chunks_exact(self.k())) {
-            let (oy, ox) = (place / self.wo, place % self.wo);
-            let (span, ix) = self.span(ox);
-            for (ky, patch) in patch.chunks_exact(self.kw * self.c).enumerate() {
-                let Some(iy) = self.input_row(oy, ky) else { continue };
-                let (from, to) = (span.start * self.c, span.end * self.c);
-                let start = (iy * self.w + ix) * self.c;
-                let target = &mut image[start..start + to - from];
-                target.iter_mut().zip(&patch[from..to]).for_each(|(x, &g)| *x += g);
-            }
-        }
-    }
-
-    /// The unfolded batch in one piece, made in parallel.
-    fn unfold_all<T: Element>(&self, x: &[T]) -> Vec<T> {
-        let (k, tile) = (self.k(), self.tile_rows());
-        let mut col = vec![T::ZERO; self.rows() * k];
-        col.par_chunks_mut(tile * k).enumerate().for_each(|(i, col)| {
-            self.unfold(x, i * tile..i * tile + col.len() / k, col);
-        });
-        col
     }
 }
 
 /// `[o, c, kh, kw]` (the layout of weight files) to rows `[o, kh * kw * c]` (the layout of unfolded patches).
-pub(crate) fn pack_weight<T: Element>(w: &[T], g: &Geometry) -> Vec<T> {
-    transpose_each(w, g.o, g.c, g.kh * g.kw)
+pub(crate) fn pack_weight<'a, T: Element>(w: &'a [T], g: &Geometry) -> Cow<'a, [T]> {
+    if g.kh * g.kw == 1 || g.c == 1 {
+        Cow::Borrowed(w)
+    } else {
+        transpose_each(w, g.o, g.c, g.kh * g.kw).into()
+    }
 }
 
 /// The inverse of [`pack_weight`], for gradients.
-pub(crate) fn unpack_weight<T: Element>(w: &[T], g: &Geometry) -> Vec<T> {
-    transpose_each(w, g.o, g.kh * g.kw, g.c)
+pub(crate) fn unpack_weight<T: Element>(w: Vec<T>, g: &Geometry) -> Vec<T> {
+    if g.kh * g.kw == 1 || g.c == 1 { w } else { transpose_each(&w, g.o, g.kh * g.kw, g.c) }
 }
 
 /// Transposes each of `n` matrices of `rows` x `cols`.
@@ -141,97 +89,94 @@ pub(crate) fn transpose_each<T: Element>(w: &[T], n: usize, rows: usize, cols: u
     out
 }
 
-/// `y = conv(x, w)`, `w` packed.
-pub(crate) fn forward<T: Element>(x: &[T], w: &[T], g: &Geometry) -> Vec<T> {
-    let (rows, k, o) = (g.rows(), g.k(), g.o);
-    let mut y = vec![T::ZERO; rows * o];
-    let product = |m: usize, y: &mut [T], col: &[T], threads| {
-        gemm((m, o, k), y, o, false, T::ONE, Mat::rows(col, k), Mat::transposed(w, k), threads);
-    };
-    if g.is_pointwise() {
-        product(rows, &mut y, x, Threads::Pool);
-    } else if rows * k <= WHOLE {
-        product(rows, &mut y, &g.unfold_all(x), Threads::Pool);
-    } else {
-        let tile = g.tile_rows();
-        y.par_chunks_mut(tile * o).enumerate().for_each_init(
-            || vec![T::ZERO; tile * k],
-            |col, (i, y)| {
-                let m = y.len() / o;
-                g.unfold(x, i * tile..i * tile + m, &mut col[..m * k]);
-                product(m, y, col, Threads::One);
-            },
-        );
-    }
-    y
-}
-
-/// Gradient of the picture.
-pub(crate) fn backward_data<T: Element>(dy: &[T], w: &[T], g: &Geometry) -> Vec<T> {
-    let (rows, k, o, per_image) = (g.rows(), g.k(), g.o, g.rows_per_image());
-    let product = |m: usize, col: &mut [T], dy: &[T], threads| {
-        gemm((m, k, o), col, k, false, T::ONE, Mat::rows(dy, o), Mat::rows(w, k), threads);
-    };
-    let mut dx = vec![T::ZERO; g.n * g.pixels()];
-    if g.is_pointwise() {
-        product(rows, &mut dx, dy, Threads::Pool);
-    } else if rows * k <= WHOLE {
-        let mut col = vec![T::ZERO; rows * k];
-        product(rows, &mut col, dy, Threads::Pool);
-        dx.par_chunks_mut(g.pixels()).zip(col.par_chunks(per_image * k)).for_each(|(dx, col)| {
-            vectorised(|| g.fold(col, 0..per_image, dx));
-        });
-    } else {
-        let tile = g.tile_rows();
-        dx.par_chunks_mut(g.pixels()).zip(dy.par_chunks(per_image * o)).for_each_init(
-            || vec![T::ZERO; tile * k],
-            |col, (dx, dy)| {
-                for (i, dy) in dy.chunks(tile * o).enumerate() {
-                    let m = dy.len() / o;
-                    product(m, col, dy, Threads::One);
-                    vectorised(|| g.fold(col, i * tile..i * tile + m, dx));
-                }
-            },
-        );
-    }
-    dx
+/// `y = conv(x, w) + bias`, `w` packed.
+pub(crate) fn forward<T: Element>(x: &[T], w: &[T], bias: Option<&[T]>, g: &Geometry) -> Vec<T> {
+    let left = if g.is_pointwise() { Left::Rows(x, g.c) } else { Left::Windows(g.windows(x)) };
+    product((g.rows(), g.o, g.k()), left, Right::Columns(w, g.k()), bias)
 }
 
 /// Gradient of the packed weight.
 pub(crate) fn backward_weight<T: Element>(x: &[T], dy: &[T], g: &Geometry) -> Vec<T> {
-    let (rows, k, o) = (g.rows(), g.k(), g.o);
-    let product = |m: usize, dw: &mut [T], add, dy: &[T], col: &[T], threads| {
-        gemm((o, k, m), dw, k, add, T::ONE, Mat::transposed(dy, o), Mat::rows(col, k), threads);
-    };
-    let mut dw = vec![T::ZERO; o * k];
+    let right = if g.is_pointwise() { Right::Rows(x, g.c) } else { Right::Windows(g.windows(x)) };
+    product_deep((g.o, g.k(), g.rows()), Left::Columns(dy, g.o), right)
+}
+
+/// Gradient of the picture, `w` packed.
+///
+/// Pixels a stride apart see the same places of the kernel. Such a class of pixels gets its gradient from a convolution
+/// of `dy` with those places in reverse order, written to the class's pixels.
+pub(crate) fn backward_data<T: Element>(dy: &[T], w: &[T], g: &Geometry) -> Vec<T> {
     if g.is_pointwise() {
-        product(rows, &mut dw, false, dy, x, Threads::Pool);
-        return dw;
+        return product((g.rows(), g.c, g.o), Left::Rows(dy, g.o), Right::Rows(w, g.c), None);
     }
-    if rows * k <= WHOLE {
-        product(rows, &mut dw, false, dy, &g.unfold_all(x), Threads::Pool);
-        return dw;
+    if g.stride == 1 {
+        let (shape, left, right, _) = Class::new(g, [0, 0]).product(dy, w, g);
+        return product(shape, left, right, None);
     }
-    let tile = g.tile_rows();
-    let group_rows = g.n.div_ceil(WEIGHT_GROUPS) * g.rows_per_image();
-    let partial: Vec<Vec<T>> = dy
-        .par_chunks(group_rows * o)
-        .enumerate()
-        .map_init(
-            || vec![T::ZERO; tile * k],
-            |col, (group, dy)| {
-                let mut dw = vec![T::ZERO; o * k];
-                for (i, dy) in dy.chunks(tile * o).enumerate() {
-                    let (m, first) = (dy.len() / o, group * group_rows + i * tile);
-                    g.unfold(x, first..first + m, &mut col[..m * k]);
-                    product(m, &mut dw, true, dy, col, Threads::One);
-                }
-                dw
-            },
-        )
-        .collect();
-    for part in &partial {
-        super::rows::update(&mut dw, part, |a, b| a + b);
+    let mut dx = vec![T::ZERO; g.n * g.pixels()];
+    for first in (0..g.stride.min(g.h)).flat_map(|y| (0..g.stride.min(g.w)).map(move |x| [y, x])) {
+        let class = Class::new(g, first);
+        if class.kernel[0] * class.kernel[1] > 0 {
+            let (shape, left, right, place) = class.product(dy, w, g);
+            product_at(shape, left, right, &mut dx, place);
+        }
     }
-    dw
+    dx
+}
+
+/// Pixels a stride apart, and what of the kernel they see.
+struct Class {
+    first: [usize; 2],
+    /// Rows and columns of such pixels.
+    count: [usize; 2],
+    /// Rows and columns of the kernel that they see, and the last of them.
+    kernel: [usize; 2],
+    last: [usize; 2],
+    /// The result's pixel under the last of them, for the first pixel.
+    origin: [isize; 2],
+}
+
+impl Class {
+    fn new(g: &Geometry, first: [usize; 2]) -> Self {
+        let axis = |first: usize, size: usize, kernel: usize| {
+            let place = first + g.pad;
+            let seen = (0..kernel).filter(|k| k % g.stride == place % g.stride);
+            let last = seen.clone().last().unwrap_or(0);
+            let origin = (place as isize - last as isize) / g.stride as isize;
+            ((size - first).div_ceil(g.stride), seen.count(), last, origin)
+        };
+        let (y, x) = (axis(first[0], g.h, g.kh), axis(first[1], g.w, g.kw));
+        Self { first, count: [y.0, x.0], kernel: [y.1, x.1], last: [y.2, x.2], origin: [y.3, x.3] }
+    }
+
+    /// The product that gives these pixels' gradient.
+    fn product<'a, T: Element>(
+        &self,
+        dy: &'a [T],
+        w: &'a [T],
+        g: &Geometry,
+    ) -> ((usize, usize, usize), Left<'a, T>, Right<'a, T>, Place) {
+        let left = Windows {
+            x: dy,
+            size: [g.ho, g.wo],
+            c: g.o,
+            count: self.count,
+            step: 1,
+            origin: self.origin,
+            kernel: self.kernel,
+        };
+        let right = Flipped {
+            w,
+            o: g.o,
+            c: g.c,
+            kernel: [g.kh, g.kw],
+            count: self.kernel,
+            last: self.last,
+            step: g.stride,
+        };
+        let place = Place::Grid { size: [g.h, g.w], count: self.count, first: self.first, step: g.stride };
+        let rows = g.n * self.count[0] * self.count[1];
+        let shape = (rows, g.c, self.kernel[0] * self.kernel[1] * g.o);
+        (shape, Left::Windows(left), Right::Flipped(right), place)
+    }
 }

@@ -2,7 +2,10 @@
 
 #![allow(clippy::excessive_precision)] // published coefficients, digit for digit
 
+use std::cell::RefCell;
+
 use candle_core::{CpuStorage, WithDType};
+use pulp::Simd;
 
 /// `f32` (the training type) or `f64` (for checking gradients).
 pub(crate) trait Element:
@@ -10,6 +13,21 @@ pub(crate) trait Element:
 {
     const ZERO: Self;
     const ONE: Self;
+    /// A vector register of an instruction set.
+    type Vector<S: Simd>: Copy;
+    /// In every lane.
+    fn splat<S: Simd>(self, simd: S) -> Self::Vector<S>;
+    /// `a * b + c`, lane by lane, fused where the machine can.
+    fn multiply_add<S: Simd>(
+        simd: S,
+        a: Self::Vector<S>,
+        b: Self::Vector<S>,
+        c: Self::Vector<S>,
+    ) -> Self::Vector<S>;
+    /// `a + b`, lane by lane.
+    fn add_lanes<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    /// Runs `work` with memory that this thread keeps from call to call; calls do not nest.
+    fn with_scratch<R>(work: impl FnOnce(&mut Vec<Self>) -> R) -> R;
     /// The elements of CPU memory, if they are of this type.
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]>;
     /// From a double, rounded once.
@@ -23,7 +41,38 @@ pub(crate) trait Element:
     fn erf(self) -> Self;
 }
 
+/// What both types say about vectors and scratch.
+macro_rules! lanes {
+    ($scalar:ty, $vector:ident, $splat:ident, $multiply_add:ident, $add:ident) => {
+        type Vector<S: Simd> = S::$vector;
+
+        #[inline(always)]
+        fn splat<S: Simd>(self, simd: S) -> S::$vector {
+            simd.$splat(self)
+        }
+
+        #[inline(always)]
+        fn multiply_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+            simd.$multiply_add(a, b, c)
+        }
+
+        #[inline(always)]
+        fn add_lanes<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+            simd.$add(a, b)
+        }
+
+        fn with_scratch<R>(work: impl FnOnce(&mut Vec<Self>) -> R) -> R {
+            thread_local! {
+                static SCRATCH: RefCell<Vec<$scalar>> = const { RefCell::new(Vec::new()) };
+            }
+            SCRATCH.with_borrow_mut(work)
+        }
+    };
+}
+
 impl Element for f32 {
+    lanes!(f32, f32s, splat_f32s, mul_add_e_f32s, add_f32s);
+
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
 
@@ -101,6 +150,8 @@ impl Element for f32 {
 }
 
 impl Element for f64 {
+    lanes!(f64, f64s, splat_f64s, mul_add_e_f64s, add_f64s);
+
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
 

@@ -1,4 +1,4 @@
-//! Matrix products through the `gemm` crate, with bounds checked once.
+//! Small matrix products on one thread through the `gemm` crate, with bounds checked once.
 #![allow(unsafe_code)]
 
 use super::Element;
@@ -17,11 +17,6 @@ impl<'a, T> Mat<'a, T> {
         Self { data, row: width, col: 1 }
     }
 
-    /// The transpose of a matrix stored by rows `width` apart.
-    pub(crate) fn transposed(data: &'a [T], width: usize) -> Self {
-        Self { data, row: 1, col: width }
-    }
-
     /// The transpose.
     pub(crate) fn t(self) -> Self {
         Self { row: self.col, col: self.row, ..self }
@@ -30,15 +25,6 @@ impl<'a, T> Mat<'a, T> {
     fn holds(&self, rows: usize, cols: usize) -> bool {
         rows == 0 || cols == 0 || (rows - 1) * self.row + (cols - 1) * self.col < self.data.len()
     }
-}
-
-/// Whether a product may spread over the thread pool.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Threads {
-    /// Called from inside a parallel loop.
-    One,
-    /// All threads of the current pool.
-    Pool,
 }
 
 /// `out = scale * a * b`, or `out += scale * a * b` when `add`, with `out` stored by rows `width` apart.
@@ -53,17 +39,12 @@ pub(crate) fn gemm<T: Element>(
     scale: T,
     a: Mat<T>,
     b: Mat<T>,
-    threads: Threads,
 ) {
     if m == 0 || n == 0 {
         return;
     }
     assert!(a.holds(m, k) && b.holds(k, n), "matrix product reads out of bounds");
     assert!(n <= width && (m - 1) * width + n <= out.len(), "matrix product writes out of bounds");
-    let parallelism = match threads {
-        Threads::One => gemm::Parallelism::None,
-        Threads::Pool => gemm::Parallelism::Rayon(0),
-    };
     // SAFETY: the assertions above keep every index of the three matrices inside its slice, `n <= width` keeps the
     // rows of `out` apart, and the borrows keep the slices alive and `out` unshared.
     unsafe {
@@ -86,7 +67,7 @@ pub(crate) fn gemm<T: Element>(
             false,
             false,
             false,
-            parallelism,
+            gemm::Parallelism::None,
         );
     }
 }
@@ -105,7 +86,7 @@ mod tests {
             let (a, b) = (filled(m * k, 0.1), filled(n * k, 0.9));
             let mut out = filled(m * n, 0.3);
             let before = out.clone();
-            gemm((m, n, k), &mut out, n, true, 0.5, Mat::rows(&a, k), Mat::transposed(&b, k), Threads::Pool);
+            gemm((m, n, k), &mut out, n, true, 0.5, Mat::rows(&a, k), Mat::rows(&b, k).t());
             for r in 0..m {
                 for c in 0..n {
                     let dot: f64 = (0..k).map(|i| a[r * k + i] * b[c * k + i]).sum();
@@ -120,6 +101,6 @@ mod tests {
     #[should_panic(expected = "out of bounds")]
     fn refuses_a_slice_that_is_too_short() {
         let (a, b, mut out) = (vec![0.0; 5], vec![0.0; 4], vec![0.0; 6]);
-        gemm((3, 2, 2), &mut out, 2, false, 1.0, Mat::rows(&a, 2), Mat::rows(&b, 2), Threads::One);
+        gemm((3, 2, 2), &mut out, 2, false, 1.0, Mat::rows(&a, 2), Mat::rows(&b, 2));
     }
 }

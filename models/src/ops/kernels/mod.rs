@@ -11,6 +11,7 @@ pub(crate) mod element;
 pub(crate) mod gemm;
 pub(crate) mod norm;
 pub(crate) mod pool;
+pub(crate) mod product;
 pub(crate) mod rows;
 
 pub(crate) use element::Element;

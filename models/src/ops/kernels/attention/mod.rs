@@ -3,7 +3,7 @@
 pub(crate) mod cross;
 pub(crate) mod windows;
 
-use super::gemm::{Mat, Threads, gemm};
+use super::gemm::{Mat, gemm};
 use super::norm::{lane_sum, lane_sum_zip};
 use super::{Element, vectorised};
 
@@ -61,7 +61,7 @@ impl Head {
     /// `softmax(q k^T / sqrt(d) + extra)`, `[n, m]`.
     pub(crate) fn probabilities<T: Element>(&self, x: Qkv<T>, extra: Extra<T>, p: &mut [T]) {
         let (n, m) = (self.n, self.m);
-        gemm((n, m, self.d), p, m, false, self.scale(), x.q, x.k.t(), Threads::One);
+        gemm((n, m, self.d), p, m, false, self.scale(), x.q, x.k.t());
         vectorised(|| {
             for (i, p) in p.chunks_exact_mut(m).enumerate() {
                 if let Some(bias) = extra.bias {
@@ -82,7 +82,7 @@ impl Head {
     /// `p v`.
     pub(crate) fn mix<T: Element>(&self, p: &[T], v: Mat<T>, out: Out<T>) {
         let (p, width) = (Mat::rows(p, self.m), out.width);
-        gemm((self.n, self.d, self.m), out.data, width, false, T::ONE, p, v, Threads::One);
+        gemm((self.n, self.d, self.m), out.data, width, false, T::ONE, p, v);
     }
 
     /// Gradients of queries, keys and values from that of the result; leaves the gradient of the scores in `ds`.
@@ -97,8 +97,8 @@ impl Head {
         [dq, dk, dv]: [Out<T>; 3],
     ) {
         let Self { n, m, d } = *self;
-        gemm((m, d, n), dv.data, dv.width, false, T::ONE, Mat::rows(p, m).t(), dout, Threads::One);
-        gemm((n, m, d), ds, m, false, T::ONE, dout, x.v.t(), Threads::One);
+        gemm((m, d, n), dv.data, dv.width, false, T::ONE, Mat::rows(p, m).t(), dout);
+        gemm((n, m, d), ds, m, false, T::ONE, dout, x.v.t());
         vectorised(|| {
             for (ds, p) in ds.chunks_exact_mut(m).zip(p.chunks_exact(m)) {
                 let dot = lane_sum_zip(ds, p, |a, b| a * b);
@@ -106,8 +106,8 @@ impl Head {
             }
         });
         let ds = Mat::rows(ds, m);
-        gemm((n, d, m), dq.data, dq.width, false, self.scale(), ds, x.k, Threads::One);
-        gemm((m, d, n), dk.data, dk.width, false, self.scale(), ds.t(), x.q, Threads::One);
+        gemm((n, d, m), dq.data, dq.width, false, self.scale(), ds, x.k);
+        gemm((m, d, n), dk.data, dk.width, false, self.scale(), ds.t(), x.q);
     }
 }
 

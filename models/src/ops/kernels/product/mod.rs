@@ -1,0 +1,314 @@
+//! Matrix products whose factors are packed from where they lie: rows, transposes, or windows of pictures.
+//!
+//! A product is cut into tasks by its shape alone. Each packs a block of the right factor (an L2 cache full), then goes
+//! through the left one panel by panel (an L1 cache full); tiles of the result stay in registers.
+#![allow(unsafe_code)]
+
+mod sides;
+mod tile;
+mod windows;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+pub(crate) use sides::{Flipped, Left, Right};
+use tile::{DEPTH, Finish, Strip, TileShape};
+pub(crate) use windows::Windows;
+
+use super::Element;
+
+/// Most columns of a task.
+const BLOCK_COLS: usize = 384;
+/// Rows of a task, at most.
+const BLOCK_ROWS: usize = 1536;
+/// Tasks that a product is cut into where it is large enough.
+const TASKS: usize = 16;
+/// Least multiply-accumulates of a task.
+const TASK_WORK: usize = 1 << 20;
+
+/// Rows, columns and inner indices.
+pub(crate) type Shape = (usize, usize, usize);
+
+/// Where the rows of a result lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// One after another.
+    Dense,
+    /// Pixels of pictures `[n, h, w, c]`: `count` rows and columns of each, from `first` on, `step` apart.
+    Grid { size: [usize; 2], count: [usize; 2], first: [usize; 2], step: usize },
+}
+
+impl Place {
+    /// Number of the row of the result that row `row` of the product becomes.
+    fn row(&self, row: usize) -> usize {
+        match *self {
+            Self::Dense => row,
+            Self::Grid { size: [h, w], count: [rows, cols], first, step } => {
+                let (image, place) = (row / (rows * cols), row % (rows * cols));
+                (image * h + first[0] + place / cols * step) * w + first[1] + place % cols * step
+            }
+        }
+    }
+
+    /// That the rows are all different and how many of `m` rows there must be room for.
+    fn room(&self, m: usize) -> usize {
+        if let Self::Grid { size, count, first, step } = *self {
+            for axis in 0..2 {
+                let last = first[axis] + (count[axis] - 1) * step;
+                assert!(step > 0 && last < size[axis], "rows of a result fall on each other");
+            }
+        }
+        if m == 0 { 0 } else { self.row(m - 1) + 1 }
+    }
+}
+
+/// `a * b + bias`, rows one after another.
+pub(crate) fn product<T: Element>(shape: Shape, a: Left<T>, b: Right<T>, bias: Option<&[T]>) -> Vec<T> {
+    let (m, n, _) = shape;
+    let mut out = Vec::with_capacity(m * n);
+    let target = Target { start: out.as_mut_ptr(), len: m * n };
+    run(shape, a, b, bias, target, Place::Dense);
+    // SAFETY: `run` wrote all `m * n` elements.
+    unsafe { out.set_len(m * n) };
+    out
+}
+
+/// Writes `a * b` to rows of `out`, where `place` says.
+pub(crate) fn product_at<T: Element>(shape: Shape, a: Left<T>, b: Right<T>, out: &mut [T], place: Place) {
+    run(shape, a, b, None, Target { start: out.as_mut_ptr(), len: out.len() }, place);
+}
+
+/// `a * b` where the result is small and `k` is large: parts of `k` are tasks of their own, added up in order.
+pub(crate) fn product_deep<T: Element>(shape: Shape, a: Left<T>, b: Right<T>) -> Vec<T> {
+    let (m, n, k) = shape;
+    let cut = Cut::of((m, n, DEPTH), TileShape::here::<T>());
+    let parts = (TASKS / cut.tasks((m, n))).min(k / (2 * DEPTH)).max(1);
+    if parts == 1 {
+        return product(shape, a, b, None);
+    }
+    let depth = k.div_ceil(parts);
+    let parts = k.div_ceil(depth);
+    let mut sums: Vec<T> = Vec::with_capacity(parts * m * n);
+    let target = Target { start: sums.as_mut_ptr(), len: parts * m * n };
+    let tasks = cut.tasks((m, n));
+    (0..parts * tasks).into_par_iter().for_each(|i| {
+        let (part, (rows, cols)) = (i / tasks, cut.task((m, n), i % tasks));
+        let ks = part * depth..k.min((part + 1) * depth);
+        let target = target.rest(part * m * n);
+        task(&a, &b, None, &target, Place::Dense, n, rows, cols, ks);
+    });
+    // SAFETY: every task wrote its part of the result, and together they cover it.
+    unsafe { sums.set_len(parts * m * n) };
+    let (total, rest) = sums.split_at_mut(m * n);
+    total.par_chunks_mut(1 << 13).enumerate().for_each(|(i, total)| {
+        for part in rest.chunks_exact(m * n) {
+            let part = &part[i << 13..][..total.len()];
+            super::vectorised(|| total.iter_mut().zip(part).for_each(|(t, &p)| *t += p));
+        }
+    });
+    sums.truncate(m * n);
+    sums
+}
+
+/// Memory that tasks write disjoint parts of.
+struct Target<T> {
+    start: *mut T,
+    len: usize,
+}
+
+// SAFETY: tasks on other threads only write elements through `task`, each of them by one task alone.
+unsafe impl<T: Send> Sync for Target<T> {}
+
+impl<T> Target<T> {
+    fn rest(&self, from: usize) -> Self {
+        assert!(from <= self.len, "a part of a result lies outside it");
+        Self { start: self.start.wrapping_add(from), len: self.len - from }
+    }
+}
+
+/// How a result is cut into tasks.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    rows: usize,
+    cols: usize,
+}
+
+impl Cut {
+    fn of((m, n, k): Shape, tile: TileShape) -> Self {
+        let even = |size: usize, most: usize, unit: usize| {
+            let parts = size.div_ceil(most).max(1);
+            size.div_ceil(parts).next_multiple_of(unit)
+        };
+        let tasks = (m * n * k / TASK_WORK).clamp(1, TASKS);
+        let cols = even(n, BLOCK_COLS, tile.cols);
+        // Long columns before many rows: each task packs the right factor for its rows.
+        let wanted = tasks.div_ceil(n.div_ceil(cols));
+        let rows = even(m, m.div_ceil(wanted).clamp(24 * tile.rows, BLOCK_ROWS), tile.rows);
+        let wanted = tasks.div_ceil(m.div_ceil(rows));
+        let cols = if wanted > n.div_ceil(cols) {
+            even(n, n.div_ceil(wanted).clamp(4 * tile.cols, BLOCK_COLS), tile.cols)
+        } else {
+            cols
+        };
+        Self { rows, cols }
+    }
+
+    fn tasks(&self, (m, n): (usize, usize)) -> usize {
+        m.div_ceil(self.rows) * n.div_ceil(self.cols)
+    }
+
+    /// Rows and columns of task `i`.
+    fn task(&self, (m, n): (usize, usize), i: usize) -> (Range<usize>, Range<usize>) {
+        let blocks = n.div_ceil(self.cols);
+        let (row, col) = (i / blocks * self.rows, i % blocks * self.cols);
+        (row..m.min(row + self.rows), col..n.min(col + self.cols))
+    }
+}
+
+fn run<T: Element>(shape: Shape, a: Left<T>, b: Right<T>, bias: Option<&[T]>, out: Target<T>, place: Place) {
+    let (m, n, k) = shape;
+    assert!(place.room(m) * n <= out.len, "matrix product writes out of bounds");
+    let cut = Cut::of(shape, TileShape::here::<T>());
+    let tasks = if m * n == 0 { 0 } else { cut.tasks((m, n)) };
+    (0..tasks).into_par_iter().for_each(|i| {
+        let (rows, cols) = cut.task((m, n), i);
+        task(&a, &b, bias, &out, place, n, rows, cols, 0..k);
+    });
+}
+
+/// Computes rows `rows` and columns `cols` of the result, of inner indices `ks` alone.
+#[allow(clippy::too_many_arguments)]
+fn task<T: Element>(
+    a: &Left<T>,
+    b: &Right<T>,
+    bias: Option<&[T]>,
+    out: &Target<T>,
+    place: Place,
+    n: usize,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    ks: Range<usize>,
+) {
+    let tile = TileShape::here::<T>();
+    let depth = ks.len().div_ceil(ks.len().div_ceil(DEPTH).max(1));
+    T::with_scratch(|scratch| {
+        let block = cols.len().next_multiple_of(tile.cols) * depth;
+        let (block, rest) = aligned(scratch, block + tile.rows * DEPTH + BLOCK_COLS).split_at_mut(block);
+        let (panel, line) = rest.split_at_mut(tile.rows * DEPTH);
+        let mut starts = [std::ptr::null_mut(); 12];
+        let mut first = true;
+        let mut k = ks.start;
+        while first || k < ks.end {
+            let piece = k..ks.end.min(k + depth);
+            super::vectorised(|| b.pack(piece.clone(), cols.clone(), tile.cols, block, line));
+            let finish = if first { Finish::Set(bias.map(|b| &b[cols.clone()])) } else { Finish::Add };
+            for top in rows.clone().step_by(tile.rows) {
+                let strip = top..rows.end.min(top + tile.rows);
+                a.pack(strip.clone(), piece.clone(), tile.rows, panel);
+                for (start, row) in starts.iter_mut().zip(strip.clone()) {
+                    let at = place.row(row) * n + cols.start;
+                    assert!(at + cols.len() <= out.len, "matrix product writes out of bounds");
+                    *start = out.start.wrapping_add(at);
+                }
+                let strip = Strip {
+                    depth: piece.len(),
+                    left: panel,
+                    by_rows: a.by_rows(),
+                    right: block,
+                    cols: cols.len(),
+                    out: &starts[..strip.len()],
+                    finish,
+                };
+                // SAFETY: each row was checked to have room for the columns; rows are different (`Place::room`),
+                // and tasks have different rows or columns. What is added to was set in the first round.
+                unsafe { strip.run() };
+            }
+            first = false;
+            k += depth.max(1);
+        }
+    });
+}
+
+/// `len` elements of `scratch` that begin on a cache line.
+fn aligned<T: Element>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
+    let spare = 64 / size_of::<T>();
+    if scratch.len() < len + spare {
+        scratch.resize(len + spare, T::ZERO);
+    }
+    let start = scratch.as_ptr().align_offset(64).min(spare);
+    &mut scratch[start..start + len]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(n: usize, salt: f64) -> Vec<f64> {
+        (0..n).map(|i| ((i as f64 + salt) * 0.7).sin()).collect()
+    }
+
+    /// `a * b + bias` as a triple loop.
+    fn plain(
+        (m, n, k): Shape,
+        a: impl Fn(usize, usize) -> f64,
+        b: impl Fn(usize, usize) -> f64,
+        bias: impl Fn(usize) -> f64,
+    ) -> Vec<f64> {
+        let sum = |r: usize, c: usize| (0..k).map(|i| a(r, i) * b(i, c)).sum::<f64>() + bias(c);
+        (0..m).flat_map(|r| (0..n).map(move |c| (r, c))).map(|(r, c)| sum(r, c)).collect()
+    }
+
+    fn close(got: &[f64], want: &[f64]) {
+        assert_eq!(got.len(), want.len());
+        assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-10), "{got:?} is not {want:?}");
+    }
+
+    const SHAPES: [Shape; 5] = [(1, 1, 1), (5, 7, 3), (64, 33, 385), (200, 130, 17), (13, 401, 800)];
+
+    #[test]
+    fn rows_and_columns_agree_with_the_triple_loop() {
+        for (m, n, k) in SHAPES {
+            let (a, b, bias) = (filled(m * k, 0.1), filled(n * k, 0.9), filled(n, 0.4));
+            let got = product((m, n, k), Left::Rows(&a, k), Right::Columns(&b, k), Some(&bias));
+            close(&got, &plain((m, n, k), |r, i| a[r * k + i], |i, c| b[c * k + i], |c| bias[c]));
+            let got = product((m, n, k), Left::Columns(&a, m), Right::Rows(&b, n), None);
+            close(&got, &plain((m, n, k), |r, i| a[i * m + r], |i, c| b[i * n + c], |_| 0.0));
+        }
+    }
+
+    #[test]
+    fn deep_products_agree_with_the_triple_loop() {
+        let (m, n, k) = (30, 50, 5000);
+        let (a, b) = (filled(m * k, 0.1), filled(n * k, 0.9));
+        let got = product_deep((m, n, k), Left::Columns(&a, m), Right::Rows(&b, n));
+        close(&got, &plain((m, n, k), |r, i| a[i * m + r], |i, c| b[i * n + c], |_| 0.0));
+    }
+
+    #[test]
+    fn windows_are_zero_outside_the_picture() {
+        let (size, c, kernel, count) = ([5, 4], 3, [3, 2], [3, 4]);
+        let x = filled(2 * 5 * 4 * c, 0.2);
+        let windows = Windows { x: &x, size, c, count, step: 2, origin: [-1, -3], kernel };
+        let at = |row: usize, k: usize| {
+            let (image, place) = (row / 12, row % 12);
+            let y = (place / 4 * 2 + k / (2 * c)) as isize - 1;
+            let left = (place % 4 * 2 + k / c % 2) as isize - 3;
+            let inside = (0..5).contains(&y) && (0..4).contains(&left);
+            if inside { x[((image * 5 + y as usize) * 4 + left as usize) * c + k % c] } else { 0.0 }
+        };
+        let k = 3 * 2 * c;
+        let b = filled(k * 9, 0.5);
+        let got = product((24, 9, k), Left::Windows(windows), Right::Rows(&b, 9), None);
+        close(&got, &plain((24, 9, k), at, |i, c| b[i * 9 + c], |_| 0.0));
+        let a = filled(24 * 7, 0.6);
+        let got = product((7, k, 24), Left::Columns(&a, 7), Right::Windows(windows), None);
+        close(&got, &plain((7, k, 24), |r, i| a[i * 7 + r], at, |_| 0.0));
+    }
+
+    #[test]
+    #[should_panic(expected = "rows of a result fall on each other")]
+    fn refuses_rows_that_fall_on_each_other() {
+        let place = Place::Grid { size: [2, 2], count: [1, 3], first: [0, 0], step: 1 };
+        product_at((3, 1, 1), Left::Rows(&[1.0; 3], 1), Right::Rows(&[1.0], 1), &mut [0.0; 4], place);
+    }
+}
