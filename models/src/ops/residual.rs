@@ -103,34 +103,22 @@ impl<T: Element> Factors<T> {
 
     fn sum(&self, x: &[T], branch: &[T]) -> Vec<T> {
         let c = self.c;
-        let mut y = vec![T::ZERO; x.len()];
-        rows::for_row_blocks(&mut y, c, |first, y| {
-            for (i, y) in y.chunks_exact_mut(c).enumerate() {
-                let (row, keep) = (first + i, self.keep_of(first + i));
-                let x = &x[row * c..][..c];
-                y.iter_mut().zip(x).zip(&self.skip).for_each(|((y, &x), &s)| *y = x * s);
-                // A dropped branch counts as zero even where it is not finite.
-                if keep != T::ZERO {
-                    let branch = &branch[row * c..][..c];
-                    y.iter_mut().zip(branch).zip(&self.branch).for_each(|((y, &b), &s)| *y += b * (s * keep));
-                }
-            }
-        });
-        y
+        rows::by_row(x.len() / c, c, |row| {
+            let (x, branch, keep) = (&x[row * c..][..c], &branch[row * c..][..c], self.keep_of(row));
+            let (skip, scale) = (&self.skip[..c], &self.branch[..c]);
+            // A dropped branch counts as zero even where it is not finite.
+            move |j| x[j] * skip[j] + if keep != T::ZERO { branch[j] * (scale[j] * keep) } else { T::ZERO }
+        })
     }
 
     /// `dy` times the factor of each channel, and of each sample's branch if `keep`.
     fn scaled(&self, dy: &[T], factor: &[T], keep: bool) -> Vec<T> {
         let c = self.c;
-        let mut out = vec![T::ZERO; dy.len()];
-        rows::for_row_blocks(&mut out, c, |first, out| {
-            for (i, out) in out.chunks_exact_mut(c).enumerate() {
-                let k = if keep { self.keep_of(first + i) } else { T::ONE };
-                let dy = &dy[(first + i) * c..][..c];
-                out.iter_mut().zip(dy).zip(factor).for_each(|((o, &g), &s)| *o = g * (s * k));
-            }
-        });
-        out
+        rows::by_row(dy.len() / c, c, |row| {
+            let k = if keep { self.keep_of(row) } else { T::ONE };
+            let (dy, factor) = (&dy[row * c..][..c], &factor[..c]);
+            move |j| dy[j] * (factor[j] * k)
+        })
     }
 
     /// Sum of `dy * term` over rows, for each channel.

@@ -1,6 +1,6 @@
 //! Batch norm and layer norm over rows of channels.
 
-use super::rows::{block_sums, for_row_blocks};
+use super::rows::{block_sums, by_row};
 use super::{Element, vectorised};
 use rayon::prelude::*;
 
@@ -72,23 +72,17 @@ pub(crate) struct After<'a, T> {
 /// `y = relu(x * scale + shift + residual)`, the last two as `after` says.
 pub(crate) fn scale_shift<T: Element>(x: &[T], scale: &[T], shift: &[T], after: After<T>) -> Vec<T> {
     let c = scale.len();
-    let mut y = vec![T::ZERO; x.len()];
-    for_row_blocks(&mut y, c, |first, y| {
-        let start = first * c;
-        for (i, y) in y.chunks_exact_mut(c).enumerate() {
-            let x = &x[start + i * c..][..c];
-            for (((y, &x), &a), &b) in y.iter_mut().zip(x).zip(scale).zip(shift) {
-                *y = x * a + b;
-            }
-            if let Some(residual) = after.residual {
-                y.iter_mut().zip(&residual[start + i * c..][..c]).for_each(|(y, &r)| *y += r);
-            }
-            if after.relu {
-                y.iter_mut().for_each(|y| *y = if *y > T::ZERO { *y } else { T::ZERO });
-            }
-        }
-    });
-    y
+    let rectified = |y: T| if after.relu && !(y > T::ZERO) { T::ZERO } else { y };
+    match after.residual {
+        Some(residual) => by_row(x.len() / c, c, |row| {
+            let (x, residual) = (&x[row * c..][..c], &residual[row * c..][..c]);
+            move |j| rectified(x[j] * scale[j] + shift[j] + residual[j])
+        }),
+        None => by_row(x.len() / c, c, |row| {
+            let x = &x[row * c..][..c];
+            move |j| rectified(x[j] * scale[j] + shift[j])
+        }),
+    }
 }
 
 /// Gradients of a batch norm in training: `(dx, dweight, dbias)`.
@@ -130,15 +124,10 @@ pub(crate) fn batch_norm_backward<T: Element>(
         b.push(T::of(slope));
         d.push(T::of(offset));
     }
-    let mut dx = vec![T::ZERO; x.len()];
-    for_row_blocks(&mut dx, c, |first, dx| {
-        for (i, dx) in dx.chunks_exact_mut(c).enumerate() {
-            let start = (first + i) * c;
-            let (x, dy) = (&x[start..][..c], &dy[start..][..c]);
-            for j in 0..c {
-                dx[j] = a[j] * dy[j] + (b[j] * (x[j] - centre[j]) + d[j]);
-            }
-        }
+    let (a, b, d, centre) = (&a[..c], &b[..c], &d[..c], &centre[..c]);
+    let dx = by_row(rows, c, |row| {
+        let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
+        move |j| a[j] * dy[j] + (b[j] * (x[j] - centre[j]) + d[j])
     });
     let dweight = sum_dy_x.iter().zip(inv_std).map(|(s, i)| T::of(s * i)).collect();
     let dbias = sum_dy.iter().map(|&s| T::of(s)).collect();
@@ -176,21 +165,13 @@ pub(crate) fn layer_norm_backward<T: Element>(
 ) -> (Vec<T>, Vec<T>, Vec<T>) {
     let c = weight.len();
     let scale = T::ONE / T::of(c as f64);
-    let mut dx = vec![T::ZERO; x.len()];
-    dx.par_chunks_mut(c).zip(x.par_chunks(c)).zip(dy.par_chunks(c)).zip(stats).with_min_len(32).for_each(
-        |(((dx, x), dy), &[mean, inv_std])| {
-            vectorised(|| {
-                for ((dx, &dy), &w) in dx.iter_mut().zip(dy).zip(weight) {
-                    *dx = dy * w;
-                }
-                let g = lane_sum(dx, |g| g) * scale;
-                let gx = lane_sum_zip(dx, x, |g, x| g * (x - mean)) * scale * inv_std * inv_std;
-                for (dx, &x) in dx.iter_mut().zip(x) {
-                    *dx = (*dx - g - (x - mean) * gx) * inv_std;
-                }
-            });
-        },
-    );
+    let dx = by_row(x.len() / c, c, |row| {
+        let (x, dy, weight) = (&x[row * c..][..c], &dy[row * c..][..c], &weight[..c]);
+        let [mean, inv_std] = stats[row];
+        let g = lane_sum_zip(dy, weight, |g, w| g * w) * scale;
+        let gx = lane_sum_three(dy, weight, x, |g, w, x| g * w * (x - mean)) * scale * inv_std * inv_std;
+        move |j| (dy[j] * weight[j] - g - (x[j] - mean) * gx) * inv_std
+    });
     let sums = block_sums(x.len() / c, 2 * c, |range, sums: &mut [T]| {
         let (dw, db) = sums.split_at_mut(c);
         for row in range {
@@ -230,6 +211,21 @@ pub(crate) fn lane_sum_zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) 
     for (x, y) in xs.zip(ys) {
         for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
             *lane += f(x, y);
+        }
+    }
+    lanes.into_iter().sum::<T>() + tail
+}
+
+/// Sum of `f(x, y, z)`, as [`lane_sum`].
+#[inline(always)]
+fn lane_sum_three<T: Element>(x: &[T], y: &[T], z: &[T], f: impl Fn(T, T, T) -> T) -> T {
+    let mut lanes = [T::ZERO; 16];
+    let (xs, ys, zs) = (x.chunks_exact(16), y.chunks_exact(16), z.chunks_exact(16));
+    let rest = xs.remainder().iter().zip(ys.remainder()).zip(zs.remainder());
+    let tail: T = rest.map(|((&x, &y), &z)| f(x, y, z)).sum();
+    for ((x, y), z) in xs.zip(ys).zip(zs) {
+        for (((lane, &x), &y), &z) in lanes.iter_mut().zip(x).zip(y).zip(z) {
+            *lane += f(x, y, z);
         }
     }
     lanes.into_iter().sum::<T>() + tail

@@ -1,4 +1,7 @@
 //! Loops over rows of channels and over flat buffers.
+#![allow(unsafe_code)]
+
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
@@ -11,23 +14,62 @@ const FLAT: usize = 1 << 15;
 /// Rows per partial sum: fixed, so that sums do not depend on the number of threads.
 const BLOCK_ROWS: usize = 256;
 
+/// A new vector whose blocks of `block` elements `work` fills; it gets the number of the first and the block.
+///
+/// # Safety
+/// `work` writes every element of its block.
+unsafe fn fill_blocks<T: Element>(
+    len: usize,
+    block: usize,
+    work: impl Fn(usize, &mut [MaybeUninit<T>]) + Sync,
+) -> Vec<T> {
+    let mut out = Vec::with_capacity(len);
+    let room = &mut out.spare_capacity_mut()[..len];
+    room.par_chunks_mut(block).enumerate().for_each(|(i, out)| vectorised(|| work(i * block, out)));
+    // SAFETY: the blocks cover all `len` elements, and the caller promises that each was written.
+    unsafe { out.set_len(len) };
+    out
+}
+
 /// `y = f(x)`, element by element.
 pub(crate) fn map<T: Element>(x: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
-    let mut y = vec![T::ZERO; x.len()];
-    y.par_chunks_mut(FLAT).zip(x.par_chunks(FLAT)).for_each(|(y, x)| {
-        vectorised(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x)));
-    });
-    y
+    // SAFETY: each block is as long as the part of `x` that it is filled from.
+    unsafe {
+        fill_blocks(x.len(), FLAT, |first, y| {
+            let x = &x[first..first + y.len()];
+            y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(f(x)));
+        })
+    }
 }
 
 /// `z = f(x, y)`, element by element.
 pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Sync) -> Vec<T> {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
-    let mut z = vec![T::ZERO; x.len()];
-    z.par_chunks_mut(FLAT).zip(x.par_chunks(FLAT)).zip(y.par_chunks(FLAT)).for_each(|((z, x), y)| {
-        vectorised(|| z.iter_mut().zip(x).zip(y).for_each(|((z, &x), &y)| *z = f(x, y)));
-    });
-    z
+    // SAFETY: each block is as long as the parts of `x` and `y` that it is filled from.
+    unsafe {
+        fill_blocks(x.len(), FLAT, |first, z| {
+            let (x, y) = (&x[first..first + z.len()], &y[first..first + z.len()]);
+            z.iter_mut().zip(x).zip(y).for_each(|((z, &x), &y)| _ = z.write(f(x, y)));
+        })
+    }
+}
+
+/// `rows` rows of `c` elements: `row(r)` gives the function from a column to the element of row `r`.
+pub(crate) fn by_row<T: Element, F: Fn(usize) -> T>(
+    rows: usize,
+    c: usize,
+    row: impl Fn(usize) -> F + Sync,
+) -> Vec<T> {
+    let height = (FLAT / c.max(1)).clamp(1, BLOCK_ROWS);
+    // SAFETY: blocks are whole rows, and each element of a row is written.
+    unsafe {
+        fill_blocks(rows * c, height * c.max(1), |first, out| {
+            for (i, out) in out.chunks_exact_mut(c).enumerate() {
+                let element = row(first / c + i);
+                out.iter_mut().enumerate().for_each(|(j, out)| _ = out.write(element(j)));
+            }
+        })
+    }
 }
 
 /// Sum of `f(x, y)` over all elements: blocks in lanes, then in double precision and in order.
@@ -43,18 +85,6 @@ pub(crate) fn update<T: Element>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + S
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     x.par_chunks_mut(FLAT).zip(y.par_chunks(FLAT)).for_each(|(x, y)| {
         vectorised(|| x.iter_mut().zip(y).for_each(|(x, &y)| *x = f(*x, y)));
-    });
-}
-
-/// Adds `bias` to every row.
-pub(crate) fn add_bias<T: Element>(x: &mut [T], bias: &[T]) {
-    let c = bias.len();
-    x.par_chunks_mut(c * BLOCK_ROWS).for_each(|block| {
-        vectorised(|| {
-            for row in block.chunks_exact_mut(c) {
-                row.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);
-            }
-        });
     });
 }
 
@@ -90,11 +120,4 @@ pub(crate) fn block_sums<T: Element>(
         total.iter_mut().zip(sums).for_each(|(t, s)| *t += s.wide());
     }
     total
-}
-
-/// Runs `work` on blocks of whole rows of `out` in parallel; it gets the first row's index and the block.
-pub(crate) fn for_row_blocks<T: Element>(out: &mut [T], c: usize, work: impl Fn(usize, &mut [T]) + Sync) {
-    out.par_chunks_mut(c * BLOCK_ROWS).enumerate().for_each(|(block, out)| {
-        vectorised(|| work(block * BLOCK_ROWS, out));
-    });
 }
