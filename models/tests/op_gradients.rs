@@ -154,6 +154,24 @@ fn activations() {
     assert_eq!(numbers(grad[0].as_ref().unwrap()), [0.0; 3], "relu'(0) is 0, as in PyTorch");
 }
 
+/// A run that goes wrong must show: rectifiers pass on what is not a number, as PyTorch's.
+#[test]
+fn what_is_not_a_number_stays_so() {
+    let x = Tensor::new(&[[f32::NAN, -1.0, 2.0]], &Device::Cpu).unwrap();
+    let check = |traced: Result<Traced>| {
+        let y = numbers(&traced.unwrap().value);
+        assert!(y[0].is_nan() && y[1] == 0.0 && y[2] > 0.0, "{y:?}");
+    };
+    check(ops::relu(&x));
+    check(ops::squared_relu(&x));
+    let ones = Tensor::ones(3, DType::F32, &Device::Cpu).unwrap();
+    let zeros = ones.zeros_like().unwrap();
+    let fixed = BatchStatistics { mean: vec![0.0; 3], variance: vec![1.0; 3], count: 0 };
+    check(ops::batch_norm(&x, &ones, &zeros, None, true, &fixed, false, 1e-5));
+    let nothing = x.zeros_like().unwrap();
+    check(ops::batch_norm(&x, &ones, &zeros, Some(&nothing), true, &fixed, false, 1e-5));
+}
+
 #[test]
 fn max_pool_takes_the_first_of_equals() {
     for (kernel, stride, padding) in [(3, 2, 1), (2, 2, 0), (3, 1, 1), (5, 3, 2)] {

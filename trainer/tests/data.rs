@@ -10,7 +10,6 @@ use efficienttrain_trainer::DataError;
 use efficienttrain_trainer::config::CropMethod;
 use efficienttrain_trainer::data::{
     Batch, EvalPipeline, ImageFolder, Loader, Request, Source, Split, Synthetic, TrainPipeline, View,
-    Workspace,
 };
 use image::RgbImage;
 

@@ -22,7 +22,8 @@ impl Curve for Relu {
 
     #[inline(always)]
     fn value<T: Element>(x: T) -> T {
-        if x > T::ZERO { x } else { T::ZERO }
+        // What is not a number stays so, as in PyTorch: a run that goes wrong must show.
+        if x <= T::ZERO { T::ZERO } else { x }
     }
 
     #[inline(always)]

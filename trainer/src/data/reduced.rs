@@ -136,6 +136,8 @@ pub(super) fn divisor_for(area: CropBox, needed: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use image::RgbImage;
+
     use super::*;
 
     #[test]

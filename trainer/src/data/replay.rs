@@ -40,12 +40,15 @@ pub(super) enum Made {
     Fresh(Fresh),
 }
 
+/// What pictures must have in common to share a buffer: edge, number of fresh ones in a batch, and rule.
+type PictureKind = (u32, usize, Replay);
+
 /// Keeps the buffer and puts batches together. One after the other, as the buffer's content depends on their order.
 pub(super) struct Assembler {
     pipeline: TrainPipeline,
     classes: usize,
-    /// The buffer, and what its pictures are: edge, fresh pictures of a batch, and rule.
-    buffer: Option<((u32, usize, Replay), ReplayBuffer<Arc<Picture>>)>,
+    /// The buffer, and what its pictures are.
+    buffer: Option<(PictureKind, ReplayBuffer<Arc<Picture>>)>,
     workspace: Workspace,
 }
 

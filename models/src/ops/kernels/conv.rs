@@ -141,7 +141,7 @@ impl Class {
         let axis = |first: usize, size: usize, kernel: usize| {
             let place = first + g.pad;
             let seen = (0..kernel).filter(|k| k % g.stride == place % g.stride);
-            let last = seen.clone().last().unwrap_or(0);
+            let last = seen.clone().next_back().unwrap_or(0);
             let origin = (place as isize - last as isize) / g.stride as isize;
             ((size - first).div_ceil(g.stride), seen.count(), last, origin)
         };

@@ -72,7 +72,8 @@ pub(crate) struct After<'a, T> {
 /// `y = relu(x * scale + shift + residual)`, the last two as `after` says.
 pub(crate) fn scale_shift<T: Element>(x: &[T], scale: &[T], shift: &[T], after: After<T>) -> Vec<T> {
     let c = scale.len();
-    let rectified = |y: T| if after.relu && !(y > T::ZERO) { T::ZERO } else { y };
+    // What is not a number stays so, as in PyTorch: a run that goes wrong must show.
+    let rectified = |y: T| if after.relu && y <= T::ZERO { T::ZERO } else { y };
     match after.residual {
         Some(residual) => by_row(x.len() / c, c, |row| {
             let (x, residual) = (&x[row * c..][..c], &residual[row * c..][..c]);
