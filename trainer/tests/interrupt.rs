@@ -16,13 +16,23 @@ const SIGINT: i32 = 2;
 /// What a machine that is busy with other tests may take; a run that does not listen would go on for minutes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whether this process was started so that it ignores Ctrl-C, as shells start what runs in the background: children would
+/// ignore it too.
+fn ignores_interrupts() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (SIGINT - 1)) != 0
+}
+
 fn start(args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_efficienttrain"))
-        .args(args)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    let program = env!("CARGO_BIN_EXE_efficienttrain");
+    let mut command = Command::new(program);
+    if ignores_interrupts() {
+        command = Command::new("env");
+        command.args(["--default-signal=INT", program]);
+    }
+    command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// The step of the newest checkpoint, which must be whole; none before the first.
