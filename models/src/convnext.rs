@@ -147,7 +147,7 @@ fn downsample(b: &mut ParamBuilder, in_channels: usize, width: usize, stage: usi
 }
 
 /// Depthwise convolution, norm, perceptron, layer scale, on one residual branch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Block {
     residual: Residual,
     dwconv: DepthwiseConv2d,

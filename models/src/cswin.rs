@@ -151,7 +151,7 @@ fn merge(b: &mut ParamBuilder, outputs: usize) -> Downsample {
 }
 
 /// Stripe attention and perceptron.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Block {
     inner: PreNormBlock,
     qkv: Linear,

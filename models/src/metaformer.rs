@@ -149,7 +149,7 @@ fn downsample(b: &mut ParamBuilder, inputs: usize, outputs: usize, stem: bool) -
 }
 
 /// Token mixer and perceptron; late stages scale the skip path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Block {
     inner: PreNormBlock,
     token_mixer: TokenMixer,
@@ -178,7 +178,7 @@ impl Layer for Block {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum TokenMixer {
     SeparableConv { pwconv1: Linear, act1: Activation, dwconv: DepthwiseConv2d, pwconv2: Linear },
     Attention(Attention),

@@ -112,7 +112,7 @@ impl Pvt {
             let position = cx.param(stage.pos_embed);
             let mut x = join_tokens(cx, &x, &class, &position)?;
             for block in &stage.blocks {
-                x = block.forward(cx, &x, size)?;
+                x = cx.block(block, &x, move |block, cx, x| block.forward(cx, x, size))?;
             }
             let patches = if class.is_empty() {
                 x.clone()
@@ -183,7 +183,7 @@ impl Stage {
 }
 
 /// Attention over a coarser map, and perceptron.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Block {
     inner: PreNormBlock,
     attn: ReducedAttention,

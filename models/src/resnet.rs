@@ -103,7 +103,7 @@ impl Backbone for ResNet {
         let mut maps = Vec::new();
         for blocks in &self.stages {
             for block in blocks {
-                x = block.forward(cx, &x)?;
+                x = cx.block(block, &x, Block::forward)?;
             }
             maps.push(x.clone());
         }
@@ -152,7 +152,7 @@ impl BlockShape {
 }
 
 /// Convolutions with their norms, and the projection of the skip path where shapes change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Block {
     branch: Vec<(Conv2d, BatchNorm)>,
     downsample: Option<(Conv2d, BatchNorm)>,

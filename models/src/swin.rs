@@ -133,7 +133,8 @@ impl Backbone for Swin {
         let mut maps = Vec::new();
         for stage in &self.stages {
             for (i, block) in stage.blocks.iter().enumerate() {
-                x = block.forward(cx, &x, windows(&x, self.window, i % 2 == 1))?;
+                let windows = windows(&x, self.window, i % 2 == 1);
+                x = cx.block(block, &x, move |block, cx, x| block.forward(cx, x, windows))?;
             }
             maps.push(x.clone());
             if let Some(downsample) = &stage.downsample {
@@ -161,7 +162,7 @@ fn windows(x: &Act, size: [usize; 2], shifted: bool) -> Windows {
 }
 
 /// Window attention and perceptron.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Block {
     inner: PreNormBlock,
     attn: WindowAttention,

@@ -107,7 +107,7 @@ impl VisionTransformer {
         let position = cx.param(self.pos_embed);
         let mut x = join_tokens(cx, &patches, &tokens, &position)?;
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(cx, &x)?;
+            x = cx.block(block, &x, Block::forward)?;
             keep(i, &x);
         }
         Ok(x)
@@ -188,7 +188,7 @@ fn mean(cx: &mut Context, x: &Act, y: &Act) -> Result<Act> {
 }
 
 /// Attention and perceptron.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Block {
     inner: PreNormBlock,
     attn: Attention,

@@ -7,7 +7,7 @@ use common::model_input;
 use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
 
 /// Bits of the loss, of all gradients and of the running statistics of one training pass.
-fn pass(name: &str, size: usize, batch: usize, threads: usize) -> Vec<u32> {
+fn pass(name: &str, size: usize, batch: usize, threads: usize, checkpoint: bool) -> Vec<u32> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let model =
@@ -15,7 +15,8 @@ fn pass(name: &str, size: usize, batch: usize, threads: usize) -> Vec<u32> {
         let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
         let x = model_input(5, batch, size, size).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
         let targets = Tensor::full(0.1f32, (batch, 10), &Device::Cpu).unwrap();
-        let mut cx = Context::new(&params, Mode::Train { seed: 3, drop_path: 0.2 });
+        let mut cx =
+            Context::new(&params, Mode::Train { seed: 3, drop_path: 0.2 }).with_checkpointing(checkpoint);
         let logits = model.forward(&mut cx, &Act::constant(x)).unwrap();
         let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
         let mut gradients = Gradients::new(params.len());
@@ -28,6 +29,17 @@ fn pass(name: &str, size: usize, batch: usize, threads: usize) -> Vec<u32> {
         };
         tensors.flat_map(bits).collect()
     })
+}
+
+/// Running statistics among them: they move once.
+#[test]
+fn checkpointed_blocks_give_the_same_gradients() {
+    let models =
+        ["resnet10", "resnet50", "deit_tiny", "swin_tiny", "convnext_tiny", "caformer_s18", "pvt_tiny"];
+    for name in models {
+        assert!(pass(name, 64, 3, 2, true) == pass(name, 64, 3, 2, false), "{name} differs");
+    }
+    assert!(pass("cswin_tiny", 32, 2, 2, true) == pass("cswin_tiny", 32, 2, 2, false), "cswin_tiny differs");
 }
 
 #[test]
@@ -44,9 +56,12 @@ fn a_training_pass_does_not_depend_on_the_number_of_threads() {
         ("cswin_tiny", 32, 2),
         ("pvt_tiny", 64, 3),
     ] {
-        let one = pass(name, size, batch, 1);
+        let one = pass(name, size, batch, 1, false);
         for threads in [2, 3, 8] {
-            assert!(pass(name, size, batch, threads) == one, "{name} at {size} differs on {threads} threads");
+            assert!(
+                pass(name, size, batch, threads, false) == one,
+                "{name} at {size} differs on {threads} threads"
+            );
         }
     }
 }

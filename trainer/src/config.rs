@@ -215,6 +215,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "N")]
     pub stop_after: Option<u64>,
 
+    /// Keep of each block its input alone and run it again in the backward pass: less memory, more time, the same
+    /// numbers
+    #[arg(long)]
+    pub checkpoint_activations: bool,
+
     /// Memory that the replay buffer may take, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 8192)]
     pub max_replay_mib: u32,

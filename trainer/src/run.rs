@@ -52,7 +52,8 @@ impl Run {
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let num_classes = sources.train.classes().len();
         let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
-        let state = TrainState::new(&first, plan.recipe(), config.seed)?;
+        let mut state = TrainState::new(&first, plan.recipe(), config.seed)?;
+        state.checkpoint_activations = options.checkpoint_activations;
         Ok(Self {
             config,
             options,

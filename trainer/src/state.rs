@@ -21,6 +21,8 @@ pub struct TrainState {
     pub ema: Option<ParamStore>,
     /// Optimiser and its moments.
     pub optimiser: Optimiser,
+    /// Keep of each block its input alone and run it again in the backward pass: less memory, the same numbers.
+    pub checkpoint_activations: bool,
     gradients: Gradients,
 }
 
@@ -44,7 +46,7 @@ impl TrainState {
         let ema = recipe.ema_decay.map(|_| params.deep_clone()).transpose()?;
         let optimiser = Optimiser::new(model.specs(), &recipe.optimiser)?;
         let gradients = Gradients::new(params.len());
-        Ok(Self { model, params, ema, optimiser, gradients })
+        Ok(Self { model, params, ema, optimiser, checkpoint_activations: false, gradients })
     }
 
     /// Changes the model's input size, with weights, moments and moving average.
@@ -70,7 +72,8 @@ impl TrainState {
     /// # Errors
     /// When the batch does not fit the model.
     pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<f64> {
-        let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path });
+        let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path })
+            .with_checkpointing(self.checkpoint_activations);
         let loss = loss_of(&*self.model, &mut cx, batch)?;
         let value = f64::from(loss.tensor().to_scalar::<f32>()?);
         cx.backward(&loss, Tensor::new(share as f32, &Device::Cpu)?, &mut self.gradients)?;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{bits, config, options, run};
 use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{CropMethod, CropOrder, OptimiserName, TrainConfig};
+use efficienttrain_trainer::config::{CropMethod, CropOrder, OptimiserName, RunOptions, TrainConfig};
 use efficienttrain_trainer::log::JsonLog;
 use efficienttrain_trainer::{Run, Sources};
 
@@ -121,4 +121,16 @@ fn another_optimiser_wants_numbers_of_its_own() {
     // The recipe's own is no change.
     let config = TrainConfig { opt: Some(OptimiserName::AdamW), lr: None, ..config };
     config.check().unwrap();
+}
+
+#[test]
+fn checkpointed_activations_change_no_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = TrainConfig { epochs: 0.5, ..config("resnet10") };
+    let trained = |checkpoint_activations| {
+        let mut run = run(&config, RunOptions { checkpoint_activations, ..options(dir.path(), 2) });
+        run.train(&mut ()).unwrap();
+        bits(&run)
+    };
+    assert_eq!(trained(true), trained(false));
 }

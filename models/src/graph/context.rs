@@ -1,8 +1,11 @@
 //! What a pass through a model carries along.
 
+use std::cell::RefCell;
+
 use candle_core::Tensor;
 use rand::RngExt;
 
+use super::checkpoint::Recording;
 use super::{Act, Arithmetic, Gradients, Keeps, Source, Tally, Tape};
 use crate::Result;
 use crate::ops::{Pullback, Traced};
@@ -26,16 +29,20 @@ pub enum Mode {
 
 /// One pass through a model: its parameters, its mode and, in training, its tape.
 pub struct Context<'a> {
-    params: &'a ParamStore,
-    mode: Mode,
-    tape: Tape,
-    tally: Tally,
+    pub(super) params: &'a ParamStore,
+    pub(super) mode: Mode,
+    pub(super) tape: Tape,
+    pub(super) tally: Tally,
+    pub(super) recording: Recording,
+    /// Parameters that were read, where nothing else is noted.
+    pub(super) used: RefCell<Vec<ParamId>>,
 }
 
 impl<'a> Context<'a> {
     /// A pass with these parameters.
     pub fn new(params: &'a ParamStore, mode: Mode) -> Self {
-        Self { params, mode, tape: Tape::default(), tally: Tally::default() }
+        let (tape, tally) = (Tape::default(), Tally::default());
+        Self { params, mode, tape, tally, recording: Recording::Ops, used: RefCell::default() }
     }
 
     /// Whether this is a training pass.
@@ -50,7 +57,7 @@ impl<'a> Context<'a> {
 
     /// A parameter as an input of an op.
     pub fn param(&self, id: ParamId) -> Act {
-        Act { tensor: self.params.get(id).clone(), source: Source::Parameter(id) }
+        Act { tensor: self.params.get(id).clone(), source: self.note_use(id) }
     }
 
     /// Runs one op of a layer and notes it for the backward pass; gives its value, of shape `shape`.
@@ -97,7 +104,8 @@ impl<'a> Context<'a> {
 
     fn note(&mut self, inputs: &[&Act], pullback: Pullback) -> Source {
         let sources: Vec<Source> = inputs.iter().map(|a| a.source).collect();
-        if !self.is_training() || sources.iter().all(|s| *s == Source::Constant) {
+        let noted = self.is_training() && self.recording != Recording::Nothing;
+        if !noted || sources.iter().all(|s| *s == Source::Constant) {
             return Source::Constant;
         }
         self.tape.record(sources, pullback)

@@ -24,6 +24,11 @@ impl Gradients {
         self.tensors.get(id.index())?.as_ref()
     }
 
+    /// Takes the gradient of a parameter out.
+    pub(super) fn take(&mut self, id: ParamId) -> Option<Tensor> {
+        self.tensors.get_mut(id.index())?.take()
+    }
+
     /// All gradients with the index of their parameter.
     pub fn iter(&self) -> impl Iterator<Item = (ParamId, &Tensor)> {
         self.tensors.iter().enumerate().filter_map(|(i, t)| Some((ParamId(i), t.as_ref()?)))

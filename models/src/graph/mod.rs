@@ -4,6 +4,7 @@
 //! end. Here each gradient is moved, not added, where there is one contribution, a node's saved tensors are freed as
 //! soon as the backward pass has gone through it, and the gradient of the picture is never computed.
 
+mod checkpoint;
 mod context;
 mod gradients;
 mod tally;

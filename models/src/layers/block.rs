@@ -98,7 +98,7 @@ impl Layer for Downsample {
 ///
 /// # Errors
 /// Those of the layers.
-pub fn run_stages<D: Layer, B: Layer>(
+pub fn run_stages<D: Layer, B: Layer + Clone + Send + Sync + 'static>(
     cx: &mut Context,
     pictures: &Act,
     downsample: &[D],
@@ -109,7 +109,7 @@ pub fn run_stages<D: Layer, B: Layer>(
     for (downsample, blocks) in downsample.iter().zip(stages) {
         x = downsample.forward(cx, &x)?;
         for block in blocks {
-            x = block.forward(cx, &x)?;
+            x = cx.block(block, &x, B::forward)?;
         }
         maps.push(x.clone());
     }

@@ -64,6 +64,9 @@ impl BatchNorm {
         }
         let unbias = statistics.count as f64 / (statistics.count - 1) as f64;
         let variance: Vec<f64> = statistics.variance.iter().map(|v| v * unbias).collect();
+        if !cx.observes() {
+            return Ok(statistics);
+        }
         for (id, values) in [(self.running_mean, &statistics.mean), (self.running_var, &variance)] {
             let running = cx.value(id);
             let batch = Tensor::new(values.as_slice(), running.device())?.to_dtype(running.dtype())?;

@@ -24,6 +24,8 @@ pub struct StepBench {
     pub steps: usize,
     /// Steps before them that are not.
     pub warmup: usize,
+    /// Keep of each block its input alone: see [`TrainState::checkpoint_activations`].
+    pub checkpoint_activations: bool,
 }
 
 /// How fast the steps were. Times are wall-clock milliseconds.
@@ -80,6 +82,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let rule = BatchRule::Fixed { per_device: bench.batch as u32, accumulation: 1 };
     let plan = Plan::new(&recipe, PlanOptions::new(1.0, images.max(1), 1).with_batch(rule))?;
     let mut state = TrainState::new(&options, &recipe, 0)?;
+    state.checkpoint_activations = bench.checkpoint_activations;
     let batch = random_batch(bench, options.num_classes)?;
     let mut times = Vec::with_capacity(bench.steps);
     for i in 0..bench.warmup + bench.steps {

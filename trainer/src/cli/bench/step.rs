@@ -29,6 +29,10 @@ pub(super) struct StepArgs {
     #[arg(long, value_name = "N", default_value_t = 2)]
     warmup: usize,
 
+    /// Keep of each block its input alone and run it again in the backward pass
+    #[arg(long)]
+    checkpoint_activations: bool,
+
     /// Element type
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
@@ -46,8 +50,9 @@ enum Precision {
 pub(super) fn run(args: &StepArgs) -> Result<()> {
     // Only one so far; the option is there so that a script's words stay valid.
     let Precision::F32 = args.dtype;
-    let StepArgs { size, batch, steps, warmup, .. } = *args;
-    let report = step(&StepBench { model: args.model.clone(), size, batch, steps, warmup })?;
+    let StepArgs { size, batch, steps, warmup, checkpoint_activations, .. } = *args;
+    let model = args.model.clone();
+    let report = step(&StepBench { model, size, batch, steps, warmup, checkpoint_activations })?;
     if args.json {
         return Ok(show(serde_json::to_string(&report)?)?);
     }
