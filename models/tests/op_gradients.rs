@@ -9,6 +9,8 @@ use common::{max_difference, numbers};
 use efficienttrain_models::Result;
 use efficienttrain_models::ops::{self, BatchStatistics, Conv2dConfig, Traced};
 
+const PADDED: Conv2dConfig = Conv2dConfig { stride: 1, padding: 1, dilation: 1, groups: 1 };
+
 #[test]
 fn linear() {
     let inputs = [filled("x", &[3, 4, 7]), filled("w", &[5, 7]), filled("b", &[5])];
@@ -17,23 +19,38 @@ fn linear() {
 }
 
 /// Convolution by the definition.
-fn plain_conv(x: &Tensor, w: &Tensor, stride: usize, pad: usize) -> Vec<f64> {
-    let (&[n, h, width, c], &[o, _, kh, kw]) = (x.dims(), w.dims()) else { unreachable!() };
+fn plain_conv(x: &Tensor, w: &Tensor, config: Conv2dConfig) -> Vec<f64> {
+    let Conv2dConfig { stride, padding: pad, dilation, groups } = config;
+    let (&[n, h, width, c], &[o, part, kh, kw]) = (x.dims(), w.dims()) else { unreachable!() };
     let (xs, ws) = (numbers(x), numbers(w));
-    let (ho, wo) = ((h + 2 * pad - kh) / stride + 1, (width + 2 * pad - kw) / stride + 1);
+    let places = |size: usize, kernel: usize| (size + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
+    let (ho, wo) = (places(h, kh), places(width, kw));
     let mut y = Vec::new();
     for (b, oy, ox, k) in (0..n * ho * wo * o).map(|i| (i / o / wo / ho, i / o / wo % ho, i / o % wo, i % o))
     {
-        let mut sum = 0.0;
-        for (ky, kx, ch) in (0..kh * kw * c).map(|i| (i / c / kw, i / c % kw, i % c)) {
-            let (iy, ix) = ((oy * stride + ky).wrapping_sub(pad), (ox * stride + kx).wrapping_sub(pad));
+        let (mut sum, first) = (0.0, k / (o / groups) * part);
+        for (ky, kx, ch) in (0..kh * kw * part).map(|i| (i / part / kw, i / part % kw, i % part)) {
+            let iy = (oy * stride + ky * dilation).wrapping_sub(pad);
+            let ix = (ox * stride + kx * dilation).wrapping_sub(pad);
             if iy < h && ix < width {
-                sum += xs[((b * h + iy) * width + ix) * c + ch] * ws[((k * c + ch) * kh + ky) * kw + kx];
+                let x = xs[((b * h + iy) * width + ix) * c + first + ch];
+                sum += x * ws[((k * part + ch) * kh + ky) * kw + kx];
             }
         }
         y.push(sum);
     }
     y
+}
+
+/// Value and gradients of one convolution of a picture `x` with `o` results.
+fn check_conv(x: [usize; 4], o: usize, [kh, kw]: [usize; 2], config: Conv2dConfig) {
+    let name = format!("conv {x:?} to {o}, kernel {kh}x{kw}, {config:?}");
+    let w = [o, x[3] / config.groups, kh, kw];
+    let inputs = [filled("x", &x), filled("w", &w), filled("b", &[o])];
+    let value = ops::conv2d(&inputs[0], &inputs[1], None, config).unwrap().value;
+    let off = max_difference(&numbers(&value), &plain_conv(&inputs[0], &inputs[1], config));
+    assert!(off < 1e-12, "{name}: off by {off}");
+    check(&name, &inputs, |t| ops::conv2d(&t[0], &t[1], Some(&t[2]), config));
 }
 
 #[test]
@@ -52,14 +69,30 @@ fn convolution_of_all_kinds() {
         ([2, 2, 2, 3], 4, [3, 3], 2, 1),
         ([1, 1, 1, 3], 2, [3, 3], 1, 1),
     ];
-    for (x, o, [kh, kw], stride, padding) in cases {
-        let name = format!("conv {x:?} to {o}, kernel {kh}x{kw}, stride {stride}, padding {padding}");
-        let inputs = [filled("x", &x), filled("w", &[o, x[3], kh, kw]), filled("b", &[o])];
-        let config = Conv2dConfig { stride, padding };
-        let value = ops::conv2d(&inputs[0], &inputs[1], None, config).unwrap().value;
-        let off = max_difference(&numbers(&value), &plain_conv(&inputs[0], &inputs[1], stride, padding));
-        assert!(off < 1e-12, "{name}: off by {off}");
-        check(&name, &inputs, |t| ops::conv2d(&t[0], &t[1], Some(&t[2]), config));
+    for (x, o, kernel, stride, padding) in cases {
+        check_conv(x, o, kernel, Conv2dConfig { stride, padding, ..Conv2dConfig::default() });
+    }
+}
+
+#[test]
+fn dilated_and_grouped_convolutions() {
+    /// (picture, outputs, kernel, stride, padding, dilation, groups)
+    type Case = ([usize; 4], usize, [usize; 2], [usize; 4]);
+    let cases: [Case; 11] = [
+        ([2, 7, 6, 3], 4, [3, 3], [1, 2, 2, 1]),
+        ([1, 9, 8, 2], 3, [3, 3], [2, 2, 2, 1]),
+        ([1, 9, 8, 2], 3, [3, 2], [2, 3, 3, 1]),
+        ([1, 10, 11, 2], 3, [3, 3], [3, 1, 2, 1]),
+        ([1, 12, 9, 2], 2, [4, 3], [4, 2, 2, 1]),
+        ([1, 12, 12, 1], 2, [3, 3], [6, 4, 4, 1]),
+        ([2, 4, 5, 1], 3, [1, 1], [1, 0, 3, 1]),
+        ([2, 5, 4, 4], 6, [3, 3], [1, 1, 1, 2]),
+        ([1, 5, 6, 6], 3, [3, 3], [2, 1, 1, 3]),
+        ([1, 7, 7, 4], 4, [3, 3], [1, 2, 2, 4]),
+        ([1, 3, 3, 3], 6, [1, 1], [1, 0, 1, 3]),
+    ];
+    for (x, o, kernel, [stride, padding, dilation, groups]) in cases {
+        check_conv(x, o, kernel, Conv2dConfig { stride, padding, dilation, groups });
     }
 }
 
@@ -67,8 +100,8 @@ fn convolution_of_all_kinds() {
 fn a_large_convolution_goes_tile_by_tile() {
     // 4 * 40 * 41 rows of 9 * 96 values: more than is unfolded in one piece.
     let (x, w) = (filled("x", &[4, 40, 41, 96]), filled("w", &[5, 96, 3, 3]));
-    let traced = ops::conv2d(&x, &w, None, Conv2dConfig { stride: 1, padding: 1 }).unwrap();
-    let off = max_difference(&numbers(&traced.value), &plain_conv(&x, &w, 1, 1));
+    let traced = ops::conv2d(&x, &w, None, PADDED).unwrap();
+    let off = max_difference(&numbers(&traced.value), &plain_conv(&x, &w, PADDED));
     assert!(off < 1e-11, "value: off by {off}");
     // The op is linear in each input: <dy, conv(x, w)> = <dx, x> = <dw, w>.
     let dy = filled("dy", traced.value.dims());
@@ -82,7 +115,7 @@ fn a_large_convolution_goes_tile_by_tile() {
     let mut dw = vec![0.0; w.elem_count()];
     for i in 0..4 {
         let one = |t: &Tensor| t.narrow(0, i, 1).unwrap().contiguous().unwrap();
-        let traced = ops::conv2d(&one(&x), &w, None, Conv2dConfig { stride: 1, padding: 1 }).unwrap();
+        let traced = ops::conv2d(&one(&x), &w, None, PADDED).unwrap();
         let single = (traced.pullback)(&one(&dy), &[true, true]).unwrap();
         let off =
             max_difference(&numbers(single[0].as_ref().unwrap()), &numbers(&one(grads[0].as_ref().unwrap())));
@@ -141,6 +174,7 @@ fn layer_norm() {
 fn activations() {
     let x = [(filled("x", &[3, 50]) * 4.0).unwrap()];
     check("gelu", &x, |t| ops::gelu(&t[0]));
+    check("silu", &(x[0].clone() * 10.0).map(|x| [x]).unwrap(), |t| ops::silu(&t[0]));
     check("relu", &x, |t| ops::relu(&t[0]));
     check("squared relu", &x, |t| ops::squared_relu(&t[0]));
     let star = [x[0].clone(), filled("scale", &[1]), filled("bias", &[1])];
@@ -224,7 +258,7 @@ fn candle_s_engine_goes_through() {
     let device = Device::Cpu;
     let x = Var::from_tensor(&filled("x", &[2, 5, 5, 3])).unwrap();
     let w = Var::from_tensor(&filled("w", &[4, 3, 3, 3])).unwrap();
-    let config = Conv2dConfig { stride: 1, padding: 1 };
+    let config = PADDED;
     let y = ops::in_candle(&[&x, &w], |t| ops::conv2d(&t[0], &t[1], None, config)).unwrap();
     let y = ops::in_candle(&[&y], |t| ops::relu(&t[0])).unwrap();
     let dy = filled("dy", y.dims());
@@ -253,8 +287,16 @@ fn wrong_shapes_are_errors_that_say_what_was_expected() {
         (ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 4, 3, 3]), None, config), "3 channels"),
         (ops::conv2d(&t(&[1, 2, 2, 3]), &t(&[2, 3, 3, 3]), None, config), "at least 3x3"),
         (
-            ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 3, 3, 3]), None, Conv2dConfig { stride: 0, padding: 0 }),
+            ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 3, 3, 3]), None, Conv2dConfig { stride: 0, ..config }),
             "above 0",
+        ),
+        (
+            ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 3, 3, 3]), None, Conv2dConfig { dilation: 2, ..config }),
+            "at least 5x5",
+        ),
+        (
+            ops::conv2d(&t(&[1, 4, 4, 3]), &t(&[2, 1, 3, 3]), None, Conv2dConfig { groups: 2, ..config }),
+            "2 groups",
         ),
         (ops::attention(&t(&[1, 2, 10]), 2), "2 heads"),
         (ops::attention(&t(&[1, 2, 12]), 0), "0 heads"),
@@ -263,7 +305,7 @@ fn wrong_shapes_are_errors_that_say_what_was_expected() {
         (ops::soft_cross_entropy(&t(&[2, 3]), &t(&[2, 4])), "[2, 3]"),
         (ops::select_tokens(&t(&[1, 2, 3]), 1, 2), "at least 1 + 2 tokens"),
         (ops::add(&t(&[2]), &t(&[3])), "[2]"),
-        (ops::gelu(&Tensor::zeros(3, DType::U8, &Device::Cpu).unwrap()), "f32 or f64"),
+        (ops::gelu(&Tensor::zeros(3, DType::U8, &Device::Cpu).unwrap()), "f32, f64 or bf16"),
     ];
     for (result, expected) in cases {
         let message = result.err().map(|e| e.to_string()).unwrap_or_default();

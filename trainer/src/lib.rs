@@ -44,4 +44,4 @@ pub use history::{EvalRecord, History};
 pub use optimiser::Optimiser;
 pub use run::Run;
 pub use sources::Sources;
-pub use state::{StepResult, TrainState};
+pub use state::{Precision, StepResult, TrainState};

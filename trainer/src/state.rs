@@ -1,14 +1,37 @@
 //! What a run trains: model, weights, moments, moving average; and one optimiser step on it.
 
 use candle_core::{DType, Device, Tensor};
+use clap::ValueEnum;
 use efficienttrain_models::{
     Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, create, ops,
 };
 use efficienttrain_schedule::{Recipe, StepSettings};
+use serde::{Deserialize, Serialize};
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::optimiser::Optimiser;
+
+/// What activations are stored as. Arithmetic inside of ops, weights, their gradients and moments are `f32` in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half the memory: eight binary places; the residual stream stays in single precision.
+    Bf16,
+}
+
+impl Precision {
+    /// The element type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
 
 /// Model, weights and optimiser at one point of a run.
 #[derive(Debug)]
@@ -23,6 +46,8 @@ pub struct TrainState {
     pub optimiser: Optimiser,
     /// Keep of each block its input alone and run it again in the backward pass: less memory, the same numbers.
     pub checkpoint_activations: bool,
+    /// What activations are stored as.
+    pub precision: Precision,
     gradients: Gradients,
 }
 
@@ -46,7 +71,8 @@ impl TrainState {
         let ema = recipe.ema_decay.map(|_| params.deep_clone()).transpose()?;
         let optimiser = Optimiser::new(model.specs(), &recipe.optimiser)?;
         let gradients = Gradients::new(params.len());
-        Ok(Self { model, params, ema, optimiser, checkpoint_activations: false, gradients })
+        let (checkpoint_activations, precision) = (false, Precision::default());
+        Ok(Self { model, params, ema, optimiser, checkpoint_activations, precision, gradients })
     }
 
     /// Changes the model's input size, with weights, moments and moving average.
@@ -73,6 +99,7 @@ impl TrainState {
     /// When the batch does not fit the model.
     pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<f64> {
         let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path })
+            .with_compute_type(self.precision.dtype())
             .with_checkpointing(self.checkpoint_activations);
         let loss = loss_of(&*self.model, &mut cx, batch)?;
         let value = f64::from(loss.tensor().to_scalar::<f32>()?);

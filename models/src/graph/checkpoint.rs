@@ -58,8 +58,10 @@ impl<'a> Context<'a> {
         let params: Vec<Act> = used.iter().map(|&id| self.param(id)).collect();
         let inputs: Vec<&Act> = std::iter::once(x).chain(&params).collect();
         let (store, mode, block, input) = (self.params.clone(), self.mode, block.clone(), x.tensor().clone());
+        let compute_type = self.compute_type;
         let pullback: Pullback = Box::new(move |dy, needs| {
-            let mut again = Context::new(&store, mode).part(Recording::Again);
+            let again = Context::new(&store, mode).with_compute_type(compute_type);
+            let mut again = again.part(Recording::Again);
             let (x, slot) = again.leaf(input.clone(), needs[0]);
             let y = forward(&block, &mut again, &x)?;
             let mut gradients = Gradients::new(store.len());
@@ -73,7 +75,8 @@ impl<'a> Context<'a> {
     /// A pass with the same parameters and draws, and a tape of its own.
     fn part(&self, recording: Recording) -> Self {
         let (tape, tally, used) = (Tape::default(), Tally::default(), RefCell::default());
-        Self { params: self.params, mode: self.mode, tape, tally, recording, used }
+        let (params, mode, compute_type) = (self.params, self.mode, self.compute_type);
+        Self { params, mode, tape, tally, recording, compute_type, used }
     }
 
     /// An input whose gradient is put aside, if it is needed.

@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rand::RngExt;
 
 use super::checkpoint::Recording;
 use super::{Act, Arithmetic, Gradients, Keeps, Source, Tally, Tape};
 use crate::Result;
-use crate::ops::{Pullback, Traced};
+use crate::ops::{self, Pullback, Traced};
 use crate::params::{ParamId, ParamStore};
 
 /// Training or evaluation.
@@ -34,6 +34,7 @@ pub struct Context<'a> {
     pub(super) tape: Tape,
     pub(super) tally: Tally,
     pub(super) recording: Recording,
+    pub(super) compute_type: DType,
     /// Parameters that were read, where nothing else is noted.
     pub(super) used: RefCell<Vec<ParamId>>,
 }
@@ -42,7 +43,54 @@ impl<'a> Context<'a> {
     /// A pass with these parameters.
     pub fn new(params: &'a ParamStore, mode: Mode) -> Self {
         let (tape, tally) = (Tape::default(), Tally::default());
-        Self { params, mode, tape, tally, recording: Recording::Ops, used: RefCell::default() }
+        let (recording, used) = (Recording::Ops, RefCell::default());
+        Self { params, mode, tape, tally, recording, compute_type: DType::F32, used }
+    }
+
+    /// Mixed precision: with [`DType::BF16`] layers read and write their activations in that type, as PyTorch's autocast
+    /// does, while arithmetic inside of ops, parameters and their gradients, normalisation statistics and the residual stream
+    /// stay in `f32`. With any other type, nothing changes.
+    #[must_use]
+    pub fn with_compute_type(mut self, dtype: DType) -> Self {
+        self.compute_type = dtype;
+        self
+    }
+
+    /// `x` as layers compute with it.
+    ///
+    /// # Errors
+    /// When it is on an unsupported device.
+    pub fn computed(&mut self, x: &Act) -> Result<Act> {
+        if self.is_mixed() { self.cast(x, self.compute_type) } else { Ok(x.clone()) }
+    }
+
+    /// `x` as it is added to in residual connections.
+    ///
+    /// # Errors
+    /// When it is on an unsupported device.
+    pub fn streamed(&mut self, x: &Act) -> Result<Act> {
+        if self.is_mixed() { self.cast(x, DType::F32) } else { Ok(x.clone()) }
+    }
+
+    /// The element type that a layer gives which got `x`.
+    pub fn layer_type(&self, x: &Act) -> DType {
+        if self.is_mixed() { self.compute_type } else { x.tensor.dtype() }
+    }
+
+    fn is_mixed(&self) -> bool {
+        self.compute_type == DType::BF16 && self.mode != Mode::Count
+    }
+
+    /// `x` in another element type.
+    ///
+    /// # Errors
+    /// When there is no way from one type to the other, or `x` is on an unsupported device.
+    pub fn cast(&mut self, x: &Act, dtype: DType) -> Result<Act> {
+        if x.tensor.dtype() == dtype {
+            return Ok(x.clone());
+        }
+        let traced = ops::cast(&x.tensor, dtype)?;
+        Ok(self.record(&[x], traced))
     }
 
     /// Whether this is a training pass.

@@ -33,7 +33,7 @@ impl Activation {
     /// Any shape to the same shape.
     ///
     /// # Errors
-    /// When `x` is not `f32` or `f64` on the CPU.
+    /// When `x` is not `f32`, `f64` or `bf16` on the CPU.
     pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
         let (t, dims) = (x.tensor(), x.dims());
         let mut plain = |op: fn(&candle_core::Tensor) -> Result<ops::Traced>| {

@@ -62,6 +62,7 @@ impl Conv2d {
     /// # Errors
     /// When the picture does not fit.
     pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+        let x = &cx.computed(x)?;
         let ConvShape { inputs, outputs, kernel, stride, padding } = self.shape;
         let &[n, h, w, _] = x.dims() else {
             return Err(Error::shape("conv2d", "a picture [N, H, W, C]", x.dims()));
@@ -72,7 +73,7 @@ impl Conv2d {
         let all: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
         let macs = Arithmetic::Conv(n * ho * wo * outputs * kernel * kernel * inputs);
         cx.apply(&all, &[n, ho, wo, outputs], macs, Keeps::Input, |_| {
-            let config = Conv2dConfig { stride, padding };
+            let config = Conv2dConfig { stride, padding, ..Conv2dConfig::default() };
             ops::conv2d(x.tensor(), weight.tensor(), bias.as_ref().map(Act::tensor), config)
         })
     }
@@ -111,6 +112,7 @@ impl DepthwiseConv2d {
     /// # Errors
     /// When the tiles do not divide the picture.
     pub fn forward_tiled(&self, cx: &mut Context, x: &Act, tile: Option<[usize; 2]>) -> Result<Act> {
+        let x = &cx.computed(x)?;
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
         let all: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
         let macs = Arithmetic::Conv(x.tensor().elem_count() * self.kernel * self.kernel);

@@ -32,6 +32,7 @@ impl Linear {
     /// # Errors
     /// When the last dimension does not fit.
     pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+        let x = &cx.computed(x)?;
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
         let all: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
         let mut shape = x.dims().to_vec();
@@ -88,7 +89,7 @@ impl Mlp {
 /// Dropout of single elements in training, scaled so that the mean stays.
 ///
 /// # Errors
-/// When `x` is not `f32` or `f64` on the CPU.
+/// When `x` is not `f32`, `f64` or `bf16` on the CPU.
 pub fn dropout(cx: &mut Context, x: &Act, rate: f64, name: &str) -> Result<Act> {
     let n = x.tensor().elem_count();
     match cx.keep_elements(rate, name, n) {

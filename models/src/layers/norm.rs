@@ -39,6 +39,8 @@ impl BatchNorm {
     /// When shapes do not fit, or a training batch has a single value a channel.
     pub fn forward(&self, cx: &mut Context, x: &Act, residual: Option<&Act>, relu: bool) -> Result<Act> {
         let (weight, bias) = (cx.param(self.weight), cx.param(self.bias));
+        let residual = residual.map(|residual| cx.cast(residual, x.tensor().dtype())).transpose()?;
+        let residual = residual.as_ref();
         let inputs: Vec<&Act> = [x, &weight, &bias].into_iter().chain(residual).collect();
         let keeps = if relu { Keeps::InputAndValue } else { Keeps::Input };
         cx.apply(&inputs, x.dims(), Arithmetic::None, keeps, |cx| {
@@ -114,8 +116,9 @@ impl LayerNorm {
     pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
         let inputs: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
-        cx.apply(&inputs, x.dims(), Arithmetic::None, Keeps::Input, |_| {
-            ops::layer_norm(x.tensor(), weight.tensor(), bias.as_ref().map(Act::tensor), self.eps)
+        cx.apply(&inputs, x.dims(), Arithmetic::None, Keeps::Input, |cx| {
+            let (bias, dtype) = (bias.as_ref().map(Act::tensor), cx.layer_type(x));
+            ops::layer_norm_to(x.tensor(), weight.tensor(), bias, self.eps, dtype)
         })
     }
 }

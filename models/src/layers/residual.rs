@@ -39,6 +39,7 @@ impl Residual {
         place: Place,
         branch_name: &str,
     ) -> Result<Act> {
+        let x = &cx.streamed(x)?;
         let keep = cx.keep_samples(place, branch_name, x.dims()[0]);
         let (skip, scale) = (self.skip.map(|id| cx.param(id)), self.branch.map(|id| cx.param(id)));
         if keep.is_none() && skip.is_none() && scale.is_none() {

@@ -27,6 +27,7 @@ pub fn unflatten(cx: &mut Context, x: &Act, [h, w]: [usize; 2]) -> Result<Act> {
 /// # Errors
 /// When shapes do not fit.
 pub fn join_tokens(cx: &mut Context, patches: &Act, first: &[Act], position: &Act) -> Result<Act> {
+    let patches = &cx.streamed(patches)?;
     let inputs: Vec<&Act> = [patches].into_iter().chain(first).chain([position]).collect();
     let &[n, l, c] = patches.dims() else {
         return Err(Error::shape("join_tokens", "patches [N, L, C]", patches.dims()));

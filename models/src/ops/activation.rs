@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Tensor};
 
-use super::kernels::{Element, rows};
-use super::view::{View, tensor};
-use super::{Traced, by_dtype, expect_shape};
+use super::kernels::{Element, Stored, rows};
+use super::view::{Param, View, tensor};
+use super::{Traced, by_storage, expect_shape};
 use crate::Result;
 
 /// An element-wise function and its derivative.
@@ -76,10 +76,36 @@ impl Curve for Gelu {
     }
 }
 
+struct Silu;
+
+impl Silu {
+    #[inline(always)]
+    fn sigmoid<T: Element>(x: T) -> T {
+        // Of the negative size, so that the exponential cannot overflow.
+        let e = (if x > T::ZERO { -x } else { x }).exp();
+        (if x > T::ZERO { T::ONE } else { e }) / (T::ONE + e)
+    }
+}
+
+impl Curve for Silu {
+    const OP: &'static str = "silu";
+
+    #[inline(always)]
+    fn value<T: Element>(x: T) -> T {
+        x * Self::sigmoid(x)
+    }
+
+    #[inline(always)]
+    fn slope<T: Element>(x: T, g: T) -> T {
+        let s = Self::sigmoid(x);
+        g * s * (T::ONE + x * (T::ONE - s))
+    }
+}
+
 /// `max(x, 0)`, with derivative 0 at 0 as in PyTorch. Any shape.
 ///
 /// # Errors
-/// When `x` is not `f32` or `f64` on the CPU.
+/// When `x` is not `f32`, `f64` or `bf16` on the CPU.
 pub fn relu(x: &Tensor) -> Result<Traced> {
     pointwise::<Relu>(x)
 }
@@ -87,15 +113,23 @@ pub fn relu(x: &Tensor) -> Result<Traced> {
 /// `x * Phi(x)`, the exact (erf) form. Any shape.
 ///
 /// # Errors
-/// When `x` is not `f32` or `f64` on the CPU.
+/// When `x` is not `f32`, `f64` or `bf16` on the CPU.
 pub fn gelu(x: &Tensor) -> Result<Traced> {
     pointwise::<Gelu>(x)
+}
+
+/// `x * sigmoid(x)` (SiLU, also called swish). Any shape.
+///
+/// # Errors
+/// When `x` is not `f32`, `f64` or `bf16` on the CPU.
+pub fn silu(x: &Tensor) -> Result<Traced> {
+    pointwise::<Silu>(x)
 }
 
 /// `max(x, 0)^2`. Any shape.
 ///
 /// # Errors
-/// When `x` is not `f32` or `f64` on the CPU.
+/// When `x` is not `f32`, `f64` or `bf16` on the CPU.
 pub fn squared_relu(x: &Tensor) -> Result<Traced> {
     pointwise::<SquaredRelu>(x)
 }
@@ -105,7 +139,7 @@ pub fn squared_relu(x: &Tensor) -> Result<Traced> {
 /// The pullback gives `[x, scale, bias]`.
 ///
 /// # Errors
-/// When `scale` or `bias` has another shape, or tensors are not `f32` or `f64` on the CPU.
+/// When `scale` or `bias` has another shape, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn star_relu(x: &Tensor, scale: &Tensor, bias: &Tensor) -> Result<Traced> {
     const OP: &str = "star_relu";
     expect_shape(OP, "a scale", scale, &[1])?;
@@ -113,30 +147,32 @@ pub fn star_relu(x: &Tensor, scale: &Tensor, bias: &Tensor) -> Result<Traced> {
     let number = |t: &Tensor| -> Result<f64> { Ok(t.to_dtype(DType::F64)?.to_vec1::<f64>()?[0]) };
     let (s, b) = (number(scale)?, number(bias)?);
     let x = x.contiguous()?;
-    by_dtype!("star_relu", x, T => {
+    by_storage!(OP, x, S => {
+        type T = <S as Stored>::Real;
+        let (scale, bias) = (Param::of::<S>(scale)?, Param::of::<S>(bias)?);
         let (s, b) = (T::of(s), T::of(b));
-        let y = rows::map(View::new(OP, &x)?.slice::<T>()?, |x| s * SquaredRelu::value(x) + b);
+        let y = rows::map(View::new(OP, &x)?.slice::<S>()?, |x| s * SquaredRelu::value(x) + b);
         Ok(Traced::new(tensor(y, x.dims())?, move |dy, _| {
             let dy = dy.contiguous()?;
             let (xv, dyv) = (View::new(OP, &x)?, View::new(OP, &dy)?);
-            let (xs, dys) = (xv.slice::<T>()?, dyv.slice::<T>()?);
+            let (xs, dys) = (xv.slice::<S>()?, dyv.slice::<S>()?);
             let dx = rows::zip(xs, dys, |x, g| s * SquaredRelu::slope(x, g));
             let dscale = rows::sum_zip(xs, dys, |x, g| SquaredRelu::value(x) * g);
             let dbias = rows::sum_zip(xs, dys, |_, g| g);
-            let one = |v: f64| tensor(vec![T::of(v)], &[1]);
-            Ok(vec![Some(tensor(dx, x.dims())?), Some(one(dscale)?), Some(one(dbias)?)])
+            let (dscale, dbias) = (vec![T::of(dscale)], vec![T::of(dbias)]);
+            Ok(vec![Some(tensor(dx, x.dims())?), scale.gradient(dscale)?, bias.gradient(dbias)?])
         }))
     })
 }
 
 fn pointwise<C: Curve>(x: &Tensor) -> Result<Traced> {
     let x = x.contiguous()?;
-    by_dtype!("activation", x, T => {
-        let value = tensor(rows::map(View::new(C::OP, &x)?.slice::<T>()?, C::value), x.dims())?;
+    by_storage!(C::OP, x, S => {
+        let value = tensor(rows::map(View::new(C::OP, &x)?.slice::<S>()?, C::value), x.dims())?;
         Ok(Traced::new(value, move |dy, _| {
             let dy = dy.contiguous()?;
             let (xv, dyv) = (View::new(C::OP, &x)?, View::new(C::OP, &dy)?);
-            let dx = rows::zip(xv.slice::<T>()?, dyv.slice::<T>()?, C::slope);
+            let dx = rows::zip(xv.slice::<S>()?, dyv.slice::<S>()?, C::slope);
             Ok(vec![Some(tensor(dx, x.dims())?)])
         }))
     })

@@ -2,12 +2,12 @@
 
 use candle_core::Tensor;
 
-use super::kernels::Element;
 use super::kernels::attention::Head;
 use super::kernels::attention::cross::{self, Cross};
 use super::kernels::attention::windows::{self, Tokens, Windowed};
-use super::view::{View, tensor};
-use super::{Traced, by_dtype, dims, expect_shape};
+use super::kernels::{Element, Stored};
+use super::view::{Param, View, tensor};
+use super::{Traced, by_storage, dims, expect_shape};
 use crate::{Error, Result};
 
 /// How the tokens of a map are grouped: only tokens of one window see each other.
@@ -29,7 +29,7 @@ pub struct Windows {
 /// - value: `[B, L, C]`
 ///
 /// # Errors
-/// When `3 * heads` does not divide the last dimension, or tensors are not `f32` or `f64` on the CPU.
+/// When `3 * heads` does not divide the last dimension, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn attention(qkv: &Tensor, heads: usize) -> Result<Traced> {
     let [b, n, width] = dims("attention", "packed queries, keys and values [B, L, 3C]", qkv)?;
     let map = qkv.reshape((b, 1, n, width))?;
@@ -56,7 +56,7 @@ pub fn attention(qkv: &Tensor, heads: usize) -> Result<Traced> {
 /// The pullback gives `[qkv]`, or `[qkv, bias]`.
 ///
 /// # Errors
-/// When shapes do not fit, or tensors are not `f32` or `f64` on the CPU.
+/// When shapes do not fit, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn window_attention(
     qkv: &Tensor,
     heads: usize,
@@ -75,19 +75,19 @@ pub fn window_attention(
         d: width / 3 / heads,
         groupings: windows.iter().map(|x| Tokens::new([h, w], x.size, x.shift)).collect(),
     };
-    let table = bias.map(|bias| relative_table(OP, bias, heads, windows)).transpose()?;
     let qkv = qkv.contiguous()?;
-    by_dtype!("attention", qkv, T => {
-        let bias = table.as_ref().map(Table::expand::<T>).transpose()?;
-        let out = windows::forward::<T>(View::new(OP, &qkv)?.slice()?, bias.as_deref(), &g);
+    by_storage!(OP, qkv, S => {
+        let table = bias.map(|bias| relative_table::<S>(OP, bias, heads, windows)).transpose()?;
+        let bias = table.as_ref().map(Table::expand::<<S as Stored>::Real>).transpose()?;
+        let out = windows::forward::<S, _>(View::new(OP, &qkv)?.slice()?, bias.as_deref(), &g);
         let value = tensor(out, &[b, h, w, width / 3])?;
         Ok(Traced::new(value, move |dout, _| {
             let dout = dout.contiguous()?;
             let (qv, dv) = (View::new(OP, &qkv)?, View::new(OP, &dout)?);
-            let (dqkv, dbias) = windows::backward::<T>(qv.slice()?, bias.as_deref(), dv.slice()?, &g);
+            let (dqkv, dbias) = windows::backward::<S, _>(qv.slice()?, bias.as_deref(), dv.slice()?, &g);
             let mut grads = vec![Some(tensor(dqkv, qkv.dims())?)];
             if let (Some(table), Some(dbias)) = (&table, dbias) {
-                grads.push(Some(table.fold(&dbias)?));
+                grads.push(table.fold(&dbias)?);
             }
             Ok(grads)
         }))
@@ -113,17 +113,22 @@ fn check_windows(op: &'static str, qkv: &Tensor, heads: usize, windows: &[Window
 
 /// A relative position bias table and where each pair of tokens of a window finds its entry.
 struct Table {
-    values: Tensor,
+    values: Param,
     index: Vec<usize>,
     heads: usize,
 }
 
-fn relative_table(op: &'static str, bias: &Tensor, heads: usize, windows: &[Windows]) -> Result<Table> {
+fn relative_table<S: Stored>(
+    op: &'static str,
+    bias: &Tensor,
+    heads: usize,
+    windows: &[Windows],
+) -> Result<Table> {
     let [Windows { size: [wh, ww], .. }] = windows else {
         return Err(Error::shape(op, "one kind of windows where there is a bias", bias.dims()));
     };
     expect_shape(op, "a bias table", bias, &[(2 * wh - 1) * (2 * ww - 1), heads])?;
-    Ok(Table { values: bias.contiguous()?, index: relative_position_index([*wh, *ww]), heads })
+    Ok(Table { values: Param::of::<S>(bias)?, index: relative_position_index([*wh, *ww]), heads })
 }
 
 /// For each pair (query, key) of a window of `h` x `w` tokens the row of the bias table, `[h w, h w]` row by row.
@@ -142,20 +147,20 @@ pub fn relative_position_index([h, w]: [usize; 2]) -> Vec<usize> {
 impl Table {
     /// `[heads, n, n]`.
     fn expand<T: Element>(&self) -> Result<Vec<T>> {
-        let view = View::new("attention", &self.values)?;
+        let view = self.values.view("attention")?;
         let table = view.slice::<T>()?;
         Ok((0..self.heads).flat_map(|h| self.index.iter().map(move |i| table[i * self.heads + h])).collect())
     }
 
     /// Sums the gradient of the expanded bias into one of the table.
-    fn fold<T: Element>(&self, expanded: &[T]) -> Result<Tensor> {
-        let mut table = vec![T::ZERO; self.values.elem_count()];
+    fn fold<T: Element>(&self, expanded: &[T]) -> Result<Option<Tensor>> {
+        let mut table = vec![T::ZERO; self.values.dims().iter().product()];
         for (h, head) in expanded.chunks_exact(self.index.len()).enumerate() {
             for (&i, &g) in self.index.iter().zip(head) {
                 table[i * self.heads + h] += g;
             }
         }
-        tensor(table, self.values.dims())
+        self.values.gradient(table)
     }
 }
 
@@ -169,7 +174,7 @@ impl Table {
 /// The pullback gives `[q, kv]`.
 ///
 /// # Errors
-/// When shapes do not fit, or tensors are not `f32` or `f64` on the CPU.
+/// When shapes do not fit, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn cross_attention(q: &Tensor, kv: &Tensor, heads: usize) -> Result<Traced> {
     const OP: &str = "cross_attention";
     let [b, n, c] = dims(OP, "queries [B, N, C]", q)?;
@@ -180,13 +185,13 @@ pub fn cross_attention(q: &Tensor, kv: &Tensor, heads: usize) -> Result<Traced> 
     }
     let g = Cross { head: Head { n, m, d: c / heads }, heads };
     let (q, kv) = (q.contiguous()?, kv.contiguous()?);
-    by_dtype!("cross_attention", q, T => {
-        let out = cross::forward::<T>(View::new(OP, &q)?.slice()?, View::new(OP, &kv)?.slice()?, &g);
+    by_storage!(OP, q, S => {
+        let out = cross::forward::<S>(View::new(OP, &q)?.slice()?, View::new(OP, &kv)?.slice()?, &g);
         let value = tensor(out, &[b, n, c])?;
         Ok(Traced::new(value, move |dout, _| {
             let dout = dout.contiguous()?;
             let (qv, kvv, dv) = (View::new(OP, &q)?, View::new(OP, &kv)?, View::new(OP, &dout)?);
-            let (dq, dkv) = cross::backward::<T>(qv.slice()?, kvv.slice()?, dv.slice()?, &g);
+            let (dq, dkv) = cross::backward::<S>(qv.slice()?, kvv.slice()?, dv.slice()?, &g);
             Ok(vec![Some(tensor(dq, q.dims())?), Some(tensor(dkv, kv.dims())?)])
         }))
     })

@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use super::kernels::conv::{self, Geometry};
-use super::kernels::{Element, rows};
-use super::view::{View, tensor};
-use super::{Traced, by_dtype, dims, expect_shape};
+use super::kernels::{Element, Stored, rows};
+use super::view::{Param, View, tensor};
+use super::{Pullback, Traced, by_storage, dims, expect_shape};
 use crate::{Error, Result};
 
 const OP: &str = "conv2d";
@@ -17,11 +17,18 @@ pub struct Conv2dConfig {
     pub stride: usize,
     /// Zero pixels added on each side.
     pub padding: usize,
+    /// Pixels between neighbouring places of the kernel, in both directions; at least 1.
+    pub dilation: usize,
+    /// Parts that channels are cut into, those of the picture and those of the result alike; a part of the result sees
+    /// its own part of the picture alone. With as many as there are channels, [`depthwise_conv2d`] is faster.
+    ///
+    /// [`depthwise_conv2d`]: super::depthwise_conv2d
+    pub groups: usize,
 }
 
 impl Default for Conv2dConfig {
     fn default() -> Self {
-        Self { stride: 1, padding: 0 }
+        Self { stride: 1, padding: 0, dilation: 1, groups: 1 }
     }
 }
 
@@ -29,24 +36,27 @@ impl Default for Conv2dConfig {
 ///
 /// # Shapes
 /// - `x`: `[N, H, W, C]`
-/// - `w`: `[O, C, KH, KW]`, the layout of weight files
+/// - `w`: `[O, C / groups, KH, KW]`, the layout of weight files
 /// - `bias`: `[O]`
-/// - value: `[N, HO, WO, O]` with `HO = (H + 2 padding - KH) / stride + 1`
+/// - value: `[N, HO, WO, O]` with `HO = (H + 2 padding - dilation (KH - 1) - 1) / stride + 1`
 ///
 /// The pullback gives `[x, w]`, or `[x, w, bias]` when there is a bias.
 ///
 /// # Errors
-/// When shapes do not fit, or tensors are not `f32` or `f64` on the CPU.
+/// When shapes do not fit, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Traced> {
+    if config.groups != 1 {
+        return grouped(x, w, bias, config);
+    }
     let g = geometry(x, w, config)?;
     if let Some(bias) = bias {
         expect_shape(OP, "a bias", bias, &[g.o])?;
     }
-    let (x, w) = (x.contiguous()?, w.contiguous()?);
-    by_dtype!("conv2d", x, T => {
-        let value = forward::<T>(&x, &w, bias, &g)?;
-        let has_bias = bias.is_some();
-        Ok(Traced::new(value, move |dy, needs| backward::<T>(&x, &w, has_bias, &g, dy, needs)))
+    let x = x.contiguous()?;
+    by_storage!(OP, x, S => {
+        let (w, bias) = (Param::of::<S>(w)?, bias.map(Param::of::<S>).transpose()?);
+        let value = forward::<S, _>(&x, &w, bias.as_ref(), &g)?;
+        Ok(Traced::new(value, move |dy, needs| backward::<S, _>(&x, &w, bias.as_ref(), &g, dy, needs)))
     })
 }
 
@@ -56,52 +66,94 @@ fn geometry(x: &Tensor, w: &Tensor, config: Conv2dConfig) -> Result<Geometry> {
     if wc != c {
         return Err(Error::shape(OP, format!("a weight for {c} channels, [O, {c}, KH, KW]"), w.dims()));
     }
-    let Conv2dConfig { stride, padding: pad } = config;
-    let places =
-        |size: usize, kernel: usize| (size + 2 * pad).checked_sub(kernel).map(|s| s / stride.max(1) + 1);
+    let Conv2dConfig { stride, padding: pad, dilation, .. } = config;
+    let reach = |kernel: usize| (kernel.max(1) - 1) * dilation + 1;
+    let places = |size: usize, kernel: usize| {
+        (size + 2 * pad).checked_sub(reach(kernel)).map(|s| s / stride.max(1) + 1)
+    };
     match (places(h, kh), places(width, kw)) {
-        (Some(ho), Some(wo)) if stride > 0 && w.elem_count() > 0 => {
-            Ok(Geometry { n, h, w: width, c, o, kh, kw, stride, pad, ho, wo })
+        (Some(ho), Some(wo)) if stride > 0 && dilation > 0 && w.elem_count() > 0 => {
+            Ok(Geometry { n, h, w: width, c, o, kh, kw, stride, pad, dilation, ho, wo })
         }
-        _ => Err(Error::shape(OP, format!("a picture of at least {kh}x{kw} and a stride above 0"), x.dims())),
+        _ => {
+            let (kh, kw) = (reach(kh), reach(kw));
+            let expected = format!("a picture of at least {kh}x{kw}, stride and dilation above 0");
+            Err(Error::shape(OP, expected, x.dims()))
+        }
     }
 }
 
-fn forward<T: Element>(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, g: &Geometry) -> Result<Tensor> {
-    let (xv, wv) = (View::new(OP, x)?, View::new(OP, w)?);
-    let bias = bias.map(Tensor::contiguous).transpose()?;
-    let bias = bias.as_ref().map(|b| View::new(OP, b)).transpose()?;
+/// Each part of the channels by itself.
+fn grouped(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Traced> {
+    let groups = config.groups;
+    let [_, _, _, c] = dims(OP, "a picture [N, H, W, C]", x)?;
+    let [o, ..] = dims::<4>(OP, "a weight [O, C / groups, KH, KW]", w)?;
+    if groups == 0 || c % groups != 0 || o % groups != 0 {
+        let expected = format!("channels of picture and result ({o}) that {groups} groups share evenly");
+        return Err(Error::shape(OP, expected, x.dims()));
+    }
+    if let Some(bias) = bias {
+        expect_shape(OP, "a bias", bias, &[o])?;
+    }
+    let (inputs, outputs) = (c / groups, o / groups);
+    let alone = Conv2dConfig { groups: 1, ..config };
+    let part = |i: usize| {
+        let bias = bias.map(|bias| bias.narrow(0, i * outputs, outputs)).transpose()?;
+        let x = x.narrow(3, i * inputs, inputs)?;
+        conv2d(&x, &w.narrow(0, i * outputs, outputs)?, bias.as_ref(), alone)
+    };
+    let parts = (0..groups).map(part).collect::<Result<Vec<_>>>()?;
+    let values: Vec<&Tensor> = parts.iter().map(|part| &part.value).collect();
+    let value = Tensor::cat(&values, 3)?;
+    let pullbacks: Vec<_> = parts.into_iter().map(|part| part.pullback).collect();
+    Ok(Traced::new(value, move |dy, needs| {
+        let pull = |(i, pullback): (usize, &Pullback)| pullback(&dy.narrow(3, i * outputs, outputs)?, needs);
+        let grads = pullbacks.iter().enumerate().map(pull).collect::<Result<Vec<_>>>()?;
+        // Of the picture along its channels, of weight and bias along the results.
+        let join = |input: usize| {
+            let parts: Option<Vec<&Tensor>> = grads.iter().map(|g| g[input].as_ref()).collect();
+            let axis = if input == 0 { 3 } else { 0 };
+            Ok(parts.map(|parts| Tensor::cat(&parts, axis)).transpose()?)
+        };
+        (0..needs.len()).map(join).collect()
+    }))
+}
+
+fn forward<S: Stored<Real = T>, T: Element>(
+    x: &Tensor,
+    w: &Param,
+    bias: Option<&Param>,
+    g: &Geometry,
+) -> Result<Tensor> {
+    let (xv, wv) = (View::new(OP, x)?, w.view(OP)?);
+    let bias = bias.map(|b| b.view(OP)).transpose()?;
     let bias = bias.as_ref().map(View::slice::<T>).transpose()?;
-    let y = conv::forward(xv.slice::<T>()?, &conv::pack_weight(wv.slice::<T>()?, g), bias, g);
+    let y = conv::forward(xv.slice::<S>()?, &conv::pack_weight(wv.slice::<T>()?, g), bias, g);
     tensor(y, &[g.n, g.ho, g.wo, g.o])
 }
 
-fn backward<T: Element>(
+fn backward<S: Stored<Real = T>, T: Element>(
     x: &Tensor,
-    w: &Tensor,
-    has_bias: bool,
+    w: &Param,
+    bias: Option<&Param>,
     g: &Geometry,
     dy: &Tensor,
     needs: &[bool],
 ) -> Result<Vec<Option<Tensor>>> {
     let dy = dy.contiguous()?;
-    let (xv, wv, dyv) = (View::new(OP, x)?, View::new(OP, w)?, View::new(OP, &dy)?);
-    let dys = dyv.slice::<T>()?;
-    let mut grads = Vec::with_capacity(3);
-    grads.push(if needs[0] {
+    let (xv, wv, dyv) = (View::new(OP, x)?, w.view(OP)?, View::new(OP, &dy)?);
+    let dys = dyv.slice::<S>()?;
+    let mut grads = vec![None, None];
+    if needs[0] {
         let packed = conv::pack_weight(wv.slice::<T>()?, g);
-        Some(tensor(conv::backward_data(dys, &packed, g), x.dims())?)
-    } else {
-        None
-    });
-    grads.push(if needs[1] {
-        let packed = conv::backward_weight(xv.slice::<T>()?, dys, g);
-        Some(tensor(conv::unpack_weight(packed, g), w.dims())?)
-    } else {
-        None
-    });
-    if has_bias {
-        grads.push(Some(tensor(rows::column_sums(dys, g.o), &[g.o])?));
+        grads[0] = Some(tensor(conv::backward_data(dys, &packed, g), x.dims())?);
+    }
+    if needs[1] {
+        let packed = conv::backward_weight(xv.slice::<S>()?, dys, g);
+        grads[1] = w.gradient(conv::unpack_weight(packed, g))?;
+    }
+    if let Some(bias) = bias {
+        grads.push(bias.gradient(rows::column_sums(dys, g.o))?);
     }
     Ok(grads)
 }

@@ -4,9 +4,9 @@ use candle_core::Tensor;
 
 use super::kernels::conv::transpose_each;
 use super::kernels::depthwise::{self as kernel, Depthwise};
-use super::kernels::{Element, rows};
-use super::view::{View, tensor};
-use super::{Traced, by_dtype, dims, expect_shape};
+use super::kernels::{Element, Stored, rows};
+use super::view::{Param, View, tensor};
+use super::{Traced, by_storage, dims, expect_shape};
 use crate::{Error, Result};
 
 const OP: &str = "depthwise_conv2d";
@@ -26,7 +26,7 @@ const OP: &str = "depthwise_conv2d";
 ///
 /// # Errors
 /// When shapes do not fit, the padding is not below the kernel, tiles change the picture's size or do not divide it,
-/// or tensors are not `f32` or `f64` on the CPU.
+/// or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn depthwise_conv2d(
     x: &Tensor,
     w: &Tensor,
@@ -38,12 +38,11 @@ pub fn depthwise_conv2d(
     if let Some(bias) = bias {
         expect_shape(OP, "a bias", bias, &[g.c])?;
     }
-    let (x, w) = (x.contiguous()?, w.contiguous()?);
-    let bias = bias.map(Tensor::contiguous).transpose()?;
-    by_dtype!("depthwise_conv2d", x, T => {
-        let value = forward::<T>(&x, &w, bias.as_ref(), &g)?;
-        let has_bias = bias.is_some();
-        Ok(Traced::new(value, move |dy, needs| backward::<T>(&x, &w, has_bias, &g, dy, needs)))
+    let x = x.contiguous()?;
+    by_storage!(OP, x, S => {
+        let (w, bias) = (Param::of::<S>(w)?, bias.map(Param::of::<S>).transpose()?);
+        let value = forward::<S, _>(&x, &w, bias.as_ref(), &g)?;
+        Ok(Traced::new(value, move |dy, needs| backward::<S, _>(&x, &w, bias.as_ref(), &g, dy, needs)))
     })
 }
 
@@ -76,40 +75,45 @@ fn geometry(x: &Tensor, w: &Tensor, padding: usize, tile: Option<[usize; 2]>) ->
     Ok(Depthwise { h, w: width, c, kh, kw, pad: [padding; 2], ho, wo, tile })
 }
 
-fn forward<T: Element>(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, g: &Depthwise) -> Result<Tensor> {
+fn forward<S: Stored<Real = T>, T: Element>(
+    x: &Tensor,
+    w: &Param,
+    bias: Option<&Param>,
+    g: &Depthwise,
+) -> Result<Tensor> {
     let (xv, packed) = (View::new(OP, x)?, pack::<T>(w, g)?);
-    let bias = bias.map(|b| View::new(OP, b)).transpose()?;
+    let bias = bias.map(|b| b.view(OP)).transpose()?;
     let bias = bias.as_ref().map(View::slice).transpose()?;
-    let y = kernel::forward(xv.slice()?, &packed, bias, g);
+    let y = kernel::forward(xv.slice::<S>()?, &packed, bias, g);
     tensor(y, &[x.dims()[0], g.ho, g.wo, g.c])
 }
 
 /// `[C, 1, KH, KW]` to `[KH, KW, C]`.
-fn pack<T: Element>(w: &Tensor, g: &Depthwise) -> Result<Vec<T>> {
-    Ok(transpose_each(View::new(OP, w)?.slice()?, 1, g.c, g.kh * g.kw))
+fn pack<T: Element>(w: &Param, g: &Depthwise) -> Result<Vec<T>> {
+    Ok(transpose_each(w.view(OP)?.slice()?, 1, g.c, g.kh * g.kw))
 }
 
-fn backward<T: Element>(
+fn backward<S: Stored<Real = T>, T: Element>(
     x: &Tensor,
-    w: &Tensor,
-    has_bias: bool,
+    w: &Param,
+    bias: Option<&Param>,
     g: &Depthwise,
     dy: &Tensor,
     needs: &[bool],
 ) -> Result<Vec<Option<Tensor>>> {
     let dy = dy.contiguous()?;
     let (xv, dyv) = (View::new(OP, x)?, View::new(OP, &dy)?);
-    let dys = dyv.slice::<T>()?;
+    let dys = dyv.slice::<S>()?;
     let mut grads = vec![None, None];
     if needs[0] {
         grads[0] = Some(tensor(kernel::backward_data(dys, &pack::<T>(w, g)?, g), x.dims())?);
     }
     if needs[1] {
-        let packed = kernel::backward_weight(xv.slice::<T>()?, dys, g);
-        grads[1] = Some(tensor(transpose_each(&packed, 1, g.kh * g.kw, g.c), w.dims())?);
+        let packed: Vec<T> = kernel::backward_weight(xv.slice::<S>()?, dys, g);
+        grads[1] = w.gradient(transpose_each(&packed, 1, g.kh * g.kw, g.c))?;
     }
-    if has_bias {
-        grads.push(Some(tensor(rows::column_sums(dys, g.c), &[g.c])?));
+    if let Some(bias) = bias {
+        grads.push(bias.gradient(rows::column_sums(dys, g.c))?);
     }
     Ok(grads)
 }

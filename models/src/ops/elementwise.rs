@@ -3,41 +3,44 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::kernels::{Element, rows, vectorised};
+use super::cast::converted;
+use super::kernels::{Element, Stored, rows, vectorised};
 use super::view::{View, change, tensor};
-use super::{Traced, by_dtype, expect_shape};
+use super::{Traced, by_dtype, by_storage, by_storages, expect_shape};
 use crate::{Error, Result};
 
-/// `x + y`, of equal shape.
+/// `x + y`, of equal shape, in the element type of `x`.
 ///
 /// # Errors
-/// When shapes differ, or tensors are not `f32` or `f64` on the CPU.
+/// When shapes differ, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Traced> {
     expect_shape("add", "a second term", y, x.dims())?;
     let (x, y) = (x.contiguous()?, y.contiguous()?);
-    by_dtype!("add", x, T => {
+    let dtype = y.dtype();
+    by_storages!("add", x.dtype(), dtype, (S, R) => {
         let (xv, yv) = (View::new("add", &x)?, View::new("add", &y)?);
-        let value = tensor(rows::zip(xv.slice::<T>()?, yv.slice::<T>()?, |a, b| a + b), x.dims())?;
-        Ok(Traced::new(value, |dy, _| Ok(vec![Some(dy.clone()), Some(dy.clone())])))
+        let value = tensor(rows::zip(xv.slice::<S>()?, yv.slice::<R>()?, |a, b| a + b), x.dims())?;
+        Ok(Traced::new(value, move |dy, _| Ok(vec![Some(dy.clone()), Some(converted(dy, dtype)?)])))
     })
 }
 
 /// `x * factors`, element by element, where `factors` get no gradient (dropout).
 ///
 /// # Errors
-/// When there is not a factor for each element, or `x` is not `f32` or `f64` on the CPU.
+/// When there is not a factor for each element, or `x` is not `f32`, `f64` or `bf16` on the CPU.
 pub fn scale_elements(x: &Tensor, factors: &[f64]) -> Result<Traced> {
     const OP: &str = "scale_elements";
     if factors.len() != x.elem_count() {
         return Err(Error::shape(OP, format!("a tensor of {} elements", factors.len()), x.dims()));
     }
     let x = x.contiguous()?;
-    by_dtype!("scale_elements", x, T => {
+    by_storage!(OP, x, S => {
+        type T = <S as Stored>::Real;
         let factors: Vec<T> = factors.iter().map(|&f| T::of(f)).collect();
-        let value = tensor(rows::zip(View::new(OP, &x)?.slice::<T>()?, &factors, |x, f| x * f), x.dims())?;
+        let value = tensor(rows::zip(View::new(OP, &x)?.slice::<S>()?, &factors, |x, f| x * f), x.dims())?;
         Ok(Traced::new(value, move |dy, _| {
             let dy = dy.contiguous()?;
-            let dx = rows::zip(View::new(OP, &dy)?.slice::<T>()?, &factors, |g, f| g * f);
+            let dx = rows::zip(View::new(OP, &dy)?.slice::<S>()?, &factors, |g, f| g * f);
             Ok(vec![Some(tensor(dx, dy.dims())?)])
         }))
     })

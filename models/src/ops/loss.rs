@@ -1,7 +1,8 @@
 //! Losses.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
+use super::cast::converted;
 use super::kernels::attention::softmax;
 use super::kernels::{Element, vectorised};
 use super::view::{View, tensor};
@@ -10,13 +11,14 @@ use crate::{Error, Result};
 
 /// Cross entropy with soft targets, averaged over the batch: `mean_n(-sum_k target[n, k] * log_softmax(logits[n])[k])`.
 ///
-/// Hard labels are one-hot targets, label smoothing and mixup are soft ones. Targets get no gradient.
+/// Hard labels are one-hot targets, label smoothing and mixup are soft ones. Targets get no gradient. Logits of `bf16`
+/// are read as `f32`, and so is the loss.
 ///
 /// # Shapes
 /// `logits` and `targets`: `[N, classes]`; value: a scalar.
 ///
 /// # Errors
-/// When shapes differ or are empty, or tensors are not `f32` or `f64` on the CPU.
+/// When shapes differ or are empty, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced> {
     const OP: &str = "soft_cross_entropy";
     let [n, classes] = dims(OP, "logits [N, classes]", logits)?;
@@ -24,7 +26,9 @@ pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced> {
     if n * classes == 0 {
         return Err(Error::shape(OP, "at least one sample and one class", logits.dims()));
     }
-    let (logits, targets) = (logits.contiguous()?, targets.to_dtype(logits.dtype())?.contiguous()?);
+    let dtype = logits.dtype();
+    let logits = if dtype == DType::BF16 { converted(logits, DType::F32)? } else { logits.contiguous()? };
+    let targets = targets.to_dtype(logits.dtype())?.contiguous()?;
     by_dtype!("soft_cross_entropy", logits, T => {
         let loss = {
             let (lv, tv) = (View::new(OP, &logits)?, View::new(OP, &targets)?);
@@ -33,12 +37,12 @@ pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced> {
         };
         let value = tensor(vec![T::of(loss)], &[])?;
         Ok(Traced::new(value, move |dy, _| {
-            let scale = T::of(dy.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()? / n as f64);
+            let scale = T::of(dy.to_dtype(DType::F64)?.to_scalar::<f64>()? / n as f64);
             let (lv, tv) = (View::new(OP, &logits)?, View::new(OP, &targets)?);
             let mut grad = lv.slice::<T>()?.to_vec();
             let rows = grad.chunks_exact_mut(classes).zip(tv.slice::<T>()?.chunks_exact(classes));
             rows.for_each(|(x, t)| vectorised(|| row_gradient(x, t, scale)));
-            Ok(vec![Some(tensor(grad, &[n, classes])?), None])
+            Ok(vec![Some(converted(&tensor(grad, &[n, classes])?, dtype)?), None])
         }))
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! Candle's own engine loses or falsifies some gradients in silence and is slow in training; these ops are what the
 //! backbones of this crate are made of instead. Pictures are channels-last (`[N, H, W, C]`), tokens `[N, L, C]`.
-//! Every op takes tensors of `f32` or `f64` with any strides.
+//! Every op takes tensors of `f32`, `f64` or `bf16` with any strides. With `bf16` all arithmetic is in `f32`, and values
+//! and gradients are rounded once, when they are stored; parameters may stay in `f32`, and so do then their gradients.
 //!
 //! Use them on their own through candle's engine with [`in_candle`]:
 //!
@@ -22,6 +23,7 @@
 mod activation;
 mod attention;
 mod candle_bridge;
+mod cast;
 mod channels;
 mod conv2d;
 mod depthwise;
@@ -36,16 +38,17 @@ mod residual;
 mod tokens;
 mod view;
 
-pub use activation::{gelu, relu, squared_relu, star_relu};
+pub use activation::{gelu, relu, silu, squared_relu, star_relu};
 pub use attention::{Windows, attention, cross_attention, relative_position_index, window_attention};
 pub use candle_bridge::in_candle;
+pub use cast::cast;
 pub use channels::{concat_channels, merge_patches, slice_channels};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use depthwise::depthwise_conv2d;
 pub use elementwise::{accumulate, add, scale_by, scale_elements};
 pub use linear::linear;
 pub use loss::soft_cross_entropy;
-pub use norm::{BatchStatistics, batch_norm, layer_norm};
+pub use norm::{BatchStatistics, batch_norm, layer_norm, layer_norm_to};
 pub use optim::{AdamW, Lamb, Sgd, adamw_step, blend, increment, lamb_step, sgd_step, squared_norm};
 pub use pool::{global_avg_pool, max_pool2d};
 pub use residual::{Scales, residual};
@@ -97,8 +100,58 @@ macro_rules! by_dtype {
 }
 pub(crate) use by_dtype;
 
+/// Runs `$body` with `$S` as the way the elements of `$tensor` are stored: as [`by_dtype`], with `bf16` besides.
+macro_rules! by_storage {
+    ($op:expr, $tensor:expr, $S:ident => $body:expr) => {
+        match $tensor.dtype() {
+            candle_core::DType::F32 => {
+                type $S = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $S = f64;
+                $body
+            }
+            candle_core::DType::BF16 => {
+                type $S = half::bf16;
+                $body
+            }
+            other => Err($crate::ops::unsupported_storage($op, other)),
+        }
+    };
+}
+pub(crate) use by_storage;
+
+/// As [`by_storage`] for two types that are computed with in the same one.
+macro_rules! by_storages {
+    ($op:expr, $first:expr, $second:expr, ($S:ident, $R:ident) => $body:expr) => {{
+        use candle_core::DType::{BF16, F32, F64};
+        macro_rules! with {
+            ($first_type:ty, $second_type:ty) => {{
+                type $S = $first_type;
+                type $R = $second_type;
+                $body
+            }};
+        }
+        match ($first, $second) {
+            (F32, F32) => with!(f32, f32),
+            (F64, F64) => with!(f64, f64),
+            (BF16, BF16) => with!(half::bf16, half::bf16),
+            (F32, BF16) => with!(f32, half::bf16),
+            (BF16, F32) => with!(half::bf16, f32),
+            (F32 | BF16, other) | (other, _) => Err($crate::ops::unsupported_storage($op, other)),
+        }
+    }};
+}
+pub(crate) use by_storages;
+
 fn unsupported_dtype(op: &'static str, dtype: candle_core::DType) -> Error {
     Error::Unsupported { op, what: format!("element type {dtype:?}"), supported: "f32 or f64" }
+}
+
+fn unsupported_storage(op: &'static str, dtype: candle_core::DType) -> Error {
+    let supported = "f32, f64 or bf16, and only f32 and bf16 together";
+    Error::Unsupported { op, what: format!("element type {dtype:?}"), supported }
 }
 
 fn dims<const N: usize>(op: &'static str, expected: &'static str, t: &Tensor) -> Result<[usize; N]> {

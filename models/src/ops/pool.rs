@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::kernels::pool::{self, Window};
 use super::view::{View, tensor};
-use super::{Traced, by_dtype, dims};
+use super::{Traced, by_storage, dims};
 use crate::{Error, Result};
 
 /// Max-pool of channels-last pictures; padding never wins. Ties go to the first pixel in reading order, as in PyTorch.
@@ -28,12 +28,12 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> R
     let places = |size: usize| (size + 2 * padding - kernel) / stride + 1;
     let g = Window { h, w, c, kernel, stride, pad: padding, ho: places(h), wo: places(w) };
     let x = x.contiguous()?;
-    by_dtype!("max_pool2d", x, T => {
-        let (y, taps) = pool::max_forward::<T>(View::new(OP, &x)?.slice()?, &g);
+    by_storage!(OP, x, S => {
+        let (y, taps) = pool::max_forward::<S>(View::new(OP, &x)?.slice()?, &g);
         let value = tensor(y, &[n, g.ho, g.wo, c])?;
         Ok(Traced::new(value, move |dy, _| {
             let dy = dy.contiguous()?;
-            let dx = pool::max_backward::<T>(View::new(OP, &dy)?.slice()?, &taps, &g);
+            let dx = pool::max_backward::<S>(View::new(OP, &dy)?.slice()?, &taps, &g);
             Ok(vec![Some(tensor(dx, &[n, h, w, c])?)])
         }))
     })
@@ -46,7 +46,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> R
 /// - value: `[N, C]`
 ///
 /// # Errors
-/// When `x` has no pixels, or is not `f32` or `f64` on the CPU.
+/// When `x` has no pixels, or is not `f32`, `f64` or `bf16` on the CPU.
 pub fn global_avg_pool(x: &Tensor) -> Result<Traced> {
     const OP: &str = "global_avg_pool";
     let shape = x.dims().to_vec();
@@ -58,11 +58,11 @@ pub fn global_avg_pool(x: &Tensor) -> Result<Traced> {
     }
     let pixels = x.elem_count() / n / c;
     let x = x.contiguous()?;
-    by_dtype!("global_avg_pool", x, T => {
-        let value = tensor(pool::mean_forward::<T>(View::new(OP, &x)?.slice()?, pixels, c), &[n, c])?;
+    by_storage!(OP, x, S => {
+        let value = tensor(pool::mean_forward::<S>(View::new(OP, &x)?.slice()?, pixels, c), &[n, c])?;
         Ok(Traced::new(value, move |dy, _| {
             let dy = dy.contiguous()?;
-            let dx = pool::mean_backward::<T>(View::new(OP, &dy)?.slice()?, pixels, c);
+            let dx = pool::mean_backward::<S>(View::new(OP, &dy)?.slice()?, pixels, c);
             Ok(vec![Some(tensor(dx, &shape)?)])
         }))
     })

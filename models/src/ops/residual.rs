@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::kernels::{Element, rows};
-use super::view::{View, tensor};
-use super::{Traced, by_dtype, expect_shape};
+use super::kernels::{Element, Stored, rows};
+use super::view::{Param, View, tensor};
+use super::{Traced, by_storages, expect_shape};
 use crate::{Error, Result};
 
 const OP: &str = "residual";
@@ -23,12 +23,13 @@ pub struct Scales {
 /// `x * skip + branch * branch_scale * keep[sample]`: a residual connection in one pass over memory.
 ///
 /// # Shapes
-/// `x`, `branch` and value: `[N, ..., C]`; `keep`: `N` numbers.
+/// `x`, `branch` and value: `[N, ..., C]`; `keep`: `N` numbers. The value has the element type of `x`; with `x` in `f32`
+/// the branch may be `bf16`.
 ///
 /// The pullback gives `[x, branch]`, then the gradients of the skip's and the branch's factors where there are any.
 ///
 /// # Errors
-/// When shapes differ, or tensors are not `f32` or `f64` on the CPU.
+/// When shapes differ, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn residual(x: &Tensor, branch: &Tensor, scales: Scales) -> Result<Traced> {
     expect_shape(OP, "a branch", branch, x.dims())?;
     let (Some(&n), Some(&c)) = (x.dims().first(), x.dims().last()) else {
@@ -44,24 +45,28 @@ pub fn residual(x: &Tensor, branch: &Tensor, scales: Scales) -> Result<Traced> {
         return Err(Error::shape(OP, "at least one element", x.dims()));
     }
     let (x, branch) = (x.contiguous()?, branch.contiguous()?);
-    by_dtype!("residual", x, T => {
-        let f = Factors::<T>::of(&scales, n, c, x.elem_count() / n)?;
+    by_storages!(OP, x.dtype(), branch.dtype(), (S, B) => {
+        let f = Factors::<<S as Stored>::Real>::of::<S>(&scales, n, c, x.elem_count() / n)?;
         let (xv, bv) = (View::new(OP, &x)?, View::new(OP, &branch)?);
-        let value = tensor(f.sum(xv.slice()?, bv.slice()?), x.dims())?;
+        let value = tensor(f.sum::<S, B>(xv.slice()?, bv.slice()?), x.dims())?;
         drop((xv, bv));
         // Terms are kept only where a factor is trained.
-        let (x, branch) = (scales.skip.is_some().then_some(x), scales.branch.is_some().then_some(branch));
+        let (x, branch) = (f.skip.1.is_some().then_some(x), f.branch.1.is_some().then_some(branch));
         Ok(Traced::new(value, move |dy, _| {
             let dy = dy.contiguous()?;
             let dv = View::new(OP, &dy)?;
-            let dys = dv.slice::<T>()?;
-            let dx = if x.is_some() { tensor(f.scaled(dys, &f.skip, false), dy.dims())? } else { dy.clone() };
-            let mut grads = vec![Some(dx), Some(tensor(f.scaled(dys, &f.branch, true), dy.dims())?)];
-            for (term, keep) in [(&x, false), (&branch, true)] {
-                if let Some(term) = term {
-                    let sums = f.factor_gradient(dys, View::new(OP, term)?.slice()?, keep);
-                    grads.push(Some(tensor(sums, &[f.c])?));
-                }
+            let dys = dv.slice::<S>()?;
+            let dx = match x {
+                Some(_) => tensor(f.scaled::<S, S>(dys, &f.skip.0, false), dy.dims())?,
+                None => dy.clone(),
+            };
+            let dbranch = tensor(f.scaled::<S, B>(dys, &f.branch.0, true), dy.dims())?;
+            let mut grads = vec![Some(dx), Some(dbranch)];
+            if let (Some(x), Some(skip)) = (&x, &f.skip.1) {
+                grads.push(skip.gradient(f.factor_gradient::<S, S>(dys, View::new(OP, x)?.slice()?, false))?);
+            }
+            if let (Some(term), Some(scale)) = (&branch, &f.branch.1) {
+                grads.push(scale.gradient(f.factor_gradient::<S, B>(dys, View::new(OP, term)?.slice()?, true))?);
             }
             Ok(grads)
         }))
@@ -72,18 +77,19 @@ pub fn residual(x: &Tensor, branch: &Tensor, scales: Scales) -> Result<Traced> {
 struct Factors<T> {
     c: usize,
     rows_per_sample: usize,
-    skip: Vec<T>,
-    branch: Vec<T>,
+    /// Of each channel, with the parameter that they are.
+    skip: (Vec<T>, Option<Param>),
+    branch: (Vec<T>, Option<Param>),
     keep: Vec<T>,
 }
 
 impl<T: Element> Factors<T> {
-    fn of(scales: &Scales, n: usize, c: usize, per_sample: usize) -> Result<Self> {
-        let values = |scale: &Option<Tensor>| -> Result<Vec<T>> {
-            let Some(scale) = scale else { return Ok(vec![T::ONE; c]) };
-            let scale = scale.contiguous()?;
-            let view = View::new(OP, &scale)?;
-            Ok(view.slice::<T>()?.to_vec())
+    fn of<S: Stored<Real = T>>(scales: &Scales, n: usize, c: usize, per_sample: usize) -> Result<Self> {
+        let values = |scale: &Option<Tensor>| -> Result<(Vec<T>, Option<Param>)> {
+            let Some(scale) = scale else { return Ok((vec![T::ONE; c], None)) };
+            let scale = Param::of::<S>(scale)?;
+            let values = scale.view(OP)?.slice::<T>()?.to_vec();
+            Ok((values, Some(scale)))
         };
         Ok(Self {
             c,
@@ -101,35 +107,43 @@ impl<T: Element> Factors<T> {
         self.keep[row / self.rows_per_sample]
     }
 
-    fn sum(&self, x: &[T], branch: &[T]) -> Vec<T> {
+    fn sum<S: Stored<Real = T>, B: Stored<Real = T>>(&self, x: &[S], branch: &[B]) -> Vec<S> {
         let c = self.c;
         rows::by_row(x.len() / c, c, |row| {
             let (x, branch, keep) = (&x[row * c..][..c], &branch[row * c..][..c], self.keep_of(row));
-            let (skip, scale) = (&self.skip[..c], &self.branch[..c]);
+            let (skip, scale) = (&self.skip.0[..c], &self.branch.0[..c]);
             // A dropped branch counts as zero even where it is not finite.
-            move |j| x[j] * skip[j] + if keep != T::ZERO { branch[j] * (scale[j] * keep) } else { T::ZERO }
+            move |j| {
+                let term = if keep != T::ZERO { branch[j].load() * (scale[j] * keep) } else { T::ZERO };
+                x[j].load() * skip[j] + term
+            }
         })
     }
 
     /// `dy` times the factor of each channel, and of each sample's branch if `keep`.
-    fn scaled(&self, dy: &[T], factor: &[T], keep: bool) -> Vec<T> {
+    fn scaled<S: Stored<Real = T>, O: Stored<Real = T>>(&self, dy: &[S], factor: &[T], keep: bool) -> Vec<O> {
         let c = self.c;
         rows::by_row(dy.len() / c, c, |row| {
             let k = if keep { self.keep_of(row) } else { T::ONE };
             let (dy, factor) = (&dy[row * c..][..c], &factor[..c]);
-            move |j| dy[j] * (factor[j] * k)
+            move |j| dy[j].load() * (factor[j] * k)
         })
     }
 
     /// Sum of `dy * term` over rows, for each channel.
-    fn factor_gradient(&self, dy: &[T], term: &[T], keep: bool) -> Vec<T> {
+    fn factor_gradient<S: Stored<Real = T>, B: Stored<Real = T>>(
+        &self,
+        dy: &[S],
+        term: &[B],
+        keep: bool,
+    ) -> Vec<T> {
         let c = self.c;
         let sums = rows::block_sums(dy.len() / c, c, |range, sums: &mut [T]| {
             for row in range {
                 let k = if keep { self.keep_of(row) } else { T::ONE };
                 if k != T::ZERO {
                     let (dy, term) = (&dy[row * c..][..c], &term[row * c..][..c]);
-                    sums.iter_mut().zip(dy).zip(term).for_each(|((s, &g), &t)| *s += g * (t * k));
+                    sums.iter_mut().zip(dy).zip(term).for_each(|((s, g), t)| *s += g.load() * (t.load() * k));
                 }
             }
         });

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::cast::converted;
 use super::{Traced, dims, expect_shape};
 use crate::{Error, Result};
 
@@ -23,14 +24,16 @@ pub fn join_tokens(patches: &Tensor, first: &[&Tensor], position: &Tensor) -> Re
     let extra = first.len();
     expect_shape(OP, "a position embedding", position, &[1, extra + l, c])?;
     let mut parts = Vec::with_capacity(extra + 1);
+    // Parameters and sums over the batch are not rounded as the patches are.
+    let (dtype, wide) = (patches.dtype(), position.dtype());
     for token in first {
         expect_shape(OP, "a token", token, &[1, 1, c])?;
-        parts.push(token.expand((b, 1, c))?);
+        parts.push(converted(token, wide)?.expand((b, 1, c))?);
     }
-    parts.push(patches.clone());
-    let value = Tensor::cat(&parts, 1)?.broadcast_add(position)?;
+    parts.push(converted(patches, wide)?);
+    let value = converted(&Tensor::cat(&parts, 1)?.broadcast_add(position)?, dtype)?;
     Ok(Traced::new(value, move |dy, _| {
-        let position = dy.sum_keepdim(0)?;
+        let position = converted(dy, wide)?.sum_keepdim(0)?;
         let mut grads = vec![Some(dy.narrow(1, extra, l)?.contiguous()?)];
         for i in 0..extra {
             // A copy: gradients of two parameters must not share memory.

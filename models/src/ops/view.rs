@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, StorageRef, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, StorageRef, Tensor, WithDType};
 
-use super::kernels::Element;
+use super::kernels::{Element, Stored};
 use crate::{Error, Result};
 
 /// A contiguous CPU tensor, locked for reading.
@@ -26,17 +26,45 @@ impl<'a> View<'a> {
     }
 
     /// Its elements in row-major order.
-    pub(crate) fn slice<T: Element>(&self) -> Result<&[T]> {
+    pub(crate) fn slice<S: Stored>(&self) -> Result<&[S]> {
         match &*self.guard {
-            Storage::Cpu(cpu) => Ok(&cpu.as_slice::<T>()?[self.start..self.start + self.len]),
+            Storage::Cpu(cpu) => Ok(&cpu.as_slice::<S>()?[self.start..self.start + self.len]),
             _ => Err(Error::Unsupported { op: self.op, what: "this device".into(), supported: "the CPU" }),
         }
     }
 }
 
 /// A new CPU tensor that owns `data`.
-pub(crate) fn tensor<T: Element>(data: Vec<T>, shape: &[usize]) -> Result<Tensor> {
+pub(crate) fn tensor<S: Stored>(data: Vec<S>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
+}
+
+/// A parameter as activations are computed with it, whatever type it is stored in.
+#[derive(Clone)]
+pub(crate) struct Param {
+    tensor: Tensor,
+    dtype: DType,
+}
+
+impl Param {
+    /// For activations of type `S`.
+    pub(crate) fn of<S: Stored>(tensor: &Tensor) -> Result<Self> {
+        let dtype = tensor.dtype();
+        Ok(Self { tensor: tensor.to_dtype(<S::Real as WithDType>::DTYPE)?.contiguous()?, dtype })
+    }
+
+    pub(crate) fn view(&self, op: &'static str) -> Result<View<'_>> {
+        View::new(op, &self.tensor)
+    }
+
+    pub(crate) fn dims(&self) -> &[usize] {
+        self.tensor.dims()
+    }
+
+    /// Its gradient, in the type that it is stored in.
+    pub(crate) fn gradient<T: Element>(&self, data: Vec<T>) -> Result<Option<Tensor>> {
+        Ok(Some(tensor(data, self.dims())?.to_dtype(self.dtype)?))
+    }
 }
 
 /// Changes a tensor's memory in place; every clone of the tensor sees it.

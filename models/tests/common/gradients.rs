@@ -56,6 +56,7 @@ pub fn check(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tra
     }
     single_precision_agrees(name, inputs, &op, &traced, &weights);
     strides_do_not_matter(name, inputs, &op, &traced);
+    half_precision_agrees(name, inputs, &op);
 }
 
 fn skipping_is_allowed(name: &str, traced: &Traced, weights: &Tensor, kept: usize, inputs: usize) {
@@ -94,6 +95,37 @@ fn single_precision_agrees(
     let got = (traced.pullback)(&weights.to_dtype(DType::F32).unwrap(), &needs).unwrap();
     for (got, want) in got.iter().zip((exact.pullback)(weights, &needs).unwrap()) {
         near(got.as_ref().unwrap(), want.as_ref().unwrap());
+    }
+}
+
+/// Stored as `bf16`, value and gradients are those of double precision at the same rounded inputs, rounded once. The
+/// first input is the activation: the others, which may be parameters, are tried in `f32` as well.
+fn half_precision_agrees(name: &str, inputs: &[Tensor], op: &impl Fn(&[Tensor]) -> Result<Traced>) {
+    let rounded: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::BF16).unwrap()).collect();
+    let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+    let exact = op(&rounded.iter().map(wide).collect::<Vec<_>>()).unwrap();
+    let weights = filled(&format!("{name}.cotangent"), exact.value.dims()).to_dtype(DType::BF16).unwrap();
+    let needs = vec![true; inputs.len()];
+    let want = (exact.pullback)(&wide(&weights), &needs).unwrap();
+    let params = |t: &Tensor| if t.rank() < 3 { t.to_dtype(DType::F32).unwrap() } else { t.clone() };
+    let mixed = std::iter::once(rounded[0].clone()).chain(rounded[1..].iter().map(params)).collect();
+    for inputs in [rounded, mixed] {
+        let traced = op(&inputs).unwrap();
+        let near = |what: &str, a: &Tensor, b: &Tensor| {
+            let (a, b) = (numbers(a), numbers(b));
+            let scale = b.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+            let off = max_difference(&a, &b);
+            // Half a unit in the last of eight places.
+            assert!(off < scale / 256.0, "{name}: {what} in half precision is off by {off} of {scale}");
+        };
+        near("the value", &traced.value, &exact.value);
+        let dy = weights.to_dtype(traced.value.dtype()).unwrap();
+        let got = (traced.pullback)(&dy, &needs).unwrap();
+        for ((got, want), input) in got.iter().zip(&want).zip(&inputs) {
+            let got = got.as_ref().unwrap();
+            assert_eq!(got.dtype(), input.dtype(), "{name}: a gradient is of another type than its input");
+            near("a gradient", got, want.as_ref().unwrap());
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::state::TrainState;
+use crate::state::{Precision, TrainState};
 
 /// What to time.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct StepBench {
     pub steps: usize,
     /// Steps before them that are not.
     pub warmup: usize,
+    /// Element type of activations.
+    pub precision: Precision,
     /// Keep of each block its input alone: see [`TrainState::checkpoint_activations`].
     pub checkpoint_activations: bool,
 }
@@ -39,8 +41,8 @@ pub struct StepReport {
     pub batch: usize,
     /// Where it ran.
     pub device: String,
-    /// Element type.
-    pub dtype: String,
+    /// Element type of activations.
+    pub dtype: Precision,
     /// Threads that computed.
     pub threads: usize,
     /// Median time of a step.
@@ -83,6 +85,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let plan = Plan::new(&recipe, PlanOptions::new(1.0, images.max(1), 1).with_batch(rule))?;
     let mut state = TrainState::new(&options, &recipe, 0)?;
     state.checkpoint_activations = bench.checkpoint_activations;
+    state.precision = bench.precision;
     let batch = random_batch(bench, options.num_classes)?;
     let mut times = Vec::with_capacity(bench.steps);
     for i in 0..bench.warmup + bench.steps {
@@ -103,7 +106,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         size: bench.size,
         batch: bench.batch,
         device: "cpu".into(),
-        dtype: "f32".into(),
+        dtype: bench.precision,
         threads: rayon::current_num_threads(),
         step_ms: median,
         min_ms: times[0],

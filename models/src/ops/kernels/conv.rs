@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::Element;
 use super::product::{Flipped, Left, Place, Right, Windows, product, product_at, product_deep};
+use super::{Element, Stored};
 
 /// Shapes of one convolution. Pictures are `[n, h, w, c]`, results `[n, ho, wo, o]`.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Geometry {
     pub(crate) kw: usize,
     pub(crate) stride: usize,
     pub(crate) pad: usize,
+    pub(crate) dilation: usize,
     pub(crate) ho: usize,
     pub(crate) wo: usize,
 }
@@ -47,7 +48,7 @@ impl Geometry {
     }
 
     /// The windows of the picture that the kernel sees.
-    fn windows<'a, T>(&self, x: &'a [T]) -> Windows<'a, T> {
+    fn windows<'a, S>(&self, x: &'a [S]) -> Windows<'a, S> {
         Windows {
             x,
             size: [self.h, self.w],
@@ -56,6 +57,7 @@ impl Geometry {
             step: self.stride,
             origin: [-(self.pad as isize); 2],
             kernel: [self.kh, self.kw],
+            dilation: self.dilation,
         }
     }
 }
@@ -90,13 +92,18 @@ pub(crate) fn transpose_each<T: Element>(w: &[T], n: usize, rows: usize, cols: u
 }
 
 /// `y = conv(x, w) + bias`, `w` packed.
-pub(crate) fn forward<T: Element>(x: &[T], w: &[T], bias: Option<&[T]>, g: &Geometry) -> Vec<T> {
+pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
+    x: &[S],
+    w: &[T],
+    bias: Option<&[T]>,
+    g: &Geometry,
+) -> Vec<S> {
     let left = if g.is_pointwise() { Left::Rows(x, g.c) } else { Left::Windows(g.windows(x)) };
     product((g.rows(), g.o, g.k()), left, Right::Columns(w, g.k()), bias)
 }
 
 /// Gradient of the packed weight.
-pub(crate) fn backward_weight<T: Element>(x: &[T], dy: &[T], g: &Geometry) -> Vec<T> {
+pub(crate) fn backward_weight<S: Stored>(x: &[S], dy: &[S], g: &Geometry) -> Vec<S::Real> {
     let right = if g.is_pointwise() { Right::Rows(x, g.c) } else { Right::Windows(g.windows(x)) };
     product_deep((g.o, g.k(), g.rows()), Left::Columns(dy, g.o), right)
 }
@@ -105,7 +112,7 @@ pub(crate) fn backward_weight<T: Element>(x: &[T], dy: &[T], g: &Geometry) -> Ve
 ///
 /// Pixels a stride apart see the same places of the kernel. Such a class of pixels gets its gradient from a convolution
 /// of `dy` with those places in reverse order, written to the class's pixels.
-pub(crate) fn backward_data<T: Element>(dy: &[T], w: &[T], g: &Geometry) -> Vec<T> {
+pub(crate) fn backward_data<S: Stored<Real = T>, T: Element>(dy: &[S], w: &[T], g: &Geometry) -> Vec<S> {
     if g.is_pointwise() {
         return product((g.rows(), g.c, g.o), Left::Rows(dy, g.o), Right::Rows(w, g.c), None);
     }
@@ -113,7 +120,7 @@ pub(crate) fn backward_data<T: Element>(dy: &[T], w: &[T], g: &Geometry) -> Vec<
         let (shape, left, right, _) = Class::new(g, [0, 0]).product(dy, w, g);
         return product(shape, left, right, None);
     }
-    let mut dx = vec![T::ZERO; g.n * g.pixels()];
+    let mut dx = vec![S::store(T::ZERO); g.n * g.pixels()];
     for first in (0..g.stride.min(g.h)).flat_map(|y| (0..g.stride.min(g.w)).map(move |x| [y, x])) {
         let class = Class::new(g, first);
         if class.kernel[0] * class.kernel[1] > 0 {
@@ -132,6 +139,9 @@ struct Class {
     /// Rows and columns of the kernel that they see, and the last of them.
     kernel: [usize; 2],
     last: [usize; 2],
+    /// How far they are apart in the kernel, and the pixels of the result that they see.
+    step: usize,
+    dilation: usize,
     /// The result's pixel under the last of them, for the first pixel.
     origin: [isize; 2],
 }
@@ -140,22 +150,32 @@ impl Class {
     fn new(g: &Geometry, first: [usize; 2]) -> Self {
         let axis = |first: usize, size: usize, kernel: usize| {
             let place = first + g.pad;
-            let seen = (0..kernel).filter(|k| k % g.stride == place % g.stride);
+            let seen = (0..kernel).filter(|k| k * g.dilation % g.stride == place % g.stride);
             let last = seen.clone().next_back().unwrap_or(0);
-            let origin = (place as isize - last as isize) / g.stride as isize;
+            let origin = (place as isize - (last * g.dilation) as isize) / g.stride as isize;
             ((size - first).div_ceil(g.stride), seen.count(), last, origin)
         };
         let (y, x) = (axis(first[0], g.h, g.kh), axis(first[1], g.w, g.kw));
-        Self { first, count: [y.0, x.0], kernel: [y.1, x.1], last: [y.2, x.2], origin: [y.3, x.3] }
+        // Places of the kernel that meet a pixel are so far apart that their distances are multiples of the stride.
+        let common = greatest_common_divisor(g.stride, g.dilation);
+        Self {
+            first,
+            count: [y.0, x.0],
+            kernel: [y.1, x.1],
+            last: [y.2, x.2],
+            step: g.stride / common,
+            dilation: g.dilation / common,
+            origin: [y.3, x.3],
+        }
     }
 
     /// The product that gives these pixels' gradient.
-    fn product<'a, T: Element>(
+    fn product<'a, S, T>(
         &self,
-        dy: &'a [T],
+        dy: &'a [S],
         w: &'a [T],
         g: &Geometry,
-    ) -> ((usize, usize, usize), Left<'a, T>, Right<'a, T>, Place) {
+    ) -> ((usize, usize, usize), Left<'a, S>, Right<'a, T>, Place) {
         let left = Windows {
             x: dy,
             size: [g.ho, g.wo],
@@ -164,6 +184,7 @@ impl Class {
             step: 1,
             origin: self.origin,
             kernel: self.kernel,
+            dilation: self.dilation,
         };
         let right = Flipped {
             w,
@@ -172,11 +193,15 @@ impl Class {
             kernel: [g.kh, g.kw],
             count: self.kernel,
             last: self.last,
-            step: g.stride,
+            step: self.step,
         };
         let place = Place::Grid { size: [g.h, g.w], count: self.count, first: self.first, step: g.stride };
         let rows = g.n * self.count[0] * self.count[1];
         let shape = (rows, g.c, self.kernel[0] * self.kernel[1] * g.o);
         (shape, Left::Windows(left), Right::Flipped(right), place)
     }
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }

@@ -1,16 +1,46 @@
-//! The element types that the CPU kernels are written for, and their vectorisable transcendental functions.
+//! The element types that the CPU kernels compute in, and their vectorisable transcendental functions.
 
 #![allow(clippy::excessive_precision)] // published coefficients, digit for digit
 
 use std::cell::RefCell;
 
 use candle_core::{CpuStorage, WithDType};
+use half::bf16;
 use pulp::Simd;
 
+/// How numbers lie in memory: as they are computed with, or rounded to `bf16`.
+pub(crate) trait Stored: WithDType + Send + Sync {
+    /// What they are computed with.
+    type Real: Element;
+    /// Whether that is the same.
+    const EXACT: bool;
+    /// Exactly.
+    fn load(self) -> Self::Real;
+    /// Rounded to the nearest, ties to even.
+    fn store(value: Self::Real) -> Self;
+}
+
+impl Stored for bf16 {
+    type Real = f32;
+    const EXACT: bool = false;
+
+    #[inline(always)]
+    fn load(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn store(value: f32) -> Self {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+        // Rounding must not carry what is not a number over into an infinity.
+        let kept = (bits >> 16) | 0x40;
+        Self::from_bits(if value.is_nan() { kept } else { rounded } as u16)
+    }
+}
+
 /// `f32` (the training type) or `f64` (for checking gradients).
-pub(crate) trait Element:
-    WithDType + Send + Sync + std::ops::Neg<Output = Self> + std::iter::Sum
-{
+pub(crate) trait Element: Stored<Real = Self> + std::ops::Neg<Output = Self> + std::iter::Sum {
     const ZERO: Self;
     const ONE: Self;
     /// A vector register of an instruction set.
@@ -28,6 +58,8 @@ pub(crate) trait Element:
     fn add_lanes<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
     /// Runs `work` with memory that this thread keeps from call to call; calls do not nest.
     fn with_scratch<R>(work: impl FnOnce(&mut Vec<Self>) -> R) -> R;
+    /// As [`Self::with_scratch`], with other memory.
+    fn with_sums<R>(work: impl FnOnce(&mut Vec<Self>) -> R) -> R;
     /// The elements of CPU memory, if they are of this type.
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]>;
     /// From a double, rounded once.
@@ -67,7 +99,29 @@ macro_rules! lanes {
             }
             SCRATCH.with_borrow_mut(work)
         }
+
+        fn with_sums<R>(work: impl FnOnce(&mut Vec<Self>) -> R) -> R {
+            thread_local! {
+                static SUMS: RefCell<Vec<$scalar>> = const { RefCell::new(Vec::new()) };
+            }
+            SUMS.with_borrow_mut(work)
+        }
     };
+}
+
+impl Stored for f32 {
+    type Real = Self;
+    const EXACT: bool = true;
+
+    #[inline(always)]
+    fn load(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn store(value: Self) -> Self {
+        value
+    }
 }
 
 impl Element for f32 {
@@ -149,6 +203,21 @@ impl Element for f32 {
     }
 }
 
+impl Stored for f64 {
+    type Real = Self;
+    const EXACT: bool = true;
+
+    #[inline(always)]
+    fn load(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn store(value: Self) -> Self {
+        value
+    }
+}
+
 impl Element for f64 {
     lanes!(f64, f64s, splat_f64s, mul_add_e_f64s, add_f64s);
 
@@ -187,7 +256,21 @@ impl Element for f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Element;
+    use half::bf16;
+
+    use super::{Element, Stored};
+
+    #[test]
+    fn numbers_are_stored_as_the_half_crate_rounds_them() {
+        let specials = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-40];
+        let spread = (0..=u16::MAX).map(|i| f32::from_bits(u32::from(i) << 16 | 0x8000));
+        let below = (0..=u16::MAX).map(|i| f32::from_bits(u32::from(i) << 16 | 0x7FFF));
+        for x in specials.into_iter().chain(spread).chain(below) {
+            let (got, want) = (<bf16 as Stored>::store(x), bf16::from_f32(x));
+            assert!(got.to_bits() == want.to_bits() || (x.is_nan() && got.is_nan()), "{x}: {got}, {want}");
+            assert!(got.is_nan() || got.load() == want.to_f32());
+        }
+    }
 
     fn samples(from: f64, to: f64) -> impl Iterator<Item = f32> {
         (0..=20_000).map(move |i| (from + (to - from) * f64::from(i) / 20_000.0) as f32)

@@ -1,4 +1,4 @@
-//! CPU kernels over plain slices, row-major, generic over `f32` and `f64`.
+//! CPU kernels over plain slices, row-major, that compute in `f32` or `f64`; activations may lie in memory as `bf16`.
 //!
 //! Pictures are channels-last (`[N, H, W, C]`), so that a convolution, a linear layer and every norm is an operation
 //! on rows of channels. Work is split into blocks whose size depends on the shapes alone, never on the number of
@@ -14,7 +14,7 @@ pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod rows;
 
-pub(crate) use element::Element;
+pub(crate) use element::{Element, Stored};
 
 /// Runs a loop compiled for the best instruction set of this machine (AVX2, AVX-512, ...), chosen at run time.
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Element, vectorised};
+use super::{Element, Stored, vectorised};
 
 /// Shapes of a max-pool: pictures `[n, h, w, c]`, results `[n, ho, wo, c]`.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +35,10 @@ impl Window {
 }
 
 /// Maximum over each window, and which tap held it. Of equal values the first in reading order wins; NaN wins always.
-pub(crate) fn max_forward<T: Element>(x: &[T], g: &Window) -> (Vec<T>, Vec<u8>) {
+pub(crate) fn max_forward<S: Stored>(x: &[S], g: &Window) -> (Vec<S>, Vec<u8>) {
     let (out_image, in_image) = (g.ho * g.wo * g.c, g.h * g.w * g.c);
     let n = x.len() / in_image;
-    let mut y = vec![T::ZERO; n * out_image];
+    let mut y = vec![S::store(S::Real::ZERO); n * out_image];
     let mut tap_of = vec![0u8; n * out_image];
     y.par_chunks_mut(out_image).zip(tap_of.par_chunks_mut(out_image)).zip(x.par_chunks(in_image)).for_each(
         |((y, tap_of), x)| {
@@ -55,26 +55,27 @@ pub(crate) fn max_forward<T: Element>(x: &[T], g: &Window) -> (Vec<T>, Vec<u8>) 
 }
 
 #[inline(always)]
-fn keep_larger<T: Element>(y: &mut [T], tap_of: &mut [u8], x: &[T], tap: u8, first: bool) {
+fn keep_larger<S: Stored>(y: &mut [S], tap_of: &mut [u8], x: &[S], tap: u8, first: bool) {
     for ((y, tap_of), &x) in y.iter_mut().zip(tap_of).zip(x) {
         // `x != x` is true for NaN alone, which must come through.
         #[allow(clippy::eq_op)]
-        let larger = first || x > *y || x != x;
+        let larger = first || x.load() > y.load() || x.load() != x.load();
         *y = if larger { x } else { *y };
         *tap_of = if larger { tap } else { *tap_of };
     }
 }
 
 /// Sends each gradient to the pixel that held the maximum.
-pub(crate) fn max_backward<T: Element>(dy: &[T], tap_of: &[u8], g: &Window) -> Vec<T> {
+pub(crate) fn max_backward<S: Stored>(dy: &[S], tap_of: &[u8], g: &Window) -> Vec<S> {
     let (out_image, in_image) = (g.ho * g.wo * g.c, g.h * g.w * g.c);
-    let mut dx = vec![T::ZERO; dy.len() / out_image * in_image];
+    let mut dx = vec![S::store(S::Real::ZERO); dy.len() / out_image * in_image];
     dx.par_chunks_mut(in_image).zip(dy.par_chunks(out_image)).zip(tap_of.par_chunks(out_image)).for_each(
         |((dx, dy), tap_of)| {
             let places = dy.chunks_exact(g.c).zip(tap_of.chunks_exact(g.c)).enumerate();
             for (place, (dy, tap_of)) in places {
                 for (c, (&dy, &tap)) in dy.iter().zip(tap_of).enumerate() {
-                    dx[g.pixel(place / g.wo, place % g.wo, tap) * g.c + c] += dy;
+                    let dx = &mut dx[g.pixel(place / g.wo, place % g.wo, tap) * g.c + c];
+                    *dx = S::store(dx.load() + dy.load());
                 }
             }
         },
@@ -83,27 +84,28 @@ pub(crate) fn max_backward<T: Element>(dy: &[T], tap_of: &[u8], g: &Window) -> V
 }
 
 /// Mean over all `pixels` of each image: `[n, pixels, c]` to `[n, c]`.
-pub(crate) fn mean_forward<T: Element>(x: &[T], pixels: usize, c: usize) -> Vec<T> {
-    let mut y = vec![T::ZERO; x.len() / pixels];
+pub(crate) fn mean_forward<S: Stored>(x: &[S], pixels: usize, c: usize) -> Vec<S> {
+    let mut y = vec![S::store(S::Real::ZERO); x.len() / pixels];
     y.par_chunks_mut(c).zip(x.par_chunks(pixels * c)).for_each(|(y, x)| {
         vectorised(|| {
+            let mut sums = vec![S::Real::ZERO; c];
             for row in x.chunks_exact(c) {
-                y.iter_mut().zip(row).for_each(|(y, &x)| *y += x);
+                sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x.load());
             }
-            let scale = T::ONE / T::of(pixels as f64);
-            y.iter_mut().for_each(|y| *y *= scale);
+            let scale = S::Real::ONE / S::Real::of(pixels as f64);
+            y.iter_mut().zip(&sums).for_each(|(y, &sum)| *y = S::store(sum * scale));
         });
     });
     y
 }
 
 /// Spreads each gradient evenly over the image.
-pub(crate) fn mean_backward<T: Element>(dy: &[T], pixels: usize, c: usize) -> Vec<T> {
-    let scale = T::ONE / T::of(pixels as f64);
-    let mut dx = vec![T::ZERO; dy.len() * pixels];
+pub(crate) fn mean_backward<S: Stored>(dy: &[S], pixels: usize, c: usize) -> Vec<S> {
+    let scale = S::Real::ONE / S::Real::of(pixels as f64);
+    let mut dx = vec![S::store(S::Real::ZERO); dy.len() * pixels];
     dx.par_chunks_mut(pixels * c).zip(dy.par_chunks(c)).for_each(|(dx, dy)| {
         for row in dx.chunks_exact_mut(c) {
-            row.iter_mut().zip(dy).for_each(|(x, &g)| *x = g * scale);
+            row.iter_mut().zip(dy).for_each(|(x, &g)| *x = S::store(g.load() * scale));
         }
     });
     dx

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::norm::lane_sum_zip;
-use super::{Element, vectorised};
+use super::{Element, Stored, vectorised};
 
 /// Elements that one task of a flat loop works on: a few L1 caches, so that the pool's overhead vanishes.
 const FLAT: usize = 1 << 15;
@@ -18,7 +18,7 @@ const BLOCK_ROWS: usize = 256;
 ///
 /// # Safety
 /// `work` writes every element of its block.
-unsafe fn fill_blocks<T: Element>(
+unsafe fn fill_blocks<T: Stored>(
     len: usize,
     block: usize,
     work: impl Fn(usize, &mut [MaybeUninit<T>]) + Sync,
@@ -32,50 +32,65 @@ unsafe fn fill_blocks<T: Element>(
 }
 
 /// `y = f(x)`, element by element.
-pub(crate) fn map<T: Element>(x: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
+pub(crate) fn map<S: Stored>(x: &[S], f: impl Fn(S::Real) -> S::Real + Sync) -> Vec<S> {
     // SAFETY: each block is as long as the part of `x` that it is filled from.
     unsafe {
         fill_blocks(x.len(), FLAT, |first, y| {
             let x = &x[first..first + y.len()];
-            y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(f(x)));
+            y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(S::store(f(x.load()))));
         })
     }
 }
 
-/// `z = f(x, y)`, element by element.
-pub(crate) fn zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Sync) -> Vec<T> {
+/// The same numbers, stored in another way.
+pub(crate) fn convert<S: Stored, O: Stored<Real = S::Real>>(x: &[S]) -> Vec<O> {
+    // SAFETY: each block is as long as the part of `x` that it is filled from.
+    unsafe {
+        fill_blocks(x.len(), FLAT, |first, y| {
+            let x = &x[first..first + y.len()];
+            y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(O::store(x.load())));
+        })
+    }
+}
+
+/// `z = f(x, y)`, element by element, stored as `x` is.
+pub(crate) fn zip<S: Stored, R: Stored<Real = S::Real>>(
+    x: &[S],
+    y: &[R],
+    f: impl Fn(S::Real, S::Real) -> S::Real + Sync,
+) -> Vec<S> {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     // SAFETY: each block is as long as the parts of `x` and `y` that it is filled from.
     unsafe {
         fill_blocks(x.len(), FLAT, |first, z| {
             let (x, y) = (&x[first..first + z.len()], &y[first..first + z.len()]);
-            z.iter_mut().zip(x).zip(y).for_each(|((z, &x), &y)| _ = z.write(f(x, y)));
+            z.iter_mut().zip(x).zip(y).for_each(|((z, &x), &y)| _ = z.write(S::store(f(x.load(), y.load()))));
         })
     }
 }
 
 /// `rows` rows of `c` elements: `row(r)` gives the function from a column to the element of row `r`.
-pub(crate) fn by_row<T: Element, F: Fn(usize) -> T>(
+pub(crate) fn by_row<S: Stored, F: Fn(usize) -> S::Real>(
     rows: usize,
     c: usize,
     row: impl Fn(usize) -> F + Sync,
-) -> Vec<T> {
+) -> Vec<S> {
     let height = (FLAT / c.max(1)).clamp(1, BLOCK_ROWS);
     // SAFETY: blocks are whole rows, and each element of a row is written.
     unsafe {
         fill_blocks(rows * c, height * c.max(1), |first, out| {
             for (i, out) in out.chunks_exact_mut(c).enumerate() {
                 let element = row(first / c + i);
-                out.iter_mut().enumerate().for_each(|(j, out)| _ = out.write(element(j)));
+                out.iter_mut().enumerate().for_each(|(j, out)| _ = out.write(S::store(element(j))));
             }
         })
     }
 }
 
 /// Sum of `f(x, y)` over all elements: blocks in lanes, then in double precision and in order.
-pub(crate) fn sum_zip<T: Element>(x: &[T], y: &[T], f: impl Fn(T, T) -> T + Sync) -> f64 {
+pub(crate) fn sum_zip<S: Stored>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real) -> S::Real + Sync) -> f64 {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
-    let block = |(x, y): (&[T], &[T])| vectorised(|| lane_sum_zip(x, y, &f)).wide();
+    let block = |(x, y): (&[S], &[S])| vectorised(|| lane_sum_zip(x, y, &f)).wide();
     let sums: Vec<f64> = x.par_chunks(FLAT / 8).zip(y.par_chunks(FLAT / 8)).map(block).collect();
     sums.into_iter().sum()
 }
@@ -89,14 +104,14 @@ pub(crate) fn update<T: Element>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + S
 }
 
 /// Sums of every column of a matrix with `c` columns.
-pub(crate) fn column_sums<T: Element>(x: &[T], c: usize) -> Vec<T> {
+pub(crate) fn column_sums<S: Stored>(x: &[S], c: usize) -> Vec<S::Real> {
     let rows = x.len() / c;
-    let sums = block_sums(rows, c, |range, sums: &mut [T]| {
+    let sums = block_sums(rows, c, |range, sums: &mut [S::Real]| {
         for row in x[range.start * c..range.end * c].chunks_exact(c) {
-            sums.iter_mut().zip(row).for_each(|(s, &x)| *s += x);
+            sums.iter_mut().zip(row).for_each(|(s, &x)| *s += x.load());
         }
     });
-    sums.into_iter().map(T::of).collect()
+    sums.into_iter().map(S::Real::of).collect()
 }
 
 /// Adds up `width` partial sums that `work` makes of each block of rows; blocks are summed in double precision, in order.

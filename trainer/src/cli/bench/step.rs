@@ -1,7 +1,8 @@
 //! `efficienttrain bench step`.
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use efficienttrain_trainer::Precision;
 use efficienttrain_trainer::bench::{StepBench, step};
 
 use crate::cli::show;
@@ -33,7 +34,7 @@ pub(super) struct StepArgs {
     #[arg(long)]
     checkpoint_activations: bool,
 
-    /// Element type
+    /// Element type of activations
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
 
@@ -42,17 +43,10 @@ pub(super) struct StepArgs {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Precision {
-    F32,
-}
-
 pub(super) fn run(args: &StepArgs) -> Result<()> {
-    // Only one so far; the option is there so that a script's words stay valid.
-    let Precision::F32 = args.dtype;
-    let StepArgs { size, batch, steps, warmup, checkpoint_activations, .. } = *args;
+    let StepArgs { size, batch, steps, warmup, checkpoint_activations, dtype: precision, .. } = *args;
     let model = args.model.clone();
-    let report = step(&StepBench { model, size, batch, steps, warmup, checkpoint_activations })?;
+    let report = step(&StepBench { model, size, batch, steps, warmup, precision, checkpoint_activations })?;
     if args.json {
         return Ok(show(serde_json::to_string(&report)?)?);
     }

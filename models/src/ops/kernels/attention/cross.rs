@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::{Extra, Head, Out, Qkv};
-use crate::ops::kernels::Element;
 use crate::ops::kernels::gemm::Mat;
+use crate::ops::kernels::{Element, Stored, vectorised};
 
 /// Shapes of one attention.
 #[derive(Clone, Copy, Debug)]
@@ -22,51 +22,92 @@ impl Cross {
         let (c, at) = (self.c(), h * self.head.d);
         Qkv { q: Mat::rows(&q[at..], c), k: Mat::rows(&kv[at..], 2 * c), v: Mat::rows(&kv[c + at..], 2 * c) }
     }
+}
 
-    fn scores(&self) -> usize {
-        self.head.n * self.head.m
+/// Copies of one sequence's numbers, and memory for what comes of them, used again for the next.
+struct Scratch<T> {
+    q: Vec<T>,
+    kv: Vec<T>,
+    dout: Vec<T>,
+    dkv: Vec<T>,
+    out: Vec<T>,
+    p: Vec<T>,
+    ds: Vec<T>,
+    dk: Vec<T>,
+}
+
+impl<T: Element> Scratch<T> {
+    fn new(g: &Cross) -> Self {
+        let (c, Head { n, m, d }) = (g.c(), g.head);
+        let room = |len: usize| vec![T::ZERO; len];
+        Self {
+            q: room(n * c),
+            kv: room(m * 2 * c),
+            dout: room(n * c),
+            dkv: room(m * 2 * c),
+            out: room(n * c),
+            p: room(n * m),
+            ds: room(n * m),
+            dk: room(m * d),
+        }
     }
 }
 
+fn load<S: Stored>(from: &[S], to: &mut [S::Real]) {
+    vectorised(|| to.iter_mut().zip(from).for_each(|(to, from)| *to = from.load()));
+}
+
+fn store<S: Stored>(from: &[S::Real], to: &mut [S]) {
+    vectorised(|| to.iter_mut().zip(from).for_each(|(to, &from)| *to = S::store(from)));
+}
+
 /// `[b, n, c]`.
-pub(crate) fn forward<T: Element>(q: &[T], kv: &[T], g: &Cross) -> Vec<T> {
+pub(crate) fn forward<S: Stored>(q: &[S], kv: &[S], g: &Cross) -> Vec<S> {
     let (c, Head { n, m, d }) = (g.c(), g.head);
-    let mut out = vec![T::ZERO; q.len()];
+    let mut out = vec![S::store(S::Real::ZERO); q.len()];
     let sequences = out.par_chunks_mut(n * c).zip(q.par_chunks(n * c)).zip(kv.par_chunks(m * 2 * c));
     sequences.for_each_init(
-        || vec![T::ZERO; g.scores()],
-        |p, ((out, q), kv)| {
+        || Scratch::<S::Real>::new(g),
+        |s, ((out, q), kv)| {
+            load(q, &mut s.q);
+            load(kv, &mut s.kv);
             for h in 0..g.heads {
-                let x = g.qkv(q, kv, h);
-                g.head.probabilities(x, Extra::none(), p);
-                g.head.mix(p, x.v, Out::rows(&mut out[h * d..], c));
+                let x = g.qkv(&s.q, &s.kv, h);
+                g.head.probabilities(x, Extra::none(), &mut s.p);
+                g.head.mix(&s.p, x.v, Out::rows(&mut s.out[h * d..], c));
             }
+            store(&s.out, out);
         },
     );
     out
 }
 
 /// Gradients of `q` and `kv`.
-pub(crate) fn backward<T: Element>(q: &[T], kv: &[T], dout: &[T], g: &Cross) -> (Vec<T>, Vec<T>) {
+pub(crate) fn backward<S: Stored>(q: &[S], kv: &[S], dout: &[S], g: &Cross) -> (Vec<S>, Vec<S>) {
     let (c, Head { n, m, d }) = (g.c(), g.head);
-    let (mut dq, mut dkv) = (vec![T::ZERO; q.len()], vec![T::ZERO; kv.len()]);
+    let zero = S::store(S::Real::ZERO);
+    let (mut dq, mut dkv) = (vec![zero; q.len()], vec![zero; kv.len()]);
     let grads = dq.par_chunks_mut(n * c).zip(dkv.par_chunks_mut(m * 2 * c));
     let inputs = q.par_chunks(n * c).zip(kv.par_chunks(m * 2 * c)).zip(dout.par_chunks(n * c));
     grads.zip(inputs).for_each_init(
-        || (vec![T::ZERO; g.scores()], vec![T::ZERO; g.scores()]),
-        |(p, ds), ((dq, dkv), ((q, kv), dout))| {
-            // Keys and values lie interleaved: write the keys' gradient here first.
-            let mut dk = vec![T::ZERO; m * d];
+        || Scratch::<S::Real>::new(g),
+        |s, ((dq, dkv), ((q, kv), dout))| {
+            load(q, &mut s.q);
+            load(kv, &mut s.kv);
+            load(dout, &mut s.dout);
             for h in 0..g.heads {
-                let x = g.qkv(q, kv, h);
-                g.head.probabilities(x, Extra::none(), p);
-                let dv = Out::rows(&mut dkv[c + h * d..], 2 * c);
-                let outs = [Out::rows(&mut dq[h * d..], c), Out::rows(&mut dk, d), dv];
-                g.head.pull(x, p, Mat::rows(&dout[h * d..], c), ds, outs);
-                for (dkv, dk) in dkv.chunks_exact_mut(2 * c).zip(dk.chunks_exact(d)) {
+                let x = g.qkv(&s.q, &s.kv, h);
+                g.head.probabilities(x, Extra::none(), &mut s.p);
+                let dv = Out::rows(&mut s.dkv[c + h * d..], 2 * c);
+                // Keys and values lie interleaved: the keys' gradient is written aside first.
+                let outs = [Out::rows(&mut s.out[h * d..], c), Out::rows(&mut s.dk, d), dv];
+                g.head.pull(x, &s.p, Mat::rows(&s.dout[h * d..], c), &mut s.ds, outs);
+                for (dkv, dk) in s.dkv.chunks_exact_mut(2 * c).zip(s.dk.chunks_exact(d)) {
                     dkv[h * d..][..d].copy_from_slice(dk);
                 }
             }
+            store(&s.out, dq);
+            store(&s.dkv, dkv);
         },
     );
     (dq, dkv)

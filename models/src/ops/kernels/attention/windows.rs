@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::{Extra, Head, Out, Qkv};
-use crate::ops::kernels::Element;
 use crate::ops::kernels::gemm::Mat;
+use crate::ops::kernels::{Element, Stored, vectorised};
 
 /// Parts of the batch that share one partial gradient of the bias: bounds memory and fixes the order of the sum.
 const BIAS_GROUPS: usize = 64;
@@ -97,9 +97,13 @@ impl Windowed {
 }
 
 /// `[b, h, w, c]`. `bias`, if any, is `[heads, n, n]` for a single grouping.
-pub(crate) fn forward<T: Element>(qkv: &[T], bias: Option<&[T]>, g: &Windowed) -> Vec<T> {
+pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
+    qkv: &[S],
+    bias: Option<&[T]>,
+    g: &Windowed,
+) -> Vec<S> {
     let c = g.c();
-    let mut out = vec![T::ZERO; qkv.len() / 3];
+    let mut out = vec![S::store(T::ZERO); qkv.len() / 3];
     let maps = out.par_chunks_mut(g.tokens * c).zip(qkv.par_chunks(g.tokens * 3 * c));
     maps.for_each_init(
         || g.scratch::<T>(),
@@ -120,14 +124,14 @@ pub(crate) fn forward<T: Element>(qkv: &[T], bias: Option<&[T]>, g: &Windowed) -
 }
 
 /// Gradients of the packed queries, keys and values, and of the bias if there is one.
-pub(crate) fn backward<T: Element>(
-    qkv: &[T],
+pub(crate) fn backward<S: Stored<Real = T>, T: Element>(
+    qkv: &[S],
     bias: Option<&[T]>,
-    dout: &[T],
+    dout: &[S],
     g: &Windowed,
-) -> (Vec<T>, Option<Vec<T>>) {
+) -> (Vec<S>, Option<Vec<T>>) {
     let c = g.c();
-    let mut dqkv = vec![T::ZERO; qkv.len()];
+    let mut dqkv = vec![S::store(T::ZERO); qkv.len()];
     let maps = (dout.len() / (g.tokens * c)).div_ceil(BIAS_GROUPS).max(1);
     let (wide, narrow) = (maps * g.tokens * 3 * c, maps * g.tokens * c);
     let groups = dqkv.par_chunks_mut(wide).zip(qkv.par_chunks(wide)).zip(dout.par_chunks(narrow));
@@ -156,12 +160,12 @@ pub(crate) fn backward<T: Element>(
 }
 
 /// One map's share of [`backward`].
-fn map_backward<T: Element>(
+fn map_backward<S: Stored<Real = T>, T: Element>(
     g: &Windowed,
     (inputs, s): (&mut Inputs<T>, &mut Scratch<T>),
-    (qkv, dout): (&[T], &[T]),
+    (qkv, dout): (&[S], &[S]),
     bias: Option<&[T]>,
-    dqkv: &mut [T],
+    dqkv: &mut [S],
     dbias: &mut [T],
 ) {
     let c = g.c();
@@ -198,9 +202,9 @@ fn for_windows(g: &Windowed, mut work: impl FnMut(usize, usize, usize, &[usize],
 
 impl<T: Element> Inputs<T> {
     /// Takes queries, keys and values of a window's tokens, `width` channels from `first` on.
-    fn load(
+    fn load<S: Stored<Real = T>>(
         &mut self,
-        qkv: &[T],
+        qkv: &[S],
         c: usize,
         (first, width): (usize, usize),
         tokens: &[usize],
@@ -231,17 +235,38 @@ impl<T: Element> Inputs<T> {
 }
 
 /// Copies `width` channels from `first` on of the given rows of `stride` channels.
-fn gather<T: Copy>(from: &[T], stride: usize, first: usize, width: usize, rows: &[usize], to: &mut [T]) {
-    for (&row, to) in rows.iter().zip(to.chunks_exact_mut(width)) {
-        to.copy_from_slice(&from[row * stride + first..][..width]);
-    }
+fn gather<S: Stored>(
+    from: &[S],
+    stride: usize,
+    first: usize,
+    width: usize,
+    rows: &[usize],
+    to: &mut [S::Real],
+) {
+    vectorised(|| {
+        for (&row, to) in rows.iter().zip(to.chunks_exact_mut(width)) {
+            to.iter_mut()
+                .zip(&from[row * stride + first..][..width])
+                .for_each(|(to, from)| *to = from.load());
+        }
+    });
 }
 
 /// The inverse of [`gather`].
-fn scatter<T: Copy>(from: &[T], width: usize, rows: &[usize], to: &mut [T], stride: usize, first: usize) {
-    for (&row, from) in rows.iter().zip(from.chunks_exact(width)) {
-        to[row * stride + first..][..width].copy_from_slice(from);
-    }
+fn scatter<S: Stored>(
+    from: &[S::Real],
+    width: usize,
+    rows: &[usize],
+    to: &mut [S],
+    stride: usize,
+    first: usize,
+) {
+    vectorised(|| {
+        for (&row, from) in rows.iter().zip(from.chunks_exact(width)) {
+            let to = &mut to[row * stride + first..][..width];
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to = S::store(from));
+        }
+    });
 }
 
 #[cfg(test)]

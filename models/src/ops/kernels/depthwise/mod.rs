@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Element, vectorised};
+use super::{Element, Stored, vectorised};
 use sweep::{OutputRow, WeightRow};
 
 /// Channels that are worked on together: their sums stay in vector registers.
@@ -62,9 +62,14 @@ impl Depthwise {
 }
 
 /// `y = conv(x, w) + bias`, `w` packed as `[kh, kw, c]`.
-pub(crate) fn forward<T: Element>(x: &[T], w: &[T], bias: Option<&[T]>, g: &Depthwise) -> Vec<T> {
+pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
+    x: &[S],
+    w: &[T],
+    bias: Option<&[T]>,
+    g: &Depthwise,
+) -> Vec<S> {
     let n = x.len() / (g.h * g.w * g.c);
-    let mut y = vec![T::ZERO; n * g.ho * g.wo * g.c];
+    let mut y = vec![S::store(T::ZERO); n * g.ho * g.wo * g.c];
     y.par_chunks_mut(g.wo * g.c).enumerate().for_each(|(row, y)| {
         let (image, oy) = (row / g.ho, row % g.ho);
         let x = &x[image * g.h * g.w * g.c..][..g.h * g.w * g.c];
@@ -80,14 +85,14 @@ pub(crate) fn forward<T: Element>(x: &[T], w: &[T], bias: Option<&[T]>, g: &Dept
 
 /// One row of the result, channels `lanes` alone.
 #[inline(always)]
-fn output_row<T: Element>(
-    x: &[T],
+fn output_row<S: Stored<Real = T>, T: Element>(
+    x: &[S],
     w: &[T],
     bias: Option<&[T]>,
     g: &Depthwise,
     oy: usize,
     lanes: Range<usize>,
-    y: &mut [T],
+    y: &mut [S],
 ) {
     let width = lanes.len();
     for ox in 0..g.wo {
@@ -101,27 +106,22 @@ fn output_row<T: Element>(
             for kx in g.cols(ox) {
                 let x = &x[(row + ox + kx - g.pad[1]) * g.c + lanes.start..][..width];
                 let w = &w[(ky * g.kw + kx) * g.c + lanes.start..][..width];
-                multiply_add(sum, x, w);
+                sum.iter_mut().zip(x).zip(w).for_each(|((s, x), &w)| *s += x.load() * w);
             }
         }
-        y[ox * g.c + lanes.start..][..width].copy_from_slice(sum);
+        let y = &mut y[ox * g.c + lanes.start..][..width];
+        y.iter_mut().zip(sum.iter()).for_each(|(y, &s)| *y = S::store(s));
     }
 }
 
-/// `sum += x * w`.
-#[inline(always)]
-fn multiply_add<T: Element>(sum: &mut [T], x: &[T], w: &[T]) {
-    sum.iter_mut().zip(x).zip(w).for_each(|((s, &x), &w)| *s += x * w);
-}
-
 /// Gradient of the picture.
-pub(crate) fn backward_data<T: Element>(dy: &[T], w: &[T], g: &Depthwise) -> Vec<T> {
+pub(crate) fn backward_data<S: Stored<Real = T>, T: Element>(dy: &[S], w: &[T], g: &Depthwise) -> Vec<S> {
     let flipped: Vec<T> = w.chunks_exact(g.c).rev().flatten().copied().collect();
     forward(dy, &flipped, None, &g.transposed())
 }
 
 /// Gradient of the packed weight.
-pub(crate) fn backward_weight<T: Element>(x: &[T], dy: &[T], g: &Depthwise) -> Vec<T> {
+pub(crate) fn backward_weight<S: Stored<Real = T>, T: Element>(x: &[S], dy: &[S], g: &Depthwise) -> Vec<T> {
     let rows = dy.len() / (g.wo * g.c);
     let group = rows.div_ceil(WEIGHT_GROUPS).max(1);
     let partial: Vec<Vec<T>> = dy
@@ -147,7 +147,14 @@ pub(crate) fn backward_weight<T: Element>(x: &[T], dy: &[T], g: &Depthwise) -> V
 
 /// Adds what one row of the result says about the weight, channels from `swept` on.
 #[inline(always)]
-fn weight_row<T: Element>(x: &[T], dy: &[T], g: &Depthwise, oy: usize, swept: usize, dw: &mut [T]) {
+fn weight_row<S: Stored<Real = T>, T: Element>(
+    x: &[S],
+    dy: &[S],
+    g: &Depthwise,
+    oy: usize,
+    swept: usize,
+    dw: &mut [T],
+) {
     for ky in g.rows(oy) {
         let row = (oy + ky - g.pad[0]) * g.w;
         for first in (swept..g.c).step_by(LANES) {
@@ -157,7 +164,8 @@ fn weight_row<T: Element>(x: &[T], dy: &[T], g: &Depthwise, oy: usize, swept: us
                 let sum = &mut sum[..width];
                 for ox in (0..g.wo).filter(|&ox| g.cols(ox).contains(&kx)) {
                     let x = &x[(row + ox + kx - g.pad[1]) * g.c + first..][..width];
-                    multiply_add(sum, x, &dy[ox * g.c + first..][..width]);
+                    let dy = &dy[ox * g.c + first..][..width];
+                    sum.iter_mut().zip(x).zip(dy).for_each(|((s, x), dy)| *s += x.load() * dy.load());
                 }
                 let dw = &mut dw[(ky * g.kw + kx) * g.c + first..][..width];
                 dw.iter_mut().zip(sum.iter()).for_each(|(d, &s)| *d += s);

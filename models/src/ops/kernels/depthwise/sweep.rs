@@ -6,33 +6,33 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::Depthwise;
-use crate::ops::kernels::Element;
+use crate::ops::kernels::{Element, Stored};
 
 /// Pixels that are worked on together.
 const TOGETHER: usize = 4;
 
 /// One row of the result, of as many channels as fill whole vectors. Gives how many those are.
-pub(super) struct OutputRow<'a, T> {
+pub(super) struct OutputRow<'a, S: Stored> {
     pub(super) g: &'a Depthwise,
     /// The picture.
-    pub(super) x: &'a [T],
+    pub(super) x: &'a [S],
     /// `[kh, kw, c]`.
-    pub(super) w: &'a [T],
-    pub(super) bias: Option<&'a [T]>,
+    pub(super) w: &'a [S::Real],
+    pub(super) bias: Option<&'a [S::Real]>,
     pub(super) oy: usize,
-    pub(super) y: &'a mut [T],
+    pub(super) y: &'a mut [S],
 }
 
 /// What one row of the result says about the weight, of as many channels as fill whole vectors. Gives how many.
-pub(super) struct WeightRow<'a, T> {
+pub(super) struct WeightRow<'a, S: Stored> {
     pub(super) g: &'a Depthwise,
     /// The picture.
-    pub(super) x: &'a [T],
+    pub(super) x: &'a [S],
     /// The row's gradient.
-    pub(super) dy: &'a [T],
+    pub(super) dy: &'a [S],
     pub(super) oy: usize,
     /// Added to.
-    pub(super) dw: &'a mut [T],
+    pub(super) dw: &'a mut [S::Real],
 }
 
 /// Whether rows of this shape can be swept.
@@ -40,64 +40,76 @@ fn fits(g: &Depthwise) -> bool {
     matches!(g.kw, 3 | 7) && g.tile[1] >= g.w
 }
 
-/// Calls `$self.$block::<S, kernel, pixels>` for each block of pixels of a row.
+/// Calls `$self.channels::<M, kernel>` for each pair of vectors of channels, of a machine `M`.
 macro_rules! sweep {
-    ($self:ident, $simd:ident, $block:ident) => {{
+    ($self:ident, $simd:ident, $T:ty) => {{
         if !fits($self.g) {
             return 0;
         }
-        let whole = $self.g.c - $self.g.c % (2 * lanes::<T, S>());
-        for first in (0..whole).step_by(2 * lanes::<T, S>()) {
+        let whole = $self.g.c - $self.g.c % (2 * lanes::<$T, M>());
+        for first in (0..whole).step_by(2 * lanes::<$T, M>()) {
             if $self.g.kw == 7 {
-                $self.$block::<S, 7>($simd, first)
+                $self.channels::<M, 7>($simd, first)
             } else {
-                $self.$block::<S, 3>($simd, first)
+                $self.channels::<M, 3>($simd, first)
             }
         }
         whole
     }};
 }
 
-impl<T: Element> WithSimd for OutputRow<'_, T> {
+impl<S: Stored> WithSimd for OutputRow<'_, S> {
     type Output = usize;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) -> usize {
-        sweep!(self, simd, channels)
+    fn with_simd<M: Simd>(mut self, simd: M) -> usize {
+        sweep!(self, simd, S::Real)
     }
 }
 
-impl<T: Element> WithSimd for WeightRow<'_, T> {
+impl<S: Stored> WithSimd for WeightRow<'_, S> {
     type Output = usize;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) -> usize {
-        sweep!(self, simd, channels)
+    fn with_simd<M: Simd>(mut self, simd: M) -> usize {
+        sweep!(self, simd, S::Real)
     }
 }
 
-type Pair<T, S> = [<T as Element>::Vector<S>; 2];
+type Pair<T, M> = [<T as Element>::Vector<M>; 2];
 
-const fn lanes<T: Element, S: Simd>() -> usize {
-    size_of::<T::Vector<S>>() / size_of::<T>()
+const fn lanes<T: Element, M: Simd>() -> usize {
+    size_of::<T::Vector<M>>() / size_of::<T>()
 }
 
 #[inline(always)]
-fn load<T: Element, S: Simd>(_: S, from: &[T], at: usize) -> Pair<T, S> {
-    let from = &from[at..at + 2 * lanes::<T, S>()];
-    // SAFETY: the slice has the elements of two vectors, which are plain numbers.
-    unsafe { from.as_ptr().cast::<Pair<T, S>>().read_unaligned() }
+fn load<S: Stored, M: Simd>(simd: M, from: &[S], at: usize) -> Pair<S::Real, M> {
+    let from = &from[at..at + 2 * lanes::<S::Real, M>()];
+    if S::EXACT {
+        // SAFETY: the slice has the elements of two vectors, which are plain numbers of this very type.
+        return unsafe { from.as_ptr().cast::<Pair<S::Real, M>>().read_unaligned() };
+    }
+    let mut pair = [S::Real::ZERO.splat(simd); 2];
+    // SAFETY: the elements of two vectors, which are plain numbers.
+    let numbers = unsafe { std::slice::from_raw_parts_mut(pair.as_mut_ptr().cast::<S::Real>(), from.len()) };
+    numbers.iter_mut().zip(from).for_each(|(number, from)| *number = from.load());
+    pair
 }
 
 #[inline(always)]
-fn store<T: Element, S: Simd>(_: S, to: &mut [T], at: usize, pair: Pair<T, S>) {
-    let to = &mut to[at..at + 2 * lanes::<T, S>()];
-    // SAFETY: the slice has room for the elements of two vectors, which are plain numbers.
-    unsafe { to.as_mut_ptr().cast::<Pair<T, S>>().write_unaligned(pair) }
+fn store<S: Stored, M: Simd>(_: M, to: &mut [S], at: usize, pair: Pair<S::Real, M>) {
+    let to = &mut to[at..at + 2 * lanes::<S::Real, M>()];
+    if S::EXACT {
+        // SAFETY: the slice has room for the elements of two vectors, which are plain numbers of this very type.
+        return unsafe { to.as_mut_ptr().cast::<Pair<S::Real, M>>().write_unaligned(pair) };
+    }
+    // SAFETY: the elements of two vectors, which are plain numbers.
+    let numbers = unsafe { std::slice::from_raw_parts(pair.as_ptr().cast::<S::Real>(), to.len()) };
+    to.iter_mut().zip(numbers).for_each(|(to, &number)| *to = S::store(number));
 }
 
 #[inline(always)]
-fn multiply_add<T: Element, S: Simd>(simd: S, a: Pair<T, S>, b: Pair<T, S>, sum: &mut Pair<T, S>) {
+fn multiply_add<T: Element, M: Simd>(simd: M, a: Pair<T, M>, b: Pair<T, M>, sum: &mut Pair<T, M>) {
     sum[0] = T::multiply_add(simd, a[0], b[0], sum[0]);
     sum[1] = T::multiply_add(simd, a[1], b[1], sum[1]);
 }
@@ -110,30 +122,30 @@ fn seen(g: &Depthwise, ox: usize, pixels: usize) -> (Range<usize>, usize) {
     (first..last.max(first), (ox + first).saturating_sub(g.pad[1]))
 }
 
-impl<T: Element> OutputRow<'_, T> {
+impl<S: Stored> OutputRow<'_, S> {
     #[inline(always)]
-    fn channels<S: Simd, const K: usize>(&mut self, simd: S, first: usize) {
+    fn channels<M: Simd, const K: usize>(&mut self, simd: M, first: usize) {
         let mut ox = 0;
         while ox + TOGETHER <= self.g.wo {
-            self.block::<S, K, TOGETHER>(simd, first, ox);
+            self.block::<M, K, TOGETHER>(simd, first, ox);
             ox += TOGETHER;
         }
         match self.g.wo - ox {
-            1 => self.block::<S, K, 1>(simd, first, ox),
-            2 => self.block::<S, K, 2>(simd, first, ox),
-            3 => self.block::<S, K, 3>(simd, first, ox),
+            1 => self.block::<M, K, 1>(simd, first, ox),
+            2 => self.block::<M, K, 2>(simd, first, ox),
+            3 => self.block::<M, K, 3>(simd, first, ox),
             _ => {}
         }
     }
 
     #[inline(always)]
-    fn block<S: Simd, const K: usize, const N: usize>(&mut self, simd: S, first: usize, ox: usize) {
+    fn block<M: Simd, const K: usize, const N: usize>(&mut self, simd: M, first: usize, ox: usize) {
         let g = self.g;
-        let start = self.bias.map_or([T::ZERO.splat(simd); 2], |bias| load(simd, bias, first));
+        let start = self.bias.map_or([S::Real::ZERO.splat(simd); 2], |bias| load(simd, bias, first));
         let mut sums = [start; N];
         let (seen, left) = seen(g, ox, N);
         for ky in g.rows(self.oy) {
-            let weights: [Pair<T, S>; K] =
+            let weights: [Pair<S::Real, M>; K] =
                 std::array::from_fn(|kx| load(simd, self.w, (ky * K + kx) * g.c + first));
             let row = ((self.oy + ky - g.pad[0]) * g.w + left) * g.c + first;
             // All loops but that over kernel rows are unrolled, so that sums and weights stay in registers.
@@ -144,7 +156,7 @@ impl<T: Element> OutputRow<'_, T> {
                 let x = load(simd, self.x, row + (pixel - seen.start) * g.c);
                 for (j, sum) in sums.iter_mut().enumerate() {
                     if pixel >= j && pixel - j < K {
-                        multiply_add::<T, S>(simd, x, weights[pixel - j], sum);
+                        multiply_add::<S::Real, M>(simd, x, weights[pixel - j], sum);
                     }
                 }
             }
@@ -155,22 +167,22 @@ impl<T: Element> OutputRow<'_, T> {
     }
 }
 
-impl<T: Element> WeightRow<'_, T> {
+impl<S: Stored> WeightRow<'_, S> {
     #[inline(always)]
-    fn channels<S: Simd, const K: usize>(&mut self, simd: S, first: usize) {
+    fn channels<M: Simd, const K: usize>(&mut self, simd: M, first: usize) {
         let g = self.g;
         for ky in g.rows(self.oy) {
-            let mut sums: [Pair<T, S>; K] =
+            let mut sums: [Pair<S::Real, M>; K] =
                 std::array::from_fn(|kx| load(simd, self.dw, (ky * K + kx) * g.c + first));
             let mut ox = 0;
             while ox + TOGETHER <= g.wo {
-                self.block::<S, K, TOGETHER>(simd, first, ky, ox, &mut sums);
+                self.block::<M, K, TOGETHER>(simd, first, ky, ox, &mut sums);
                 ox += TOGETHER;
             }
             match g.wo - ox {
-                1 => self.block::<S, K, 1>(simd, first, ky, ox, &mut sums),
-                2 => self.block::<S, K, 2>(simd, first, ky, ox, &mut sums),
-                3 => self.block::<S, K, 3>(simd, first, ky, ox, &mut sums),
+                1 => self.block::<M, K, 1>(simd, first, ky, ox, &mut sums),
+                2 => self.block::<M, K, 2>(simd, first, ky, ox, &mut sums),
+                3 => self.block::<M, K, 3>(simd, first, ky, ox, &mut sums),
                 _ => {}
             }
             for (kx, sum) in sums.into_iter().enumerate() {
@@ -180,17 +192,17 @@ impl<T: Element> WeightRow<'_, T> {
     }
 
     #[inline(always)]
-    fn block<S: Simd, const K: usize, const N: usize>(
+    fn block<M: Simd, const K: usize, const N: usize>(
         &self,
-        simd: S,
+        simd: M,
         first: usize,
         ky: usize,
         ox: usize,
-        sums: &mut [Pair<T, S>; K],
+        sums: &mut [Pair<S::Real, M>; K],
     ) {
         let g = self.g;
         let (seen, left) = seen(g, ox, N);
-        let dy: [Pair<T, S>; N] = std::array::from_fn(|j| load(simd, self.dy, (ox + j) * g.c + first));
+        let dy: [Pair<S::Real, M>; N] = std::array::from_fn(|j| load(simd, self.dy, (ox + j) * g.c + first));
         let row = ((self.oy + ky - g.pad[0]) * g.w + left) * g.c + first;
         for pixel in 0..N + K - 1 {
             if !seen.contains(&pixel) {
@@ -199,7 +211,7 @@ impl<T: Element> WeightRow<'_, T> {
             let x = load(simd, self.x, row + (pixel - seen.start) * g.c);
             for (kx, sum) in sums.iter_mut().enumerate() {
                 if pixel >= kx && pixel - kx < N {
-                    multiply_add::<T, S>(simd, x, dy[pixel - kx], sum);
+                    multiply_add::<S::Real, M>(simd, x, dy[pixel - kx], sum);
                 }
             }
         }

@@ -8,6 +8,7 @@ mod sides;
 mod tile;
 mod windows;
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -15,12 +16,13 @@ pub(crate) use sides::{Flipped, Left, Right};
 use tile::{DEPTH, Finish, Strip, TileShape};
 pub(crate) use windows::Windows;
 
-use super::Element;
+use super::{Element, Stored};
 
 /// Most columns of a task.
 const BLOCK_COLS: usize = 384;
-/// Rows of a task, at most.
+/// Rows of a task, at most; and where its sums are rounded in the end, so that they stay in a cache until then.
 const BLOCK_ROWS: usize = 1536;
+const ROUNDED_ROWS: usize = 768;
 /// Tasks that a product is cut into where it is large enough.
 const TASKS: usize = 16;
 /// Least multiply-accumulates of a task.
@@ -63,25 +65,48 @@ impl Place {
 }
 
 /// `a * b + bias`, rows one after another.
-pub(crate) fn product<T: Element>(shape: Shape, a: Left<T>, b: Right<T>, bias: Option<&[T]>) -> Vec<T> {
+pub(crate) fn product<A, B, O, T: Element>(
+    shape: Shape,
+    a: Left<A>,
+    b: Right<B>,
+    bias: Option<&[T]>,
+) -> Vec<O>
+where
+    A: Stored<Real = T>,
+    B: Stored<Real = T>,
+    O: Stored<Real = T>,
+{
     let (m, n, _) = shape;
     let mut out = Vec::with_capacity(m * n);
-    let target = Target { start: out.as_mut_ptr(), len: m * n };
-    run(shape, a, b, bias, target, Place::Dense);
+    run(shape, a, b, bias, Target::new(out.as_mut_ptr(), m * n, n, Place::Dense));
     // SAFETY: `run` wrote all `m * n` elements.
     unsafe { out.set_len(m * n) };
     out
 }
 
 /// Writes `a * b` to rows of `out`, where `place` says.
-pub(crate) fn product_at<T: Element>(shape: Shape, a: Left<T>, b: Right<T>, out: &mut [T], place: Place) {
-    run(shape, a, b, None, Target { start: out.as_mut_ptr(), len: out.len() }, place);
+pub(crate) fn product_at<A, B, O, T: Element>(
+    shape: Shape,
+    a: Left<A>,
+    b: Right<B>,
+    out: &mut [O],
+    place: Place,
+) where
+    A: Stored<Real = T>,
+    B: Stored<Real = T>,
+    O: Stored<Real = T>,
+{
+    run(shape, a, b, None, Target::new(out.as_mut_ptr(), out.len(), shape.1, place));
 }
 
 /// `a * b` where the result is small and `k` is large: parts of `k` are tasks of their own, added up in order.
-pub(crate) fn product_deep<T: Element>(shape: Shape, a: Left<T>, b: Right<T>) -> Vec<T> {
+pub(crate) fn product_deep<A, B, T: Element>(shape: Shape, a: Left<A>, b: Right<B>) -> Vec<T>
+where
+    A: Stored<Real = T>,
+    B: Stored<Real = T>,
+{
     let (m, n, k) = shape;
-    let cut = Cut::of((m, n, DEPTH), TileShape::here::<T>());
+    let cut = Cut::of((m, n, DEPTH), TileShape::here::<T>(), BLOCK_ROWS);
     let parts = (TASKS / cut.tasks((m, n))).min(k / (2 * DEPTH)).max(1);
     if parts == 1 {
         return product(shape, a, b, None);
@@ -89,13 +114,13 @@ pub(crate) fn product_deep<T: Element>(shape: Shape, a: Left<T>, b: Right<T>) ->
     let depth = k.div_ceil(parts);
     let parts = k.div_ceil(depth);
     let mut sums: Vec<T> = Vec::with_capacity(parts * m * n);
-    let target = Target { start: sums.as_mut_ptr(), len: parts * m * n };
+    let target = Target::new(sums.as_mut_ptr(), parts * m * n, n, Place::Dense);
     let tasks = cut.tasks((m, n));
     (0..parts * tasks).into_par_iter().for_each(|i| {
         let (part, (rows, cols)) = (i / tasks, cut.task((m, n), i % tasks));
         let ks = part * depth..k.min((part + 1) * depth);
         let target = target.rest(part * m * n);
-        task(&a, &b, None, &target, Place::Dense, n, rows, cols, ks);
+        task(&a, &b, None, &target, rows, cols, ks);
     });
     // SAFETY: every task wrote its part of the result, and together they cover it.
     unsafe { sums.set_len(parts * m * n) };
@@ -111,18 +136,35 @@ pub(crate) fn product_deep<T: Element>(shape: Shape, a: Left<T>, b: Right<T>) ->
 }
 
 /// Memory that tasks write disjoint parts of.
-struct Target<T> {
-    start: *mut T,
+#[derive(Clone, Copy)]
+struct Target<O> {
+    start: *mut O,
     len: usize,
+    /// Columns of the memory, and where its rows are.
+    width: usize,
+    place: Place,
+    /// Row and column of the product that come first.
+    first: [usize; 2],
 }
 
 // SAFETY: tasks on other threads only write elements through `task`, each of them by one task alone.
-unsafe impl<T: Send> Sync for Target<T> {}
+unsafe impl<O: Send> Sync for Target<O> {}
 
-impl<T> Target<T> {
+impl<O> Target<O> {
+    fn new(start: *mut O, len: usize, width: usize, place: Place) -> Self {
+        Self { start, len, width, place, first: [0; 2] }
+    }
+
     fn rest(&self, from: usize) -> Self {
         assert!(from <= self.len, "a part of a result lies outside it");
-        Self { start: self.start.wrapping_add(from), len: self.len - from }
+        Self { start: self.start.wrapping_add(from), len: self.len - from, ..*self }
+    }
+
+    /// Where columns `cols` of row `row` of the product lie.
+    fn row(&self, row: usize, cols: &Range<usize>) -> *mut O {
+        let at = self.place.row(row - self.first[0]) * self.width + cols.start - self.first[1];
+        assert!(at + cols.len() <= self.len, "matrix product writes out of bounds");
+        self.start.wrapping_add(at)
     }
 }
 
@@ -134,7 +176,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn of((m, n, k): Shape, tile: TileShape) -> Self {
+    fn of((m, n, k): Shape, tile: TileShape, most_rows: usize) -> Self {
         let even = |size: usize, most: usize, unit: usize| {
             let parts = size.div_ceil(most).max(1);
             size.div_ceil(parts).next_multiple_of(unit)
@@ -143,7 +185,7 @@ impl Cut {
         let cols = even(n, BLOCK_COLS, tile.cols);
         // Long columns before many rows: each task packs the right factor for its rows.
         let wanted = tasks.div_ceil(n.div_ceil(cols));
-        let rows = even(m, m.div_ceil(wanted).clamp(24 * tile.rows, BLOCK_ROWS), tile.rows);
+        let rows = even(m, m.div_ceil(wanted).clamp(24 * tile.rows, most_rows), tile.rows);
         let wanted = tasks.div_ceil(m.div_ceil(rows));
         let cols = if wanted > n.div_ceil(cols) {
             even(n, n.div_ceil(wanted).clamp(4 * tile.cols, BLOCK_COLS), tile.cols)
@@ -165,30 +207,77 @@ impl Cut {
     }
 }
 
-fn run<T: Element>(shape: Shape, a: Left<T>, b: Right<T>, bias: Option<&[T]>, out: Target<T>, place: Place) {
+fn run<A, B, O, T: Element>(shape: Shape, a: Left<A>, b: Right<B>, bias: Option<&[T]>, out: Target<O>)
+where
+    A: Stored<Real = T>,
+    B: Stored<Real = T>,
+    O: Stored<Real = T>,
+{
     let (m, n, k) = shape;
-    assert!(place.room(m) * n <= out.len, "matrix product writes out of bounds");
-    let cut = Cut::of(shape, TileShape::here::<T>());
+    assert!(out.place.room(m) * n <= out.len, "matrix product writes out of bounds");
+    let cut = Cut::of(shape, TileShape::here::<T>(), if O::EXACT { BLOCK_ROWS } else { ROUNDED_ROWS });
     let tasks = if m * n == 0 { 0 } else { cut.tasks((m, n)) };
     (0..tasks).into_par_iter().for_each(|i| {
         let (rows, cols) = cut.task((m, n), i);
-        task(&a, &b, bias, &out, place, n, rows, cols, 0..k);
+        if O::EXACT {
+            // The same type, as `EXACT` says.
+            let out = Target {
+                start: out.start.cast::<T>(),
+                ..Target::new(std::ptr::null_mut(), out.len, n, out.place)
+            };
+            task(&a, &b, bias, &out, rows, cols, 0..k);
+        } else {
+            rounded_task(&a, &b, bias, &out, rows, cols, k);
+        }
+    });
+}
+
+/// As [`task`], where the result is not stored as it is summed up.
+fn rounded_task<A, B, O, T: Element>(
+    a: &Left<A>,
+    b: &Right<B>,
+    bias: Option<&[T]>,
+    out: &Target<O>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    k: usize,
+) where
+    A: Stored<Real = T>,
+    B: Stored<Real = T>,
+    O: Stored<Real = T>,
+{
+    T::with_sums(|sums| {
+        let (width, len) = (cols.len(), rows.len() * cols.len());
+        if sums.len() < len {
+            sums.resize(len, T::ZERO);
+        }
+        let first = [rows.start, cols.start];
+        let target = Target { first, ..Target::new(sums.as_mut_ptr(), len, width, Place::Dense) };
+        task(a, b, bias, &target, rows.clone(), cols.clone(), 0..k);
+        for (row, sums) in rows.zip(sums.chunks_exact(width)) {
+            let start = out.row(row, &cols).cast::<MaybeUninit<O>>();
+            // SAFETY: there is room for the columns, and tasks have different rows (`Place::room`) or columns.
+            let out = unsafe { std::slice::from_raw_parts_mut(start, width) };
+            super::vectorised(|| {
+                out.iter_mut().zip(sums).for_each(|(out, &sum)| _ = out.write(O::store(sum)));
+            });
+        }
     });
 }
 
 /// Computes rows `rows` and columns `cols` of the result, of inner indices `ks` alone.
-#[allow(clippy::too_many_arguments)]
-fn task<T: Element>(
-    a: &Left<T>,
-    b: &Right<T>,
+fn task<A, B, T: Element>(
+    a: &Left<A>,
+    b: &Right<B>,
     bias: Option<&[T]>,
     out: &Target<T>,
-    place: Place,
-    n: usize,
     rows: Range<usize>,
     cols: Range<usize>,
     ks: Range<usize>,
-) {
+) where
+    A: Stored<Real = T>,
+    B: Stored<Real = T>,
+{
     let tile = TileShape::here::<T>();
     let depth = ks.len().div_ceil(ks.len().div_ceil(DEPTH).max(1));
     T::with_scratch(|scratch| {
@@ -206,9 +295,7 @@ fn task<T: Element>(
                 let strip = top..rows.end.min(top + tile.rows);
                 a.pack(strip.clone(), piece.clone(), tile.rows, panel);
                 for (start, row) in starts.iter_mut().zip(strip.clone()) {
-                    let at = place.row(row) * n + cols.start;
-                    assert!(at + cols.len() <= out.len, "matrix product writes out of bounds");
-                    *start = out.start.wrapping_add(at);
+                    *start = out.row(row, &cols);
                 }
                 let strip = Strip {
                     depth: piece.len(),
@@ -269,9 +356,9 @@ mod tests {
     fn rows_and_columns_agree_with_the_triple_loop() {
         for (m, n, k) in SHAPES {
             let (a, b, bias) = (filled(m * k, 0.1), filled(n * k, 0.9), filled(n, 0.4));
-            let got = product((m, n, k), Left::Rows(&a, k), Right::Columns(&b, k), Some(&bias));
+            let got: Vec<f64> = product((m, n, k), Left::Rows(&a, k), Right::Columns(&b, k), Some(&bias));
             close(&got, &plain((m, n, k), |r, i| a[r * k + i], |i, c| b[c * k + i], |c| bias[c]));
-            let got = product((m, n, k), Left::Columns(&a, m), Right::Rows(&b, n), None);
+            let got: Vec<f64> = product((m, n, k), Left::Columns(&a, m), Right::Rows(&b, n), None);
             close(&got, &plain((m, n, k), |r, i| a[i * m + r], |i, c| b[i * n + c], |_| 0.0));
         }
     }
@@ -288,7 +375,7 @@ mod tests {
     fn windows_are_zero_outside_the_picture() {
         let (size, c, kernel, count) = ([5, 4], 3, [3, 2], [3, 4]);
         let x = filled(2 * 5 * 4 * c, 0.2);
-        let windows = Windows { x: &x, size, c, count, step: 2, origin: [-1, -3], kernel };
+        let windows = Windows { x: &x, size, c, count, step: 2, origin: [-1, -3], kernel, dilation: 1 };
         let at = |row: usize, k: usize| {
             let (image, place) = (row / 12, row % 12);
             let y = (place / 4 * 2 + k / (2 * c)) as isize - 1;
@@ -298,10 +385,10 @@ mod tests {
         };
         let k = 3 * 2 * c;
         let b = filled(k * 9, 0.5);
-        let got = product((24, 9, k), Left::Windows(windows), Right::Rows(&b, 9), None);
+        let got: Vec<f64> = product((24, 9, k), Left::Windows(windows), Right::Rows(&b, 9), None);
         close(&got, &plain((24, 9, k), at, |i, c| b[i * 9 + c], |_| 0.0));
         let a = filled(24 * 7, 0.6);
-        let got = product((7, k, 24), Left::Columns(&a, 7), Right::Windows(windows), None);
+        let got: Vec<f64> = product((7, k, 24), Left::Columns(&a, 7), Right::Windows(windows), None);
         close(&got, &plain((7, k, 24), |r, i| a[i * 7 + r], at, |_| 0.0));
     }
 

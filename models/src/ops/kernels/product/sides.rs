@@ -2,33 +2,33 @@
 
 use std::ops::Range;
 
-use super::super::Element;
+use super::super::Stored;
 use super::tile::DEPTH;
-use super::windows::Windows;
+use super::windows::{Windows, load};
 
 /// The left factor, `m` x `k`.
 #[derive(Clone, Copy)]
-pub(crate) enum Left<'a, T> {
+pub(crate) enum Left<'a, S> {
     /// Rows one after another, so many elements apart.
-    Rows(&'a [T], usize),
+    Rows(&'a [S], usize),
     /// The transpose of a matrix whose rows are so many elements apart.
-    Columns(&'a [T], usize),
+    Columns(&'a [S], usize),
     /// Windows of pictures.
-    Windows(Windows<'a, T>),
+    Windows(Windows<'a, S>),
 }
 
-impl<T: Element> Left<'_, T> {
+impl<S: Stored> Left<'_, S> {
     /// Whether its panels lie by rows.
     pub(super) fn by_rows(&self) -> bool {
         !matches!(self, Self::Columns(..))
     }
 
     /// Copies rows `rows`, inner indices `ks` into a panel for tiles of `tile` rows.
-    pub(super) fn pack(&self, rows: Range<usize>, ks: Range<usize>, tile: usize, panel: &mut [T]) {
+    pub(super) fn pack(&self, rows: Range<usize>, ks: Range<usize>, tile: usize, panel: &mut [S::Real]) {
         match self {
             Self::Rows(data, width) => {
                 for (row, out) in rows.zip(panel.chunks_exact_mut(DEPTH)) {
-                    out[..ks.len()].copy_from_slice(&data[row * width + ks.start..][..ks.len()]);
+                    load(&data[row * width + ks.start..][..ks.len()], &mut out[..ks.len()]);
                 }
             }
             Self::Windows(windows) => {
@@ -40,12 +40,17 @@ impl<T: Element> Left<'_, T> {
                 let count = rows.len();
                 for (k, out) in ks.zip(panel.chunks_exact_mut(tile)) {
                     let from = &data[k * width + rows.start..][..count];
+                    // A length that is known beforehand needs no loop.
                     if let (Ok(out), Ok(from)) =
-                        (<&mut [T; 12]>::try_from(&mut *out), <&[T; 12]>::try_from(from))
+                        (<&mut [S::Real; 12]>::try_from(&mut *out), <&[S; 12]>::try_from(from))
                     {
-                        *out = *from;
+                        load(from, out);
+                    } else if let (Ok(out), Ok(from)) =
+                        (<&mut [S::Real; 6]>::try_from(&mut *out), <&[S; 6]>::try_from(from))
+                    {
+                        load(from, out);
                     } else {
-                        out[..count].copy_from_slice(from);
+                        load(from, &mut out[..count]);
                     }
                 }
             }
@@ -55,21 +60,21 @@ impl<T: Element> Left<'_, T> {
 
 /// The right factor, `k` x `n`.
 #[derive(Clone, Copy)]
-pub(crate) enum Right<'a, T> {
+pub(crate) enum Right<'a, S> {
     /// Rows one after another, so many elements apart.
-    Rows(&'a [T], usize),
+    Rows(&'a [S], usize),
     /// The transpose of a matrix whose rows are so many elements apart.
-    Columns(&'a [T], usize),
+    Columns(&'a [S], usize),
     /// Windows of pictures.
-    Windows(Windows<'a, T>),
+    Windows(Windows<'a, S>),
     /// Places of a convolution's kernel in reverse.
-    Flipped(Flipped<'a, T>),
+    Flipped(Flipped<'a, S>),
 }
 
 /// A convolution's packed weight `[o, kh, kw, c]` as the matrix `[(y, x, o), c]` of some of its places, in reverse.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Flipped<'a, T> {
-    pub(crate) w: &'a [T],
+pub(crate) struct Flipped<'a, S> {
+    pub(crate) w: &'a [S],
     pub(crate) o: usize,
     pub(crate) c: usize,
     pub(crate) kernel: [usize; 2],
@@ -81,8 +86,8 @@ pub(crate) struct Flipped<'a, T> {
     pub(crate) step: usize,
 }
 
-impl<'a, T> Flipped<'a, T> {
-    fn row(&self, k: usize) -> &'a [T] {
+impl<'a, S> Flipped<'a, S> {
+    fn row(&self, k: usize) -> &'a [S] {
         let (place, o) = (k / self.o, k % self.o);
         let y = self.last[0] - place / self.count[1] * self.step;
         let x = self.last[1] - place % self.count[1] * self.step;
@@ -90,7 +95,7 @@ impl<'a, T> Flipped<'a, T> {
     }
 }
 
-impl<T: Element> Right<'_, T> {
+impl<S: Stored> Right<'_, S> {
     /// Packs inner indices `ks` of columns `cols` in panels of `tile` columns; `line` is scratch of a row.
     #[inline(always)]
     pub(super) fn pack(
@@ -98,8 +103,8 @@ impl<T: Element> Right<'_, T> {
         ks: Range<usize>,
         cols: Range<usize>,
         tile: usize,
-        out: &mut [T],
-        line: &mut [T],
+        out: &mut [S::Real],
+        line: &mut [S::Real],
     ) {
         let depth = ks.len();
         match self {
@@ -131,13 +136,13 @@ impl<T: Element> Right<'_, T> {
 
 /// Puts one row of the right factor into its panels.
 #[inline(always)]
-fn spread<T: Element>(row: &[T], i: usize, depth: usize, tile: usize, out: &mut [T]) {
+fn spread<S: Stored>(row: &[S], i: usize, depth: usize, tile: usize, out: &mut [S::Real]) {
     match tile {
-        32 => spread_by::<T, 32>(row, i, depth, out),
-        16 => spread_by::<T, 16>(row, i, depth, out),
+        32 => spread_by::<S, 32>(row, i, depth, out),
+        16 => spread_by::<S, 16>(row, i, depth, out),
         _ => {
             for (panel, piece) in row.chunks(tile).enumerate() {
-                out[(panel * depth + i) * tile..][..piece.len()].copy_from_slice(piece);
+                load(piece, &mut out[(panel * depth + i) * tile..][..piece.len()]);
             }
         }
     }
@@ -145,35 +150,42 @@ fn spread<T: Element>(row: &[T], i: usize, depth: usize, tile: usize, out: &mut 
 
 /// As [`spread`], for a width that is known beforehand: no call for each short copy.
 #[inline(always)]
-fn spread_by<T: Element, const TILE: usize>(row: &[T], i: usize, depth: usize, out: &mut [T]) {
+fn spread_by<S: Stored, const TILE: usize>(row: &[S], i: usize, depth: usize, out: &mut [S::Real]) {
     let (whole, rest) = row.as_chunks::<TILE>();
     let (out, _) = out.as_chunks_mut::<TILE>();
     for (panel, piece) in whole.iter().enumerate() {
-        out[panel * depth + i] = *piece;
+        load(piece, &mut out[panel * depth + i]);
     }
     if !rest.is_empty() {
-        out[whole.len() * depth + i][..rest.len()].copy_from_slice(rest);
+        load(rest, &mut out[whole.len() * depth + i][..rest.len()]);
     }
 }
 
 /// `count` rows of `depth` elements, `width` apart, to `depth` rows of `count` elements, `tile` apart.
 #[inline(always)]
-fn transpose<T: Element>(from: &[T], width: usize, count: usize, depth: usize, tile: usize, to: &mut [T]) {
+fn transpose<S: Stored>(
+    from: &[S],
+    width: usize,
+    count: usize,
+    depth: usize,
+    tile: usize,
+    to: &mut [S::Real],
+) {
     const SQUARE: usize = 16;
     for k in (0..depth).step_by(SQUARE) {
         for r in (0..count).step_by(SQUARE) {
             if k + SQUARE <= depth && r + SQUARE <= count {
-                let rows: [&[T; SQUARE]; SQUARE] = std::array::from_fn(|i| {
+                let rows: [&[S; SQUARE]; SQUARE] = std::array::from_fn(|i| {
                     from[(r + i) * width + k..].first_chunk().expect("sixteen elements are left")
                 });
                 for (j, to) in to[k * tile..].chunks_mut(tile).take(SQUARE).enumerate() {
-                    let column: [T; SQUARE] = std::array::from_fn(|i| rows[i][j]);
+                    let column: [S::Real; SQUARE] = std::array::from_fn(|i| rows[i][j].load());
                     to[r..r + SQUARE].copy_from_slice(&column);
                 }
             } else {
                 for j in k..depth.min(k + SQUARE) {
                     for i in r..count.min(r + SQUARE) {
-                        to[j * tile + i] = from[i * width + j];
+                        to[j * tile + i] = from[i * width + j].load();
                     }
                 }
             }

@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-use super::super::Element;
+use super::super::{Element, Stored};
 
-/// Windows of `kernel` pixels of pictures `[n, h, w, c]`, `step` apart; pixels outside the picture are zero.
+/// Windows of `kernel` pixels, `dilation` apart, of pictures `[n, h, w, c]`; windows are `step` apart, and pixels
+/// outside the picture are zero.
 ///
 /// Row `r` of the matrix is window `r`, image by image and row by row; its columns are `(y, x, channel)` of the window.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Windows<'a, T> {
-    pub(crate) x: &'a [T],
+pub(crate) struct Windows<'a, S> {
+    pub(crate) x: &'a [S],
     /// Height and width of a picture.
     pub(crate) size: [usize; 2],
     pub(crate) c: usize,
@@ -19,16 +20,21 @@ pub(crate) struct Windows<'a, T> {
     /// Where the first window begins, possibly before the picture.
     pub(crate) origin: [isize; 2],
     pub(crate) kernel: [usize; 2],
+    /// Pixels from one of a window to the next.
+    pub(crate) dilation: usize,
 }
 
-impl<T: Element> Windows<'_, T> {
+impl<S: Stored> Windows<'_, S> {
     /// Copies columns `ks` of row `row` to `out`.
     #[inline]
-    pub(super) fn copy(&self, row: usize, ks: Range<usize>, out: &mut [T]) {
+    pub(super) fn copy(&self, row: usize, ks: Range<usize>, out: &mut [S::Real]) {
         let ([h, w], [rows, cols]) = (self.size, self.count);
         let (image, place) = (row / (rows * cols), row % (rows * cols));
         let top = (place / cols * self.step) as isize + self.origin[0];
         let left = (place % cols * self.step) as isize + self.origin[1];
+        if self.dilation > 1 {
+            return self.copy_apart([image * h, top as usize, left as usize], ks, out);
+        }
         // Elements of a window row, and those before and behind the ones inside the picture.
         let span = self.kernel[1] * self.c;
         let inside = (0 - left).clamp(0, self.kernel[1] as isize) as usize * self.c
@@ -43,19 +49,45 @@ impl<T: Element> Windows<'_, T> {
             at += to - from;
             let y = top + ky as isize;
             if y < 0 || y >= h as isize || inside.is_empty() {
-                piece.fill(T::ZERO);
+                piece.fill(S::Real::ZERO);
                 continue;
             }
             // Index of the window row's first element, were it inside.
             let start = ((image * h + y as usize) * w) as isize * self.c as isize + left * self.c as isize;
             let (a, b) = (inside.start.clamp(from, to), inside.end.clamp(from, to));
             let b = b.max(a);
-            piece[..a - from].fill(T::ZERO);
+            piece[..a - from].fill(S::Real::ZERO);
             if a < b {
                 let source = (start + a as isize) as usize;
-                piece[a - from..b - from].copy_from_slice(&self.x[source..source + (b - a)]);
+                load(&self.x[source..source + (b - a)], &mut piece[a - from..b - from]);
             }
-            piece[b - from..].fill(T::ZERO);
+            piece[b - from..].fill(S::Real::ZERO);
         }
     }
+
+    /// As [`Self::copy`], pixel by pixel, of the window at `top` and `left` of the picture whose first row is `row`;
+    /// places before the picture have wrapped around.
+    fn copy_apart(&self, [row, top, left]: [usize; 3], ks: Range<usize>, mut out: &mut [S::Real]) {
+        let ([h, w], c) = (self.size, self.c);
+        let mut at = ks.start;
+        while at < ks.end {
+            let (pixel, from) = (at / c, at % c);
+            let len = (c - from).min(ks.end - at);
+            let (piece, rest) = out.split_at_mut(len);
+            (out, at) = (rest, at + len);
+            let y = top.wrapping_add(pixel / self.kernel[1] * self.dilation);
+            let x = left.wrapping_add(pixel % self.kernel[1] * self.dilation);
+            if y < h && x < w {
+                load(&self.x[((row + y) * w + x) * c + from..][..len], piece);
+            } else {
+                piece.fill(S::Real::ZERO);
+            }
+        }
+    }
+}
+
+/// Copies numbers that are as many, as what they are computed with.
+#[inline(always)]
+pub(super) fn load<S: Stored>(from: &[S], to: &mut [S::Real]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = from.load());
 }
