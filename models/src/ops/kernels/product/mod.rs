@@ -1,7 +1,8 @@
 //! Matrix products whose factors are packed from where they lie: rows, transposes, or windows of pictures.
 //!
-//! A product is cut into tasks by its shape alone. Each packs a block of the right factor (an L2 cache full), then goes
-//! through the left one panel by panel (an L1 cache full); tiles of the result stay in registers.
+//! A product is cut into tasks; the order of each sum is that of its shape alone, whatever the cut. Each task packs a
+//! block of the right factor (an L2 cache full), then goes through the left one panel by panel (an L1 cache full); tiles of
+//! the result stay in registers.
 #![allow(unsafe_code)]
 
 mod sides;
@@ -23,8 +24,12 @@ const BLOCK_COLS: usize = 384;
 /// Rows of a task, at most; and where its sums are rounded in the end, so that they stay in a cache until then.
 const BLOCK_ROWS: usize = 1536;
 const ROUNDED_ROWS: usize = 768;
-/// Tasks that a product is cut into where it is large enough.
-const TASKS: usize = 16;
+/// Tasks for each thread where a product is large enough: those that begin late then do not hold up the end.
+const TASKS_PER_THREAD: usize = 4;
+/// Most parts of the sum that are tasks of their own.
+const MOST_PARTS: usize = 16;
+/// Rows and columns of a result that are a task of their own, rather than parts of their sums.
+const ENOUGH: usize = 192;
 /// Least multiply-accumulates of a task.
 const TASK_WORK: usize = 1 << 20;
 
@@ -106,13 +111,15 @@ where
     B: Stored<Real = T>,
 {
     let (m, n, k) = shape;
-    let cut = Cut::of((m, n, DEPTH), TileShape::here::<T>(), BLOCK_ROWS);
-    let parts = (TASKS / cut.tasks((m, n))).min(k / (2 * DEPTH)).max(1);
+    // By the shape alone, because the order of the sum depends on it.
+    let blocks = (m / ENOUGH).max(1) * (n / ENOUGH).max(1);
+    let parts = (MOST_PARTS / blocks).min(k / (2 * DEPTH)).min(m * n * k / TASK_WORK).max(1);
     if parts == 1 {
         return product(shape, a, b, None);
     }
     let depth = k.div_ceil(parts);
     let parts = k.div_ceil(depth);
+    let cut = Cut::into((m, n), tasks(shape).div_ceil(parts), TileShape::here::<T>(), BLOCK_ROWS);
     let mut sums: Vec<T> = Vec::with_capacity(parts * m * n);
     let target = Target::new(sums.as_mut_ptr(), parts * m * n, n, Place::Dense);
     let tasks = cut.tasks((m, n));
@@ -168,6 +175,11 @@ impl<O> Target<O> {
     }
 }
 
+/// How many tasks a product is worth.
+fn tasks((m, n, k): Shape) -> usize {
+    (m * n * k / TASK_WORK).clamp(1, TASKS_PER_THREAD * rayon::current_num_threads())
+}
+
 /// How a result is cut into tasks.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -176,23 +188,18 @@ struct Cut {
 }
 
 impl Cut {
-    fn of((m, n, k): Shape, tile: TileShape, most_rows: usize) -> Self {
+    /// About so many tasks, each of at most `most_rows`.
+    fn into((m, n): (usize, usize), tasks: usize, tile: TileShape, most_rows: usize) -> Self {
         let even = |size: usize, most: usize, unit: usize| {
             let parts = size.div_ceil(most).max(1);
             size.div_ceil(parts).next_multiple_of(unit)
         };
-        let tasks = (m * n * k / TASK_WORK).clamp(1, TASKS);
-        let cols = even(n, BLOCK_COLS, tile.cols);
-        // Long columns before many rows: each task packs the right factor for its rows.
-        let wanted = tasks.div_ceil(n.div_ceil(cols));
-        let rows = even(m, m.div_ceil(wanted).clamp(24 * tile.rows, most_rows), tile.rows);
-        let wanted = tasks.div_ceil(m.div_ceil(rows));
-        let cols = if wanted > n.div_ceil(cols) {
-            even(n, n.div_ceil(wanted).clamp(4 * tile.cols, BLOCK_COLS), tile.cols)
-        } else {
-            cols
-        };
-        Self { rows, cols }
+        let area = m * n / tasks;
+        let narrow = |cols: usize| even(n, cols.clamp(4 * tile.cols, BLOCK_COLS), tile.cols);
+        // Packing an element of the right factor costs several times one of the left: each serves so many rows more.
+        let cols = narrow((area / 4).isqrt());
+        let rows = even(m, (area / cols).clamp(4 * tile.rows, most_rows), tile.rows);
+        Self { rows, cols: if rows < m { cols } else { narrow(area / m.max(1)) } }
     }
 
     fn tasks(&self, (m, n): (usize, usize)) -> usize {
@@ -215,9 +222,12 @@ where
 {
     let (m, n, k) = shape;
     assert!(out.place.room(m) * n <= out.len, "matrix product writes out of bounds");
-    let cut = Cut::of(shape, TileShape::here::<T>(), if O::EXACT { BLOCK_ROWS } else { ROUNDED_ROWS });
-    let tasks = if m * n == 0 { 0 } else { cut.tasks((m, n)) };
-    (0..tasks).into_par_iter().for_each(|i| {
+    if m * n == 0 {
+        return;
+    }
+    let most_rows = if O::EXACT { BLOCK_ROWS } else { ROUNDED_ROWS };
+    let cut = Cut::into((m, n), tasks(shape), TileShape::here::<T>(), most_rows);
+    (0..cut.tasks((m, n))).into_par_iter().for_each(|i| {
         let (rows, cols) = cut.task((m, n), i);
         if O::EXACT {
             // The same type, as `EXACT` says.
@@ -282,8 +292,9 @@ fn task<A, B, T: Element>(
     let depth = ks.len().div_ceil(ks.len().div_ceil(DEPTH).max(1));
     T::with_scratch(|scratch| {
         let block = cols.len().next_multiple_of(tile.cols) * depth;
-        let (block, rest) = aligned(scratch, block + tile.rows * DEPTH + BLOCK_COLS).split_at_mut(block);
-        let (panel, line) = rest.split_at_mut(tile.rows * DEPTH);
+        let (strips, panel) = (a.strips(), tile.rows * DEPTH);
+        let (block, rest) = aligned(scratch, block + strips * panel + BLOCK_COLS).split_at_mut(block);
+        let (panels, line) = rest.split_at_mut(strips * panel);
         let mut starts = [std::ptr::null_mut(); 12];
         let mut first = true;
         let mut k = ks.start;
@@ -291,24 +302,28 @@ fn task<A, B, T: Element>(
             let piece = k..ks.end.min(k + depth);
             super::vectorised(|| b.pack(piece.clone(), cols.clone(), tile.cols, block, line));
             let finish = if first { Finish::Set(bias.map(|b| &b[cols.clone()])) } else { Finish::Add };
-            for top in rows.clone().step_by(tile.rows) {
-                let strip = top..rows.end.min(top + tile.rows);
-                a.pack(strip.clone(), piece.clone(), tile.rows, panel);
-                for (start, row) in starts.iter_mut().zip(strip.clone()) {
-                    *start = out.row(row, &cols);
+            for top in rows.clone().step_by(strips * tile.rows) {
+                let together = top..rows.end.min(top + strips * tile.rows);
+                super::vectorised(|| a.pack(together.clone(), piece.clone(), tile.rows, panels));
+                for (top, panel) in together.clone().step_by(tile.rows).zip(panels.chunks_exact(panel)) {
+                    let strip = top..together.end.min(top + tile.rows);
+                    for (start, row) in starts.iter_mut().zip(strip.clone()) {
+                        *start = out.row(row, &cols);
+                    }
+                    let strip = Strip {
+                        depth: piece.len(),
+                        left: panel,
+                        by_rows: a.by_rows(),
+                        right: block,
+                        cols: cols.len(),
+                        out: &starts[..strip.len()],
+                        finish,
+                    };
+                    // SAFETY: each row was checked to have room for the columns; rows are different
+                    // (`Place::room`), and tasks have different rows or columns. What is added to was set in the
+                    // first round.
+                    unsafe { strip.run() };
                 }
-                let strip = Strip {
-                    depth: piece.len(),
-                    left: panel,
-                    by_rows: a.by_rows(),
-                    right: block,
-                    cols: cols.len(),
-                    out: &starts[..strip.len()],
-                    finish,
-                };
-                // SAFETY: each row was checked to have room for the columns; rows are different (`Place::room`),
-                // and tasks have different rows or columns. What is added to was set in the first round.
-                unsafe { strip.run() };
             }
             first = false;
             k += depth.max(1);

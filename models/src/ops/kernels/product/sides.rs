@@ -23,38 +23,49 @@ impl<S: Stored> Left<'_, S> {
         !matches!(self, Self::Columns(..))
     }
 
-    /// Copies rows `rows`, inner indices `ks` into a panel for tiles of `tile` rows.
-    pub(super) fn pack(&self, rows: Range<usize>, ks: Range<usize>, tile: usize, panel: &mut [S::Real]) {
+    /// How many panels are packed at once: of columns several, so that whole cache lines are read.
+    pub(super) fn strips(&self) -> usize {
+        if self.by_rows() { 1 } else { 8 }
+    }
+
+    /// Copies rows `rows`, inner indices `ks` into panels for tiles of `tile` rows.
+    #[inline(always)]
+    pub(super) fn pack(&self, rows: Range<usize>, ks: Range<usize>, tile: usize, panels: &mut [S::Real]) {
         match self {
             Self::Rows(data, width) => {
-                for (row, out) in rows.zip(panel.chunks_exact_mut(DEPTH)) {
+                for (row, out) in rows.zip(panels.chunks_exact_mut(DEPTH)) {
                     load(&data[row * width + ks.start..][..ks.len()], &mut out[..ks.len()]);
                 }
             }
             Self::Windows(windows) => {
-                for (row, out) in rows.zip(panel.chunks_exact_mut(DEPTH)) {
+                for (row, out) in rows.zip(panels.chunks_exact_mut(DEPTH)) {
                     windows.copy(row, ks.clone(), &mut out[..ks.len()]);
                 }
             }
             Self::Columns(data, width) => {
-                let count = rows.len();
-                for (k, out) in ks.zip(panel.chunks_exact_mut(tile)) {
-                    let from = &data[k * width + rows.start..][..count];
-                    // A length that is known beforehand needs no loop.
-                    if let (Ok(out), Ok(from)) =
-                        (<&mut [S::Real; 12]>::try_from(&mut *out), <&[S; 12]>::try_from(from))
-                    {
-                        load(from, out);
-                    } else if let (Ok(out), Ok(from)) =
-                        (<&mut [S::Real; 6]>::try_from(&mut *out), <&[S; 6]>::try_from(from))
-                    {
-                        load(from, out);
-                    } else {
-                        load(from, &mut out[..count]);
+                for (i, k) in ks.enumerate() {
+                    let row = &data[k * width + rows.start..][..rows.len()];
+                    match tile {
+                        12 => columns::<S, 12>(row, i, panels),
+                        6 => columns::<S, 6>(row, i, panels),
+                        _ => unreachable!("tiles have twelve or six rows"),
                     }
                 }
             }
         }
+    }
+}
+
+/// Puts one row of a transposed left factor into its panels; a length that is known beforehand needs no loop.
+#[inline(always)]
+fn columns<S: Stored, const TILE: usize>(row: &[S], i: usize, panels: &mut [S::Real]) {
+    let (whole, rest) = row.as_chunks::<TILE>();
+    let mut panels = panels.chunks_exact_mut(TILE * DEPTH);
+    for (piece, panel) in whole.iter().zip(&mut panels) {
+        load(piece, &mut panel[i * TILE..][..TILE]);
+    }
+    if let Some(panel) = panels.next() {
+        load(rest, &mut panel[i * TILE..][..rest.len()]);
     }
 }
 
