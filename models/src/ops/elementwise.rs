@@ -71,7 +71,7 @@ pub fn scale_by(target: &Tensor, factor: f64) -> Result<()> {
     by_dtype!("scale_by", target, T => {
         let factor = T::of(factor);
         change::<T>("scale_by", target, |x| {
-            x.par_chunks_mut(1 << 15).for_each(|x| vectorised(|| x.iter_mut().for_each(|x| *x *= factor)));
+            x.par_chunks_mut(1 << 15).for_each(|x| vectorised(#[inline(always)] || x.iter_mut().for_each(|x| *x *= factor)));
             Ok(())
         })
     })

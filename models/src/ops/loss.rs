@@ -41,7 +41,7 @@ pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced> {
             let (lv, tv) = (View::new(OP, &logits)?, View::new(OP, &targets)?);
             let mut grad = lv.slice::<T>()?.to_vec();
             let rows = grad.chunks_exact_mut(classes).zip(tv.slice::<T>()?.chunks_exact(classes));
-            rows.for_each(|(x, t)| vectorised(|| row_gradient(x, t, scale)));
+            rows.for_each(|(x, t)| vectorised(#[inline(always)] || row_gradient(x, t, scale)));
             Ok(vec![Some(converted(&tensor(grad, &[n, classes])?, dtype)?), None])
         }))
     })

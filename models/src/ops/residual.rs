@@ -109,25 +109,37 @@ impl<T: Element> Factors<T> {
 
     fn sum<S: Stored<Real = T>, B: Stored<Real = T>>(&self, x: &[S], branch: &[B]) -> Vec<S> {
         let c = self.c;
-        rows::by_row(x.len() / c, c, |row| {
-            let (x, branch, keep) = (&x[row * c..][..c], &branch[row * c..][..c], self.keep_of(row));
-            let (skip, scale) = (&self.skip.0[..c], &self.branch.0[..c]);
-            // A dropped branch counts as zero even where it is not finite.
-            move |j| {
-                let term = if keep != T::ZERO { branch[j].load() * (scale[j] * keep) } else { T::ZERO };
-                x[j].load() * skip[j] + term
-            }
-        })
+        rows::by_row(
+            x.len() / c,
+            c,
+            #[inline(always)]
+            |row| {
+                let (x, branch, keep) = (&x[row * c..][..c], &branch[row * c..][..c], self.keep_of(row));
+                let (skip, scale) = (&self.skip.0[..c], &self.branch.0[..c]);
+                // A dropped branch counts as zero even where it is not finite.
+                #[inline(always)]
+                move |j| {
+                    let term = if keep != T::ZERO { branch[j].load() * (scale[j] * keep) } else { T::ZERO };
+                    x[j].load() * skip[j] + term
+                }
+            },
+        )
     }
 
     /// `dy` times the factor of each channel, and of each sample's branch if `keep`.
     fn scaled<S: Stored<Real = T>, O: Stored<Real = T>>(&self, dy: &[S], factor: &[T], keep: bool) -> Vec<O> {
         let c = self.c;
-        rows::by_row(dy.len() / c, c, |row| {
-            let k = if keep { self.keep_of(row) } else { T::ONE };
-            let (dy, factor) = (&dy[row * c..][..c], &factor[..c]);
-            move |j| dy[j].load() * (factor[j] * k)
-        })
+        rows::by_row(
+            dy.len() / c,
+            c,
+            #[inline(always)]
+            |row| {
+                let k = if keep { self.keep_of(row) } else { T::ONE };
+                let (dy, factor) = (&dy[row * c..][..c], &factor[..c]);
+                #[inline(always)]
+                move |j| dy[j].load() * (factor[j] * k)
+            },
+        )
     }
 
     /// Sum of `dy * term` over rows, for each channel.
@@ -138,15 +150,23 @@ impl<T: Element> Factors<T> {
         keep: bool,
     ) -> Vec<T> {
         let c = self.c;
-        let sums = rows::block_sums(dy.len() / c, c, |range, sums: &mut [T]| {
-            for row in range {
-                let k = if keep { self.keep_of(row) } else { T::ONE };
-                if k != T::ZERO {
-                    let (dy, term) = (&dy[row * c..][..c], &term[row * c..][..c]);
-                    sums.iter_mut().zip(dy).zip(term).for_each(|((s, g), t)| *s += g.load() * (t.load() * k));
+        let sums = rows::block_sums(
+            dy.len() / c,
+            c,
+            #[inline(always)]
+            |range, sums: &mut [T]| {
+                for row in range {
+                    let k = if keep { self.keep_of(row) } else { T::ONE };
+                    if k != T::ZERO {
+                        let (dy, term) = (&dy[row * c..][..c], &term[row * c..][..c]);
+                        sums.iter_mut()
+                            .zip(dy)
+                            .zip(term)
+                            .for_each(|((s, g), t)| *s += g.load() * (t.load() * k));
+                    }
                 }
-            }
-        });
+            },
+        );
         sums.into_iter().map(T::of).collect()
     }
 }

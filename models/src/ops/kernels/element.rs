@@ -62,6 +62,8 @@ pub(crate) trait Element: Stored<Real = Self> + std::ops::Neg<Output = Self> + s
     fn with_sums<R>(work: impl FnOnce(&mut Vec<Self>) -> R) -> R;
     /// The elements of CPU memory, if they are of this type.
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+    /// The same numbers, if this is `f32`.
+    fn singles(numbers: &[Self]) -> Option<&[f32]>;
     /// From a double, rounded once.
     fn of(value: f64) -> Self;
     /// To a double, exactly.
@@ -129,6 +131,10 @@ impl Element for f32 {
 
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+
+    fn singles(numbers: &[Self]) -> Option<&[f32]> {
+        Some(numbers)
+    }
 
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         if let CpuStorage::F32(data) = storage { Some(data) } else { None }
@@ -223,6 +229,10 @@ impl Element for f64 {
 
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+
+    fn singles(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
 
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         if let CpuStorage::F64(data) = storage { Some(data) } else { None }

@@ -22,19 +22,25 @@ pub(crate) fn channel_statistics<S: Stored>(x: &[S], c: usize) -> (Vec<f64>, Vec
             let (mut mean, mut m2) = (vec![S::Real::ZERO; c], vec![S::Real::ZERO; c]);
             // Sums of differences to the first row keep their digits where the mean is far from zero.
             let first = &block[..c];
-            vectorised(|| {
-                for row in block.chunks_exact(c) {
-                    mean.iter_mut().zip(row).zip(first).for_each(|((m, &x), &f)| *m += x.load() - f.load());
-                }
-                let scale = S::Real::ONE / S::Real::of(rows as f64);
-                mean.iter_mut().zip(first).for_each(|(m, &f)| *m = *m * scale + f.load());
-                for row in block.chunks_exact(c) {
-                    for ((m2, &mean), &x) in m2.iter_mut().zip(&mean).zip(row) {
-                        let off = x.load() - mean;
-                        *m2 += off * off;
+            vectorised(
+                #[inline(always)]
+                || {
+                    for row in block.chunks_exact(c) {
+                        mean.iter_mut()
+                            .zip(row)
+                            .zip(first)
+                            .for_each(|((m, &x), &f)| *m += x.load() - f.load());
                     }
-                }
-            });
+                    let scale = S::Real::ONE / S::Real::of(rows as f64);
+                    mean.iter_mut().zip(first).for_each(|(m, &f)| *m = *m * scale + f.load());
+                    for row in block.chunks_exact(c) {
+                        for ((m2, &mean), &x) in m2.iter_mut().zip(&mean).zip(row) {
+                            let off = x.load() - mean;
+                            *m2 += off * off;
+                        }
+                    }
+                },
+            );
             (rows as f64, mean, m2)
         })
         .collect();
@@ -85,14 +91,26 @@ pub(crate) fn scale_shift<S: Stored>(
     // What is not a number stays so, as in PyTorch: a run that goes wrong must show.
     let rectified = |y: S::Real| if after.relu && y <= zero { zero } else { y };
     match after.residual {
-        Some(residual) => by_row(x.len() / c, c, |row| {
-            let (x, residual) = (&x[row * c..][..c], &residual[row * c..][..c]);
-            move |j| rectified(x[j].load() * scale[j] + shift[j] + residual[j].load())
-        }),
-        None => by_row(x.len() / c, c, |row| {
-            let x = &x[row * c..][..c];
-            move |j| rectified(x[j].load() * scale[j] + shift[j])
-        }),
+        Some(residual) => by_row(
+            x.len() / c,
+            c,
+            #[inline(always)]
+            |row| {
+                let (x, residual) = (&x[row * c..][..c], &residual[row * c..][..c]);
+                #[inline(always)]
+                move |j| rectified(x[j].load() * scale[j] + shift[j] + residual[j].load())
+            },
+        ),
+        None => by_row(
+            x.len() / c,
+            c,
+            #[inline(always)]
+            |row| {
+                let x = &x[row * c..][..c];
+                #[inline(always)]
+                move |j| rectified(x[j].load() * scale[j] + shift[j])
+            },
+        ),
     }
 }
 
@@ -114,18 +132,23 @@ pub(crate) fn batch_norm_backward<S: Stored>(
     let rows = x.len() / c;
     let centre: Vec<S::Real> = mean.iter().map(|&m| S::Real::of(m)).collect();
     // Sums of dy, then of dy * (x - mean).
-    let sums = block_sums(rows, 2 * c, |range, sums: &mut [S::Real]| {
-        let (plain, product) = sums.split_at_mut(c);
-        for row in range {
-            let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
-            for ((((s, p), &x), &dy), &m) in
-                plain.iter_mut().zip(product.iter_mut()).zip(x).zip(dy).zip(&centre)
-            {
-                *s += dy.load();
-                *p += dy.load() * (x.load() - m);
+    let sums = block_sums(
+        rows,
+        2 * c,
+        #[inline(always)]
+        |range, sums: &mut [S::Real]| {
+            let (plain, product) = sums.split_at_mut(c);
+            for row in range {
+                let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
+                for ((((s, p), &x), &dy), &m) in
+                    plain.iter_mut().zip(product.iter_mut()).zip(x).zip(dy).zip(&centre)
+                {
+                    *s += dy.load();
+                    *p += dy.load() * (x.load() - m);
+                }
             }
-        }
-    });
+        },
+    );
     let (sum_dy, sum_dy_x) = sums.split_at(c);
     let n = rows as f64;
     // dx = a * dy + b * x + d, channel by channel.
@@ -139,10 +162,16 @@ pub(crate) fn batch_norm_backward<S: Stored>(
         d.push(S::Real::of(offset));
     }
     let (a, b, d, centre) = (&a[..c], &b[..c], &d[..c], &centre[..c]);
-    let dx = by_row(rows, c, |row| {
-        let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
-        move |j| a[j] * dy[j].load() + (b[j] * (x[j].load() - centre[j]) + d[j])
-    });
+    let dx = by_row(
+        rows,
+        c,
+        #[inline(always)]
+        |row| {
+            let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
+            #[inline(always)]
+            move |j| a[j] * dy[j].load() + (b[j] * (x[j].load() - centre[j]) + d[j])
+        },
+    );
     let dweight = sum_dy_x.iter().zip(inv_std).map(|(s, i)| S::Real::of(s * i)).collect();
     let dbias = sum_dy.iter().map(|&s| S::Real::of(s)).collect();
     (dx, dweight, dbias)
@@ -162,15 +191,18 @@ pub(crate) fn layer_norm<S: Stored<Real = T>, O: Stored<Real = T>, T: Element>(
     let scale = T::ONE / T::of(c as f64);
     y.par_chunks_mut(c).zip(x.par_chunks(c)).zip(stats.par_iter_mut()).with_min_len(32).for_each(
         |((y, x), stat)| {
-            vectorised(|| {
-                let mean = lane_sum(x, |x| x) * scale;
-                let variance = lane_sum(x, |x| (x - mean) * (x - mean)) * scale;
-                let inv_std = T::ONE / (variance + T::of(eps)).sqrt();
-                for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                    *y = O::store((x.load() - mean) * inv_std * w + b);
-                }
-                *stat = [mean, inv_std];
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mean = lane_sum(x, |x| x) * scale;
+                    let variance = lane_sum(x, |x| (x - mean) * (x - mean)) * scale;
+                    let inv_std = T::ONE / (variance + T::of(eps)).sqrt();
+                    for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
+                        *y = O::store((x.load() - mean) * inv_std * w + b);
+                    }
+                    *stat = [mean, inv_std];
+                },
+            );
         },
     );
     (y, stats)
@@ -185,25 +217,36 @@ pub(crate) fn layer_norm_backward<S: Stored<Real = T>, O: Stored<Real = T>, T: E
 ) -> Gradients<S, T> {
     let c = weight.len();
     let scale = T::ONE / T::of(c as f64);
-    let dx = by_row(x.len() / c, c, |row| {
-        let (x, dy, weight) = (&x[row * c..][..c], &dy[row * c..][..c], &weight[..c]);
-        let [mean, inv_std] = stats[row];
-        let g = lane_sum_zip(dy, weight, |g, w| g * w) * scale;
-        let gx = lane_sum_three(dy, weight, x, |g, w, x| g * w * (x - mean)) * scale * inv_std * inv_std;
-        move |j| (dy[j].load() * weight[j] - g - (x[j].load() - mean) * gx) * inv_std
-    });
-    let sums = block_sums(x.len() / c, 2 * c, |range, sums: &mut [T]| {
-        let (dw, db) = sums.split_at_mut(c);
-        for row in range {
-            let ([mean, inv_std], start) = (stats[row], row * c);
-            for (((dw, db), &x), &dy) in
-                dw.iter_mut().zip(db.iter_mut()).zip(&x[start..][..c]).zip(&dy[start..][..c])
-            {
-                *dw += dy.load() * (x.load() - mean) * inv_std;
-                *db += dy.load();
+    let dx = by_row(
+        x.len() / c,
+        c,
+        #[inline(always)]
+        |row| {
+            let (x, dy, weight) = (&x[row * c..][..c], &dy[row * c..][..c], &weight[..c]);
+            let [mean, inv_std] = stats[row];
+            let g = lane_sum_zip(dy, weight, |g, w| g * w) * scale;
+            let gx = lane_sum_three(dy, weight, x, |g, w, x| g * w * (x - mean)) * scale * inv_std * inv_std;
+            #[inline(always)]
+            move |j| (dy[j].load() * weight[j] - g - (x[j].load() - mean) * gx) * inv_std
+        },
+    );
+    let sums = block_sums(
+        x.len() / c,
+        2 * c,
+        #[inline(always)]
+        |range, sums: &mut [T]| {
+            let (dw, db) = sums.split_at_mut(c);
+            for row in range {
+                let ([mean, inv_std], start) = (stats[row], row * c);
+                for (((dw, db), &x), &dy) in
+                    dw.iter_mut().zip(db.iter_mut()).zip(&x[start..][..c]).zip(&dy[start..][..c])
+                {
+                    *dw += dy.load() * (x.load() - mean) * inv_std;
+                    *db += dy.load();
+                }
             }
-        }
-    });
+        },
+    );
     let (dw, db) = sums.split_at(c);
     (dx, dw.iter().map(|&v| T::of(v)).collect(), db.iter().map(|&v| T::of(v)).collect())
 }

@@ -46,7 +46,10 @@ pub(crate) fn max_forward<S: Stored>(x: &[S], g: &Window) -> (Vec<S>, Vec<u8>) {
             for (place, (y, tap_of)) in places {
                 for (i, (tap, pixel)) in g.taps(place / g.wo, place % g.wo).enumerate() {
                     let x = &x[pixel * g.c..(pixel + 1) * g.c];
-                    vectorised(|| keep_larger(y, tap_of, x, tap, i == 0));
+                    vectorised(
+                        #[inline(always)]
+                        || keep_larger(y, tap_of, x, tap, i == 0),
+                    );
                 }
             }
         },
@@ -87,14 +90,17 @@ pub(crate) fn max_backward<S: Stored>(dy: &[S], tap_of: &[u8], g: &Window) -> Ve
 pub(crate) fn mean_forward<S: Stored>(x: &[S], pixels: usize, c: usize) -> Vec<S> {
     let mut y = vec![S::store(S::Real::ZERO); x.len() / pixels];
     y.par_chunks_mut(c).zip(x.par_chunks(pixels * c)).for_each(|(y, x)| {
-        vectorised(|| {
-            let mut sums = vec![S::Real::ZERO; c];
-            for row in x.chunks_exact(c) {
-                sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x.load());
-            }
-            let scale = S::Real::ONE / S::Real::of(pixels as f64);
-            y.iter_mut().zip(&sums).for_each(|(y, &sum)| *y = S::store(sum * scale));
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                let mut sums = vec![S::Real::ZERO; c];
+                for row in x.chunks_exact(c) {
+                    sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x.load());
+                }
+                let scale = S::Real::ONE / S::Real::of(pixels as f64);
+                y.iter_mut().zip(&sums).for_each(|(y, &sum)| *y = S::store(sum * scale));
+            },
+        );
     });
     y
 }

@@ -25,7 +25,12 @@ unsafe fn fill_blocks<T: Stored>(
 ) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
     let room = &mut out.spare_capacity_mut()[..len];
-    room.par_chunks_mut(block).enumerate().for_each(|(i, out)| vectorised(|| work(i * block, out)));
+    room.par_chunks_mut(block).enumerate().for_each(|(i, out)| {
+        vectorised(
+            #[inline(always)]
+            || work(i * block, out),
+        )
+    });
     // SAFETY: the blocks cover all `len` elements, and the caller promises that each was written.
     unsafe { out.set_len(len) };
     out
@@ -35,10 +40,15 @@ unsafe fn fill_blocks<T: Stored>(
 pub(crate) fn map<S: Stored>(x: &[S], f: impl Fn(S::Real) -> S::Real + Sync) -> Vec<S> {
     // SAFETY: each block is as long as the part of `x` that it is filled from.
     unsafe {
-        fill_blocks(x.len(), FLAT, |first, y| {
-            let x = &x[first..first + y.len()];
-            y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(S::store(f(x.load()))));
-        })
+        fill_blocks(
+            x.len(),
+            FLAT,
+            #[inline(always)]
+            |first, y| {
+                let x = &x[first..first + y.len()];
+                y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(S::store(f(x.load()))));
+            },
+        )
     }
 }
 
@@ -46,10 +56,15 @@ pub(crate) fn map<S: Stored>(x: &[S], f: impl Fn(S::Real) -> S::Real + Sync) -> 
 pub(crate) fn convert<S: Stored, O: Stored<Real = S::Real>>(x: &[S]) -> Vec<O> {
     // SAFETY: each block is as long as the part of `x` that it is filled from.
     unsafe {
-        fill_blocks(x.len(), FLAT, |first, y| {
-            let x = &x[first..first + y.len()];
-            y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(O::store(x.load())));
-        })
+        fill_blocks(
+            x.len(),
+            FLAT,
+            #[inline(always)]
+            |first, y| {
+                let x = &x[first..first + y.len()];
+                y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(O::store(x.load())));
+            },
+        )
     }
 }
 
@@ -62,10 +77,18 @@ pub(crate) fn zip<S: Stored, R: Stored<Real = S::Real>>(
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     // SAFETY: each block is as long as the parts of `x` and `y` that it is filled from.
     unsafe {
-        fill_blocks(x.len(), FLAT, |first, z| {
-            let (x, y) = (&x[first..first + z.len()], &y[first..first + z.len()]);
-            z.iter_mut().zip(x).zip(y).for_each(|((z, &x), &y)| _ = z.write(S::store(f(x.load(), y.load()))));
-        })
+        fill_blocks(
+            x.len(),
+            FLAT,
+            #[inline(always)]
+            |first, z| {
+                let (x, y) = (&x[first..first + z.len()], &y[first..first + z.len()]);
+                z.iter_mut()
+                    .zip(x)
+                    .zip(y)
+                    .for_each(|((z, &x), &y)| _ = z.write(S::store(f(x.load(), y.load()))));
+            },
+        )
     }
 }
 
@@ -78,19 +101,30 @@ pub(crate) fn by_row<S: Stored, F: Fn(usize) -> S::Real>(
     let height = (FLAT / c.max(1)).clamp(1, BLOCK_ROWS);
     // SAFETY: blocks are whole rows, and each element of a row is written.
     unsafe {
-        fill_blocks(rows * c, height * c.max(1), |first, out| {
-            for (i, out) in out.chunks_exact_mut(c).enumerate() {
-                let element = row(first / c + i);
-                out.iter_mut().enumerate().for_each(|(j, out)| _ = out.write(S::store(element(j))));
-            }
-        })
+        fill_blocks(
+            rows * c,
+            height * c.max(1),
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(c).enumerate() {
+                    let element = row(first / c + i);
+                    out.iter_mut().enumerate().for_each(|(j, out)| _ = out.write(S::store(element(j))));
+                }
+            },
+        )
     }
 }
 
 /// Sum of `f(x, y)` over all elements: blocks in lanes, then in double precision and in order.
 pub(crate) fn sum_zip<S: Stored>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real) -> S::Real + Sync) -> f64 {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
-    let block = |(x, y): (&[S], &[S])| vectorised(|| lane_sum_zip(x, y, &f)).wide();
+    let block = |(x, y): (&[S], &[S])| {
+        vectorised(
+            #[inline(always)]
+            || lane_sum_zip(x, y, &f),
+        )
+        .wide()
+    };
     let sums: Vec<f64> = x.par_chunks(FLAT / 8).zip(y.par_chunks(FLAT / 8)).map(block).collect();
     sums.into_iter().sum()
 }
@@ -99,18 +133,26 @@ pub(crate) fn sum_zip<S: Stored>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real) 
 pub(crate) fn update<T: Element>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + Sync) {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     x.par_chunks_mut(FLAT).zip(y.par_chunks(FLAT)).for_each(|(x, y)| {
-        vectorised(|| x.iter_mut().zip(y).for_each(|(x, &y)| *x = f(*x, y)));
+        vectorised(
+            #[inline(always)]
+            || x.iter_mut().zip(y).for_each(|(x, &y)| *x = f(*x, y)),
+        );
     });
 }
 
 /// Sums of every column of a matrix with `c` columns.
 pub(crate) fn column_sums<S: Stored>(x: &[S], c: usize) -> Vec<S::Real> {
     let rows = x.len() / c;
-    let sums = block_sums(rows, c, |range, sums: &mut [S::Real]| {
-        for row in x[range.start * c..range.end * c].chunks_exact(c) {
-            sums.iter_mut().zip(row).for_each(|(s, &x)| *s += x.load());
-        }
-    });
+    let sums = block_sums(
+        rows,
+        c,
+        #[inline(always)]
+        |range, sums: &mut [S::Real]| {
+            for row in x[range.start * c..range.end * c].chunks_exact(c) {
+                sums.iter_mut().zip(row).for_each(|(s, &x)| *s += x.load());
+            }
+        },
+    );
     sums.into_iter().map(S::Real::of).collect()
 }
 
@@ -126,7 +168,10 @@ pub(crate) fn block_sums<T: Element>(
         .map(|block| {
             let mut sums = vec![T::ZERO; width];
             let range = block * BLOCK_ROWS..rows.min((block + 1) * BLOCK_ROWS);
-            vectorised(|| work(range, &mut sums));
+            vectorised(
+                #[inline(always)]
+                || work(range, &mut sums),
+            );
             sums
         })
         .collect();

@@ -130,11 +130,14 @@ impl<T: Element> Rule<T> {
     fn apply(&self, p: &mut [T], m: &[T], v: &[T], lr: T) {
         let moments = m.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
         p.par_chunks_mut(CHUNK).zip(moments).for_each(|(p, (m, v))| {
-            vectorised(|| {
-                for ((p, &m), &v) in p.iter_mut().zip(m).zip(v) {
-                    *p -= lr * self.update(*p, m, v);
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((p, &m), &v) in p.iter_mut().zip(m).zip(v) {
+                        *p -= lr * self.update(*p, m, v);
+                    }
+                },
+            );
         });
     }
 }

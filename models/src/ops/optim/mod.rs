@@ -96,13 +96,16 @@ impl<T: Element> Numbers<T> {
         const CHUNK: usize = 1 << 14;
         let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
         p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(moments).for_each(|((p, g), (m, v))| {
-            vectorised(|| {
-                for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                    *m += (g - *m) * self.fresh.0;
-                    *v = *v * self.old + g * g * self.fresh.1;
-                    *p = *p * self.keep - self.step_size * *m / (v.sqrt() / self.root + self.eps);
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                        *m += (g - *m) * self.fresh.0;
+                        *v = *v * self.old + g * g * self.fresh.1;
+                        *p = *p * self.keep - self.step_size * *m / (v.sqrt() / self.root + self.eps);
+                    }
+                },
+            );
         });
     }
 }

@@ -54,13 +54,16 @@ fn apply<T: Element>(p: &mut [T], g: &[T], buffer: &mut [T], sgd: &Sgd) {
     let direct = if sgd.nesterov { T::ONE } else { T::ZERO };
     let pieces = g.par_chunks(CHUNK).zip(buffer.par_chunks_mut(CHUNK));
     p.par_chunks_mut(CHUNK).zip(pieces).for_each(|(p, (g, b))| {
-        vectorised(|| {
-            for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
-                let g = g + decay * *p;
-                // Not 0 * *b: what was there may not be a number.
-                *b = if first { g } else { kept * *b + g };
-                *p -= lr * (direct * g + ahead * *b);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
+                    let g = g + decay * *p;
+                    // Not 0 * *b: what was there may not be a number.
+                    *b = if first { g } else { kept * *b + g };
+                    *p -= lr * (direct * g + ahead * *b);
+                }
+            },
+        );
     });
 }

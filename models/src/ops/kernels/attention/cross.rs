@@ -54,11 +54,17 @@ impl<T: Element> Scratch<T> {
 }
 
 fn load<S: Stored>(from: &[S], to: &mut [S::Real]) {
-    vectorised(|| to.iter_mut().zip(from).for_each(|(to, from)| *to = from.load()));
+    vectorised(
+        #[inline(always)]
+        || to.iter_mut().zip(from).for_each(|(to, from)| *to = from.load()),
+    );
 }
 
 fn store<S: Stored>(from: &[S::Real], to: &mut [S]) {
-    vectorised(|| to.iter_mut().zip(from).for_each(|(to, &from)| *to = S::store(from)));
+    vectorised(
+        #[inline(always)]
+        || to.iter_mut().zip(from).for_each(|(to, &from)| *to = S::store(from)),
+    );
 }
 
 /// `[b, n, c]`.

@@ -62,21 +62,24 @@ impl Head {
     pub(crate) fn probabilities<T: Element>(&self, x: Qkv<T>, extra: Extra<T>, p: &mut [T]) {
         let (n, m) = (self.n, self.m);
         gemm((n, m, self.d), p, m, false, self.scale(), x.q, x.k.t());
-        vectorised(|| {
-            for (i, p) in p.chunks_exact_mut(m).enumerate() {
-                if let Some(bias) = extra.bias {
-                    p.iter_mut().zip(&bias[i * m..][..m]).for_each(|(p, &b)| *p += b);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (i, p) in p.chunks_exact_mut(m).enumerate() {
+                    if let Some(bias) = extra.bias {
+                        p.iter_mut().zip(&bias[i * m..][..m]).for_each(|(p, &b)| *p += b);
+                    }
+                    if let Some(regions) = extra.regions {
+                        let own = regions[i];
+                        let apart = T::of(APART);
+                        p.iter_mut()
+                            .zip(regions)
+                            .for_each(|(p, &r)| *p += if r == own { T::ZERO } else { apart });
+                    }
+                    softmax(p);
                 }
-                if let Some(regions) = extra.regions {
-                    let own = regions[i];
-                    let apart = T::of(APART);
-                    p.iter_mut()
-                        .zip(regions)
-                        .for_each(|(p, &r)| *p += if r == own { T::ZERO } else { apart });
-                }
-                softmax(p);
-            }
-        });
+            },
+        );
     }
 
     /// `p v`.
@@ -99,12 +102,15 @@ impl Head {
         let Self { n, m, d } = *self;
         gemm((m, d, n), dv.data, dv.width, false, T::ONE, Mat::rows(p, m).t(), dout);
         gemm((n, m, d), ds, m, false, T::ONE, dout, x.v.t());
-        vectorised(|| {
-            for (ds, p) in ds.chunks_exact_mut(m).zip(p.chunks_exact(m)) {
-                let dot = lane_sum_zip(ds, p, |a, b| a * b);
-                ds.iter_mut().zip(p).for_each(|(g, &p)| *g = p * (*g - dot));
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (ds, p) in ds.chunks_exact_mut(m).zip(p.chunks_exact(m)) {
+                    let dot = lane_sum_zip(ds, p, |a, b| a * b);
+                    ds.iter_mut().zip(p).for_each(|(g, &p)| *g = p * (*g - dot));
+                }
+            },
+        );
         let ds = Mat::rows(ds, m);
         gemm((n, d, m), dq.data, dq.width, false, self.scale(), ds, x.k);
         gemm((m, d, n), dk.data, dk.width, false, self.scale(), ds.t(), x.q);

@@ -243,13 +243,16 @@ fn gather<S: Stored>(
     rows: &[usize],
     to: &mut [S::Real],
 ) {
-    vectorised(|| {
-        for (&row, to) in rows.iter().zip(to.chunks_exact_mut(width)) {
-            to.iter_mut()
-                .zip(&from[row * stride + first..][..width])
-                .for_each(|(to, from)| *to = from.load());
-        }
-    });
+    vectorised(
+        #[inline(always)]
+        || {
+            for (&row, to) in rows.iter().zip(to.chunks_exact_mut(width)) {
+                to.iter_mut()
+                    .zip(&from[row * stride + first..][..width])
+                    .for_each(|(to, from)| *to = from.load());
+            }
+        },
+    );
 }
 
 /// The inverse of [`gather`].
@@ -261,12 +264,15 @@ fn scatter<S: Stored>(
     stride: usize,
     first: usize,
 ) {
-    vectorised(|| {
-        for (&row, from) in rows.iter().zip(from.chunks_exact(width)) {
-            let to = &mut to[row * stride + first..][..width];
-            to.iter_mut().zip(from).for_each(|(to, &from)| *to = S::store(from));
-        }
-    });
+    vectorised(
+        #[inline(always)]
+        || {
+            for (&row, from) in rows.iter().zip(from.chunks_exact(width)) {
+                let to = &mut to[row * stride + first..][..width];
+                to.iter_mut().zip(from).for_each(|(to, &from)| *to = S::store(from));
+            }
+        },
+    );
 }
 
 #[cfg(test)]

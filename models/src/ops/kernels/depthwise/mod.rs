@@ -74,11 +74,14 @@ pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
         let (image, oy) = (row / g.ho, row % g.ho);
         let x = &x[image * g.h * g.w * g.c..][..g.h * g.w * g.c];
         let swept = pulp::Arch::new().dispatch(OutputRow { g, x, w, bias, oy, y: &mut *y });
-        vectorised(|| {
-            for first in (swept..g.c).step_by(LANES) {
-                output_row(x, w, bias, g, oy, first..g.c.min(first + LANES), y);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for first in (swept..g.c).step_by(LANES) {
+                    output_row(x, w, bias, g, oy, first..g.c.min(first + LANES), y);
+                }
+            },
+        );
     });
     y
 }
@@ -133,7 +136,10 @@ pub(crate) fn backward_weight<S: Stored<Real = T>, T: Element>(x: &[S], dy: &[S]
                 let (image, oy) = ((i * group + j) / g.ho, (i * group + j) % g.ho);
                 let x = &x[image * g.h * g.w * g.c..][..g.h * g.w * g.c];
                 let swept = pulp::Arch::new().dispatch(WeightRow { g, x, dy, oy, dw: &mut dw });
-                vectorised(|| weight_row(x, dy, g, oy, swept, &mut dw));
+                vectorised(
+                    #[inline(always)]
+                    || weight_row(x, dy, g, oy, swept, &mut dw),
+                );
             }
             dw
         })

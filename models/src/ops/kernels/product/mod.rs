@@ -5,6 +5,7 @@
 //! the result stay in registers.
 #![allow(unsafe_code)]
 
+mod pairs;
 mod sides;
 mod tile;
 mod windows;
@@ -12,6 +13,7 @@ mod windows;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use pairs::Native;
 use rayon::prelude::*;
 pub(crate) use sides::{Flipped, Left, Right};
 use tile::{DEPTH, Finish, Strip, TileShape};
@@ -135,7 +137,10 @@ where
     total.par_chunks_mut(1 << 13).enumerate().for_each(|(i, total)| {
         for part in rest.chunks_exact(m * n) {
             let part = &part[i << 13..][..total.len()];
-            super::vectorised(|| total.iter_mut().zip(part).for_each(|(t, &p)| *t += p));
+            super::vectorised(
+                #[inline(always)]
+                || total.iter_mut().zip(part).for_each(|(t, &p)| *t += p),
+            );
         }
     });
     sums.truncate(m * n);
@@ -268,9 +273,12 @@ fn rounded_task<A, B, O, T: Element>(
             let start = out.row(row, &cols).cast::<MaybeUninit<O>>();
             // SAFETY: there is room for the columns, and tasks have different rows (`Place::room`) or columns.
             let out = unsafe { std::slice::from_raw_parts_mut(start, width) };
-            super::vectorised(|| {
-                out.iter_mut().zip(sums).for_each(|(out, &sum)| _ = out.write(O::store(sum)));
-            });
+            super::vectorised(
+                #[inline(always)]
+                || {
+                    out.iter_mut().zip(sums).for_each(|(out, &sum)| _ = out.write(O::store(sum)));
+                },
+            );
         }
     });
 }
@@ -296,23 +304,32 @@ fn task<A, B, T: Element>(
         let (block, rest) = aligned(scratch, block + strips * panel + BLOCK_COLS).split_at_mut(block);
         let (panels, line) = rest.split_at_mut(strips * panel);
         let mut starts = [std::ptr::null_mut(); 12];
+        let mut tiles = Tiles::new(!A::EXACT, tile, strips);
         let mut first = true;
         let mut k = ks.start;
         while first || k < ks.end {
             let piece = k..ks.end.min(k + depth);
-            super::vectorised(|| b.pack(piece.clone(), cols.clone(), tile.cols, block, line));
+            super::vectorised(
+                #[inline(always)]
+                || b.pack(piece.clone(), cols.clone(), tile.cols, block, line),
+            );
+            tiles.take_right(&block[..cols.len().next_multiple_of(tile.cols) * piece.len()], piece.len());
             let finish = if first { Finish::Set(bias.map(|b| &b[cols.clone()])) } else { Finish::Add };
             for top in rows.clone().step_by(strips * tile.rows) {
                 let together = top..rows.end.min(top + strips * tile.rows);
-                super::vectorised(|| a.pack(together.clone(), piece.clone(), tile.rows, panels));
-                for (top, panel) in together.clone().step_by(tile.rows).zip(panels.chunks_exact(panel)) {
+                super::vectorised(
+                    #[inline(always)]
+                    || a.pack(together.clone(), piece.clone(), tile.rows, panels),
+                );
+                tiles.take_left(panels, piece.len(), a.by_rows());
+                for (i, top) in together.clone().step_by(tile.rows).enumerate() {
                     let strip = top..together.end.min(top + tile.rows);
                     for (start, row) in starts.iter_mut().zip(strip.clone()) {
                         *start = out.row(row, &cols);
                     }
                     let strip = Strip {
                         depth: piece.len(),
-                        left: panel,
+                        left: &panels[i * panel..][..panel],
                         by_rows: a.by_rows(),
                         right: block,
                         cols: cols.len(),
@@ -322,13 +339,74 @@ fn task<A, B, T: Element>(
                     // SAFETY: each row was checked to have room for the columns; rows are different
                     // (`Place::room`), and tasks have different rows or columns. What is added to was set in the
                     // first round.
-                    unsafe { strip.run() };
+                    unsafe { tiles.run(i, strip) };
                 }
             }
             first = false;
             k += depth.max(1);
         }
     });
+}
+
+/// How a task's tiles are computed: in the type of their sums, or in pairs of rounded numbers.
+enum Tiles {
+    Whole,
+    Pairs { native: Native, left: Vec<u32>, right: Vec<u32> },
+}
+
+impl Tiles {
+    /// In pairs where the left factor is `rounded` already, and this machine can.
+    fn new(rounded: bool, tile: TileShape, strips: usize) -> Self {
+        match Native::here() {
+            Some(native) if rounded && [tile.rows, tile.cols] == [pairs::ROWS, pairs::COLS] => {
+                Self::Pairs { native, left: vec![0; pairs::left_len(strips)], right: Vec::new() }
+            }
+            _ => Self::Whole,
+        }
+    }
+
+    fn take_right<T: Element>(&mut self, block: &[T], depth: usize) {
+        if let (Self::Pairs { right, .. }, Some(block)) = (self, T::singles(block)) {
+            super::vectorised(
+                #[inline(always)]
+                || pairs::pair_right(block, depth, right),
+            );
+        }
+    }
+
+    fn take_left<T: Element>(&mut self, panels: &[T], depth: usize, by_rows: bool) {
+        if let (Self::Pairs { left, .. }, Some(panels)) = (self, T::singles(panels)) {
+            super::vectorised(
+                #[inline(always)]
+                || pairs::pair_left(panels, depth, by_rows, left),
+            );
+        }
+    }
+
+    /// Computes strip `i` of those whose left panels were taken last.
+    ///
+    /// # Safety
+    /// That of [`Strip::run`].
+    unsafe fn run<T: Element>(&self, i: usize, strip: Strip<T>) {
+        let Self::Pairs { native, left, right } = self else {
+            // SAFETY: the caller's promise.
+            return unsafe { strip.run() };
+        };
+        let finish = match strip.finish {
+            Finish::Set(bias) => Finish::Set(bias.and_then(T::singles)),
+            Finish::Add => Finish::Add,
+        };
+        // Rounded numbers are summed in `f32`: `T` is that type.
+        let mut out = [std::ptr::null_mut::<f32>(); pairs::ROWS];
+        out.iter_mut().zip(strip.out).for_each(|(to, from)| *to = from.cast());
+        let left = &left[i * pairs::left_len(1)..][..pairs::left_len(1)];
+        let pair_count = strip.depth.div_ceil(2);
+        let out = &out[..strip.out.len()];
+        // SAFETY: the caller's promise.
+        let strip =
+            unsafe { pairs::Strip::new(pair_count, (left, strip.by_rows), (right, strip.cols), out, finish) };
+        native.run(&strip);
+    }
 }
 
 /// `len` elements of `scratch` that begin on a cache line.
