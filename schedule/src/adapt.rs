@@ -113,7 +113,7 @@ impl Recipe {
 }
 
 /// The stage in which a share of the run falls; the curriculum has at least one.
-fn holding(curriculum: &Curriculum, at: f64) -> &Stage {
+pub(crate) fn holding(curriculum: &Curriculum, at: f64) -> &Stage {
     let mut end = 0.0;
     let inside = |stage: &&Stage| {
         end += stage.share;

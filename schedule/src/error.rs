@@ -23,7 +23,8 @@ pub enum ScheduleError {
     },
     /// No recipe of that name.
     #[error(
-        "unknown recipe `{name}`; the nearest known is `{nearest}`; give a model and one of etpp, et, baseline"
+        "unknown recipe `{name}`; the nearest known is `{nearest}`; give a model and one of etpp, et, half-96, \
+         half-128, progressive, baseline"
     )]
     UnknownRecipe {
         /// The name that was asked for.
@@ -76,6 +77,31 @@ pub enum ScheduleError {
     MissingCost {
         /// The size without a row, in pixels.
         size: u32,
+    },
+    /// A report on a trial that the search is not waiting for.
+    #[error(
+        "the search is not waiting for trial `{trial}`; report each trial of its present batch once, \
+         and continue a stored search only with the version that made it"
+    )]
+    UnknownTrial {
+        /// Name of the trial.
+        trial: String,
+    },
+    /// A stage of a search without a candidate that could be trained.
+    #[error(
+        "stage {stage} of the search has no candidate left: {reason}; mend the evaluator or widen the space"
+    )]
+    NoCandidate {
+        /// Index of the stage.
+        stage: usize,
+        /// What became of the candidates.
+        reason: String,
+    },
+    /// A text that is not a recipe.
+    #[error("not a recipe: {reason}; give the JSON that `Recipe::to_json` writes")]
+    NotARecipe {
+        /// What the reader found.
+        reason: String,
     },
     /// A stored plan that this version would not make from the recipe and options stored with it.
     #[error(

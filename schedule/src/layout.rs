@@ -1,7 +1,8 @@
 //! How stages become whole steps, by either rounding.
 
+use crate::curriculum::ShareOf;
 use crate::error::Result;
-use crate::optimiser::WarmUp;
+use crate::optimiser::{LrOver, WarmUp};
 use crate::options::PlanOptions;
 use crate::recipe::Recipe;
 use crate::reference::{self, ReferenceStage};
@@ -120,9 +121,13 @@ pub(crate) fn chain(stages: &mut [PlanStage]) -> f64 {
     compute
 }
 
-/// Length of the warm-up as a share of the run's compute, for exact plans.
-pub(crate) fn warm_up_share(rule: WarmUp, stages: &[PlanStage], total: f64) -> f64 {
-    match rule {
+/// Length of the warm-up as a share of what the learning rate is laid over, for exact plans.
+pub(crate) fn warm_up_share(recipe: &Recipe, stages: &[PlanStage]) -> f64 {
+    // Over shares of passes, every pass weighs the same.
+    let passes = recipe.optimiser.lr_over == LrOver::Shares && recipe.curriculum.share_of == ShareOf::Epochs;
+    let weight = |stage: &PlanStage| if passes { 1.0 } else { stage.cost };
+    let total: f64 = stages.iter().map(|stage| stage.epochs * weight(stage)).sum();
+    match recipe.optimiser.warm_up {
         WarmUp::None => 0.0,
         WarmUp::Share(share) => share,
         WarmUp::Epochs { epochs, at_most_share } => {
@@ -130,7 +135,7 @@ pub(crate) fn warm_up_share(rule: WarmUp, stages: &[PlanStage], total: f64) -> f
             for stage in stages {
                 let passes = stage.epochs.min(left);
                 left -= passes;
-                compute += passes * stage.cost;
+                compute += passes * weight(stage);
             }
             (compute / total).min(at_most_share)
         }

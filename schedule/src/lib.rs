@@ -29,6 +29,7 @@
 //! | drive a run | [`Plan::at`] gives [`StepSettings`]; [`Plan::samples_before`] the place in the data |
 //! | show it | [`Plan::summary`] |
 //! | reuse decoded images | [`ReplayBuffer`] |
+//! | find a curriculum | [`search`] |
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -49,6 +50,7 @@ mod preset;
 mod recipe;
 mod reference;
 mod replay;
+pub mod search;
 mod settings;
 mod stage;
 mod summary;
@@ -58,7 +60,7 @@ pub use cost::CostModel;
 pub use curriculum::{Curriculum, ShareOf};
 pub use error::{Result, ScheduleError};
 pub use layout::PlanStage;
-pub use optimiser::{LrScaling, Optimiser, OptimiserKind, WarmUp};
+pub use optimiser::{LrOver, LrScaling, Optimiser, OptimiserKind, WarmUp};
 pub use options::{Batch, PlanOptions, Rounding};
 pub use plan::{Plan, PlanRecord};
 pub use preset::Preset;

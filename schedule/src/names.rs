@@ -6,7 +6,10 @@ use crate::preset::{Preset, build};
 use crate::recipe::Recipe;
 
 /// Endings that select a preset, longest first so that `-etpp-replay` is not read as `-replay` or `-etpp`.
-const ENDINGS: [(&str, Preset); 10] = [
+const ENDINGS: [(&str, Preset); 13] = [
+    ("half-96", Preset::Half96),
+    ("half-128", Preset::Half128),
+    ("progressive", Preset::Progressive),
     ("efficienttrainpp", Preset::Etpp),
     ("efficienttrain", Preset::Et),
     ("etpp-replay", Preset::EtppReplay),
@@ -20,7 +23,8 @@ const ENDINGS: [(&str, Preset); 10] = [
 ];
 
 impl Recipe {
-    /// The recipe of a name such as `deit-small-etpp`: a model and one of `etpp`, `etpp-replay`, `et`, `baseline`.
+    /// The recipe of a name such as `deit-small-etpp`: a model and one of `etpp`, `etpp-replay`, `et`,
+    /// `half-96`, `half-128`, `progressive`, `baseline`.
     ///
     /// Case, `_` for `-`, `++` for `pp`, `none` for `baseline`, and the model names of timm and the authors
     /// (`deit_small_patch16_224-etpp`) are accepted. A model alone means `etpp`.

@@ -57,6 +57,24 @@ pub enum WarmUp {
     Share(f64),
 }
 
+/// What the learning rate's one cosine, and its warm-up as a share, are laid over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrOver {
+    /// The compute of the run (method section 3).
+    #[default]
+    Compute,
+    /// What the curriculum's shares count: passes over the data for the first version, as in its launcher. What a
+    /// stage trains with then depends on the stages before it alone, so a schedule search can share their training.
+    Shares,
+}
+
+impl LrOver {
+    fn is_usual(&self) -> bool {
+        *self == Self::Compute
+    }
+}
+
 /// Numbers of the optimiser.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +102,9 @@ pub struct Optimiser {
     pub clip_grad: Option<f64>,
     /// Linear warm-up from 0.
     pub warm_up: WarmUp,
+    /// What the learning rate's curve is laid over; exact plans only.
+    #[serde(default, skip_serializing_if = "LrOver::is_usual")]
+    pub lr_over: LrOver,
 }
 
 /// For plans from before the field.

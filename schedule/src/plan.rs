@@ -53,7 +53,7 @@ impl Plan {
             let PlanOptions { equivalent_epochs, train_images, .. } = options;
             return Err(ScheduleError::BudgetTooSmall { equivalent_epochs, train_images });
         }
-        let warm_up = layout::warm_up_share(recipe.optimiser.warm_up, &stages, equivalent_epochs);
+        let warm_up = layout::warm_up_share(recipe, &stages);
         Ok(Self { recipe: recipe.clone(), options, stages, equivalent_epochs, warm_up, drop_path })
     }
 
@@ -87,7 +87,8 @@ impl Plan {
         self.equivalent_epochs
     }
 
-    /// Warm-up as a share (0 to 1) of the run's compute. Exact plans only: the reference warms up in each stage's own count.
+    /// Warm-up as a share (0 to 1) of what the learning rate is laid over: the run's compute, unless
+    /// [`LrOver`](crate::LrOver) says otherwise. Exact plans only: the reference warms up in each stage's own count.
     #[must_use]
     pub fn warm_up_share(&self) -> f64 {
         self.warm_up

@@ -2,7 +2,7 @@
 
 use crate::catalogue::Model;
 use crate::curriculum::{Curriculum, ShareOf};
-use crate::optimiser::{LrScaling, Optimiser, OptimiserKind, WarmUp, usual_momentum};
+use crate::optimiser::{LrOver, LrScaling, Optimiser, OptimiserKind, WarmUp, usual_momentum};
 use crate::recipe::{Augmentation, DropPath, Family, Origin, Recipe};
 use crate::stage::{Magnitude, Order, Replay, Stage};
 use serde::{Deserialize, Serialize};
@@ -23,13 +23,29 @@ pub enum Preset {
     EtppReplay,
     /// EfficientTrain, first version (arXiv 2211.09703): five stages of equal epochs.
     Et,
+    /// 96 pixels for the first half of the epochs, then full size, at the baseline's magnitude: the papers' first check
+    /// that low frequencies are enough in early training (they made it with Swin-T).
+    Half96,
+    /// The same with 128 pixels.
+    Half128,
+    /// Progressive resizing (Howard, 2018; Tan and Le, 2021): five stages of equal epochs, whose size grows linearly from
+    /// 96 pixels to full size, at the baseline's magnitude.
+    Progressive,
     /// No curriculum: full size and magnitude 9 throughout.
     Baseline,
 }
 
 impl Preset {
     /// Every preset.
-    pub const ALL: [Self; 4] = [Self::Etpp, Self::EtppReplay, Self::Et, Self::Baseline];
+    pub const ALL: [Self; 7] = [
+        Self::Etpp,
+        Self::EtppReplay,
+        Self::Et,
+        Self::Half96,
+        Self::Half128,
+        Self::Progressive,
+        Self::Baseline,
+    ];
 
     /// Ending of a recipe's name.
     #[must_use]
@@ -38,6 +54,9 @@ impl Preset {
             Self::Etpp => "etpp",
             Self::EtppReplay => "etpp-replay",
             Self::Et => "et",
+            Self::Half96 => "half-96",
+            Self::Half128 => "half-128",
+            Self::Progressive => "progressive",
             Self::Baseline => "baseline",
         }
     }
@@ -53,6 +72,9 @@ pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
     let curriculum = match preset {
         Preset::Etpp | Preset::EtppReplay => ten_stages(model, preset == Preset::EtppReplay),
         Preset::Et => five_stages(model),
+        Preset::Half96 => equal_epochs(model, &[96, BASE_SIZE]),
+        Preset::Half128 => equal_epochs(model, &[128, BASE_SIZE]),
+        Preset::Progressive => equal_epochs(model, &[96, 128, 160, 192, BASE_SIZE]),
         Preset::Baseline => one_stage(model),
     };
     Recipe {
@@ -84,6 +106,8 @@ fn origin(model: &Model, preset: Preset) -> Origin {
         (_, Preset::Et) if model.family == Family::Pvt => Origin::Paper,
         // The first version's launcher knows every model of the papers, DeiT-T too.
         (_, Preset::Et) => Origin::AuthorsLauncher,
+        (_, Preset::Half96 | Preset::Half128) if model.name == "swin-tiny" => Origin::Paper,
+        (_, Preset::Half96 | Preset::Half128 | Preset::Progressive) => Origin::Ours,
         (_, Preset::Baseline) => Origin::Paper,
         (origin, _) => origin,
     }
@@ -127,9 +151,17 @@ fn five_stages(model: &Model) -> Curriculum {
 }
 
 fn one_stage(model: &Model) -> Curriculum {
-    let stage = Stage::new(1.0, BASE_SIZE, Magnitude::Fixed(9.0), model.batch[2]);
-    let stage = Stage { accumulation: model.accumulation[2], ..stage };
-    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Compute, stages: vec![stage] }
+    Curriculum { share_of: ShareOf::Compute, ..equal_epochs(model, &[BASE_SIZE]) }
+}
+
+/// Sizes that change after equal numbers of epochs, and nothing else that does.
+fn equal_epochs(model: &Model, sizes: &[u32]) -> Curriculum {
+    let stage = |&size: &u32| {
+        let stage = Stage::new(1.0 / sizes.len() as f64, size, Magnitude::Fixed(9.0), model.batch[2]);
+        Stage { accumulation: model.accumulation[2], ..stage }
+    };
+    let stages = sizes.iter().map(stage).collect();
+    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Epochs, stages }
 }
 
 fn optimiser(model: &Model, preset: Preset) -> Optimiser {
@@ -149,6 +181,7 @@ fn optimiser(model: &Model, preset: Preset) -> Optimiser {
         weight_decay: if large { 0.1 } else { 0.05 },
         clip_grad: model.clip_grad,
         warm_up: if deit { WarmUp::Share(0.2) } else { WarmUp::Epochs { epochs: 20.0, at_most_share: 0.2 } },
+        lr_over: LrOver::Compute,
     }
 }
 
@@ -157,7 +190,9 @@ fn drop_path(model: &Model, preset: Preset) -> DropPath {
         Preset::Etpp | Preset::EtppReplay => {
             DropPath::Scaled { rate: model.drop_path, at_epochs: DROP_PATH_EPOCHS }
         }
-        Preset::Et | Preset::Baseline => DropPath::Constant(model.drop_path),
+        Preset::Et | Preset::Half96 | Preset::Half128 | Preset::Progressive | Preset::Baseline => {
+            DropPath::Constant(model.drop_path)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A recipe: everything about a training run that is not the data set or the machine.
 
 use crate::curriculum::Curriculum;
-use crate::error::{Result, field, positive, within};
+use crate::error::{Result, ScheduleError, field, positive, within};
 use crate::optimiser::Optimiser;
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,26 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// The recipe as JSON text.
+    ///
+    /// # Errors
+    /// None for a valid recipe: a number that is not finite has no JSON.
+    pub fn to_json(&self) -> Result<String> {
+        self.validate()?;
+        serde_json::to_string_pretty(self).map_err(|e| ScheduleError::NotARecipe { reason: e.to_string() })
+    }
+
+    /// Reads what [`Self::to_json`] wrote, such as a recipe that a search found.
+    ///
+    /// # Errors
+    /// [`ScheduleError::NotARecipe`] for another text, with line and column; a field error for a number out of range.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let recipe: Self =
+            serde_json::from_str(text).map_err(|e| ScheduleError::NotARecipe { reason: e.to_string() })?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
     /// Checks every number.
     ///
     /// # Errors

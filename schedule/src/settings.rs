@@ -2,7 +2,7 @@
 
 use crate::cosine::cosine_in_compute;
 use crate::error::{Result, ScheduleError};
-use crate::layout::PlanStage;
+use crate::optimiser::LrOver;
 use crate::plan::Plan;
 use crate::stage::{Order, Replay};
 use serde::Serialize;
@@ -75,7 +75,7 @@ impl Plan {
             accumulation: stage.accumulation,
             global_batch: stage.images_per_step,
             replay: stage.replay,
-            lr: self.lr(stage, local, done)?,
+            lr: self.lr(index, local, done)?,
             weight_decay: self.recipe().optimiser.weight_decay,
             drop_path: self.drop_path(),
             ema_decay: self.recipe().ema_decay,
@@ -87,14 +87,25 @@ impl Plan {
         })
     }
 
-    fn lr(&self, stage: &PlanStage, local: u64, done: f64) -> Result<f64> {
-        let optimiser = &self.recipe().optimiser;
+    fn lr(&self, index: usize, local: u64, done: f64) -> Result<f64> {
+        let (optimiser, stage) = (&self.recipe().optimiser, &self.stages()[index]);
         if let Some(reference) = &stage.reference {
             let cosine = reference.cosine(optimiser.lr, optimiser.min_lr)?;
             return Ok(cosine.at(reference.start_epoch * reference.steps_per_epoch + local));
         }
         let peak =
             optimiser.lr * optimiser.lr_scaling.factor(stage.images_per_step, optimiser.reference_batch);
+        let done = match optimiser.lr_over {
+            LrOver::Compute => done,
+            LrOver::Shares => self.share_done(index, local as f64 / stage.steps as f64),
+        };
         Ok(cosine_in_compute(peak, optimiser.min_lr.min(peak), self.warm_up_share(), done))
+    }
+
+    /// Share of the curriculum done after a fraction of a stage; depends on the stages up to it alone.
+    fn share_done(&self, index: usize, in_stage: f64) -> f64 {
+        let stages = &self.recipe().curriculum.stages;
+        let before: f64 = stages[..index].iter().map(|stage| stage.share).sum();
+        before + stages[index].share * in_stage
     }
 }

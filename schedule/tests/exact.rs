@@ -1,8 +1,8 @@
 //! Exact plans: the budget, the order of the samples, the curves.
 
 use efficienttrain_schedule::{
-    Batch, CostModel, Curriculum, LrScaling, Magnitude, Plan, PlanOptions, Recipe, ShareOf, Stage, WarmUp,
-    even_split,
+    Batch, CostModel, Curriculum, LrOver, LrScaling, Magnitude, Plan, PlanOptions, Recipe, ShareOf, Stage,
+    WarmUp, even_split,
 };
 use proptest::prelude::*;
 
@@ -119,6 +119,38 @@ fn two_stages_by_hand() {
     let (a, b) = (plan.at(19).unwrap(), plan.at(20).unwrap());
     assert_eq!((a.size, a.epoch, a.position), (112, 1, 90));
     assert_eq!((b.size, b.epoch, b.position, b.compute_fraction), (224, 2, 0, 0.5));
+}
+
+#[test]
+fn the_learning_rate_can_be_laid_over_passes() {
+    // Half of the passes at a quarter of the cost: a fifth of the compute.
+    let stages = vec![
+        Stage::new(0.5, 112, Magnitude::Fixed(0.0), 10),
+        Stage::new(0.5, 224, Magnitude::Fixed(9.0), 10),
+    ];
+    let mut recipe = recipe_of(stages);
+    recipe.curriculum.share_of = ShareOf::Epochs;
+    recipe.optimiser.warm_up = WarmUp::None;
+    let lr = |recipe: &Recipe| {
+        let plan = Plan::new(recipe, PlanOptions::new(12.5, 1000, 1)).unwrap();
+        let second = plan.stages()[1].first_step;
+        (second, plan.at(second).unwrap().lr)
+    };
+    let peak = 4e-3 * 10.0 / 4096.0;
+    let at = |done: f64| 1e-6 + 0.5 * (peak - 1e-6) * (1.0 + (std::f64::consts::PI * done).cos());
+    let (second, over_compute) = lr(&recipe);
+    assert_eq!(second, 1000);
+    assert!((over_compute - at(0.2)).abs() < 1e-12);
+    recipe.optimiser.lr_over = LrOver::Shares;
+    assert!((lr(&recipe).1 - at(0.5)).abs() < 1e-12);
+    // A warm-up of five of twenty passes is a quarter, whatever they cost.
+    recipe.optimiser.warm_up = WarmUp::Epochs { epochs: 5.0, at_most_share: 1.0 };
+    let plan = Plan::new(&recipe, PlanOptions::new(12.5, 1000, 1)).unwrap();
+    assert!((plan.warm_up_share() - 0.25).abs() < 1e-12);
+    // Plans of the usual kind are stored as before.
+    let text = |recipe: &Recipe| serde_json::to_string(recipe).unwrap();
+    assert!(text(&recipe).contains("\"lr_over\":\"shares\""));
+    assert!(!text(&Recipe::named("resnet50-et").unwrap()).contains("lr_over"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn sizes(recipe: &Recipe) -> Vec<u32> {
 #[test]
 fn every_listed_recipe_is_found_and_valid() {
     let names: Vec<String> = Recipe::names().collect();
-    assert_eq!(names.len(), 35 * 3 + 4);
+    assert_eq!(names.len(), 35 * 6 + 4);
     for name in names {
         let recipe = Recipe::named(&name).unwrap();
         recipe.validate().unwrap();
@@ -92,6 +92,30 @@ fn baseline_is_full_size_throughout() {
     assert_eq!(recipe.drop_path, DropPath::Constant(0.3));
     let plan = Plan::new(&recipe, PlanOptions::new(300.0, 1_281_167, 8)).unwrap();
     assert_eq!(plan.total_steps(), (300.0f64 * 1_281_167.0 / 4096.0).round() as u64);
+}
+
+#[test]
+fn sizes_alone_change_in_the_simpler_curricula() {
+    let baseline = Recipe::named("swin-tiny-baseline").unwrap();
+    let cases: [(&str, &[u32], Origin); 3] = [
+        ("swin-tiny-half-96", &[96, 224], Origin::Paper),
+        ("Swin_Tiny-half_128", &[128, 224], Origin::Paper),
+        ("swin-tiny-progressive", &[96, 128, 160, 192, 224], Origin::Ours),
+    ];
+    for (name, expected, origin) in cases {
+        let recipe = Recipe::named(name).unwrap();
+        assert_eq!((sizes(&recipe).as_slice(), recipe.origin), (expected, origin));
+        assert_eq!(recipe.curriculum.share_of, ShareOf::Epochs);
+        assert!(recipe.curriculum.stages.iter().all(|stage| stage.magnitude == Magnitude::Fixed(9.0)));
+        assert_eq!((&recipe.optimiser, recipe.drop_path), (&baseline.optimiser, baseline.drop_path));
+        // 300 passes: each size has as many.
+        let cost: f64 = expected.iter().map(|&s| (f64::from(s) / 224.0).powi(2)).sum();
+        let options = PlanOptions::new(300.0 * cost / expected.len() as f64, 1_281_167, 8);
+        for stage in Plan::new(&recipe, options).unwrap().stages() {
+            assert!((stage.epochs - 300.0 / expected.len() as f64).abs() < 0.03, "{}", stage.epochs);
+        }
+    }
+    assert_eq!(Recipe::named("resnet50-half-96").unwrap().origin, Origin::Ours);
 }
 
 #[test]

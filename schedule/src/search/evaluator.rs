@@ -1,0 +1,40 @@
+//! Who trains.
+
+use crate::error::Result;
+use crate::search::engine::Search;
+use crate::search::outcome::Outcome;
+use crate::search::trial::{Report, Trial};
+use std::ops::ControlFlow;
+
+/// Trains trials and measures them; keeps the states they ask for.
+///
+/// The same trial must give the same accuracy for a search to be repeatable.
+pub trait Evaluator {
+    /// Runs one trial. A break ends the search, to be continued later; the trial then counts as not run.
+    fn evaluate(&mut self, trial: &Trial) -> ControlFlow<(), Report>;
+
+    /// After each report: the moment to store the search, and to delete states that [`Search::needed_states`] does not
+    /// list.
+    fn reported(&mut self, _search: &Search) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+impl Search {
+    /// Runs the trials one after the other to the end, or until the evaluator breaks off (`None`). For several machines,
+    /// hand out [`Search::batch`] instead and [`Search::report`] in any order.
+    ///
+    /// # Errors
+    /// As [`Search::batch`].
+    pub fn run(&mut self, evaluator: &mut (impl Evaluator + ?Sized)) -> Result<Option<Outcome>> {
+        // One at a time, so that a failed trial is tried again in the same place whether or not the search was stopped.
+        while let Some(trial) = self.batch()?.into_iter().next() {
+            let ControlFlow::Continue(report) = evaluator.evaluate(&trial) else { return Ok(None) };
+            self.report(trial.id, report)?;
+            if evaluator.reported(self).is_break() {
+                return Ok(None);
+            }
+        }
+        self.outcome()
+    }
+}

@@ -1,0 +1,160 @@
+//! From choices to curricula, plans and trials. What a trial trains depends on the choices up to its stage alone.
+
+use crate::adapt::holding;
+use crate::curriculum::{Curriculum, ShareOf};
+use crate::error::{Result, field};
+use crate::optimiser::{LrOver, WarmUp};
+use crate::options::PlanOptions;
+use crate::plan::Plan;
+use crate::recipe::{DropPath, Origin, Recipe};
+use crate::search::options::{Algorithm, FineTune, SearchOptions};
+use crate::search::space::Choice;
+use crate::search::trial::FineTuneRun;
+use crate::stage::{Magnitude, Stage};
+
+/// The recipe's stages at full size, before anything is chosen.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    recipe: Recipe,
+    plan: PlanOptions,
+    pub(crate) choices: Vec<Choice>,
+}
+
+impl Frame {
+    pub(crate) fn new(recipe: &Recipe, options: &SearchOptions) -> Result<Self> {
+        recipe.validate()?;
+        options.validate(recipe.curriculum.base_size)?;
+        let share_of = match options.algorithm {
+            Algorithm::Greedy { .. } => ShareOf::Epochs,
+            Algorithm::Sequential { .. } => ShareOf::Compute,
+        };
+        let curriculum = curriculum(&recipe.curriculum, options, share_of)?;
+        let epochs = options.plan.equivalent_epochs;
+        let mut framed = Recipe {
+            name: format!("{}-searched", recipe.name),
+            origin: Origin::Ours,
+            curriculum,
+            drop_path: DropPath::Constant(recipe.drop_path_rate(epochs)?),
+            ..recipe.clone()
+        };
+        framed.optimiser.lr_over = LrOver::Shares;
+        // As long as in plain training, whatever is chosen.
+        if let WarmUp::Epochs { epochs: warm_up, at_most_share } = recipe.optimiser.warm_up {
+            framed.optimiser.warm_up = WarmUp::Share((warm_up / epochs).min(at_most_share));
+        }
+        let frame = Self { recipe: framed, plan: options.plan.clone(), choices: options.space.choices() };
+        frame.check(options)?;
+        Ok(frame)
+    }
+
+    pub(crate) fn stages(&self) -> usize {
+        self.recipe.curriculum.stages.len()
+    }
+
+    pub(crate) fn base_size(&self) -> u32 {
+        self.recipe.curriculum.base_size
+    }
+
+    /// Whether a candidate is plain training.
+    pub(crate) fn is_full(&self, candidate: usize) -> bool {
+        self.choices[candidate] == Choice::of_size(self.base_size())
+    }
+
+    /// The recipe with choices for its first stages; none leaves a stage at full size, as are the stages after.
+    pub(crate) fn recipe(&self, picks: &[Option<usize>]) -> Recipe {
+        let mut recipe = self.recipe.clone();
+        for (stage, pick) in recipe.curriculum.stages.iter_mut().zip(picks) {
+            if let Some(choice) = pick.map(|candidate| self.choices[candidate]) {
+                apply(stage, choice);
+            }
+        }
+        recipe
+    }
+
+    /// The plan of [`Self::recipe`]. Of stages of epochs, cheaper ones make the run cheaper.
+    pub(crate) fn plan(&self, picks: &[Option<usize>]) -> Result<Plan> {
+        let recipe = self.recipe(picks);
+        let mut options = self.plan.clone();
+        if recipe.curriculum.share_of == ShareOf::Epochs {
+            let cost = |stage: &Stage| Ok(stage.share * options.cost.relative(stage.size, self.base_size())?);
+            let costs: Result<Vec<f64>> = recipe.curriculum.stages.iter().map(cost).collect();
+            options.equivalent_epochs *= costs?.iter().sum::<f64>();
+        }
+        Plan::new(&recipe, options)
+    }
+
+    /// Fine-tuning after `end` steps of `plan`; `None` where its share is 0.
+    pub(crate) fn fine_tune(&self, rule: FineTune, plan: &Plan, end: u64) -> Result<Option<FineTuneRun>> {
+        if rule.share == 0.0 {
+            return Ok(None);
+        }
+        let last = plan.at(end - 1)?;
+        let mut recipe = self.recipe.clone();
+        recipe.name = format!("{}-fine-tune", recipe.name);
+        let full = &self.recipe.curriculum.stages[self.stages() - 1];
+        recipe.curriculum.stages =
+            vec![Stage { share: 1.0, magnitude: Magnitude::Fixed(last.magnitude), ..full.clone() }];
+        let optimiser = &mut recipe.optimiser;
+        // The first step of a warm-up has a rate of 0, which a plan cannot start from.
+        let scale = optimiser.lr_scaling.factor(last.global_batch, optimiser.reference_batch);
+        optimiser.lr = (rule.lr_factor * last.lr / scale).max(f64::MIN_POSITIVE);
+        optimiser.min_lr = optimiser.min_lr.min(optimiser.lr);
+        optimiser.warm_up = WarmUp::None;
+        let equivalent_epochs = rule.share * self.plan.equivalent_epochs;
+        let plan_of_it = Plan::new(&recipe, PlanOptions { equivalent_epochs, ..self.plan.clone() })?;
+        Ok(Some(FineTuneRun { plan: plan_of_it, samples_before: plan.samples_before(end)? }))
+    }
+
+    /// That every candidate can be planned, and that no mixture of candidates leaves a stage without a step.
+    fn check(&self, options: &SearchOptions) -> Result<()> {
+        let mut plans = vec![self.plan(&[])?];
+        for candidate in 0..self.choices.len() {
+            plans.push(self.plan(&vec![Some(candidate); self.stages()])?);
+        }
+        let stages = || plans.iter().flat_map(|plan| plan.stages());
+        let step = stages().map(|s| s.images_per_step as f64 * s.cost).fold(0.0, f64::max);
+        let cheapest = stages().map(|s| s.cost).fold(f64::MAX, f64::min);
+        let unit = match self.recipe.curriculum.share_of {
+            ShareOf::Compute => 1.0,
+            ShareOf::Epochs => cheapest,
+        };
+        let budget = self.plan.equivalent_epochs * self.plan.train_images as f64 * unit;
+        for (index, share) in options.shares.iter().enumerate() {
+            if share * budget < step {
+                let expected = format!("a stage of at least {step} full-size images, one optimiser step");
+                let hint = "raise equivalent_epochs, or lower the batch or the number of stages";
+                return Err(field(format!("shares[{index}]"), expected, share * budget, hint));
+            }
+        }
+        if let Algorithm::Sequential { fine_tune, .. } = options.algorithm {
+            let plan = &plans[0];
+            self.fine_tune(fine_tune, plan, plan.total_steps())?;
+        }
+        Ok(())
+    }
+}
+
+/// Stages of the given shares at full size; batch, order and replay are those of the recipe's stage that holds their
+/// middle, the magnitude climbs over the run.
+fn curriculum(recipe: &Curriculum, options: &SearchOptions, share_of: ShareOf) -> Result<Curriculum> {
+    let mut done = 0.0;
+    let stage = |&share: &f64| {
+        let held = holding(recipe, done + share / 2.0);
+        let from = options.last_magnitude * done;
+        done = f64::min(done + share, 1.0);
+        let magnitude = Magnitude::Linear { from, to: options.last_magnitude * done };
+        Stage { share, size: recipe.base_size, magnitude, ..held.clone() }
+    };
+    let stages = options.shares.iter().map(stage).collect();
+    Curriculum::new(recipe.base_size, share_of, stages)
+}
+
+fn apply(stage: &mut Stage, choice: Choice) {
+    stage.size = choice.size;
+    if let Some(magnitude) = choice.magnitude {
+        stage.magnitude = Magnitude::Fixed(magnitude);
+    }
+    if let Some(batch) = choice.batch {
+        (stage.batch_per_device, stage.accumulation) = (batch.per_device, batch.accumulation);
+    }
+}
