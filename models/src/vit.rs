@@ -33,9 +33,9 @@ use crate::resample::Resample;
 use crate::{Error, Family, Result};
 
 /// Edge of a patch, in pixels.
-const PATCH: usize = 16;
+pub(crate) const PATCH: usize = 16;
 /// PyTorch's default would be 1e-5; all vision transformers of timm use this.
-const EPS: f64 = 1e-6;
+pub(crate) const EPS: f64 = 1e-6;
 const INIT: Init = Init::TRANSFORMER;
 const ZEROS: Option<Init> = Some(Init::Zeros);
 /// Maps of the feature pyramid.
@@ -189,19 +189,19 @@ fn mean(cx: &mut Context, x: &Act, y: &Act) -> Result<Act> {
 
 /// Attention and perceptron.
 #[derive(Clone, Debug)]
-struct Block {
+pub(crate) struct Block {
     inner: PreNormBlock,
     attn: Attention,
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, heads: usize, place: Place) -> Self {
+    pub(crate) fn new(b: &mut ParamBuilder, width: usize, heads: usize, place: Place) -> Self {
         let attn = |b: &mut ParamBuilder| Attention::new(b, width, heads, INIT, true);
         let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, place, attn);
         Self { inner, attn }
     }
 
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    pub(crate) fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
         self.inner.forward(cx, x, |cx, y| self.attn.forward(cx, y))
     }
 }

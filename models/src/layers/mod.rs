@@ -9,6 +9,7 @@ mod attention;
 mod block;
 mod conv;
 mod linear;
+mod masked;
 mod norm;
 mod residual;
 mod shape;
@@ -18,6 +19,7 @@ pub use attention::{Attention, ReducedAttention, StripeAttention, WindowAttentio
 pub use block::{Downsample, Layer, PreNormBlock, run_stages};
 pub use conv::{Conv2d, ConvShape, DepthwiseConv2d};
 pub use linear::{Linear, Mlp, dropout};
+pub use masked::{gather_tokens, restore_tokens};
 pub use norm::{BatchNorm, LayerNorm};
 pub use residual::{Place, Residual, add};
 pub use shape::{

@@ -1,0 +1,243 @@
+//! The autoencoder itself.
+
+use super::options::check;
+use super::{MaeOptions, Masking, TransformerShape, sincos_positions};
+use crate::graph::{Act, Context};
+use crate::layers::{
+    Conv2d, ConvShape, LayerNorm, Linear, flatten, gather_tokens, join_tokens, restore_tokens, select_tokens,
+};
+use crate::ops;
+use crate::params::{Init, ParamBuilder, ParamId, ParamSpec, ParamStore};
+use crate::vit::{Block, EPS, PATCH};
+use crate::weights::Tensors;
+use crate::{Error, Result};
+
+const INIT: Init = Init::TRANSFORMER;
+
+/// A masked autoencoder: structure only, values come from a [`ParamStore`].
+#[derive(Debug)]
+pub struct Mae {
+    name: String,
+    options: MaeOptions,
+    encoder: TransformerShape,
+    specs: Vec<ParamSpec>,
+    encoder_params: usize,
+    cls_token: ParamId,
+    patch_embed: Conv2d,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    decoder_embed: Linear,
+    mask_token: ParamId,
+    decoder_blocks: Vec<Block>,
+    decoder_norm: LayerNorm,
+    decoder_pred: Linear,
+}
+
+/// Name and encoder.
+const VARIANTS: [(&str, TransformerShape); 2] = [
+    ("mae_small", TransformerShape { width: 384, heads: 6, depth: 12 }),
+    ("mae_base", TransformerShape { width: 768, heads: 12, depth: 12 }),
+];
+
+impl Mae {
+    /// A variant by name: `mae_small` or `mae_base`.
+    ///
+    /// # Errors
+    /// When there is no such variant, or as [`Self::with_encoder`].
+    pub fn new(name: &str, options: &MaeOptions) -> Result<Self> {
+        match VARIANTS.iter().find(|variant| variant.0 == name) {
+            Some(&(name, encoder)) => Self::with_encoder(name, encoder, options),
+            None => {
+                let (known, nearest) = (VARIANTS.map(|variant| variant.0).join(", "), VARIANTS[0].0);
+                Err(Error::UnknownModel { name: name.into(), nearest: nearest.into(), known })
+            }
+        }
+    }
+
+    /// An autoencoder with any encoder.
+    ///
+    /// # Errors
+    /// When the size is no multiple of the patch, or an option is out of range.
+    pub fn with_encoder(name: &str, encoder: TransformerShape, options: &MaeOptions) -> Result<Self> {
+        let TransformerShape { width, depth, .. } = encoder;
+        check(name, encoder, options)?;
+        let mut b = ParamBuilder::default();
+        let cls_token = b.undecayed("cls_token", &[1, 1, width], INIT);
+        let patches = ConvShape::patches(options.in_channels, width, PATCH);
+        let patch_embed = b.within("patch_embed", |b| b.within("proj", |b| Conv2d::plain(b, patches)));
+        let blocks = stack(&mut b, "blocks", encoder, 1);
+        b.layer(depth + 1);
+        let norm = b.within("norm", |b| LayerNorm::new(b, width, EPS));
+        let decoder = options.decoder;
+        let outputs = options.target.width(PATCH, options.in_channels);
+        let zeros = Some(Init::Zeros);
+        let decoder_embed = b.within("decoder_embed", |b| Linear::new(b, width, decoder.width, INIT, zeros));
+        let mask_token = b.undecayed("mask_token", &[1, 1, decoder.width], INIT);
+        let decoder_blocks = stack(&mut b, "decoder_blocks", decoder, depth + 1);
+        let decoder_norm = b.within("decoder_norm", |b| LayerNorm::new(b, decoder.width, EPS));
+        let decoder_pred = b.within("decoder_pred", |b| Linear::new(b, decoder.width, outputs, INIT, zeros));
+        let specs = b.finish();
+        let own = |spec: &ParamSpec| spec.name.starts_with("decoder_") || spec.name == "mask_token";
+        let encoder_params = specs.iter().position(own).unwrap_or(specs.len());
+        Ok(Self {
+            name: name.into(),
+            options: *options,
+            encoder,
+            specs,
+            encoder_params,
+            cls_token,
+            patch_embed,
+            blocks,
+            norm,
+            decoder_embed,
+            mask_token,
+            decoder_blocks,
+            decoder_norm,
+            decoder_pred,
+        })
+    }
+
+    /// Name of the variant.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it was made for, at its present input size.
+    pub fn options(&self) -> &MaeOptions {
+        &self.options
+    }
+
+    /// Parameters, the encoder's first; the decoder's are called as in the MAE authors' code.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+
+    /// Part of the patches that are removed.
+    pub fn mask_ratio(&self) -> f64 {
+        self.options.mask_ratio
+    }
+
+    /// Patches of a picture at the present input size.
+    pub fn patches(&self) -> usize {
+        self.options.input_size.map(|edge| edge / PATCH).iter().product()
+    }
+
+    /// Changes the input size. No parameter changes with it.
+    ///
+    /// # Errors
+    /// When the size is no multiple of the patch, or so small that nothing is seen of a picture.
+    pub fn set_input_size(&mut self, size: [usize; 2]) -> Result<()> {
+        let options = MaeOptions { input_size: size, ..self.options };
+        check(&self.name, self.encoder, &options)?;
+        self.options = options;
+        Ok(())
+    }
+
+    /// The encoder's tokens for channels-last pictures `[N, H, W, C]`: the class token and the seen patches, normalised,
+    /// `[N, 1 + K, width]`.
+    ///
+    /// # Errors
+    /// When pictures or masking do not fit the input size.
+    pub fn encode(&self, cx: &mut Context, pictures: &Act, masking: &Masking) -> Result<Act> {
+        self.check_batch(pictures, masking)?;
+        let patches = self.patch_embed.forward(cx, pictures)?;
+        let patches = flatten(cx, &patches)?;
+        let (class, position) = (cx.param(self.cls_token), self.positions(self.encoder.width, &patches)?);
+        let tokens = join_tokens(cx, &patches, &[class], &position)?;
+        let mut x = gather_tokens(cx, &tokens, &masking.places(1))?;
+        for block in &self.blocks {
+            x = cx.block(block, &x, Block::forward)?;
+        }
+        self.norm.forward(cx, &x)
+    }
+
+    /// The prediction for every patch, `[N, L, features of the target]`, from the encoder's tokens.
+    ///
+    /// # Errors
+    /// When tokens and masking do not fit.
+    pub fn decode(&self, cx: &mut Context, tokens: &Act, masking: &Masking) -> Result<Act> {
+        let seen = self.decoder_embed.forward(cx, tokens)?;
+        let (filler, length) = (cx.param(self.mask_token), 1 + masking.patches());
+        let all = restore_tokens(cx, &seen, &filler, &masking.places(1), length)?;
+        let position = self.positions(self.options.decoder.width, &all)?;
+        let mut x = join_tokens(cx, &all, &[], &position)?;
+        for block in &self.decoder_blocks {
+            x = cx.block(block, &x, Block::forward)?;
+        }
+        // Norm and prediction work token by token: the class token needs neither.
+        let patches = select_tokens(cx, &x, 1, masking.patches())?;
+        let normed = self.decoder_norm.forward(cx, &patches)?;
+        self.decoder_pred.forward(cx, &normed)
+    }
+
+    /// The training loss: squared error of the removed patches, a scalar.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn loss(&self, cx: &mut Context, pictures: &Act, masking: &Masking) -> Result<Act> {
+        // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
+        rayon::scope(|_| {
+            let tokens = self.encode(cx, pictures, masking)?;
+            let predicted = self.decode(cx, &tokens, masking)?;
+            let target = self.options.target.of(pictures.tensor(), PATCH)?;
+            let removed = masking.removed();
+            let error = ops::masked_squared_error(predicted.tensor(), &target, &removed)?;
+            Ok(cx.record(&[&predicted, &Act::constant(target)], error))
+        })
+    }
+
+    /// The encoder's weights under timm's names, positions at the present input size among them: what
+    /// [`load_into`](crate::weights::load_into) brings to `deit_small` or `deit_base`, which keep their own head
+    /// (`adapt_head`).
+    ///
+    /// # Errors
+    /// When the store is not this model's.
+    pub fn encoder_weights(&self, params: &ParamStore) -> Result<Tensors> {
+        let mut tensors = Tensors::new();
+        for (spec, (name, tensor)) in self.specs[..self.encoder_params].iter().zip(params.iter()) {
+            if name != spec.name || tensor.dims() != spec.shape {
+                let what =
+                    format!("expected `{}` {:?}, found `{name}` {:?}", spec.name, spec.shape, tensor.dims());
+                return Err(Error::Weights { model: self.name.clone(), what });
+            }
+            tensors.insert(name.to_owned(), tensor.clone());
+            if name == "cls_token" {
+                let positions = self.positions(self.encoder.width, &Act::constant(tensor.clone()))?;
+                tensors.insert("pos_embed".into(), positions.tensor().clone());
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Positions of the class token (zeros) and the patches, `[1, 1 + L, width]`, of the type of `like`.
+    fn positions(&self, width: usize, like: &Act) -> Result<Act> {
+        let grid = |size: [usize; 2]| size.map(|edge| edge / PATCH);
+        let MaeOptions { input_size, base_size, .. } = self.options;
+        let table = sincos_positions(grid(input_size), grid(base_size), width)?;
+        let table = table.pad_with_zeros(0, 1, 0)?.unsqueeze(0)?;
+        Ok(Act::constant(table.to_dtype(like.tensor().dtype())?))
+    }
+
+    fn check_batch(&self, pictures: &Act, masking: &Masking) -> Result<()> {
+        let ([h, w], c) = (self.options.input_size, self.options.in_channels);
+        let fits = matches!(pictures.dims(), &[n, ph, pw, pc]
+            if (n, ph, pw, pc) == (masking.pictures(), h, w, c) && masking.patches() == self.patches());
+        if fits {
+            return Ok(());
+        }
+        let (n, patches) = (masking.pictures(), masking.patches());
+        let expected =
+            format!("pictures [{n}, {h}, {w}, {c}], as the masking of {n} times {patches} patches says");
+        Err(Error::shape("mae", expected, pictures.dims()))
+    }
+}
+
+/// Blocks `name.0`, `name.1`, ..., the first in layer `layer` of layer-wise decay; the decoder's are all in the last.
+fn stack(b: &mut ParamBuilder, name: &str, shape: TransformerShape, layer: usize) -> Vec<Block> {
+    let TransformerShape { width, heads, depth } = shape;
+    let block = |i: usize| {
+        b.layer(if name == "blocks" { layer + i } else { layer });
+        b.within(name, |b| b.within(i, |b| Block::new(b, width, heads, (i, depth))))
+    };
+    (0..depth).map(block).collect()
+}

@@ -1,0 +1,82 @@
+//! What a masked autoencoder is made for.
+
+use super::{Masking, Target};
+use crate::hog::Hog;
+use crate::registry;
+use crate::vit::PATCH;
+use crate::{Error, Result};
+
+/// Width, heads and depth of a transformer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransformerShape {
+    /// Channels of a token, a multiple of 4 and of the heads.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Blocks.
+    pub depth: usize,
+}
+
+/// What a masked autoencoder is made for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaeOptions {
+    /// Height and width of the pictures, in pixels.
+    pub input_size: [usize; 2],
+    /// The size at which positions are whole numbers: that of the run's last stage. At other sizes they share its extent.
+    pub base_size: [usize; 2],
+    /// Channels of the pictures.
+    pub in_channels: usize,
+    /// Part of the patches that are removed.
+    pub mask_ratio: f64,
+    /// What is predicted of them.
+    pub target: Target,
+    /// The decoder.
+    pub decoder: TransformerShape,
+}
+
+impl Default for MaeOptions {
+    /// The MAE paper's at 224, with three quarters removed, and histograms of gradients as target.
+    fn default() -> Self {
+        Self {
+            input_size: [224, 224],
+            base_size: [224, 224],
+            in_channels: 3,
+            mask_ratio: 0.75,
+            target: Target::Hog(Hog::default()),
+            decoder: TransformerShape { width: 512, heads: 16, depth: 8 },
+        }
+    }
+}
+
+/// That sizes, ratio and shapes go together.
+pub(super) fn check(name: &str, encoder: TransformerShape, options: &MaeOptions) -> Result<()> {
+    let grid = registry::grid(name, options.input_size, PATCH, "the edge of a patch")?;
+    registry::grid(name, options.base_size, PATCH, "the edge of a patch")?;
+    for TransformerShape { width, heads, depth } in [encoder, options.decoder] {
+        if width == 0 || heads == 0 || depth == 0 || width % 4 != 0 || width % heads != 0 {
+            let what = format!(
+                "a width of {width} with {heads} heads and {depth} blocks; expected at least one of each, and a width that is a multiple of 4 and of the heads"
+            );
+            return Err(Error::Option { model: name.into(), what });
+        }
+    }
+    if options.in_channels == 0 {
+        return Err(Error::Option { model: name.into(), what: "in_channels must be above 0".into() });
+    }
+    if let Target::Hog(hog) = options.target
+        && (hog.bins == 0
+            || hog.cell == 0
+            || !PATCH.is_multiple_of(hog.cell)
+            || !PATCH.is_multiple_of(hog.window.max(1)))
+    {
+        let what = format!("{hog:?}: bins must be above 0, cell and window divide a patch of {PATCH}");
+        return Err(Error::Option { model: name.into(), what });
+    }
+    let masking = Masking::draw(&[0], grid.iter().product(), options.mask_ratio)?;
+    if masking.kept() == masking.patches() {
+        let (ratio, patches) = (options.mask_ratio, masking.patches());
+        let what = format!("a mask_ratio of {ratio} removes none of {patches} patches");
+        return Err(Error::Option { model: name.into(), what });
+    }
+    Ok(())
+}
