@@ -2,7 +2,7 @@
 
 use crate::backbone::Backbone;
 use crate::graph::{Act, Context, Mode, Tally};
-use crate::params::{Kind, ParamStore};
+use crate::params::{Kind, ParamSpec, ParamStore};
 use crate::{Error, Result};
 
 /// Cost of a model for one picture at its input size.
@@ -51,16 +51,22 @@ pub fn cost(model: &dyn Backbone) -> Result<Cost> {
     if logits.dims() != [1, model.num_classes()] {
         return Err(Error::shape("cost", format!("logits [1, {}]", model.num_classes()), logits.dims()));
     }
-    let tally = cx.tally();
-    let macs = tally.conv + tally.linear + tally.attention;
-    let trained = model.specs().iter().filter(|s| s.kind == Kind::Parameter);
-    Ok(Cost {
-        params: trained.map(|s| s.shape.iter().product::<usize>() as u64).sum(),
-        conv_macs: tally.conv,
-        linear_macs: tally.linear,
-        attention_macs: tally.attention,
-        // Two operations a multiply-accumulate; gradients of both factors, but none of the picture.
-        train_flops: 2 * (3 * macs - tally.on_constants),
-        activation_bytes: 4 * tally.kept(),
-    })
+    Ok(Cost::of(cx.tally(), model.specs()))
+}
+
+impl Cost {
+    /// What has been counted of one picture's pass.
+    pub(crate) fn of(tally: &Tally, specs: &[ParamSpec]) -> Self {
+        let macs = tally.conv + tally.linear + tally.attention;
+        let trained = specs.iter().filter(|s| s.kind == Kind::Parameter);
+        Self {
+            params: trained.map(|s| s.shape.iter().product::<usize>() as u64).sum(),
+            conv_macs: tally.conv,
+            linear_macs: tally.linear,
+            attention_macs: tally.attention,
+            // Two operations a multiply-accumulate; gradients of both factors, but none of the picture.
+            train_flops: 2 * (3 * macs - tally.on_constants),
+            activation_bytes: 4 * tally.kept(),
+        }
+    }
 }

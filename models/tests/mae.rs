@@ -294,6 +294,22 @@ fn encoder_parameters_decay_and_layer_as_deit_does() {
 }
 
 #[test]
+fn cost_by_hand() {
+    let model = Mae::new("mae_small", &MaeOptions::default()).unwrap();
+    let cost = model.cost().unwrap();
+    // 196 patches; the encoder sees 49 and the class token, the decoder 196 and the class token, whose prediction is left
+    // out. A block of width c and t tokens: 12 t c^2 in linear layers, 2 t^2 c in attention.
+    assert_eq!(cost.conv_macs, 196 * 16 * 16 * 3 * 384);
+    let linear =
+        12 * 12 * 50 * 384u64.pow(2) + 50 * 384 * 512 + 8 * 12 * 197 * 512u64.pow(2) + 196 * 512 * 108;
+    let attention = 12 * 2 * 50u64.pow(2) * 384 + 8 * 2 * 197u64.pow(2) * 512;
+    assert_eq!((cost.linear_macs, cost.attention_macs), (linear, attention));
+    let mut small = Mae::new("mae_small", &MaeOptions::default()).unwrap();
+    small.set_input_size([96, 96]).unwrap();
+    assert!(small.cost().unwrap().macs() < cost.macs() / 5);
+}
+
+#[test]
 fn a_mask_is_a_function_of_the_pictures_own_seed() {
     let both = Masking::draw(&[5, 6], 36, 0.75).unwrap();
     let other = Masking::draw(&[6, 9], 36, 0.75).unwrap();

@@ -13,6 +13,7 @@ mod masked;
 mod norm;
 mod residual;
 mod shape;
+mod upsample;
 
 pub use activation::Activation;
 pub use attention::{Attention, ReducedAttention, StripeAttention, WindowAttention};
@@ -26,3 +27,4 @@ pub use shape::{
     concat_channels, flatten, global_avg_pool, join_tokens, max_pool2d, merge_patches, select_tokens,
     slice_channels, unflatten,
 };
+pub use upsample::upsample_nearest;

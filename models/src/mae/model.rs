@@ -2,7 +2,8 @@
 
 use super::options::check;
 use super::{MaeOptions, Masking, TransformerShape, sincos_positions};
-use crate::graph::{Act, Context};
+use crate::cost::Cost;
+use crate::graph::{Act, Context, Mode, Tally};
 use crate::layers::{
     Conv2d, ConvShape, LayerNorm, Linear, flatten, gather_tokens, join_tokens, restore_tokens, select_tokens,
 };
@@ -184,6 +185,21 @@ impl Mae {
             let error = ops::masked_squared_error(predicted.tensor(), &target, &removed)?;
             Ok(cx.record(&[&predicted, &Act::constant(target)], error))
         })
+    }
+
+    /// What a pass of one picture costs at the present input size, without running it.
+    ///
+    /// # Errors
+    /// When the layers do not fit each other.
+    pub fn cost(&self) -> Result<Cost> {
+        let params = ParamStore::placeholders(&self.specs)?;
+        let mut cx = Context::new(&params, Mode::Count);
+        let [h, w] = self.options.input_size;
+        let picture = Act::constant(Tally::placeholder(&[1, h, w, self.options.in_channels])?);
+        let masking = Masking::draw(&[0], self.patches(), self.options.mask_ratio)?;
+        let tokens = self.encode(&mut cx, &picture, &masking)?;
+        self.decode(&mut cx, &tokens, &masking)?;
+        Ok(Cost::of(cx.tally(), &self.specs))
     }
 
     /// The encoder's weights under timm's names, positions at the present input size among them: what

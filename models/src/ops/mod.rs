@@ -37,6 +37,7 @@ mod optim;
 mod pool;
 mod residual;
 mod tokens;
+mod upsample;
 mod view;
 
 pub use activation::{gelu, relu, silu, squared_relu, star_relu};
@@ -55,6 +56,7 @@ pub use optim::{AdamW, Lamb, Sgd, adamw_step, blend, increment, lamb_step, sgd_s
 pub use pool::{global_avg_pool, max_pool2d};
 pub use residual::{Scales, residual};
 pub use tokens::{join_tokens, select_tokens};
+pub use upsample::upsample_nearest;
 
 use candle_core::Tensor;
 

@@ -14,6 +14,15 @@ pub struct ParamBuilder {
 }
 
 impl ParamBuilder {
+    /// A list that goes on after the parameters of a backbone: for heads that share its store.
+    pub fn following(specs: &[ParamSpec]) -> Self {
+        Self {
+            specs: specs.to_vec(),
+            layer: specs.iter().map(|s| s.layer).max().unwrap_or(0),
+            ..Self::default()
+        }
+    }
+
     /// Runs `build` with `name` (a word or a block's number) appended to the prefix.
     pub fn within<R>(&mut self, name: impl ToString, build: impl FnOnce(&mut Self) -> R) -> R {
         self.prefix.push(name.to_string());

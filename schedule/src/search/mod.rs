@@ -19,6 +19,7 @@
 //! | when are two accuracies equal | within a standard error over the seeds; with one seed only if they are the same number | [`TieRule`] |
 //! | who wins a tie | the smaller size; the outcome says that it was a tie | [`Prefer`] |
 //! | what "does not lower the accuracy" is measured against | plain training, once, for every stage | |
+//! | is a hopeless candidate given up early | not unless asked; in the sequential search alone, since a greedy trial is only measured at its end | [`EarlyStop`] |
 //! | may a size shrink again | yes, as both algorithms are written | [`SearchOptions::growing`] |
 //! | magnitude during the search | m(t) = (t/T) * 9 over the shares | [`SearchOptions::last_magnitude`], [`Space::magnitudes`] |
 //! | warm-up | as long, as a share, as in plain training of the same budget | the recipe's |

@@ -1,0 +1,16 @@
+//! Finer maps from coarse ones.
+
+use crate::graph::{Act, Context};
+use crate::ops;
+use crate::{Error, Result};
+
+/// Each pixel repeated as a square: `[N, H, W, C]` to `[N, factor * H, factor * W, C]`.
+///
+/// # Errors
+/// When `x` is no map, or `factor` is 0.
+pub fn upsample_nearest(cx: &mut Context, x: &Act, factor: usize) -> Result<Act> {
+    let &[n, h, w, c] = x.dims() else {
+        return Err(Error::shape("upsample_nearest", "a map [N, H, W, C]", x.dims()));
+    };
+    cx.apply_free(&[x], &[n, factor * h, factor * w, c], |_| ops::upsample_nearest(x.tensor(), factor))
+}
