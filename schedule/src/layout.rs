@@ -74,8 +74,12 @@ pub(crate) fn blank(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<PlanSt
     curriculum.stages.iter().map(stage).collect()
 }
 
+/// A stage that ends in the middle of a step gets the step, even where arithmetic falls short of the middle by a last bit:
+/// which bit depends on all stages, and a search counts on the steps of the first ones being the same whatever follows.
+const TIE: f64 = 1e-7;
+
 /// Gives each stage the steps that bring the run's compute nearest to where the stage should end. What one stage is
-/// over or under, the next makes up for; so the whole run is off by at most half a step.
+/// over or under, the next makes up for; so the whole run is off by at most half a step (and `TIE` of one).
 pub(crate) fn exact(recipe: &Recipe, options: &PlanOptions, stages: &mut [PlanStage]) {
     let costs: Vec<f64> = stages.iter().map(|stage| stage.cost).collect();
     let shares = recipe.curriculum.compute_shares(&costs);
@@ -87,7 +91,7 @@ pub(crate) fn exact(recipe: &Recipe, options: &PlanOptions, stages: &mut [PlanSt
         share_due = if index == last { 1.0 } else { share_due + share };
         let step = stage.images_per_step as f64 * stage.cost;
         // Negative only when a large step before went past the end of a short stage; the cast makes it 0.
-        stage.steps = ((share_due * budget - done) / step).round() as u64;
+        stage.steps = ((share_due * budget - done) / step + TIE).round() as u64;
         done += stage.steps as f64 * step;
         stage.epochs = stage.steps as f64 * stage.images_per_step as f64 / images;
     }

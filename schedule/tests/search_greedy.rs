@@ -5,7 +5,8 @@ mod common;
 
 use common::{Synthetic, Trained, greedy, noise, recipe};
 use efficienttrain_schedule::search::{Algorithm, Report, Search, Verdict};
-use efficienttrain_schedule::{Recipe, ShareOf, StepSettings};
+use efficienttrain_schedule::{Batch, Recipe, ShareOf, StepSettings};
+use proptest::prelude::*;
 
 /// Sizes below these cost accuracy; larger ones do not help.
 const LEAST: [u32; 5] = [96, 128, 128, 224, 224];
@@ -133,4 +134,41 @@ fn a_failed_candidate_is_not_taken_and_failed_plain_training_ends_the_search() {
     let never = |_: &Trained| Report::Failed("no device".into());
     let error = Search::new(&recipe(), greedy()).unwrap().run(&mut Synthetic::new(never)).unwrap_err();
     assert!(error.to_string().contains("baseline-seed0: no device"), "{error}");
+}
+
+proptest! {
+    /// Whatever the numbers: round ones, of which stages end in the middle of a step, too.
+    #[test]
+    fn a_trial_starts_at_a_step_that_the_run_before_kept(
+        epochs in prop_oneof![(4u32..40).prop_map(f64::from), 4.0..40.0f64],
+        images in (4u64..60).prop_map(|n| n * 100),
+        batch in prop::sample::select(vec![1, 4, 8, 10, 16, 20]),
+        stages in 1u32..11,
+        least in 0usize..3125,
+    ) {
+        let mut options = greedy().with_stages(stages).unwrap();
+        options.plan.equivalent_epochs = epochs;
+        options.plan.train_images = images;
+        options.plan = options.plan.with_batch(Batch::Fixed { per_device: batch, accumulation: 1 });
+        let mut search = Search::new(&recipe(), options).unwrap();
+        let mut kept = std::collections::BTreeSet::new();
+        loop {
+            let trials = search.batch().unwrap();
+            if trials.is_empty() {
+                break;
+            }
+            for trial in trials {
+                let start = trial.start;
+                prop_assert!(start.is_none_or(|state| kept.contains(&(state.trial, state.step))), "{start:?}");
+                kept.extend(trial.keep.iter().map(|&step| (trial.id, step)));
+                let wanted = least / 5usize.pow(trial.id.stage.unwrap_or(0) as u32 % 5) % 5;
+                let good = trial.id.stage.is_none() || trial.id.candidate >= wanted;
+                search.report(trial.id, Report::Accuracy(f64::from(u8::from(good)))).unwrap();
+            }
+        }
+        // Whole steps for as many passes as asked, within half of the largest step.
+        let plan = search.outcome().unwrap().unwrap().plan().unwrap();
+        let step = f64::from(batch) / images as f64;
+        prop_assert!((plan.equivalent_epochs() - plan.options().equivalent_epochs).abs() <= 0.5 * step * (1.0 + 1e-6));
+    }
 }
