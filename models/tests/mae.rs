@@ -39,7 +39,7 @@ fn tiny(target: Target, input_size: [usize; 2]) -> Mae {
         in_channels: 2,
         mask_ratio: 0.5,
         target,
-        decoder: TransformerShape { width: 4, heads: 1, depth: 1 },
+        decoder: Some(TransformerShape { width: 4, heads: 1, depth: 1 }),
     };
     Mae::with_encoder("mae_test", shape, &options).unwrap()
 }
@@ -236,7 +236,7 @@ fn encoders_load_into_deit() {
     for (name, deit) in [("mae_small", "deit_small"), ("mae_base", "deit_base")] {
         let options = MaeOptions {
             input_size: [32, 48],
-            decoder: TransformerShape { width: 64, heads: 2, depth: 1 },
+            decoder: Some(TransformerShape { width: 64, heads: 2, depth: 1 }),
             ..MaeOptions::default()
         };
         let model = Mae::new(name, &options).unwrap();
@@ -289,8 +289,16 @@ fn encoder_parameters_decay_and_layer_as_deit_does() {
     }
     // All but the positions and the head.
     assert_eq!(shared, vit.specs().len() - 3);
-    let params: usize = model.specs().iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
-    assert!((46_000_000..48_000_000).contains(&params), "{params}");
+    // A block of width c has 12 c^2 + 13 c numbers; the rest: tokens, patches, norms, and the layers between.
+    let block = |c: usize| 12 * c * c + 13 * c;
+    let encoder = |c: usize| 12 * block(c) + c + (768 * c + c) + 2 * c;
+    let decoder =
+        |c: usize, w: usize, depth: usize| depth * block(w) + (c * w + w) + w + 2 * w + (108 * w + 108);
+    for (name, c, w, depth) in [("mae_small", 384, 256, 4), ("mae_base", 768, 512, 8)] {
+        let model = Mae::new(name, &MaeOptions::default()).unwrap();
+        let params: usize = model.specs().iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
+        assert_eq!(params, encoder(c) + decoder(c, w, depth));
+    }
 }
 
 #[test]
@@ -301,8 +309,8 @@ fn cost_by_hand() {
     // out. A block of width c and t tokens: 12 t c^2 in linear layers, 2 t^2 c in attention.
     assert_eq!(cost.conv_macs, 196 * 16 * 16 * 3 * 384);
     let linear =
-        12 * 12 * 50 * 384u64.pow(2) + 50 * 384 * 512 + 8 * 12 * 197 * 512u64.pow(2) + 196 * 512 * 108;
-    let attention = 12 * 2 * 50u64.pow(2) * 384 + 8 * 2 * 197u64.pow(2) * 512;
+        12 * 12 * 50 * 384u64.pow(2) + 50 * 384 * 256 + 4 * 12 * 197 * 256u64.pow(2) + 196 * 256 * 108;
+    let attention = 12 * 2 * 50u64.pow(2) * 384 + 4 * 2 * 197u64.pow(2) * 256;
     assert_eq!((cost.linear_macs, cost.attention_macs), (linear, attention));
     let mut small = Mae::new("mae_small", &MaeOptions::default()).unwrap();
     small.set_input_size([96, 96]).unwrap();
@@ -377,12 +385,15 @@ fn misfits_are_named() {
     assert!(message(MaeOptions { mask_ratio: f64::NAN, ..options() }).contains("mask_ratio of NaN"));
     assert!(message(MaeOptions { mask_ratio: 0.0, ..options() }).contains("removes none"));
     assert!(message(MaeOptions { in_channels: 0, ..options() }).contains("in_channels"));
-    let decoder = TransformerShape { width: 510, heads: 16, depth: 8 };
+    let decoder = Some(TransformerShape { width: 510, heads: 16, depth: 8 });
     assert!(message(MaeOptions { decoder, ..options() }).contains("width of 510 with 16 heads"));
     let hog = Hog { cell: 6, ..Hog::default() };
     assert!(message(MaeOptions { target: Target::Hog(hog), ..options() }).contains("cell: 6"));
-    let error = Mae::new("mae_large", &options()).unwrap_err().to_string();
-    assert!(error.contains("unknown model `mae_large`") && error.contains("mae_base"), "{error}");
+    let error = Mae::new("mae_bas", &options()).unwrap_err().to_string();
+    assert!(
+        error.contains("unknown model `mae_bas`") && error.contains("did you mean `mae_base`"),
+        "{error}"
+    );
 
     let model = tiny(Target::Pixels, [32, 32]);
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();

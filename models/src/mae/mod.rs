@@ -32,8 +32,8 @@
 //!
 //! | variant | encoder | parameters |
 //! | --- | --- | --- |
-//! | `mae_small` | `deit_small` | 47 M, 26 M of them the decoder's |
-//! | `mae_base` | `deit_base` | 112 M, 26 M of them the decoder's |
+//! | `mae_small` | `deit_small` | 25 M, 3 M of them the decoder's |
+//! | `mae_base` | `deit_base` | 111 M, 26 M of them the decoder's |
 //!
 //! First values are those of [`vit`](crate::vit) (normal, 0.02); the MAE authors draw Xavier's.
 

@@ -1,6 +1,6 @@
 //! The autoencoder itself.
 
-use super::options::check;
+use super::options::{LIGHT_DECODER, PAPER_DECODER, check, check_size};
 use super::{MaeOptions, Masking, TransformerShape, sincos_positions};
 use crate::cost::Cost;
 use crate::graph::{Act, Context, Mode, Tally};
@@ -20,7 +20,8 @@ const INIT: Init = Init::TRANSFORMER;
 pub struct Mae {
     name: String,
     options: MaeOptions,
-    encoder: TransformerShape,
+    /// Of the encoder and the decoder.
+    widths: [usize; 2],
     specs: Vec<ParamSpec>,
     encoder_params: usize,
     cls_token: ParamId,
@@ -34,10 +35,10 @@ pub struct Mae {
     decoder_pred: Linear,
 }
 
-/// Name and encoder.
-const VARIANTS: [(&str, TransformerShape); 2] = [
-    ("mae_small", TransformerShape { width: 384, heads: 6, depth: 12 }),
-    ("mae_base", TransformerShape { width: 768, heads: 12, depth: 12 }),
+/// Name, encoder and decoder.
+const VARIANTS: [(&str, TransformerShape, TransformerShape); 2] = [
+    ("mae_small", TransformerShape { width: 384, heads: 6, depth: 12 }, LIGHT_DECODER),
+    ("mae_base", TransformerShape { width: 768, heads: 12, depth: 12 }, PAPER_DECODER),
 ];
 
 impl Mae {
@@ -47,21 +48,27 @@ impl Mae {
     /// When there is no such variant, or as [`Self::with_encoder`].
     pub fn new(name: &str, options: &MaeOptions) -> Result<Self> {
         match VARIANTS.iter().find(|variant| variant.0 == name) {
-            Some(&(name, encoder)) => Self::with_encoder(name, encoder, options),
+            Some(&(name, encoder, decoder)) => {
+                let decoder = Some(options.decoder.unwrap_or(decoder));
+                Self::with_encoder(name, encoder, &MaeOptions { decoder, ..*options })
+            }
             None => {
-                let (known, nearest) = (VARIANTS.map(|variant| variant.0).join(", "), VARIANTS[0].0);
-                Err(Error::UnknownModel { name: name.into(), nearest: nearest.into(), known })
+                let known = VARIANTS.map(|variant| variant.0);
+                let nearest = known.into_iter().min_by_key(|n| strsim::damerau_levenshtein(name, n));
+                let nearest = nearest.unwrap_or_default().to_owned();
+                Err(Error::UnknownModel { name: name.into(), nearest, known: known.join(", ") })
             }
         }
     }
 
-    /// An autoencoder with any encoder.
+    /// An autoencoder with any encoder; its own decoder is the MAE paper's: 512 channels, 16 heads, 8 blocks.
     ///
     /// # Errors
     /// When the size is no multiple of the patch, or an option is out of range.
     pub fn with_encoder(name: &str, encoder: TransformerShape, options: &MaeOptions) -> Result<Self> {
         let TransformerShape { width, depth, .. } = encoder;
-        check(name, encoder, options)?;
+        let decoder = options.decoder.unwrap_or(PAPER_DECODER);
+        check(name, [encoder, decoder], options)?;
         let mut b = ParamBuilder::default();
         let cls_token = b.undecayed("cls_token", &[1, 1, width], INIT);
         let patches = ConvShape::patches(options.in_channels, width, PATCH);
@@ -69,7 +76,6 @@ impl Mae {
         let blocks = stack(&mut b, "blocks", encoder, 1);
         b.layer(depth + 1);
         let norm = b.within("norm", |b| LayerNorm::new(b, width, EPS));
-        let decoder = options.decoder;
         let outputs = options.target.width(PATCH, options.in_channels);
         let zeros = Some(Init::Zeros);
         let decoder_embed = b.within("decoder_embed", |b| Linear::new(b, width, decoder.width, INIT, zeros));
@@ -83,7 +89,7 @@ impl Mae {
         Ok(Self {
             name: name.into(),
             options: *options,
-            encoder,
+            widths: [width, decoder.width],
             specs,
             encoder_params,
             cls_token,
@@ -129,7 +135,7 @@ impl Mae {
     /// When the size is no multiple of the patch, or so small that nothing is seen of a picture.
     pub fn set_input_size(&mut self, size: [usize; 2]) -> Result<()> {
         let options = MaeOptions { input_size: size, ..self.options };
-        check(&self.name, self.encoder, &options)?;
+        check_size(&self.name, &options)?;
         self.options = options;
         Ok(())
     }
@@ -143,7 +149,7 @@ impl Mae {
         self.check_batch(pictures, masking)?;
         let patches = self.patch_embed.forward(cx, pictures)?;
         let patches = flatten(cx, &patches)?;
-        let (class, position) = (cx.param(self.cls_token), self.positions(self.encoder.width, &patches)?);
+        let (class, position) = (cx.param(self.cls_token), self.positions(self.widths[0], &patches)?);
         let tokens = join_tokens(cx, &patches, &[class], &position)?;
         let mut x = gather_tokens(cx, &tokens, &masking.places(1))?;
         for block in &self.blocks {
@@ -160,7 +166,7 @@ impl Mae {
         let seen = self.decoder_embed.forward(cx, tokens)?;
         let (filler, length) = (cx.param(self.mask_token), 1 + masking.patches());
         let all = restore_tokens(cx, &seen, &filler, &masking.places(1), length)?;
-        let position = self.positions(self.options.decoder.width, &all)?;
+        let position = self.positions(self.widths[1], &all)?;
         let mut x = join_tokens(cx, &all, &[], &position)?;
         for block in &self.decoder_blocks {
             x = cx.block(block, &x, Block::forward)?;
@@ -218,7 +224,7 @@ impl Mae {
             }
             tensors.insert(name.to_owned(), tensor.clone());
             if name == "cls_token" {
-                let positions = self.positions(self.encoder.width, &Act::constant(tensor.clone()))?;
+                let positions = self.positions(self.widths[0], &Act::constant(tensor.clone()))?;
                 tensors.insert("pos_embed".into(), positions.tensor().clone());
             }
         }

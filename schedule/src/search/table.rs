@@ -56,10 +56,10 @@ impl fmt::Display for Outcome {
             }
         }
         let sizes: Vec<String> = self.stages.iter().map(|stage| stage.choice.to_string()).collect();
-        let tied = if self.stages.iter().any(|stage| stage.tied) {
-            " (a tie decided by rule among them)"
-        } else {
-            ""
+        let tied = match (self.stages.iter().any(|stage| stage.tied), self.baseline) {
+            (false, _) => "",
+            (true, None) => " (a tie decided by rule among them)",
+            (true, Some(_)) => " (some trials among them cannot be told from plain training)",
         };
         writeln!(out, "\nfound: {}{tied}", sizes.join(", "))?;
         write!(
