@@ -1,8 +1,9 @@
 //! Sequences of which only some tokens are seen: choosing them, putting them back, and the loss on those removed.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+use super::cast::converted;
 use super::kernels::{Element, rows};
 use super::view::{View, tensor};
 use super::{Traced, by_dtype, dims, expect_shape};
@@ -54,7 +55,8 @@ pub fn restore_tokens(x: &Tensor, filler: &Tensor, places: &[u32], length: usize
     }
     let others: Vec<u32> =
         (0..sources.len() as u32).filter(|&i| sources[i as usize] as usize == b * k).collect();
-    let all = Tensor::cat(&[x.reshape((b * k, c))?, filler.reshape((1, c))?], 0)?;
+    let dtype = filler.dtype();
+    let all = Tensor::cat(&[x.reshape((b * k, c))?, converted(filler, x.dtype())?.reshape((1, c))?], 0)?;
     let sources = Tensor::from_vec(sources, b * length, &Device::Cpu)?;
     let value = all.index_select(&sources, 0)?.reshape((b, length, c))?;
     let index = flat(places, k, length)?;
@@ -63,10 +65,11 @@ pub fn restore_tokens(x: &Tensor, filler: &Tensor, places: &[u32], length: usize
         let dx = if needs[0] { Some(rows.index_select(&index, 0)?.reshape((b, k, c))?) } else { None };
         let filler = match (needs[1], others.len()) {
             (false, _) => None,
-            (true, 0) => Some(Tensor::zeros((1, 1, c), dy.dtype(), dy.device())?),
+            (true, 0) => Some(Tensor::zeros((1, 1, c), dtype, dy.device())?),
             (true, n) => {
                 let index = Tensor::from_slice(&others, n, &Device::Cpu)?;
-                Some(rows.index_select(&index, 0)?.sum_keepdim(0)?.reshape((1, 1, c))?)
+                let terms = widened(&rows.index_select(&index, 0)?)?;
+                Some(converted(&terms.sum_keepdim(0)?, dtype)?.reshape((1, 1, c))?)
             }
         };
         Ok(vec![dx, filler])
@@ -79,7 +82,7 @@ pub fn restore_tokens(x: &Tensor, filler: &Tensor, places: &[u32], length: usize
 /// `x` and `target`: `[B, L, D]`; `removed`: a flag for each of B L tokens; value: a scalar. The target gets no gradient.
 ///
 /// # Errors
-/// When shapes differ, no token is removed, or tensors are not `f32` or `f64` on the CPU.
+/// When shapes differ, no token is removed, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn masked_squared_error(x: &Tensor, target: &Tensor, removed: &[bool]) -> Result<Traced> {
     const OP: &str = "masked_squared_error";
     let [b, l, d] = dims(OP, "tokens [B, L, D]", x)?;
@@ -89,7 +92,8 @@ pub fn masked_squared_error(x: &Tensor, target: &Tensor, removed: &[bool]) -> Re
         let expected = format!("a flag for each token, at least one of {} set", removed.len());
         return Err(Error::shape(OP, expected, x.dims()));
     }
-    let (x, target) = (x.contiguous()?, target.to_dtype(x.dtype())?.contiguous()?);
+    let (dtype, x) = (x.dtype(), widened(x)?.contiguous()?);
+    let target = target.to_dtype(x.dtype())?.contiguous()?;
     let removed = removed.to_vec();
     let share = 1.0 / (count * d) as f64;
     by_dtype!("masked_squared_error", x, T => {
@@ -102,18 +106,23 @@ pub fn masked_squared_error(x: &Tensor, target: &Tensor, removed: &[bool]) -> Re
         };
         let value = tensor(vec![T::of(loss)], &[])?;
         Ok(Traced::new(value, move |dy, _| {
-            let scale = dy.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()? * 2.0 * share;
+            let scale = dy.to_dtype(DType::F64)?.to_scalar::<f64>()? * 2.0 * share;
             let (xv, tv) = (View::new(OP, &x)?, View::new(OP, &target)?);
             let (xs, ts) = (xv.slice::<T>()?, tv.slice::<T>()?);
-            let grad = rows::by_row(b * l, d, |row| {
+            let grad: Vec<T> = rows::by_row(b * l, d, |row| {
                 let weight = T::of(if removed[row] { scale } else { 0.0 });
                 let (x, t) = (&xs[row * d..][..d], &ts[row * d..][..d]);
                 // A token that is not removed counts as zero even where it is not finite.
                 move |j| if weight == T::ZERO { T::ZERO } else { weight * (x[j] - t[j]) }
             });
-            Ok(vec![Some(tensor(grad, &[b, l, d])?), None])
+            Ok(vec![Some(converted(&tensor(grad, &[b, l, d])?, dtype)?), None])
         }))
     })
+}
+
+/// In the type that it is computed with.
+fn widened(x: &Tensor) -> Result<Tensor> {
+    if x.dtype() == DType::BF16 { converted(x, DType::F32) } else { Ok(x.clone()) }
 }
 
 fn squared<T: Element>(x: &[T], target: &[T]) -> f64 {

@@ -1,6 +1,6 @@
 //! Sequences of tokens: class token, position embedding, choosing one token.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::cast::converted;
 use super::{Traced, dims, expect_shape};
@@ -25,15 +25,17 @@ pub fn join_tokens(patches: &Tensor, first: &[&Tensor], position: &Tensor) -> Re
     expect_shape(OP, "a position embedding", position, &[1, extra + l, c])?;
     let mut parts = Vec::with_capacity(extra + 1);
     // Parameters and sums over the batch are not rounded as the patches are.
-    let (dtype, wide) = (patches.dtype(), position.dtype());
+    let (dtype, own) = (patches.dtype(), position.dtype());
+    let wide = if own == DType::BF16 { dtype } else { own };
     for token in first {
         expect_shape(OP, "a token", token, &[1, 1, c])?;
         parts.push(converted(token, wide)?.expand((b, 1, c))?);
     }
     parts.push(converted(patches, wide)?);
-    let value = converted(&Tensor::cat(&parts, 1)?.broadcast_add(position)?, dtype)?;
+    let value = Tensor::cat(&parts, 1)?.broadcast_add(&converted(position, wide)?)?;
+    let value = converted(&value, dtype)?;
     Ok(Traced::new(value, move |dy, _| {
-        let position = converted(dy, wide)?.sum_keepdim(0)?;
+        let position = converted(&converted(dy, wide)?.sum_keepdim(0)?, own)?;
         let mut grads = vec![Some(dy.narrow(1, extra, l)?.contiguous()?)];
         for i in 0..extra {
             // A copy: gradients of two parameters must not share memory.

@@ -1,7 +1,8 @@
 //! Finer maps from coarse ones.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
+use super::cast::converted;
 use super::{Traced, dims};
 use crate::{Error, Result};
 
@@ -22,7 +23,9 @@ pub fn upsample_nearest(x: &Tensor, factor: usize) -> Result<Traced> {
     let value = x.reshape(vec![n, h, 1, w, 1, c])?.broadcast_as(squares.clone())?;
     let value = value.reshape((n, factor * h, factor * w, c))?;
     Ok(Traced::new(value, move |dy, _| {
+        let dtype = dy.dtype();
+        let dy = if dtype == DType::BF16 { converted(dy, DType::F32)? } else { dy.clone() };
         let dx = dy.reshape(squares.clone())?.sum((2, 4))?;
-        Ok(vec![Some(dx.reshape((n, h, w, c))?)])
+        Ok(vec![Some(converted(&dx.reshape((n, h, w, c))?, dtype)?)])
     }))
 }
