@@ -78,7 +78,7 @@ def output(command, **environment):
 
 def compare(args, name, size):
     fixed = ["--model", name, "--size", str(size), "--batch", str(args.batch), "--steps", str(args.steps)]
-    fixed += ["--threads", str(args.threads), "--dtype", args.dtype]
+    fixed += ["--warmup", str(args.warmup), "--threads", str(args.threads), "--dtype", args.dtype]
     ours, theirs = [], {peer: [] for peer in args.peers}
     for _ in range(args.rounds):
         ours.append(output([args.binary, "bench", "step", *fixed, "--json"]))
@@ -135,6 +135,7 @@ def main():
     p.add_argument("--sizes", default="96,160,224")
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--steps", type=int, default=4)
+    p.add_argument("--warmup", type=int, default=2)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--dtype", default="f32", choices=["f32", "bf16"])
@@ -145,7 +146,7 @@ def main():
     p.add_argument("--size", type=int, help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.peer:
-        return torch_step(args.model, args.size, args.batch, args.steps, 2, args.threads, args.dtype, args.peer)
+        return torch_step(args.model, args.size, args.batch, args.steps, args.warmup, args.threads, args.dtype, args.peer)
     if not args.binary:
         p.error("give the binary to time, such as target/release/efficienttrain")
     rows = []
