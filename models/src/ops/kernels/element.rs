@@ -14,6 +14,8 @@ pub(crate) trait Stored: WithDType + Send + Sync {
     type Real: Element;
     /// Whether that is the same.
     const EXACT: bool;
+    /// The numbers as they lie, if it is the same.
+    fn exact(numbers: &[Self]) -> Option<&[Self::Real]>;
     /// Exactly.
     fn load(self) -> Self::Real;
     /// Rounded to the nearest, ties to even.
@@ -23,6 +25,10 @@ pub(crate) trait Stored: WithDType + Send + Sync {
 impl Stored for bf16 {
     type Real = f32;
     const EXACT: bool = false;
+
+    fn exact(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
 
     #[inline(always)]
     fn load(self) -> f32 {
@@ -114,6 +120,10 @@ macro_rules! lanes {
 impl Stored for f32 {
     type Real = Self;
     const EXACT: bool = true;
+
+    fn exact(numbers: &[Self]) -> Option<&[Self]> {
+        Some(numbers)
+    }
 
     #[inline(always)]
     fn load(self) -> Self {
@@ -212,6 +222,10 @@ impl Element for f32 {
 impl Stored for f64 {
     type Real = Self;
     const EXACT: bool = true;
+
+    fn exact(numbers: &[Self]) -> Option<&[Self]> {
+        Some(numbers)
+    }
 
     #[inline(always)]
     fn load(self) -> Self {

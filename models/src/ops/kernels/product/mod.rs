@@ -317,11 +317,15 @@ fn task<A, B, T: Element>(
             let finish = if first { Finish::Set(bias.map(|b| &b[cols.clone()])) } else { Finish::Add };
             for top in rows.clone().step_by(strips * tile.rows) {
                 let together = top..rows.end.min(top + strips * tile.rows);
-                super::vectorised(
-                    #[inline(always)]
-                    || a.pack(together.clone(), piece.clone(), tile.rows, panels),
-                );
-                tiles.take_left(panels, piece.len(), a.by_rows());
+                // A tile reads all its rows: where some are missing, it needs a panel.
+                let lying = (together.len() == tile.rows).then(|| a.as_they_lie(&together, &piece)).flatten();
+                if lying.is_none() {
+                    super::vectorised(
+                        #[inline(always)]
+                        || a.pack(together.clone(), piece.clone(), tile.rows, panels),
+                    );
+                    tiles.take_left(panels, piece.len(), a.by_rows());
+                }
                 for (i, top) in together.clone().step_by(tile.rows).enumerate() {
                     let strip = top..together.end.min(top + tile.rows);
                     for (start, row) in starts.iter_mut().zip(strip.clone()) {
@@ -329,8 +333,9 @@ fn task<A, B, T: Element>(
                     }
                     let strip = Strip {
                         depth: piece.len(),
-                        left: &panels[i * panel..][..panel],
+                        left: lying.map_or(&panels[i * panel..][..panel], |(rows, _)| rows),
                         by_rows: a.by_rows(),
+                        apart: lying.map_or(DEPTH, |(_, apart)| apart),
                         right: block,
                         cols: cols.len(),
                         out: &starts[..strip.len()],

@@ -23,6 +23,13 @@ impl<S: Stored> Left<'_, S> {
         !matches!(self, Self::Columns(..))
     }
 
+    /// Rows `rows` of inner indices `ks`, and how far apart they are, if they need not be packed.
+    pub(super) fn as_they_lie(&self, rows: &Range<usize>, ks: &Range<usize>) -> Option<(&[S::Real], usize)> {
+        let Self::Rows(data, width) = self else { return None };
+        let numbers = S::exact(data)?;
+        Some((&numbers[rows.start * width + ks.start..][..(rows.len() - 1) * width + ks.len()], *width))
+    }
+
     /// How many panels are packed at once: of columns several, so that whole cache lines are read.
     pub(super) fn strips(&self) -> usize {
         if self.by_rows() { 1 } else { 8 }

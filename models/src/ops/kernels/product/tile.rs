@@ -52,9 +52,11 @@ pub(super) enum Finish<'a, T> {
 pub(super) struct Strip<'a, T> {
     /// Inner indices, at most [`DEPTH`].
     pub(super) depth: usize,
-    /// The left panel: by rows `DEPTH` apart, or inner index by inner index, a full tile's rows apart.
+    /// The left panel: by rows `apart`, or inner index by inner index, a full tile's rows apart.
     pub(super) left: &'a [T],
     pub(super) by_rows: bool,
+    /// Distance of the rows of a left panel by rows.
+    pub(super) apart: usize,
     /// The right block: panels of a full tile's columns, each inner index by inner index.
     pub(super) right: &'a [T],
     /// Columns of the block.
@@ -74,7 +76,8 @@ impl<T: Element> Strip<'_, T> {
         let tile = TileShape::here::<T>();
         let rows = self.out.len();
         assert!(rows > 0 && rows <= tile.rows && self.depth <= DEPTH, "a strip is one tile high");
-        let held = if self.by_rows { tile.rows * DEPTH } else { self.depth * tile.rows };
+        let held =
+            if self.by_rows { (tile.rows - 1) * self.apart + self.depth } else { self.depth * tile.rows };
         assert!(self.left.len() >= held, "left panel is too short");
         assert!(
             self.right.len() >= self.cols.next_multiple_of(tile.cols) * self.depth,
@@ -120,7 +123,7 @@ impl<T: Element> Strip<'_, T> {
         right: *const T,
     ) -> [[T::Vector<S>; V]; R] {
         let lanes = lanes::<T, S>();
-        let (step, apart) = if BY_ROWS { (1, DEPTH) } else { (if wide::<S>() { 12 } else { 6 }, 1) };
+        let (step, apart) = if BY_ROWS { (1, self.apart) } else { (if wide::<S>() { 12 } else { 6 }, 1) };
         let mut sums = [[T::ZERO.splat(simd); V]; R];
         let (mut a, mut b) = (self.left.as_ptr(), right);
         for _ in 0..self.depth {
