@@ -74,12 +74,23 @@ pub struct Place {
 impl Every {
     /// Whether a multiple of this span lies after `before` and not after `now`.
     pub fn is_due(&self, before: Place, now: Place) -> bool {
-        let count = |place: Place| match *self {
+        self.multiples(now) > self.multiples(before)
+    }
+
+    /// How often it is due in a run that ends at `end`, which counts in any case.
+    pub(crate) fn count(&self, end: Place) -> u64 {
+        let Place { steps, epochs, compute } = end;
+        // Short of the end by next to nothing.
+        let before = Place { steps: steps.saturating_sub(1), epochs: epochs - 1e-6, compute: compute - 1e-6 };
+        self.multiples(before) as u64 + 1
+    }
+
+    fn multiples(&self, place: Place) -> f64 {
+        match *self {
             Self::Epochs(n) => (place.epochs / n as f64 + 1e-9).floor(),
             Self::Steps(n) => (place.steps / n) as f64,
             Self::Percent(p) => (place.compute * 100.0 / p + 1e-9).floor(),
-        };
-        count(now) > count(before)
+        }
     }
 }
 

@@ -21,7 +21,15 @@ pub enum Error {
     #[error("--{option}: {what}")]
     Config {
         /// The option to change.
-        option: &'static str,
+        option: String,
+        /// What was expected and what to do.
+        what: String,
+    },
+    /// A file of options, or a key in it or behind `--set`.
+    #[error("{place}: {what}")]
+    Key {
+        /// The file or option, and the key.
+        place: String,
         /// What was expected and what to do.
         what: String,
     },
@@ -65,8 +73,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn config(option: &'static str, what: impl Into<String>) -> Self {
-        Self::Config { option, what: what.into() }
+    pub(crate) fn config(option: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Config { option: option.into(), what: what.into() }
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

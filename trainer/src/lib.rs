@@ -26,6 +26,7 @@ mod duration;
 mod error;
 pub mod evaluate;
 pub mod event;
+pub mod forecast;
 mod history;
 pub mod log;
 mod optimiser;

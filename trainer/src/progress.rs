@@ -1,11 +1,10 @@
 //! What a person sees while a run goes on.
 
-use std::time::Duration;
-
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::Result;
 use crate::event::{Event, Observer, StepRecord};
+use crate::forecast::clock;
 
 /// A progress bar on the terminal, with a line for each stage and evaluation; plain lines where there is no terminal.
 #[derive(Debug)]
@@ -56,13 +55,6 @@ impl Progress {
         ));
         self.bar.set_position(s.step + 1);
     }
-}
-
-/// `1:02:03`, `2:03`.
-fn clock(seconds: f64) -> String {
-    let s = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
-    let (h, m, s) = (s / 3600, s / 60 % 60, s % 60);
-    if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }
 }
 
 impl Observer for Progress {

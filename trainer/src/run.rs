@@ -10,7 +10,7 @@ use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
 use crate::checkpoint::{self, FORMAT, RunRecord, Saved};
-use crate::config::{RunOptions, TrainConfig};
+use crate::config::{self, RunOptions, TrainConfig};
 use crate::data::{BadImage, EvalPipeline, Loader};
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
@@ -27,10 +27,10 @@ const EVAL_BATCH: usize = 64;
 /// A run and where it is.
 #[derive(Debug)]
 pub struct Run {
-    config: TrainConfig,
-    options: RunOptions,
-    sources: Sources,
-    plan: Plan,
+    pub(crate) config: TrainConfig,
+    pub(crate) options: RunOptions,
+    pub(crate) sources: Sources,
+    pub(crate) plan: Plan,
     /// Model, weights and optimiser.
     pub state: TrainState,
     /// Evaluations and time so far.
@@ -71,6 +71,19 @@ impl Run {
     /// # Errors
     /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
     pub fn resume(saved: &Saved, options: RunOptions, sources: Sources) -> Result<Self> {
+        Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
+    }
+
+    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows.
+    ///
+    /// # Errors
+    /// As [`Self::resume`]; also when the run as it is now has ended before the step of the checkpoint.
+    pub fn resume_as(
+        saved: &Saved,
+        config: TrainConfig,
+        options: RunOptions,
+        sources: Sources,
+    ) -> Result<Self> {
         let record = saved.run()?;
         if record.classes != sources.train.classes() || record.train_images != sources.train.len() {
             let what = format!(
@@ -82,7 +95,15 @@ impl Run {
             );
             return Err(Error::config("resume", what));
         }
-        let mut run = Self::new(record.config.clone(), options, sources)?;
+        let mut run = Self::new(config, options, sources)?;
+        let total = run.plan.total_steps();
+        if record.step > total {
+            let what = format!(
+                "the checkpoint is at step {}, the run now ends at step {total}; raise --epochs",
+                record.step
+            );
+            return Err(Error::config("resume", what));
+        }
         saved.restore(&mut run.state)?;
         (run.step, run.history) = (record.step, record.history.clone());
         Ok(run)
@@ -105,6 +126,7 @@ impl Run {
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         let total = self.plan.total_steps();
         let last = self.options.stop_after.map_or(total, |n| n.min(total));
+        self.store_config()?;
         observer.observe(&Event::Start(self.start()?))?;
         let mut loader = self.loader(last)?;
         let mut clock = Instant::now();
@@ -254,6 +276,12 @@ impl Run {
         observer.observe(&Event::Checkpoint { step: self.step, path })
     }
 
+    /// The options, as a file from which the run can be repeated.
+    fn store_config(&self) -> Result<()> {
+        let text = config::to_toml(&self.config, &self.options)?;
+        checkpoint::replace(&self.options.out.join("config.toml"), text.as_bytes())
+    }
+
     fn checkpoint_path(&self) -> PathBuf {
         self.options.out.join("last.safetensors")
     }
@@ -297,12 +325,18 @@ impl Run {
 
     /// Where the run is before its next step.
     fn place(&self) -> Result<Place> {
+        self.place_at(self.step)
+    }
+
+    /// Where the run is at its end.
+    pub(crate) fn end_place(&self) -> Result<Place> {
+        self.place_at(self.plan.total_steps())
+    }
+
+    fn place_at(&self, step: u64) -> Result<Place> {
         let images = self.sources.train.len() as f64;
-        let compute = if self.step == self.plan.total_steps() {
-            1.0
-        } else {
-            self.plan.at(self.step)?.compute_fraction
-        };
-        Ok(Place { steps: self.step, epochs: self.plan.samples_before(self.step)? as f64 / images, compute })
+        let ended = step == self.plan.total_steps();
+        let compute = if ended { 1.0 } else { self.plan.at(step)?.compute_fraction };
+        Ok(Place { steps: step, epochs: self.plan.samples_before(step)? as f64 / images, compute })
     }
 }

@@ -10,6 +10,7 @@ mod models;
 mod plan;
 mod predict;
 mod preview;
+mod recipes;
 mod train;
 
 use std::io::Write;
@@ -43,6 +44,12 @@ const COMMANDS: &[Entry] = &[
         about: "Stages, steps and learning rates of a recipe",
         args: plan::PlanArgs::augment_args,
         run: |m| plan::run(&parsed(m)?),
+    },
+    Entry {
+        name: "recipes",
+        about: "The recipes that can be named, and where their numbers come from",
+        args: recipes::RecipesArgs::augment_args,
+        run: |m| recipes::run(&parsed(m)?),
     },
     Entry {
         name: "predict",
