@@ -23,12 +23,19 @@ pub enum Event {
     Eval(EvalRecord),
     /// An image could not be read and was replaced by the next in order.
     BadImage(BadImage),
-    /// A checkpoint was written.
+    /// A checkpoint is on the disk.
     Checkpoint {
         /// Optimiser steps done.
         step: u64,
         /// The file.
         path: PathBuf,
+    },
+    /// A checkpoint could not be written; the one before stays, and the run goes on.
+    CheckpointFailed {
+        /// Optimiser steps done.
+        step: u64,
+        /// Why not.
+        reason: String,
     },
     /// All steps are done, or the run stops as asked.
     End {

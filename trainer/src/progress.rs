@@ -106,6 +106,9 @@ impl Observer for Progress {
             }
             Event::BadImage(b) => self.say(&format!("warning: skipped {}", b.reason)),
             Event::Checkpoint { .. } => {}
+            Event::CheckpointFailed { step, reason } => {
+                self.say(&format!("warning: no checkpoint of step {step}: {reason}; the one before stays"));
+            }
             Event::End { step, finished, seconds } => {
                 self.bar.finish_and_clear();
                 let how = if *finished { "done" } else { "stopped as asked" };

@@ -11,6 +11,7 @@ mod plan;
 mod predict;
 mod preview;
 mod recipes;
+pub(crate) mod signals;
 mod train;
 
 use std::io::Write;

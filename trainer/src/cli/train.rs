@@ -1,17 +1,20 @@
 //! `efficienttrain train`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
-use efficienttrain_trainer::checkpoint::Saved;
+use efficienttrain_trainer::checkpoint::{LAST, Saved, newest};
 use efficienttrain_trainer::config::{Layers, Origin, Resolved, RunOptions, TrainConfig, differences};
 use efficienttrain_trainer::event::Observer;
 use efficienttrain_trainer::forecast::forecast;
 use efficienttrain_trainer::log::JsonLog;
 use efficienttrain_trainer::progress::Progress;
 use efficienttrain_trainer::{Run, Sources};
+
+use super::signals::Stopped;
 
 /// Arguments of `train`.
 #[derive(Args)]
@@ -38,9 +41,10 @@ pub(crate) struct TrainArgs {
     #[arg(long, help_heading = "Configuration")]
     dry_run: bool,
 
-    /// Go on from the checkpoint in `--out`, with the configuration stored there
-    #[arg(long, conflicts_with = "demo")]
-    resume: bool,
+    /// Go on from the newest whole checkpoint in `--out`, with the options stored there; `auto` starts where there is none,
+    /// a FILE is gone on from whatever its step
+    #[arg(long, value_name = "auto|FILE", num_args = 0..=1, default_missing_value = "", conflicts_with = "demo")]
+    resume: Option<String>,
 
     /// With --resume: options that may differ from those the run was started with
     #[arg(long, value_name = "KEY", value_delimiter = ',', requires = "resume")]
@@ -64,10 +68,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         layers = layers.set(assignment)?;
     }
     layers = layers.flags(matches)?;
-    let saved =
-        if args.resume { Some(Saved::open(&checkpoint(&layers.resolve()?.options.out)?)?) } else { None };
+    let out = layers.resolve()?.options.out;
+    let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
     let resolved = match &saved {
-        Some(saved) => resumed(&layers, saved, &args.allow_change)?,
+        Some(saved) => resumed(&layers, saved, out, &args.allow_change)?,
         None => layers.resolve()?,
     };
     if args.print_config {
@@ -86,8 +90,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 
 fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
     let (config, options) = (resolved.config.clone(), resolved.options.clone());
-    let held = options.out.join("last.safetensors");
-    if saved.is_none() && !dry && held.exists() {
+    if saved.is_none() && !dry && options.out.join(LAST).exists() {
         bail!("{} holds a run already; go on with --resume, or choose another --out", options.out.display());
     }
     config.check()?;
@@ -100,9 +103,14 @@ fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
 
 /// The options of a run that goes on. What is given now must agree with what it was started with, but for `allowed` keys
 /// and for the folder of the data, which may have moved: its content is compared.
-fn resumed(layers: &Layers, saved: &Saved, allowed: &[String]) -> Result<Resolved> {
-    let stored = &saved.run()?.config;
-    let resolved = layers.clone().rebase(stored, &RunOptions::default(), Origin::Run).resolve()?;
+fn resumed(layers: &Layers, saved: &Saved, out: PathBuf, allowed: &[String]) -> Result<Resolved> {
+    let record = saved.run()?;
+    let stored = &record.config;
+    let options = RunOptions { out, ..record.options.clone().unwrap_or_default() };
+    let resolved = layers.clone().rebase(stored, &options, Origin::Run).resolve()?;
+    if let Some(unknown) = allowed.iter().find(|key| !resolved.origins.contains_key(*key)) {
+        bail!("--allow-change: there is no option `{unknown}`; expected keys as --print-config shows them");
+    }
     let free = |key: &str| key == "data" || allowed.iter().any(|a| a == key);
     let changed: Vec<String> = differences(&resolved.config, stored)
         .into_iter()
@@ -119,23 +127,40 @@ fn resumed(layers: &Layers, saved: &Saved, allowed: &[String]) -> Result<Resolve
     )
 }
 
-fn checkpoint(out: &Path) -> Result<PathBuf> {
-    let path = out.join("last.safetensors");
-    if !path.exists() {
-        bail!("--resume: there is no {}; give the --out of the run to go on with", path.display());
+/// The checkpoint to go on from; none where `auto` finds nothing to go on from.
+fn checkpoint(out: &Path, from: &str) -> Result<Option<Saved>> {
+    if !matches!(from, "" | "auto") {
+        return Ok(Some(Saved::open(Path::new(from))?));
     }
-    Ok(path)
+    let Some(newest) = newest(out)? else {
+        if from == "auto" {
+            return Ok(None);
+        }
+        bail!("--resume: there is no {}; give the --out of the run to go on with", out.join(LAST).display());
+    };
+    for damage in &newest.damaged {
+        eprintln!("warning: {damage}");
+    }
+    if !newest.damaged.is_empty() {
+        eprintln!("warning: going on from {} instead", newest.path.display());
+    }
+    Ok(Some(newest.saved))
 }
 
-/// Trains with log, progress bar and chart in `out`; gives the run's curve.
+/// Trains with log, progress bar and chart in `out`; gives the run's curve. Signals end it with [`Stopped`].
 pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
-    std::fs::create_dir_all(out).with_context(|| format!("--out: cannot make {}", out.display()))?;
+    run.claim()?;
+    let stop = run.stop_flag();
+    super::signals::set_on_stop(&stop)?;
     let log = JsonLog::open(&out.join("log.jsonl"), run.step())?;
     let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(log), Box::new(Progress::new())];
-    run.train(&mut observers)?;
+    let finished = run.train(&mut observers)?;
     let curve = Curve { name: run.plan().recipe().name.clone(), evals: run.history.evals.clone() };
     if !curve.evals.is_empty() {
         accuracy_against_compute(&out.join("accuracy.svg"), title, std::slice::from_ref(&curve))?;
+    }
+    if !finished && stop.load(Ordering::Relaxed) {
+        return Err(Stopped.into());
     }
     Ok(curve)
 }

@@ -29,6 +29,18 @@ pub struct RunOptions {
     #[arg(long, value_name = "SPAN", default_value = "1ep")]
     pub checkpoint_every: Every,
 
+    /// Save also when the last checkpoint is this old, in minutes
+    #[arg(long, value_name = "MINUTES")]
+    pub checkpoint_minutes: Option<f64>,
+
+    /// Checkpoints to keep, the newest included, in `checkpoints` where there is more than one
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_last: u32,
+
+    /// Checkpoints of the best evaluations to keep, in `checkpoints`; the best one is also `best.safetensors`
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub keep_best: u32,
+
     /// Stop after this many optimiser steps of the run, saving a checkpoint to resume from
     #[arg(long, value_name = "N")]
     pub stop_after: Option<u64>,
@@ -48,6 +60,27 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// That every value is in its range.
+    ///
+    /// # Errors
+    /// Names the option and what was expected.
+    pub fn check(&self) -> Result<()> {
+        if self.keep_last == 0 {
+            return Err(Error::config(
+                "keep-last",
+                "expected 1 or more: the newest checkpoint is always kept",
+            ));
+        }
+        // A year; beyond it, a clock of the standard library may overflow.
+        match self.checkpoint_minutes {
+            Some(minutes) if !(minutes > 0.0 && minutes <= 525_600.0) => {
+                let what = format!("expected minutes above 0 and at most 525600, got {minutes}");
+                Err(Error::config("checkpoint-minutes", what))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// That the replay buffer of every stage has room in [`Self::max_replay_mib`].
     ///
     /// # Errors

@@ -1,7 +1,11 @@
 //! A training run: all stages of a plan in one process.
 
+mod evaluation;
+mod saving;
+
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use efficienttrain_models::{Kind, Options};
@@ -9,20 +13,16 @@ use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
-use crate::checkpoint::{self, FORMAT, RunRecord, Saved};
-use crate::config::{self, RunOptions, TrainConfig};
-use crate::data::{BadImage, EvalPipeline, Loader};
+use crate::checkpoint::{Keeper, Saved};
+use crate::config::{RunOptions, TrainConfig};
+use crate::data::{BadImage, Loader};
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
-use crate::evaluate::evaluate;
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
-use crate::history::{EvalRecord, History};
+use crate::history::History;
 use crate::requests::{refill, requests};
 use crate::sources::Sources;
 use crate::state::TrainState;
-
-/// Images evaluated at a time.
-const EVAL_BATCH: usize = 64;
 
 /// A run and where it is.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct Run {
     pub history: History,
     step: u64,
     bad: BTreeSet<String>,
+    stop: Arc<AtomicBool>,
+    keeper: Option<Keeper>,
 }
 
 impl Run {
@@ -46,6 +48,7 @@ impl Run {
     /// When the data set, the model, the recipe or an option is not as expected.
     pub fn new(mut config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         config.check()?;
+        options.check()?;
         let plan = config.plan(sources.train.len())?;
         options.check_replay(&plan)?;
         // A checkpoint names the model, also where the recipe chose it.
@@ -63,6 +66,8 @@ impl Run {
             history: History::default(),
             step: 0,
             bad: BTreeSet::new(),
+            stop: Arc::default(),
+            keeper: None,
         })
     }
 
@@ -119,46 +124,53 @@ impl Run {
         self.step
     }
 
-    /// Trains to the end of the plan, or to the step of `--stop-after`; gives whether it came to the end.
+    /// Setting it makes [`Self::train`] finish its step, save, and return.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// Takes hold of the run's folder, as [`Self::train`] does first: no other process can train in it then.
+    ///
+    /// # Errors
+    /// When another process holds it, or the disk refuses.
+    pub fn claim(&mut self) -> Result<()> {
+        if self.keeper.is_none() {
+            let resumed = (self.step > 0).then_some(self.step);
+            self.keeper = Some(Keeper::open(&self.options, resumed)?);
+        }
+        Ok(())
+    }
+
+    /// Trains to the end of the plan, or to the step of `--stop-after`, or until [`Self::stop_flag`] is set; gives whether
+    /// it came to the end.
     ///
     /// # Errors
     /// When data, model or disk fail; the newest checkpoint stays.
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         let total = self.plan.total_steps();
         let last = self.options.stop_after.map_or(total, |n| n.min(total));
+        self.claim()?;
         self.store_config()?;
         observer.observe(&Event::Start(self.start()?))?;
-        let mut loader = self.loader(last)?;
         let mut clock = Instant::now();
-        while self.step < last {
-            let settings = self.plan.at(self.step)?;
+        self.evaluate_if_owed(&mut clock, observer)?;
+        let mut loader = self.loader(last)?;
+        while self.step < last && !self.is_stopping() {
             let before = self.place()?;
+            let settings = self.plan.at(self.step)?;
             self.enter_stage(&settings, observer)?;
             let record = self.train_step(&settings, &mut loader, observer)?;
             self.step += 1;
-            let now = self.place()?;
-            observer.observe(&Event::Step(StepRecord { compute: now.compute, ..record }))?;
+            observer.observe(&Event::Step(StepRecord { compute: self.place()?.compute, ..record }))?;
             self.tick(&mut clock);
-            let end = self.step == total;
-            if self.options.eval_every.is_due(before, now) || end {
-                self.evaluate(now, &mut clock, observer)?;
-            }
-            if self.options.checkpoint_every.is_due(before, now) || self.step == last {
+            let evaluated = self.is_evaluation_due(before)? && self.evaluate(&mut clock, observer)?;
+            if self.is_save_due(before, evaluated)? {
                 self.save(observer)?;
             }
+            self.report_written(observer)?;
         }
         self.tick(&mut clock);
-        let finished = self.step == total;
-        if finished {
-            checkpoint::export(
-                &self.options.out.join("model.safetensors"),
-                &*self.state.model,
-                &self.state.params,
-                &self.record(),
-            )?;
-        }
-        observer.observe(&Event::End { step: self.step, finished, seconds: self.history.seconds })?;
-        Ok(finished)
+        self.finish(observer)
     }
 
     /// One optimiser step: every micro-batch forward and back, then the update.
@@ -239,66 +251,15 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the run was asked to stop.
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Adds the time since the last tick to the run's.
     fn tick(&mut self, clock: &mut Instant) {
         self.history.seconds += clock.elapsed().as_secs_f64();
         *clock = Instant::now();
-    }
-
-    fn evaluate(&mut self, now: Place, clock: &mut Instant, observer: &mut dyn Observer) -> Result<()> {
-        let pipeline = EvalPipeline::new(self.config.base_size as usize);
-        let accuracy = |params| {
-            let (source, workers) = (self.sources.val.clone(), self.options.workers());
-            evaluate(&*self.state.model, params, source, &pipeline, EVAL_BATCH, workers)
-        };
-        let (plain, bad) = accuracy(&self.state.params)?;
-        let ema_top1 =
-            self.state.ema.as_ref().map(|ema| Ok::<_, Error>(accuracy(ema)?.0.top1)).transpose()?;
-        self.note_bad(&bad, observer)?;
-        self.tick(clock);
-        let record = EvalRecord {
-            step: self.step,
-            epoch: now.epochs,
-            equivalent_epochs: now.compute * self.plan.equivalent_epochs(),
-            seconds: self.history.seconds,
-            top1: plain.top1,
-            top5: plain.top5,
-            loss: plain.loss,
-            ema_top1,
-        };
-        self.history.evals.push(record.clone());
-        observer.observe(&Event::Eval(record))
-    }
-
-    fn save(&self, observer: &mut dyn Observer) -> Result<()> {
-        let path = self.checkpoint_path();
-        checkpoint::save(&path, &self.state, &self.record())?;
-        observer.observe(&Event::Checkpoint { step: self.step, path })
-    }
-
-    /// The options, as a file from which the run can be repeated.
-    fn store_config(&self) -> Result<()> {
-        let text = config::to_toml(&self.config, &self.options)?;
-        checkpoint::replace(&self.options.out.join("config.toml"), text.as_bytes())
-    }
-
-    fn checkpoint_path(&self) -> PathBuf {
-        self.options.out.join("last.safetensors")
-    }
-
-    fn record(&self) -> RunRecord {
-        RunRecord {
-            format: FORMAT,
-            config: self.config.clone(),
-            model: self.state.model.name().into(),
-            classes: self.sources.train.classes().to_vec(),
-            train_images: self.sources.train.len(),
-            step: self.step,
-            size: self.state.model.input_size()[0],
-            base_size: self.config.base_size as usize,
-            optimiser_steps: self.state.optimiser.steps,
-            history: self.history.clone(),
-        }
     }
 
     fn start(&self) -> Result<Start> {
