@@ -1,5 +1,6 @@
 //! Numbers of the optimiser, and how its learning rate starts and scales.
 
+use crate::curve::LrCurve;
 use crate::error::{Result, count, field, positive, within};
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,8 @@ pub enum WarmUp {
     },
     /// A share of the run's compute (0.2 for DeiT).
     Share(f64),
+    /// Optimiser steps.
+    Steps(u64),
 }
 
 /// Numbers of the optimiser.
@@ -84,6 +87,9 @@ pub struct Optimiser {
     pub clip_grad: Option<f64>,
     /// Linear warm-up from 0.
     pub warm_up: WarmUp,
+    /// How the learning rate falls behind it; exact plans only, the reference has its cosine.
+    #[serde(default)]
+    pub curve: LrCurve,
 }
 
 /// For plans from before the field.
@@ -124,8 +130,9 @@ impl Optimiser {
         if let Some(norm) = self.clip_grad {
             positive("optimiser.clip_grad", norm, "use a norm such as 5.0, or none")?;
         }
+        self.curve.validate()?;
         match self.warm_up {
-            WarmUp::None => Ok(()),
+            WarmUp::None | WarmUp::Steps(_) => Ok(()),
             WarmUp::Share(share) => {
                 within("optimiser.warm_up.share", share, 0.0, 1.0, "give a share of the run, such as 0.2")
             }

@@ -2,6 +2,7 @@
 
 use crate::catalogue::Model;
 use crate::curriculum::{Curriculum, ShareOf};
+use crate::curve::LrCurve;
 use crate::optimiser::{LrScaling, Optimiser, OptimiserKind, WarmUp, usual_momentum};
 use crate::recipe::{Augmentation, DropPath, Family, Origin, Recipe};
 use crate::stage::{Magnitude, Order, Replay, Stage};
@@ -149,6 +150,7 @@ fn optimiser(model: &Model, preset: Preset) -> Optimiser {
         weight_decay: if large { 0.1 } else { 0.05 },
         clip_grad: model.clip_grad,
         warm_up: if deit { WarmUp::Share(0.2) } else { WarmUp::Epochs { epochs: 20.0, at_most_share: 0.2 } },
+        curve: LrCurve::Cosine,
     }
 }
 

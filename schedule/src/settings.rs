@@ -1,6 +1,6 @@
 //! The settings of one optimiser step.
 
-use crate::cosine::cosine_in_compute;
+use crate::curve::Progress;
 use crate::error::{Result, ScheduleError};
 use crate::layout::PlanStage;
 use crate::plan::Plan;
@@ -75,7 +75,7 @@ impl Plan {
             accumulation: stage.accumulation,
             global_batch: stage.images_per_step,
             replay: stage.replay,
-            lr: self.lr(stage, local, done)?,
+            lr: self.lr(stage, local, done, samples_before as f64 / train_images as f64)?,
             weight_decay: self.recipe().optimiser.weight_decay,
             drop_path: self.drop_path(),
             ema_decay: self.recipe().ema_decay,
@@ -87,7 +87,7 @@ impl Plan {
         })
     }
 
-    fn lr(&self, stage: &PlanStage, local: u64, done: f64) -> Result<f64> {
+    fn lr(&self, stage: &PlanStage, local: u64, done: f64, epochs: f64) -> Result<f64> {
         let optimiser = &self.recipe().optimiser;
         if let Some(reference) = &stage.reference {
             let cosine = reference.cosine(optimiser.lr, optimiser.min_lr)?;
@@ -95,6 +95,7 @@ impl Plan {
         }
         let peak =
             optimiser.lr * optimiser.lr_scaling.factor(stage.images_per_step, optimiser.reference_batch);
-        Ok(cosine_in_compute(peak, optimiser.min_lr.min(peak), self.warm_up_share(), done))
+        let now = Progress { steps: stage.first_step + local, epochs, compute: done };
+        Ok(optimiser.curve.at(peak, optimiser.min_lr.min(peak), self.warm_up_share(), now))
     }
 }

@@ -62,6 +62,28 @@ pub enum Error {
         /// The norm of all gradients.
         grad_norm: f64,
     },
+    /// The run was stopped because of a loss or gradient that is not a number.
+    #[error(
+        "step {step} of stage {stage}: loss {loss}, gradient norm {grad_norm}, on {images}; the batch is kept in {}; \
+         {advice}",
+        kept.display()
+    )]
+    BadNumbers {
+        /// The optimiser step, counted from 0.
+        step: u64,
+        /// Its stage, counted from 1 as it is shown.
+        stage: usize,
+        /// The loss.
+        loss: f64,
+        /// The norm of all gradients.
+        grad_norm: f64,
+        /// The first few images.
+        images: String,
+        /// Where the batch is kept.
+        kept: PathBuf,
+        /// What to do.
+        advice: String,
+    },
     /// A chart could not be drawn.
     #[error("cannot draw the chart {}: {reason}", path.display())]
     Chart {

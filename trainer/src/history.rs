@@ -37,6 +37,12 @@ pub struct History {
     pub evals: Vec<EvalRecord>,
     /// Wall time over all processes of the run, in seconds.
     pub seconds: f64,
+    /// Steps that were left out because their numbers were bad.
+    #[serde(default)]
+    pub bad_steps: Vec<u64>,
+    /// How often the learning rate was halved because of them.
+    #[serde(default)]
+    pub lr_halvings: u32,
 }
 
 impl History {

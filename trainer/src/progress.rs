@@ -105,6 +105,14 @@ impl Observer for Progress {
                 ));
             }
             Event::BadImage(b) => self.say(&format!("warning: skipped {}", b.reason)),
+            Event::BadNumbers(b) => self.say(&format!(
+                "warning: step {}: loss {}, gradient norm {}; {}; the batch is in {}",
+                b.step,
+                b.loss,
+                b.grad_norm,
+                b.action,
+                b.kept.display()
+            )),
             Event::Checkpoint { .. } => {}
             Event::CheckpointFailed { step, reason } => {
                 self.say(&format!("warning: no checkpoint of step {step}: {reason}; the one before stays"));

@@ -42,8 +42,11 @@ fn command(model: &str, out: &Path, more: &[&str]) -> Command {
     command
 }
 
+/// Tensors by name.
+type Bits = Vec<(String, Vec<u64>)>;
+
 /// Everything that a checkpoint holds, bit for bit, and the accuracies of its run.
-fn content(path: &Path) -> (Vec<(String, Vec<u64>)>, Vec<(u64, u64)>) {
+fn content(path: &Path) -> (Bits, Vec<(u64, u64)>) {
     let bytes = std::fs::read(path).unwrap();
     let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu).unwrap();
     let bits = |t: &candle_core::Tensor| {

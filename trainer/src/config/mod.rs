@@ -1,5 +1,6 @@
 //! Options of a run: one definition each for flag, stored key, key in a file, help and default.
 
+mod apply;
 mod check;
 mod layers;
 mod names;
@@ -9,7 +10,7 @@ mod recipe;
 mod train;
 
 pub use layers::{Layers, Origin, Resolved};
-pub use names::{CropMethod, CropOrder, OptimiserName};
+pub use names::{BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimiserName, ScalingName};
 pub use options::RunOptions;
 pub use print::to_toml;
 pub use train::TrainConfig;

@@ -1,7 +1,7 @@
 //! Values of options that are names.
 
 use clap::ValueEnum;
-use efficienttrain_schedule::OptimiserKind;
+use efficienttrain_schedule::{LrScaling, OptimiserKind};
 use serde::{Deserialize, Serialize};
 
 /// Rule by which the weights follow their gradients.
@@ -25,6 +25,64 @@ impl OptimiserName {
             Self::Sgd => OptimiserKind::Sgd,
         }
     }
+}
+
+/// How the learning rate falls behind its warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CurveName {
+    /// Half a cosine over the run's compute.
+    Cosine,
+    /// A straight line.
+    Linear,
+    /// The peak to the end.
+    Constant,
+    /// Times --lr-step-factor after each --lr-step-every.
+    Step,
+}
+
+/// How the learning rate of a recipe follows the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScalingName {
+    /// In proportion to the batch.
+    Linear,
+    /// In proportion to its square root.
+    Sqrt,
+    /// Not at all.
+    None,
+}
+
+impl ScalingName {
+    pub(crate) fn rule(self) -> LrScaling {
+        match self {
+            Self::Linear => LrScaling::Linear,
+            Self::Sqrt => LrScaling::Sqrt,
+            Self::None => LrScaling::None,
+        }
+    }
+}
+
+/// What training brings down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossName {
+    /// Cross entropy with soft targets.
+    CrossEntropy,
+    /// Binary cross entropy of each class.
+    Bce,
+}
+
+/// What to do when a loss or a gradient is not a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BadNumbers {
+    /// Stop the run.
+    Stop,
+    /// Leave the step out, up to --max-bad-steps times.
+    Skip,
+    /// Leave the step out, and halve the learning rate from then on, up to --max-bad-steps times.
+    LowerLr,
 }
 
 /// Order of low-frequency crop and RandAugment.

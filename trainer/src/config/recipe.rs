@@ -1,9 +1,12 @@
 //! From a configuration to its recipe and plan.
 
-use efficienttrain_schedule::{Batch, Family, LrScaling, Order, Plan, PlanOptions, Recipe};
+use efficienttrain_schedule::{
+    Batch, Family, Length, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, WarmUp,
+};
 
-use super::{CropOrder, TrainConfig};
+use super::{CropOrder, CurveName, TrainConfig};
 use crate::data::TrainPipeline;
+use crate::duration::Span;
 use crate::error::Result;
 
 /// Batches in the replay buffer where neither recipe nor option says how many.
@@ -63,13 +66,44 @@ impl TrainConfig {
         Ok(recipe)
     }
 
-    fn apply_overrides(&self, recipe: &mut Recipe) {
-        let nonzero = |value: f64| (value > 0.0).then_some(value);
-        if let Some(lr) = self.lr {
-            recipe.optimiser.lr = lr;
-            recipe.optimiser.min_lr = recipe.optimiser.min_lr.min(lr);
-            recipe.optimiser.lr_scaling = LrScaling::None;
+    /// The recipe with the learning rate's rules asked for.
+    fn apply_lr(&self, recipe: &mut Recipe) {
+        let o = &mut recipe.optimiser;
+        if let Some(scaling) = self.lr_scaling {
+            o.lr_scaling = scaling.rule();
         }
+        if let Some(lr) = self.lr {
+            o.lr = lr;
+            o.lr_scaling = LrScaling::None;
+        }
+        o.min_lr = self.min_lr.unwrap_or(o.min_lr.min(o.lr));
+        match self.warmup {
+            None => {}
+            Some(Span(None)) => o.warm_up = WarmUp::None,
+            Some(Span(Some(span))) => {
+                o.warm_up = match span.length() {
+                    Length::Epochs(epochs) => WarmUp::Epochs { epochs, at_most_share: 1.0 },
+                    Length::Steps(steps) => WarmUp::Steps(steps),
+                    Length::Share(share) => WarmUp::Share(share),
+                }
+            }
+        }
+        let step = self
+            .lr_step_every
+            .map(|every| LrCurve::Step { factor: self.lr_step_factor, every: every.length() });
+        o.curve = match self.lr_curve {
+            None => o.curve,
+            Some(CurveName::Cosine) => LrCurve::Cosine,
+            Some(CurveName::Linear) => LrCurve::Linear,
+            Some(CurveName::Constant) => LrCurve::Constant,
+            // Without a span it was refused before.
+            Some(CurveName::Step) => step.unwrap_or(o.curve),
+        };
+    }
+
+    fn apply_overrides(&self, recipe: &mut Recipe) {
+        self.apply_lr(recipe);
+        let nonzero = |value: f64| (value > 0.0).then_some(value);
         if let Some(opt) = self.opt {
             recipe.optimiser.kind = opt.kind();
         }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{CropMethod, CropOrder, DEFAULT_IMAGE_MIB, OptimiserName};
+use super::{
+    BadNumbers, CropMethod, CropOrder, CurveName, DEFAULT_IMAGE_MIB, LossName, OptimiserName, ScalingName,
+};
+use crate::duration::{Every, Span};
 
 const DATA: &str = "Data";
 const RUN: &str = "Run";
@@ -65,6 +68,55 @@ pub struct TrainConfig {
     /// Peak learning rate at this batch [default: the recipe's, scaled to the batch]
     #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMISATION)]
     pub lr: Option<f64>,
+
+    /// How the learning rate follows the batch where --lr is not given [default: the recipe's]
+    #[arg(long, value_enum, help_heading = OPTIMISATION)]
+    pub lr_scaling: Option<ScalingName>,
+
+    /// How the learning rate falls behind its warm-up [default: the recipe's, cosine]
+    #[arg(long, value_enum, help_heading = OPTIMISATION)]
+    pub lr_curve: Option<CurveName>,
+
+    /// With `--lr-curve step`: lower it every `30ep` (passes over the data), `500st` (steps) or `30%` (of the compute)
+    #[arg(long, value_name = "SPAN", help_heading = OPTIMISATION)]
+    pub lr_step_every: Option<Every>,
+
+    /// With `--lr-curve step`: what is left each time
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.1, help_heading = OPTIMISATION)]
+    pub lr_step_factor: f64,
+
+    /// Where the learning rate ends [default: the recipe's]
+    #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    pub min_lr: Option<f64>,
+
+    /// Linear warm-up over `20ep` (passes over the data), `500st` (steps) or `5%` (of the compute); `0st` for none
+    /// [default: the recipe's]
+    #[arg(long, value_name = "SPAN", help_heading = OPTIMISATION)]
+    pub warmup: Option<Span>,
+
+    /// Learning rate of a layer over that of the layer above it; 1 for the same everywhere
+    #[arg(long, value_name = "DECAY", default_value_t = 1.0, help_heading = OPTIMISATION)]
+    pub layer_decay: f64,
+
+    /// Parameters that stay as they are: names, with `*` for any text, such as `layer1.*`
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMISATION)]
+    pub freeze: Vec<String>,
+
+    /// What training brings down
+    #[arg(long, value_enum, default_value_t = LossName::CrossEntropy, help_heading = OPTIMISATION)]
+    pub loss: LossName,
+
+    /// With `--loss bce`: targets above this count as 1, the others as 0 [default: as they are]
+    #[arg(long, value_name = "SHARE", help_heading = OPTIMISATION)]
+    pub bce_threshold: Option<f64>,
+
+    /// What to do when a loss or a gradient is not a number
+    #[arg(long, value_enum, default_value_t = BadNumbers::Stop, help_heading = OPTIMISATION)]
+    pub on_bad_numbers: BadNumbers,
+
+    /// Steps with bad numbers to leave out before the run stops all the same
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = OPTIMISATION)]
+    pub max_bad_steps: u32,
 
     /// Weight decay [default: the recipe's]
     #[arg(long, value_name = "WD", allow_negative_numbers = true, help_heading = OPTIMISATION)]

@@ -2,13 +2,14 @@
 
 mod evaluation;
 mod saving;
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use efficienttrain_models::{Kind, Options};
+use efficienttrain_models::{Backbone, Kind, Options, create};
 use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
@@ -20,6 +21,7 @@ use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
 use crate::history::History;
+use crate::loss::Loss;
 use crate::requests::{refill, requests};
 use crate::sources::Sources;
 use crate::state::TrainState;
@@ -46,16 +48,35 @@ impl Run {
     ///
     /// # Errors
     /// When the data set, the model, the recipe or an option is not as expected.
-    pub fn new(mut config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+    pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         config.check()?;
+        let name = config.recipe()?.model;
+        let model = |options: &Options| Ok(create(&name, options)?);
+        Self::with_backbone(config, options, sources, model)
+    }
+
+    /// A run from the start with a model of one's own, which `model` makes for a number of classes and a size. The recipe
+    /// must be a full name, such as `resnet50-etpp`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_backbone(
+        mut config: TrainConfig,
+        options: RunOptions,
+        sources: Sources,
+        model: impl FnOnce(&Options) -> Result<Box<dyn Backbone>>,
+    ) -> Result<Self> {
+        config.check_recipe()?;
         options.check()?;
         let plan = config.plan(sources.train.len())?;
         options.check_replay(&plan)?;
-        // A checkpoint names the model, also where the recipe chose it.
-        config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let num_classes = sources.train.classes().len();
         let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
-        let mut state = TrainState::new(&first, plan.recipe(), config.seed)?;
+        let model = model(&first)?;
+        // A checkpoint names the model, also where the recipe chose it.
+        config.model.get_or_insert_with(|| plan.recipe().model.clone());
+        let mut state = TrainState::with_model(model, plan.recipe(), config.seed)?;
+        config.apply_to(&mut state)?;
         state.checkpoint_activations = options.checkpoint_activations;
         Ok(Self {
             config,
@@ -69,6 +90,13 @@ impl Run {
             stop: Arc::default(),
             keeper: None,
         })
+    }
+
+    /// The run with a loss of one's own. It is not stored: give it again to a run that goes on.
+    #[must_use]
+    pub fn with_loss(mut self, loss: Arc<dyn Loss>) -> Self {
+        self.state.loss = loss;
+        self
     }
 
     /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
@@ -157,11 +185,14 @@ impl Run {
         let mut loader = self.loader(last)?;
         while self.step < last && !self.is_stopping() {
             let before = self.place()?;
-            let settings = self.plan.at(self.step)?;
+            let mut settings = self.plan.at(self.step)?;
+            settings.lr *= self.lr_factor();
             self.enter_stage(&settings, observer)?;
             let record = self.train_step(&settings, &mut loader, observer)?;
             self.step += 1;
-            observer.observe(&Event::Step(StepRecord { compute: self.place()?.compute, ..record }))?;
+            if let Some(record) = record {
+                observer.observe(&Event::Step(StepRecord { compute: self.place()?.compute, ..record }))?;
+            }
             self.tick(&mut clock);
             let evaluated = self.is_evaluation_due(before)? && self.evaluate(&mut clock, observer)?;
             if self.is_save_due(before, evaluated)? {
@@ -173,13 +204,14 @@ impl Run {
         self.finish(observer)
     }
 
-    /// One optimiser step: every micro-batch forward and back, then the update.
+    /// One optimiser step: every micro-batch forward and back, then the update. None where its numbers were bad and it was
+    /// left out.
     fn train_step(
         &mut self,
         settings: &StepSettings,
         loader: &mut Loader,
         observer: &mut dyn Observer,
-    ) -> Result<StepRecord> {
+    ) -> Result<Option<StepRecord>> {
         let begun = Instant::now();
         let (mut loss, mut waited) = (0.0, 0.0);
         let share = 1.0 / f64::from(settings.accumulation);
@@ -196,8 +228,13 @@ impl Run {
             loss += share * self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let clip = self.plan.recipe().optimiser.clip_grad;
-        let result = self.state.update(settings, clip, loss)?;
-        Ok(StepRecord {
+        let result = match self.state.update(settings, clip, loss) {
+            Err(Error::NotFinite { loss, grad_norm, .. }) => {
+                return self.on_bad_numbers(settings, (loss, grad_norm), observer).map(|()| None);
+            }
+            other => other?,
+        };
+        Ok(Some(StepRecord {
             step: settings.step,
             stage: settings.stage,
             size: settings.size,
@@ -210,7 +247,7 @@ impl Run {
             seconds: begun.elapsed().as_secs_f64(),
             data_seconds: waited,
             compute: settings.compute_fraction,
-        })
+        }))
     }
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
