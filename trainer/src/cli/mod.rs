@@ -2,10 +2,12 @@
 
 mod augment;
 mod bench;
+mod completions;
 mod crop;
 mod data;
 mod demo;
 mod eval;
+mod export;
 mod models;
 mod plan;
 mod predict;
@@ -75,6 +77,24 @@ const COMMANDS: &[Entry] = &[
         about: "What this machine does: speed of training steps and of the input pipeline",
         args: bench::BenchArgs::augment_args,
         run: |m| bench::run(&parsed(m)?),
+    },
+    Entry {
+        name: "export",
+        about: "The weights of a checkpoint, or their average, under the names of timm",
+        args: export::ExportArgs::augment_args,
+        run: |m| export::run(&parsed(m)?),
+    },
+    Entry {
+        name: "completions",
+        about: "A script that completes commands and options in a shell",
+        args: completions::CompletionsArgs::augment_args,
+        run: |m| completions::run(&parsed(m)?),
+    },
+    Entry {
+        name: "man",
+        about: "Manual pages",
+        args: completions::ManArgs::augment_args,
+        run: |m| completions::man(&parsed(m)?),
     },
     Entry {
         name: "preview",
