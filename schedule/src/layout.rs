@@ -134,6 +134,13 @@ pub(crate) fn warm_up_share(recipe: &Recipe, stages: &[PlanStage]) -> f64 {
     match recipe.optimiser.warm_up {
         WarmUp::None => 0.0,
         WarmUp::Share(share) => share,
+        WarmUp::Steps(steps) => {
+            let of = |stage: &PlanStage| {
+                let inside = steps.saturating_sub(stage.first_step).min(stage.steps);
+                stage.equivalent_epochs * inside as f64 / stage.steps.max(1) as f64
+            };
+            (stages.iter().map(of).sum::<f64>() / total).min(1.0)
+        }
         WarmUp::Epochs { epochs, at_most_share } => {
             let (mut left, mut compute) = (epochs, 0.0);
             for stage in stages {

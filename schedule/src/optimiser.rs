@@ -1,5 +1,6 @@
 //! Numbers of the optimiser, and how its learning rate starts and scales.
 
+use crate::curve::LrCurve;
 use crate::error::{Result, count, field, positive, within};
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,8 @@ pub enum WarmUp {
     },
     /// A share of the run's compute (0.2 for DeiT).
     Share(f64),
+    /// Optimiser steps.
+    Steps(u64),
 }
 
 /// What the learning rate's one cosine, and its warm-up as a share, are laid over.
@@ -105,6 +108,9 @@ pub struct Optimiser {
     /// What the learning rate's curve is laid over; exact plans only.
     #[serde(default, skip_serializing_if = "LrOver::is_usual")]
     pub lr_over: LrOver,
+    /// How the learning rate falls behind it; exact plans only, the reference has its cosine.
+    #[serde(default)]
+    pub curve: LrCurve,
 }
 
 /// For plans from before the field.
@@ -145,8 +151,9 @@ impl Optimiser {
         if let Some(norm) = self.clip_grad {
             positive("optimiser.clip_grad", norm, "use a norm such as 5.0, or none")?;
         }
+        self.curve.validate()?;
         match self.warm_up {
-            WarmUp::None => Ok(()),
+            WarmUp::None | WarmUp::Steps(_) => Ok(()),
             WarmUp::Share(share) => {
                 within("optimiser.warm_up.share", share, 0.0, 1.0, "give a share of the run, such as 0.2")
             }

@@ -2,6 +2,7 @@
 
 use crate::catalogue::Model;
 use crate::curriculum::{Curriculum, ShareOf};
+use crate::curve::LrCurve;
 use crate::optimiser::{LrOver, LrScaling, Optimiser, OptimiserKind, WarmUp, usual_momentum};
 use crate::recipe::{Augmentation, DropPath, Family, Origin, Recipe};
 use crate::stage::{Magnitude, Order, Replay, Stage};
@@ -182,6 +183,7 @@ fn optimiser(model: &Model, preset: Preset) -> Optimiser {
         clip_grad: model.clip_grad,
         warm_up: if deit { WarmUp::Share(0.2) } else { WarmUp::Epochs { epochs: 20.0, at_most_share: 0.2 } },
         lr_over: LrOver::Compute,
+        curve: LrCurve::Cosine,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cosine::ReferenceCosine;
 use crate::curriculum::ShareOf;
+use crate::curve::LrCurve;
 use crate::error::{Result, ScheduleError};
 use crate::optimiser::WarmUp;
 use crate::options::PlanOptions;
@@ -104,7 +105,7 @@ fn launch(recipe: &Recipe, options: &PlanOptions, index: usize, start_epoch: u64
     let asked = options.equivalent_epochs;
     let epochs = (asked * ratio / replay) as u64;
     let warmup_epochs = match recipe.optimiser.warm_up {
-        WarmUp::None => 0,
+        WarmUp::None | WarmUp::Steps(_) => 0,
         WarmUp::Epochs { epochs, .. } => (epochs / replay) as u64,
         WarmUp::Share(share) => (share * asked * ratio / replay) as u64,
     };
@@ -122,6 +123,9 @@ fn launch(recipe: &Recipe, options: &PlanOptions, index: usize, start_epoch: u64
 
 fn check(recipe: &Recipe, options: &PlanOptions) -> Result<()> {
     let refuse = |reason: String| Err(ScheduleError::NotReference { reason });
+    if recipe.optimiser.curve != LrCurve::Cosine || matches!(recipe.optimiser.warm_up, WarmUp::Steps(_)) {
+        return refuse("the reference has a cosine, and a warm-up in epochs or a share of the run".into());
+    }
     if options.equivalent_epochs.fract() != 0.0 {
         return refuse(format!(
             "equivalent_epochs = {} is not a whole number of epochs",

@@ -1,6 +1,6 @@
 //! The settings of one optimiser step.
 
-use crate::cosine::cosine_in_compute;
+use crate::curve::Progress;
 use crate::error::{Result, ScheduleError};
 use crate::optimiser::LrOver;
 use crate::plan::Plan;
@@ -75,7 +75,7 @@ impl Plan {
             accumulation: stage.accumulation,
             global_batch: stage.images_per_step,
             replay: stage.replay,
-            lr: self.lr(index, local, done)?,
+            lr: self.lr(index, local, done, samples_before as f64 / train_images as f64)?,
             weight_decay: self.recipe().optimiser.weight_decay,
             drop_path: self.drop_path(),
             ema_decay: self.recipe().ema_decay,
@@ -87,7 +87,7 @@ impl Plan {
         })
     }
 
-    fn lr(&self, index: usize, local: u64, done: f64) -> Result<f64> {
+    fn lr(&self, index: usize, local: u64, done: f64, epochs: f64) -> Result<f64> {
         let (optimiser, stage) = (&self.recipe().optimiser, &self.stages()[index]);
         if let Some(reference) = &stage.reference {
             let cosine = reference.cosine(optimiser.lr, optimiser.min_lr)?;
@@ -95,11 +95,12 @@ impl Plan {
         }
         let peak =
             optimiser.lr * optimiser.lr_scaling.factor(stage.images_per_step, optimiser.reference_batch);
-        let done = match optimiser.lr_over {
+        let compute = match optimiser.lr_over {
             LrOver::Compute => done,
             LrOver::Shares => self.share_done(index, local as f64 / stage.steps as f64),
         };
-        Ok(cosine_in_compute(peak, optimiser.min_lr.min(peak), self.warm_up_share(), done))
+        let now = Progress { steps: stage.first_step + local, epochs, compute };
+        Ok(optimiser.curve.at(peak, optimiser.min_lr.min(peak), self.warm_up_share(), now))
     }
 
     /// Share of the curriculum done after a fraction of a stage; depends on the stages up to it alone.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use efficienttrain_schedule::Length;
 use serde::{Deserialize, Serialize};
 
 /// A span of a run, written `2ep` (passes over the training set), `500st` (optimiser steps) or `10%` (of the compute).
@@ -60,6 +61,42 @@ impl From<Every> for String {
     }
 }
 
+/// A length of a run: a span as [`Every`] writes it, or `0st` for none.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(pub Option<Every>);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "0st" { Ok(Self(None)) } else { text.parse().map(|every| Self(Some(every))) }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 {
+            Some(every) => every.fmt(f),
+            None => write!(f, "0st"),
+        }
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        span.to_string()
+    }
+}
+
 /// Where a run is, counted from its start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Place {
@@ -72,14 +109,34 @@ pub struct Place {
 }
 
 impl Every {
+    /// The same for a plan.
+    pub(crate) fn length(self) -> Length {
+        match self {
+            Self::Epochs(n) => Length::Epochs(n as f64),
+            Self::Steps(n) => Length::Steps(n),
+            Self::Percent(p) => Length::Share(p / 100.0),
+        }
+    }
+
     /// Whether a multiple of this span lies after `before` and not after `now`.
     pub fn is_due(&self, before: Place, now: Place) -> bool {
-        let count = |place: Place| match *self {
+        self.multiples(now) > self.multiples(before)
+    }
+
+    /// How often it is due in a run that ends at `end`, which counts in any case.
+    pub(crate) fn count(&self, end: Place) -> u64 {
+        let Place { steps, epochs, compute } = end;
+        // Short of the end by next to nothing.
+        let before = Place { steps: steps.saturating_sub(1), epochs: epochs - 1e-6, compute: compute - 1e-6 };
+        self.multiples(before) as u64 + 1
+    }
+
+    fn multiples(&self, place: Place) -> f64 {
+        match *self {
             Self::Epochs(n) => (place.epochs / n as f64 + 1e-9).floor(),
             Self::Steps(n) => (place.steps / n) as f64,
             Self::Percent(p) => (place.compute * 100.0 / p + 1e-9).floor(),
-        };
-        count(now) > count(before)
+        }
     }
 }
 

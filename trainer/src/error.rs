@@ -21,7 +21,15 @@ pub enum Error {
     #[error("--{option}: {what}")]
     Config {
         /// The option to change.
-        option: &'static str,
+        option: String,
+        /// What was expected and what to do.
+        what: String,
+    },
+    /// A file of options, or a key in it or behind `--set`.
+    #[error("{place}: {what}")]
+    Key {
+        /// The file or option, and the key.
+        place: String,
         /// What was expected and what to do.
         what: String,
     },
@@ -54,6 +62,28 @@ pub enum Error {
         /// The norm of all gradients.
         grad_norm: f64,
     },
+    /// The run was stopped because of a loss or gradient that is not a number.
+    #[error(
+        "step {step} of stage {stage}: loss {loss}, gradient norm {grad_norm}, on {images}; the batch is kept in {}; \
+         {advice}",
+        kept.display()
+    )]
+    BadNumbers {
+        /// The optimiser step, counted from 0.
+        step: u64,
+        /// Its stage, counted from 1 as it is shown.
+        stage: usize,
+        /// The loss.
+        loss: f64,
+        /// The norm of all gradients.
+        grad_norm: f64,
+        /// The first few images.
+        images: String,
+        /// Where the batch is kept.
+        kept: PathBuf,
+        /// What to do.
+        advice: String,
+    },
     /// A chart could not be drawn.
     #[error("cannot draw the chart {}: {reason}", path.display())]
     Chart {
@@ -65,8 +95,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn config(option: &'static str, what: impl Into<String>) -> Self {
-        Self::Config { option, what: what.into() }
+    pub(crate) fn config(option: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Config { option: option.into(), what: what.into() }
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

@@ -1,6 +1,7 @@
 //! Accuracy of a model over a set of images.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Tensor};
 use efficienttrain_models::{Act, Backbone, Context, Mode, Options, ParamStore, create};
@@ -56,10 +57,27 @@ pub fn evaluate(
     workers: usize,
 ) -> Result<(Accuracy, Vec<BadImage>)> {
     let (model, params) = at_size(model, params, pipeline.size)?;
+    let never = AtomicBool::new(false);
+    let scored = score(&*model, &params, source, pipeline, (batch, workers), &never)?;
+    scored.ok_or_else(|| DataError::Worker("the evaluation was stopped".into()).into())
+}
+
+/// As [`evaluate`], by a model that has the size already; none when `stop` is set before the end.
+pub(crate) fn score(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    source: Arc<dyn Source>,
+    pipeline: &EvalPipeline,
+    (batch, workers): (usize, usize),
+    stop: &AtomicBool,
+) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
     let (mut sum, mut bad) = (Accuracy::default(), Vec::new());
     for batch in Loader::eval(source, pipeline.clone(), batch, workers)? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let batch = batch?;
-        count(&mut sum, &*model, &params, &batch)?;
+        count(&mut sum, model, params, &batch)?;
         bad.extend(batch.bad);
     }
     if sum.images == 0 {
@@ -69,7 +87,7 @@ pub fn evaluate(
     let n = sum.images as f64;
     let accuracy =
         Accuracy { top1: sum.top1 / n, top5: sum.top5 / n, loss: sum.loss / n, images: sum.images };
-    Ok((accuracy, bad))
+    Ok(Some((accuracy, bad)))
 }
 
 fn count(sum: &mut Accuracy, model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<()> {

@@ -23,12 +23,21 @@ pub enum Event {
     Eval(EvalRecord),
     /// An image could not be read and was replaced by the next in order.
     BadImage(BadImage),
-    /// A checkpoint was written.
+    /// A step whose loss or gradient is not a number.
+    BadNumbers(BadStep),
+    /// A checkpoint is on the disk.
     Checkpoint {
         /// Optimiser steps done.
         step: u64,
         /// The file.
         path: PathBuf,
+    },
+    /// A checkpoint could not be written; the one before stays, and the run goes on.
+    CheckpointFailed {
+        /// Optimiser steps done.
+        step: u64,
+        /// Why not.
+        reason: String,
     },
     /// All steps are done, or the run stops as asked.
     End {
@@ -108,6 +117,25 @@ pub struct StepRecord {
     pub data_seconds: f64,
     /// Share of the run's compute done after the step, 0 to 1.
     pub compute: f64,
+}
+
+/// A step whose loss or gradient is not a number. Numbers are texts here: JSON has no `NaN`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BadStep {
+    /// The step, counted from 0.
+    pub step: u64,
+    /// Its stage, counted from 0.
+    pub stage: usize,
+    /// The loss.
+    pub loss: String,
+    /// The norm of all gradients.
+    pub grad_norm: String,
+    /// The images, by the names of their source.
+    pub images: Vec<String>,
+    /// Where the batch is kept for inspection.
+    pub kept: PathBuf,
+    /// What the run does now.
+    pub action: String,
 }
 
 /// Something that wants to know what happens in a run: a log, a progress bar, a test.

@@ -23,6 +23,13 @@ pub struct EvalRecord {
     pub ema_top1: Option<f64>,
 }
 
+impl EvalRecord {
+    /// Top-1 of the weights or of their moving average, whichever is better: what checkpoints are ranked by.
+    pub fn score(&self) -> f64 {
+        self.ema_top1.map_or(self.top1, |ema| ema.max(self.top1))
+    }
+}
+
 /// The evaluations of a run and the time it has taken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
@@ -30,11 +37,30 @@ pub struct History {
     pub evals: Vec<EvalRecord>,
     /// Wall time over all processes of the run, in seconds.
     pub seconds: f64,
+    /// Steps that were left out because their numbers were bad.
+    #[serde(default)]
+    pub bad_steps: Vec<u64>,
+    /// How often the learning rate was halved because of them.
+    #[serde(default)]
+    pub lr_halvings: u32,
 }
 
 impl History {
     /// The last evaluation.
     pub fn last(&self) -> Option<&EvalRecord> {
         self.evals.last()
+    }
+
+    /// The best evaluation, the earlier one of equals.
+    pub fn best(&self) -> Option<&EvalRecord> {
+        let step = *self.ranking().first()?;
+        self.evals.iter().find(|eval| eval.step == step)
+    }
+
+    /// Steps of all evaluations, the best first; of equals the earlier first.
+    pub fn ranking(&self) -> Vec<u64> {
+        let mut evals: Vec<&EvalRecord> = self.evals.iter().collect();
+        evals.sort_by(|a, b| b.score().total_cmp(&a.score()).then(a.step.cmp(&b.step)));
+        evals.into_iter().map(|eval| eval.step).collect()
     }
 }

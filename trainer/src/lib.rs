@@ -5,8 +5,12 @@
 //! | to | use |
 //! | --- | --- |
 //! | describe a run | [`config::TrainConfig`], [`config::RunOptions`] |
+//! | take its options from layers | [`config::Layers`] |
+//! | know what it will take | [`forecast::forecast`] |
 //! | bring images | [`Sources::open`], or your own [`data::Source`] |
 //! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
+//! | bring your own loss or model | [`loss::Loss`], [`Run::with_loss`], [`Run::with_backbone`] |
+//! | find the newest checkpoint | [`checkpoint::newest`] |
 //! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
 //! | look at single steps | [`tools::Preview`], [`tools::crop_picture`] |
 //! | know what the machine does | [`bench::preprocess`], [`bench::step`] |
@@ -26,8 +30,10 @@ mod duration;
 mod error;
 pub mod evaluate;
 pub mod event;
+pub mod forecast;
 mod history;
 pub mod log;
+pub mod loss;
 mod optimiser;
 pub mod predict;
 pub mod progress;
@@ -38,7 +44,7 @@ mod state;
 pub mod tools;
 
 pub use costs::macs_of;
-pub use duration::{Every, Place};
+pub use duration::{Every, Place, Span};
 pub use error::{DataError, Error, Result};
 pub use history::{EvalRecord, History};
 pub use optimiser::Optimiser;

@@ -22,6 +22,10 @@ fn main() -> ExitCode {
     keep_memory();
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<cli::signals::Stopped>() => {
+            eprintln!("{error}");
+            ExitCode::from(cli::signals::STOPPED)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

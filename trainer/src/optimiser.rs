@@ -16,6 +16,8 @@ pub struct Optimiser {
     pub kept: Vec<(&'static str, ParamStore)>,
     /// Steps taken.
     pub steps: u64,
+    /// Factors of the learning rate, one a parameter; empty for none.
+    pub lr_scale: Vec<f64>,
     numbers: Numbers,
 }
 
@@ -32,7 +34,12 @@ impl Optimiser {
         // Buffers have no moments, but a store has the model's whole list: give them an element each.
         let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
         let zeros = |&name: &&'static str| Ok((name, ParamStore::zeros(&moments, DType::F32, &Device::Cpu)?));
-        Ok(Self { kept: names.iter().map(zeros).collect::<Result<_>>()?, steps: 0, numbers: numbers.clone() })
+        Ok(Self {
+            kept: names.iter().map(zeros).collect::<Result<_>>()?,
+            steps: 0,
+            lr_scale: Vec::new(),
+            numbers: numbers.clone(),
+        })
     }
 
     /// What the optimiser itself multiplies gradients of this common norm with before a step.
@@ -61,6 +68,7 @@ impl Optimiser {
         let step = self.steps;
         for (id, gradient) in gradients.iter() {
             let weight_decay = if specs[id.index()].decay { weight_decay } else { 0.0 };
+            let lr = lr * self.lr_scale.get(id.index()).copied().unwrap_or(1.0);
             let (param, kept) = (params.get(id), |i: usize| self.kept[i].1.get(id));
             match kind {
                 OptimiserKind::AdamW => {

@@ -1,11 +1,10 @@
 //! What a person sees while a run goes on.
 
-use std::time::Duration;
-
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::Result;
 use crate::event::{Event, Observer, StepRecord};
+use crate::forecast::clock;
 
 /// A progress bar on the terminal, with a line for each stage and evaluation; plain lines where there is no terminal.
 #[derive(Debug)]
@@ -58,13 +57,6 @@ impl Progress {
     }
 }
 
-/// `1:02:03`, `2:03`.
-fn clock(seconds: f64) -> String {
-    let s = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
-    let (h, m, s) = (s / 3600, s / 60 % 60, s % 60);
-    if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }
-}
-
 impl Observer for Progress {
     fn observe(&mut self, event: &Event) -> Result<()> {
         match event {
@@ -113,7 +105,18 @@ impl Observer for Progress {
                 ));
             }
             Event::BadImage(b) => self.say(&format!("warning: skipped {}", b.reason)),
+            Event::BadNumbers(b) => self.say(&format!(
+                "warning: step {}: loss {}, gradient norm {}; {}; the batch is in {}",
+                b.step,
+                b.loss,
+                b.grad_norm,
+                b.action,
+                b.kept.display()
+            )),
             Event::Checkpoint { .. } => {}
+            Event::CheckpointFailed { step, reason } => {
+                self.say(&format!("warning: no checkpoint of step {step}: {reason}; the one before stays"));
+            }
             Event::End { step, finished, seconds } => {
                 self.bar.finish_and_clear();
                 let how = if *finished { "done" } else { "stopped as asked" };

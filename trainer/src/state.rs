@@ -1,15 +1,18 @@
 //! What a run trains: model, weights, moments, moving average; and one optimiser step on it.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
 use efficienttrain_models::{
-    Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, create, ops,
+    Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamId, ParamSpec, ParamStore, create, ops,
 };
 use efficienttrain_schedule::{Recipe, StepSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
+use crate::loss::{CrossEntropy, Loss};
 use crate::optimiser::Optimiser;
 
 /// What activations are stored as. Arithmetic inside of ops, weights, their gradients and moments are `f32` in any case.
@@ -48,6 +51,14 @@ pub struct TrainState {
     pub checkpoint_activations: bool,
     /// What activations are stored as.
     pub precision: Precision,
+    /// What is brought down.
+    pub loss: Arc<dyn Loss>,
+    /// Put running statistics back to where they were before a step whose numbers are bad.
+    pub undo_bad_steps: bool,
+    /// Parameters and buffers that stay as they are, by position; empty for none.
+    frozen: Vec<bool>,
+    /// Buffers as they were before the step at hand.
+    before: Vec<(ParamId, Tensor)>,
     gradients: Gradients,
 }
 
@@ -66,13 +77,91 @@ impl TrainState {
     /// # Errors
     /// When the model is unknown, cannot take the size, or the recipe's optimiser is not available.
     pub fn new(options: &Options, recipe: &Recipe, seed: u64) -> Result<Self> {
-        let model = create(&recipe.model, options)?;
+        Self::with_model(create(&recipe.model, options)?, recipe, seed)
+    }
+
+    /// As [`Self::new`], with a model of one's own.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn with_model(model: Box<dyn Backbone>, recipe: &Recipe, seed: u64) -> Result<Self> {
         let params = ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu)?;
         let ema = recipe.ema_decay.map(|_| params.deep_clone()).transpose()?;
         let optimiser = Optimiser::new(model.specs(), &recipe.optimiser)?;
         let gradients = Gradients::new(params.len());
-        let (checkpoint_activations, precision) = (false, Precision::default());
-        Ok(Self { model, params, ema, optimiser, checkpoint_activations, precision, gradients })
+        Ok(Self {
+            model,
+            params,
+            ema,
+            optimiser,
+            checkpoint_activations: false,
+            precision: Precision::default(),
+            loss: Arc::new(CrossEntropy),
+            undo_bad_steps: false,
+            frozen: Vec::new(),
+            before: Vec::new(),
+            gradients,
+        })
+    }
+
+    /// Keeps the parameters and buffers whose names match one of `patterns` (`*` for any text, `?` for a character) as they
+    /// are; gives how many parameters are left to train.
+    ///
+    /// # Errors
+    /// When a pattern matches nothing, or nothing is left to train.
+    pub fn freeze(&mut self, patterns: &[String]) -> Result<usize> {
+        self.frozen = vec![false; self.model.specs().len()];
+        for pattern in patterns {
+            let wild = wildmatch::WildMatch::new(pattern);
+            let mut found = false;
+            for (spec, frozen) in self.model.specs().iter().zip(&mut self.frozen) {
+                let matches = wild.matches(&spec.name);
+                *frozen |= matches;
+                found |= matches;
+            }
+            if !found {
+                let names: Vec<&str> = self.model.specs().iter().take(3).map(|s| s.name.as_str()).collect();
+                let what = format!(
+                    "`{pattern}` matches no parameter of {}; they are called {} ...",
+                    self.model.name(),
+                    names.join(", ")
+                );
+                return Err(Error::config("freeze", what));
+            }
+        }
+        let trained = |(spec, frozen): &(&ParamSpec, &bool)| spec.kind == Kind::Parameter && !**frozen;
+        let left = self.model.specs().iter().zip(&self.frozen).filter(trained).count();
+        if left == 0 {
+            return Err(Error::config("freeze", "nothing is left to train; freeze less"));
+        }
+        Ok(left)
+    }
+
+    /// Lowers the learning rate from layer to layer, from the head down: `decay ^ depth below the head`.
+    pub fn decay_layers(&mut self, decay: f64) {
+        self.optimiser.lr_scale = self.params.ids().map(|id| self.model.lr_scale(id, decay)).collect();
+    }
+
+    /// Notes the buffers that this step may have to leave as they are.
+    fn note_buffers(&mut self) -> Result<()> {
+        if !self.before.is_empty() || (!self.undo_bad_steps && !self.frozen.contains(&true)) {
+            return Ok(());
+        }
+        for (spec, id) in self.model.specs().iter().zip(self.params.ids()) {
+            if spec.kind != Kind::Parameter && (self.undo_bad_steps || self.frozen[id.index()]) {
+                self.before.push((id, self.params.get(id).copy()?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts noted buffers back: all after a bad step, else those that are frozen.
+    fn put_back(&mut self, all: bool) {
+        for (id, value) in std::mem::take(&mut self.before) {
+            if all || self.frozen.get(id.index()).copied().unwrap_or(false) {
+                self.params.set(id, value);
+            }
+        }
     }
 
     /// Changes the model's input size, with weights, moments and moving average.
@@ -98,10 +187,11 @@ impl TrainState {
     /// # Errors
     /// When the batch does not fit the model.
     pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<f64> {
+        self.note_buffers()?;
         let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path })
             .with_compute_type(self.precision.dtype())
             .with_checkpointing(self.checkpoint_activations);
-        let loss = loss_of(&*self.model, &mut cx, batch)?;
+        let loss = self.loss_of(&mut cx, batch)?;
         let value = f64::from(loss.tensor().to_scalar::<f32>()?);
         cx.backward(&loss, Tensor::new(share as f32, &Device::Cpu)?, &mut self.gradients)?;
         Ok(value)
@@ -117,9 +207,13 @@ impl TrainState {
         clip_grad: Option<f64>,
         loss: f64,
     ) -> Result<StepResult> {
+        for id in self.params.ids().filter(|id| self.frozen.get(id.index()).copied().unwrap_or(false)) {
+            self.gradients.take(id);
+        }
         let grad_norm = self.gradients.norm()?;
         if !loss.is_finite() || !grad_norm.is_finite() {
             self.gradients.clear();
+            self.put_back(true);
             return Err(Error::NotFinite { step: settings.step, loss, grad_norm });
         }
         let mut factor = 1.0;
@@ -139,10 +233,21 @@ impl TrainState {
             settings.weight_decay,
         )?;
         self.gradients.clear();
+        self.put_back(false);
         if let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) {
             average(ema, &self.params, self.model.as_ref(), decay)?;
         }
         Ok(StepResult { loss, grad_norm })
+    }
+
+    fn loss_of(&self, cx: &mut Context, batch: &Batch) -> Result<Act> {
+        let logits = self.model.forward(cx, &Act::constant(pictures(batch)?))?;
+        let shape = (batch.labels.len(), self.model.num_classes());
+        let targets = Tensor::from_slice(&batch.targets, shape, &Device::Cpu)?;
+        // A loss of one's own need not know of half precision.
+        let logits = cx.cast(&logits, DType::F32)?;
+        let loss = self.loss.loss(logits.tensor(), &targets)?;
+        Ok(cx.record(&[&logits], loss))
     }
 
     /// That a gradient reaches every parameter, tried on one batch without changing anything.
@@ -152,19 +257,11 @@ impl TrainState {
     pub fn check_gradients(&self, batch: &Batch) -> Result<()> {
         let params = self.params.deep_clone()?;
         let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
-        let loss = loss_of(&*self.model, &mut cx, batch)?;
+        let loss = self.loss_of(&mut cx, batch)?;
         let mut gradients = Gradients::new(params.len());
         cx.backward(&loss, Tensor::new(1f32, &Device::Cpu)?, &mut gradients)?;
         Ok(gradients.check_complete(self.model.name(), self.model.specs())?)
     }
-}
-
-fn loss_of(model: &dyn Backbone, cx: &mut Context, batch: &Batch) -> Result<Act> {
-    let logits = model.forward(cx, &Act::constant(pictures(batch)?))?;
-    let targets =
-        Tensor::from_slice(&batch.targets, (batch.labels.len(), model.num_classes()), &Device::Cpu)?;
-    let loss = ops::soft_cross_entropy(logits.tensor(), &targets)?;
-    Ok(cx.record(&[&logits], loss))
 }
 
 /// The pictures of a batch as a tensor `[N, H, W, 3]`.

@@ -1,12 +1,11 @@
-//! Ctrl-C ends a run at once and leaves a checkpoint to go on from.
+//! Signals: the first one ends a run after its step and leaves a checkpoint to go on from, a second one at once.
 
 #![cfg(unix)]
 
 mod common;
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use common::image_folder;
@@ -50,45 +49,108 @@ fn wait_for_step(path: &Path, after: Option<u64>, run: &mut Child) {
     }
 }
 
-/// Presses Ctrl-C, and waits for the end.
-fn interrupt(run: &mut Child) {
-    let sent = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+fn send(signal: &str, run: &Child) {
+    let sent = Command::new("kill").args([signal, &run.id().to_string()]).status().unwrap();
     assert!(sent.success());
+}
+
+/// Waits for the end.
+fn ended(run: &mut Child, within: Duration) -> ExitStatus {
     let begin = Instant::now();
-    let status = loop {
+    loop {
         if let Some(status) = run.try_wait().unwrap() {
-            break status;
+            return status;
         }
-        if begin.elapsed() > Duration::from_secs(5) {
+        if begin.elapsed() > within {
             run.kill().unwrap();
-            panic!("the run goes on after Ctrl-C");
+            panic!("the run goes on after a signal");
         }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert_eq!(status.signal(), Some(SIGINT), "{status}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Options of a run that would go on for minutes.
+fn long_run<'a>(data: &'a str, out: &'a str) -> Vec<&'a str> {
+    let fixed = ["train", "--model", "resnet10", "--base-size", "32", "--batch", "4", "--epochs", "500"];
+    [&fixed[..], &["--workers", "3", "--resume", "auto", "--data", data, "--out", out]].concat()
 }
 
 #[test]
-fn ctrl_c_ends_a_run_that_can_be_resumed() {
+fn a_signal_ends_a_run_that_can_be_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let data = image_folder(&dir.path().join("data"), 3, 20);
     let out = dir.path().join("run");
-    let (data, folder) = (data.to_str().unwrap(), out.to_str().unwrap());
     let checkpoint = out.join("last.safetensors");
-    // A checkpoint at every step: an interrupt often falls into the writing of one.
-    let mut first =
-        vec!["train", "--model", "resnet10", "--base-size", "32", "--batch", "4", "--epochs", "500"];
-    first.extend(["--data", data, "--out", folder, "--workers", "3", "--checkpoint-every", "1st"]);
-    let again =
-        ["train", "--resume", "--out", folder, "--workers", "3", "--checkpoint-every", "1st"].to_vec();
+    let args = long_run(data.to_str().unwrap(), out.to_str().unwrap());
+    // A checkpoint at every step: a signal often falls into the writing of one.
+    let args = [&args[..], &["--checkpoint-every", "1st"]].concat();
     let mut before = None;
-    for (attempt, args) in [&first, &again, &again, &again].into_iter().enumerate() {
-        let mut run = start(args);
+    for (attempt, signal) in ["-INT", "-TERM", "-INT", "-TERM"].into_iter().enumerate() {
+        let mut run = start(&args);
         wait_for_step(&checkpoint, before, &mut run);
         std::thread::sleep(Duration::from_millis(13 * attempt as u64));
-        interrupt(&mut run);
+        send(signal, &run);
+        assert_eq!(ended(&mut run, PATIENCE).code(), Some(75), "{signal}");
         let step = saved_step(&checkpoint);
         assert!(step > before, "{step:?} after {before:?}");
         before = step;
     }
+}
+
+#[test]
+fn the_step_is_finished_and_saved_though_no_checkpoint_was_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = image_folder(&dir.path().join("data"), 3, 20);
+    let out = dir.path().join("run");
+    let args = long_run(data.to_str().unwrap(), out.to_str().unwrap());
+    let args = [&args[..], &["--checkpoint-every", "100%", "--eval-every", "100%"]].concat();
+    let mut run = start(&args);
+    let log = out.join("log.jsonl");
+    let begin = Instant::now();
+    while !std::fs::read_to_string(&log).unwrap_or_default().contains("\"step\":10") {
+        assert!(begin.elapsed() < PATIENCE, "no step in {}", log.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(saved_step(&out.join("last.safetensors")), None);
+    // In another process, so that this one has not seen a signal that asks it to stop.
+    let second = start(&args);
+    let said = second.wait_with_output().unwrap();
+    assert_eq!(said.status.code(), Some(1), "two processes in one folder");
+    send("-TERM", &run);
+    assert_eq!(ended(&mut run, PATIENCE).code(), Some(75));
+    assert!(saved_step(&out.join("last.safetensors")) > Some(10));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    // Steps of many seconds.
+    let mut run = start(&[
+        "train",
+        "--model",
+        "resnet18",
+        "--recipe",
+        "baseline",
+        "--synthetic-images",
+        "600",
+        "--batch",
+        "512",
+        "--base-size",
+        "224",
+        "--epochs",
+        "5",
+        "--out",
+        out.to_str().unwrap(),
+    ]);
+    let begin = Instant::now();
+    while !std::fs::read_to_string(out.join("log.jsonl")).unwrap_or_default().contains("stage") {
+        assert!(begin.elapsed() < PATIENCE, "the run does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send("-INT", &run);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(run.try_wait().unwrap().is_none(), "the step was not finished");
+    send("-INT", &run);
+    assert_eq!(ended(&mut run, Duration::from_secs(5)).code(), Some(128 + SIGINT));
 }

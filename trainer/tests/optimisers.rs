@@ -13,7 +13,14 @@ fn batch() -> Batch {
     let values = IMAGES * SIZE * SIZE * 3;
     let pixels = (0..values).map(|i| ((i * i % 9973) as f32 / 9973.0 - 0.5) * 3.0).collect();
     let targets = (0..IMAGES * IMAGES).map(|i| f32::from(u8::from(i / IMAGES == i % IMAGES))).collect();
-    Batch { pixels, targets, labels: (0..IMAGES as u32).collect(), size: SIZE, bad: Vec::new() }
+    Batch {
+        pixels,
+        targets,
+        labels: (0..IMAGES as u32).collect(),
+        samples: Vec::new(),
+        size: SIZE,
+        bad: Vec::new(),
+    }
 }
 
 fn losses(kind: OptimiserKind, lr: f64, weight_decay: f64) -> Vec<f64> {

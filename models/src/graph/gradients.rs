@@ -25,7 +25,7 @@ impl Gradients {
     }
 
     /// Takes the gradient of a parameter out.
-    pub(super) fn take(&mut self, id: ParamId) -> Option<Tensor> {
+    pub fn take(&mut self, id: ParamId) -> Option<Tensor> {
         self.tensors.get_mut(id.index())?.take()
     }
 

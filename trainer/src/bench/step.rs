@@ -128,7 +128,7 @@ fn random_batch(bench: &StepBench, classes: usize) -> Result<Batch> {
     for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
         row[label as usize] = 1.0;
     }
-    Ok(Batch { pixels, targets, labels, size: bench.size, bad: Vec::new() })
+    Ok(Batch { pixels, targets, labels, samples: Vec::new(), size: bench.size, bad: Vec::new() })
 }
 
 /// Best rate of a square product, in 10^9 operations a second: the machine's limit that a step is measured by.

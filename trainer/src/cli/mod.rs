@@ -2,14 +2,18 @@
 
 mod augment;
 mod bench;
+mod completions;
 mod crop;
 mod data;
 mod demo;
 mod eval;
+mod export;
 mod models;
 mod plan;
 mod predict;
 mod preview;
+mod recipes;
+pub(crate) mod signals;
 mod train;
 
 use std::io::Write;
@@ -45,6 +49,12 @@ const COMMANDS: &[Entry] = &[
         run: |m| plan::run(&parsed(m)?),
     },
     Entry {
+        name: "recipes",
+        about: "The recipes that can be named, and where their numbers come from",
+        args: recipes::RecipesArgs::augment_args,
+        run: |m| recipes::run(&parsed(m)?),
+    },
+    Entry {
         name: "predict",
         about: "Class probabilities of image files, or logits of a tensor",
         args: predict::PredictArgs::augment_args,
@@ -67,6 +77,24 @@ const COMMANDS: &[Entry] = &[
         about: "What this machine does: speed of training steps and of the input pipeline",
         args: bench::BenchArgs::augment_args,
         run: |m| bench::run(&parsed(m)?),
+    },
+    Entry {
+        name: "export",
+        about: "The weights of a checkpoint, or their average, under the names of timm",
+        args: export::ExportArgs::augment_args,
+        run: |m| export::run(&parsed(m)?),
+    },
+    Entry {
+        name: "completions",
+        about: "A script that completes commands and options in a shell",
+        args: completions::CompletionsArgs::augment_args,
+        run: |m| completions::run(&parsed(m)?),
+    },
+    Entry {
+        name: "man",
+        about: "Manual pages",
+        args: completions::ManArgs::augment_args,
+        run: |m| completions::man(&parsed(m)?),
     },
     Entry {
         name: "preview",

@@ -1,18 +1,20 @@
 //! `efficienttrain train`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, bail};
-use clap::parser::ValueSource;
+use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::checkpoint::{LAST, Saved, newest};
+use efficienttrain_trainer::config::{Layers, Origin, Resolved, RunOptions, TrainConfig, differences};
 use efficienttrain_trainer::event::Observer;
+use efficienttrain_trainer::forecast::forecast;
 use efficienttrain_trainer::log::JsonLog;
 use efficienttrain_trainer::progress::Progress;
 use efficienttrain_trainer::{Run, Sources};
-use serde_json::Value;
+
+use super::signals::Stopped;
 
 /// Arguments of `train`.
 #[derive(Args)]
@@ -23,9 +25,30 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     options: RunOptions,
 
-    /// Go on from the checkpoint in `--out`, with the configuration stored there
-    #[arg(long, conflicts_with = "demo")]
-    resume: bool,
+    /// Read options from a TOML file, whose keys are the names of these flags; flags and --set win over it
+    #[arg(long = "config", value_name = "FILE", help_heading = "Configuration")]
+    file: Option<PathBuf>,
+
+    /// Set an option by its key, as in a file; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Configuration")]
+    set: Vec<String>,
+
+    /// Print all options as a file for --config, each with where it comes from, and stop
+    #[arg(long, help_heading = "Configuration")]
+    print_config: bool,
+
+    /// Print plan, cost, and a forecast of memory and time, and stop
+    #[arg(long, help_heading = "Configuration")]
+    dry_run: bool,
+
+    /// Go on from the newest whole checkpoint in `--out`, with the options stored there; `auto` starts where there is none,
+    /// a FILE is gone on from whatever its step
+    #[arg(long, value_name = "auto|FILE", num_args = 0..=1, default_missing_value = "", conflicts_with = "demo")]
+    resume: Option<String>,
+
+    /// With --resume: options that may differ from those the run was started with
+    #[arg(long, value_name = "KEY", value_delimiter = ',', requires = "resume")]
+    allow_change: Vec<String>,
 
     /// Train a small model on the built-in set by the ++ curriculum, then the baseline of equal compute beside it
     #[arg(long)]
@@ -37,69 +60,107 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     if args.demo {
         return super::demo::run(&args.options, args.config.seed);
     }
-    let run = if args.resume { resumed(matches, args)? } else { fresh(args)? };
-    train(run.0, &run.1, "top-1 against compute").map(|_| ())
+    let mut layers = Layers::new();
+    if let Some(file) = &args.file {
+        layers = layers.file(file)?;
+    }
+    for assignment in &args.set {
+        layers = layers.set(assignment)?;
+    }
+    layers = layers.flags(matches)?;
+    let out = layers.resolve()?.options.out;
+    let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
+    let resolved = match &saved {
+        Some(saved) => resumed(&layers, saved, out, &args.allow_change)?,
+        None => layers.resolve()?,
+    };
+    if args.print_config {
+        return Ok(super::show(resolved.to_toml()?.trim_end())?);
+    }
+    let run = open(&resolved, saved.as_ref(), args.dry_run).map_err(|error| match error.downcast() {
+        Ok(error) => resolved.explain(error).into(),
+        Err(other) => other,
+    })?;
+    if args.dry_run {
+        super::show(format!("{}\n", run.plan().summary()?))?;
+        return Ok(super::show(forecast(run)?)?);
+    }
+    train(run, &resolved.options.out, "top-1 against compute").map(|_| ())
 }
 
-fn fresh(args: TrainArgs) -> Result<(Run, PathBuf)> {
-    let out = args.options.out.clone();
-    if checkpoint(&out).exists() {
-        bail!("{} holds a run already; go on with --resume, or choose another --out", out.display());
+fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
+    let (config, options) = (resolved.config.clone(), resolved.options.clone());
+    if saved.is_none() && !dry && options.out.join(LAST).exists() {
+        bail!("{} holds a run already; go on with --resume, or choose another --out", options.out.display());
     }
-    args.config.check()?;
-    let sources = Sources::open(&args.config)?;
-    Ok((Run::new(args.config, args.options, sources)?, out))
-}
-
-fn resumed(matches: &ArgMatches, args: TrainArgs) -> Result<(Run, PathBuf)> {
-    let out = args.options.out.clone();
-    let path = checkpoint(&out);
-    if !path.exists() {
-        bail!("--resume: there is no {}; give the --out of the run to go on with", path.display());
-    }
-    let saved = Saved::open(&path)?;
-    let mut config = saved.run()?.config.clone();
-    refuse_changes(matches, &args.config, &config)?;
-    // The folder may have moved; its content is compared.
-    if args.config.data.is_some() {
-        config.data = args.config.data;
-    }
+    config.check()?;
     let sources = Sources::open(&config)?;
-    Ok((Run::resume(&saved, args.options, sources)?, out))
+    Ok(match saved {
+        Some(saved) => Run::resume_as(saved, config, options, sources)?,
+        None => Run::new(config, options, sources)?,
+    })
 }
 
-/// Options given on the command line must agree with those the run was started with.
-fn refuse_changes(matches: &ArgMatches, given: &TrainConfig, stored: &TrainConfig) -> Result<()> {
-    let (given, stored) = (serde_json::to_value(given)?, serde_json::to_value(stored)?);
-    let (Value::Object(given), Value::Object(stored)) = (given, stored) else { return Ok(()) };
-    let explicit = |key: &str| matches.value_source(key) == Some(ValueSource::CommandLine);
-    let changed: Vec<String> = given
-        .iter()
-        .filter(|(key, value)| *key != "data" && explicit(key) && stored.get(*key) != Some(value))
-        .map(|(key, value)| format!("--{} {value} (the run has {})", key.replace('_', "-"), stored[key]))
+/// The options of a run that goes on. What is given now must agree with what it was started with, but for `allowed` keys
+/// and for the folder of the data, which may have moved: its content is compared.
+fn resumed(layers: &Layers, saved: &Saved, out: PathBuf, allowed: &[String]) -> Result<Resolved> {
+    let record = saved.run()?;
+    let stored = &record.config;
+    let options = RunOptions { out, ..record.options.clone().unwrap_or_default() };
+    let resolved = layers.clone().rebase(stored, &options, Origin::Run).resolve()?;
+    if let Some(unknown) = allowed.iter().find(|key| !resolved.origins.contains_key(*key)) {
+        bail!("--allow-change: there is no option `{unknown}`; expected keys as --print-config shows them");
+    }
+    let free = |key: &str| key == "data" || allowed.iter().any(|a| a == key);
+    let changed: Vec<String> = differences(&resolved.config, stored)
+        .into_iter()
+        .filter(|d| !free(&d.key))
+        .map(|d| format!("--{} {} (the run has {})", d.key, d.ours, d.theirs))
         .collect();
     if changed.is_empty() {
-        return Ok(());
+        return Ok(resolved);
     }
     bail!(
-        "--resume keeps the run's configuration, but other values were given: {}; leave them out",
+        "--resume keeps the run's configuration, but other values were given: {}; leave them out, or allow them with \
+         --allow-change KEY",
         changed.join(", ")
     )
 }
 
-fn checkpoint(out: &Path) -> PathBuf {
-    out.join("last.safetensors")
+/// The checkpoint to go on from; none where `auto` finds nothing to go on from.
+fn checkpoint(out: &Path, from: &str) -> Result<Option<Saved>> {
+    if !matches!(from, "" | "auto") {
+        return Ok(Some(Saved::open(Path::new(from))?));
+    }
+    let Some(newest) = newest(out)? else {
+        if from == "auto" {
+            return Ok(None);
+        }
+        bail!("--resume: there is no {}; give the --out of the run to go on with", out.join(LAST).display());
+    };
+    for damage in &newest.damaged {
+        eprintln!("warning: {damage}");
+    }
+    if !newest.damaged.is_empty() {
+        eprintln!("warning: going on from {} instead", newest.path.display());
+    }
+    Ok(Some(newest.saved))
 }
 
-/// Trains with log, progress bar and chart in `out`; gives the run's curve.
+/// Trains with log, progress bar and chart in `out`; gives the run's curve. Signals end it with [`Stopped`].
 pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
-    std::fs::create_dir_all(out).with_context(|| format!("--out: cannot make {}", out.display()))?;
+    run.claim()?;
+    let stop = run.stop_flag();
+    super::signals::set_on_stop(&stop)?;
     let log = JsonLog::open(&out.join("log.jsonl"), run.step())?;
     let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(log), Box::new(Progress::new())];
-    run.train(&mut observers)?;
+    let finished = run.train(&mut observers)?;
     let curve = Curve { name: run.plan().recipe().name.clone(), evals: run.history.evals.clone() };
     if !curve.evals.is_empty() {
         accuracy_against_compute(&out.join("accuracy.svg"), title, std::slice::from_ref(&curve))?;
+    }
+    if !finished && stop.load(Ordering::Relaxed) {
+        return Err(Stopped.into());
     }
     Ok(curve)
 }

@@ -133,6 +133,7 @@ fn train_batch(
     for (i, out) in batch.pixels.chunks_exact_mut(values).enumerate() {
         let (sample, image) = sample(i)?;
         batch.labels.push(source.label(sample.1));
+        batch.samples.push(sample.1);
         pipeline.apply(&image, request.view, sample, w, out)?;
     }
     pipeline.mix(&mut batch, classes, request.first_sample)?;
@@ -175,6 +176,7 @@ fn eval_batch(
                 let start = batch.labels.len() * values;
                 pipeline.apply(&image, w, &mut batch.pixels[start..start + values])?;
                 batch.labels.push(source.label(index));
+                batch.samples.push(index);
             }
             Err(error) => batch.bad.push(BadImage::of(source, index, &error)),
         }
@@ -192,6 +194,7 @@ impl Batch {
             pixels: vec![0.0; count * size * size * 3],
             targets: Vec::with_capacity(count * classes),
             labels: Vec::with_capacity(count),
+            samples: Vec::with_capacity(count),
             size,
             bad: Vec::new(),
         }

@@ -94,6 +94,8 @@ pub struct Batch {
     pub targets: Vec<f32>,
     /// The labels before mixing.
     pub labels: Vec<u32>,
+    /// Positions of the images in their source.
+    pub samples: Vec<usize>,
     /// Edge of the pictures, in pixels.
     pub size: usize,
     /// Images that could not be read and were replaced by the next in order.

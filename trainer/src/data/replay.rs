@@ -83,6 +83,7 @@ impl Assembler {
         let values = batch.size * batch.size * 3;
         for (picture, out) in pictures.iter().zip(batch.pixels.chunks_exact_mut(values)) {
             batch.labels.push(picture.label);
+            batch.samples.push(picture.sample.1);
             self.pipeline.pack(&picture.pixels, picture.sample, &mut self.workspace, out)?;
         }
         self.pipeline.mix(&mut batch, self.classes, request.first_sample)?;

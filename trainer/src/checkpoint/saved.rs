@@ -1,104 +1,21 @@
-//! Saving and restoring a run: one safetensors file, replaced atomically.
+//! Reading checkpoints and weight files.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{self, LoadOptions, ReadOptions, Tensors};
 use efficienttrain_models::{Backbone, ParamSpec, ParamStore};
 use safetensors::SafeTensors;
-use serde::{Deserialize, Serialize};
 
-use crate::config::TrainConfig;
+use super::file::KEY;
+use super::{FORMAT, RunRecord};
 use crate::error::{Error, Result};
-use crate::history::History;
 use crate::optimiser::moment_of;
 use crate::state::TrainState;
 
-/// Everything of a run that is not a tensor.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub struct RunRecord {
-    /// Layout of this record.
-    pub format: u32,
-    /// The configuration of the run.
-    pub config: TrainConfig,
-    /// Name of the model.
-    pub model: String,
-    /// Names of the classes, in the order of the logits.
-    pub classes: Vec<String>,
-    /// Training images.
-    pub train_images: usize,
-    /// Optimiser steps done.
-    pub step: u64,
-    /// Edge of the pictures that the weights belong to, in pixels.
-    pub size: usize,
-    /// Edge of the pictures in evaluation, in pixels.
-    pub base_size: usize,
-    /// Steps the optimiser has counted.
-    pub optimiser_steps: u64,
-    /// What was measured so far.
-    pub history: History,
-}
-
-/// The version of [`RunRecord`] that this build writes and reads.
-pub const FORMAT: u32 = 1;
-const KEY: &str = "efficienttrain";
 /// How `.pth` files begin.
 const ZIP: &[u8] = b"PK\x03\x04";
-
-/// Writes a checkpoint to `path`: first beside it, synced, then moved over it. A crash leaves the old one or the new.
-///
-/// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
-pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
-    let kept = state.optimiser.kept.iter().map(|(part, store)| (*part, store));
-    let ema = state.ema.as_ref().map(|store| ("ema", store));
-    let tensors =
-        std::iter::once(("model", &state.params)).chain(kept).chain(ema).flat_map(|(part, store)| {
-            store.iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor.clone()))
-        });
-    write(path, tensors.collect(), record)
-}
-
-/// Writes weights alone, under the names and in the shapes of timm (of the authors, where timm has no such model), so
-/// that other programs can read them.
-///
-/// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
-pub fn export(path: &Path, model: &dyn Backbone, params: &ParamStore, record: &RunRecord) -> Result<()> {
-    write(path, weights::export(model, params)?, record)
-}
-
-fn write(path: &Path, tensors: Vec<(String, Tensor)>, record: &RunRecord) -> Result<()> {
-    let failed = |what: String| Error::Checkpoint { path: path.into(), what };
-    let json = serde_json::to_string(record).map_err(|e| failed(format!("cannot describe the run: {e}")))?;
-    let metadata = HashMap::from([(KEY.to_string(), json)]);
-    let bytes =
-        safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(format!("cannot write: {e}")))?;
-    replace(path, &bytes)
-}
-
-/// Replaces a file in one step.
-///
-/// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let mut builder = tempfile::Builder::new();
-    // Readable as any other new file, not by its owner alone.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(Error::io(folder))?;
-    file.write_all(bytes).map_err(Error::io(path))?;
-    file.as_file().sync_all().map_err(Error::io(path))?;
-    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    // The new name must reach the disk too; only Unix can sync a folder.
-    #[cfg(unix)]
-    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))?;
-    Ok(())
-}
 
 /// A checkpoint or weight file, read and checked for completeness.
 #[derive(Debug)]
@@ -118,6 +35,8 @@ impl Saved {
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |what: String| Error::Checkpoint { path: path.into(), what };
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        // Nothing of an earlier version is refused: it has no checksum.
+        let verified = super::file::verify(&bytes);
         if bytes.starts_with(ZIP) {
             return Ok(Self { path: path.into(), tensors: HashMap::new(), record: None });
         }
@@ -125,6 +44,7 @@ impl Saved {
             failed(format!("not a complete safetensors file ({e}); use another checkpoint or copy it again"))
         };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+        verified.map_err(failed)?;
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?;
         let json = header.metadata().as_ref().and_then(|m| m.get(KEY));
         let record: Option<RunRecord> =

@@ -1,42 +1,46 @@
 //! A training run: all stages of a plan in one process.
 
+mod evaluation;
+mod saving;
+mod trouble;
+
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use efficienttrain_models::{Kind, Options};
+use efficienttrain_models::{Backbone, Kind, Options, create};
 use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
-use crate::checkpoint::{self, FORMAT, RunRecord, Saved};
+use crate::checkpoint::{Keeper, Saved};
 use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, EvalPipeline, Loader};
+use crate::data::{BadImage, Loader};
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
-use crate::evaluate::evaluate;
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
-use crate::history::{EvalRecord, History};
+use crate::history::History;
+use crate::loss::Loss;
 use crate::requests::{refill, requests};
 use crate::sources::Sources;
 use crate::state::TrainState;
 
-/// Images evaluated at a time.
-const EVAL_BATCH: usize = 64;
-
 /// A run and where it is.
 #[derive(Debug)]
 pub struct Run {
-    config: TrainConfig,
-    options: RunOptions,
-    sources: Sources,
-    plan: Plan,
+    pub(crate) config: TrainConfig,
+    pub(crate) options: RunOptions,
+    pub(crate) sources: Sources,
+    pub(crate) plan: Plan,
     /// Model, weights and optimiser.
     pub state: TrainState,
     /// Evaluations and time so far.
     pub history: History,
     step: u64,
     bad: BTreeSet<String>,
+    stop: Arc<AtomicBool>,
+    keeper: Option<Keeper>,
 }
 
 impl Run {
@@ -44,15 +48,35 @@ impl Run {
     ///
     /// # Errors
     /// When the data set, the model, the recipe or an option is not as expected.
-    pub fn new(mut config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+    pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         config.check()?;
+        let name = config.recipe()?.model;
+        let model = |options: &Options| Ok(create(&name, options)?);
+        Self::with_backbone(config, options, sources, model)
+    }
+
+    /// A run from the start with a model of one's own, which `model` makes for a number of classes and a size. The recipe
+    /// must be a full name, such as `resnet50-etpp`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_backbone(
+        mut config: TrainConfig,
+        options: RunOptions,
+        sources: Sources,
+        model: impl FnOnce(&Options) -> Result<Box<dyn Backbone>>,
+    ) -> Result<Self> {
+        config.check_recipe()?;
+        options.check()?;
         let plan = config.plan(sources.train.len())?;
         options.check_replay(&plan)?;
-        // A checkpoint names the model, also where the recipe chose it.
-        config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let num_classes = sources.train.classes().len();
         let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
-        let mut state = TrainState::new(&first, plan.recipe(), config.seed)?;
+        let model = model(&first)?;
+        // A checkpoint names the model, also where the recipe chose it.
+        config.model.get_or_insert_with(|| plan.recipe().model.clone());
+        let mut state = TrainState::with_model(model, plan.recipe(), config.seed)?;
+        config.apply_to(&mut state)?;
         state.checkpoint_activations = options.checkpoint_activations;
         Ok(Self {
             config,
@@ -63,7 +87,16 @@ impl Run {
             history: History::default(),
             step: 0,
             bad: BTreeSet::new(),
+            stop: Arc::default(),
+            keeper: None,
         })
+    }
+
+    /// The run with a loss of one's own. It is not stored: give it again to a run that goes on.
+    #[must_use]
+    pub fn with_loss(mut self, loss: Arc<dyn Loss>) -> Self {
+        self.state.loss = loss;
+        self
     }
 
     /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
@@ -71,6 +104,19 @@ impl Run {
     /// # Errors
     /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
     pub fn resume(saved: &Saved, options: RunOptions, sources: Sources) -> Result<Self> {
+        Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
+    }
+
+    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows.
+    ///
+    /// # Errors
+    /// As [`Self::resume`]; also when the run as it is now has ended before the step of the checkpoint.
+    pub fn resume_as(
+        saved: &Saved,
+        config: TrainConfig,
+        options: RunOptions,
+        sources: Sources,
+    ) -> Result<Self> {
         let record = saved.run()?;
         if record.classes != sources.train.classes() || record.train_images != sources.train.len() {
             let what = format!(
@@ -82,7 +128,15 @@ impl Run {
             );
             return Err(Error::config("resume", what));
         }
-        let mut run = Self::new(record.config.clone(), options, sources)?;
+        let mut run = Self::new(config, options, sources)?;
+        let total = run.plan.total_steps();
+        if record.step > total {
+            let what = format!(
+                "the checkpoint is at step {}, the run now ends at step {total}; raise --epochs",
+                record.step
+            );
+            return Err(Error::config("resume", what));
+        }
         saved.restore(&mut run.state)?;
         (run.step, run.history) = (record.step, record.history.clone());
         Ok(run)
@@ -98,54 +152,66 @@ impl Run {
         self.step
     }
 
-    /// Trains to the end of the plan, or to the step of `--stop-after`; gives whether it came to the end.
+    /// Setting it makes [`Self::train`] finish its step, save, and return.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// Takes hold of the run's folder, as [`Self::train`] does first: no other process can train in it then.
+    ///
+    /// # Errors
+    /// When another process holds it, or the disk refuses.
+    pub fn claim(&mut self) -> Result<()> {
+        if self.keeper.is_none() {
+            let resumed = (self.step > 0).then_some(self.step);
+            self.keeper = Some(Keeper::open(&self.options, resumed)?);
+        }
+        Ok(())
+    }
+
+    /// Trains to the end of the plan, or to the step of `--stop-after`, or until [`Self::stop_flag`] is set; gives whether
+    /// it came to the end.
     ///
     /// # Errors
     /// When data, model or disk fail; the newest checkpoint stays.
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         let total = self.plan.total_steps();
         let last = self.options.stop_after.map_or(total, |n| n.min(total));
+        self.claim()?;
+        self.store_config()?;
         observer.observe(&Event::Start(self.start()?))?;
-        let mut loader = self.loader(last)?;
         let mut clock = Instant::now();
-        while self.step < last {
-            let settings = self.plan.at(self.step)?;
+        self.evaluate_if_owed(&mut clock, observer)?;
+        let mut loader = self.loader(last)?;
+        while self.step < last && !self.is_stopping() {
             let before = self.place()?;
+            let mut settings = self.plan.at(self.step)?;
+            settings.lr *= self.lr_factor();
             self.enter_stage(&settings, observer)?;
             let record = self.train_step(&settings, &mut loader, observer)?;
             self.step += 1;
-            let now = self.place()?;
-            observer.observe(&Event::Step(StepRecord { compute: now.compute, ..record }))?;
-            self.tick(&mut clock);
-            let end = self.step == total;
-            if self.options.eval_every.is_due(before, now) || end {
-                self.evaluate(now, &mut clock, observer)?;
+            if let Some(record) = record {
+                observer.observe(&Event::Step(StepRecord { compute: self.place()?.compute, ..record }))?;
             }
-            if self.options.checkpoint_every.is_due(before, now) || self.step == last {
+            self.tick(&mut clock);
+            let evaluated = self.is_evaluation_due(before)? && self.evaluate(&mut clock, observer)?;
+            if self.is_save_due(before, evaluated)? {
                 self.save(observer)?;
             }
+            self.report_written(observer)?;
         }
         self.tick(&mut clock);
-        let finished = self.step == total;
-        if finished {
-            checkpoint::export(
-                &self.options.out.join("model.safetensors"),
-                &*self.state.model,
-                &self.state.params,
-                &self.record(),
-            )?;
-        }
-        observer.observe(&Event::End { step: self.step, finished, seconds: self.history.seconds })?;
-        Ok(finished)
+        self.finish(observer)
     }
 
-    /// One optimiser step: every micro-batch forward and back, then the update.
+    /// One optimiser step: every micro-batch forward and back, then the update. None where its numbers were bad and it was
+    /// left out.
     fn train_step(
         &mut self,
         settings: &StepSettings,
         loader: &mut Loader,
         observer: &mut dyn Observer,
-    ) -> Result<StepRecord> {
+    ) -> Result<Option<StepRecord>> {
         let begun = Instant::now();
         let (mut loss, mut waited) = (0.0, 0.0);
         let share = 1.0 / f64::from(settings.accumulation);
@@ -162,8 +228,13 @@ impl Run {
             loss += share * self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let clip = self.plan.recipe().optimiser.clip_grad;
-        let result = self.state.update(settings, clip, loss)?;
-        Ok(StepRecord {
+        let result = match self.state.update(settings, clip, loss) {
+            Err(Error::NotFinite { loss, grad_norm, .. }) => {
+                return self.on_bad_numbers(settings, (loss, grad_norm), observer).map(|()| None);
+            }
+            other => other?,
+        };
+        Ok(Some(StepRecord {
             step: settings.step,
             stage: settings.stage,
             size: settings.size,
@@ -176,7 +247,7 @@ impl Run {
             seconds: begun.elapsed().as_secs_f64(),
             data_seconds: waited,
             compute: settings.compute_fraction,
-        })
+        }))
     }
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
@@ -217,60 +288,15 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the run was asked to stop.
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Adds the time since the last tick to the run's.
     fn tick(&mut self, clock: &mut Instant) {
         self.history.seconds += clock.elapsed().as_secs_f64();
         *clock = Instant::now();
-    }
-
-    fn evaluate(&mut self, now: Place, clock: &mut Instant, observer: &mut dyn Observer) -> Result<()> {
-        let pipeline = EvalPipeline::new(self.config.base_size as usize);
-        let accuracy = |params| {
-            let (source, workers) = (self.sources.val.clone(), self.options.workers());
-            evaluate(&*self.state.model, params, source, &pipeline, EVAL_BATCH, workers)
-        };
-        let (plain, bad) = accuracy(&self.state.params)?;
-        let ema_top1 =
-            self.state.ema.as_ref().map(|ema| Ok::<_, Error>(accuracy(ema)?.0.top1)).transpose()?;
-        self.note_bad(&bad, observer)?;
-        self.tick(clock);
-        let record = EvalRecord {
-            step: self.step,
-            epoch: now.epochs,
-            equivalent_epochs: now.compute * self.plan.equivalent_epochs(),
-            seconds: self.history.seconds,
-            top1: plain.top1,
-            top5: plain.top5,
-            loss: plain.loss,
-            ema_top1,
-        };
-        self.history.evals.push(record.clone());
-        observer.observe(&Event::Eval(record))
-    }
-
-    fn save(&self, observer: &mut dyn Observer) -> Result<()> {
-        let path = self.checkpoint_path();
-        checkpoint::save(&path, &self.state, &self.record())?;
-        observer.observe(&Event::Checkpoint { step: self.step, path })
-    }
-
-    fn checkpoint_path(&self) -> PathBuf {
-        self.options.out.join("last.safetensors")
-    }
-
-    fn record(&self) -> RunRecord {
-        RunRecord {
-            format: FORMAT,
-            config: self.config.clone(),
-            model: self.state.model.name().into(),
-            classes: self.sources.train.classes().to_vec(),
-            train_images: self.sources.train.len(),
-            step: self.step,
-            size: self.state.model.input_size()[0],
-            base_size: self.config.base_size as usize,
-            optimiser_steps: self.state.optimiser.steps,
-            history: self.history.clone(),
-        }
     }
 
     fn start(&self) -> Result<Start> {
@@ -297,12 +323,18 @@ impl Run {
 
     /// Where the run is before its next step.
     fn place(&self) -> Result<Place> {
+        self.place_at(self.step)
+    }
+
+    /// Where the run is at its end.
+    pub(crate) fn end_place(&self) -> Result<Place> {
+        self.place_at(self.plan.total_steps())
+    }
+
+    fn place_at(&self, step: u64) -> Result<Place> {
         let images = self.sources.train.len() as f64;
-        let compute = if self.step == self.plan.total_steps() {
-            1.0
-        } else {
-            self.plan.at(self.step)?.compute_fraction
-        };
-        Ok(Place { steps: self.step, epochs: self.plan.samples_before(self.step)? as f64 / images, compute })
+        let ended = step == self.plan.total_steps();
+        let compute = if ended { 1.0 } else { self.plan.at(step)?.compute_fraction };
+        Ok(Place { steps: step, epochs: self.plan.samples_before(step)? as f64 / images, compute })
     }
 }

@@ -1,0 +1,84 @@
+//! How the learning rate falls from its peak.
+
+use crate::cosine::cosine_in_compute;
+use crate::error::{Result, field, positive};
+use serde::{Deserialize, Serialize};
+
+/// A length of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Length {
+    /// Passes over the data, as decoded: replayed images do not count.
+    Epochs(f64),
+    /// Optimiser steps.
+    Steps(u64),
+    /// Share of the run's compute, 0 to 1.
+    Share(f64),
+}
+
+/// Shape of the learning rate behind its warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LrCurve {
+    /// Half a cosine over the run's compute (the authors').
+    #[default]
+    Cosine,
+    /// A straight line over the run's compute.
+    Linear,
+    /// The peak to the end.
+    Constant,
+    /// The peak times `factor` after each `every`, counted from the start of the run; not below the last value.
+    Step {
+        /// What is left of it each time, above 0 and at most 1.
+        factor: f64,
+        /// How often.
+        every: Length,
+    },
+}
+
+/// How much of a run is done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Passes over the data.
+    pub epochs: f64,
+    /// Share of the compute, 0 to 1.
+    pub compute: f64,
+}
+
+impl LrCurve {
+    /// Learning rate at a point of a run: linear from 0 to `peak` over the first `warm_up` (a share of the compute), then
+    /// this curve towards `last`.
+    #[must_use]
+    pub fn at(self, peak: f64, last: f64, warm_up: f64, now: Progress) -> f64 {
+        if self == Self::Cosine || now.compute < warm_up || warm_up >= 1.0 {
+            return cosine_in_compute(peak, last, warm_up, now.compute);
+        }
+        match self {
+            Self::Cosine | Self::Constant => peak,
+            Self::Linear => peak + (last - peak) * (now.compute - warm_up) / (1.0 - warm_up),
+            Self::Step { factor, every } => {
+                let times = match every {
+                    Length::Epochs(n) => (now.epochs / n + 1e-9).floor(),
+                    Length::Steps(n) => (now.steps / n) as f64,
+                    Length::Share(n) => (now.compute / n + 1e-9).floor(),
+                };
+                (peak * factor.powf(times)).max(last)
+            }
+        }
+    }
+
+    pub(crate) fn validate(self) -> Result<()> {
+        let Self::Step { factor, every } = self else { return Ok(()) };
+        if !(factor > 0.0 && factor <= 1.0) {
+            let hint = "0.1 divides by ten each time";
+            return Err(field("optimiser.curve.factor", "a number above 0 and at most 1", factor, hint));
+        }
+        let every = match every {
+            Length::Epochs(n) | Length::Share(n) => n,
+            Length::Steps(n) => n as f64,
+        };
+        positive("optimiser.curve.every", every, "give a length such as 30 epochs")
+    }
+}

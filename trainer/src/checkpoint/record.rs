@@ -1,0 +1,37 @@
+//! Everything of a run that is not a tensor.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{RunOptions, TrainConfig};
+use crate::history::History;
+
+/// Everything of a run that is not a tensor.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct RunRecord {
+    /// Layout of this record.
+    pub format: u32,
+    /// The configuration of the run.
+    pub config: TrainConfig,
+    /// Name of the model.
+    pub model: String,
+    /// Names of the classes, in the order of the logits.
+    pub classes: Vec<String>,
+    /// Training images.
+    pub train_images: usize,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Edge of the pictures that the weights belong to, in pixels.
+    pub size: usize,
+    /// Edge of the pictures in evaluation, in pixels.
+    pub base_size: usize,
+    /// Steps the optimiser has counted.
+    pub optimiser_steps: u64,
+    /// What was measured so far.
+    pub history: History,
+    /// Options that do not touch the outcome, as they were; a run that goes on begins with them.
+    #[serde(default)]
+    pub options: Option<RunOptions>,
+}
+
+/// The version of [`RunRecord`] that this build writes and reads.
+pub const FORMAT: u32 = 1;

@@ -1,0 +1,47 @@
+//! `efficienttrain recipes`.
+
+use anyhow::Result;
+use clap::Args;
+use efficienttrain_schedule::{Origin, Recipe};
+
+/// Arguments of `recipes`.
+#[derive(Args)]
+pub(crate) struct RecipesArgs {
+    /// Show the recipes whose name has this in it [default: all]
+    #[arg(value_name = "TEXT")]
+    containing: Option<String>,
+
+    /// Print JSON: one complete recipe an element
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &RecipesArgs) -> Result<()> {
+    let wanted = |name: &String| args.containing.as_ref().is_none_or(|text| name.contains(text.as_str()));
+    let recipes: Vec<Recipe> =
+        Recipe::names().filter(wanted).map(|name| Ok(Recipe::named(&name)?)).collect::<Result<_>>()?;
+    if args.json {
+        return Ok(super::show(serde_json::to_string_pretty(&recipes)?)?);
+    }
+    super::show(format!(
+        "{:<28} {:<20} {:<22} {:>8} {:>9}  sizes",
+        "recipe", "origin", "optimiser", "lr", "clip"
+    ))?;
+    recipes.iter().try_for_each(|recipe| Ok(super::show(line(recipe))?))
+}
+
+fn line(recipe: &Recipe) -> String {
+    let origin = match recipe.origin {
+        Origin::AuthorsLauncher => "authors' launcher",
+        Origin::Paper => "paper",
+        Origin::Ours => "this project",
+    };
+    let o = &recipe.optimiser;
+    let optimiser = format!("{:?}, decay {}", o.kind, o.weight_decay).to_lowercase();
+    let clip = o.clip_grad.map_or("-".into(), |norm| norm.to_string());
+    let mut sizes: Vec<String> =
+        recipe.curriculum.stages.iter().map(|stage| stage.size.to_string()).collect();
+    sizes.dedup();
+    let sizes = sizes.join(", ");
+    format!("{:<28} {origin:<20} {optimiser:<22} {:>8} {clip:>9}  {sizes}", recipe.name, o.lr)
+}

@@ -1,0 +1,30 @@
+//! Ctrl-C and its relatives: the first one ends a run after its step, a second one at once.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use signal_hook::consts::TERM_SIGNALS;
+use signal_hook::flag::{register, register_conditional_shutdown};
+
+/// Exit code of a run that a signal has stopped and that can be resumed: "try again", as `sysexits.h` has it.
+pub(crate) const STOPPED: u8 = 75;
+
+/// Added to the number of a signal that ends the process at once, as shells do.
+const KILLED: i32 = 128;
+
+/// A run was stopped by a signal, after it was saved.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by a signal, saved; go on with --resume")]
+pub(crate) struct Stopped;
+
+/// Sets `stop` on the first signal to end; on the second the process ends at once.
+pub(crate) fn set_on_stop(stop: &Arc<AtomicBool>) -> Result<()> {
+    for &signal in TERM_SIGNALS {
+        // In this order: the first acts only where the second has set the flag before.
+        register_conditional_shutdown(signal, KILLED + signal, stop.clone())
+            .and_then(|_| register(signal, stop.clone()))
+            .context("cannot listen to signals")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! What can be wrong with a configuration, found before any data is read.
+
+use efficienttrain_models::{Options, create};
+use efficienttrain_schedule::{OptimiserKind, Recipe};
+
+use super::{CurveName, LossName, TrainConfig};
+use crate::data::NEEDS_FEATURE;
+use crate::error::{Error, Result};
+
+impl TrainConfig {
+    /// That recipe, model and sizes go together, before any data is read.
+    ///
+    /// # Errors
+    /// As [`Self::recipe`]; also when the model is unknown or cannot take a size of the curriculum.
+    pub fn check(&self) -> Result<()> {
+        let recipe = self.check_recipe()?;
+        let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([self.base_size]);
+        for size in sizes {
+            create(
+                &recipe.model,
+                &Options { num_classes: 1, input_size: [size as usize; 2], ..Options::default() },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::check`], for a model of one's own.
+    pub(crate) fn check_recipe(&self) -> Result<Recipe> {
+        if self.reduced_decode && cfg!(not(feature = "turbojpeg")) {
+            return Err(Error::config("reduced-decode", NEEDS_FEATURE));
+        }
+        self.recipe()
+    }
+
+    /// That no option is given which the others make meaningless.
+    pub(super) fn check_combinations(&self, recipe: &Recipe) -> Result<()> {
+        let refuse = |option: &str, what: String| Err(Error::config(option, what));
+        let kind = self.opt.map_or(recipe.optimiser.kind, super::OptimiserName::kind);
+        if self.momentum.is_some() && kind != OptimiserKind::Sgd {
+            return refuse("momentum", format!("{kind:?} has none; leave it out, or choose --opt sgd"));
+        }
+        let steps = self.lr_curve == Some(CurveName::Step);
+        if steps != self.lr_step_every.is_some() {
+            return refuse(
+                "lr-step-every",
+                "goes with --lr-curve step, and that with this; give both or none".into(),
+            );
+        }
+        if self.lr.is_some() && self.lr_scaling.is_some() {
+            return refuse("lr-scaling", "--lr is for the batch as it is; leave one of the two out".into());
+        }
+        if self.min_lr.is_some_and(|min| self.lr.is_some_and(|lr| min > lr)) {
+            return refuse(
+                "min-lr",
+                "lies above --lr, where the learning rate begins to fall; lower it".into(),
+            );
+        }
+        if self.bce_threshold.is_some() && self.loss != LossName::Bce {
+            return refuse("bce-threshold", "is for --loss bce; leave it out, or choose that loss".into());
+        }
+        let replays = |recipe: &Recipe| recipe.curriculum.stages.iter().any(|stage| stage.replay.times > 1);
+        if self.replay_batches.is_some() && !replays(recipe) {
+            return refuse(
+                "replay-batches",
+                "there is no replay buffer; leave it out, or give --replay".into(),
+            );
+        }
+        if self.replay.is_some_and(|times| times > 1) && !replays(recipe) {
+            let what = "no stage is smaller than the base size, and only those replay; leave it out, or choose another \
+                        --recipe";
+            return refuse("replay", what.into());
+        }
+        Ok(())
+    }
+
+    /// That another optimiser than the recipe's comes with numbers of its own.
+    pub(super) fn check_optimiser(&self, recipe: &Recipe) -> Result<()> {
+        let other = self.opt.is_some_and(|opt| opt.kind() != recipe.optimiser.kind);
+        if other && (self.lr.is_none() || self.weight_decay.is_none()) {
+            let kind = recipe.optimiser.kind;
+            let what =
+                format!("the recipe's numbers are for {kind:?}; give --lr and --weight-decay for this one");
+            return Err(Error::config("opt", what));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_ranges(&self) -> Result<()> {
+        let within = |option, value: f64, low: f64, high: f64| {
+            if value >= low && value <= high {
+                Ok(())
+            } else {
+                Err(Error::config(option, format!("expected {low} to {high}, got {value}")))
+            }
+        };
+        within("min-crop-area", self.min_crop_area, 1e-4, 1.0)?;
+        within("lr-step-factor", self.lr_step_factor, 1e-9, 1.0)?;
+        within("layer-decay", self.layer_decay, 1e-3, 1.0)?;
+        within("epochs", self.epochs, f64::MIN_POSITIVE, 1e6)?;
+        for (option, value, high) in [
+            ("lr", self.lr, 1e3),
+            ("min-lr", self.min_lr, 1e3),
+            ("bce-threshold", self.bce_threshold, 1.0),
+            ("weight-decay", self.weight_decay, 1e3),
+            ("momentum", self.momentum, 0.999_999),
+            ("drop-path", self.drop_path, 0.99),
+            ("ema-decay", self.ema_decay, 0.999_999_999),
+            ("clip-grad", self.clip_grad, 1e12),
+            ("mixup", self.mixup, 1e3),
+            ("cutmix", self.cutmix, 1e3),
+            ("label-smoothing", self.label_smoothing, 1.0),
+            ("erasing", self.erasing, 1.0),
+        ] {
+            value.map_or(Ok(()), |value| within(option, value, 0.0, high))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! Options from three layers: defaults, a file, the command line. Each later one wins.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{RunOptions, TrainConfig};
+use crate::error::{Error, Result};
+
+/// Where the value of an option comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The run that goes on.
+    Run,
+    /// A file of options.
+    File(String),
+    /// `--set`.
+    Set,
+    /// A flag.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Default => write!(f, "default"),
+            Self::Run => write!(f, "the run's"),
+            Self::File(path) => write!(f, "{path}"),
+            Self::Set => write!(f, "--set"),
+            Self::Flag => write!(f, "flag"),
+        }
+    }
+}
+
+/// The layers of a run's options, on the way to a [`Resolved`] configuration.
+///
+/// ```
+/// use efficienttrain_trainer::config::Layers;
+///
+/// let resolved = Layers::new().set("epochs=5")?.set("model=resnet10")?.resolve()?;
+/// assert_eq!(resolved.config.epochs, 5.0);
+/// let error = Layers::new().set("epoch=5").unwrap_err().to_string();
+/// assert!(error.contains("the nearest known is `epochs`"));
+/// # Ok::<(), efficienttrain_trainer::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Layers {
+    base: (Map<String, Value>, Map<String, Value>),
+    base_origin: Origin,
+    given: BTreeMap<String, (Value, Origin)>,
+}
+
+/// A complete configuration, and where each of its values comes from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// What decides the outcome of the run.
+    pub config: TrainConfig,
+    /// What does not.
+    pub options: RunOptions,
+    /// Origins of all keys, under the names of their flags.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Layers {
+    /// The defaults alone.
+    pub fn new() -> Self {
+        Self::on(&TrainConfig::default(), &RunOptions::default(), Origin::Default)
+    }
+
+    /// On top of the options of a run that goes on.
+    pub fn on_run(config: &TrainConfig, options: &RunOptions) -> Self {
+        Self::on(config, options, Origin::Run)
+    }
+
+    fn on(config: &TrainConfig, options: &RunOptions, base_origin: Origin) -> Self {
+        Self { base: (keys_of(config), keys_of(options)), base_origin, given: BTreeMap::new() }
+    }
+
+    /// Reads a TOML file. Its keys are the names of the flags.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a key or value is not known; the message names the file and the key.
+    pub fn file(mut self, path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let place = path.display().to_string();
+        let table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| key_error(&place, e.to_string().trim_end()))?;
+        for (key, value) in table {
+            self.give(&key, &value, &Origin::File(place.clone()))?;
+        }
+        Ok(self)
+    }
+
+    /// Takes `key=value`; the value is written as in a file, or as a flag's.
+    ///
+    /// # Errors
+    /// When the key or the value is not known, or the key was set before.
+    pub fn set(mut self, assignment: &str) -> Result<Self> {
+        let Some((key, text)) = assignment.split_once('=') else {
+            return Err(Error::config("set", format!("expected KEY=VALUE, got `{assignment}`")));
+        };
+        let key = key.trim();
+        if self.given.get(key).is_some_and(|(_, origin)| matches!(origin, Origin::Set | Origin::Flag)) {
+            return Err(Error::config("set", format!("`{key}` is given twice; leave one out")));
+        }
+        let written =
+            format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("value"));
+        let plain = toml::Value::String(text.trim().into());
+        // `model=resnet10` is no TOML, and a name such as `true` may be meant as text.
+        let first = written.unwrap_or_else(|| plain.clone());
+        let given = self.give(key, &first, &Origin::Set);
+        if given.is_err() && self.give(key, &plain, &Origin::Set).is_err() {
+            given?;
+        }
+        Ok(self)
+    }
+
+    /// Takes the flags that were given on the command line.
+    ///
+    /// # Errors
+    /// When a key was also given with `--set`.
+    pub fn flags(mut self, matches: &ArgMatches) -> Result<Self> {
+        use clap::FromArgMatches;
+        let parse = |e: clap::Error| Error::config("set", e.to_string());
+        let config = keys_of(&TrainConfig::from_arg_matches(matches).map_err(parse)?);
+        let options = keys_of(&RunOptions::from_arg_matches(matches).map_err(parse)?);
+        for (key, value) in config.into_iter().chain(options) {
+            if matches.value_source(&key.replace('-', "_")) != Some(ValueSource::CommandLine) {
+                continue;
+            }
+            if self.given.get(&key).is_some_and(|(_, origin)| *origin == Origin::Set) {
+                return Err(Error::config(&key, format!("is given with --set {key} too; leave one out")));
+            }
+            self.given.insert(key, (value, Origin::Flag));
+        }
+        Ok(self)
+    }
+
+    /// Keys that a layer above the base has set.
+    pub fn given(&self) -> impl Iterator<Item = &str> {
+        self.given.keys().map(String::as_str)
+    }
+
+    /// Puts other defaults under the layers: those of a run that goes on, or of a command.
+    #[must_use]
+    pub fn rebase(self, config: &TrainConfig, options: &RunOptions, origin: Origin) -> Self {
+        Self { given: self.given, ..Self::on(config, options, origin) }
+    }
+
+    /// The configuration that all layers together give.
+    ///
+    /// # Errors
+    /// None once every layer was accepted.
+    pub fn resolve(&self) -> Result<Resolved> {
+        let (mut config, mut options) = self.base.clone();
+        let mut origins: BTreeMap<String, Origin> =
+            config.keys().chain(options.keys()).map(|key| (key.clone(), self.base_origin.clone())).collect();
+        for (key, (value, origin)) in &self.given {
+            let map = if config.contains_key(key) { &mut config } else { &mut options };
+            map.insert(key.clone(), value.clone());
+            origins.insert(key.clone(), origin.clone());
+        }
+        let wrong = |e: serde_json::Error| key_error("options", &e.to_string());
+        Ok(Resolved { config: read(config).map_err(wrong)?, options: read(options).map_err(wrong)?, origins })
+    }
+
+    fn give(&mut self, key: &str, value: &toml::Value, origin: &Origin) -> Result<()> {
+        let place = match origin {
+            Origin::File(path) => format!("{path}: {key}"),
+            _ => format!("--set {key}"),
+        };
+        let (mut config, mut options) = self.base.clone();
+        let ours = config.contains_key(key);
+        if !ours && !options.contains_key(key) {
+            return Err(key_error(&place, &unknown(key, value, config.keys().chain(options.keys()))));
+        }
+        let value = serde_json::to_value(value).map_err(|e| key_error(&place, &e.to_string()))?;
+        if value.is_null() {
+            return Err(key_error(&place, "expected a finite number"));
+        }
+        // Tried on its own, so that the message is about this key.
+        let tried = if ours {
+            config.insert(key.into(), value.clone());
+            read::<TrainConfig>(config).map(|_| ())
+        } else {
+            options.insert(key.into(), value.clone());
+            read::<RunOptions>(options).map(|_| ())
+        };
+        tried.map_err(|e| key_error(&place, &e.to_string()))?;
+        self.given.insert(key.into(), (value, origin.clone()));
+        Ok(())
+    }
+}
+
+impl Resolved {
+    /// Says beside an error about an option where its value came from, if that was not the command line.
+    pub fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::Config { option, what } => match self.origins.get(&option) {
+                Some(origin @ (Origin::File(_) | Origin::Run)) => {
+                    Error::Config { what: format!("{what} (the value is from {origin})"), option }
+                }
+                _ => Error::Config { option, what },
+            },
+            other => other,
+        }
+    }
+}
+
+fn key_error(place: &str, what: &str) -> Error {
+    Error::Key { place: place.into(), what: what.into() }
+}
+
+fn unknown<'a>(key: &str, value: &toml::Value, known: impl Iterator<Item = &'a String>) -> String {
+    if value.is_table() {
+        return "there are no sections; write the keys at the top level".into();
+    }
+    let distance = |name: &&String| strsim::damerau_levenshtein(&key.replace('_', "-"), name);
+    let nearest = known.min_by_key(distance).map_or("", String::as_str);
+    format!(
+        "unknown key; the nearest known is `{nearest}` (keys are the names of the flags of `train --help`)"
+    )
+}
+
+/// The stored keys of options, under the names of their flags.
+pub(super) fn keys_of(options: &impl Serialize) -> Map<String, Value> {
+    let map = match serde_json::to_value(options) {
+        Ok(Value::Object(map)) => map,
+        // Options are structs of plain values.
+        _ => Map::new(),
+    };
+    map.into_iter().map(|(key, value)| (key.replace('_', "-"), value)).collect()
+}
+
+fn read<T: DeserializeOwned>(keys: Map<String, Value>) -> serde_json::Result<T> {
+    let map = keys.into_iter().map(|(key, value)| (key.replace('-', "_"), value)).collect();
+    serde_json::from_value(Value::Object(map))
+}

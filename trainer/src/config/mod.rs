@@ -1,0 +1,63 @@
+//! Options of a run: one definition each for flag, stored key, key in a file, help and default.
+
+mod apply;
+mod check;
+mod layers;
+mod names;
+mod options;
+mod print;
+mod recipe;
+mod train;
+
+pub use layers::{Layers, Origin, Resolved};
+pub use names::{BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimiserName, ScalingName};
+pub use options::RunOptions;
+pub use print::to_toml;
+pub use train::TrainConfig;
+
+use clap::{Args, FromArgMatches};
+
+use crate::data::DEFAULT_IMAGE_LIMIT;
+
+pub(crate) const DEFAULT_IMAGE_MIB: u32 = (DEFAULT_IMAGE_LIMIT >> 20) as u32;
+
+/// The defaults of the flags, so that there is one definition of each.
+fn flag_defaults<T: Args + FromArgMatches>() -> T {
+    let command = T::augment_args(clap::Command::new("defaults"));
+    let parsed = command.try_get_matches_from(["defaults"]).and_then(|m| T::from_arg_matches(&m));
+    parsed.expect("every option has a default or may be absent")
+}
+
+/// A key whose value differs between two configurations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// The key, as its flag is called.
+    pub key: String,
+    /// Its value in the first, as JSON; `null` where it is not set.
+    pub ours: String,
+    /// Its value in the second.
+    pub theirs: String,
+}
+
+/// The keys in which two configurations differ.
+pub fn differences(ours: &TrainConfig, theirs: &TrainConfig) -> Vec<Difference> {
+    let theirs = layers::keys_of(theirs);
+    let other = |key: &str| theirs.get(key).cloned().unwrap_or_default();
+    let differs = |(key, value): (String, serde_json::Value)| {
+        let theirs = other(&key);
+        (theirs != value).then(|| Difference { key, ours: value.to_string(), theirs: theirs.to_string() })
+    };
+    layers::keys_of(ours).into_iter().filter_map(differs).collect()
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        flag_defaults()
+    }
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        flag_defaults()
+    }
+}

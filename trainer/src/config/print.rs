@@ -1,0 +1,98 @@
+//! A configuration as a TOML file.
+
+use clap::Args;
+use efficienttrain_schedule::{DropPath, Recipe};
+use serde_json::Value;
+
+use super::layers::keys_of;
+use super::{Origin, Resolved, RunOptions, TrainConfig};
+use crate::error::Result;
+
+/// The options as a file for `--config`, from which the run can be repeated.
+///
+/// # Errors
+/// When the recipe is unknown or a value out of range.
+pub fn to_toml(config: &TrainConfig, options: &RunOptions) -> Result<String> {
+    print(config, options, |_| None)
+}
+
+impl Resolved {
+    /// As [`to_toml`], with the origin of each value behind it.
+    ///
+    /// # Errors
+    /// When the recipe is unknown or a value out of range.
+    pub fn to_toml(&self) -> Result<String> {
+        let origin = |key: &str| self.origins.get(key).cloned();
+        print(&self.config, &self.options, origin).map_err(|e| self.explain(e))
+    }
+}
+
+fn print(
+    config: &TrainConfig,
+    options: &RunOptions,
+    origin: impl Fn(&str) -> Option<Origin>,
+) -> Result<String> {
+    let recipe = config.recipe()?;
+    let mut out = String::from("# Options of `efficienttrain train`; use them with --config.\n");
+    // The order and the groups of `--help`.
+    let command = RunOptions::augment_args(TrainConfig::augment_args(clap::Command::new("train")));
+    let (mut keys, mut group) = (keys_of(config), None);
+    keys.extend(keys_of(options));
+    for argument in command.get_arguments() {
+        let key = argument.get_id().as_str().replace('_', "-");
+        let Some(value) = keys.get(&key) else { continue };
+        if group != argument.get_help_heading() {
+            group = argument.get_help_heading();
+            out += &format!("\n# {}\n", group.unwrap_or("Options"));
+        }
+        let from = origin(&key).map(|origin| origin.to_string());
+        out += &match (toml_of(value), of_recipe(&key, &recipe)) {
+            (Some(value), _) => line(&format!("{key} = {value}"), from),
+            (None, Some(value)) => {
+                line(&format!("# {key} = {value}"), Some(format!("recipe {}", recipe.name)))
+            }
+            (None, None) => line(&format!("# {key} ="), Some("not set".into())),
+        };
+    }
+    Ok(out)
+}
+
+fn line(assignment: &str, comment: Option<String>) -> String {
+    match comment {
+        Some(comment) => format!("{assignment:<40}  # {comment}\n"),
+        None => format!("{assignment}\n"),
+    }
+}
+
+/// A value as TOML writes it; none where there is no value.
+fn toml_of(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        // TOML tells whole numbers and fractions apart as JSON does.
+        other => toml::Value::try_from(other).ok().map(|value| value.to_string()),
+    }
+}
+
+/// What the recipe decides where an option is not set. The recipe here has the options in it that are set.
+fn of_recipe(key: &str, recipe: &Recipe) -> Option<String> {
+    let (o, a) = (&recipe.optimiser, &recipe.augmentation);
+    let number = |x: f64| Some(format!("{x:?}"));
+    match key {
+        "model" => Some(format!("{:?}", recipe.model)),
+        "opt" => Some(format!("\"{}\"", format!("{:?}", o.kind).to_lowercase())),
+        "weight-decay" => number(o.weight_decay),
+        "clip-grad" => number(o.clip_grad.unwrap_or(0.0)),
+        "ema-decay" => number(recipe.ema_decay.unwrap_or(0.0)),
+        "mixup" => number(a.mixup),
+        "cutmix" => number(a.cutmix),
+        "label-smoothing" => number(a.label_smoothing),
+        "erasing" => number(a.erasing),
+        "drop-path" => match recipe.drop_path {
+            DropPath::Constant(rate) => number(rate),
+            DropPath::Scaled { rate, at_epochs } => {
+                Some(format!("{rate:?} at {at_epochs} epochs, in proportion"))
+            }
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,156 @@
+//! From a configuration to its recipe and plan.
+
+use efficienttrain_schedule::{
+    Batch, Family, Length, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, WarmUp,
+};
+
+use super::{CropOrder, CurveName, TrainConfig};
+use crate::data::TrainPipeline;
+use crate::duration::Span;
+use crate::error::Result;
+
+/// Batches in the replay buffer where neither recipe nor option says how many.
+const DEFAULT_REPLAY_BATCHES: u32 = 256;
+
+impl TrainConfig {
+    /// Memory that one decoded image may take, in bytes.
+    pub fn image_limit(&self) -> u64 {
+        u64::from(self.max_image_mib) << 20
+    }
+
+    /// The recipe with this configuration's changes.
+    ///
+    /// # Errors
+    /// When the recipe is unknown or a value is out of range; the message names the option.
+    pub fn recipe(&self) -> Result<Recipe> {
+        self.check_ranges()?;
+        let name = match self.recipe.to_lowercase().as_str() {
+            preset @ ("etpp" | "et" | "baseline" | "none") => {
+                format!("{}-{preset}", self.model.as_deref().unwrap_or("resnet18"))
+            }
+            _ => self.recipe.clone(),
+        };
+        let mut recipe = Recipe::named(&name)?;
+        if let Some(model) = &self.model {
+            recipe.model.clone_from(model);
+        }
+        // What edges of pictures must be multiples of.
+        let cell = match recipe.family {
+            Family::DeiT => 16,
+            Family::Swin | Family::CSwin | Family::Pvt => 32,
+            Family::ResNet | Family::ConvNext | Family::CaFormer => 8,
+        };
+        recipe = recipe.at_base_size(self.base_size, cell)?;
+        recipe = recipe.with_order(match self.order {
+            CropOrder::CropThenAugment => Order::CropThenAugment,
+            CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
+        });
+        recipe = self.with_replay(recipe)?;
+        self.check_optimiser(&recipe)?;
+        self.check_combinations(&recipe)?;
+        self.apply_overrides(&mut recipe);
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// The recipe with the replay buffer asked for.
+    fn with_replay(&self, mut recipe: Recipe) -> Result<Recipe> {
+        if let Some(times) = self.replay {
+            recipe = recipe.with_batch(self.batch, self.accumulation)?;
+            recipe = recipe.with_replay(times, self.replay_batches.unwrap_or(DEFAULT_REPLAY_BATCHES))?;
+        } else if let Some(batches) = self.replay_batches {
+            for stage in recipe.curriculum.stages.iter_mut().filter(|stage| stage.replay.times > 1) {
+                stage.replay.buffer_batches = batches;
+            }
+        }
+        Ok(recipe)
+    }
+
+    /// The recipe with the learning rate's rules asked for.
+    fn apply_lr(&self, recipe: &mut Recipe) {
+        let o = &mut recipe.optimiser;
+        if let Some(scaling) = self.lr_scaling {
+            o.lr_scaling = scaling.rule();
+        }
+        if let Some(lr) = self.lr {
+            o.lr = lr;
+            o.lr_scaling = LrScaling::None;
+        }
+        o.min_lr = self.min_lr.unwrap_or(o.min_lr.min(o.lr));
+        match self.warmup {
+            None => {}
+            Some(Span(None)) => o.warm_up = WarmUp::None,
+            Some(Span(Some(span))) => {
+                o.warm_up = match span.length() {
+                    Length::Epochs(epochs) => WarmUp::Epochs { epochs, at_most_share: 1.0 },
+                    Length::Steps(steps) => WarmUp::Steps(steps),
+                    Length::Share(share) => WarmUp::Share(share),
+                }
+            }
+        }
+        let step = self
+            .lr_step_every
+            .map(|every| LrCurve::Step { factor: self.lr_step_factor, every: every.length() });
+        o.curve = match self.lr_curve {
+            None => o.curve,
+            Some(CurveName::Cosine) => LrCurve::Cosine,
+            Some(CurveName::Linear) => LrCurve::Linear,
+            Some(CurveName::Constant) => LrCurve::Constant,
+            // Without a span it was refused before.
+            Some(CurveName::Step) => step.unwrap_or(o.curve),
+        };
+    }
+
+    fn apply_overrides(&self, recipe: &mut Recipe) {
+        self.apply_lr(recipe);
+        let nonzero = |value: f64| (value > 0.0).then_some(value);
+        if let Some(opt) = self.opt {
+            recipe.optimiser.kind = opt.kind();
+        }
+        recipe.optimiser.momentum = self.momentum.unwrap_or(recipe.optimiser.momentum);
+        if let Some(rate) = self.drop_path {
+            recipe.drop_path = efficienttrain_schedule::DropPath::Constant(rate);
+        }
+        if let Some(decay) = self.ema_decay {
+            recipe.ema_decay = nonzero(decay);
+        }
+        if let Some(norm) = self.clip_grad {
+            recipe.optimiser.clip_grad = nonzero(norm);
+        }
+        let augmentation = &mut recipe.augmentation;
+        for (value, target) in [
+            (self.weight_decay, &mut recipe.optimiser.weight_decay),
+            (self.mixup, &mut augmentation.mixup),
+            (self.cutmix, &mut augmentation.cutmix),
+            (self.label_smoothing, &mut augmentation.label_smoothing),
+            (self.erasing, &mut augmentation.erasing),
+        ] {
+            if let Some(value) = value {
+                *target = value;
+            }
+        }
+    }
+
+    /// What happens to every training image under `recipe`.
+    pub fn pipeline(&self, recipe: &Recipe) -> TrainPipeline {
+        TrainPipeline {
+            seed: self.seed,
+            base_size: self.base_size,
+            crop: self.crop,
+            fused: !self.stepwise_crop,
+            reduced_decode: self.reduced_decode,
+            min_crop_area: self.min_crop_area,
+            augmentation: recipe.augmentation.clone(),
+        }
+    }
+
+    /// The plan of this configuration over `images` training images.
+    ///
+    /// # Errors
+    /// As [`Self::recipe`]; also when a batch is larger than the data set, or the budget too small.
+    pub fn plan(&self, images: usize) -> Result<Plan> {
+        let batch = Batch::Fixed { per_device: self.batch, accumulation: self.accumulation };
+        let options = PlanOptions::new(self.epochs, images as u64, 1).with_batch(batch);
+        Ok(Plan::new(&self.recipe()?, options)?)
+    }
+}

@@ -1,0 +1,193 @@
+//! Options that decide the outcome of a run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BadNumbers, CropMethod, CropOrder, CurveName, DEFAULT_IMAGE_MIB, LossName, OptimiserName, ScalingName,
+};
+use crate::duration::{Every, Span};
+use crate::state::Precision;
+
+const DATA: &str = "Data";
+const RUN: &str = "Run";
+const OPTIMISATION: &str = "Optimisation";
+const AUGMENTATION: &str = "Augmentation";
+const REPLAY_BUFFER: &str = "Replay buffer";
+
+/// What decides the outcome of a run. Stored in every checkpoint; a run is resumed with the same values.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Data set: image folders (`train/CLASS/IMAGE`, `val/CLASS/IMAGE`), tar shards or CIFAR binaries; without it, a
+    /// built-in synthetic set is used
+    #[arg(long, value_name = "DIR", help_heading = DATA)]
+    pub data: Option<PathBuf>,
+
+    /// Memory that one decoded image may take, in MiB; larger ones count as unreadable
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_IMAGE_MIB, help_heading = DATA)]
+    pub max_image_mib: u32,
+
+    /// Training images of the synthetic set
+    #[arg(long, value_name = "N", default_value_t = 4096, help_heading = DATA)]
+    pub synthetic_images: usize,
+
+    /// Model to train, as `efficienttrain models` lists them [default: that of a full recipe name, else resnet18]
+    #[arg(long, value_name = "NAME", help_heading = RUN)]
+    pub model: Option<String>,
+
+    /// Curriculum: `etpp`, `et` or `baseline` of the model, or a full name such as `resnet50-etpp`
+    #[arg(long, value_name = "NAME", default_value = "etpp", help_heading = RUN)]
+    pub recipe: String,
+
+    /// Compute to spend, in epochs at base size
+    #[arg(long, value_name = "E", default_value_t = 30.0, allow_negative_numbers = true, help_heading = RUN)]
+    pub epochs: f64,
+
+    /// Full training and evaluation size, in pixels; the curriculum's sizes keep their ratio to it
+    #[arg(long, value_name = "PIXELS", default_value_t = 224, help_heading = RUN)]
+    pub base_size: u32,
+
+    /// Images of a forward and backward pass
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = OPTIMISATION)]
+    pub batch: u32,
+
+    /// Passes whose gradients are summed before an optimiser step
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = OPTIMISATION)]
+    pub accumulation: u32,
+
+    /// Optimiser [default: the recipe's]; another one wants its own --lr and --weight-decay
+    #[arg(long, value_enum, help_heading = OPTIMISATION)]
+    pub opt: Option<OptimiserName>,
+
+    /// What gradient descent keeps of its momentum [default: the recipe's, 0.9]
+    #[arg(long, value_name = "M", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    pub momentum: Option<f64>,
+
+    /// Peak learning rate at this batch [default: the recipe's, scaled to the batch]
+    #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    pub lr: Option<f64>,
+
+    /// How the learning rate follows the batch where --lr is not given [default: the recipe's]
+    #[arg(long, value_enum, help_heading = OPTIMISATION)]
+    pub lr_scaling: Option<ScalingName>,
+
+    /// How the learning rate falls behind its warm-up [default: the recipe's, cosine]
+    #[arg(long, value_enum, help_heading = OPTIMISATION)]
+    pub lr_curve: Option<CurveName>,
+
+    /// With `--lr-curve step`: lower it every `30ep` (passes over the data), `500st` (steps) or `30%` (of the compute)
+    #[arg(long, value_name = "SPAN", help_heading = OPTIMISATION)]
+    pub lr_step_every: Option<Every>,
+
+    /// With `--lr-curve step`: what is left each time
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.1, help_heading = OPTIMISATION)]
+    pub lr_step_factor: f64,
+
+    /// Where the learning rate ends [default: the recipe's]
+    #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    pub min_lr: Option<f64>,
+
+    /// Linear warm-up over `20ep` (passes over the data), `500st` (steps) or `5%` (of the compute); `0st` for none
+    /// [default: the recipe's]
+    #[arg(long, value_name = "SPAN", help_heading = OPTIMISATION)]
+    pub warmup: Option<Span>,
+
+    /// Learning rate of a layer over that of the layer above it; 1 for the same everywhere
+    #[arg(long, value_name = "DECAY", default_value_t = 1.0, help_heading = OPTIMISATION)]
+    pub layer_decay: f64,
+
+    /// Parameters that stay as they are: names, with `*` for any text, such as `layer1.*`
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMISATION)]
+    pub freeze: Vec<String>,
+
+    /// What training brings down
+    #[arg(long, value_enum, default_value_t = LossName::CrossEntropy, help_heading = OPTIMISATION)]
+    pub loss: LossName,
+
+    /// With `--loss bce`: targets above this count as 1, the others as 0 [default: as they are]
+    #[arg(long, value_name = "SHARE", help_heading = OPTIMISATION)]
+    pub bce_threshold: Option<f64>,
+
+    /// What activations are stored as: `bf16` halves their memory; weights, gradients and statistics are single precision
+    /// in any case, and so is evaluation
+    #[arg(long, value_enum, default_value_t = Precision::F32, help_heading = OPTIMISATION)]
+    pub precision: Precision,
+
+    /// What to do when a loss or a gradient is not a number
+    #[arg(long, value_enum, default_value_t = BadNumbers::Stop, help_heading = OPTIMISATION)]
+    pub on_bad_numbers: BadNumbers,
+
+    /// Steps with bad numbers to leave out before the run stops all the same
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = OPTIMISATION)]
+    pub max_bad_steps: u32,
+
+    /// Weight decay [default: the recipe's]
+    #[arg(long, value_name = "WD", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    pub weight_decay: Option<f64>,
+
+    /// Stochastic depth of the last block [default: the recipe's]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    pub drop_path: Option<f64>,
+
+    /// Decay of the moving average of the weights, 0 for none [default: the recipe's]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    pub ema_decay: Option<f64>,
+
+    /// Largest norm of all gradients together, 0 for no limit [default: the recipe's]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    pub clip_grad: Option<f64>,
+
+    /// Alpha of mixup, 0 for none [default: the recipe's]
+    #[arg(long, value_name = "ALPHA", allow_negative_numbers = true, help_heading = AUGMENTATION)]
+    pub mixup: Option<f64>,
+
+    /// Alpha of cutmix, 0 for none [default: the recipe's]
+    #[arg(long, value_name = "ALPHA", allow_negative_numbers = true, help_heading = AUGMENTATION)]
+    pub cutmix: Option<f64>,
+
+    /// Label smoothing [default: the recipe's]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, help_heading = AUGMENTATION)]
+    pub label_smoothing: Option<f64>,
+
+    /// Probability of random erasing [default: the recipe's]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = AUGMENTATION)]
+    pub erasing: Option<f64>,
+
+    /// Smallest share of the image's area that the random crop takes
+    #[arg(long, value_name = "SHARE", default_value_t = 0.08, help_heading = AUGMENTATION)]
+    pub min_crop_area: f64,
+
+    /// Whether the low-frequency crop comes before or after RandAugment
+    #[arg(long, value_enum, default_value_t = CropOrder::CropThenAugment, help_heading = AUGMENTATION)]
+    pub order: CropOrder,
+
+    /// How images are brought to the size of the stage
+    #[arg(long, value_enum, default_value_t = CropMethod::Fourier, help_heading = AUGMENTATION)]
+    pub crop: CropMethod,
+
+    /// Resize to base size and low-frequency crop one after the other, with 8-bit pixels in between, where one operator
+    /// could do both
+    #[arg(long, help_heading = AUGMENTATION)]
+    pub stepwise_crop: bool,
+
+    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop box keeps twice the pixels of the stage's size (in
+    /// builds with the feature `turbojpeg`)
+    #[arg(long, help_heading = AUGMENTATION)]
+    pub reduced_decode: bool,
+
+    /// Times each prepared image is trained on while pictures are smaller than the base size; 1 for no replay buffer
+    /// [default: the recipe's]
+    #[arg(long, value_name = "R", help_heading = REPLAY_BUFFER)]
+    pub replay: Option<u32>,
+
+    /// Prepared batches that the replay buffer keeps [default: the recipe's, or 256]
+    #[arg(long, value_name = "N", help_heading = REPLAY_BUFFER)]
+    pub replay_batches: Option<u32>,
+
+    /// Seed of weights, order and augmentation
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = RUN)]
+    pub seed: u64,
+}

@@ -1,0 +1,75 @@
+//! When a run is evaluated, and on what.
+
+use std::time::Instant;
+
+use super::Run;
+use crate::data::{BadImage, EvalPipeline};
+use crate::duration::Place;
+use crate::error::Result;
+use crate::evaluate::{Accuracy, score};
+use crate::event::{Event, Observer};
+use crate::history::EvalRecord;
+
+/// Images evaluated at a time.
+const EVAL_BATCH: usize = 64;
+
+impl Run {
+    /// Whether the step that was just done, `before` which the run was, is one to evaluate after.
+    pub(super) fn is_evaluation_due(&self, before: Place) -> Result<bool> {
+        Ok(self.step == self.plan.total_steps() || self.options.eval_every.is_due(before, self.place()?))
+    }
+
+    /// Makes up for an evaluation that a stop prevented.
+    pub(super) fn evaluate_if_owed(
+        &mut self,
+        clock: &mut Instant,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let done = self.history.last().is_some_and(|eval| eval.step == self.step);
+        if self.step > 0 && !done && self.is_evaluation_due(self.place_at(self.step - 1)?)? {
+            self.evaluate(clock, observer)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates weights and average at base size; gives whether it came to the end before the run was asked to stop.
+    pub(super) fn evaluate(&mut self, clock: &mut Instant, observer: &mut dyn Observer) -> Result<bool> {
+        let now = self.place()?;
+        let Some((plain, bad)) = self.accuracy(false)? else { return Ok(false) };
+        let mut ema_top1 = None;
+        if self.state.ema.is_some() {
+            let Some((average, _)) = self.accuracy(true)? else { return Ok(false) };
+            ema_top1 = Some(average.top1);
+        }
+        self.note_bad(&bad, observer)?;
+        self.tick(clock);
+        let record = EvalRecord {
+            step: self.step,
+            epoch: now.epochs,
+            equivalent_epochs: now.compute * self.plan.equivalent_epochs(),
+            seconds: self.history.seconds,
+            top1: plain.top1,
+            top5: plain.top5,
+            loss: plain.loss,
+            ema_top1,
+        };
+        self.history.evals.push(record.clone());
+        observer.observe(&Event::Eval(record))?;
+        Ok(true)
+    }
+
+    fn accuracy(&mut self, ema: bool) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
+        let pipeline = EvalPipeline::new(self.config.base_size as usize);
+        let (source, workers) = (self.sources.val.clone(), self.options.workers());
+        let state = &mut self.state;
+        let mut params = state.ema.as_ref().filter(|_| ema).unwrap_or(&state.params).clone();
+        // The structure takes the other size for the time being; the weights of the run stay as they are.
+        let size = state.model.input_size();
+        for change in state.model.set_input_size([pipeline.size; 2])? {
+            change.apply_in(&mut params)?;
+        }
+        let scored = score(&*state.model, &params, source, &pipeline, (EVAL_BATCH, workers), &self.stop);
+        state.model.set_input_size(size)?;
+        scored
+    }
+}

@@ -1,0 +1,202 @@
+//! Options from file, `--set` and flags: which one wins, what is refused, and that a run can be repeated from its file.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use efficienttrain_trainer::Every;
+use efficienttrain_trainer::checkpoint::Saved;
+use efficienttrain_trainer::config::{
+    CropMethod, Layers, OptimiserName, Origin, RunOptions, TrainConfig, differences, to_toml,
+};
+
+fn efficienttrain(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_efficienttrain")).args(args).output().unwrap()
+}
+
+fn refused(args: &[&str]) -> String {
+    let out = efficienttrain(args);
+    assert_eq!(out.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&out.stdout));
+    String::from_utf8(out.stderr).unwrap()
+}
+
+fn accepted(args: &[&str]) -> String {
+    let out = efficienttrain(args);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A file of options for a run of few steps.
+fn options_file(dir: &Path) -> std::path::PathBuf {
+    let path = dir.join("run.toml");
+    let options =
+        "model = \"resnet10\"\nsynthetic-images = 48\nbase-size = 32\nbatch = 8\nepochs = 1\nlr = 0.001\n";
+    std::fs::write(&path, options).unwrap();
+    path
+}
+
+#[test]
+fn a_later_layer_wins_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = options_file(dir.path());
+    let printed = accepted(&[
+        "train",
+        "--config",
+        text(&file),
+        "--set",
+        "epochs=2.5",
+        "--batch",
+        "4",
+        "--print-config",
+    ]);
+    let line = |key: &str| {
+        printed.lines().find(|l| l.starts_with(key)).unwrap_or_else(|| panic!("no {key} in {printed}"))
+    };
+    for (key, value, origin) in [
+        ("base-size =", "= 32 ", "run.toml"),
+        ("epochs =", "= 2.5 ", "# --set"),
+        ("batch =", "= 4 ", "# flag"),
+        ("seed =", "= 0 ", "# default"),
+        ("# weight-decay =", "= 0.05 ", "# recipe resnet10-etpp"),
+    ] {
+        assert!(line(key).contains(value) && line(key).contains(origin), "{}", line(key));
+    }
+    let said = refused(&["train", "--set", "epochs=2", "--epochs", "3"]);
+    assert!(said.contains("--epochs") && said.contains("--set epochs too"), "{said}");
+    assert!(refused(&["train", "--set", "epochs=2", "--set", "epochs=3"]).contains("given twice"));
+}
+
+#[test]
+fn what_is_printed_reads_back_as_it_was() {
+    let config = TrainConfig {
+        data: Some("a \"quoted\" folder".into()),
+        epochs: 12.25,
+        opt: Some(OptimiserName::Sgd),
+        lr: Some(0.1),
+        weight_decay: Some(1e-4),
+        crop: CropMethod::Lanczos,
+        stepwise_crop: true,
+        seed: 1 << 40,
+        ..TrainConfig::default()
+    };
+    let options = RunOptions { eval_every: Every::Percent(12.5), workers: Some(3), ..RunOptions::default() };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), to_toml(&config, &options).unwrap()).unwrap();
+    let read = Layers::new().file(file.path()).unwrap().resolve().unwrap();
+    assert_eq!((&read.config, &read.options), (&config, &options));
+    assert!(matches!(read.origins["crop"], Origin::File(_)));
+    assert_eq!(read.origins["momentum"], Origin::Default);
+    let changed = differences(&config, &TrainConfig { epochs: 1.0, ..config.clone() });
+    assert_eq!(
+        changed.iter().map(|d| (d.key.as_str(), d.ours.as_str(), d.theirs.as_str())).collect::<Vec<_>>(),
+        [("epochs", "12.25", "1.0")]
+    );
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_thing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wrong.toml");
+    let missing = dir.path().join("missing.toml");
+    let out = dir.path().join("out");
+    let cases: &[(&str, &[&str])] = &[
+        ("epoch = 3", &["wrong.toml: epoch:", "unknown key", "`epochs`"]),
+        ("base_size = 64", &["base_size", "`base-size`"]),
+        ("batch = \"many\"", &["wrong.toml: batch:", "many", "u32"]),
+        ("batch = -1", &["wrong.toml: batch:", "-1"]),
+        ("lr = nan", &["wrong.toml: lr:", "finite"]),
+        ("crop = \"lanzcos\"", &["wrong.toml: crop:", "lanzcos", "lanczos"]),
+        ("eval-every = \"5\"", &["wrong.toml: eval-every:", "1ep"]),
+        ("[optimiser]\nlr = 1", &["optimiser", "no sections"]),
+        ("lr = ", &["wrong.toml", "line 1"]),
+        ("lr = -0.5", &["--lr", "expected 0 to", "-0.5", "the value is from", "wrong.toml"]),
+        ("momentum = 0.8", &["--momentum", "AdamW", "--opt sgd"]),
+        ("replay-batches = 8", &["--replay-batches", "--replay"]),
+        ("replay = 2\nrecipe = \"baseline\"", &["--replay", "--recipe"]),
+        ("opt = \"sgd\"", &["--opt", "--lr and --weight-decay"]),
+        ("recipe = \"resnet18-etp\"", &["resnet18-etpp"]),
+    ];
+    // None of these may look at the data, which is not there.
+    for (options, expected) in cases {
+        std::fs::write(&file, options).unwrap();
+        let said = refused(&["train", "--config", text(&file), "--data", "/nowhere", "--out", text(&out)]);
+        for word in *expected {
+            assert!(said.contains(word), "`{options}` said `{said}`, not `{word}`");
+        }
+    }
+    let said = refused(&["train", "--config", text(&missing)]);
+    assert!(said.contains("missing.toml"), "{said}");
+    assert!(refused(&["train", "--set", "epochs"]).contains("KEY=VALUE"));
+    assert!(refused(&["train", "--set", "sead=1"]).contains("`seed`"));
+    assert!(refused(&["train", "--set", "seed=one"]).contains("--set seed"));
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_run_is_repeated_from_the_file_it_left_and_goes_on_with_allowed_changes_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = options_file(dir.path());
+    let out = |name: &str| dir.path().join(name);
+    let weights = |name: &str| {
+        let tensors = Saved::open(&out(name).join("model.safetensors")).unwrap().weights(false).unwrap();
+        let of = |t: &candle_core::Tensor| {
+            let values =
+                t.to_dtype(candle_core::DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            values.into_iter().map(f64::to_bits).collect::<Vec<_>>()
+        };
+        let mut named: Vec<_> = tensors.iter().map(|(name, t)| (name.clone(), of(t))).collect();
+        named.sort();
+        named
+    };
+    let first = out("first");
+    accepted(&["train", "--config", text(&file), "--set", "seed=5", "--out", text(&first)]);
+    let left = first.join("config.toml");
+    accepted(&["train", "--config", text(&left), "--out", text(&out("second"))]);
+    assert_eq!(weights("first"), weights("second"));
+    accepted(&["train", "--config", text(&left), "--seed", "6", "--out", text(&out("third"))]);
+    assert_ne!(weights("first"), weights("third"));
+
+    let half = out("half");
+    accepted(&["train", "--config", text(&file), "--out", text(&half), "--stop-after", "2"]);
+    let resume = ["train", "--config", text(&left), "--out", text(&half), "--resume", "--lr", "0.002"];
+    let said = refused(&resume);
+    assert!(
+        said.contains("--seed 5 (the run has 0)") && said.contains("--lr 0.002 (the run has 0.001)"),
+        "{said}"
+    );
+    assert!(!said.contains("--epochs"), "{said}");
+    let said = refused(&[&resume[..], &["--allow-change", "lr"]].concat());
+    assert!(said.contains("--seed") && !said.contains("--lr"), "{said}");
+    accepted(&[&resume[..], &["--allow-change", "lr,seed"]].concat());
+    let ended = Saved::open(&half.join("last.safetensors")).unwrap();
+    assert_eq!(ended.run().unwrap().config.lr, Some(0.002));
+}
+
+#[test]
+fn a_dry_run_prints_plan_and_forecast_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = options_file(dir.path());
+    let out = dir.path().join("out");
+    let said = accepted(&["train", "--config", text(&file), "--out", text(&out), "--dry-run"]);
+    for word in ["equivalent epochs", "GMACs", "memory: at most", "a checkpoint:", "time:", "evaluations"] {
+        assert!(said.contains(word), "no `{word}` in {said}");
+    }
+    // 4.9 M numbers with two moments, four bytes each.
+    assert!(said.contains("4.91 M parameters") && said.contains("a checkpoint: 56 MiB"), "{said}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn recipes_are_listed_with_their_origin() {
+    let said = accepted(&["recipes"]);
+    let line = said.lines().find(|l| l.starts_with("deit-small-etpp ")).unwrap();
+    assert!(line.contains("authors' launcher") && line.contains("96, 160, 192, 224"), "{line}");
+    assert!(said.lines().any(|l| l.starts_with("resnet10-baseline") && l.contains("this project")));
+    let json: serde_json::Value = serde_json::from_str(&accepted(&["recipes", "swin", "--json"])).unwrap();
+    assert!(json.as_array().unwrap().iter().all(|r| r["model"].as_str().unwrap().contains("swin")));
+}

@@ -1,0 +1,60 @@
+//! Weights for other programs, completions and man pages.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{config, options, run};
+use efficienttrain_trainer::checkpoint::Saved;
+
+fn efficienttrain(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_efficienttrain")).args(args).output().unwrap()
+}
+
+fn accepted(args: &[&str]) -> String {
+    let out = efficienttrain(args);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn exported_weights_are_those_of_the_run_and_of_its_average() {
+    let dir = tempfile::tempdir().unwrap();
+    let (last, model) = (dir.path().join("last.safetensors"), dir.path().join("model.safetensors"));
+    run(&config("deit_tiny"), options(dir.path(), 2)).train(&mut ()).unwrap();
+    let values = |path: &Path, name: &str| {
+        let tensor = Saved::open(path).unwrap().weights(false).unwrap()[name].clone();
+        tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let (plain, average) = (dir.path().join("plain.safetensors"), dir.path().join("average.safetensors"));
+    accepted(&["export", "--weights", text(&last), "--out", text(&plain)]);
+    accepted(&["export", "--weights", text(&last), "--ema", "--out", text(&average)]);
+    for name in ["head.weight", "pos_embed", "blocks.3.attn.qkv.weight"] {
+        // What the run itself leaves at its end.
+        assert_eq!(values(&plain, name), values(&model, name), "{name}");
+        let kept = Saved::open(&last).unwrap().weights(true).unwrap()[name].clone();
+        assert_eq!(values(&average, name), kept.flatten_all().unwrap().to_vec1::<f32>().unwrap(), "{name}");
+        assert_ne!(values(&average, name), values(&plain, name), "{name}");
+    }
+    let again = efficienttrain(&["export", "--weights", text(&last), "--out", text(&plain)]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--force"));
+    accepted(&["export", "--weights", text(&last), "--out", text(&plain), "--force"]);
+}
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = accepted(&["completions", shell]);
+        assert!(script.contains("print-config") && script.contains("recipes"), "{shell}");
+    }
+    assert!(accepted(&["man"]).contains("efficienttrain"));
+    let dir = tempfile::tempdir().unwrap();
+    accepted(&["man", "--out", text(dir.path())]);
+    let page = std::fs::read_to_string(dir.path().join("efficienttrain-train.1")).unwrap();
+    assert!(page.contains("layer\\-decay"), "{page}");
+}
