@@ -5,35 +5,32 @@
 //! the result stay in registers.
 #![allow(unsafe_code)]
 
+mod cut;
 mod pairs;
 mod sides;
 mod tile;
+mod tiles;
 mod windows;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use pairs::Native;
+use cut::{BLOCK_COLS, Cut, TASK_WORK, tasks};
 use rayon::prelude::*;
 pub(crate) use sides::{Flipped, Left, Right};
 use tile::{DEPTH, Finish, Strip, TileShape};
+use tiles::Tiles;
 pub(crate) use windows::Windows;
 
 use super::{Element, Stored};
 
-/// Most columns of a task.
-const BLOCK_COLS: usize = 384;
 /// Rows of a task, at most; and where its sums are rounded in the end, so that they stay in a cache until then.
 const BLOCK_ROWS: usize = 1536;
 const ROUNDED_ROWS: usize = 768;
-/// Tasks for each thread where a product is large enough: those that begin late then do not hold up the end.
-const TASKS_PER_THREAD: usize = 4;
 /// Most parts of the sum that are tasks of their own.
 const MOST_PARTS: usize = 16;
 /// Rows and columns of a result that are a task of their own, rather than parts of their sums.
 const ENOUGH: usize = 192;
-/// Least multiply-accumulates of a task.
-const TASK_WORK: usize = 1 << 20;
 
 /// Rows, columns and inner indices.
 pub(crate) type Shape = (usize, usize, usize);
@@ -180,45 +177,6 @@ impl<O> Target<O> {
     }
 }
 
-/// How many tasks a product is worth.
-fn tasks((m, n, k): Shape) -> usize {
-    (m * n * k / TASK_WORK).clamp(1, TASKS_PER_THREAD * rayon::current_num_threads())
-}
-
-/// How a result is cut into tasks.
-#[derive(Clone, Copy, Debug)]
-struct Cut {
-    rows: usize,
-    cols: usize,
-}
-
-impl Cut {
-    /// About so many tasks, each of at most `most_rows`.
-    fn into((m, n): (usize, usize), tasks: usize, tile: TileShape, most_rows: usize) -> Self {
-        let even = |size: usize, most: usize, unit: usize| {
-            let parts = size.div_ceil(most).max(1);
-            size.div_ceil(parts).next_multiple_of(unit)
-        };
-        let area = m * n / tasks;
-        let narrow = |cols: usize| even(n, cols.clamp(4 * tile.cols, BLOCK_COLS), tile.cols);
-        // Packing an element of the right factor costs several times one of the left: each serves so many rows more.
-        let cols = narrow((area / 4).isqrt());
-        let rows = even(m, (area / cols).clamp(4 * tile.rows, most_rows), tile.rows);
-        Self { rows, cols: if rows < m { cols } else { narrow(area / m.max(1)) } }
-    }
-
-    fn tasks(&self, (m, n): (usize, usize)) -> usize {
-        m.div_ceil(self.rows) * n.div_ceil(self.cols)
-    }
-
-    /// Rows and columns of task `i`.
-    fn task(&self, (m, n): (usize, usize), i: usize) -> (Range<usize>, Range<usize>) {
-        let blocks = n.div_ceil(self.cols);
-        let (row, col) = (i / blocks * self.rows, i % blocks * self.cols);
-        (row..m.min(row + self.rows), col..n.min(col + self.cols))
-    }
-}
-
 fn run<A, B, O, T: Element>(shape: Shape, a: Left<A>, b: Right<B>, bias: Option<&[T]>, out: Target<O>)
 where
     A: Stored<Real = T>,
@@ -351,67 +309,6 @@ fn task<A, B, T: Element>(
             k += depth.max(1);
         }
     });
-}
-
-/// How a task's tiles are computed: in the type of their sums, or in pairs of rounded numbers.
-enum Tiles {
-    Whole,
-    Pairs { native: Native, left: Vec<u32>, right: Vec<u32> },
-}
-
-impl Tiles {
-    /// In pairs where the left factor is `rounded` already, and this machine can.
-    fn new(rounded: bool, tile: TileShape, strips: usize) -> Self {
-        match Native::here() {
-            Some(native) if rounded && [tile.rows, tile.cols] == [pairs::ROWS, pairs::COLS] => {
-                Self::Pairs { native, left: vec![0; pairs::left_len(strips)], right: Vec::new() }
-            }
-            _ => Self::Whole,
-        }
-    }
-
-    fn take_right<T: Element>(&mut self, block: &[T], depth: usize) {
-        if let (Self::Pairs { right, .. }, Some(block)) = (self, T::singles(block)) {
-            super::vectorised(
-                #[inline(always)]
-                || pairs::pair_right(block, depth, right),
-            );
-        }
-    }
-
-    fn take_left<T: Element>(&mut self, panels: &[T], depth: usize, by_rows: bool) {
-        if let (Self::Pairs { left, .. }, Some(panels)) = (self, T::singles(panels)) {
-            super::vectorised(
-                #[inline(always)]
-                || pairs::pair_left(panels, depth, by_rows, left),
-            );
-        }
-    }
-
-    /// Computes strip `i` of those whose left panels were taken last.
-    ///
-    /// # Safety
-    /// That of [`Strip::run`].
-    unsafe fn run<T: Element>(&self, i: usize, strip: Strip<T>) {
-        let Self::Pairs { native, left, right } = self else {
-            // SAFETY: the caller's promise.
-            return unsafe { strip.run() };
-        };
-        let finish = match strip.finish {
-            Finish::Set(bias) => Finish::Set(bias.and_then(T::singles)),
-            Finish::Add => Finish::Add,
-        };
-        // Rounded numbers are summed in `f32`: `T` is that type.
-        let mut out = [std::ptr::null_mut::<f32>(); pairs::ROWS];
-        out.iter_mut().zip(strip.out).for_each(|(to, from)| *to = from.cast());
-        let left = &left[i * pairs::left_len(1)..][..pairs::left_len(1)];
-        let pair_count = strip.depth.div_ceil(2);
-        let out = &out[..strip.out.len()];
-        // SAFETY: the caller's promise.
-        let strip =
-            unsafe { pairs::Strip::new(pair_count, (left, strip.by_rows), (right, strip.cols), out, finish) };
-        native.run(&strip);
-    }
 }
 
 /// `len` elements of `scratch` that begin on a cache line.
