@@ -16,6 +16,8 @@ fn linear() {
     let inputs = [filled("x", &[3, 4, 7]), filled("w", &[5, 7]), filled("b", &[5])];
     check("linear", &inputs, |t| ops::linear(&t[0], &t[1], Some(&t[2])));
     check("linear without bias", &inputs[..2], |t| ops::linear(&t[0], &t[1], None));
+    let few = [filled("x", &[9, 140]), filled("w", &[150, 140]), filled("b", &[150])];
+    check("linear of few rows", &few, |t| ops::linear(&t[0], &t[1], Some(&t[2])));
 }
 
 /// Convolution by the definition.
@@ -57,7 +59,7 @@ fn check_conv(x: [usize; 4], o: usize, [kh, kw]: [usize; 2], config: Conv2dConfi
 fn convolution_of_all_kinds() {
     /// (picture, outputs, kernel, stride, padding)
     type Case = ([usize; 4], usize, [usize; 2], usize, usize);
-    let cases: [Case; 10] = [
+    let cases: [Case; 12] = [
         ([2, 6, 5, 3], 4, [3, 3], 1, 1),
         ([2, 7, 4, 2], 3, [3, 3], 2, 1),
         ([1, 9, 9, 3], 4, [7, 7], 2, 3),
@@ -68,6 +70,9 @@ fn convolution_of_all_kinds() {
         ([1, 5, 7, 2], 2, [2, 3], 1, 1),
         ([2, 2, 2, 3], 4, [3, 3], 2, 1),
         ([1, 1, 1, 3], 2, [3, 3], 1, 1),
+        // Few pixels of many channels.
+        ([2, 3, 3, 40], 48, [3, 3], 1, 1),
+        ([1, 5, 6, 40], 44, [3, 3], 2, 1),
     ];
     for (x, o, kernel, stride, padding) in cases {
         check_conv(x, o, kernel, Conv2dConfig { stride, padding, ..Conv2dConfig::default() });
