@@ -3,13 +3,10 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
+use common::command::{accepted, efficienttrain, text};
 use common::image_folder;
-
-fn efficienttrain(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_efficienttrain")).args(args).output().unwrap()
-}
 
 /// Runs a command that must fail, and gives what it said.
 fn refused(args: &[&str]) -> String {
@@ -21,16 +18,6 @@ fn refused(args: &[&str]) -> String {
         "{args:?} panicked: {said}"
     );
     said
-}
-
-fn accepted(args: &[&str]) -> String {
-    let out = efficienttrain(args);
-    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// A short run over a folder.

@@ -2,33 +2,17 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::{Command, Output};
-
+use common::command::{accepted, efficienttrain, text};
 use efficienttrain_trainer::Every;
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{
     CropMethod, Layers, OptimiserName, Origin, RunOptions, TrainConfig, differences, to_toml,
 };
 
-fn efficienttrain(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_efficienttrain")).args(args).output().unwrap()
-}
-
 fn refused(args: &[&str]) -> String {
     let out = efficienttrain(args);
     assert_eq!(out.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&out.stdout));
     String::from_utf8(out.stderr).unwrap()
-}
-
-fn accepted(args: &[&str]) -> String {
-    let out = efficienttrain(args);
-    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// A file of options for a run of few steps.

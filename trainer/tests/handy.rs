@@ -3,24 +3,10 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Output};
 
+use common::command::{accepted, efficienttrain, text};
 use common::{config, options, run};
 use efficienttrain_trainer::checkpoint::Saved;
-
-fn efficienttrain(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_efficienttrain")).args(args).output().unwrap()
-}
-
-fn accepted(args: &[&str]) -> String {
-    let out = efficienttrain(args);
-    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 #[test]
 fn exported_weights_are_those_of_the_run_and_of_its_average() {

@@ -45,6 +45,33 @@ impl Stored for bf16 {
     }
 }
 
+/// Numbers that lie in memory as they are computed with.
+macro_rules! exact {
+    ($scalar:ty) => {
+        impl Stored for $scalar {
+            type Real = Self;
+            const EXACT: bool = true;
+
+            fn exact(numbers: &[Self]) -> Option<&[Self]> {
+                Some(numbers)
+            }
+
+            #[inline(always)]
+            fn load(self) -> Self {
+                self
+            }
+
+            #[inline(always)]
+            fn store(value: Self) -> Self {
+                value
+            }
+        }
+    };
+}
+
+exact!(f32);
+exact!(f64);
+
 /// `f32` (the training type) or `f64` (for checking gradients).
 pub(crate) trait Element: Stored<Real = Self> + std::ops::Neg<Output = Self> + std::iter::Sum {
     const ZERO: Self;
@@ -115,25 +142,6 @@ macro_rules! lanes {
             SUMS.with_borrow_mut(work)
         }
     };
-}
-
-impl Stored for f32 {
-    type Real = Self;
-    const EXACT: bool = true;
-
-    fn exact(numbers: &[Self]) -> Option<&[Self]> {
-        Some(numbers)
-    }
-
-    #[inline(always)]
-    fn load(self) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn store(value: Self) -> Self {
-        value
-    }
 }
 
 impl Element for f32 {
@@ -216,25 +224,6 @@ impl Element for f32 {
             q = q * x2 + c;
         }
         x * p / q
-    }
-}
-
-impl Stored for f64 {
-    type Real = Self;
-    const EXACT: bool = true;
-
-    fn exact(numbers: &[Self]) -> Option<&[Self]> {
-        Some(numbers)
-    }
-
-    #[inline(always)]
-    fn load(self) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn store(value: Self) -> Self {
-        value
     }
 }
 
