@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::command::{accepted, efficienttrain, text};
 use efficienttrain_trainer::Every;
 use efficienttrain_trainer::checkpoint::Saved;

@@ -29,7 +29,7 @@ unsafe fn fill_blocks<T: Stored>(
         vectorised(
             #[inline(always)]
             || work(i * block, out),
-        )
+        );
     });
     // SAFETY: the blocks cover all `len` elements, and the caller promises that each was written.
     unsafe { out.set_len(len) };

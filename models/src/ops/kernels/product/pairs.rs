@@ -32,7 +32,7 @@ pub(super) struct Native(());
 #[cfg(target_arch = "x86_64")]
 mod native {
     use std::arch::x86_64::{
-        __m512, __m512bh, _mm512_dpbf16_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     use super::{Dot, LANES, Native, Strip};
@@ -68,7 +68,7 @@ mod native {
         fn add(self, sums: __m512, x: u32, y: &[u32; LANES]) -> __m512 {
             // SAFETY: `self` was made where the features are there; both are vectors of 32 plain numbers.
             unsafe {
-                let x = std::mem::transmute::<_, __m512bh>(_mm512_set1_epi32(x.cast_signed()));
+                let x = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x.cast_signed()));
                 let y = y.as_ptr().cast::<__m512bh>().read_unaligned();
                 _mm512_dpbf16_ps(sums, x, y)
             }
@@ -180,8 +180,8 @@ impl<'a> Strip<'a> {
     #[inline(always)]
     fn tiles<D: Dot>(&self, dot: D) {
         match self.out.len() {
-            ..=4 => self.sweep::<D, 4>(dot),
-            ..=8 => self.sweep::<D, 8>(dot),
+            0..=4 => self.sweep::<D, 4>(dot),
+            5..=8 => self.sweep::<D, 8>(dot),
             _ => self.sweep::<D, ROWS>(dot),
         }
     }
