@@ -47,6 +47,16 @@ impl<T: Real> Plan<T> {
         shrink: bool,
         backend: Backend,
     ) -> Result<Self> {
+        T::plan(from, band, shrink, backend)
+    }
+
+    /// [`Self::new`], through [`Real::plan`].
+    pub(crate) fn assemble(
+        from: (usize, usize),
+        band: (usize, usize),
+        shrink: bool,
+        backend: Backend,
+    ) -> Result<Self> {
         check_sizes(from, band)?;
         let to = if shrink { band } else { from };
         let height = AxisShape { n: from.0, p: to.0, b: band.0 };
@@ -118,17 +128,26 @@ impl<T: Real> Plan<T> {
             output.copy_from_slice(input);
             return first_not_finite(input).map_or(Ok(()), |index| Err(Error::NonFinite { index }));
         }
-        let image = Geometry { layout, channels };
-        let (height, width) = self.output_size();
-        let finite = match layout {
-            Layout::Chw => self.run(image, input, &mut Planar { out: output, height, width }, scratch),
-            Layout::Hwc => self.run(image, input, &mut Interleaved { out: output, width }, scratch),
-        };
-        if finite {
+        if T::run(self, (layout, channels), input, output, scratch) {
             return Ok(());
         }
         // Only now is it worth looking at every input value.
         Err(first_not_finite(input).map_or(Error::Overflow, |index| Error::NonFinite { index }))
+    }
+
+    /// Runs the engine on a checked image, through [`Real::run`]. False if the result is not finite.
+    pub(crate) fn run_layout(
+        &self,
+        image: Geometry,
+        input: &[T],
+        output: &mut [T],
+        scratch: &mut Scratch<T>,
+    ) -> bool {
+        let (height, width) = self.output_size();
+        match image.layout {
+            Layout::Chw => self.run(image, input, &mut Planar { out: output, height, width }, scratch),
+            Layout::Hwc => self.run(image, input, &mut Interleaved { out: output, width }, scratch),
+        }
     }
 
     /// The separable engine, if that is the one in use.

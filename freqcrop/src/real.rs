@@ -3,6 +3,11 @@
 use pulp::Simd;
 use realfft::FftNum;
 
+use crate::image::{Geometry, Layout};
+use crate::plan::{Backend, Plan};
+use crate::scratch::Scratch;
+use crate::Result;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -17,6 +22,20 @@ pub trait Real: FftNum + Lanes + Default + PartialOrd + sealed::Sealed {
     fn of(value: f64) -> Self;
     /// Neither NaN nor infinite.
     fn finite(self) -> bool;
+
+    // These two reach all kernels and transforms. They are no generic functions, so that these are compiled with this
+    // crate, once a number type, and not again in every crate that crops a picture.
+
+    #[doc(hidden)]
+    fn plan(from: (usize, usize), band: (usize, usize), shrink: bool, backend: Backend) -> Result<Plan<Self>>;
+    #[doc(hidden)]
+    fn run(
+        plan: &Plan<Self>,
+        picture: (Layout, usize),
+        input: &[Self],
+        output: &mut [Self],
+        scratch: &mut Scratch<Self>,
+    ) -> bool;
 }
 
 /// Vectors of this number type on the instruction set `S`.
@@ -44,6 +63,23 @@ macro_rules! real {
             }
             fn finite(self) -> bool {
                 self.is_finite()
+            }
+            fn plan(
+                from: (usize, usize),
+                band: (usize, usize),
+                shrink: bool,
+                backend: Backend,
+            ) -> Result<Plan<Self>> {
+                Plan::assemble(from, band, shrink, backend)
+            }
+            fn run(
+                plan: &Plan<Self>,
+                (layout, channels): (Layout, usize),
+                input: &[Self],
+                output: &mut [Self],
+                scratch: &mut Scratch<Self>,
+            ) -> bool {
+                plan.run_layout(Geometry { layout, channels }, input, output, scratch)
             }
         }
         impl Lanes for $t {

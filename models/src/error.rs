@@ -32,6 +32,13 @@ pub enum Error {
         supported: &'static str,
     },
 
+    /// A device cannot be used.
+    #[error("{what}")]
+    Device {
+        /// Why, and what to do.
+        what: String,
+    },
+
     /// No such model.
     #[error("unknown model `{name}`: did you mean `{nearest}`? Known models: {known}")]
     UnknownModel {

@@ -1,6 +1,6 @@
 //! Resizing of parameters that hang on the input size.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::params::{ParamId, ParamSpec, ParamStore};
 use crate::{Error, Result};
@@ -36,11 +36,12 @@ impl Resample {
         };
         let axis = shape.len() - 2;
         shape[axis] = self.prefix + self.to[0] * self.to[1];
-        let values = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let values = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let (head, grid) = values.split_at(self.prefix * channels);
         let mut out = head.to_vec();
         out.extend(bilinear(grid, self.from, self.to, channels));
-        Ok(Tensor::from_vec(out, shape, tensor.device())?.to_dtype(tensor.dtype())?)
+        let resized = Tensor::from_vec(out, shape, &Device::Cpu)?.to_dtype(tensor.dtype())?;
+        Ok(resized.to_device(tensor.device())?)
     }
 
     /// Makes a resample of parameter `id`, and writes the new length to its specification.

@@ -3,7 +3,7 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor};
-use common::{assert_close, floats, golden_weights, json, max_difference, model_input, numbers, tensors};
+use common::{assert_close, devices, floats, golden_weights, json, max_difference, model_input, numbers, tensors};
 use efficienttrain_models::{
     Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, cost, create, ops, predict,
 };
@@ -38,9 +38,11 @@ fn targets(case: &Value, lam: f64, smoothing: f64) -> Tensor {
 
 /// Loss of a forward pass in training.
 fn loss_of(model: &dyn Backbone, cx: &mut Context, x: &Tensor, targets: &Tensor) -> Act {
-    let x = Act::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap());
-    let logits = model.forward(cx, &x).unwrap();
-    cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), targets).unwrap())
+    let device = x.device();
+    let x = x.to_device(&Device::Cpu).unwrap().permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+    let logits = model.forward(cx, &Act::constant(x.to_device(device).unwrap())).unwrap();
+    let targets = targets.to_dtype(x.dtype()).unwrap().to_device(device).unwrap();
+    cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap())
 }
 
 /// Loss of a training pass, and the gradients of all parameters.
@@ -48,7 +50,7 @@ fn train_pass(model: &dyn Backbone, params: &ParamStore, x: &Tensor, targets: &T
     let mut cx = Context::new(params, TRAIN);
     let loss = loss_of(model, &mut cx, x, targets);
     let mut gradients = Gradients::new(params.len());
-    let seed = Tensor::ones((), x.dtype(), &Device::Cpu).unwrap();
+    let seed = Tensor::ones((), x.dtype(), &Device::Cpu).unwrap().to_device(x.device()).unwrap();
     let value = numbers(loss.tensor())[0];
     cx.backward(&loss, seed, &mut gradients).unwrap();
     (value, gradients)
@@ -180,12 +182,14 @@ fn losses_and_gradients_are_the_reference_s_in_double_precision() {
 
 #[test]
 fn losses_and_gradients_are_the_reference_s_in_single_precision() {
-    for case in json("forward_backward.json").as_array().unwrap() {
+    let cases = json("forward_backward.json");
+    let cases = cases.as_array().unwrap().iter();
+    for (case, device) in cases.flat_map(|case| devices().into_iter().map(move |device| (case, device))) {
         let (model, golden) = (model(case), &case["train_f64"]);
-        let what = format!("{} at {}", case["model"], case["size"]);
-        let params = golden_weights(model.name(), model.specs(), DType::F32);
-        let (loss, gradients) =
-            train_pass(&*model, &params, &pictures(case, DType::F32), &targets(case, 1.0, 0.0));
+        let what = format!("{} at {} on {:?}", case["model"], case["size"], device.location());
+        let params = golden_weights(model.name(), model.specs(), DType::F32).to_device(&device).unwrap();
+        let x = pictures(case, DType::F32).to_device(&device).unwrap();
+        let (loss, gradients) = train_pass(&*model, &params, &x, &targets(case, 1.0, 0.0));
         // Batch statistics over two pictures make the training mode of a ResNet ill-conditioned.
         let (loss_off, norm_off) =
             if model.name().starts_with("resnet") { (1e-4, 2e-2) } else { (1e-5, 1e-4) };

@@ -5,7 +5,7 @@ mod common;
 
 use candle_core::{DType, Device, Tensor, Var};
 use common::gradients::{check, dot, filled};
-use common::{max_difference, numbers};
+use common::{beside, devices, max_difference, numbers};
 use efficienttrain_models::Result;
 use efficienttrain_models::ops::{self, BatchStatistics, Conv2dConfig, Traced};
 
@@ -18,6 +18,17 @@ fn linear() {
     check("linear without bias", &inputs[..2], |t| ops::linear(&t[0], &t[1], None));
     let few = [filled("x", &[9, 140]), filled("w", &[150, 140]), filled("b", &[150])];
     check("linear of few rows", &few, |t| ops::linear(&t[0], &t[1], Some(&t[2])));
+}
+
+/// The same mean and variance for each of `c` channels.
+fn statistics(mean: f64, variance: f64, c: usize) -> BatchStatistics {
+    let all = |x: f64| Tensor::full(x, c, &Device::Cpu).unwrap();
+    BatchStatistics { mean: all(mean), variance: all(variance), count: 0 }
+}
+
+/// On the device of a tensor.
+fn statistics_beside(t: &Tensor, s: &BatchStatistics) -> BatchStatistics {
+    BatchStatistics { mean: beside(t, &s.mean), variance: beside(t, &s.variance), count: s.count }
 }
 
 /// Convolution by the definition.
@@ -142,9 +153,9 @@ fn batch_norm_in_training_evaluation_and_fused() {
                 let statistics = BatchStatistics::of(&t[0])?;
                 ops::batch_norm(&t[0], &t[1], &t[2], t.get(3), relu, &statistics, true, 1e-5)
             });
-            let fixed = BatchStatistics { mean: vec![0.1; 5], variance: vec![0.7; 5], count: 24 };
+            let fixed = statistics(0.1, 0.7, 5);
             check(&format!("fixed batch norm, relu {relu}, residual {residual}"), &inputs[..n], |t| {
-                ops::batch_norm(&t[0], &t[1], &t[2], t.get(3), relu, &fixed, false, 1e-5)
+                ops::batch_norm(&t[0], &t[1], &t[2], t.get(3), relu, &statistics_beside(&t[0], &fixed), false, 1e-5)
             });
         }
     }
@@ -154,14 +165,15 @@ fn batch_norm_in_training_evaluation_and_fused() {
 fn batch_statistics_do_not_cancel() {
     // A mean a million times the deviation: the sum of squares would lose all digits in single precision.
     let x = (filled("x", &[1000, 2]) + 1e4).unwrap().to_dtype(DType::F32).unwrap();
-    let s = BatchStatistics::of(&x).unwrap();
     let values = numbers(&x);
-    for c in 0..2 {
+    for (device, c) in devices().into_iter().flat_map(|d| [(d.clone(), 0), (d, 1)]) {
+        let s = BatchStatistics::of(&x.to_device(&device).unwrap()).unwrap();
+        let (means, variances) = (numbers(&s.mean), numbers(&s.variance));
         let column: Vec<f64> = values.iter().skip(c).step_by(2).copied().collect();
         let mean = column.iter().sum::<f64>() / 1000.0;
         let variance = column.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 1000.0;
-        assert!((s.mean[c] - mean).abs() < 1e-3);
-        assert!((s.variance[c] / variance - 1.0).abs() < 1e-2, "{} against {variance}", s.variance[c]);
+        assert!((means[c] - mean).abs() < 1e-3);
+        assert!((variances[c] / variance - 1.0).abs() < 1e-2, "{} against {variance}", variances[c]);
     }
 }
 
@@ -205,7 +217,7 @@ fn what_is_not_a_number_stays_so() {
     check(ops::squared_relu(&x));
     let ones = Tensor::ones(3, DType::F32, &Device::Cpu).unwrap();
     let zeros = ones.zeros_like().unwrap();
-    let fixed = BatchStatistics { mean: vec![0.0; 3], variance: vec![1.0; 3], count: 0 };
+    let fixed = statistics(0.0, 1.0, 3);
     check(ops::batch_norm(&x, &ones, &zeros, None, true, &fixed, false, 1e-5));
     let nothing = x.zeros_like().unwrap();
     check(ops::batch_norm(&x, &ones, &zeros, Some(&nothing), true, &fixed, false, 1e-5));
@@ -248,7 +260,7 @@ fn cross_entropy() {
     let targets = filled("targets", &[4, 6]).abs().unwrap();
     check("cross entropy", &[logits], |t| {
         // Targets get no gradient: leave them out of the comparison.
-        let Traced { value, pullback } = ops::soft_cross_entropy(&t[0], &targets)?;
+        let Traced { value, pullback } = ops::soft_cross_entropy(&t[0], &beside(&t[0], &targets))?;
         let of_logits =
             move |dy: &Tensor, needs: &[bool]| Ok(pullback(dy, &[needs[0], false])?[..1].to_vec());
         Ok(Traced { value, pullback: Box::new(of_logits) })

@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::Tensor;
 use common::gradients::{check, filled};
-use common::{max_difference, numbers};
+use common::{beside, max_difference, numbers};
 use efficienttrain_models::ops::{self, Traced};
 
 /// Places of three sequences of five tokens.
@@ -57,7 +57,7 @@ fn masked_squared_error() {
     assert!(max_difference(&got, &[expected]) < 1e-15);
     // The target is an input without gradient: only the first is checked.
     check("masked_squared_error", &[x], |t| {
-        let Traced { value, pullback } = ops::masked_squared_error(&t[0], &target, &removed)?;
+        let Traced { value, pullback } = ops::masked_squared_error(&t[0], &beside(&t[0], &target), &removed)?;
         let first =
             move |dy: &Tensor, needs: &[bool]| Ok(vec![pullback(dy, &[needs[0], false])?.swap_remove(0)]);
         Ok(Traced { value, pullback: Box::new(first) })

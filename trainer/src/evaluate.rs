@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::{Act, Backbone, Context, Mode, Options, ParamStore, create};
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,7 @@ fn count(sum: &mut Accuracy, model: &dyn Backbone, params: &ParamStore, batch: &
 /// Logits of channels-last pictures, a row a picture.
 pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
     let mut cx = Context::new(params, Mode::Eval);
-    let logits = model.forward(&mut cx, &Act::constant(pictures.clone()))?;
+    let device = params.iter().next().map_or(&Device::Cpu, |(_, t)| t.device());
+    let logits = model.forward(&mut cx, &Act::constant(pictures.to_device(device)?))?;
     Ok(logits.tensor().to_dtype(DType::F32)?.to_vec2()?)
 }

@@ -39,7 +39,7 @@ pub struct BinaryCrossEntropy {
 impl Loss for BinaryCrossEntropy {
     fn loss(&self, logits: &Tensor, targets: &Tensor) -> Result<Traced> {
         let shape = logits.dims().to_vec();
-        let read = |t: &Tensor| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+        let read = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
         let (x, mut t) = (read(logits)?, read(targets)?);
         if let Some(threshold) = self.threshold {
             t.iter_mut().for_each(|t| *t = if *t > threshold { 1.0 } else { 0.0 });
@@ -50,14 +50,16 @@ impl Loss for BinaryCrossEntropy {
             x.max(0.0) - x * t + (-x.abs()).exp().ln_1p()
         };
         let loss = x.iter().zip(&t).map(term).sum::<f64>() / count;
-        let value = Tensor::new(loss as f32, &Device::Cpu)?;
+        // Worked out on the CPU: where logits are on a GPU, a step waits here.
+        let device = logits.device().clone();
+        let value = Tensor::new(loss as f32, &device)?;
         let pullback = move |dy: &Tensor, _: &[bool]| {
-            let scale = dy.to_dtype(DType::F64)?.to_scalar::<f64>()? / count;
+            let scale = dy.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar::<f64>()? / count;
             let slope = |(&x, &t): (&f32, &f32)| {
                 (scale * (1.0 / (1.0 + (-f64::from(x)).exp()) - f64::from(t))) as f32
             };
             let gradient: Vec<f32> = x.iter().zip(&t).map(slope).collect();
-            Ok(vec![Some(Tensor::from_vec(gradient, shape.as_slice(), &Device::Cpu)?), None])
+            Ok(vec![Some(Tensor::from_vec(gradient, shape.as_slice(), &device)?), None])
         };
         Ok(Traced { value, pullback: Box::new(pullback) })
     }

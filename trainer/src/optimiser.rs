@@ -1,6 +1,6 @@
 //! The optimiser of a run: AdamW, LAMB or gradient descent over all parameters of a model.
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::{Gradients, Kind, ParamSpec, ParamStore, Resample, ops};
 use efficienttrain_schedule::{Optimiser as Numbers, OptimiserKind};
 
@@ -51,6 +51,12 @@ impl Optimiser {
         }
     }
 
+    /// The norm of all gradients together that the optimiser itself divides larger ones by.
+    #[must_use]
+    pub fn own_limit(&self) -> Option<f64> {
+        (self.numbers.kind == OptimiserKind::Lamb).then_some(LAMB_MAX_NORM)
+    }
+
     /// One step with these gradients.
     ///
     /// # Errors
@@ -63,28 +69,55 @@ impl Optimiser {
         lr: f64,
         weight_decay: f64,
     ) -> Result<()> {
+        self.step_with(specs, params, gradients, (lr, weight_decay), None)
+    }
+
+    /// As [`Self::step`], with gradients multiplied by what [`ops::clip_factor`] gave; nothing where that is zero.
+    ///
+    /// # Errors
+    /// When a gradient has the wrong shape.
+    pub fn step_by(
+        &mut self,
+        specs: &[ParamSpec],
+        params: &ParamStore,
+        gradients: &Gradients,
+        rates: (f64, f64),
+        factor: &Tensor,
+    ) -> Result<()> {
+        self.step_with(specs, params, gradients, rates, Some(factor))
+    }
+
+    fn step_with(
+        &mut self,
+        specs: &[ParamSpec],
+        params: &ParamStore,
+        gradients: &Gradients,
+        (lr, weight_decay): (f64, f64),
+        factor: Option<&Tensor>,
+    ) -> Result<()> {
         self.steps += 1;
         let Numbers { betas: (beta1, beta2), eps, momentum, kind, .. } = self.numbers;
         let step = self.steps;
-        for (id, gradient) in gradients.iter() {
-            let weight_decay = if specs[id.index()].decay { weight_decay } else { 0.0 };
-            let lr = lr * self.lr_scale.get(id.index()).copied().unwrap_or(1.0);
-            let (param, kept) = (params.get(id), |i: usize| self.kept[i].1.get(id));
-            match kind {
-                OptimiserKind::AdamW => {
-                    let rule = ops::AdamW { lr, beta1, beta2, eps, weight_decay, step };
-                    ops::adamw_step(param, gradient, kept(0), kept(1), &rule)?;
-                }
-                OptimiserKind::Lamb => {
-                    let (always_adapt, trust_clip) = (false, false);
-                    let rule =
-                        ops::Lamb { lr, beta1, beta2, eps, weight_decay, step, always_adapt, trust_clip };
-                    ops::lamb_step(param, gradient, kept(0), kept(1), &rule)?;
-                }
-                OptimiserKind::Sgd => {
-                    let rule = ops::Sgd { lr, momentum, nesterov: true, weight_decay, step };
-                    ops::sgd_step(param, gradient, kept(0), &rule)?;
-                }
+        let last = self.kept.len() - 1;
+        let stepped = |(id, grad)| ops::Stepped {
+            param: params.get(id),
+            grad,
+            kept: [0, 1].map(|i| self.kept[i.min(last)].1.get(id)),
+            lr: lr * self.lr_scale.get(id.index()).copied().unwrap_or(1.0),
+            weight_decay: if specs[id.index()].decay { weight_decay } else { 0.0 },
+        };
+        let tensors: Vec<ops::Stepped> = gradients.iter().map(stepped).collect();
+        match kind {
+            OptimiserKind::AdamW => {
+                ops::adamw_all(&tensors, &ops::AdamW { lr, beta1, beta2, eps, weight_decay, step }, factor)?;
+            }
+            OptimiserKind::Lamb => {
+                let (always_adapt, trust_clip) = (false, false);
+                let rule = ops::Lamb { lr, beta1, beta2, eps, weight_decay, step, always_adapt, trust_clip };
+                ops::lamb_all(&tensors, &rule, factor)?;
+            }
+            OptimiserKind::Sgd => {
+                ops::sgd_all(&tensors, &ops::Sgd { lr, momentum, nesterov: true, weight_decay, step }, factor)?;
             }
         }
         Ok(())

@@ -24,14 +24,19 @@ pub enum Precision {
     F32,
     /// Half the memory: eight binary places; the residual stream stays in single precision.
     Bf16,
+    /// As `f32`, with the factors of products rounded to eleven binary places; on a GPU alone.
+    Tf32,
+    /// Half the memory: eleven binary places and a small range, so that the loss is scaled; on a GPU alone.
+    F16,
 }
 
 impl Precision {
     /// The element type.
     pub fn dtype(self) -> DType {
         match self {
-            Self::F32 => DType::F32,
+            Self::F32 | Self::Tf32 => DType::F32,
             Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
         }
     }
 }
@@ -60,6 +65,43 @@ pub struct TrainState {
     /// Buffers as they were before the step at hand.
     before: Vec<(ParamId, Tensor)>,
     gradients: Gradients,
+    /// Where the tensors are.
+    device: Device,
+    /// What losses are multiplied with before the backward pass, so that `f16` holds their gradients.
+    pub loss_scale: LossScale,
+    /// Losses of the micro-batches of the step at hand, where they lie.
+    losses: Vec<Tensor>,
+}
+
+/// A factor of the loss that follows what the numbers allow, as PyTorch's `GradScaler`: halved after a step whose
+/// gradients are not finite, doubled after many good ones. Used with [`Precision::F16`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossScale {
+    /// The factor.
+    pub scale: f64,
+    /// Good steps since it last changed.
+    pub good_steps: u32,
+}
+
+impl Default for LossScale {
+    fn default() -> Self {
+        Self { scale: 65536.0, good_steps: 0 }
+    }
+}
+
+impl LossScale {
+    /// Good steps after which the factor is doubled.
+    const PATIENCE: u32 = 2000;
+    /// Below this, numbers are bad by themselves.
+    const LEAST: f64 = 1.0;
+
+    fn after(self, good: bool) -> Self {
+        match good {
+            false => Self { scale: self.scale / 2.0, good_steps: 0 },
+            true if self.good_steps + 1 == Self::PATIENCE => Self { scale: self.scale * 2.0, good_steps: 0 },
+            true => Self { good_steps: self.good_steps + 1, ..self },
+        }
+    }
 }
 
 /// What one optimiser step came to.
@@ -101,7 +143,48 @@ impl TrainState {
             frozen: Vec::new(),
             before: Vec::new(),
             gradients,
+            device: Device::Cpu,
+            loss_scale: LossScale::default(),
+            losses: Vec::new(),
         })
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Moves weights, average and moments to a device; training goes on there.
+    ///
+    /// # Errors
+    /// When the device has no room for them.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        self.params = self.params.to_device(device)?;
+        self.ema = self.ema.as_ref().map(|ema| ema.to_device(device)).transpose()?;
+        for (_, store) in &mut self.optimiser.kept {
+            *store = store.to_device(device)?;
+        }
+        self.device = device.clone();
+        Ok(())
+    }
+
+    /// That the device computes in this precision; sets the device up for it.
+    ///
+    /// # Errors
+    /// Says which precisions there are.
+    pub fn check_precision(&self) -> Result<()> {
+        if self.device.is_cpu() && matches!(self.precision, Precision::Tf32 | Precision::F16) {
+            let name = self.precision.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
+            let what = format!("`{name}` is for GPUs (`--device cuda`); the CPU computes in `f32` or `bf16`");
+            return Err(Error::config("precision", what));
+        }
+        candle_core::cuda::set_gemm_reduced_precision_f32(self.precision == Precision::Tf32);
+        Ok(())
+    }
+
+    /// What the loss is multiplied with.
+    fn scale(&self) -> f64 {
+        if self.precision == Precision::F16 { self.loss_scale.scale } else { 1.0 }
     }
 
     /// Keeps the parameters and buffers whose names match one of `patterns` (`*` for any text, `?` for a character) as they
@@ -192,9 +275,13 @@ impl TrainState {
             .with_compute_type(self.precision.dtype())
             .with_checkpointing(self.checkpoint_activations);
         let loss = self.loss_of(&mut cx, batch)?;
-        let value = f64::from(loss.tensor().to_scalar::<f32>()?);
-        cx.backward(&loss, Tensor::new(share as f32, &Device::Cpu)?, &mut self.gradients)?;
-        Ok(value)
+        let seed = Tensor::new((share * self.scale()) as f32, &self.device)?;
+        let value = loss.tensor().clone();
+        // Before the loss is read: a GPU has all of its work then.
+        cx.backward(&loss, seed, &mut self.gradients)?;
+        let number = f64::from(value.to_scalar::<f32>()?);
+        self.losses.push(value);
+        Ok(number)
     }
 
     /// Applies the accumulated gradients and forgets them; gives their norm.
@@ -209,6 +296,10 @@ impl TrainState {
     ) -> Result<StepResult> {
         for id in self.params.ids().filter(|id| self.frozen.get(id.index()).copied().unwrap_or(false)) {
             self.gradients.take(id);
+        }
+        let losses = std::mem::take(&mut self.losses);
+        if !self.device.is_cpu() {
+            return self.update_on_gpu(settings, clip_grad, loss, &losses);
         }
         let grad_norm = self.gradients.norm()?;
         if !loss.is_finite() || !grad_norm.is_finite() {
@@ -235,15 +326,54 @@ impl TrainState {
         self.gradients.clear();
         self.put_back(false);
         if let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) {
-            average(ema, &self.params, self.model.as_ref(), decay)?;
+            average(ema, &self.params, self.model.as_ref(), decay, None)?;
+        }
+        Ok(StepResult { loss, grad_norm })
+    }
+
+    /// As [`Self::update`], without reading anything before all kernels are on their way.
+    fn update_on_gpu(
+        &mut self,
+        settings: &StepSettings,
+        clip_grad: Option<f64>,
+        loss: f64,
+        losses: &[Tensor],
+    ) -> Result<StepResult> {
+        let gradients: Vec<&Tensor> = self.gradients.iter().map(|(_, g)| g).collect();
+        let own_limit = self.optimiser.own_limit();
+        let factor =
+            ops::clip_factor(&gradients, losses.last(), 1.0 / self.scale(), clip_grad, own_limit)?;
+        let Self { model, params, gradients, .. } = self;
+        let rates = (settings.lr, settings.weight_decay);
+        self.optimiser.step_by(model.specs(), params, gradients, rates, &factor)?;
+        if let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) {
+            average(ema, &self.params, self.model.as_ref(), decay, Some(&factor))?;
+        }
+        self.gradients.clear();
+        let numbers = factor.to_vec1::<f32>()?;
+        let (grad_norm, good) = (f64::from(numbers[0]), numbers[1] != 0.0);
+        self.put_back(!good);
+        if !good {
+            self.optimiser.steps -= 1;
+        }
+        let scaled = self.precision == Precision::F16;
+        let before = self.loss_scale.scale;
+        if scaled {
+            self.loss_scale = self.loss_scale.after(good);
+        }
+        // In half precision a gradient too large for the present scale is no fault of the run.
+        let tolerable = scaled && before > LossScale::LEAST && loss.is_finite();
+        if !good && !tolerable {
+            return Err(Error::NotFinite { step: settings.step, loss, grad_norm });
         }
         Ok(StepResult { loss, grad_norm })
     }
 
     fn loss_of(&self, cx: &mut Context, batch: &Batch) -> Result<Act> {
-        let logits = self.model.forward(cx, &Act::constant(pictures(batch)?))?;
+        let device = &self.device;
+        let logits = self.model.forward(cx, &Act::constant(pictures(batch)?.to_device(device)?))?;
         let shape = (batch.labels.len(), self.model.num_classes());
-        let targets = Tensor::from_slice(&batch.targets, shape, &Device::Cpu)?;
+        let targets = Tensor::from_slice(&batch.targets, shape, device)?;
         // A loss of one's own need not know of half precision.
         let logits = cx.cast(&logits, DType::F32)?;
         let loss = self.loss.loss(logits.tensor(), &targets)?;
@@ -259,7 +389,7 @@ impl TrainState {
         let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
         let loss = self.loss_of(&mut cx, batch)?;
         let mut gradients = Gradients::new(params.len());
-        cx.backward(&loss, Tensor::new(1f32, &Device::Cpu)?, &mut gradients)?;
+        cx.backward(&loss, Tensor::new(1f32, &self.device)?, &mut gradients)?;
         Ok(gradients.check_complete(self.model.name(), self.model.specs())?)
     }
 }
@@ -270,13 +400,22 @@ pub(crate) fn pictures(batch: &Batch) -> Result<Tensor> {
     Ok(Tensor::from_slice(&batch.pixels, shape, &Device::Cpu)?)
 }
 
-/// Moves the average towards the weights; counters are copied.
-fn average(ema: &mut ParamStore, params: &ParamStore, model: &dyn Backbone, decay: f64) -> Result<()> {
+/// Moves the average towards the weights, unless `factor` says that the step was bad; counters are copied.
+fn average(
+    ema: &mut ParamStore,
+    params: &ParamStore,
+    model: &dyn Backbone,
+    decay: f64,
+    factor: Option<&Tensor>,
+) -> Result<()> {
     for (spec, id) in model.specs().iter().zip(params.ids()) {
-        match spec.kind {
-            Kind::Counter => ema.set(id, params.get(id).copy()?),
-            Kind::Parameter | Kind::Buffer => ops::blend(ema.get(id), params.get(id), decay)?,
+        if spec.kind == Kind::Counter {
+            ema.set(id, params.get(id).copy()?);
         }
     }
-    Ok(())
+    let trained = |(spec, id): (&ParamSpec, ParamId)| {
+        (spec.kind != Kind::Counter).then(|| (ema.get(id), params.get(id)))
+    };
+    let pairs: Vec<_> = model.specs().iter().zip(params.ids()).filter_map(trained).collect();
+    Ok(ops::blend_all(&pairs, decay, factor)?)
 }

@@ -47,7 +47,7 @@ impl<'a> Context<'a> {
         Self { params, mode, tape, tally, recording, compute_type: DType::F32, used }
     }
 
-    /// Mixed precision: with [`DType::BF16`] layers read and write their activations in that type, as PyTorch's autocast
+    /// Mixed precision: with [`DType::BF16`], or [`DType::F16`] on a GPU, layers read and write their activations in that type, as PyTorch's autocast
     /// does, while arithmetic inside of ops, parameters and their gradients, normalisation statistics and the residual stream
     /// stay in `f32`. With any other type, nothing changes.
     #[must_use]
@@ -78,7 +78,7 @@ impl<'a> Context<'a> {
     }
 
     fn is_mixed(&self) -> bool {
-        self.compute_type == DType::BF16 && self.mode != Mode::Count
+        matches!(self.compute_type, DType::BF16 | DType::F16) && self.mode != Mode::Count
     }
 
     /// `x` in another element type.

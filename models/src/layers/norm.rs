@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::graph::{Act, Arithmetic, Context, Keeps};
-use crate::ops::{self, BatchStatistics, blend, increment};
+use crate::ops::{self, BatchStatistics, increment};
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::{Error, Result};
 
@@ -64,25 +64,15 @@ impl BatchNorm {
         if statistics.count < 2 {
             return Err(Error::shape("batch_norm", "more than one value a channel in training", x.dims()));
         }
-        let unbias = statistics.count as f64 / (statistics.count - 1) as f64;
-        let variance: Vec<f64> = statistics.variance.iter().map(|v| v * unbias).collect();
-        if !cx.observes() {
-            return Ok(statistics);
+        if cx.observes() {
+            statistics.observe(cx.value(self.running_mean), cx.value(self.running_var), Self::MOMENTUM)?;
+            increment(cx.value(self.num_batches_tracked))?;
         }
-        for (id, values) in [(self.running_mean, &statistics.mean), (self.running_var, &variance)] {
-            let running = cx.value(id);
-            let batch = Tensor::new(values.as_slice(), running.device())?.to_dtype(running.dtype())?;
-            blend(running, &batch, 1.0 - Self::MOMENTUM)?;
-        }
-        increment(cx.value(self.num_batches_tracked))?;
         Ok(statistics)
     }
 
     fn running(&self, cx: &Context) -> Result<BatchStatistics> {
-        let read =
-            |id| -> Result<Vec<f64>> { Ok(cx.value(id).to_dtype(candle_core::DType::F64)?.to_vec1()?) };
-        let (mean, variance) = (read(self.running_mean)?, read(self.running_var)?);
-        Ok(BatchStatistics { mean, variance, count: 0 })
+        BatchStatistics::running(cx.value(self.running_mean), cx.value(self.running_var))
     }
 }
 

@@ -4,12 +4,15 @@ use candle_core::{DType, Tensor};
 
 use super::kernels::{Element, Stored, rows};
 use super::view::{Param, View, tensor};
-use super::{Traced, by_storage, expect_shape};
+use super::{Traced, by_storage, expect_shape, on_gpu};
 use crate::Result;
 
 /// An element-wise function and its derivative.
 trait Curve: Send + Sync + 'static {
     const OP: &'static str;
+    /// The kernels of the function and of its slope, on a GPU.
+    #[cfg(feature = "cuda")]
+    const KERNELS: [&'static str; 2];
     fn value<T: Element>(x: T) -> T;
     /// Derivative at `x` times `g`.
     fn slope<T: Element>(x: T, g: T) -> T;
@@ -19,6 +22,8 @@ struct Relu;
 
 impl Curve for Relu {
     const OP: &'static str = "relu";
+    #[cfg(feature = "cuda")]
+    const KERNELS: [&'static str; 2] = ["relu_forward", "relu_backward"];
 
     #[inline(always)]
     fn value<T: Element>(x: T) -> T {
@@ -36,6 +41,8 @@ struct SquaredRelu;
 
 impl Curve for SquaredRelu {
     const OP: &'static str = "squared_relu";
+    #[cfg(feature = "cuda")]
+    const KERNELS: [&'static str; 2] = ["squared_relu_forward", "squared_relu_backward"];
 
     #[inline(always)]
     fn value<T: Element>(x: T) -> T {
@@ -62,6 +69,8 @@ impl Gelu {
 
 impl Curve for Gelu {
     const OP: &'static str = "gelu";
+    #[cfg(feature = "cuda")]
+    const KERNELS: [&'static str; 2] = ["gelu_forward", "gelu_backward"];
 
     #[inline(always)]
     fn value<T: Element>(x: T) -> T {
@@ -89,6 +98,8 @@ impl Silu {
 
 impl Curve for Silu {
     const OP: &'static str = "silu";
+    #[cfg(feature = "cuda")]
+    const KERNELS: [&'static str; 2] = ["silu_forward", "silu_backward"];
 
     #[inline(always)]
     fn value<T: Element>(x: T) -> T {
@@ -144,6 +155,7 @@ pub fn star_relu(x: &Tensor, scale: &Tensor, bias: &Tensor) -> Result<Traced> {
     const OP: &str = "star_relu";
     expect_shape(OP, "a scale", scale, &[1])?;
     expect_shape(OP, "a bias", bias, &[1])?;
+    on_gpu!(x, super::cuda::star_relu(x, scale, bias));
     let number = |t: &Tensor| -> Result<f64> { Ok(t.to_dtype(DType::F64)?.to_vec1::<f64>()?[0]) };
     let (s, b) = (number(scale)?, number(bias)?);
     let x = x.contiguous()?;
@@ -166,6 +178,7 @@ pub fn star_relu(x: &Tensor, scale: &Tensor, bias: &Tensor) -> Result<Traced> {
 }
 
 fn pointwise<C: Curve>(x: &Tensor) -> Result<Traced> {
+    on_gpu!(x, super::cuda::pointwise((C::OP, C::KERNELS), x));
     let x = x.contiguous()?;
     by_storage!(C::OP, x, S => {
         let value = tensor(rows::map(View::new(C::OP, &x)?.slice::<S>()?, C::value), x.dims())?;

@@ -7,7 +7,7 @@ use super::kernels::attention::cross::{self, Cross};
 use super::kernels::attention::windows::{self, Tokens, Windowed};
 use super::kernels::{Element, Stored};
 use super::view::{Param, View, tensor};
-use super::{Traced, by_storage, dims, expect_shape};
+use super::{Traced, by_storage, contiguous, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
 
 /// How the tokens of a map are grouped: only tokens of one window see each other.
@@ -32,12 +32,12 @@ pub struct Windows {
 /// When `3 * heads` does not divide the last dimension, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn attention(qkv: &Tensor, heads: usize) -> Result<Traced> {
     let [b, n, width] = dims("attention", "packed queries, keys and values [B, L, 3C]", qkv)?;
-    let map = qkv.reshape((b, 1, n, width))?;
+    let map = contiguous(qkv)?.reshape((b, 1, n, width))?;
     let Traced { value, pullback } =
         window_attention(&map, heads, &[Windows { size: [1, n], shift: [0, 0] }], None)?;
     let value = value.reshape((b, n, width / 3))?;
     Ok(Traced::new(value, move |dout, needs| {
-        let grads = pullback(&dout.reshape((b, 1, n, width / 3))?, needs)?;
+        let grads = pullback(&contiguous(dout)?.reshape((b, 1, n, width / 3))?, needs)?;
         grads.into_iter().map(|g| Ok(g.map(|g| g.reshape((b, n, width))).transpose()?)).collect()
     }))
 }
@@ -75,6 +75,10 @@ pub fn window_attention(
         d: width / 3 / heads,
         groupings: windows.iter().map(|x| Tokens::new([h, w], x.size, x.shift)).collect(),
     };
+    on_gpu!(qkv, {
+        let bias = bias.map(|table| gpu_bias(OP, table, heads, windows)).transpose()?;
+        super::cuda::window_attention(qkv, &g, bias)
+    });
     let qkv = qkv.contiguous()?;
     by_storage!(OP, qkv, S => {
         let table = bias.map(|bias| relative_table::<S>(OP, bias, heads, windows)).transpose()?;
@@ -124,11 +128,28 @@ fn relative_table<S: Stored>(
     heads: usize,
     windows: &[Windows],
 ) -> Result<Table> {
+    let index = table_index(op, bias, heads, windows)?;
+    Ok(Table { values: Param::of::<S>(bias)?, index, heads })
+}
+
+/// Where each pair of tokens of a window finds its entry in a table, which has the shape for it.
+fn table_index(op: &'static str, bias: &Tensor, heads: usize, windows: &[Windows]) -> Result<Vec<usize>> {
     let [Windows { size: [wh, ww], .. }] = windows else {
         return Err(Error::shape(op, "one kind of windows where there is a bias", bias.dims()));
     };
     expect_shape(op, "a bias table", bias, &[(2 * wh - 1) * (2 * ww - 1), heads])?;
-    Ok(Table { values: Param::of::<S>(bias)?, index: relative_position_index([*wh, *ww]), heads })
+    Ok(relative_position_index([*wh, *ww]))
+}
+
+#[cfg(feature = "cuda")]
+fn gpu_bias<'a>(
+    op: &'static str,
+    table: &'a Tensor,
+    heads: usize,
+    windows: &[Windows],
+) -> Result<super::cuda::Bias<'a>> {
+    let entries = table_index(op, table, heads, windows)?.into_iter().map(|i| i as u32).collect();
+    Ok(super::cuda::Bias { table, entries })
 }
 
 /// For each pair (query, key) of a window of `h` x `w` tokens the row of the bias table, `[h w, h w]` row by row.
@@ -183,6 +204,7 @@ pub fn cross_attention(q: &Tensor, kv: &Tensor, heads: usize) -> Result<Traced> 
     if heads == 0 || n * m * c == 0 || !c.is_multiple_of(heads) {
         return Err(Error::shape(OP, format!("[B, N, C] with C divisible by {heads} heads"), q.dims()));
     }
+    on_gpu!(q, super::cuda::cross_attention(q, kv, heads));
     let g = Cross { head: Head { n, m, d: c / heads }, heads };
     let (q, kv) = (q.contiguous()?, kv.contiguous()?);
     by_storage!(OP, q, S => {

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::kernels::rows;
 use super::view::{View, tensor};
-use super::{Traced, by_storages};
+use super::{Traced, by_storages, on_gpu};
 use crate::Result;
 
 const OP: &str = "cast";
@@ -24,6 +24,7 @@ pub(super) fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {
     if x.dtype() == dtype {
         return Ok(x.clone());
     }
+    on_gpu!(x, super::cuda::converted(x, dtype));
     let x = x.contiguous()?;
     by_storages!(OP, x.dtype(), dtype, (S, R) => {
         tensor(rows::convert::<S, R>(View::new(OP, &x)?.slice()?), x.dims())

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::kernels::conv::{self, Geometry};
 use super::kernels::{Element, Stored, rows};
 use super::view::{Param, View, tensor};
-use super::{Pullback, Traced, by_storage, dims, expect_shape};
+use super::{Pullback, Traced, by_storage, cat, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
 
 const OP: &str = "conv2d";
@@ -52,6 +52,7 @@ pub fn conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfi
     if let Some(bias) = bias {
         expect_shape(OP, "a bias", bias, &[g.o])?;
     }
+    on_gpu!(x, super::cuda::conv2d(x, w, bias, &g));
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
         let (w, bias) = (Param::of::<S>(w)?, bias.map(Param::of::<S>).transpose()?);
@@ -104,7 +105,7 @@ fn grouped(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) 
     };
     let parts = (0..groups).map(part).collect::<Result<Vec<_>>>()?;
     let values: Vec<&Tensor> = parts.iter().map(|part| &part.value).collect();
-    let value = Tensor::cat(&values, 3)?;
+    let value = cat(&values, 3)?;
     let pullbacks: Vec<_> = parts.into_iter().map(|part| part.pullback).collect();
     Ok(Traced::new(value, move |dy, needs| {
         let pull = |(i, pullback): (usize, &Pullback)| pullback(&dy.narrow(3, i * outputs, outputs)?, needs);
@@ -113,7 +114,7 @@ fn grouped(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) 
         let join = |input: usize| {
             let parts: Option<Vec<&Tensor>> = grads.iter().map(|g| g[input].as_ref()).collect();
             let axis = if input == 0 { 3 } else { 0 };
-            Ok(parts.map(|parts| Tensor::cat(&parts, axis)).transpose()?)
+            parts.map(|parts| cat(&parts, axis)).transpose()
         };
         (0..needs.len()).map(join).collect()
     }))

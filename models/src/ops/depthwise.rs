@@ -6,7 +6,7 @@ use super::kernels::conv::transpose_each;
 use super::kernels::depthwise::{self as kernel, Depthwise};
 use super::kernels::{Element, Stored, rows};
 use super::view::{Param, View, tensor};
-use super::{Traced, by_storage, dims, expect_shape};
+use super::{Traced, by_storage, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
 
 const OP: &str = "depthwise_conv2d";
@@ -38,6 +38,7 @@ pub fn depthwise_conv2d(
     if let Some(bias) = bias {
         expect_shape(OP, "a bias", bias, &[g.c])?;
     }
+    on_gpu!(x, super::cuda::depthwise_conv2d(x, w, bias, &g));
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
         let (w, bias) = (Param::of::<S>(w)?, bias.map(Param::of::<S>).transpose()?);

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::cast::converted;
 use super::kernels::{Element, Stored, rows, vectorised};
 use super::view::{View, change, tensor};
-use super::{Traced, by_dtype, by_storage, by_storages, expect_shape};
+use super::{Traced, by_dtype, by_storage, by_storages, expect_shape, on_gpu};
 use crate::{Error, Result};
 
 /// `x + y`, of equal shape, in the element type of `x`.
@@ -15,6 +15,7 @@ use crate::{Error, Result};
 /// When shapes differ, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Traced> {
     expect_shape("add", "a second term", y, x.dims())?;
+    on_gpu!(x, super::cuda::add(x, y));
     let (x, y) = (x.contiguous()?, y.contiguous()?);
     let dtype = y.dtype();
     by_storages!("add", x.dtype(), dtype, (S, R) => {
@@ -33,6 +34,7 @@ pub fn scale_elements(x: &Tensor, factors: &[f64]) -> Result<Traced> {
     if factors.len() != x.elem_count() {
         return Err(Error::shape(OP, format!("a tensor of {} elements", factors.len()), x.dims()));
     }
+    on_gpu!(x, super::cuda::scale_elements(x, factors));
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
         type T = <S as Stored>::Real;
@@ -52,6 +54,7 @@ pub fn scale_elements(x: &Tensor, factors: &[f64]) -> Result<Traced> {
 /// When shapes differ, or tensors are not `f32` or `f64` on the CPU.
 pub fn accumulate(target: &Tensor, term: &Tensor) -> Result<()> {
     expect_shape("accumulate", "a term", term, target.dims())?;
+    on_gpu!(target, super::cuda::accumulate(target, term));
     let term = term.contiguous()?;
     by_dtype!("accumulate", target, T => {
         let view = View::new("accumulate", &term)?;
@@ -68,6 +71,7 @@ pub fn accumulate(target: &Tensor, term: &Tensor) -> Result<()> {
 /// # Errors
 /// When `target` is not a contiguous `f32` or `f64` tensor on the CPU.
 pub fn scale_by(target: &Tensor, factor: f64) -> Result<()> {
+    on_gpu!(target, super::cuda::scale_by(target, factor));
     by_dtype!("scale_by", target, T => {
         let factor = T::of(factor);
         change::<T>("scale_by", target, |x| {

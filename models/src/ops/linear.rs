@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::kernels::product::{Left, Right, product, product_deep};
 use super::kernels::{Element, Stored, rows};
 use super::view::{Param, View, tensor};
-use super::{Traced, by_storage, expect_shape};
+use super::{Traced, by_storage, expect_shape, on_gpu};
 use crate::{Error, Result};
 
 const OP: &str = "linear";
@@ -30,6 +30,7 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Traced> {
     if let Some(bias) = bias {
         expect_shape(OP, "a bias", bias, &[outputs])?;
     }
+    on_gpu!(x, super::cuda::linear(x, w, bias));
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
         let (w, bias) = (Param::of::<S>(w)?, bias.map(Param::of::<S>).transpose()?);

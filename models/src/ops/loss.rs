@@ -6,7 +6,7 @@ use super::cast::converted;
 use super::kernels::attention::softmax;
 use super::kernels::{Element, vectorised};
 use super::view::{View, tensor};
-use super::{Traced, by_dtype, dims, expect_shape};
+use super::{Traced, by_dtype, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
 
 /// Cross entropy with soft targets, averaged over the batch: `mean_n(-sum_k target[n, k] * log_softmax(logits[n])[k])`.
@@ -26,6 +26,7 @@ pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced> {
     if n * classes == 0 {
         return Err(Error::shape(OP, "at least one sample and one class", logits.dims()));
     }
+    on_gpu!(logits, super::cuda::soft_cross_entropy(logits, targets));
     let dtype = logits.dtype();
     let logits = if dtype == DType::BF16 { converted(logits, DType::F32)? } else { logits.contiguous()? };
     let targets = targets.to_dtype(logits.dtype())?.contiguous()?;

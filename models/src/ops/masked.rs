@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::cast::converted;
 use super::kernels::{Element, rows};
 use super::view::{View, tensor};
-use super::{Traced, by_dtype, dims, expect_shape};
+use super::{Traced, by_dtype, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
 
 /// Tokens of every sequence at the given places.
@@ -20,6 +20,7 @@ pub fn gather_tokens(x: &Tensor, places: &[u32]) -> Result<Traced> {
     const OP: &str = "gather_tokens";
     let [b, l, c] = dims(OP, "tokens [B, L, C]", x)?;
     let kept = per_sequence(OP, places, b, l)?;
+    on_gpu!(x, super::cuda::gather_tokens(x, rows_of(places, kept, l), kept));
     let index = flat(places, kept, l)?;
     let value = x.reshape((b * l, c))?.contiguous()?.index_select(&index, 0)?.reshape((b, kept, c))?;
     Ok(Traced::new(value, move |dy, _| {
@@ -55,6 +56,10 @@ pub fn restore_tokens(x: &Tensor, filler: &Tensor, places: &[u32], length: usize
     }
     let others: Vec<u32> =
         (0..sources.len() as u32).filter(|&i| sources[i as usize] as usize == b * k).collect();
+    on_gpu!(x, {
+        let restore = super::cuda::Restore { sources, places: rows_of(places, k, length), filled: others };
+        super::cuda::restore_tokens(x, filler, restore, length)
+    });
     let dtype = filler.dtype();
     let all = Tensor::cat(&[x.reshape((b * k, c))?, converted(filler, x.dtype())?.reshape((1, c))?], 0)?;
     let sources = Tensor::from_vec(sources, b * length, &Device::Cpu)?;
@@ -92,6 +97,7 @@ pub fn masked_squared_error(x: &Tensor, target: &Tensor, removed: &[bool]) -> Re
         let expected = format!("a flag for each token, at least one of {} set", removed.len());
         return Err(Error::shape(OP, expected, x.dims()));
     }
+    on_gpu!(x, super::cuda::masked_squared_error(x, target, removed, count));
     let (dtype, x) = (x.dtype(), widened(x)?.contiguous()?);
     let target = target.to_dtype(x.dtype())?.contiguous()?;
     let removed = removed.to_vec();
@@ -140,8 +146,10 @@ fn per_sequence(op: &'static str, places: &[u32], b: usize, length: usize) -> Re
 }
 
 /// Places within a sequence as rows of all sequences.
+fn rows_of(places: &[u32], kept: usize, length: usize) -> Vec<u32> {
+    places.iter().enumerate().map(|(i, &place)| (i / kept * length) as u32 + place).collect()
+}
+
 fn flat(places: &[u32], kept: usize, length: usize) -> Result<Tensor> {
-    let row = |(i, &place): (usize, &u32)| (i / kept * length) as u32 + place;
-    let rows: Vec<u32> = places.iter().enumerate().map(row).collect();
-    Ok(Tensor::from_vec(rows, places.len(), &Device::Cpu)?)
+    Ok(Tensor::from_vec(rows_of(places, kept, length), places.len(), &Device::Cpu)?)
 }

@@ -26,6 +26,8 @@ mod candle_bridge;
 mod cast;
 mod channels;
 mod conv2d;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod depthwise;
 mod elementwise;
 mod kernels;
@@ -52,7 +54,10 @@ pub use linear::linear;
 pub use loss::soft_cross_entropy;
 pub use masked::{gather_tokens, masked_squared_error, restore_tokens};
 pub use norm::{BatchStatistics, batch_norm, layer_norm, layer_norm_to};
-pub use optim::{AdamW, Lamb, Sgd, adamw_step, blend, increment, lamb_step, sgd_step, squared_norm};
+pub use optim::{
+    AdamW, Lamb, Sgd, Stepped, adamw_all, adamw_step, blend, blend_all, clip_factor, increment, lamb_all, lamb_step,
+    sgd_all, sgd_step, squared_norm,
+};
 pub use pool::{global_avg_pool, max_pool2d};
 pub use residual::{Scales, residual};
 pub use tokens::{join_tokens, select_tokens};
@@ -61,6 +66,17 @@ pub use upsample::upsample_nearest;
 use candle_core::Tensor;
 
 use crate::{Error, Result};
+
+/// Hands an op over to its CUDA side where `$tensor` is on a GPU.
+macro_rules! on_gpu {
+    ($tensor:expr, $call:expr) => {
+        #[cfg(feature = "cuda")]
+        if $tensor.device().is_cuda() {
+            return $call;
+        }
+    };
+}
+pub(crate) use on_gpu;
 
 /// Pulls a gradient of an op's value back to its inputs.
 ///
@@ -154,8 +170,20 @@ fn unsupported_dtype(op: &'static str, dtype: candle_core::DType) -> Error {
 }
 
 fn unsupported_storage(op: &'static str, dtype: candle_core::DType) -> Error {
-    let supported = "f32, f64 or bf16, and only f32 and bf16 together";
+    let supported = "f32, f64 or bf16 on the CPU, and only f32 and bf16 together";
     Error::Unsupported { op, what: format!("element type {dtype:?}"), supported }
+}
+
+/// The same tensor without gaps.
+fn contiguous(t: &Tensor) -> Result<Tensor> {
+    on_gpu!(t, cuda::contiguous(t));
+    Ok(t.contiguous()?)
+}
+
+/// Several tensors one after another along dimension `axis`.
+fn cat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
+    on_gpu!(tensors[0], cuda::cat(tensors, axis));
+    Ok(Tensor::cat(tensors, axis)?)
 }
 
 fn dims<const N: usize>(op: &'static str, expected: &'static str, t: &Tensor) -> Result<[usize; N]> {

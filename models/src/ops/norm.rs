@@ -5,16 +5,17 @@ use candle_core::{DType, Tensor};
 use super::kernels::norm::{self, After};
 use super::kernels::{Element, Stored, rows};
 use super::view::{Param, View, tensor};
-use super::{Traced, by_storage, by_storages, expect_shape};
+use super::{Traced, blend, by_storage, by_storages, expect_shape, on_gpu};
 use crate::{Error, Result};
 
-/// Per-channel statistics of the rows that a batch norm saw.
+/// Per-channel statistics of the rows that a batch norm saw: `[C]`, in `f64` on the CPU and in `f32` on a GPU, where
+/// they stay.
 #[derive(Clone, Debug)]
 pub struct BatchStatistics {
     /// Mean of each channel.
-    pub mean: Vec<f64>,
+    pub mean: Tensor,
     /// Biased variance of each channel (divided by the number of rows).
-    pub variance: Vec<f64>,
+    pub variance: Tensor,
     /// Number of rows they were taken over, `N * H * W`; 0 for running statistics, which have none.
     pub count: usize,
 }
@@ -29,11 +30,46 @@ impl BatchStatistics {
         if x.elem_count() == 0 {
             return Err(Error::shape("batch_norm", "at least one row of channels", x.dims()));
         }
+        let count = x.elem_count() / c;
+        on_gpu!(x, {
+            let (mean, variance) = super::cuda::channel_statistics(x, c)?;
+            Ok(Self { mean, variance, count })
+        });
         let x = x.contiguous()?;
         let (mean, variance) = by_storage!("batch_norm", x, S => {
             Ok(norm::channel_statistics(View::new("batch_norm", &x)?.slice::<S>()?, c))
         })?;
-        Ok(Self { mean, variance, count: x.elem_count() / c })
+        Ok(Self { mean: tensor(mean, &[c])?, variance: tensor(variance, &[c])?, count })
+    }
+
+    /// Running statistics, for evaluation.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn running(mean: &Tensor, variance: &Tensor) -> Result<Self> {
+        let read = |t: &Tensor| if t.device().is_cpu() { t.to_dtype(DType::F64) } else { Ok(t.clone()) };
+        Ok(Self { mean: read(mean)?, variance: read(variance)?, count: 0 })
+    }
+
+    /// Moves running statistics towards these by `momentum`, in place; the running variance is unbiased, as PyTorch's.
+    ///
+    /// # Errors
+    /// When the rows were fewer than two, or shapes differ.
+    pub fn observe(&self, mean: &Tensor, variance: &Tensor, momentum: f64) -> Result<()> {
+        if self.count < 2 {
+            return Err(Error::shape("batch_norm", "more than one value a channel in training", self.mean.dims()));
+        }
+        let unbias = self.count as f64 / (self.count - 1) as f64;
+        on_gpu!(mean, {
+            super::cuda::blend(mean, &self.mean, 1.0 - momentum, momentum)?;
+            super::cuda::blend(variance, &self.variance, 1.0 - momentum, momentum * unbias)
+        });
+        for (running, batch, factor) in [(mean, &self.mean, 1.0), (variance, &self.variance, unbias)] {
+            let batch: Vec<f64> = batch.to_vec1::<f64>()?.into_iter().map(|x| x * factor).collect();
+            let batch = Tensor::new(batch, running.device())?.to_dtype(running.dtype())?;
+            blend(running, &batch, 1.0 - momentum)?;
+        }
+        Ok(())
     }
 }
 
@@ -63,7 +99,7 @@ pub fn batch_norm(
     eps: f64,
 ) -> Result<Traced> {
     const OP: &str = "batch_norm";
-    let c = statistics.mean.len();
+    let c = statistics.mean.elem_count();
     if x.dims().last() != Some(&c) {
         return Err(Error::shape(OP, format!("an input [..., {c}]"), x.dims()));
     }
@@ -72,10 +108,15 @@ pub fn batch_norm(
     if let Some(residual) = residual {
         expect_shape(OP, "a residual", residual, x.dims())?;
     }
+    on_gpu!(x, {
+        let (parameters, statistics) = ([weight, bias], [&statistics.mean, &statistics.variance]);
+        super::cuda::batch_norm(x, parameters, statistics, super::cuda::After { residual, relu }, from_batch, eps)
+    });
     let x = x.contiguous()?;
     let residual = residual.map(Tensor::contiguous).transpose()?;
-    let mean = statistics.mean.clone();
-    let inv_std: Vec<f64> = statistics.variance.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
+    let mean = statistics.mean.to_vec1::<f64>()?;
+    let variance = statistics.variance.to_vec1::<f64>()?;
+    let inv_std: Vec<f64> = variance.iter().map(|v| 1.0 / (v + eps).sqrt()).collect();
     by_storage!(OP, x, S => {
         let (weight, bias) = (Param::of::<S>(weight)?, Param::of::<S>(bias)?);
         let value = forward::<S, _>(&x, &weight, &bias, residual.as_ref(), relu, (&mean, &inv_std))?;
@@ -175,6 +216,7 @@ pub fn layer_norm_to(
     if c == 0 || x.dims().last() != Some(&c) {
         return Err(Error::shape(OP, format!("an input [..., {c}] with at least one channel"), x.dims()));
     }
+    on_gpu!(x, super::cuda::layer_norm(x, weight, bias, eps, dtype));
     let (x, has_bias) = (x.contiguous()?, bias.is_some());
     let bias = bias.map_or_else(|| weight.zeros_like(), |bias| Ok(bias.clone()))?;
     by_storages!(OP, x.dtype(), dtype, (S, O) => {

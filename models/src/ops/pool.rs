@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::kernels::pool::{self, Window};
 use super::view::{View, tensor};
-use super::{Traced, by_storage, dims};
+use super::{Traced, by_storage, dims, on_gpu};
 use crate::{Error, Result};
 
 /// Max-pool of channels-last pictures; padding never wins. Ties go to the first pixel in reading order, as in PyTorch.
@@ -27,6 +27,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> R
     }
     let places = |size: usize| (size + 2 * padding - kernel) / stride + 1;
     let g = Window { h, w, c, kernel, stride, pad: padding, ho: places(h), wo: places(w) };
+    on_gpu!(x, super::cuda::max_pool2d(x, &g));
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
         let (y, taps) = pool::max_forward::<S>(View::new(OP, &x)?.slice()?, &g);
@@ -57,6 +58,7 @@ pub fn global_avg_pool(x: &Tensor) -> Result<Traced> {
         return Err(Error::shape(OP, "[N, ..., C] with at least one pixel", &shape));
     }
     let pixels = x.elem_count() / n / c;
+    on_gpu!(x, super::cuda::global_avg_pool(x, pixels, c));
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
         let value = tensor(pool::mean_forward::<S>(View::new(OP, &x)?.slice()?, pixels, c), &[n, c])?;

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::kernels::{Element, Stored, rows};
 use super::view::{Param, View, tensor};
-use super::{Traced, by_storages, expect_shape};
+use super::{Traced, by_storages, expect_shape, on_gpu};
 use crate::{Error, Result};
 
 const OP: &str = "residual";
@@ -44,6 +44,7 @@ pub fn residual(x: &Tensor, branch: &Tensor, scales: Scales) -> Result<Traced> {
     if x.elem_count() == 0 {
         return Err(Error::shape(OP, "at least one element", x.dims()));
     }
+    on_gpu!(x, super::cuda::residual(x, branch, &scales));
     let (x, branch) = (x.contiguous()?, branch.contiguous()?);
     by_storages!(OP, x.dtype(), branch.dtype(), (S, B) => {
         let f = Factors::<<S as Stored>::Real>::of::<S>(&scales, n, c, x.elem_count() / n)?;

@@ -3,7 +3,9 @@
 use candle_core::{DType, Tensor};
 
 use super::cast::converted;
-use super::{Traced, dims, expect_shape};
+#[cfg(feature = "cuda")]
+use super::channels::slice_on_gpu;
+use super::{Traced, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
 
 /// Puts tokens of the whole picture (class, distillation) before the patches and adds the position embedding.
@@ -23,12 +25,15 @@ pub fn join_tokens(patches: &Tensor, first: &[&Tensor], position: &Tensor) -> Re
     let [b, l, c] = dims(OP, "patches [B, L, C]", patches)?;
     let extra = first.len();
     expect_shape(OP, "a position embedding", position, &[1, extra + l, c])?;
+    for token in first {
+        expect_shape(OP, "a token", token, &[1, 1, c])?;
+    }
+    on_gpu!(patches, super::cuda::join_tokens(patches, first, position));
     let mut parts = Vec::with_capacity(extra + 1);
     // Parameters and sums over the batch are not rounded as the patches are.
     let (dtype, own) = (patches.dtype(), position.dtype());
     let wide = if own == DType::BF16 { dtype } else { own };
     for token in first {
-        expect_shape(OP, "a token", token, &[1, 1, c])?;
         parts.push(converted(token, wide)?.expand((b, 1, c))?);
     }
     parts.push(converted(patches, wide)?);
@@ -59,6 +64,7 @@ pub fn select_tokens(x: &Tensor, start: usize, count: usize) -> Result<Traced> {
     if start + count > l || count == 0 {
         return Err(Error::shape(OP, format!("at least {start} + {count} tokens"), x.dims()));
     }
+    on_gpu!(x, slice_on_gpu(x, 1, start, count));
     let value = x.narrow(1, start, count)?.contiguous()?;
     Ok(Traced::new(value, move |dy, _| Ok(vec![Some(dy.pad_with_zeros(1, start, l - start - count)?)])))
 }

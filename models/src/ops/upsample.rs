@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::cast::converted;
-use super::{Traced, dims};
+use super::{Traced, dims, on_gpu};
 use crate::{Error, Result};
 
 /// Each pixel repeated as a square of `factor` by `factor`.
@@ -19,6 +19,7 @@ pub fn upsample_nearest(x: &Tensor, factor: usize) -> Result<Traced> {
     if factor == 0 {
         return Err(Error::shape(OP, "a factor of 1 and more for a map [N, H, W, C]", x.dims()));
     }
+    on_gpu!(x, super::cuda::upsample_nearest(x, factor));
     let squares = vec![n, h, factor, w, factor, c];
     let value = x.reshape(vec![n, h, 1, w, 1, c])?.broadcast_as(squares.clone())?;
     let value = value.reshape((n, factor * h, factor * w, c))?;

@@ -157,6 +157,15 @@ impl ParamStore {
         self.tensors.is_empty()
     }
 
+    /// The same values on another device.
+    ///
+    /// # Errors
+    /// When the device refuses the memory.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let moved = |(name, t): (&String, &Tensor)| Ok((name.clone(), t.to_device(device)?));
+        Ok(Self { tensors: self.tensors.iter().map(moved).collect::<Result<_>>()? })
+    }
+
     /// A copy with memory of its own.
     ///
     /// # Errors

@@ -57,6 +57,62 @@ pub fn check(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tra
     single_precision_agrees(name, inputs, &op, &traced, &weights);
     strides_do_not_matter(name, inputs, &op, &traced);
     half_precision_agrees(name, inputs, &op);
+    if let Some(gpu) = super::gpu() {
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            gpu_agrees(name, inputs, &op, &gpu, dtype);
+        }
+    }
+}
+
+/// On a GPU, stored as `dtype`, value and gradients are those of double precision at the same rounded inputs. Inputs of
+/// fewer than three dimensions, which may be parameters, are in `f32`.
+fn gpu_agrees(
+    name: &str,
+    inputs: &[Tensor],
+    op: &impl Fn(&[Tensor]) -> Result<Traced>,
+    gpu: &Device,
+    dtype: DType,
+) {
+    let kind = |i: usize, t: &Tensor| if i > 0 && t.rank() < 3 { DType::F32 } else { dtype };
+    let rounded: Vec<Tensor> =
+        inputs.iter().enumerate().map(|(i, t)| t.to_dtype(kind(i, t)).unwrap()).collect();
+    let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+    let exact = op(&rounded.iter().map(wide).collect::<Vec<_>>()).unwrap();
+    let there: Vec<Tensor> = rounded.iter().map(|t| t.to_device(gpu).unwrap()).collect();
+    let traced = op(&there).unwrap();
+    let cotangent = filled(&format!("{name}.cotangent"), exact.value.dims());
+    let weights = cotangent.to_dtype(traced.value.dtype()).unwrap();
+    let needs = vec![true; inputs.len()];
+    let want = (exact.pullback)(&wide(&weights), &needs).unwrap();
+    let places = match dtype {
+        DType::F32 => 2e-5,
+        DType::BF16 => 1.0 / 256.0,
+        _ => 1.0 / 1024.0,
+    };
+    let near = |what: &str, a: &Tensor, b: &Tensor| {
+        let (a, b) = (numbers(a), numbers(b));
+        let scale = b.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+        let off = max_difference(&a, &b);
+        assert!(off < places * scale, "{name}: {what} on a GPU, {dtype:?}, is off by {off} of {scale}");
+    };
+    near("the value", &traced.value, &exact.value);
+    let got = (traced.pullback)(&weights.to_device(gpu).unwrap(), &needs).unwrap();
+    for ((got, want), input) in got.iter().zip(&want).zip(&there) {
+        let got = got.as_ref().unwrap();
+        assert_eq!(got.dtype(), input.dtype(), "{name}: a gradient is of another type than its input");
+        near("a gradient", got, want.as_ref().unwrap());
+    }
+    // The same in other strides.
+    let first = &there[0];
+    let axes: Vec<usize> = (0..first.rank()).rev().collect();
+    let turned = rounded[0].permute(axes.as_slice()).unwrap().contiguous().unwrap();
+    let mut strided = there.clone();
+    strided[0] = turned.to_device(gpu).unwrap().permute(axes.as_slice()).unwrap();
+    assert_eq!(
+        numbers(&op(&strided).unwrap().value),
+        numbers(&traced.value),
+        "{name}: strides change the result on a GPU"
+    );
 }
 
 fn skipping_is_allowed(name: &str, traced: &Traced, weights: &Tensor, kept: usize, inputs: usize) {

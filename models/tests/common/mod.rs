@@ -65,6 +65,35 @@ pub fn golden_weights(name: &str, specs: &[ParamSpec], dtype: DType) -> ParamSto
     ParamStore::from_tensors(name, specs, &tensors, dtype, &Device::Cpu).unwrap()
 }
 
+/// The GPU to test on, if there is one. Where `EFFICIENTTRAIN_TEST_GPU` is set there must be.
+pub fn gpu() -> Option<Device> {
+    #[cfg(feature = "cuda")]
+    {
+        static GPU: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
+        let found = || match efficienttrain_models::ops::cuda::device(0) {
+            Ok(gpu) => Some(gpu),
+            Err(e) if std::env::var_os("EFFICIENTTRAIN_TEST_GPU").is_some() => panic!("no GPU to test on: {e}"),
+            Err(_) => None,
+        };
+        GPU.get_or_init(found).clone()
+    }
+    #[cfg(not(feature = "cuda"))]
+    None
+}
+
+/// Everything that tests run on.
+pub fn devices() -> Vec<Device> {
+    std::iter::once(Device::Cpu).chain(gpu()).collect()
+}
+
+/// A tensor for an op together with `t`: where that is on a GPU, there and in `f32`.
+pub fn beside(t: &Tensor, other: &Tensor) -> Tensor {
+    match t.device() {
+        Device::Cpu => other.clone(),
+        gpu => other.to_dtype(DType::F32).unwrap().to_device(gpu).unwrap(),
+    }
+}
+
 pub fn data(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file)
 }
@@ -78,6 +107,7 @@ pub fn tensors(file: &str) -> HashMap<String, Tensor> {
 }
 
 pub fn numbers(t: &Tensor) -> Vec<f64> {
+    let t = t.to_device(&Device::Cpu).unwrap();
     t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 

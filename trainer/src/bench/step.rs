@@ -8,6 +8,7 @@ use efficienttrain_schedule::{Batch as BatchRule, Plan, PlanOptions, Recipe};
 use serde::Serialize;
 
 use crate::data::Batch;
+use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::state::{Precision, TrainState};
 
@@ -24,6 +25,8 @@ pub struct StepBench {
     pub steps: usize,
     /// Steps before them that are not.
     pub warmup: usize,
+    /// What to compute on.
+    pub device: DeviceName,
     /// Element type of activations.
     pub precision: Precision,
     /// Keep of each block its input alone: see [`TrainState::checkpoint_activations`].
@@ -53,14 +56,14 @@ pub struct StepReport {
     pub max_ms: f64,
     /// Pictures a second, at the median.
     pub images_per_s: f64,
-    /// Largest memory the process had so far, where the system says it (Linux).
+    /// Largest memory the process had so far, where the system says it (Linux); on a GPU, the most that tensors held.
     pub peak_mib: Option<u64>,
     /// Trained numbers.
     pub params: u64,
     /// Arithmetic of convolutions, linear layers and attention in the two passes over the median time, in 10^9
     /// operations a second.
     pub gflops: f64,
-    /// Best rate of a product of two 1024 x 1024 matrices in the same run.
+    /// Best rate of a product of two square matrices in the same run: of 1024 rows, on a GPU of 8192 stored as activations.
     pub gemm_gflops: f64,
     /// The first over the second.
     pub gemm_share: f64,
@@ -86,6 +89,8 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let mut state = TrainState::new(&options, &recipe, 0)?;
     state.checkpoint_activations = bench.checkpoint_activations;
     state.precision = bench.precision;
+    state.move_to(&bench.device.open()?)?;
+    state.check_precision()?;
     let batch = random_batch(bench, options.num_classes)?;
     let mut times = Vec::with_capacity(bench.steps);
     for i in 0..bench.warmup + bench.steps {
@@ -100,19 +105,20 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     times.sort_by(f64::total_cmp);
     let median = f64::midpoint(times[(times.len() - 1) / 2], times[times.len() / 2]);
     let gflops = cost.train_flops as f64 * bench.batch as f64 / median / 1e6;
-    let gemm_gflops = best_gemm()?;
+    let peak_mib = peak_mib(state.device());
+    let gemm_gflops = best_gemm(state.device(), bench.precision.dtype())?;
     Ok(StepReport {
         model: name,
         size: bench.size,
         batch: bench.batch,
-        device: "cpu".into(),
+        device: bench.device.to_string(),
         dtype: bench.precision,
         threads: rayon::current_num_threads(),
         step_ms: median,
         min_ms: times[0],
         max_ms: times[times.len() - 1],
         images_per_s: 1e3 * bench.batch as f64 / median,
-        peak_mib: peak_mib(),
+        peak_mib,
         params: cost.params,
         gflops,
         gemm_gflops,
@@ -132,22 +138,28 @@ fn random_batch(bench: &StepBench, classes: usize) -> Result<Batch> {
 }
 
 /// Best rate of a square product, in 10^9 operations a second: the machine's limit that a step is measured by.
-fn best_gemm() -> Result<f64> {
-    const N: usize = 1024;
-    let matrix = || Tensor::ones((N, N), DType::F32, &Device::Cpu);
+fn best_gemm(device: &Device, dtype: DType) -> Result<f64> {
+    let (rows, dtype) = if device.is_cpu() { (1024, DType::F32) } else { (8192, dtype) };
+    let matrix = || Tensor::ones((rows, rows), dtype, &Device::Cpu)?.to_device(device);
     let (a, b) = (matrix()?, matrix()?);
     let mut best = f64::INFINITY;
     for _ in 0..20 {
         let start = Instant::now();
-        let product = ops::linear(&a, &b, None)?;
+        let product = ops::linear(&a, &b, None)?.value;
+        // A GPU is through when a number can be read.
+        product.narrow(0, 0, 1)?.narrow(1, 0, 1)?.to_device(&Device::Cpu)?;
         best = best.min(start.elapsed().as_secs_f64());
-        drop(product);
     }
-    Ok(2.0 * (N as f64).powi(3) / best / 1e9)
+    Ok(2.0 * (rows as f64).powi(3) / best / 1e9)
 }
 
-/// Largest resident set of this process.
-fn peak_mib() -> Option<u64> {
+/// Most memory so far: of this process, or of the tensors on a GPU.
+fn peak_mib(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return ops::cuda::memory_in_use(device).ok().map(|(_, most)| most >> 20);
+    }
+    let _ = device;
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;

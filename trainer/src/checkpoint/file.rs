@@ -5,7 +5,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use efficienttrain_models::{Backbone, ParamStore, weights};
 
 use super::RunRecord;
@@ -38,7 +38,8 @@ pub(super) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
         std::iter::once(("model", &state.params)).chain(kept).chain(ema).flat_map(|(part, store)| {
             store.iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor.clone()))
         });
-    serialise(path, tensors.collect(), record)
+    let on_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));
+    serialise(path, tensors.map(on_cpu).collect::<Result<_>>()?, record)
 }
 
 /// Writes weights alone, under the names and in the shapes of timm (of the authors, where timm has no such model), so
@@ -47,7 +48,8 @@ pub(super) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
 /// # Errors
 /// When the disk refuses; the file at `path` is untouched then.
 pub fn export(path: &Path, model: &dyn Backbone, params: &ParamStore, record: &RunRecord) -> Result<()> {
-    let mut bytes = serialise(path, weights::export(model, params)?, record)?;
+    let params = params.to_device(&Device::Cpu)?;
+    let mut bytes = serialise(path, weights::export(model, &params)?, record)?;
     seal(&mut bytes);
     replace(path, &bytes)
 }

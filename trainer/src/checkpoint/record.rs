@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{RunOptions, TrainConfig};
 use crate::history::History;
+use crate::state::LossScale;
 
 /// Everything of a run that is not a tensor.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -26,6 +27,9 @@ pub struct RunRecord {
     pub base_size: usize,
     /// Steps the optimiser has counted.
     pub optimiser_steps: u64,
+    /// What losses are multiplied with in half precision.
+    #[serde(default)]
+    pub loss_scale: LossScale,
     /// What was measured so far.
     pub history: History,
     /// Options that do not touch the outcome, as they were; a run that goes on begins with them.

@@ -119,24 +119,26 @@ impl Saved {
         state.resize(record.size)?;
         let specs = state.model.specs().to_vec();
         let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
-        state.params = self.store("model", &specs)?;
+        let device = state.device().clone();
+        state.params = self.store("model", &specs, &device)?;
         for (part, store) in &mut state.optimiser.kept {
-            *store = self.store(part, &moments)?;
+            *store = self.store(part, &moments, &device)?;
         }
+        state.loss_scale = record.loss_scale;
         state.optimiser.steps = record.optimiser_steps;
         if state.ema.is_some() {
-            state.ema = Some(self.store("ema", &specs)?);
+            state.ema = Some(self.store("ema", &specs, &device)?);
         }
         Ok(())
     }
 
-    fn store(&self, part: &str, specs: &[ParamSpec]) -> Result<ParamStore> {
+    fn store(&self, part: &str, specs: &[ParamSpec], device: &Device) -> Result<ParamStore> {
         ParamStore::from_tensors(
             &format!("the run's {part}"),
             specs,
             &self.part(part),
             DType::F32,
-            &Device::Cpu,
+            device,
         )
         .map_err(|e| Error::Checkpoint { path: self.path.clone(), what: e.to_string() })
     }

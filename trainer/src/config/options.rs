@@ -6,6 +6,7 @@ use clap::Args;
 use efficienttrain_schedule::Plan;
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceName;
 use crate::duration::Every;
 use crate::error::{Error, Result};
 
@@ -16,6 +17,10 @@ pub struct RunOptions {
     /// Folder for checkpoints, log and chart
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
+
+    /// What to train on: `cpu`, or an NVIDIA GPU as `cuda`, `cuda:1` (in builds with it)
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
+    pub device: DeviceName,
 
     /// Threads that decode and augment [default: one a core]
     #[arg(long, value_name = "N")]

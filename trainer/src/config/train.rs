@@ -112,7 +112,7 @@ pub struct TrainConfig {
     pub bce_threshold: Option<f64>,
 
     /// What activations are stored as: `bf16` halves their memory; weights, gradients and statistics are single precision
-    /// in any case, and so is evaluation
+    /// in any case, and so is evaluation. On a GPU also `tf32` (products rounded to eleven places) and `f16`
     #[arg(long, value_enum, default_value_t = Precision::F32, help_heading = OPTIMISATION)]
     pub precision: Precision,
 

@@ -78,6 +78,8 @@ impl Run {
         let mut state = TrainState::with_model(model, plan.recipe(), config.seed)?;
         config.apply_to(&mut state)?;
         state.checkpoint_activations = options.checkpoint_activations;
+        state.move_to(&options.device.open()?)?;
+        state.check_precision()?;
         Ok(Self {
             config,
             options,

@@ -73,6 +73,7 @@ impl Run {
             size: self.state.model.input_size()[0],
             base_size: self.config.base_size as usize,
             optimiser_steps: self.state.optimiser.steps,
+            loss_scale: self.state.loss_scale,
             history: self.history.clone(),
             options: Some(RunOptions { stop_after: None, ..self.options.clone() }),
         }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::super::kernels::{Element, vectorised};
 use super::super::view::{View, change};
-use super::super::{by_dtype, expect_shape};
+use super::super::{by_dtype, expect_shape, on_gpu};
 use crate::Result;
 
 const OP: &str = "lamb";
@@ -51,6 +51,11 @@ pub fn lamb_step(
     for (what, t) in [("a gradient", grad), ("a first moment", exp_avg), ("a second moment", exp_avg_sq)] {
         expect_shape(OP, what, t, param.dims())?;
     }
+    on_gpu!(param, {
+        let kept = [exp_avg, exp_avg_sq];
+        let stepped = super::Stepped { param, grad, kept, lr: lamb.lr, weight_decay: lamb.weight_decay };
+        super::super::cuda::lamb_all(&[stepped], lamb, None)
+    });
     let grad = grad.contiguous()?;
     by_dtype!("lamb", param, T => {
         let gv = View::new(OP, &grad)?;

@@ -1,8 +1,10 @@
 //! Arithmetic of optimisers on one tensor at a time, in place.
 
+mod all;
 mod lamb;
 mod sgd;
 
+pub use all::{Stepped, adamw_all, blend_all, clip_factor, lamb_all, sgd_all};
 pub use lamb::{Lamb, lamb_step};
 pub use sgd::{Sgd, sgd_step};
 
@@ -11,7 +13,7 @@ use rayon::prelude::*;
 
 use super::kernels::{Element, rows, vectorised};
 use super::view::{View, change};
-use super::{by_dtype, expect_shape};
+use super::{by_dtype, expect_shape, on_gpu};
 use crate::Result;
 
 /// Numbers of one AdamW step (Loshchilov & Hutter, 2019), as in PyTorch: decoupled decay first, then the
@@ -47,6 +49,10 @@ pub fn adamw_step(
     for (what, t) in [("a gradient", grad), ("a first moment", exp_avg), ("a second moment", exp_avg_sq)] {
         expect_shape(OP, what, t, param.dims())?;
     }
+    on_gpu!(param, {
+        let stepped = Stepped { param, grad, kept: [exp_avg, exp_avg_sq], lr: a.lr, weight_decay: a.weight_decay };
+        super::cuda::adamw_all(&[stepped], a, None)
+    });
     let grad = grad.contiguous()?;
     by_dtype!("adamw", param, T => {
         let gv = View::new(OP, &grad)?;
@@ -116,6 +122,7 @@ impl<T: Element> Numbers<T> {
 /// When shapes differ, or tensors are not contiguous `f32` or `f64` on the CPU.
 pub fn blend(target: &Tensor, value: &Tensor, decay: f64) -> Result<()> {
     expect_shape("blend", "a value", value, target.dims())?;
+    on_gpu!(target, super::cuda::blend(target, value, decay, 1.0 - decay));
     let value = value.contiguous()?;
     by_dtype!("blend", target, T => {
         let view = View::new("blend", &value)?;
@@ -132,6 +139,7 @@ pub fn blend(target: &Tensor, value: &Tensor, decay: f64) -> Result<()> {
 /// # Errors
 /// When `counter` is not an `i64` on the CPU.
 pub fn increment(counter: &Tensor) -> Result<()> {
+    on_gpu!(counter, super::cuda::increment(counter));
     Ok(counter.inplace_op1(&Increment)?)
 }
 
@@ -154,6 +162,7 @@ impl InplaceOp1 for Increment {
 /// # Errors
 /// When `t` is not `f32` or `f64` on the CPU.
 pub fn squared_norm(t: &Tensor) -> Result<f64> {
+    on_gpu!(t, super::cuda::squared_norm(t));
     let t = t.contiguous()?;
     by_dtype!("squared_norm", t, T => {
         let view = View::new("squared_norm", &t)?;

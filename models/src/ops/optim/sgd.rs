@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::super::kernels::{Element, vectorised};
 use super::super::view::{View, change};
-use super::super::{by_dtype, expect_shape};
+use super::super::{by_dtype, expect_shape, on_gpu};
 use crate::Result;
 
 const OP: &str = "sgd";
@@ -33,6 +33,11 @@ pub struct Sgd {
 pub fn sgd_step(param: &Tensor, grad: &Tensor, buffer: &Tensor, sgd: &Sgd) -> Result<()> {
     expect_shape(OP, "a gradient", grad, param.dims())?;
     expect_shape(OP, "a momentum buffer", buffer, param.dims())?;
+    on_gpu!(param, {
+        let kept = [buffer, buffer];
+        let stepped = super::Stepped { param, grad, kept, lr: sgd.lr, weight_decay: sgd.weight_decay };
+        super::super::cuda::sgd_all(&[stepped], sgd, None)
+    });
     let grad = grad.contiguous()?;
     by_dtype!("sgd", param, T => {
         let gv = View::new(OP, &grad)?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use efficienttrain_trainer::Precision;
+use efficienttrain_trainer::{DeviceName, Precision};
 use efficienttrain_trainer::bench::{StepBench, step};
 
 use crate::cli::show;
@@ -38,24 +38,29 @@ pub(super) struct StepArgs {
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
 
+    /// What to compute on: `cpu`, `cuda`, `cuda:1`
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &StepArgs) -> Result<()> {
-    let StepArgs { size, batch, steps, warmup, checkpoint_activations, dtype: precision, .. } = *args;
+    let StepArgs { size, batch, steps, warmup, checkpoint_activations, device, dtype: precision, .. } = *args;
     let model = args.model.clone();
-    let report = step(&StepBench { model, size, batch, steps, warmup, precision, checkpoint_activations })?;
+    let report = step(&StepBench { model, size, batch, steps, warmup, device, precision, checkpoint_activations })?;
     if args.json {
         return Ok(show(serde_json::to_string(&report)?)?);
     }
     show(format!(
-        "{} at {}, batch {}, {} threads: {:.1} ms a step ({:.1} to {:.1}), {:.1} images/s, {:.0} GFLOP/s, {:.0}% of the best \
+        "{} at {}, batch {}, {}, {} threads: {:.1} ms a step ({:.1} to {:.1}), {:.1} images/s, {:.0} GFLOP/s, {:.0}% of the best \
          matrix product",
         report.model,
         report.size,
         report.batch,
+        report.device,
         report.threads,
         report.step_ms,
         report.min_ms,

@@ -39,6 +39,18 @@ impl Tokens {
         Self { n: wh * ww, index, regions: shifted.then_some(regions) }
     }
 
+    /// Where the tokens of all windows lie, window by window.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn places(&self) -> &[usize] {
+        &self.index
+    }
+
+    /// Their regions, where windows are shifted.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn regions(&self) -> Option<&[u8]> {
+        self.regions.as_deref()
+    }
+
     /// Tokens and regions of each window.
     fn windows(&self) -> impl Iterator<Item = (&[usize], Option<&[u8]>)> {
         self.index

@@ -1,0 +1,347 @@
+// A driver, cuBLAS and cuRAND for one GPU that is not there: as much of them as training uses. Everything happens at once,
+// on the CPU. Memory comes filled with what is not a number and has guards behind it, so that what is read before it is
+// written, and what is written behind its end, shows.
+#include <csetjmp>
+#include <cstdio>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <map>
+#include <mutex>
+#include <string>
+#include <ucontext.h>
+#include <vector>
+
+#include "emulated.h"
+
+extern "C" {
+Dim3 emulated_threadIdx, emulated_blockIdx, emulated_blockDim, emulated_gridDim;
+unsigned char *emulated_shared;
+}
+
+// ---- threads of a block: each runs until it waits for others ----
+
+namespace {
+constexpr int MOST_THREADS = 1024, STACK = 256 << 10;
+
+struct Fiber {
+  ucontext_t context;
+  jmp_buf at;
+  char *stack = nullptr;
+  bool started = false, running = false;
+  Dim3 thread;
+};
+struct Barrier {
+  int arrived = 0, generation = 0;
+};
+
+Fiber fibers[MOST_THREADS];
+int used, current, threads, next_thread, finished, finished_of_warp[MOST_THREADS / 32];
+Barrier block_barrier, warp_barriers[MOST_THREADS / 32];
+float slots[MOST_THREADS];
+ucontext_t home;
+void (*kernel)();
+void (*kernel_call)(void (*)(), void **);
+void **kernel_params;
+
+void work() {
+  Fiber &self = fibers[current];
+  while (next_thread < threads) {
+    self.thread = {(unsigned)next_thread++, 0, 0};
+    emulated_threadIdx = self.thread;
+    kernel_call(kernel, kernel_params);
+    ++finished;
+    ++finished_of_warp[self.thread.x / 32];
+    // Those who wait must not wait for one who is through.
+    if (block_barrier.arrived && block_barrier.arrived == threads - finished) {
+      block_barrier.arrived = 0;
+      ++block_barrier.generation;
+    }
+  }
+  self.running = false;
+}
+void enter();
+
+// Goes on with another thread of the block.
+void yield() {
+  int from = current;
+  if (_setjmp(fibers[from].at) == 0) {
+    if (next_thread < threads && used < MOST_THREADS) {
+      current = used++;
+      enter();
+    }
+    do current = (current + 1) % used;
+    while (!fibers[current].running);
+    _longjmp(fibers[current].at, 1);
+  }
+  current = from;
+  emulated_threadIdx = fibers[from].thread;
+}
+
+void loop() {
+  work();
+  // Through: go on with one who is not, or home.
+  for (int i = 0; i < used; ++i) {
+    current = (current + 1) % used;
+    if (fibers[current].running) _longjmp(fibers[current].at, 1);
+  }
+  setcontext(&home);
+}
+
+void enter() {
+  Fiber &f = fibers[current];
+  if (!f.stack) f.stack = (char *)malloc(STACK);
+  getcontext(&f.context);
+  f.context.uc_stack.ss_sp = f.stack;
+  f.context.uc_stack.ss_size = STACK;
+  f.context.uc_link = nullptr;
+  makecontext(&f.context, loop, 0);
+  f.running = true;
+  setcontext(&f.context);
+}
+
+void run_block() {
+  used = 1;
+  current = next_thread = finished = 0;
+  block_barrier = {};
+  for (int w = 0; w < MOST_THREADS / 32; ++w) {
+    warp_barriers[w] = {};
+    finished_of_warp[w] = 0;
+  }
+  volatile bool back = false;
+  getcontext(&home);
+  if (back) return;
+  back = true;
+  enter();
+}
+} // namespace
+
+extern "C" void emulated_barrier(int of_warp) {
+  int warp = emulated_threadIdx.x / 32, in_warp = std::min(32, threads - warp * 32);
+  Barrier &b = of_warp ? warp_barriers[warp] : block_barrier;
+  int waiting_for = of_warp ? in_warp - finished_of_warp[warp] : threads - finished;
+  int generation = b.generation;
+  if (++b.arrived == waiting_for) {
+    b.arrived = 0;
+    ++b.generation;
+  } else {
+    while (b.generation == generation) yield();
+  }
+}
+
+extern "C" float emulated_shuffle(float x, int mask) {
+  int me = emulated_threadIdx.x;
+  slots[me] = x;
+  emulated_barrier(1);
+  float y = slots[me / 32 * 32 + (me % 32 ^ mask)];
+  emulated_barrier(1);
+  return y;
+}
+
+// ---- the driver ----
+
+namespace {
+struct Function {
+  void (*kernel)();
+  void (*call)(void (*)(), void **);
+  int shared = 48 << 10;
+};
+struct Module {
+  std::map<std::string, Function> functions;
+};
+std::map<std::string, Module *> modules;
+Module *loading;
+
+std::recursive_mutex lock;
+struct Piece {
+  size_t bytes;
+};
+std::map<char *, Piece> pieces;
+uint64_t in_use, most_in_use;
+constexpr size_t GUARD = 256;
+constexpr unsigned char MARK = 0xA5;
+
+int refuse(const char *what) {
+  fprintf(stderr, "pretend GPU: %s\n", what);
+  return 1;
+}
+
+int allocate(void **to, size_t bytes) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  char *at = (char *)aligned_alloc(256, (bytes + GUARD + 255) / 256 * 256);
+  if (!at) return 2;
+  memset(at, 0xFF, bytes);
+  memset(at + bytes, MARK, GUARD);
+  pieces[at] = {bytes};
+  in_use += bytes;
+  most_in_use = std::max(most_in_use, in_use);
+  *to = at;
+  return 0;
+}
+
+int release(void *p) {
+  if (!p) return 0;
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  auto found = pieces.find((char *)p);
+  if (found == pieces.end()) abort();
+  size_t bytes = found->second.bytes;
+  for (size_t i = 0; i < GUARD; ++i)
+    if ((unsigned char)((char *)p)[bytes + i] != MARK) {
+      refuse("a kernel wrote behind the end of a tensor");
+      abort();
+    }
+  in_use -= bytes;
+  pieces.erase(found);
+  free(p);
+  return 0;
+}
+} // namespace
+
+extern "C" {
+void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)(), void **)) {
+  loading->functions[name] = {kernel, call};
+}
+
+int cuInit(unsigned) { return 0; }
+int cuDriverGetVersion(int *version) { return *version = 13000, 0; }
+int cuDeviceGet(int *device, int ordinal) { return *device = ordinal, ordinal == 0 ? 0 : 101; }
+int cuDeviceGetCount(int *count) { return *count = 1, 0; }
+int cuDeviceGetName(char *name, int length, int) { return snprintf(name, length, "pretend GPU"), 0; }
+// 75 and 76 are the compute capability; of the rest it is enough that they are there.
+int cuDeviceGetAttribute(int *value, int attribute, int) { return *value = attribute == 75 ? 9 : attribute == 76 ? 0 : 1, 0; }
+int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = (size_t)8 << 30, 0; }
+int cuDevicePrimaryCtxRetain(void **context, int) { return *context = (void *)8, 0; }
+int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+static thread_local void *context_of_thread;
+int cuCtxSetCurrent(void *context) { return context_of_thread = context, 0; }
+int cuCtxGetCurrent(void **context) { return *context = context_of_thread, 0; }
+int cuCtxSynchronize() { return 0; }
+int cuStreamCreate(void **stream, unsigned) { return *stream = (void *)16, 0; }
+int cuStreamDestroy_v2(void *) { return 0; }
+int cuStreamSynchronize(void *) { return 0; }
+int cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
+int cuStreamIsCapturing(void *, int *status) { return *status = 0, 0; }
+int cuEventCreate(void **event, unsigned) { return *event = (void *)24, 0; }
+int cuEventDestroy_v2(void *) { return 0; }
+int cuEventRecord(void *, void *) { return 0; }
+int cuEventSynchronize(void *) { return 0; }
+int cuEventQuery(void *) { return 0; }
+int cuGetErrorName(int, const char **name) { return *name = "PRETEND_GPU_ERROR", 0; }
+int cuGetErrorString(int, const char **text) { return *text = "the pretend GPU cannot do this", 0; }
+
+int cuMemAlloc_v2(void **to, size_t bytes) { return allocate(to, bytes); }
+int cuMemAllocAsync(void **to, size_t bytes, void *) { return allocate(to, bytes); }
+int cuMemFree_v2(void *p) { return release(p); }
+int cuMemFreeAsync(void *p, void *) { return release(p); }
+int cuMemGetInfo_v2(size_t *left, size_t *all) { return *all = (size_t)8 << 30, *left = *all - in_use, 0; }
+int cuMemHostAlloc(void **to, size_t bytes, unsigned) { return *to = malloc(bytes), 0; }
+int cuMemFreeHost(void *p) { return free(p), 0; }
+int cuMemsetD8_v2(void *p, unsigned char x, size_t n) { return memset(p, x, n), 0; }
+int cuMemsetD8Async(void *p, unsigned char x, size_t n, void *) { return memset(p, x, n), 0; }
+int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
+int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) { return memcpy(to, from, n), 0; }
+int cuMemcpyDtoH_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
+int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) { return memcpy(to, from, n), 0; }
+int cuMemcpyDtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
+int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) { return memcpy(to, from, n), 0; }
+int cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = (void *)32, 0; }
+int cuMemPoolSetAttribute(void *, int, void *) { return 0; }
+// 7 and 8: memory in use now and at most.
+int cuMemPoolGetAttribute(void *, int which, uint64_t *value) { return *value = which == 8 ? most_in_use : in_use, 0; }
+
+// The "PTX" names a library of kernels that were compiled for the CPU.
+int cuModuleLoadData(void **module, const void *image) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  std::string path = (const char *)image;
+  while (!path.empty() && path.back() == '\n') path.pop_back();
+  if (path.empty()) return refuse("a kernel of candle's own was asked for");
+  Module *&known = modules[path];
+  if (!known) {
+    known = loading = new Module;
+    if (!dlopen(path.c_str(), RTLD_NOW)) return refuse(dlerror());
+  }
+  *module = known;
+  return 0;
+}
+int cuModuleUnload(void *) { return 0; }
+int cuModuleGetFunction(void **function, void *module, const char *name) {
+  auto &functions = ((Module *)module)->functions;
+  auto found = functions.find(name);
+  if (found == functions.end()) return fprintf(stderr, "pretend GPU: no kernel %s\n", name), 500;
+  *function = &found->second;
+  return 0;
+}
+// 8: shared memory that a launch may ask for.
+int cuFuncSetAttribute(void *function, int which, int value) {
+  if (which == 8 && value > 227 << 10) return refuse("more shared memory than a block has");
+  if (which == 8) ((Function *)function)->shared = value;
+  return 0;
+}
+int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, void *, void **params, void **) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  auto &f = *(Function *)function;
+  if (by != 1 || bz != 1 || bx == 0 || bx > MOST_THREADS || gy > 65535 || gz > 65535 || gx > 0x7fffffff || !gx || !gy || !gz)
+    return refuse("a grid that no GPU takes");
+  if ((int)shared > f.shared) return refuse("more shared memory than was asked for");
+  static std::vector<unsigned char> memory(256 << 10);
+  emulated_shared = (unsigned char *)(((uintptr_t)memory.data() + 127) / 128 * 128);
+  emulated_blockDim = {bx, by, bz};
+  emulated_gridDim = {gx, gy, gz};
+  threads = bx;
+  kernel = f.kernel;
+  kernel_call = f.call;
+  kernel_params = params;
+  for (unsigned z = 0; z < gz; ++z)
+    for (unsigned y = 0; y < gy; ++y)
+      for (unsigned x = 0; x < gx; ++x) {
+        emulated_blockIdx = {x, y, z};
+        run_block();
+      }
+  return 0;
+}
+
+// ---- cuBLAS and cuRAND ----
+
+int cublasCreate_v2(void **handle) { return *handle = (void *)40, 0; }
+int cublasDestroy_v2(void *) { return 0; }
+int cublasSetStream_v2(void *, void *) { return 0; }
+int curandCreateGenerator(void **generator, int) { return *generator = (void *)48, 0; }
+int curandSetPseudoRandomGeneratorSeed(void *, unsigned long long) { return 0; }
+int curandSetStream(void *, void *) { return 0; }
+int curandDestroyGenerator(void *) { return 0; }
+
+// 0: single precision, 2: half, 14: bfloat16, as cudaDataType counts.
+static float number(const void *p, int type, size_t i) {
+  if (type == 0) return ((const float *)p)[i];
+  return type == 2 ? __half2float(((const __half *)p)[i]) : __bfloat162float(((const __nv_bfloat16 *)p)[i]);
+}
+int cublasGemmEx(void *, int ta, int tb, int m, int n, int k, const float *alpha, const void *a, int at, int lda,
+                 const void *b, int bt, int ldb, const float *beta, void *c, int ct, int ldc, int, int) {
+  if (lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return 7;
+  if (at != bt) return refuse("a product of matrices of different types"), 15;
+  // The left factor by its rows, the right one by its columns.
+  std::vector<float> left((size_t)m * k), right((size_t)n * k);
+  for (int i = 0; i < m; ++i)
+    for (int j = 0; j < k; ++j) left[(size_t)i * k + j] = number(a, at, ta ? (size_t)i * lda + j : (size_t)j * lda + i);
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < k; ++j) right[(size_t)i * k + j] = number(b, bt, tb ? (size_t)j * ldb + i : (size_t)i * ldb + j);
+  for (int j = 0; j < n; ++j)
+    for (int i = 0; i < m; ++i) {
+      const float *x = &left[(size_t)i * k], *y = &right[(size_t)j * k];
+      float parts[8] = {};
+      int l = 0;
+      for (; l + 8 <= k; l += 8)
+        for (int p = 0; p < 8; ++p) parts[p] += x[l + p] * y[l + p];
+      for (; l < k; ++l) parts[0] += x[l] * y[l];
+      float sum = 0;
+      for (float part : parts) sum += part;
+      size_t to = (size_t)j * ldc + i;
+      // With a factor of zero what was there is not read.
+      float value = *alpha * sum + (*beta == 0 ? 0 : *beta * number(c, ct, to));
+      if (ct == 0) ((float *)c)[to] = value;
+      else if (ct == 2) ((__half *)c)[to] = __float2half(value);
+      else ((__nv_bfloat16 *)c)[to] = __float2bfloat16(value);
+    }
+  return 0;
+}
+}

@@ -1,0 +1,82 @@
+// What CUDA's compiler knows by itself, for an ordinary C++ compiler: kernels run on the CPU, thread by thread, through
+// the scheduler of driver.cpp.
+#pragma once
+#define EMULATED
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+struct Dim3 {
+  unsigned x, y, z;
+};
+extern "C" {
+extern Dim3 emulated_threadIdx, emulated_blockIdx, emulated_blockDim, emulated_gridDim;
+extern unsigned char *emulated_shared;
+void emulated_barrier(int of_warp);
+// Exchanges a number with another lane of the warp.
+float emulated_shuffle(float x, int mask);
+void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)(), void **));
+}
+#define threadIdx emulated_threadIdx
+#define blockIdx emulated_blockIdx
+#define blockDim emulated_blockDim
+#define gridDim emulated_gridDim
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+// Blocks run one after another, so one copy will do.
+#define __shared__ static
+#define SHARED_BYTES(name) unsigned char *name = emulated_shared
+
+inline void __syncthreads() { emulated_barrier(0); }
+inline void __syncwarp() { emulated_barrier(1); }
+inline float __shfl_xor_sync(unsigned, float x, int mask) { return emulated_shuffle(x, mask); }
+inline float atomicAdd(float *to, float x) {
+  float before = *to;
+  *to += x;
+  return before;
+}
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+using std::isfinite;
+using std::min;
+
+struct __nv_bfloat16 {
+  uint16_t bits;
+};
+inline float __bfloat162float(__nv_bfloat16 x) {
+  uint32_t bits = (uint32_t)x.bits << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
+inline __nv_bfloat16 __float2bfloat16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  if (x != x) return {(uint16_t)(bits >> 16 | 0x40)};
+  return {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+struct __half {
+  _Float16 value;
+};
+inline float __half2float(__half x) { return (float)x.value; }
+inline __half __float2half(float x) { return {(_Float16)x}; }
+
+template <class... A, size_t... I> void emulated_spread(void (*f)(A...), void **p, std::index_sequence<I...>) {
+  f(*(std::remove_reference_t<A> *)p[I]...);
+}
+template <class... A> struct EmulatedCall {
+  static void call(void (*f)(), void **p) { emulated_spread((void (*)(A...))f, p, std::index_sequence_for<A...>()); }
+};
+struct EmulatedKernel {
+  template <class... A> EmulatedKernel(const char *name, void (*f)(A...)) {
+    emulated_register(name, (void (*)())f, EmulatedCall<A...>::call);
+  }
+};
+#define KERNEL(name, arguments)                                                                                        \
+  static void kernel_##name arguments;                                                                                 \
+  static EmulatedKernel register_##name(#name, kernel_##name);                                                         \
+  static void kernel_##name arguments

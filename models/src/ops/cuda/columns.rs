@@ -1,0 +1,44 @@
+//! Sums over rows, for each column.
+
+use candle_core::{DType, Tensor};
+
+use super::launch::{Grid, Kernel};
+use super::memory::empty;
+use crate::Result;
+
+/// Columns that a block takes.
+const STRIP: usize = 32;
+/// Rows that a part has at least.
+const LEAST_ROWS: usize = 64;
+/// Blocks that there should be about.
+const BLOCKS: usize = 1024;
+
+/// How rows are cut into parts.
+pub(super) struct Parts {
+    pub(super) count: usize,
+    pub(super) grid: Grid,
+}
+
+/// For a matrix of `rows` by `c`.
+pub(super) fn parts(rows: usize, c: usize) -> Parts {
+    let strips = c.div_ceil(STRIP);
+    let count = (BLOCKS / strips).clamp(1, rows.div_ceil(LEAST_ROWS).max(1));
+    Parts { count, grid: Grid { blocks: [strips, count, 1], threads: 256, shared: 0 } }
+}
+
+/// Adds up `count` parts of `c` numbers.
+pub(super) fn sum_parts(op: &'static str, parts: &Tensor, count: usize, c: usize) -> Result<Tensor> {
+    let sums = empty(parts, c, DType::F32)?;
+    Kernel::new(op, "sum_parts", parts, DType::F32)?.tensor(&sums)?.tensor(parts)?.int(count).each(c)?;
+    Ok(sums)
+}
+
+/// Sums of the columns of `x`, seen as rows of `c`, in `f32`.
+pub(super) fn column_sums(op: &'static str, x: &Tensor, c: usize) -> Result<Tensor> {
+    let rows = x.elem_count() / c;
+    let cut = parts(rows, c);
+    let sums = empty(x, (cut.count, c), DType::F32)?;
+    let kernel = Kernel::new(op, "column_sums", x, x.dtype())?.tensor(&sums)?.tensor(x)?;
+    kernel.int(rows).int(c).run(cut.grid)?;
+    sum_parts(op, &sums, cut.count, c)
+}

@@ -1,0 +1,182 @@
+// Ops on one element at a time, and copies.
+#pragma once
+#include "common.cuh"
+
+// What is not a number stays so, as on the CPU: a run that goes wrong must show.
+__device__ __forceinline__ float relu(float x) { return x <= 0 ? 0.f : x; }
+__device__ __forceinline__ float relu_slope(float x, float g) { return x > 0 ? g : 0.f; }
+__device__ __forceinline__ float squared_relu(float x) { return relu(x) * relu(x); }
+__device__ __forceinline__ float squared_relu_slope(float x, float g) { return 2 * relu(x) * g; }
+__device__ __forceinline__ float normal_cdf(float x) { return 0.5f * (1 + erff(x * 0.70710678118654752f)); }
+__device__ __forceinline__ float gelu(float x) { return x * normal_cdf(x); }
+__device__ __forceinline__ float gelu_slope(float x, float g) {
+  return g * (normal_cdf(x) + x * 0.39894228040143268f * expf(-0.5f * x * x));
+}
+__device__ __forceinline__ float sigmoid(float x) {
+  // Of the negative size, so that the exponential cannot overflow.
+  float e = expf(x > 0 ? -x : x);
+  return (x > 0 ? 1.f : e) / (1 + e);
+}
+__device__ __forceinline__ float silu(float x) { return x * sigmoid(x); }
+__device__ __forceinline__ float silu_slope(float x, float g) {
+  float s = sigmoid(x);
+  return g * s * (1 + x * (1 - s));
+}
+
+#define CURVE(name)                                                                                                    \
+  KERNEL(name##_forward, (T *y, const T *x, i64 n)) {                                                                  \
+    for EACH(i, n) y[i] = store<T>(name(load(x[i])));                                                                  \
+  }                                                                                                                    \
+  KERNEL(name##_backward, (T *dx, const T *x, const T *dy, i64 n)) {                                                   \
+    for EACH(i, n) dx[i] = store<T>(name##_slope(load(x[i]), load(dy[i])));                                            \
+  }
+CURVE(relu)
+CURVE(squared_relu)
+CURVE(gelu)
+CURVE(silu)
+
+KERNEL(star_relu_forward, (T *y, const T *x, const float *scale, const float *bias, i64 n)) {
+  for EACH(i, n) y[i] = store<T>(*scale * squared_relu(load(x[i])) + *bias);
+}
+
+// `sums` has two numbers for each block: the gradients of scale and bias, in parts.
+KERNEL(star_relu_backward, (T *dx, float *sums, const T *x, const T *dy, const float *scale, i64 n)) {
+  float dscale = 0, dbias = 0;
+  for EACH(i, n) {
+    float g = load(dy[i]), v = load(x[i]);
+    dx[i] = store<T>(*scale * squared_relu_slope(v, g));
+    dscale += squared_relu(v) * g;
+    dbias += g;
+  }
+  dscale = block_sum(dscale);
+  dbias = block_sum(dbias);
+  if (threadIdx.x == 0) {
+    sums[2 * blockIdx.x] = dscale;
+    sums[2 * blockIdx.x + 1] = dbias;
+  }
+}
+
+// Sums in the type of the first term.
+template <class A, class B> __device__ void add(A *y, const A *a, const B *b, i64 n) {
+  for EACH(i, n) y[i] = store<A>(load(a[i]) + load(b[i]));
+}
+KERNEL(add, (T *y, const T *a, const T *b, i64 n)) { add<T, T>(y, a, b, n); }
+KERNEL(add_to_wide, (float *y, const float *a, const T *b, i64 n)) { add<float, T>(y, a, b, n); }
+KERNEL(add_to_narrow, (T *y, const T *a, const float *b, i64 n)) { add<T, float>(y, a, b, n); }
+
+KERNEL(scale_elements, (T *y, const T *x, const float *factors, i64 n)) {
+  for EACH(i, n) y[i] = store<T>(load(x[i]) * factors[i]);
+}
+
+// Scales of a residual connection; null for ones. A dropped branch counts as zero even where it is not finite.
+__device__ __forceinline__ float factor(const float *channel, const float *keep, Index i, i64 c, i64 per_sample) {
+  return (channel ? channel[i % c] : 1.f) * (keep ? keep[i / per_sample] : 1.f);
+}
+template <class S, class B>
+__device__ void residual(S *y, const S *x, const B *branch, const float *skip, const float *scale, const float *keep,
+                         i64 c, i64 per_sample, i64 n) {
+  for EACH(i, n) {
+    bool kept = !keep || keep[i / per_sample] != 0;
+    float term = kept ? load(branch[i]) * factor(scale, keep, i, c, per_sample) : 0.f;
+    y[i] = store<S>(load(x[i]) * (skip ? skip[i % c] : 1.f) + term);
+  }
+}
+KERNEL(residual_forward, (T *y, const T *x, const T *branch, const float *skip, const float *scale, const float *keep,
+                          i64 c, i64 per_sample, i64 n)) {
+  residual<T, T>(y, x, branch, skip, scale, keep, c, per_sample, n);
+}
+KERNEL(residual_forward_wide, (float *y, const float *x, const T *branch, const float *skip, const float *scale,
+                               const float *keep, i64 c, i64 per_sample, i64 n)) {
+  residual<float, T>(y, x, branch, skip, scale, keep, c, per_sample, n);
+}
+
+// `dy` times a factor of each channel and of each sample.
+template <class O, class S>
+__device__ void scaled(O *out, const S *dy, const float *channel, const float *keep, i64 c, i64 per_sample, i64 n) {
+  for EACH(i, n) out[i] = store<O>(load(dy[i]) * factor(channel, keep, i, c, per_sample));
+}
+KERNEL(scale_rows, (T *out, const T *dy, const float *channel, const float *keep, i64 c, i64 per_sample, i64 n)) {
+  scaled<T, T>(out, dy, channel, keep, c, per_sample, n);
+}
+KERNEL(scale_rows_from_wide,
+       (T *out, const float *dy, const float *channel, const float *keep, i64 c, i64 per_sample, i64 n)) {
+  scaled<T, float>(out, dy, channel, keep, c, per_sample, n);
+}
+
+KERNEL(to_wide, (float *y, const T *x, i64 n)) {
+  for EACH(i, n) y[i] = load(x[i]);
+}
+KERNEL(from_wide, (T *y, const float *x, i64 n)) {
+  for EACH(i, n) y[i] = store<T>(x[i]);
+}
+
+// Pictures as bytes to what a network reads: `(x / 255 - mean) / deviation` for each of three channels.
+KERNEL(normalise, (T *y, const u8 *x, const float *mean, const float *deviation, i64 n)) {
+  for EACH(i, n) y[i] = store<T>((x[i] * (1.f / 255.f) - mean[i % 3]) / deviation[i % 3]);
+}
+
+// What a strided tensor holds, in order. Dimensions of length 1 fill up to six.
+struct Layout {
+  i64 lengths[6], strides[6];
+};
+KERNEL(copy_strided, (T *y, const T *x, Layout from, i64 n)) {
+  for EACH(i, n) {
+    i64 rest = i, at = 0;
+    for (int d = 5; d >= 0; --d) {
+      at += rest % from.lengths[d] * from.strides[d];
+      rest /= from.lengths[d];
+    }
+    y[i] = x[at];
+  }
+}
+
+// `width` of every `from_width` numbers, from `from_start` on, to places `to_width` apart: slices and their inverse.
+KERNEL(copy_columns, (T *y, const T *x, i64 width, i64 from_width, i64 from_start, i64 to_width, i64 to_start, i64 n)) {
+  for EACH(i, n) {
+    i64 row = i / width, j = i % width;
+    y[row * to_width + to_start + j] = x[row * from_width + from_start + j];
+  }
+}
+
+// Rows of `x` at the given places, and back (each place occurs once).
+KERNEL(gather_rows, (T *y, const T *x, const u32 *rows, i64 c, i64 n)) {
+  for EACH(i, n) y[i] = x[rows[i / c] * c + i % c];
+}
+KERNEL(scatter_rows, (T *y, const T *x, const u32 *rows, i64 c, i64 n)) {
+  for EACH(i, n) y[rows[i / c] * c + i % c] = x[i];
+}
+// Row `rows[i]` of `x`, or the filler where it is `none`.
+KERNEL(gather_rows_or, (T *y, const T *x, const float *filler, const u32 *rows, u32 none, i64 c, i64 n)) {
+  for EACH(i, n) {
+    u32 row = rows[i / c];
+    y[i] = row == none ? store<T>(filler[i % c]) : x[row * c + i % c];
+  }
+}
+
+// First tokens (parameters, one after another) before the patches of each sample, plus a position embedding.
+KERNEL(join_tokens, (T *y, const T *patches, const float *first, const float *position, i64 extra, i64 length, i64 c,
+                     i64 n)) {
+  i64 all = (extra + length) * c;
+  for EACH(i, n) {
+    i64 sample = i / all, at = i % all;
+    float token = at < extra * c ? first[at] : load(patches[sample * length * c + at - extra * c]);
+    y[i] = store<T>(token + position[at]);
+  }
+}
+
+KERNEL(upsample_forward, (T *y, const T *x, i64 h, i64 w, i64 c, i64 factor, i64 n)) {
+  for EACH(i, n) {
+    i64 ch = i % c, px = i / c % (w * factor), py = i / c / (w * factor) % (h * factor), b = i / c / (w * factor) / (h * factor);
+    y[i] = x[((b * h + py / factor) * w + px / factor) * c + ch];
+  }
+}
+KERNEL(upsample_backward, (T *dx, const T *dy, i64 h, i64 w, i64 c, i64 factor, i64 n)) {
+  for EACH(i, n) {
+    i64 ch = i % c, px = i / c % w, py = i / c / w % h, b = i / c / w / h;
+    float sum = 0;
+    for (i64 y = 0; y < factor; ++y)
+      for (i64 x = 0; x < factor; ++x)
+        sum += load(dy[((b * h * factor + py * factor + y) * w * factor + px * factor + x) * c + ch]);
+    dx[i] = store<T>(sum);
+  }
+}

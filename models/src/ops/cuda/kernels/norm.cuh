@@ -1,0 +1,144 @@
+// Layer norm and batch norm.
+#pragma once
+#include "columns.cuh"
+
+// A block a row; `stats` keeps mean and one over the deviation of each row.
+template <class O, class S>
+__device__ void layer_norm(O *y, float *stats, const S *x, const float *weight, const float *bias, i64 c, float eps) {
+  const S *row = x + blockIdx.x * c;
+  float sum = 0;
+  for (i64 j = threadIdx.x; j < c; j += blockDim.x) sum += load(row[j]);
+  float mean = block_sum(sum) / c, squares = 0;
+  for (i64 j = threadIdx.x; j < c; j += blockDim.x) {
+    float d = load(row[j]) - mean;
+    squares += d * d;
+  }
+  float inv = rsqrtf(block_sum(squares) / c + eps);
+  for (i64 j = threadIdx.x; j < c; j += blockDim.x)
+    y[blockIdx.x * c + j] = store<O>((load(row[j]) - mean) * inv * weight[j] + (bias ? bias[j] : 0.f));
+  if (threadIdx.x == 0) {
+    stats[2 * blockIdx.x] = mean;
+    stats[2 * blockIdx.x + 1] = inv;
+  }
+}
+
+template <class S, class O>
+__device__ void layer_norm_slope(S *dx, const S *x, const O *dy, const float *weight, const float *stats, i64 c) {
+  i64 at = blockIdx.x * c;
+  float mean = stats[2 * blockIdx.x], inv = stats[2 * blockIdx.x + 1], sum = 0, dot = 0;
+  for (i64 j = threadIdx.x; j < c; j += blockDim.x) {
+    float g = load(dy[at + j]) * weight[j];
+    sum += g;
+    dot += g * (load(x[at + j]) - mean) * inv;
+  }
+  sum = block_sum(sum) / c;
+  dot = block_sum(dot) / c;
+  for (i64 j = threadIdx.x; j < c; j += blockDim.x) {
+    float g = load(dy[at + j]) * weight[j], normal = (load(x[at + j]) - mean) * inv;
+    dx[at + j] = store<S>(inv * (g - sum - normal * dot));
+  }
+}
+
+// Parts of the gradients of weight and bias.
+template <class S, class O>
+__device__ void layer_norm_sums(float *dweight, float *dbias, const S *x, const O *dy, const float *stats, i64 rows, i64 c) {
+  column_sum<S>(dweight, rows, c, [=](i64 row, i64 j) {
+    return load(dy[row * c + j]) * (load(x[row * c + j]) - stats[2 * row]) * stats[2 * row + 1];
+  });
+  column_sum<S>(dbias, rows, c, [=](i64 row, i64 j) { return load(dy[row * c + j]); });
+}
+
+#define LAYER_NORM(suffix, S, O)                                                                                       \
+  KERNEL(layer_norm_forward##suffix,                                                                                   \
+         (O * y, float *stats, const S *x, const float *weight, const float *bias, i64 c, float eps)) {                \
+    layer_norm<O, S>(y, stats, x, weight, bias, c, eps);                                                               \
+  }                                                                                                                    \
+  KERNEL(layer_norm_backward##suffix,                                                                                  \
+         (S * dx, const S *x, const O *dy, const float *weight, const float *stats, i64 c)) {                          \
+    layer_norm_slope<S, O>(dx, x, dy, weight, stats, c);                                                               \
+  }                                                                                                                    \
+  KERNEL(layer_norm_sums##suffix,                                                                                      \
+         (float *dweight, float *dbias, const S *x, const O *dy, const float *stats, i64 rows, i64 c)) {               \
+    layer_norm_sums<S, O>(dweight, dbias, x, dy, stats, rows, c);                                                      \
+  }
+LAYER_NORM(, T, T)
+LAYER_NORM(_from_wide, float, T)
+LAYER_NORM(_to_wide, T, float)
+
+// Mean and sum of squared distances from it, of each column of a part of the rows: two passes over the part, so that
+// numbers far from zero lose nothing.
+KERNEL(channel_moments, (float *means, float *squares, const T *x, i64 rows, i64 c)) {
+  Part part = part_of(rows);
+  float sum = 0;
+  if (COLUMN < c)
+    for (i64 row = part.first + ROW_LANE; row < part.end; row += 8) sum += load(x[row * c + COLUMN]);
+  float mean = part.end > part.first ? lane_rows_sum(sum) / (part.end - part.first) : 0.f, square = 0;
+  if (COLUMN < c)
+    for (i64 row = part.first + ROW_LANE; row < part.end; row += 8) {
+      float d = load(x[row * c + COLUMN]) - mean;
+      square += d * d;
+    }
+  square = lane_rows_sum(square);
+  if (ROW_LANE == 0 && COLUMN < c) {
+    means[blockIdx.y * c + COLUMN] = mean;
+    squares[blockIdx.y * c + COLUMN] = square;
+  }
+}
+
+// The parts together (Chan, Golub & LeVeque): mean and biased variance of each channel.
+KERNEL(join_moments, (float *mean, float *variance, const float *means, const float *squares, i64 parts, i64 rows, i64 c)) {
+  i64 each = (rows + parts - 1) / parts;
+  for EACH(j, c) {
+    float count = 0, m = 0, s = 0;
+    for (i64 i = 0; i < parts; ++i) {
+      i64 left = rows - i * each;
+      if (left <= 0) break;
+      float n = left < each ? left : each, d = means[i * c + j] - m;
+      s += squares[i * c + j] + d * d * count * n / (count + n);
+      m += d * n / (count + n);
+      count += n;
+    }
+    mean[j] = m;
+    variance[j] = s / count;
+  }
+}
+
+KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *variance, const float *weight,
+                            const float *bias, const T *residual, int rectify, float eps, i64 c, i64 n)) {
+  for EACH(i, n) {
+    i64 j = i % c;
+    float v = (load(x[i]) - mean[j]) * rsqrtf(variance[j] + eps) * weight[j] + bias[j];
+    if (residual) v += load(residual[i]);
+    y[i] = store<T>(rectify ? relu(v) : v);
+  }
+}
+
+// Parts of the sums of the gradient and of its product with the normalised input: gradients of bias and weight. Where
+// the value was rectified, `y` says which elements the gradient passes.
+KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, const T *y, const float *mean,
+                         const float *variance, float eps, i64 rows, i64 c)) {
+  column_sum<T>(dweight, rows, c, [=](i64 row, i64 j) {
+    i64 i = row * c + j;
+    float g = y && !(load(y[i]) > 0) ? 0.f : load(dy[i]);
+    return g * (load(x[i]) - mean[j]) * rsqrtf(variance[j] + eps);
+  });
+  column_sum<T>(dbias, rows, c, [=](i64 row, i64 j) {
+    i64 i = row * c + j;
+    return y && !(load(y[i]) > 0) ? 0.f : load(dy[i]);
+  });
+}
+
+// `dresidual` is null where there is no residual. With the batch's own statistics the gradient loses its mean and its
+// part along the normalised input.
+KERNEL(batch_norm_backward, (T *dx, T *dresidual, const T *x, const T *dy, const T *y, const float *mean,
+                             const float *variance, const float *weight, const float *dweight, const float *dbias,
+                             int from_batch, float eps, i64 rows, i64 c)) {
+  for EACH(i, rows * c) {
+    i64 j = i % c;
+    float g = y && !(load(y[i]) > 0) ? 0.f : load(dy[i]);
+    if (dresidual) dresidual[i] = store<T>(g);
+    float inv = rsqrtf(variance[j] + eps), normal = (load(x[i]) - mean[j]) * inv;
+    if (from_batch) g -= (dbias[j] + normal * dweight[j]) / rows;
+    dx[i] = store<T>(g * inv * weight[j]);
+  }
+}

@@ -1,0 +1,42 @@
+//! The ops on NVIDIA GPUs.
+//!
+//! Each op's CUDA side has the op's name and lies in the file of the same name. Products go through cuBLAS; everything else
+//! is a kernel of `kernels/`. Activations are stored in `f32`, `bf16` or `f16`, parameters and their gradients in `f32`.
+//!
+//! All work of a device goes to one stream, in order: memory can be given back as soon as the last kernel that uses it
+//! is on its way, and nothing waits for the GPU until a number is read.
+
+mod activation;
+mod attention;
+mod channels;
+mod columns;
+mod conv2d;
+mod depthwise;
+mod device;
+mod elementwise;
+mod gemm;
+mod launch;
+mod linear;
+mod loss;
+mod memory;
+mod norm;
+mod optim;
+mod pool;
+mod residual;
+mod tokens;
+
+pub(super) use activation::{pointwise, star_relu};
+pub(super) use attention::{Bias, cross_attention, window_attention};
+pub(super) use channels::{cat, concat_channels, merge_patches, pad, slice};
+pub(super) use conv2d::conv2d;
+pub(super) use depthwise::depthwise_conv2d;
+pub use device::{device, memory_in_use};
+pub(super) use elementwise::{accumulate, add, blend, converted, increment, scale_by, scale_elements, squared_norm};
+pub(super) use linear::linear;
+pub(super) use loss::{masked_squared_error, soft_cross_entropy};
+pub(super) use memory::contiguous;
+pub(super) use norm::{After, batch_norm, channel_statistics, layer_norm};
+pub(super) use optim::{adamw_all, blend_all, clip_factor, lamb_all, sgd_all};
+pub(super) use pool::{global_avg_pool, max_pool2d, upsample_nearest};
+pub(super) use residual::residual;
+pub(super) use tokens::{Restore, gather_tokens, join_tokens, restore_tokens};

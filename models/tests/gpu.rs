@@ -1,0 +1,164 @@
+//! What only a GPU does: whole models in all precisions, optimisers over many tensors, and that nothing is written where
+//! it does not belong. Nothing runs where there is no GPU; the ops are compared by the tests of the ops.
+
+mod common;
+
+use candle_core::{DType, Device, Tensor};
+use common::gradients::filled;
+use common::{gpu, max_difference, model_input, numbers};
+use efficienttrain_models::ops::{self, Stepped};
+use efficienttrain_models::{Act, Backbone, Context, Gradients, Mode, Options, ParamStore, create};
+
+/// One of each family.
+const MODELS: [&str; 7] =
+    ["resnet10", "deit_tiny", "swin_tiny", "convnext_tiny", "caformer_s18", "cswin_tiny", "pvt_tiny"];
+
+fn pass(model: &dyn Backbone, params: &ParamStore, dtype: DType) -> (f64, Gradients) {
+    let device = params.iter().next().unwrap().1.device().clone();
+    let mut cx = Context::new(params, Mode::Train { seed: 3, drop_path: 0.1 }).with_compute_type(dtype);
+    let x = model_input(5, 3, 64, 64).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+    let targets = Tensor::eye(10, DType::F32, &Device::Cpu).unwrap().narrow(0, 0, 3).unwrap();
+    let targets = targets.contiguous().unwrap().to_device(&device).unwrap();
+    let logits = model.forward(&mut cx, &Act::constant(x.to_device(&device).unwrap())).unwrap();
+    assert_eq!(logits.tensor().dtype(), dtype);
+    let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
+    let mut gradients = Gradients::new(params.len());
+    let value = numbers(loss.tensor())[0];
+    let seed = Tensor::new(1f32, &Device::Cpu).unwrap().to_device(&device).unwrap();
+    cx.backward(&loss, seed, &mut gradients).unwrap();
+    gradients.check_complete(model.name(), model.specs()).unwrap();
+    (value, gradients)
+}
+
+fn all(gradients: &Gradients) -> Vec<f64> {
+    gradients.iter().flat_map(|(_, g)| numbers(g)).collect()
+}
+
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    product(a, b) / (product(a, a) * product(b, b)).sqrt()
+}
+
+#[test]
+fn models_train_as_on_the_cpu_in_every_precision() {
+    let Some(gpu) = gpu() else { return };
+    for name in MODELS {
+        let options = Options { num_classes: 10, input_size: [64; 2], ..Options::default() };
+        let model = create(name, &options).unwrap();
+        let params = || ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
+        let (want, gradients) = pass(&*model, &params(), DType::F32);
+        let want_all = all(&gradients);
+        for (dtype, most, least) in
+            [(DType::F32, 1e-4, 0.9999), (DType::BF16, 0.02, 0.97), (DType::F16, 0.01, 0.99)]
+        {
+            let params = params().to_device(&gpu).unwrap();
+            let (loss, gradients) = pass(&*model, &params, dtype);
+            assert!((loss - want).abs() < most * want, "{name}, {dtype:?}: {loss}, on the CPU {want}");
+            assert!(gradients.iter().all(|(_, g)| g.dtype() == DType::F32), "{name}");
+            let cosine = cosine(&all(&gradients), &want_all);
+            assert!(cosine > least, "{name}, {dtype:?}: the cosine of the gradients is {cosine}");
+        }
+    }
+}
+
+/// Parameters of many lengths, one of more than a piece, with gradients and what optimisers keep.
+fn tensors(device: &Device) -> Vec<[Tensor; 4]> {
+    let shapes: [&[usize]; 4] = [&[3, 5], &[1], &[91, 97], &[20_000]];
+    let one = |shape: &&[usize], i: usize| {
+        let t = filled(&format!("{i}.{shape:?}"), shape);
+        let t = if i == 3 { t.abs().unwrap() } else { t };
+        t.to_dtype(DType::F32).unwrap().to_device(device).unwrap()
+    };
+    shapes.iter().map(|shape| [0, 1, 2, 3].map(|i| one(shape, i))).collect()
+}
+
+fn stepped(tensors: &[[Tensor; 4]]) -> Vec<Stepped<'_>> {
+    let rates = [(0.1, 0.0), (0.2, 0.3), (0.05, 0.1), (0.1, 0.02)];
+    let pairs = tensors.iter().zip(rates);
+    pairs
+        .map(|([param, grad, a, b], (lr, weight_decay))| Stepped { param, grad, kept: [a, b], lr, weight_decay })
+        .collect()
+}
+
+#[test]
+fn optimisers_take_the_steps_of_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let adam = |step| ops::AdamW { lr: 0.0, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step };
+    let lamb = |step| ops::Lamb {
+        lr: 0.0,
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-6,
+        weight_decay: 0.0,
+        step,
+        always_adapt: step == 2,
+        trust_clip: step == 3,
+    };
+    let sgd = |step| ops::Sgd { lr: 0.0, momentum: 0.9, nesterov: step < 3, weight_decay: 0.0, step };
+    for kind in ["adamw", "lamb", "sgd"] {
+        let states = [tensors(&Device::Cpu), tensors(&gpu)];
+        for step in 1..4 {
+            for state in &states {
+                let tensors = stepped(state);
+                let grads: Vec<&Tensor> = tensors.iter().map(|t| t.grad).collect();
+                let loss = Tensor::new(1f32, &Device::Cpu).unwrap().to_device(grads[0].device()).unwrap();
+                let factor = ops::clip_factor(&grads, Some(&loss), 0.5, Some(20.0), Some(7.0)).unwrap();
+                match kind {
+                    "adamw" => ops::adamw_all(&tensors, &adam(step), Some(&factor)).unwrap(),
+                    "lamb" => ops::lamb_all(&tensors, &lamb(step), Some(&factor)).unwrap(),
+                    _ => ops::sgd_all(&tensors, &sgd(step), Some(&factor)).unwrap(),
+                }
+                // On the CPU the factor was multiplied into the gradients: the next step starts from the same ones.
+                for (t, fresh) in state.iter().zip(self::tensors(grads[0].device())) {
+                    ops::scale_by(&t[1], 0.0).unwrap();
+                    ops::accumulate(&t[1], &fresh[1]).unwrap();
+                }
+            }
+        }
+        for (a, b) in states[0].iter().flatten().zip(states[1].iter().flatten()) {
+            let off = max_difference(&numbers(a), &numbers(b));
+            assert!(off < 2e-5, "{kind}, {:?}: off by {off}", a.dims());
+        }
+    }
+}
+
+#[test]
+fn a_bad_step_changes_nothing() {
+    let Some(gpu) = gpu() else { return };
+    let mut state = tensors(&gpu);
+    let before: Vec<Vec<f64>> = state.iter().flatten().map(numbers).collect();
+    let good = state[1][1].clone();
+    for (loss, grad) in [(f32::NAN, 1.0), (1.0, f32::INFINITY)] {
+        state[1][1] = Tensor::new(&[grad], &Device::Cpu).unwrap().to_device(&gpu).unwrap();
+        let loss = Tensor::new(loss, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
+        let tensors = stepped(&state);
+        let grads: Vec<&Tensor> = tensors.iter().map(|t| t.grad).collect();
+        let factor = ops::clip_factor(&grads, Some(&loss), 1.0, None, None).unwrap();
+        assert_eq!(numbers(&factor)[1], 0.0);
+        let rule = ops::AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: 1 };
+        ops::adamw_all(&tensors, &rule, Some(&factor)).unwrap();
+        let pairs: Vec<(&Tensor, &Tensor)> = tensors.iter().map(|t| (t.kept[0], t.kept[1])).collect();
+        ops::blend_all(&pairs, 0.5, Some(&factor)).unwrap();
+    }
+    state[1][1] = good;
+    let after: Vec<Vec<f64>> = state.iter().flatten().map(numbers).collect();
+    assert!(before == after);
+}
+
+#[test]
+fn running_statistics_follow_as_on_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let x = filled("x", &[700, 33]).to_dtype(DType::F32).unwrap();
+    let running = |device: &Device| {
+        let mean = filled("mean", &[33]).to_dtype(DType::F32).unwrap().to_device(device).unwrap();
+        let variance = filled("variance", &[33]).sqr().unwrap().to_dtype(DType::F32).unwrap();
+        let variance = variance.to_device(device).unwrap();
+        let statistics = ops::BatchStatistics::of(&x.to_device(device).unwrap()).unwrap();
+        statistics.observe(&mean, &variance, 0.1).unwrap();
+        [numbers(&mean), numbers(&variance)].concat()
+    };
+    assert!(max_difference(&running(&Device::Cpu), &running(&gpu)) < 1e-6);
+    let counter = Tensor::new(41i64, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
+    ops::increment(&counter).unwrap();
+    assert_eq!(numbers(&counter), [42.0]);
+}

@@ -1,0 +1,103 @@
+//! Where a run computes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What a run computes on, by name: `cpu`, or a GPU as `cuda` (the first) or `cuda:1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceName {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// NVIDIA's GPU of this number, counted from 0.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = |digits: &str| digits.parse().ok();
+        match text.split_once(':') {
+            None if text == "cpu" => Some(Self::Cpu),
+            None if text == "cuda" => Some(Self::Cuda(0)),
+            Some(("cuda", digits)) => number(digits).map(Self::Cuda),
+            _ => None,
+        }
+        .ok_or_else(|| format!("expected `cpu`, `cuda` or `cuda:1`, got `{text}`"))
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(name: DeviceName) -> Self {
+        name.to_string()
+    }
+}
+
+impl DeviceName {
+    /// The device.
+    ///
+    /// # Errors
+    /// When it is not there, or this build is for the CPU alone.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => cuda(number),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Device> {
+    efficienttrain_models::ops::cuda::device(number).map_err(|e| Error::config("device", e))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(number: usize) -> Result<Device> {
+    let what = format!(
+        "this build of efficienttrain has no CUDA, so it cannot use cuda:{number}; build it with `cargo build --release \
+         --features cuda` where NVIDIA's compiler is installed, or use `cpu`"
+    );
+    Err(Error::config("device", what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for (text, device) in
+            [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(0)), ("cuda:3", DeviceName::Cuda(3))]
+        {
+            assert_eq!(text.parse(), Ok(device));
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        for text in ["", "gpu", "cuda:", "cuda:x", "cpu:0", "CUDA"] {
+            assert!(text.parse::<DeviceName>().unwrap_err().contains("`cuda:1`"), "{text}");
+        }
+    }
+}
