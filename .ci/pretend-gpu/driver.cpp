@@ -27,7 +27,7 @@ struct Fiber {
   ucontext_t context;
   jmp_buf at;
   char *stack = nullptr;
-  bool started = false, running = false;
+  bool running = false;
   Dim3 thread;
 };
 struct Barrier {
@@ -38,7 +38,7 @@ Fiber fibers[MOST_THREADS];
 int used, current, threads, next_thread, finished, finished_of_warp[MOST_THREADS / 32];
 Barrier block_barrier, warp_barriers[MOST_THREADS / 32];
 float slots[MOST_THREADS];
-ucontext_t home;
+jmp_buf home;
 void (*kernel)();
 void (*kernel_call)(void (*)(), void **);
 void **kernel_params;
@@ -77,25 +77,30 @@ void yield() {
   emulated_threadIdx = fibers[from].thread;
 }
 
+// A fiber stays for the next block: making one costs a call of the system.
 void loop() {
-  work();
-  // Through: go on with one who is not, or home.
-  for (int i = 0; i < used; ++i) {
-    current = (current + 1) % used;
-    if (fibers[current].running) _longjmp(fibers[current].at, 1);
+  for (;;) {
+    work();
+    if (_setjmp(fibers[current].at)) continue;
+    // Through: go on with one who is not, or home.
+    for (int i = 0; i < used; ++i) {
+      current = (current + 1) % used;
+      if (fibers[current].running) _longjmp(fibers[current].at, 1);
+    }
+    _longjmp(home, 1);
   }
-  setcontext(&home);
 }
 
 void enter() {
   Fiber &f = fibers[current];
-  if (!f.stack) f.stack = (char *)malloc(STACK);
+  f.running = true;
+  if (f.stack) _longjmp(f.at, 1);
+  f.stack = (char *)malloc(STACK);
   getcontext(&f.context);
   f.context.uc_stack.ss_sp = f.stack;
   f.context.uc_stack.ss_size = STACK;
   f.context.uc_link = nullptr;
   makecontext(&f.context, loop, 0);
-  f.running = true;
   setcontext(&f.context);
 }
 
@@ -107,11 +112,7 @@ void run_block() {
     warp_barriers[w] = {};
     finished_of_warp[w] = 0;
   }
-  volatile bool back = false;
-  getcontext(&home);
-  if (back) return;
-  back = true;
-  enter();
+  if (_setjmp(home) == 0) enter();
 }
 } // namespace
 

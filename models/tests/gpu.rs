@@ -16,8 +16,8 @@ const MODELS: [&str; 7] =
 fn pass(model: &dyn Backbone, params: &ParamStore, dtype: DType) -> (f64, Gradients) {
     let device = params.iter().next().unwrap().1.device().clone();
     let mut cx = Context::new(params, Mode::Train { seed: 3, drop_path: 0.1 }).with_compute_type(dtype);
-    let x = model_input(5, 3, 64, 64).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
-    let targets = Tensor::eye(10, DType::F32, &Device::Cpu).unwrap().narrow(0, 0, 3).unwrap();
+    let x = model_input(5, 2, 64, 64).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+    let targets = Tensor::eye(10, DType::F32, &Device::Cpu).unwrap().narrow(0, 0, 2).unwrap();
     let targets = targets.contiguous().unwrap().to_device(&device).unwrap();
     let logits = model.forward(&mut cx, &Act::constant(x.to_device(&device).unwrap())).unwrap();
     assert_eq!(logits.tensor().dtype(), dtype);
@@ -48,9 +48,10 @@ fn models_train_as_on_the_cpu_in_every_precision() {
         let params = || ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
         let (want, gradients) = pass(&*model, &params(), DType::F32);
         let want_all = all(&gradients);
-        for (dtype, most, least) in
-            [(DType::F32, 1e-4, 0.9999), (DType::BF16, 0.02, 0.97), (DType::F16, 0.01, 0.99)]
-        {
+        let precisions = [(DType::F32, 1e-4, 0.9999), (DType::BF16, 0.02, 0.97), (DType::F16, 0.01, 0.99)];
+        // Half precision differs from bfloat16 in its range and its places alone: two models will do.
+        let count = if ["resnet10", "swin_tiny"].contains(&name) { 3 } else { 2 };
+        for (dtype, most, least) in precisions.into_iter().take(count) {
             let params = params().to_device(&gpu).unwrap();
             let (loss, gradients) = pass(&*model, &params, dtype);
             assert!((loss - want).abs() < most * want, "{name}, {dtype:?}: {loss}, on the CPU {want}");
