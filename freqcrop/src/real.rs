@@ -3,10 +3,10 @@
 use pulp::Simd;
 use realfft::FftNum;
 
+use crate::Result;
 use crate::image::{Geometry, Layout};
 use crate::plan::{Backend, Plan};
 use crate::scratch::Scratch;
-use crate::Result;
 
 mod sealed {
     pub trait Sealed {}
@@ -27,7 +27,8 @@ pub trait Real: FftNum + Lanes + Default + PartialOrd + sealed::Sealed {
     // crate, once a number type, and not again in every crate that crops a picture.
 
     #[doc(hidden)]
-    fn plan(from: (usize, usize), band: (usize, usize), shrink: bool, backend: Backend) -> Result<Plan<Self>>;
+    fn plan(from: (usize, usize), band: (usize, usize), shrink: bool, backend: Backend)
+    -> Result<Plan<Self>>;
     #[doc(hidden)]
     fn run(
         plan: &Plan<Self>,

@@ -3,7 +3,9 @@
 mod common;
 
 use candle_core::{DType, Device, Tensor};
-use common::{assert_close, devices, floats, golden_weights, json, max_difference, model_input, numbers, tensors};
+use common::{
+    assert_close, devices, floats, golden_weights, json, max_difference, model_input, numbers, tensors,
+};
 use efficienttrain_models::{
     Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, cost, create, ops, predict,
 };

@@ -77,7 +77,13 @@ fn stepped(tensors: &[[Tensor; 4]]) -> Vec<Stepped<'_>> {
     let rates = [(0.1, 0.0), (0.2, 0.3), (0.05, 0.1), (0.1, 0.02)];
     let pairs = tensors.iter().zip(rates);
     pairs
-        .map(|([param, grad, a, b], (lr, weight_decay))| Stepped { param, grad, kept: [a, b], lr, weight_decay })
+        .map(|([param, grad, a, b], (lr, weight_decay))| Stepped {
+            param,
+            grad,
+            kept: [a, b],
+            lr,
+            weight_decay,
+        })
         .collect()
 }
 

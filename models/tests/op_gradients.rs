@@ -155,7 +155,16 @@ fn batch_norm_in_training_evaluation_and_fused() {
             });
             let fixed = statistics(0.1, 0.7, 5);
             check(&format!("fixed batch norm, relu {relu}, residual {residual}"), &inputs[..n], |t| {
-                ops::batch_norm(&t[0], &t[1], &t[2], t.get(3), relu, &statistics_beside(&t[0], &fixed), false, 1e-5)
+                ops::batch_norm(
+                    &t[0],
+                    &t[1],
+                    &t[2],
+                    t.get(3),
+                    relu,
+                    &statistics_beside(&t[0], &fixed),
+                    false,
+                    1e-5,
+                )
             });
         }
     }

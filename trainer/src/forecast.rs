@@ -165,7 +165,7 @@ fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
 /// Time of the optimiser and the average, with the gradients of the passes before.
 fn time_update(run: &mut Run, settings: &StepSettings) -> Result<f64> {
     let begun = Instant::now();
-    run.state.update(settings, None, 0.0)?;
+    run.state.update(settings, None)?;
     Ok(begun.elapsed().as_secs_f64())
 }
 

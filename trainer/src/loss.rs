@@ -39,7 +39,8 @@ pub struct BinaryCrossEntropy {
 impl Loss for BinaryCrossEntropy {
     fn loss(&self, logits: &Tensor, targets: &Tensor) -> Result<Traced> {
         let shape = logits.dims().to_vec();
-        let read = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+        let read =
+            |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
         let (x, mut t) = (read(logits)?, read(targets)?);
         if let Some(threshold) = self.threshold {
             t.iter_mut().for_each(|t| *t = if *t > threshold { 1.0 } else { 0.0 });

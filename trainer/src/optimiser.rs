@@ -117,7 +117,11 @@ impl Optimiser {
                 ops::lamb_all(&tensors, &rule, factor)?;
             }
             OptimiserKind::Sgd => {
-                ops::sgd_all(&tensors, &ops::Sgd { lr, momentum, nesterov: true, weight_decay, step }, factor)?;
+                ops::sgd_all(
+                    &tensors,
+                    &ops::Sgd { lr, momentum, nesterov: true, weight_decay, step },
+                    factor,
+                )?;
             }
         }
         Ok(())

@@ -69,8 +69,8 @@ pub struct TrainState {
     device: Device,
     /// What losses are multiplied with before the backward pass, so that `f16` holds their gradients.
     pub loss_scale: LossScale,
-    /// Losses of the micro-batches of the step at hand, where they lie.
-    losses: Vec<Tensor>,
+    /// Losses of the micro-batches of the step at hand, where they lie, and their shares of the step.
+    losses: Vec<(Tensor, f64)>,
 }
 
 /// A factor of the loss that follows what the numbers allow, as PyTorch's `GradScaler`: halved after a step whose
@@ -265,42 +265,35 @@ impl TrainState {
         Ok(())
     }
 
-    /// Adds the gradients of one micro-batch, weighted by `share` of the step; gives its loss.
+    /// Adds the gradients of one micro-batch, weighted by `share` of the step. Waits for nothing: [`Self::update`] reads the
+    /// loss.
     ///
     /// # Errors
     /// When the batch does not fit the model.
-    pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<f64> {
+    pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<()> {
         self.note_buffers()?;
         let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path })
             .with_compute_type(self.precision.dtype())
             .with_checkpointing(self.checkpoint_activations);
         let loss = self.loss_of(&mut cx, batch)?;
         let seed = Tensor::new((share * self.scale()) as f32, &self.device)?;
-        let value = loss.tensor().clone();
-        // Before the loss is read: a GPU has all of its work then.
-        cx.backward(&loss, seed, &mut self.gradients)?;
-        let number = f64::from(value.to_scalar::<f32>()?);
-        self.losses.push(value);
-        Ok(number)
+        self.losses.push((loss.tensor().clone(), share));
+        Ok(cx.backward(&loss, seed, &mut self.gradients)?)
     }
 
-    /// Applies the accumulated gradients and forgets them; gives their norm.
+    /// Applies the accumulated gradients and forgets them; gives their norm, and the loss of the step.
     ///
     /// # Errors
     /// When the loss or the norm is not finite; nothing is changed then.
-    pub fn update(
-        &mut self,
-        settings: &StepSettings,
-        clip_grad: Option<f64>,
-        loss: f64,
-    ) -> Result<StepResult> {
+    pub fn update(&mut self, settings: &StepSettings, clip_grad: Option<f64>) -> Result<StepResult> {
         for id in self.params.ids().filter(|id| self.frozen.get(id.index()).copied().unwrap_or(false)) {
             self.gradients.take(id);
         }
         let losses = std::mem::take(&mut self.losses);
         if !self.device.is_cpu() {
-            return self.update_on_gpu(settings, clip_grad, loss, &losses);
+            return self.update_on_gpu(settings, clip_grad, &losses);
         }
+        let loss = read(&losses)?;
         let grad_norm = self.gradients.norm()?;
         if !loss.is_finite() || !grad_norm.is_finite() {
             self.gradients.clear();
@@ -336,13 +329,17 @@ impl TrainState {
         &mut self,
         settings: &StepSettings,
         clip_grad: Option<f64>,
-        loss: f64,
-        losses: &[Tensor],
+        losses: &[(Tensor, f64)],
     ) -> Result<StepResult> {
         let gradients: Vec<&Tensor> = self.gradients.iter().map(|(_, g)| g).collect();
         let own_limit = self.optimiser.own_limit();
-        let factor =
-            ops::clip_factor(&gradients, losses.last(), 1.0 / self.scale(), clip_grad, own_limit)?;
+        let factor = ops::clip_factor(
+            &gradients,
+            losses.last().map(|l| &l.0),
+            1.0 / self.scale(),
+            clip_grad,
+            own_limit,
+        )?;
         let Self { model, params, gradients, .. } = self;
         let rates = (settings.lr, settings.weight_decay);
         self.optimiser.step_by(model.specs(), params, gradients, rates, &factor)?;
@@ -350,7 +347,7 @@ impl TrainState {
             average(ema, &self.params, self.model.as_ref(), decay, Some(&factor))?;
         }
         self.gradients.clear();
-        let numbers = factor.to_vec1::<f32>()?;
+        let (numbers, loss) = (factor.to_vec1::<f32>()?, read(losses)?);
         let (grad_norm, good) = (f64::from(numbers[0]), numbers[1] != 0.0);
         self.put_back(!good);
         if !good {
@@ -398,6 +395,15 @@ impl TrainState {
 pub(crate) fn pictures(batch: &Batch) -> Result<Tensor> {
     let shape = (batch.labels.len(), batch.size, batch.size, 3);
     Ok(Tensor::from_slice(&batch.pixels, shape, &Device::Cpu)?)
+}
+
+/// The loss of a step from those of its micro-batches.
+fn read(losses: &[(Tensor, f64)]) -> Result<f64> {
+    let mut sum = 0.0;
+    for (loss, share) in losses {
+        sum += share * f64::from(loss.to_scalar::<f32>()?);
+    }
+    Ok(sum)
 }
 
 /// Moves the average towards the weights, unless `factor` says that the step was bad; counters are copied.

@@ -37,8 +37,8 @@ fn losses(kind: OptimiserKind, lr: f64, weight_decay: f64) -> Vec<f64> {
         .map(|step| {
             let mut settings = plan.at(step).unwrap();
             (settings.lr, settings.weight_decay) = (lr, weight_decay);
-            let loss = state.accumulate(&batch, 1.0, 0.0, 0).unwrap();
-            state.update(&settings, None, loss).unwrap().loss
+            state.accumulate(&batch, 1.0, 0.0, 0).unwrap();
+            state.update(&settings, None).unwrap().loss
         })
         .collect()
 }

@@ -57,7 +57,11 @@ impl BatchStatistics {
     /// When the rows were fewer than two, or shapes differ.
     pub fn observe(&self, mean: &Tensor, variance: &Tensor, momentum: f64) -> Result<()> {
         if self.count < 2 {
-            return Err(Error::shape("batch_norm", "more than one value a channel in training", self.mean.dims()));
+            return Err(Error::shape(
+                "batch_norm",
+                "more than one value a channel in training",
+                self.mean.dims(),
+            ));
         }
         let unbias = self.count as f64 / (self.count - 1) as f64;
         on_gpu!(mean, {
@@ -110,7 +114,14 @@ pub fn batch_norm(
     }
     on_gpu!(x, {
         let (parameters, statistics) = ([weight, bias], [&statistics.mean, &statistics.variance]);
-        super::cuda::batch_norm(x, parameters, statistics, super::cuda::After { residual, relu }, from_batch, eps)
+        super::cuda::batch_norm(
+            x,
+            parameters,
+            statistics,
+            super::cuda::After { residual, relu },
+            from_batch,
+            eps,
+        )
     });
     let x = x.contiguous()?;
     let residual = residual.map(Tensor::contiguous).transpose()?;

@@ -72,7 +72,9 @@ pub fn gpu() -> Option<Device> {
         static GPU: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
         let found = || match efficienttrain_models::ops::cuda::device(0) {
             Ok(gpu) => Some(gpu),
-            Err(e) if std::env::var_os("EFFICIENTTRAIN_TEST_GPU").is_some() => panic!("no GPU to test on: {e}"),
+            Err(e) if std::env::var_os("EFFICIENTTRAIN_TEST_GPU").is_some() => {
+                panic!("no GPU to test on: {e}")
+            }
             Err(_) => None,
         };
         GPU.get_or_init(found).clone()

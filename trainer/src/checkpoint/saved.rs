@@ -133,13 +133,7 @@ impl Saved {
     }
 
     fn store(&self, part: &str, specs: &[ParamSpec], device: &Device) -> Result<ParamStore> {
-        ParamStore::from_tensors(
-            &format!("the run's {part}"),
-            specs,
-            &self.part(part),
-            DType::F32,
-            device,
-        )
-        .map_err(|e| Error::Checkpoint { path: self.path.clone(), what: e.to_string() })
+        ParamStore::from_tensors(&format!("the run's {part}"), specs, &self.part(part), DType::F32, device)
+            .map_err(|e| Error::Checkpoint { path: self.path.clone(), what: e.to_string() })
     }
 }

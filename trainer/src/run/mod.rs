@@ -215,7 +215,7 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Option<StepRecord>> {
         let begun = Instant::now();
-        let (mut loss, mut waited) = (0.0, 0.0);
+        let mut waited = 0.0;
         let share = 1.0 / f64::from(settings.accumulation);
         for micro in 0..settings.accumulation {
             let asked = Instant::now();
@@ -227,10 +227,10 @@ impl Run {
             }
             let seed =
                 sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(1)).next_u64();
-            loss += share * self.state.accumulate(&batch, share, settings.drop_path, seed)?;
+            self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let clip = self.plan.recipe().optimiser.clip_grad;
-        let result = match self.state.update(settings, clip, loss) {
+        let result = match self.state.update(settings, clip) {
             Err(Error::NotFinite { loss, grad_norm, .. }) => {
                 return self.on_bad_numbers(settings, (loss, grad_norm), observer).map(|()| None);
             }

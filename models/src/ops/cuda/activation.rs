@@ -5,11 +5,14 @@ use candle_core::{DType, Tensor};
 use super::columns::sum_parts;
 use super::launch::{Grid, Kernel};
 use super::memory::{contiguous, empty, wide};
-use crate::ops::Traced;
 use crate::Result;
+use crate::ops::Traced;
 
 /// An element-wise function: the op's name, and its kernels.
-pub(in crate::ops) fn pointwise((op, [forward, backward]): (&'static str, [&'static str; 2]), x: &Tensor) -> Result<Traced> {
+pub(in crate::ops) fn pointwise(
+    (op, [forward, backward]): (&'static str, [&'static str; 2]),
+    x: &Tensor,
+) -> Result<Traced> {
     let x = contiguous(x)?;
     let value = empty(&x, x.dims(), x.dtype())?;
     Kernel::new(op, forward, &x, x.dtype())?.tensor(&value)?.tensor(&x)?.each(x.elem_count())?;

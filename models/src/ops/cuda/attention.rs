@@ -3,9 +3,9 @@
 use candle_core::{DType, Tensor};
 
 use super::channels::indices;
+use super::converted;
 use super::launch::{Grid, Kernel};
 use super::memory::{address, contiguous, empty, unsupported, wide};
-use super::converted;
 use crate::ops::Traced;
 use crate::ops::kernels::attention::windows::{Tokens, Windowed};
 use crate::{Error, Result};
@@ -100,7 +100,14 @@ impl Heads {
     }
 
     /// Writes the gradients of these heads' queries, keys and values, and adds to that of the bias.
-    fn backward(&self, saved: &Saved, to: Addresses, from: Addresses, dout: &Tensor, dbias: Option<&Tensor>) -> Result<()> {
+    fn backward(
+        &self,
+        saved: &Saved,
+        to: Addresses,
+        from: Addresses,
+        dout: &Tensor,
+        dbias: Option<&Tensor>,
+    ) -> Result<()> {
         let (out, bias) = (&saved.out, saved.bias.as_ref());
         let dots = self.per_query(out)?;
         let kernel = self.kernel("attention_dots", out)?.tensor(&dots)?.tensor(out)?.tensor(dout)?;
@@ -154,12 +161,18 @@ pub(in crate::ops) fn window_attention(qkv: &Tensor, g: &Windowed, bias: Option<
     let c = g.heads * g.d;
     let (b, h, w, _) = qkv.dims4()?;
     let share = g.heads / g.groupings.len();
-    let sets = g.groupings.iter().enumerate().map(|(i, t)| grouped(&qkv, g, t, i * share)).collect::<Result<Vec<_>>>()?;
+    let sets = g
+        .groupings
+        .iter()
+        .enumerate()
+        .map(|(i, t)| grouped(&qkv, g, t, i * share))
+        .collect::<Result<Vec<_>>>()?;
     let table = bias.map(|bias| Table::new(&qkv, bias, g.heads)).transpose()?;
     let expanded = table.as_ref().map(Table::expand).transpose()?;
     let out = empty(&qkv, (b, h, w, c), qkv.dtype())?;
     let from = packed(&qkv, c)?;
-    let sums = sets.iter().map(|set| set.forward(&out, from, expanded.as_ref())).collect::<Result<Vec<_>>>()?;
+    let sums =
+        sets.iter().map(|set| set.forward(&out, from, expanded.as_ref())).collect::<Result<Vec<_>>>()?;
     let saved = Saved { out: out.clone(), sums, bias: expanded };
     Ok(Traced::new(out, move |dout, _| {
         let dout = contiguous(dout)?;
@@ -221,7 +234,8 @@ impl Table {
     /// `[heads, pairs]`.
     fn expand(&self) -> Result<Tensor> {
         let bias = empty(&self.values, (self.heads, self.pairs()), DType::F32)?;
-        let kernel = Kernel::new(OP, "expand_bias", &bias, DType::F32)?.tensor(&bias)?.tensor(&self.values)?;
+        let kernel =
+            Kernel::new(OP, "expand_bias", &bias, DType::F32)?.tensor(&bias)?.tensor(&self.values)?;
         kernel.tensor(&self.entries)?.int(self.heads).int(self.pairs()).spread(bias.elem_count())?;
         Ok(bias)
     }

@@ -4,8 +4,8 @@ use candle_core::{DType, Tensor};
 
 use super::launch::Kernel;
 use super::memory::{contiguous, empty};
-use crate::ops::Traced;
 use crate::Result;
+use crate::ops::Traced;
 
 const OP: &str = "copy_columns";
 

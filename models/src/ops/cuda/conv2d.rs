@@ -8,9 +8,9 @@ use super::gemm::{Matrix, product};
 use super::launch::Kernel;
 use super::linear::begin;
 use super::memory::{address, contiguous, empty, wide};
+use crate::Result;
 use crate::ops::Traced;
 use crate::ops::kernels::conv::Geometry;
-use crate::Result;
 
 const OP: &str = "conv2d";
 /// Memory that unfolded windows take at most, beyond those of one picture.

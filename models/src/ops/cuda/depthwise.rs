@@ -3,12 +3,12 @@
 use candle_core::{DType, Tensor};
 
 use super::columns::{column_sums, parts, sum_parts};
+use super::converted;
 use super::launch::Kernel;
 use super::memory::{contiguous, empty, wide};
-use super::converted;
+use crate::Result;
 use crate::ops::Traced;
 use crate::ops::kernels::depthwise::Depthwise;
-use crate::Result;
 
 const OP: &str = "depthwise_conv2d";
 
@@ -24,7 +24,8 @@ pub(in crate::ops) fn depthwise_conv2d(
     let n = x.dim(0)?;
     let value = empty(&x, (n, g.ho, g.wo, g.c), x.dtype())?;
     let bias = bias.map(wide).transpose()?;
-    let kernel = Kernel::new(OP, "depthwise_forward", &x, x.dtype())?.tensor(&value)?.tensor(&x)?.tensor(&w)?;
+    let kernel =
+        Kernel::new(OP, "depthwise_forward", &x, x.dtype())?.tensor(&value)?.tensor(&x)?.tensor(&w)?;
     kernel.maybe(bias.as_ref())?.ints(&words(&g)).each(value.elem_count())?;
     Ok(Traced::new(value, move |dy, needs| {
         let dy = contiguous(dy)?;

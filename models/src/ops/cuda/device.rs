@@ -21,12 +21,16 @@ const LEAST_CAPABILITY: (i32, i32) = (8, 0);
 pub fn device(ordinal: usize) -> Result<Device> {
     let fault = |what: String| Error::Device { what };
     result::init().map_err(|e| {
-        fault(format!("NVIDIA's driver does not start ({e:?}); is the GPU visible (`nvidia-smi`) and the driver loaded?"))
+        fault(format!(
+            "NVIDIA's driver does not start ({e:?}); is the GPU visible (`nvidia-smi`) and the driver loaded?"
+        ))
     })?;
     let count = result::device::get_count().map_err(|e| fault(format!("cannot count the GPUs ({e:?})")))?;
     if ordinal as i64 >= i64::from(count) {
         let there = if count == 1 { "there is 1 GPU".into() } else { format!("there are {count} GPUs") };
-        return Err(fault(format!("no GPU number {ordinal}: {there}, counted from 0 (see CUDA_VISIBLE_DEVICES)")));
+        return Err(fault(format!(
+            "no GPU number {ordinal}: {there}, counted from 0 (see CUDA_VISIBLE_DEVICES)"
+        )));
     }
     let gpu = CudaDevice::new_with_stream(ordinal).map_err(|e| {
         fault(format!("GPU {ordinal} cannot be used ({e}); is its memory full, or the driver older than the CUDA libraries?"))
@@ -37,7 +41,9 @@ pub fn device(ordinal: usize) -> Result<Device> {
     if capability < LEAST_CAPABILITY {
         let (major, minor) = capability;
         let name = context.name().w()?;
-        return Err(fault(format!("{name} has compute capability {major}.{minor}; 8.0 (Ampere) or later is needed")));
+        return Err(fault(format!(
+            "{name} has compute capability {major}.{minor}; 8.0 (Ampere) or later is needed"
+        )));
     }
     // SAFETY: all work of the device goes to its one stream, so order needs no events.
     unsafe { gpu.disable_event_tracking() };
@@ -77,7 +83,8 @@ pub fn memory_in_use(device: &Device) -> Result<(u64, u64)> {
     // SAFETY: the driver writes a handle to `pool`, and a u64 for each of these attributes.
     unsafe {
         sys::cuDeviceGetDefaultMemPool(&raw mut pool, gpu).result().w()?;
-        for (attribute, value) in [(CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &mut now), (CU_MEMPOOL_ATTR_USED_MEM_HIGH, &mut most)]
+        for (attribute, value) in
+            [(CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &mut now), (CU_MEMPOOL_ATTR_USED_MEM_HIGH, &mut most)]
         {
             sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut *value).cast()).result().w()?;
         }
@@ -89,6 +96,10 @@ pub fn memory_in_use(device: &Device) -> Result<(u64, u64)> {
 pub(super) fn of<'a>(op: &'static str, t: &'a Tensor) -> Result<&'a CudaDevice> {
     match t.device() {
         Device::Cuda(gpu) => Ok(gpu),
-        _ => Err(Error::Unsupported { op, what: "tensors on different devices".into(), supported: "one GPU for all" }),
+        _ => Err(Error::Unsupported {
+            op,
+            what: "tensors on different devices".into(),
+            supported: "one GPU for all",
+        }),
     }
 }

@@ -4,8 +4,8 @@ use candle_core::{DType, Tensor};
 
 use super::launch::Kernel;
 use super::memory::{contiguous, empty, unsupported, wide};
-use crate::ops::Traced;
 use crate::Result;
+use crate::ops::Traced;
 
 /// A tensor in another type, without gaps; itself where it is so already.
 pub(in crate::ops) fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {

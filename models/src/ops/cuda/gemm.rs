@@ -70,7 +70,8 @@ pub(super) fn product(
     let gpu = device::of(op, like)?;
     gpu.cuda_stream().context().bind_to_thread().w()?;
     let blas = gpu.cublas_handle();
-    let compute = if gemm_reduced_precision_f32() { CUBLAS_COMPUTE_32F_FAST_TF32 } else { CUBLAS_COMPUTE_32F };
+    let compute =
+        if gemm_reduced_precision_f32() { CUBLAS_COMPUTE_32F_FAST_TF32 } else { CUBLAS_COMPUTE_32F };
     let (alpha, beta) = (1f32, if add { 1f32 } else { 0f32 });
     // SAFETY: the addresses are of tensors that hold matrices of these shapes and strides. cuBLAS takes columns where
     // these are rows, which makes it the product of the transposes in the other order.

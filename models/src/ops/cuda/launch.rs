@@ -24,7 +24,8 @@ static BF16: &str = include_str!(concat!(env!("OUT_DIR"), "/bf16.ptx"));
 static F16: &str = include_str!(concat!(env!("OUT_DIR"), "/f16.ptx"));
 
 /// Functions found so far: looking one up in the driver takes longer than starting it.
-static FOUND: LazyLock<Mutex<HashMap<(DeviceId, DType, &'static str), CudaFunction>>> = LazyLock::new(Mutex::default);
+static FOUND: LazyLock<Mutex<HashMap<(DeviceId, DType, &'static str), CudaFunction>>> =
+    LazyLock::new(Mutex::default);
 
 fn function(op: &'static str, gpu: &CudaDevice, name: &'static str, dtype: DType) -> Result<CudaFunction> {
     let (module, ptx) = match dtype {
@@ -160,7 +161,8 @@ impl<'a> Kernel<'a> {
         let [x, y, z] = grid.blocks.map(|n| n as u32);
         let first = self.words.as_mut_ptr();
         // SAFETY: every start is a place in `words`.
-        let mut params: Vec<*mut c_void> = self.starts.iter().map(|&i| unsafe { first.add(i) }.cast()).collect();
+        let mut params: Vec<*mut c_void> =
+            self.starts.iter().map(|&i| unsafe { first.add(i) }.cast()).collect();
         // SAFETY: the arguments are those of the kernel, in its order, and lie where `params` says until it is on its
         // way; what they point to was given by `address` and stays until the stream has passed the kernel.
         unsafe {

@@ -3,12 +3,12 @@
 use candle_core::{DType, Tensor};
 
 use super::columns::column_sums;
+use super::converted;
 use super::gemm::{Matrix, product, product_to};
 use super::launch::Kernel;
 use super::memory::{contiguous, empty, wide};
-use super::converted;
-use crate::ops::Traced;
 use crate::Result;
+use crate::ops::Traced;
 
 const OP: &str = "linear";
 

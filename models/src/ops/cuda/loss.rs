@@ -2,11 +2,11 @@
 
 use candle_core::{DType, Tensor};
 
+use super::converted;
 use super::launch::{Grid, Kernel};
 use super::memory::{empty, wide};
-use super::converted;
-use crate::ops::Traced;
 use crate::Result;
+use crate::ops::Traced;
 
 /// `share` times the sum of all numbers, a scalar.
 fn total(op: &'static str, x: &Tensor, share: f64) -> Result<Tensor> {
@@ -23,12 +23,14 @@ pub(in crate::ops) fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> R
     let dtype = logits.dtype();
     let (logits, targets) = (wide(logits)?, wide(targets)?);
     let losses = empty(&logits, n, DType::F32)?;
-    let kernel = Kernel::new(OP, "cross_entropy_rows", &logits, DType::F32)?.tensor(&losses)?.tensor(&logits)?;
+    let kernel =
+        Kernel::new(OP, "cross_entropy_rows", &logits, DType::F32)?.tensor(&losses)?.tensor(&logits)?;
     kernel.tensor(&targets)?.int(classes).run(Grid::rows(n, classes))?;
     let share = 1.0 / n as f64;
     Ok(Traced::new(total(OP, &losses, share)?, move |dy, _| {
         let dx = empty(&logits, (n, classes), DType::F32)?;
-        let kernel = Kernel::new(OP, "cross_entropy_backward", &logits, DType::F32)?.tensor(&dx)?.tensor(&logits)?;
+        let kernel =
+            Kernel::new(OP, "cross_entropy_backward", &logits, DType::F32)?.tensor(&dx)?.tensor(&logits)?;
         let kernel = kernel.tensor(&targets)?.tensor(&wide(dy)?)?.float(share).int(classes);
         kernel.run(Grid::rows(n, classes))?;
         Ok(vec![Some(converted(&dx, dtype)?), None])
@@ -36,7 +38,12 @@ pub(in crate::ops) fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> R
 }
 
 /// Squared error of the flagged tokens `[B, L, D]`, `count` of them; shapes are right.
-pub(in crate::ops) fn masked_squared_error(x: &Tensor, target: &Tensor, flags: &[bool], count: usize) -> Result<Traced> {
+pub(in crate::ops) fn masked_squared_error(
+    x: &Tensor,
+    target: &Tensor,
+    flags: &[bool],
+    count: usize,
+) -> Result<Traced> {
     const OP: &str = "masked_squared_error";
     let (b, l, d) = x.dims3()?;
     let dtype = x.dtype();

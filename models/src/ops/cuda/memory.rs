@@ -26,7 +26,8 @@ pub(super) fn address(op: &'static str, t: &Tensor) -> Result<u64> {
 fn first_of(op: &'static str, t: &Tensor) -> Result<u64> {
     let (guard, layout) = t.storage_and_layout();
     let Storage::Cuda(storage) = &*guard else {
-        let (what, supported) = ("a tensor on the CPU among those of a GPU".into(), "one GPU for all tensors");
+        let (what, supported) =
+            ("a tensor on the CPU among those of a GPU".into(), "one GPU for all tensors");
         return Err(Error::Unsupported { op, what, supported });
     };
     let stream = storage.device.cuda_stream();

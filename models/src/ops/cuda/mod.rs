@@ -31,7 +31,9 @@ pub(super) use channels::{cat, concat_channels, merge_patches, pad, slice};
 pub(super) use conv2d::conv2d;
 pub(super) use depthwise::depthwise_conv2d;
 pub use device::{device, memory_in_use};
-pub(super) use elementwise::{accumulate, add, blend, converted, increment, scale_by, scale_elements, squared_norm};
+pub(super) use elementwise::{
+    accumulate, add, blend, converted, increment, scale_by, scale_elements, squared_norm,
+};
 pub(super) use linear::linear;
 pub(super) use loss::{masked_squared_error, soft_cross_entropy};
 pub(super) use memory::contiguous;

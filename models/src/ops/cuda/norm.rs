@@ -3,11 +3,11 @@
 use candle_core::{DType, Tensor};
 
 use super::columns::{parts, sum_parts};
+use super::converted;
 use super::launch::{Grid, Kernel};
 use super::memory::{contiguous, empty, unsupported, wide};
-use super::converted;
-use crate::ops::Traced;
 use crate::Result;
+use crate::ops::Traced;
 
 /// Mean and biased variance of each channel, in `f32`.
 pub(in crate::ops) fn channel_statistics(x: &Tensor, c: usize) -> Result<(Tensor, Tensor)> {
@@ -59,17 +59,23 @@ pub(in crate::ops) fn batch_norm(
         let cut = parts(rows, c);
         let partial = || empty(&x, (cut.count, c), DType::F32);
         let (dweights, dbiases) = (partial()?, partial()?);
-        let kernel = Kernel::new(OP, "batch_norm_sums", &x, x.dtype())?.tensor(&dweights)?.tensor(&dbiases)?;
-        let kernel = kernel.tensor(&x)?.tensor(&dy)?.maybe(output.as_ref())?.tensor(&mean)?.tensor(&variance)?;
+        let kernel =
+            Kernel::new(OP, "batch_norm_sums", &x, x.dtype())?.tensor(&dweights)?.tensor(&dbiases)?;
+        let kernel =
+            kernel.tensor(&x)?.tensor(&dy)?.maybe(output.as_ref())?.tensor(&mean)?.tensor(&variance)?;
         kernel.float(eps).int(rows).int(c).run(cut.grid)?;
-        let (dweight, dbias) = (sum_parts(OP, &dweights, cut.count, c)?, sum_parts(OP, &dbiases, cut.count, c)?);
+        let (dweight, dbias) =
+            (sum_parts(OP, &dweights, cut.count, c)?, sum_parts(OP, &dbiases, cut.count, c)?);
         let dx = empty(&x, x.dims(), x.dtype())?;
         let dresidual = has_residual.then(|| empty(&x, x.dims(), x.dtype())).transpose()?;
-        let kernel = Kernel::new(OP, "batch_norm_backward", &x, x.dtype())?.tensor(&dx)?.maybe(dresidual.as_ref())?;
-        let kernel = kernel.tensor(&x)?.tensor(&dy)?.maybe(output.as_ref())?.tensor(&mean)?.tensor(&variance)?;
+        let kernel =
+            Kernel::new(OP, "batch_norm_backward", &x, x.dtype())?.tensor(&dx)?.maybe(dresidual.as_ref())?;
+        let kernel =
+            kernel.tensor(&x)?.tensor(&dy)?.maybe(output.as_ref())?.tensor(&mean)?.tensor(&variance)?;
         let kernel = kernel.tensor(&weight)?.tensor(&dweight)?.tensor(&dbias)?.flag(u32::from(from_batch));
         kernel.float(eps).int(rows).int(c).spread(x.elem_count())?;
-        let mut grads = vec![Some(dx), Some(converted(&dweight, types[0])?), Some(converted(&dbias, types[1])?)];
+        let mut grads =
+            vec![Some(dx), Some(converted(&dweight, types[0])?), Some(converted(&dbias, types[1])?)];
         if has_residual {
             grads.push(dresidual);
         }

@@ -10,8 +10,8 @@ use super::device;
 use super::elementwise::only_single;
 use super::launch::{Grid, Kernel};
 use super::memory::{address, contiguous, empty};
-use crate::ops::{AdamW, Lamb, Sgd, Stepped};
 use crate::Result;
+use crate::ops::{AdamW, Lamb, Sgd, Stepped};
 
 /// Elements of a piece: `PIECE` of the kernels.
 const PIECE: usize = 8192;
@@ -131,7 +131,8 @@ pub(in crate::ops) fn adamw_all(tensors: &[Stepped], rule: &AdamW, factor: Optio
     let rest = |b: f64| f64::from(1f32 - b as f32);
     let numbers = [b1, b2, rest(b1), rest(b2), 1.0 - b1.powf(times), (1.0 - b2.powf(times)).sqrt(), rule.eps];
     let (params, grads, means, squares) = (step.params()?, step.gradients()?, step.kept(0)?, step.kept(1)?);
-    let kernel = step.kernel("adamw_all")?.tensor(&params)?.tensor(&grads)?.tensor(&means)?.tensor(&squares)?;
+    let kernel =
+        step.kernel("adamw_all")?.tensor(&params)?.tensor(&grads)?.tensor(&means)?.tensor(&squares)?;
     let kernel = kernel.tensor(&step.rates)?.maybe(factor)?.structure(&adam(numbers));
     step.pieces.run(step.op, kernel)
 }
@@ -144,11 +145,14 @@ pub(in crate::ops) fn lamb_all(tensors: &[Stepped], rule: &Lamb, factor: Option<
     let numbers = [b1, b2, 1.0 - b1, 1.0 - b2, 1.0 - b1.powf(times), (1.0 - b2.powf(times)).sqrt(), rule.eps];
     let (params, grads, means, squares) = (step.params()?, step.gradients()?, step.kept(0)?, step.kept(1)?);
     let parts = empty(&params, (step.pieces.count, 2), DType::F32)?;
-    let kernel = step.kernel("lamb_moments")?.tensor(&parts)?.tensor(&params)?.tensor(&grads)?.tensor(&means)?;
+    let kernel =
+        step.kernel("lamb_moments")?.tensor(&parts)?.tensor(&params)?.tensor(&grads)?.tensor(&means)?;
     let kernel = kernel.tensor(&squares)?.tensor(&step.rates)?.maybe(factor)?.structure(&adam(numbers));
     step.pieces.run(step.op, kernel)?;
-    let kernel = step.kernel("lamb_apply")?.tensor(&params)?.tensor(&means)?.tensor(&squares)?.tensor(&step.rates)?;
-    let kernel = kernel.tensor(&parts)?.tensor(&step.pieces.pieces_of)?.maybe(factor)?.structure(&adam(numbers));
+    let kernel =
+        step.kernel("lamb_apply")?.tensor(&params)?.tensor(&means)?.tensor(&squares)?.tensor(&step.rates)?;
+    let kernel =
+        kernel.tensor(&parts)?.tensor(&step.pieces.pieces_of)?.maybe(factor)?.structure(&adam(numbers));
     let kernel = kernel.flag(u32::from(rule.always_adapt)).flag(u32::from(rule.trust_clip));
     step.pieces.run(step.op, kernel)
 }
@@ -158,13 +162,18 @@ pub(in crate::ops) fn sgd_all(tensors: &[Stepped], rule: &Sgd, factor: Option<&T
     let step = Step::new("sgd", tensors)?;
     let (params, grads, buffers) = (step.params()?, step.gradients()?, step.kept(0)?);
     let (ahead, direct) = if rule.nesterov { (rule.momentum, 1.0) } else { (1.0, 0.0) };
-    let kernel = step.kernel("sgd_all")?.tensor(&params)?.tensor(&grads)?.tensor(&buffers)?.tensor(&step.rates)?;
+    let kernel =
+        step.kernel("sgd_all")?.tensor(&params)?.tensor(&grads)?.tensor(&buffers)?.tensor(&step.rates)?;
     let kernel = kernel.maybe(factor)?.flag(u32::from(rule.step <= 1));
     step.pieces.run(step.op, kernel.float(rule.momentum).float(ahead).float(direct))
 }
 
 /// `target = decay * target + (1 - decay) * value` for all pairs; nothing where `factor` says that the step was bad.
-pub(in crate::ops) fn blend_all(pairs: &[(&Tensor, &Tensor)], decay: f64, factor: Option<&Tensor>) -> Result<()> {
+pub(in crate::ops) fn blend_all(
+    pairs: &[(&Tensor, &Tensor)],
+    decay: f64,
+    factor: Option<&Tensor>,
+) -> Result<()> {
     const OP: &str = "blend";
     let (targets, values) = (list(OP, pairs.iter().map(|p| p.0))?, list(OP, pairs.iter().map(|p| p.1))?);
     let pieces = pieces(OP, pairs[0].0, pairs.iter().map(|p| p.0.elem_count()).collect())?;
@@ -187,7 +196,8 @@ pub(in crate::ops) fn clip_factor(
     let kernel = Kernel::new(OP, "squares_all", &grads[0], DType::F32)?.tensor(&parts)?.tensor(&tensors)?;
     pieces.run(OP, kernel)?;
     let factor = empty(&tensors, 2, DType::F32)?;
-    let kernel = Kernel::new(OP, "clip", &grads[0], DType::F32)?.tensor(&factor)?.tensor(&parts)?.maybe(loss)?;
+    let kernel =
+        Kernel::new(OP, "clip", &grads[0], DType::F32)?.tensor(&factor)?.tensor(&parts)?.maybe(loss)?;
     let kernel = kernel.float(unscale).float(limit.unwrap_or(0.0)).float(own_limit.unwrap_or(0.0));
     kernel.int(pieces.count).run(Grid { blocks: [1, 1, 1], threads: 256, shared: 0 })?;
     Ok(factor)

@@ -4,9 +4,9 @@ use candle_core::{DType, Tensor};
 
 use super::launch::Kernel;
 use super::memory::{contiguous, empty};
+use crate::Result;
 use crate::ops::Traced;
 use crate::ops::kernels::pool::Window;
-use crate::Result;
 
 /// Max-pool; shapes are right.
 pub(in crate::ops) fn max_pool2d(x: &Tensor, g: &Window) -> Result<Traced> {
@@ -16,7 +16,8 @@ pub(in crate::ops) fn max_pool2d(x: &Tensor, g: &Window) -> Result<Traced> {
     let shape = [x.dim(0)?, g.ho, g.wo, g.c];
     let value = empty(&x, &shape, x.dtype())?;
     let taps = empty(&x, &shape, DType::U8)?;
-    let kernel = Kernel::new(OP, "max_pool_forward", &x, x.dtype())?.tensor(&value)?.tensor(&taps)?.tensor(&x)?;
+    let kernel =
+        Kernel::new(OP, "max_pool_forward", &x, x.dtype())?.tensor(&value)?.tensor(&taps)?.tensor(&x)?;
     kernel.ints(&words).each(value.elem_count())?;
     let before = x.dims().to_vec();
     Ok(Traced::new(value, move |dy, _| {

@@ -3,11 +3,11 @@
 use candle_core::{DType, Tensor};
 
 use super::columns::{parts, sum_parts};
+use super::converted;
 use super::launch::Kernel;
 use super::memory::{contiguous, empty, unsupported, wide};
-use super::converted;
-use crate::ops::{Scales, Traced};
 use crate::Result;
+use crate::ops::{Scales, Traced};
 
 const OP: &str = "residual";
 
@@ -22,10 +22,17 @@ struct Factors {
 
 impl Factors {
     /// `dy` times a factor of each channel, and of each sample's branch, as `to`.
-    fn scaled(&self, dy: &Tensor, channel: Option<&Tensor>, keep: Option<&Tensor>, to: DType) -> Result<Tensor> {
+    fn scaled(
+        &self,
+        dy: &Tensor,
+        channel: Option<&Tensor>,
+        keep: Option<&Tensor>,
+        to: DType,
+    ) -> Result<Tensor> {
         let (name, stored) = if dy.dtype() == to { ("scale_rows", to) } else { ("scale_rows_from_wide", to) };
         let y = empty(dy, dy.dims(), to)?;
-        let kernel = Kernel::new(OP, name, dy, stored)?.tensor(&y)?.tensor(dy)?.maybe(channel)?.maybe(keep)?;
+        let kernel =
+            Kernel::new(OP, name, dy, stored)?.tensor(&y)?.tensor(dy)?.maybe(channel)?.maybe(keep)?;
         kernel.int(self.c).int(self.per_sample).each(dy.elem_count())?;
         Ok(y)
     }
@@ -36,7 +43,8 @@ impl Factors {
         let rows = dy.elem_count() / self.c;
         let cut = parts(rows, self.c);
         let sums = empty(dy, (cut.count, self.c), DType::F32)?;
-        let kernel = Kernel::new(OP, name, dy, term.dtype())?.tensor(&sums)?.tensor(dy)?.tensor(term)?.maybe(keep)?;
+        let kernel =
+            Kernel::new(OP, name, dy, term.dtype())?.tensor(&sums)?.tensor(dy)?.tensor(term)?.maybe(keep)?;
         kernel.int(self.per_sample / self.c).int(rows).int(self.c).run(cut.grid)?;
         sum_parts(OP, &sums, cut.count, self.c)
     }

@@ -4,11 +4,11 @@ use candle_core::{DType, Tensor};
 
 use super::channels::{indices, slice};
 use super::columns::column_sums;
+use super::converted;
 use super::launch::Kernel;
 use super::memory::{contiguous, empty, wide};
-use super::converted;
-use crate::ops::Traced;
 use crate::Result;
+use crate::ops::Traced;
 
 /// First tokens before the patches, plus the position embedding; shapes are right.
 pub(in crate::ops) fn join_tokens(patches: &Tensor, first: &[&Tensor], position: &Tensor) -> Result<Traced> {
@@ -25,7 +25,8 @@ pub(in crate::ops) fn join_tokens(patches: &Tensor, first: &[&Tensor], position:
         several => Some(super::concat_channels(&several.iter().collect::<Vec<_>>())?.value),
     };
     let value = empty(&patches, (b, extra + l, c), patches.dtype())?;
-    let kernel = Kernel::new(OP, "join_tokens", &patches, patches.dtype())?.tensor(&value)?.tensor(&patches)?;
+    let kernel =
+        Kernel::new(OP, "join_tokens", &patches, patches.dtype())?.tensor(&value)?.tensor(&patches)?;
     let kernel = kernel.maybe(first.as_ref())?.tensor(&position)?.int(extra).int(l).int(c);
     kernel.each(value.elem_count())?;
     Ok(Traced::new(value, move |dy, _| {
@@ -77,7 +78,12 @@ pub(in crate::ops) struct Restore {
 }
 
 /// Tokens back at their places, the filler elsewhere; shapes are right.
-pub(in crate::ops) fn restore_tokens(x: &Tensor, filler: &Tensor, from: Restore, length: usize) -> Result<Traced> {
+pub(in crate::ops) fn restore_tokens(
+    x: &Tensor,
+    filler: &Tensor,
+    from: Restore,
+    length: usize,
+) -> Result<Traced> {
     const OP: &str = "restore_tokens";
     let (b, k, c) = x.dims3()?;
     let own = filler.dtype();
@@ -85,7 +91,8 @@ pub(in crate::ops) fn restore_tokens(x: &Tensor, filler: &Tensor, from: Restore,
     let (sources, places) = (indices(&x, from.sources)?, indices(&x, from.places)?);
     let filled = from.filled;
     let value = empty(&x, (b, length, c), x.dtype())?;
-    let kernel = Kernel::new(OP, "gather_rows_or", &x, x.dtype())?.tensor(&value)?.tensor(&x)?.tensor(&filler)?;
+    let kernel =
+        Kernel::new(OP, "gather_rows_or", &x, x.dtype())?.tensor(&value)?.tensor(&x)?.tensor(&filler)?;
     kernel.tensor(&sources)?.flag((b * k) as u32).int(c).each(value.elem_count())?;
     Ok(Traced::new(value, move |dy, needs| {
         let dy = contiguous(dy)?;

@@ -50,7 +50,8 @@ pub fn adamw_step(
         expect_shape(OP, what, t, param.dims())?;
     }
     on_gpu!(param, {
-        let stepped = Stepped { param, grad, kept: [exp_avg, exp_avg_sq], lr: a.lr, weight_decay: a.weight_decay };
+        let stepped =
+            Stepped { param, grad, kept: [exp_avg, exp_avg_sq], lr: a.lr, weight_decay: a.weight_decay };
         super::cuda::adamw_all(&[stepped], a, None)
     });
     let grad = grad.contiguous()?;

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use clap::Args;
-use efficienttrain_trainer::{DeviceName, Precision};
 use efficienttrain_trainer::bench::{StepBench, step};
+use efficienttrain_trainer::{DeviceName, Precision};
 
 use crate::cli::show;
 
@@ -50,7 +50,8 @@ pub(super) struct StepArgs {
 pub(super) fn run(args: &StepArgs) -> Result<()> {
     let StepArgs { size, batch, steps, warmup, checkpoint_activations, device, dtype: precision, .. } = *args;
     let model = args.model.clone();
-    let report = step(&StepBench { model, size, batch, steps, warmup, device, precision, checkpoint_activations })?;
+    let report =
+        step(&StepBench { model, size, batch, steps, warmup, device, precision, checkpoint_activations })?;
     if args.json {
         return Ok(show(serde_json::to_string(&report)?)?);
     }
