@@ -170,7 +170,7 @@ fn time_update(run: &mut Run, settings: &StepSettings) -> Result<f64> {
 }
 
 /// `1:02:03` or `2:03`, with days in hours.
-pub(crate) fn clock(seconds: f64) -> String {
+pub fn clock(seconds: f64) -> String {
     let s = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     let (h, m, s) = (s / 3600, s / 60 % 60, s % 60);
     if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }

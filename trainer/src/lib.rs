@@ -20,6 +20,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod batch;
 pub mod bench;
 pub mod chart;
 pub mod checkpoint;

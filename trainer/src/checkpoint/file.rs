@@ -116,7 +116,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// When the disk refuses; what was at `to` is untouched then.
-pub(super) fn link(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
     let folder = folder_of(to);
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let name = to.file_name().unwrap_or_default().to_string_lossy();

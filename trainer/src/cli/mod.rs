@@ -8,6 +8,7 @@ mod data;
 mod demo;
 mod eval;
 mod export;
+mod layered;
 mod models;
 mod plan;
 mod predict;

@@ -6,7 +6,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BadNumbers, CropMethod, CropOrder, CurveName, DEFAULT_IMAGE_MIB, LossName, OptimiserName, ScalingName,
+    BadNumbers, BatchSize, CropMethod, CropOrder, CurveName, DEFAULT_BATCH, DEFAULT_IMAGE_MIB, LossName,
+    OptimiserName, ScalingName,
 };
 use crate::duration::{Every, Span};
 use crate::state::Precision;
@@ -38,7 +39,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "NAME", help_heading = RUN)]
     pub model: Option<String>,
 
-    /// Curriculum: `etpp`, `et` or `baseline` of the model, or a full name such as `resnet50-etpp`
+    /// Curriculum: `etpp`, `et`, `half-96`, `half-128`, `progressive` or `baseline` of the model; a full name such as
+    /// `resnet50-etpp`; or a file (JSON or TOML), which also gives base size and batches where they are not set
     #[arg(long, value_name = "NAME", default_value = "etpp", help_heading = RUN)]
     pub recipe: String,
 
@@ -50,9 +52,10 @@ pub struct TrainConfig {
     #[arg(long, value_name = "PIXELS", default_value_t = 224, help_heading = RUN)]
     pub base_size: u32,
 
-    /// Images of a forward and backward pass
-    #[arg(long, value_name = "N", default_value_t = 64, help_heading = OPTIMISATION)]
-    pub batch: u32,
+    /// Images of a forward and backward pass: `64`; one number for each size of the curriculum, such as `256,128,64`;
+    /// `recipe` for the recipe's own; or `auto` for what is fastest on this machine
+    #[arg(long, value_name = "N", default_value_t = BatchSize::Images(DEFAULT_BATCH), help_heading = OPTIMISATION)]
+    pub batch: BatchSize,
 
     /// Passes whose gradients are summed before an optimiser step
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = OPTIMISATION)]

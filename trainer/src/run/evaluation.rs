@@ -32,6 +32,16 @@ impl Run {
         Ok(())
     }
 
+    /// The score of the run as it is, evaluated now if that is not done; none where it was asked to stop before.
+    pub(crate) fn measure(&mut self, observer: &mut dyn Observer) -> Result<Option<f64>> {
+        let measured = |run: &Self| run.history.last().filter(|e| e.step == run.step).map(EvalRecord::score);
+        if let Some(score) = measured(self) {
+            return Ok(Some(score));
+        }
+        self.evaluate(&mut Instant::now(), observer)?;
+        Ok(measured(self))
+    }
+
     /// Evaluates weights and average at base size; gives whether it came to the end before the run was asked to stop.
     pub(super) fn evaluate(&mut self, clock: &mut Instant, observer: &mut dyn Observer) -> Result<bool> {
         let now = self.place()?;
