@@ -9,6 +9,7 @@
 //! | know what it will take | [`forecast::forecast`] |
 //! | bring images | [`Sources::open`], or your own [`data::Source`] |
 //! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
+//! | find a curriculum | [`search::SearchRun`] |
 //! | bring your own loss or model | [`loss::Loss`], [`Run::with_loss`], [`Run::with_backbone`] |
 //! | find the newest checkpoint | [`checkpoint::newest`] |
 //! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
@@ -26,6 +27,7 @@ pub mod chart;
 pub mod checkpoint;
 pub mod config;
 mod costs;
+mod csv;
 pub mod data;
 mod duration;
 mod error;
@@ -40,6 +42,7 @@ pub mod predict;
 pub mod progress;
 mod requests;
 mod run;
+pub mod search;
 mod sources;
 mod state;
 pub mod tools;

@@ -14,6 +14,7 @@ mod plan;
 mod predict;
 mod preview;
 mod recipes;
+mod search;
 pub(crate) mod signals;
 mod train;
 
@@ -36,6 +37,12 @@ const COMMANDS: &[Entry] = &[
         about: "Train a backbone by a curriculum, on a folder of images or the built-in set",
         args: train::TrainArgs::augment_args,
         run: train::run,
+    },
+    Entry {
+        name: "search",
+        about: "Search for a curriculum: which size for which part of a run, by training",
+        args: search::SearchArgs::augment_args,
+        run: search::run,
     },
     Entry {
         name: "eval",
