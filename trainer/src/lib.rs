@@ -9,6 +9,7 @@
 //! | know what it will take | [`forecast::forecast`] |
 //! | bring images | [`Sources::open`], or your own [`data::Source`] |
 //! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
+//! | set ways to train beside each other | [`compare::Comparison`] |
 //! | find a curriculum | [`search::SearchRun`] |
 //! | bring your own loss or model | [`loss::Loss`], [`Run::with_loss`], [`Run::with_backbone`] |
 //! | find the newest checkpoint | [`checkpoint::newest`] |
@@ -25,6 +26,7 @@ pub mod batch;
 pub mod bench;
 pub mod chart;
 pub mod checkpoint;
+pub mod compare;
 pub mod config;
 mod costs;
 mod csv;

@@ -2,6 +2,7 @@
 
 mod augment;
 mod bench;
+mod compare;
 mod completions;
 mod crop;
 mod data;
@@ -43,6 +44,12 @@ const COMMANDS: &[Entry] = &[
         about: "Search for a curriculum: which size for which part of a run, by training",
         args: search::SearchArgs::augment_args,
         run: search::run,
+    },
+    Entry {
+        name: "compare",
+        about: "Train by several recipes, models or options at equal compute: one table, one chart",
+        args: compare::CompareArgs::augment_args,
+        run: compare::run,
     },
     Entry {
         name: "eval",
