@@ -58,6 +58,12 @@ impl Choice {
 /// # Errors
 /// When recipe or model are not as expected.
 pub fn choose(config: &TrainConfig, classes: usize, images: usize) -> Result<Choice> {
+    if config.target.is_some() {
+        return Err(Error::config(
+            "batch",
+            "`auto` measures classifiers alone; give numbers for pre-training",
+        ));
+    }
     // The recipe's own batches, to compare with.
     let own = TrainConfig { batch: BatchSize::Recipe, ..config.clone() }.recipe()?;
     let recipe = TrainConfig { batch: BatchSize::Auto, ..config.clone() }.recipe()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use efficienttrain_models::{Cost, cost};
+use efficienttrain_models::Cost;
 use efficienttrain_schedule::StepSettings;
 use serde::Serialize;
 
@@ -113,7 +113,8 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         Some(known) => *known,
         None => time_image(&mut run, &StepSettings { size: base, ..plan.at(plan.total_steps() - 1)? })?,
     };
-    let evaluations = run.options.eval_every.count(run.end_place()?);
+    let evaluated = run.state.objective.has_accuracy();
+    let evaluations = if evaluated { run.options.eval_every.count(run.end_place()?) } else { 0 };
     let models = if run.state.ema.is_some() { 2.0 } else { 1.0 };
     // A forward pass is a third of a training pass.
     let per_image = models * (at_base.pass / 3.0 + at_base.prepare / cores);
@@ -142,7 +143,7 @@ fn stored_bytes(run: &Run) -> (u64, u64) {
 
 fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
     run.state.resize(settings.size as usize)?;
-    let cost = cost(&*run.state.model)?;
+    let cost = run.state.objective.cost(&*run.state.model)?;
     let view = View { size: settings.size, magnitude: settings.magnitude, order: settings.order };
     let pipeline = run.config.pipeline(run.plan.recipe());
     let source = &run.sources.train;

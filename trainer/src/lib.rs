@@ -11,6 +11,8 @@
 //! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
 //! | set ways to train beside each other | [`compare::Comparison`] |
 //! | find a curriculum | [`search::SearchRun`] |
+//! | pre-train an encoder | [`pretrain`] |
+//! | see what features are worth | [`features`] |
 //! | bring your own loss or model | [`loss::Loss`], [`Run::with_loss`], [`Run::with_backbone`] |
 //! | find the newest checkpoint | [`checkpoint::newest`] |
 //! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
@@ -35,12 +37,15 @@ mod duration;
 mod error;
 pub mod evaluate;
 pub mod event;
+pub mod features;
 pub mod forecast;
 mod history;
 pub mod log;
 pub mod loss;
+pub mod objective;
 mod optimiser;
 pub mod predict;
+pub mod pretrain;
 pub mod progress;
 mod requests;
 mod run;

@@ -38,7 +38,7 @@ pub(super) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
         std::iter::once(("model", &state.params)).chain(kept).chain(ema).flat_map(|(part, store)| {
             store.iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor.clone()))
         });
-    serialise(path, tensors.collect(), record)
+    serialise(path, tensors.collect(), Some(record))
 }
 
 /// Writes weights alone, under the names and in the shapes of timm (of the authors, where timm has no such model), so
@@ -47,15 +47,31 @@ pub(super) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
 /// # Errors
 /// When the disk refuses; the file at `path` is untouched then.
 pub fn export(path: &Path, model: &dyn Backbone, params: &ParamStore, record: &RunRecord) -> Result<()> {
-    let mut bytes = serialise(path, weights::export(model, params)?, record)?;
+    export_weights(path, weights::export(model, params)?, Some(record))
+}
+
+/// Writes named tensors, with the run they are the model of.
+///
+/// # Errors
+/// When the disk refuses; the file at `path` is untouched then.
+pub(crate) fn export_weights(
+    path: &Path,
+    weights: Vec<(String, Tensor)>,
+    record: Option<&RunRecord>,
+) -> Result<()> {
+    let mut bytes = serialise(path, weights, record)?;
     seal(&mut bytes);
     replace(path, &bytes)
 }
 
-fn serialise(path: &Path, tensors: Vec<(String, Tensor)>, record: &RunRecord) -> Result<Vec<u8>> {
+fn serialise(path: &Path, tensors: Vec<(String, Tensor)>, record: Option<&RunRecord>) -> Result<Vec<u8>> {
     let failed = |what: String| Error::Checkpoint { path: path.into(), what };
-    let json = serde_json::to_string(record).map_err(|e| failed(format!("cannot describe the run: {e}")))?;
-    let metadata = HashMap::from([(KEY.to_string(), json), (CHECKSUM.to_string(), BLANK.to_string())]);
+    let mut metadata = HashMap::from([(CHECKSUM.to_string(), BLANK.to_string())]);
+    if let Some(record) = record {
+        let json =
+            serde_json::to_string(record).map_err(|e| failed(format!("cannot describe the run: {e}")))?;
+        metadata.insert(KEY.to_string(), json);
+    }
     safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(format!("cannot write: {e}")))
 }
 

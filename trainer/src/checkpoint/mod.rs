@@ -6,6 +6,7 @@ mod keeper;
 mod record;
 mod saved;
 
+pub(crate) use file::export_weights;
 pub use file::{export, save};
 pub(crate) use file::{link, replace};
 pub(crate) use folder::names;

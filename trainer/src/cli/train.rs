@@ -7,7 +7,9 @@ use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
 use efficienttrain_trainer::checkpoint::{LAST, Saved, newest};
-use efficienttrain_trainer::config::{BatchSize, Layers, Origin, Resolved, RunOptions, differences};
+use efficienttrain_trainer::config::{
+    BatchSize, Layers, Origin, Resolved, RunOptions, TrainConfig, differences,
+};
 use efficienttrain_trainer::event::Observer;
 use efficienttrain_trainer::forecast::forecast;
 use efficienttrain_trainer::log::JsonLog;
@@ -46,11 +48,16 @@ pub(crate) struct TrainArgs {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    run_with(matches, &TrainConfig::default(), &RunOptions::default())
+}
+
+/// The command, with the defaults of `config` and `options` below what is given.
+pub(crate) fn run_with(matches: &ArgMatches, config: &TrainConfig, options: &RunOptions) -> Result<()> {
     let args = TrainArgs::from_arg_matches(matches)?;
     if args.demo {
         return super::demo::run(&args.layered.options, args.layered.config.seed);
     }
-    let layers = args.layered.layers(matches)?;
+    let layers = args.layered.layers(matches)?.rebase(config, options, Origin::Default);
     let out = layers.resolve()?.options.out;
     let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
     let resolved = match &saved {

@@ -60,6 +60,10 @@ impl Comparison {
             if contestants[..index].iter().any(|other| other.folder(0) == folder) {
                 return Err(Error::config("recipes", format!("`{}` is given twice", contestant.name)));
             }
+            if contestant.config.target.is_some() {
+                let what = "accuracies are compared, and pre-training has none; leave it out";
+                return Err(Error::config("target", what));
+            }
             contestant.config.check()?;
             contestant.config.plan(sources.train.len())?;
         }

@@ -7,6 +7,7 @@ use super::{BatchSize, CropOrder, CurveName, TrainConfig, written_recipe};
 use crate::data::TrainPipeline;
 use crate::duration::Span;
 use crate::error::{Error, Result};
+use crate::pretrain::for_pretraining;
 
 /// Batches in the replay buffer where neither recipe nor option says how many.
 const DEFAULT_REPLAY_BATCHES: u32 = 256;
@@ -41,6 +42,9 @@ impl TrainConfig {
         };
         if let Some(model) = &self.model {
             recipe.model.clone_from(model);
+        }
+        if self.target.is_some() {
+            recipe = for_pretraining(recipe);
         }
         // At its own base size, sizes stay as they are written.
         if recipe.curriculum.base_size != self.base_size {

@@ -10,6 +10,7 @@ use super::{
     OptimiserName, ScalingName,
 };
 use crate::duration::{Every, Span};
+use crate::pretrain::{DecoderShape, TargetName};
 use crate::state::Precision;
 
 const DATA: &str = "Data";
@@ -17,6 +18,7 @@ const RUN: &str = "Run";
 const OPTIMISATION: &str = "Optimisation";
 const AUGMENTATION: &str = "Augmentation";
 const REPLAY_BUFFER: &str = "Replay buffer";
+const PRETRAINING: &str = "Pre-training";
 
 /// What decides the outcome of a run. Stored in every checkpoint; a run is resumed with the same values.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -189,6 +191,18 @@ pub struct TrainConfig {
     /// Prepared batches that the replay buffer keeps [default: the recipe's, or 256]
     #[arg(long, value_name = "N", help_heading = REPLAY_BUFFER)]
     pub replay_batches: Option<u32>,
+
+    /// What the decoder predicts of the patches that the encoder does not see; the run pre-trains a masked autoencoder then
+    #[arg(long, value_enum, help_heading = PRETRAINING)]
+    pub target: Option<TargetName>,
+
+    /// Part of the patches that the encoder does not see
+    #[arg(long, value_name = "SHARE", default_value_t = 0.75, help_heading = PRETRAINING)]
+    pub mask_ratio: f64,
+
+    /// Channels, heads and blocks of the decoder, such as `256x8x4` [default: a light one for the encoder]
+    #[arg(long, value_name = "CxHxB", help_heading = PRETRAINING)]
+    pub decoder: Option<DecoderShape>,
 
     /// Seed of weights, order and augmentation
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = RUN)]

@@ -12,6 +12,8 @@ use crate::config::{RunOptions, TrainConfig};
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::loss::Loss;
+use crate::objective::Classification;
+use crate::pretrain::autoencoder;
 use crate::sources::Sources;
 use crate::state::TrainState;
 
@@ -22,6 +24,9 @@ impl Run {
     /// When the data set, the model, the recipe or an option is not as expected.
     pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         config.check()?;
+        if config.target.is_some() {
+            return Self::pretraining(config, options, sources);
+        }
         let name = config.recipe()?.model;
         let model = |options: &Options| Ok(create(&name, options)?);
         Self::with_backbone(config, options, sources, model)
@@ -67,10 +72,19 @@ impl Run {
         })
     }
 
+    /// A run that trains an autoencoder in place of a classifier.
+    fn pretraining(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+        let first = config.plan(sources.train.len())?.at(0)?.size as usize;
+        let (model, objective) = autoencoder(&config, first)?;
+        let mut run = Self::with_backbone(config, options, sources, |_| Ok(Box::new(model)))?;
+        run.state.objective = Arc::new(objective);
+        Ok(run)
+    }
+
     /// The run with a loss of one's own. It is not stored: give it again to a run that goes on.
     #[must_use]
     pub fn with_loss(mut self, loss: Arc<dyn Loss>) -> Self {
-        self.state.loss = loss;
+        self.state.objective = Arc::new(Classification(loss));
         self
     }
 

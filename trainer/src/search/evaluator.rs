@@ -67,6 +67,10 @@ impl SearchRun {
     ) -> Result<Self> {
         config.embed_recipe()?;
         options.check()?;
+        if config.target.is_some() {
+            let what = "a search compares accuracies, and pre-training has none; leave it out";
+            return Err(Error::config("target", what));
+        }
         config.plan(sources.train.len())?;
         let search = settings.search(&config, sources.train.len())?;
         let claim = RunFolder::claim(&options.out)?;
