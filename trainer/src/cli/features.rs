@@ -21,7 +21,7 @@ pub(crate) struct FeaturesArgs {
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
 
-    /// Folder to write `train.safetensors` and `val.safetensors` to: `features` [N, D] and `labels` [N]
+    /// Folder to write `train.safetensors` and `val.safetensors` to: `features` of N rows, and N `labels`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
