@@ -233,7 +233,7 @@ fn positions_share_the_extent_of_the_base_size() {
 
 #[test]
 fn encoders_load_into_deit() {
-    for (name, deit) in [("mae_small", "deit_small"), ("mae_base", "deit_base")] {
+    for (name, deit) in [("mae_tiny", "deit_tiny"), ("mae_small", "deit_small"), ("mae_base", "deit_base")] {
         let options = MaeOptions {
             input_size: [32, 48],
             decoder: Some(TransformerShape { width: 64, heads: 2, depth: 1 }),
@@ -294,7 +294,9 @@ fn encoder_parameters_decay_and_layer_as_deit_does() {
     let encoder = |c: usize| 12 * block(c) + c + (768 * c + c) + 2 * c;
     let decoder =
         |c: usize, w: usize, depth: usize| depth * block(w) + (c * w + w) + w + 2 * w + (108 * w + 108);
-    for (name, c, w, depth) in [("mae_small", 384, 256, 4), ("mae_base", 768, 512, 8)] {
+    for (name, c, w, depth) in
+        [("mae_tiny", 192, 128, 4), ("mae_small", 384, 256, 4), ("mae_base", 768, 512, 8)]
+    {
         let model = Mae::new(name, &MaeOptions::default()).unwrap();
         let params: usize = model.specs().iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
         assert_eq!(params, encoder(c) + decoder(c, w, depth));

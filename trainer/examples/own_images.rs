@@ -47,7 +47,7 @@ fn main() -> Result<(), efficienttrain_trainer::Error> {
         model: Some("resnet10".into()),
         base_size: 32,
         epochs: 2.0,
-        batch: 32,
+        batch: 32.into(),
         ..TrainConfig::default()
     };
     let out = std::env::temp_dir().join("efficienttrain-own-images");

@@ -16,7 +16,7 @@ pub struct Curve {
     pub evals: Vec<EvalRecord>,
 }
 
-const COLOURS: [RGBColor; 5] = [
+pub(crate) const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 104, 181),
     RGBColor(222, 110, 32),
     RGBColor(20, 132, 84),
@@ -29,26 +29,36 @@ const COLOURS: [RGBColor; 5] = [
 /// # Errors
 /// When there is no evaluation to draw, or the file cannot be written.
 pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> Result<()> {
-    let failed = |reason: String| Error::Chart { path: path.into(), reason };
     let compute = |c: &Curve| c.evals.iter().map(|e| e.equivalent_epochs).fold(0.0, f64::max);
     let longest = curves.iter().map(compute).fold(0.0, f64::max);
     if longest <= 0.0 {
-        return Err(failed("no evaluation to draw".into()));
+        return Err(Error::Chart { path: path.into(), reason: "no evaluation to draw".into() });
     }
+    write_svg(path, |area| draw(area, title, curves, longest))
+}
+
+/// A white sheet to draw on.
+pub(crate) type Sheet<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// What came of drawing.
+pub(crate) type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// Writes what `draw` draws as an SVG file.
+pub(crate) fn write_svg(path: &Path, draw: impl FnOnce(&Sheet) -> Drawn) -> Result<()> {
     let mut svg = String::new();
-    draw(&mut svg, title, curves, longest).map_err(|e| failed(e.to_string()))?;
+    let drawn = || -> Drawn {
+        let area = SVGBackend::with_string(&mut svg, (860, 520)).into_drawing_area();
+        area.fill(&WHITE)?;
+        draw(&area)?;
+        area.present()?;
+        Ok(())
+    };
+    drawn().map_err(|e| Error::Chart { path: path.into(), reason: e.to_string() })?;
     crate::checkpoint::replace(path, svg.as_bytes())
 }
 
-fn draw(
-    svg: &mut String,
-    title: &str,
-    curves: &[Curve],
-    longest: f64,
-) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let area = SVGBackend::with_string(svg, (860, 520)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
+fn draw(area: &Sheet, title: &str, curves: &[Curve], longest: f64) -> Drawn {
+    let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 20))
         .margin(16)
         .x_label_area_size(44)
@@ -80,7 +90,5 @@ fn draw(
         .background_style(WHITE.mix(0.9))
         .border_style(RGBColor(200, 200, 200))
         .draw()?;
-    drop(chart);
-    area.present()?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use efficienttrain_models::{Cost, cost};
+use efficienttrain_models::Cost;
 use efficienttrain_schedule::StepSettings;
 use serde::Serialize;
 
@@ -113,7 +113,8 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         Some(known) => *known,
         None => time_image(&mut run, &StepSettings { size: base, ..plan.at(plan.total_steps() - 1)? })?,
     };
-    let evaluations = run.options.eval_every.count(run.end_place()?);
+    let evaluated = run.state.objective.has_accuracy();
+    let evaluations = if evaluated { run.options.eval_every.count(run.end_place()?) } else { 0 };
     let models = if run.state.ema.is_some() { 2.0 } else { 1.0 };
     // A forward pass is a third of a training pass.
     let per_image = models * (at_base.pass / 3.0 + at_base.prepare / cores);
@@ -142,7 +143,7 @@ fn stored_bytes(run: &Run) -> (u64, u64) {
 
 fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
     run.state.resize(settings.size as usize)?;
-    let cost = cost(&*run.state.model)?;
+    let cost = run.state.objective.cost(&*run.state.model)?;
     let view = View { size: settings.size, magnitude: settings.magnitude, order: settings.order };
     let pipeline = run.config.pipeline(run.plan.recipe());
     let source = &run.sources.train;
@@ -170,7 +171,7 @@ fn time_update(run: &mut Run, settings: &StepSettings) -> Result<f64> {
 }
 
 /// `1:02:03` or `2:03`, with days in hours.
-pub(crate) fn clock(seconds: f64) -> String {
+pub fn clock(seconds: f64) -> String {
     let s = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     let (h, m, s) = (s / 3600, s / 60 % 60, s % 60);
     if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }

@@ -9,6 +9,10 @@
 //! | know what it will take | [`forecast::forecast`] |
 //! | bring images | [`Sources::open`], or your own [`data::Source`] |
 //! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
+//! | set ways to train beside each other | [`compare::Comparison`] |
+//! | find a curriculum | [`search::SearchRun`] |
+//! | pre-train an encoder | [`pretrain`] |
+//! | see what features are worth | [`features`] |
 //! | bring your own loss or model | [`loss::Loss`], [`Run::with_loss`], [`Run::with_backbone`] |
 //! | find the newest checkpoint | [`checkpoint::newest`] |
 //! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
@@ -20,26 +24,33 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod batch;
 pub mod bench;
 pub mod chart;
 pub mod checkpoint;
+pub mod compare;
 pub mod config;
 mod costs;
+mod csv;
 pub mod data;
 mod device;
 mod duration;
 mod error;
 pub mod evaluate;
 pub mod event;
+pub mod features;
 pub mod forecast;
 mod history;
 pub mod log;
 pub mod loss;
+pub mod objective;
 mod optimiser;
 pub mod predict;
+pub mod pretrain;
 pub mod progress;
 mod requests;
 mod run;
+pub mod search;
 mod sources;
 mod state;
 pub mod tools;

@@ -8,7 +8,7 @@ use efficienttrain_models::{Backbone, Error as ModelError, Options, ParamStore, 
 
 use crate::checkpoint::Saved;
 use crate::data::{EvalPipeline, Workspace, read_image};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Error, Result};
 use crate::evaluate::{at_size, logits};
 
 /// A trained model with its classes.
@@ -28,6 +28,11 @@ impl Predictor {
     /// When the file is not of a run, or does not fit its model.
     pub fn load(saved: &Saved, ema: bool) -> Result<Self> {
         let run = saved.run()?;
+        if run.config.target.is_some() {
+            let what = "is of pre-training, which has no classes; take `encoder.safetensors` to begin training with, or \
+                        `efficienttrain features` to see what it has learned";
+            return Err(Error::Checkpoint { path: saved.path().into(), what: what.into() });
+        }
         let options =
             Options { num_classes: run.classes.len(), input_size: [run.size; 2], ..Options::default() };
         let model = create(&run.model, &options)?;

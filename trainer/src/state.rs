@@ -5,14 +5,15 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
 use efficienttrain_models::{
-    Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamId, ParamSpec, ParamStore, create, ops,
+    Backbone, Context, Gradients, Kind, Mode, Options, ParamId, ParamSpec, ParamStore, create, ops,
 };
 use efficienttrain_schedule::{Recipe, StepSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::loss::{CrossEntropy, Loss};
+use crate::loss::CrossEntropy;
+use crate::objective::{Classification, Objective};
 use crate::optimiser::Optimiser;
 
 /// What activations are stored as. Arithmetic inside of ops, weights, their gradients and moments are `f32` in any case.
@@ -57,7 +58,7 @@ pub struct TrainState {
     /// What activations are stored as.
     pub precision: Precision,
     /// What is brought down.
-    pub loss: Arc<dyn Loss>,
+    pub objective: Arc<dyn Objective>,
     /// Put running statistics back to where they were before a step whose numbers are bad.
     pub undo_bad_steps: bool,
     /// Parameters and buffers that stay as they are, by position; empty for none.
@@ -138,7 +139,7 @@ impl TrainState {
             optimiser,
             checkpoint_activations: false,
             precision: Precision::default(),
-            loss: Arc::new(CrossEntropy),
+            objective: Arc::new(Classification(Arc::new(CrossEntropy))),
             undo_bad_steps: false,
             frozen: Vec::new(),
             before: Vec::new(),
@@ -275,7 +276,7 @@ impl TrainState {
         let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path })
             .with_compute_type(self.precision.dtype())
             .with_checkpointing(self.checkpoint_activations);
-        let loss = self.loss_of(&mut cx, batch)?;
+        let loss = self.objective.loss(&mut cx, &*self.model, batch, seed)?;
         let seed = Tensor::new((share * self.scale()) as f32, &self.device)?;
         self.losses.push((loss.tensor().clone(), share));
         Ok(cx.backward(&loss, seed, &mut self.gradients)?)
@@ -366,17 +367,6 @@ impl TrainState {
         Ok(StepResult { loss, grad_norm })
     }
 
-    fn loss_of(&self, cx: &mut Context, batch: &Batch) -> Result<Act> {
-        let device = &self.device;
-        let logits = self.model.forward(cx, &Act::constant(pictures(batch)?.to_device(device)?))?;
-        let shape = (batch.labels.len(), self.model.num_classes());
-        let targets = Tensor::from_slice(&batch.targets, shape, device)?;
-        // A loss of one's own need not know of half precision.
-        let logits = cx.cast(&logits, DType::F32)?;
-        let loss = self.loss.loss(logits.tensor(), &targets)?;
-        Ok(cx.record(&[&logits], loss))
-    }
-
     /// That a gradient reaches every parameter, tried on one batch without changing anything.
     ///
     /// # Errors
@@ -384,7 +374,7 @@ impl TrainState {
     pub fn check_gradients(&self, batch: &Batch) -> Result<()> {
         let params = self.params.deep_clone()?;
         let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
-        let loss = self.loss_of(&mut cx, batch)?;
+        let loss = self.objective.loss(&mut cx, &*self.model, batch, 0)?;
         let mut gradients = Gradients::new(params.len());
         cx.backward(&loss, Tensor::new(1f32, &self.device)?, &mut gradients)?;
         Ok(gradients.check_complete(self.model.name(), self.model.specs())?)

@@ -93,7 +93,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_thing() {
     let cases: &[(&str, &[&str])] = &[
         ("epoch = 3", &["wrong.toml: epoch:", "unknown key", "`epochs`"]),
         ("base_size = 64", &["base_size", "`base-size`"]),
-        ("batch = \"many\"", &["wrong.toml: batch:", "many", "u32"]),
+        ("batch = \"many\"", &["wrong.toml: batch:", "many", "256,128,64"]),
         ("batch = -1", &["wrong.toml: batch:", "-1"]),
         ("lr = nan", &["wrong.toml: lr:", "finite"]),
         ("crop = \"lanzcos\"", &["wrong.toml: crop:", "lanzcos", "lanczos"]),

@@ -113,7 +113,7 @@ fn replaying() -> TrainConfig {
 
 #[test]
 fn a_run_that_is_stopped_and_resumed_ends_bitwise_the_same() {
-    for config in [replaying(), TrainConfig { batch: 4, accumulation: 2, ..replaying() }] {
+    for config in [replaying(), TrainConfig { batch: 4.into(), accumulation: 2, ..replaying() }] {
         let dir = tempfile::tempdir().unwrap();
         let mut whole = run(&config, options(dir.path(), 2));
         whole.train(&mut ()).unwrap();

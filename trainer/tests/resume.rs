@@ -46,7 +46,7 @@ fn check(config: &TrainConfig) {
 
 #[test]
 fn a_resnet_with_average_and_accumulation() {
-    check(&TrainConfig { accumulation: 2, batch: 4, ..config("resnet10") });
+    check(&TrainConfig { accumulation: 2, batch: 4.into(), ..config("resnet10") });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
 
 use super::checkpoint::Recording;
@@ -54,6 +54,11 @@ impl<'a> Context<'a> {
     pub fn with_compute_type(mut self, dtype: DType) -> Self {
         self.compute_type = dtype;
         self
+    }
+
+    /// Where the parameters are, and so the pass.
+    pub fn device(&self) -> Device {
+        self.params.iter().next().map_or(Device::Cpu, |(_, t)| t.device().clone())
     }
 
     /// `x` as layers compute with it.

@@ -1,7 +1,7 @@
 //! Masked autoencoders (He et al., 2022): an encoder sees a quarter of a picture's patches, a light decoder predicts the rest.
 //!
 //! The encoder is the vision transformer of [`vit`](crate::vit) with fixed positions, so that what it has learned can be
-//! fine-tuned as `deit_small` or `deit_base`. Any picture whose edges are multiples of 16 will do, and the size may change
+//! fine-tuned as `deit_tiny`, `deit_small` or `deit_base`. Any picture whose edges are multiples of 16 will do, and the size may change
 //! from step to step: no parameter hangs on it. The paper of EfficientTrain++ trains it on low-frequency crops with
 //! histograms of gradients as target.
 //!
@@ -32,6 +32,7 @@
 //!
 //! | variant | encoder | parameters |
 //! | --- | --- | --- |
+//! | `mae_tiny` | `deit_tiny` | 6.3 M, 0.8 M of them the decoder's |
 //! | `mae_small` | `deit_small` | 25 M, 3 M of them the decoder's |
 //! | `mae_base` | `deit_base` | 111 M, 26 M of them the decoder's |
 //!

@@ -1,6 +1,6 @@
 //! The autoencoder itself.
 
-use super::options::{LIGHT_DECODER, PAPER_DECODER, check, check_size};
+use super::options::{LIGHT_DECODER, PAPER_DECODER, TINY_DECODER, check, check_size};
 use super::{MaeOptions, Masking, TransformerShape, sincos_positions};
 use crate::cost::Cost;
 use crate::graph::{Act, Context, Mode, Tally};
@@ -36,13 +36,14 @@ pub struct Mae {
 }
 
 /// Name, encoder and decoder.
-const VARIANTS: [(&str, TransformerShape, TransformerShape); 2] = [
+const VARIANTS: [(&str, TransformerShape, TransformerShape); 3] = [
+    ("mae_tiny", TransformerShape { width: 192, heads: 3, depth: 12 }, TINY_DECODER),
     ("mae_small", TransformerShape { width: 384, heads: 6, depth: 12 }, LIGHT_DECODER),
     ("mae_base", TransformerShape { width: 768, heads: 12, depth: 12 }, PAPER_DECODER),
 ];
 
 impl Mae {
-    /// A variant by name: `mae_small` or `mae_base`.
+    /// A variant by name: `mae_tiny`, `mae_small` or `mae_base`.
     ///
     /// # Errors
     /// When there is no such variant, or as [`Self::with_encoder`].
@@ -209,7 +210,7 @@ impl Mae {
     }
 
     /// The encoder's weights under timm's names, positions at the present input size among them: what
-    /// [`load_into`](crate::weights::load_into) brings to `deit_small` or `deit_base`, which keep their own head
+    /// [`load_into`](crate::weights::load_into) brings to the DeiT of the same size, which keeps its own head
     /// (`adapt_head`).
     ///
     /// # Errors

@@ -4,4 +4,5 @@ mod preprocess;
 mod step;
 
 pub use preprocess::{LoaderRate, PreprocessBench, PreprocessReport, StageTime, preprocess};
+pub(crate) use step::random_batch;
 pub use step::{StepBench, StepReport, step};

@@ -39,7 +39,7 @@ pub(super) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
             store.iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor.clone()))
         });
     let on_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));
-    serialise(path, tensors.map(on_cpu).collect::<Result<_>>()?, record)
+    serialise(path, tensors.map(on_cpu).collect::<Result<_>>()?, Some(record))
 }
 
 /// Writes weights alone, under the names and in the shapes of timm (of the authors, where timm has no such model), so
@@ -48,16 +48,31 @@ pub(super) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
 /// # Errors
 /// When the disk refuses; the file at `path` is untouched then.
 pub fn export(path: &Path, model: &dyn Backbone, params: &ParamStore, record: &RunRecord) -> Result<()> {
-    let params = params.to_device(&Device::Cpu)?;
-    let mut bytes = serialise(path, weights::export(model, &params)?, record)?;
+    export_weights(path, weights::export(model, &params.to_device(&Device::Cpu)?)?, Some(record))
+}
+
+/// Writes named tensors, with the run they are the model of.
+///
+/// # Errors
+/// When the disk refuses; the file at `path` is untouched then.
+pub(crate) fn export_weights(
+    path: &Path,
+    weights: Vec<(String, Tensor)>,
+    record: Option<&RunRecord>,
+) -> Result<()> {
+    let mut bytes = serialise(path, weights, record)?;
     seal(&mut bytes);
     replace(path, &bytes)
 }
 
-fn serialise(path: &Path, tensors: Vec<(String, Tensor)>, record: &RunRecord) -> Result<Vec<u8>> {
+fn serialise(path: &Path, tensors: Vec<(String, Tensor)>, record: Option<&RunRecord>) -> Result<Vec<u8>> {
     let failed = |what: String| Error::Checkpoint { path: path.into(), what };
-    let json = serde_json::to_string(record).map_err(|e| failed(format!("cannot describe the run: {e}")))?;
-    let metadata = HashMap::from([(KEY.to_string(), json), (CHECKSUM.to_string(), BLANK.to_string())]);
+    let mut metadata = HashMap::from([(CHECKSUM.to_string(), BLANK.to_string())]);
+    if let Some(record) = record {
+        let json =
+            serde_json::to_string(record).map_err(|e| failed(format!("cannot describe the run: {e}")))?;
+        metadata.insert(KEY.to_string(), json);
+    }
     safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(format!("cannot write: {e}")))
 }
 
@@ -118,7 +133,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// When the disk refuses; what was at `to` is untouched then.
-pub(super) fn link(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
     let folder = folder_of(to);
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let name = to.file_name().unwrap_or_default().to_string_lossy();

@@ -66,7 +66,7 @@ fn remove_leftovers(folder: &Path) -> Result<()> {
 }
 
 /// Names of the files in a folder; none where there is no folder.
-pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

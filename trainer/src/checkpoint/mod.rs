@@ -6,8 +6,10 @@ mod keeper;
 mod record;
 mod saved;
 
-pub(crate) use file::replace;
+pub(crate) use file::export_weights;
 pub use file::{export, save};
+pub(crate) use file::{link, replace};
+pub(crate) use folder::names;
 pub use folder::{BEST, LAST, Newest, RunFolder, newest};
 pub(crate) use keeper::{Keeper, Written};
 pub use record::{FORMAT, RunRecord};

@@ -59,6 +59,11 @@ impl Saved {
         Ok(Self { path: path.into(), tensors, record })
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The record of the run.
     ///
     /// # Errors

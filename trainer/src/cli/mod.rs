@@ -2,17 +2,22 @@
 
 mod augment;
 mod bench;
+mod compare;
 mod completions;
 mod crop;
 mod data;
 mod demo;
 mod eval;
 mod export;
+mod features;
+mod layered;
 mod models;
 mod plan;
 mod predict;
+mod pretrain;
 mod preview;
 mod recipes;
+mod search;
 pub(crate) mod signals;
 mod train;
 
@@ -33,8 +38,26 @@ const COMMANDS: &[Entry] = &[
     Entry {
         name: "train",
         about: "Train a backbone by a curriculum, on a folder of images or the built-in set",
-        args: train::TrainArgs::augment_args,
+        args: |c| pretrain::hide(train::TrainArgs::augment_args(c)),
         run: train::run,
+    },
+    Entry {
+        name: "pretrain",
+        about: "Pre-train a vision transformer as a masked autoencoder, without labels",
+        args: pretrain::args,
+        run: pretrain::run,
+    },
+    Entry {
+        name: "search",
+        about: "Search for a curriculum: which size for which part of a run, by training",
+        args: |c| pretrain::hide(search::SearchArgs::augment_args(c)),
+        run: search::run,
+    },
+    Entry {
+        name: "compare",
+        about: "Train by several recipes, models or options at equal compute: one table, one chart",
+        args: |c| pretrain::hide(compare::CompareArgs::augment_args(c)),
+        run: compare::run,
     },
     Entry {
         name: "eval",
@@ -65,6 +88,24 @@ const COMMANDS: &[Entry] = &[
         about: "Check, measure or pack a data set",
         args: data::DataArgs::augment_args,
         run: |m| data::run(&parsed(m)?),
+    },
+    Entry {
+        name: "features",
+        about: "Pooled features of a data set, for `probe`, `knn` and other programs",
+        args: features::FeaturesArgs::augment_args,
+        run: |m| features::features(&parsed(m)?),
+    },
+    Entry {
+        name: "probe",
+        about: "Accuracy of a linear classifier on features",
+        args: features::ProbeArgs::augment_args,
+        run: |m| features::probe(&parsed(m)?),
+    },
+    Entry {
+        name: "knn",
+        about: "Accuracy of a vote among nearest neighbours of features",
+        args: features::KnnArgs::augment_args,
+        run: |m| features::knn(&parsed(m)?),
     },
     Entry {
         name: "models",

@@ -3,13 +3,14 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use efficienttrain_schedule::{Plan, PlanOptions, Recipe, Rounding};
+use efficienttrain_trainer::config::written_recipe;
 use efficienttrain_trainer::macs_of;
 
 /// Arguments of `plan`.
 #[derive(Args)]
 pub(crate) struct PlanArgs {
-    /// Recipe, such as `deit-small-etpp`
-    #[arg(long, value_name = "NAME", required_unless_present = "list")]
+    /// Recipe, such as `deit-small-etpp`, or a recipe file (JSON or TOML)
+    #[arg(long, value_name = "NAME|FILE", required_unless_present = "list")]
     recipe: Option<String>,
 
     /// Compute to spend, in epochs at base size
@@ -61,7 +62,10 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
         RoundingName::Exact => Rounding::Exact,
         RoundingName::Reference => Rounding::Reference,
     };
-    let recipe = Recipe::named(name)?;
+    let recipe = match written_recipe(name)? {
+        Some(recipe) => recipe,
+        None => Recipe::named(name)?,
+    };
     let mut options =
         PlanOptions::new(args.equivalent_epochs, args.train_images, args.devices).with_rounding(rounding);
     if matches!(args.cost, CostName::Macs) {

@@ -7,31 +7,23 @@ use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
 use efficienttrain_trainer::checkpoint::{LAST, Saved, newest};
-use efficienttrain_trainer::config::{Layers, Origin, Resolved, RunOptions, TrainConfig, differences};
+use efficienttrain_trainer::config::{
+    BatchSize, Layers, Origin, Resolved, RunOptions, TrainConfig, differences,
+};
 use efficienttrain_trainer::event::Observer;
 use efficienttrain_trainer::forecast::forecast;
 use efficienttrain_trainer::log::JsonLog;
 use efficienttrain_trainer::progress::Progress;
-use efficienttrain_trainer::{Run, Sources};
+use efficienttrain_trainer::{DeviceName, Run, Sources, batch};
 
+use super::layered::Layered;
 use super::signals::Stopped;
 
 /// Arguments of `train`.
 #[derive(Args)]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
-    config: TrainConfig,
-
-    #[command(flatten)]
-    options: RunOptions,
-
-    /// Read options from a TOML file, whose keys are the names of these flags; flags and --set win over it
-    #[arg(long = "config", value_name = "FILE", help_heading = "Configuration")]
-    file: Option<PathBuf>,
-
-    /// Set an option by its key, as in a file; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", help_heading = "Configuration")]
-    set: Vec<String>,
+    layered: Layered,
 
     /// Print all options as a file for --config, each with where it comes from, and stop
     #[arg(long, help_heading = "Configuration")]
@@ -56,18 +48,16 @@ pub(crate) struct TrainArgs {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    run_with(matches, &TrainConfig::default(), &RunOptions::default())
+}
+
+/// The command, with the defaults of `config` and `options` below what is given.
+pub(crate) fn run_with(matches: &ArgMatches, config: &TrainConfig, options: &RunOptions) -> Result<()> {
     let args = TrainArgs::from_arg_matches(matches)?;
     if args.demo {
-        return super::demo::run(&args.options, args.config.seed);
+        return super::demo::run(&args.layered.options, args.layered.config.seed);
     }
-    let mut layers = Layers::new();
-    if let Some(file) = &args.file {
-        layers = layers.file(file)?;
-    }
-    for assignment in &args.set {
-        layers = layers.set(assignment)?;
-    }
-    layers = layers.flags(matches)?;
+    let layers = args.layered.layers(matches)?.rebase(config, options, Origin::Default);
     let out = layers.resolve()?.options.out;
     let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
     let resolved = match &saved {
@@ -89,12 +79,23 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
-    let (config, options) = (resolved.config.clone(), resolved.options.clone());
+    let (mut config, options) = (resolved.config.clone(), resolved.options.clone());
     if saved.is_none() && !dry && options.out.join(LAST).exists() {
         bail!("{} holds a run already; go on with --resume, or choose another --out", options.out.display());
     }
     config.check()?;
     let sources = Sources::open(&config)?;
+    if config.batch == BatchSize::Auto {
+        if options.device != DeviceName::Cpu {
+            bail!(
+                "`--batch auto` times steps on the CPU alone for now; give numbers for --device {}",
+                options.device
+            );
+        }
+        let chosen = batch::choose(&config, sources.train.classes().len(), sources.train.len())?;
+        eprintln!("{chosen}");
+        config.batch = chosen.batch();
+    }
     Ok(match saved {
         Some(saved) => Run::resume_as(saved, config, options, sources)?,
         None => Run::new(config, options, sources)?,
@@ -107,7 +108,11 @@ fn resumed(layers: &Layers, saved: &Saved, out: PathBuf, allowed: &[String]) -> 
     let record = saved.run()?;
     let stored = &record.config;
     let options = RunOptions { out, ..record.options.clone().unwrap_or_default() };
-    let resolved = layers.clone().rebase(stored, &options, Origin::Run).resolve()?;
+    let mut resolved = layers.clone().rebase(stored, &options, Origin::Run).resolve()?;
+    // What was measured then counts.
+    if resolved.config.batch == BatchSize::Auto {
+        resolved.config.batch = stored.batch.clone();
+    }
     if let Some(unknown) = allowed.iter().find(|key| !resolved.origins.contains_key(*key)) {
         bail!("--allow-change: there is no option `{unknown}`; expected keys as --print-config shows them");
     }

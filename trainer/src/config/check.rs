@@ -6,6 +6,7 @@ use efficienttrain_schedule::{OptimiserKind, Recipe};
 use super::{CurveName, LossName, TrainConfig};
 use crate::data::NEEDS_FEATURE;
 use crate::error::{Error, Result};
+use crate::pretrain::autoencoder;
 
 impl TrainConfig {
     /// That recipe, model and sizes go together, before any data is read.
@@ -16,6 +17,9 @@ impl TrainConfig {
         let recipe = self.check_recipe()?;
         let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([self.base_size]);
         for size in sizes {
+            if self.target.is_some() {
+                autoencoder(self, size as usize)?;
+            }
             create(
                 &recipe.model,
                 &Options { num_classes: 1, input_size: [size as usize; 2], ..Options::default() },
@@ -58,6 +62,9 @@ impl TrainConfig {
         if self.bce_threshold.is_some() && self.loss != LossName::Bce {
             return refuse("bce-threshold", "is for --loss bce; leave it out, or choose that loss".into());
         }
+        if self.target.is_none() && self.decoder.is_some() {
+            return refuse("decoder", "is for pre-training; leave it out, or give --target".into());
+        }
         let replays = |recipe: &Recipe| recipe.curriculum.stages.iter().any(|stage| stage.replay.times > 1);
         if self.replay_batches.is_some() && !replays(recipe) {
             return refuse(
@@ -94,6 +101,7 @@ impl TrainConfig {
             }
         };
         within("min-crop-area", self.min_crop_area, 1e-4, 1.0)?;
+        within("mask-ratio", self.mask_ratio, 0.01, 0.99)?;
         within("lr-step-factor", self.lr_step_factor, 1e-9, 1.0)?;
         within("layer-decay", self.layer_decay, 1e-3, 1.0)?;
         within("epochs", self.epochs, f64::MIN_POSITIVE, 1e6)?;

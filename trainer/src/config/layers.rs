@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{RunOptions, TrainConfig};
+use super::{BatchSize, RunOptions, TrainConfig, written_recipe};
 use crate::error::{Error, Result};
 
 /// Where the value of an option comes from.
@@ -109,7 +109,7 @@ impl Layers {
     ///
     /// # Errors
     /// When the key or the value is not known, or the key was set before.
-    pub fn set(mut self, assignment: &str) -> Result<Self> {
+    pub fn set(self, assignment: &str) -> Result<Self> {
         let Some((key, text)) = assignment.split_once('=') else {
             return Err(Error::config("set", format!("expected KEY=VALUE, got `{assignment}`")));
         };
@@ -117,6 +117,14 @@ impl Layers {
         if self.given.get(key).is_some_and(|(_, origin)| matches!(origin, Origin::Set | Origin::Flag)) {
             return Err(Error::config("set", format!("`{key}` is given twice; leave one out")));
         }
+        self.instead(key, text)
+    }
+
+    /// Takes a value, written as in a file or as a flag's, in place of what was given before.
+    ///
+    /// # Errors
+    /// When the key or the value is not known.
+    pub fn instead(mut self, key: &str, text: &str) -> Result<Self> {
         let written =
             format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("value"));
         let plain = toml::Value::String(text.trim().into());
@@ -161,10 +169,11 @@ impl Layers {
         Self { given: self.given, ..Self::on(config, options, origin) }
     }
 
-    /// The configuration that all layers together give.
+    /// The configuration that all layers together give. A recipe file's content takes the place of its name; its base size
+    /// and batches count where nobody has set others.
     ///
     /// # Errors
-    /// None once every layer was accepted.
+    /// When the recipe is a file and cannot be read, or is no recipe.
     pub fn resolve(&self) -> Result<Resolved> {
         let (mut config, mut options) = self.base.clone();
         let mut origins: BTreeMap<String, Origin> =
@@ -175,7 +184,8 @@ impl Layers {
             origins.insert(key.clone(), origin.clone());
         }
         let wrong = |e: serde_json::Error| key_error("options", &e.to_string());
-        Ok(Resolved { config: read(config).map_err(wrong)?, options: read(options).map_err(wrong)?, origins })
+        let (config, options) = (read(config).map_err(wrong)?, read(options).map_err(wrong)?);
+        Resolved { config, options, origins }.with_recipe_read()
     }
 
     fn give(&mut self, key: &str, value: &toml::Value, origin: &Origin) -> Result<()> {
@@ -207,6 +217,26 @@ impl Layers {
 }
 
 impl Resolved {
+    fn with_recipe_read(mut self) -> Result<Self> {
+        let Some(recipe) = written_recipe(&self.config.recipe)? else { return Ok(self) };
+        let from = Origin::File(format!("recipe {}", recipe.name));
+        let mut free = |key: &str| {
+            let free = self.origins.get(key) == Some(&Origin::Default);
+            if free {
+                self.origins.insert(key.into(), from.clone());
+            }
+            free
+        };
+        if free("base-size") {
+            self.config.base_size = recipe.curriculum.base_size;
+        }
+        if free("batch") {
+            self.config.batch = BatchSize::Recipe;
+        }
+        self.config.set_recipe(&recipe)?;
+        Ok(self)
+    }
+
     /// Says beside an error about an option where its value came from, if that was not the command line.
     pub fn explain(&self, error: Error) -> Error {
         match error {

@@ -1,6 +1,7 @@
 //! Options of a run: one definition each for flag, stored key, key in a file, help and default.
 
 mod apply;
+mod batch;
 mod check;
 mod layers;
 mod names;
@@ -8,21 +9,29 @@ mod options;
 mod print;
 mod recipe;
 mod train;
+mod written;
 
+pub use batch::BatchSize;
+pub(crate) use batch::stages_by_size;
 pub use layers::{Layers, Origin, Resolved};
 pub use names::{BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimiserName, ScalingName};
 pub use options::RunOptions;
 pub use print::to_toml;
+pub(crate) use recipe::edge_multiple;
 pub use train::TrainConfig;
+pub use written::{read_recipe, written_recipe};
 
 use clap::{Args, FromArgMatches};
 
 use crate::data::DEFAULT_IMAGE_LIMIT;
 
+/// Images of a pass where nobody says how many.
+const DEFAULT_BATCH: u32 = 64;
+
 pub(crate) const DEFAULT_IMAGE_MIB: u32 = (DEFAULT_IMAGE_LIMIT >> 20) as u32;
 
 /// The defaults of the flags, so that there is one definition of each.
-fn flag_defaults<T: Args + FromArgMatches>() -> T {
+pub(crate) fn flag_defaults<T: Args + FromArgMatches>() -> T {
     let command = T::augment_args(clap::Command::new("defaults"));
     let parsed = command.try_get_matches_from(["defaults"]).and_then(|m| T::from_arg_matches(&m));
     parsed.expect("every option has a default or may be absent")

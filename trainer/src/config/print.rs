@@ -46,7 +46,7 @@ fn print(
             out += &format!("\n# {}\n", group.unwrap_or("Options"));
         }
         let from = origin(&key).map(|origin| origin.to_string());
-        out += &match (toml_of(value), of_recipe(&key, &recipe)) {
+        out += &match (readable(&key, value).or_else(|| toml_of(value)), of_recipe(&key, &recipe)) {
             (Some(value), _) => line(&format!("{key} = {value}"), from),
             (None, Some(value)) => {
                 line(&format!("# {key} = {value}"), Some(format!("recipe {}", recipe.name)))
@@ -62,6 +62,14 @@ fn line(assignment: &str, comment: Option<String>) -> String {
         Some(comment) => format!("{assignment:<40}  # {comment}\n"),
         None => format!("{assignment}\n"),
     }
+}
+
+/// A recipe that is written out, over several lines.
+fn readable(key: &str, value: &Value) -> Option<String> {
+    let text = value.as_str().filter(|text| key == "recipe" && text.starts_with('{'))?;
+    let recipe: Recipe = serde_json::from_str(text).ok()?;
+    let lines = serde_json::to_string_pretty(&recipe).ok().filter(|lines| !lines.contains("'''"))?;
+    Some(format!("'''\n{lines}'''"))
 }
 
 /// A value as TOML writes it; none where there is no value.

@@ -1,16 +1,25 @@
 //! From a configuration to its recipe and plan.
 
-use efficienttrain_schedule::{
-    Batch, Family, Length, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, WarmUp,
-};
+use efficienttrain_schedule::{Family, Length, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, WarmUp};
 
-use super::{CropOrder, CurveName, TrainConfig};
+use super::written::full_name;
+use super::{BatchSize, CropOrder, CurveName, TrainConfig, written_recipe};
 use crate::data::TrainPipeline;
 use crate::duration::Span;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::pretrain::for_pretraining;
 
 /// Batches in the replay buffer where neither recipe nor option says how many.
 const DEFAULT_REPLAY_BATCHES: u32 = 256;
+
+/// What edges of pictures are rounded to multiples of.
+pub(crate) fn edge_multiple(family: Family) -> u32 {
+    match family {
+        Family::DeiT => 16,
+        Family::Swin | Family::CSwin | Family::Pvt => 32,
+        Family::ResNet | Family::ConvNext | Family::CaFormer => 8,
+    }
+}
 
 impl TrainConfig {
     /// Memory that one decoded image may take, in bytes.
@@ -24,28 +33,29 @@ impl TrainConfig {
     /// When the recipe is unknown or a value is out of range; the message names the option.
     pub fn recipe(&self) -> Result<Recipe> {
         self.check_ranges()?;
-        let name = match self.recipe.to_lowercase().as_str() {
-            preset @ ("etpp" | "et" | "baseline" | "none") => {
-                format!("{}-{preset}", self.model.as_deref().unwrap_or("resnet18"))
+        let mut recipe = match written_recipe(&self.recipe)? {
+            Some(recipe) => recipe,
+            None => {
+                let model = self.model.as_deref().unwrap_or("resnet18");
+                Recipe::named(&full_name(&self.recipe, model))?
             }
-            _ => self.recipe.clone(),
         };
-        let mut recipe = Recipe::named(&name)?;
         if let Some(model) = &self.model {
             recipe.model.clone_from(model);
         }
-        // What edges of pictures must be multiples of.
-        let cell = match recipe.family {
-            Family::DeiT => 16,
-            Family::Swin | Family::CSwin | Family::Pvt => 32,
-            Family::ResNet | Family::ConvNext | Family::CaFormer => 8,
-        };
-        recipe = recipe.at_base_size(self.base_size, cell)?;
+        if self.target.is_some() {
+            recipe = for_pretraining(recipe);
+        }
+        // At its own base size, sizes stay as they are written.
+        if recipe.curriculum.base_size != self.base_size {
+            let multiple = edge_multiple(recipe.family);
+            recipe = recipe.at_base_size(self.base_size, multiple)?;
+        }
         recipe = recipe.with_order(match self.order {
             CropOrder::CropThenAugment => Order::CropThenAugment,
             CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
         });
-        recipe = self.with_replay(recipe)?;
+        recipe = self.with_replay(self.with_batches(recipe)?)?;
         self.check_optimiser(&recipe)?;
         self.check_combinations(&recipe)?;
         self.apply_overrides(&mut recipe);
@@ -56,7 +66,6 @@ impl TrainConfig {
     /// The recipe with the replay buffer asked for.
     fn with_replay(&self, mut recipe: Recipe) -> Result<Recipe> {
         if let Some(times) = self.replay {
-            recipe = recipe.with_batch(self.batch, self.accumulation)?;
             recipe = recipe.with_replay(times, self.replay_batches.unwrap_or(DEFAULT_REPLAY_BATCHES))?;
         } else if let Some(batches) = self.replay_batches {
             for stage in recipe.curriculum.stages.iter_mut().filter(|stage| stage.replay.times > 1) {
@@ -149,8 +158,10 @@ impl TrainConfig {
     /// # Errors
     /// As [`Self::recipe`]; also when a batch is larger than the data set, or the budget too small.
     pub fn plan(&self, images: usize) -> Result<Plan> {
-        let batch = Batch::Fixed { per_device: self.batch, accumulation: self.accumulation };
-        let options = PlanOptions::new(self.epochs, images as u64, 1).with_batch(batch);
-        Ok(Plan::new(&self.recipe()?, options)?)
+        if self.batch == BatchSize::Auto {
+            let what = "`auto` is for `train`, which measures before it plans; give numbers here";
+            return Err(Error::config("batch", what));
+        }
+        Ok(Plan::new(&self.recipe()?, PlanOptions::new(self.epochs, images as u64, 1))?)
     }
 }

@@ -6,9 +6,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BadNumbers, CropMethod, CropOrder, CurveName, DEFAULT_IMAGE_MIB, LossName, OptimiserName, ScalingName,
+    BadNumbers, BatchSize, CropMethod, CropOrder, CurveName, DEFAULT_BATCH, DEFAULT_IMAGE_MIB, LossName,
+    OptimiserName, ScalingName,
 };
 use crate::duration::{Every, Span};
+use crate::pretrain::{DecoderShape, TargetName};
 use crate::state::Precision;
 
 const DATA: &str = "Data";
@@ -16,6 +18,7 @@ const RUN: &str = "Run";
 const OPTIMISATION: &str = "Optimisation";
 const AUGMENTATION: &str = "Augmentation";
 const REPLAY_BUFFER: &str = "Replay buffer";
+const PRETRAINING: &str = "Pre-training";
 
 /// What decides the outcome of a run. Stored in every checkpoint; a run is resumed with the same values.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +41,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "NAME", help_heading = RUN)]
     pub model: Option<String>,
 
-    /// Curriculum: `etpp`, `et` or `baseline` of the model, or a full name such as `resnet50-etpp`
+    /// Curriculum: `etpp`, `et`, `half-96`, `half-128`, `progressive` or `baseline` of the model; a full name such as
+    /// `resnet50-etpp`; or a file (JSON or TOML), which also gives base size and batches where they are not set
     #[arg(long, value_name = "NAME", default_value = "etpp", help_heading = RUN)]
     pub recipe: String,
 
@@ -50,9 +54,10 @@ pub struct TrainConfig {
     #[arg(long, value_name = "PIXELS", default_value_t = 224, help_heading = RUN)]
     pub base_size: u32,
 
-    /// Images of a forward and backward pass
-    #[arg(long, value_name = "N", default_value_t = 64, help_heading = OPTIMISATION)]
-    pub batch: u32,
+    /// Images of a forward and backward pass: `64`; one number for each size of the curriculum, such as `256,128,64`;
+    /// `recipe` for the recipe's own; or `auto` for what is fastest on this machine
+    #[arg(long, value_name = "N", default_value_t = BatchSize::Images(DEFAULT_BATCH), help_heading = OPTIMISATION)]
+    pub batch: BatchSize,
 
     /// Passes whose gradients are summed before an optimiser step
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = OPTIMISATION)]
@@ -186,6 +191,18 @@ pub struct TrainConfig {
     /// Prepared batches that the replay buffer keeps [default: the recipe's, or 256]
     #[arg(long, value_name = "N", help_heading = REPLAY_BUFFER)]
     pub replay_batches: Option<u32>,
+
+    /// What the decoder predicts of the patches that the encoder does not see; the run pre-trains a masked autoencoder then
+    #[arg(long, value_enum, help_heading = PRETRAINING)]
+    pub target: Option<TargetName>,
+
+    /// Part of the patches that the encoder does not see
+    #[arg(long, value_name = "SHARE", default_value_t = 0.75, help_heading = PRETRAINING)]
+    pub mask_ratio: f64,
+
+    /// Channels, heads and blocks of the decoder, such as `256x8x4` [default: a light one for the encoder]
+    #[arg(long, value_name = "CxHxB", help_heading = PRETRAINING)]
+    pub decoder: Option<DecoderShape>,
 
     /// Seed of weights, order and augmentation
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = RUN)]

@@ -16,7 +16,9 @@ const EVAL_BATCH: usize = 64;
 impl Run {
     /// Whether the step that was just done, `before` which the run was, is one to evaluate after.
     pub(super) fn is_evaluation_due(&self, before: Place) -> Result<bool> {
-        Ok(self.step == self.plan.total_steps() || self.options.eval_every.is_due(before, self.place()?))
+        let due =
+            self.step == self.plan.total_steps() || self.options.eval_every.is_due(before, self.place()?);
+        Ok(due && self.state.objective.has_accuracy())
     }
 
     /// Makes up for an evaluation that a stop prevented.
@@ -30,6 +32,16 @@ impl Run {
             self.evaluate(clock, observer)?;
         }
         Ok(())
+    }
+
+    /// The score of the run as it is, evaluated now if that is not done; none where it was asked to stop before.
+    pub(crate) fn measure(&mut self, observer: &mut dyn Observer) -> Result<Option<f64>> {
+        let measured = |run: &Self| run.history.last().filter(|e| e.step == run.step).map(EvalRecord::score);
+        if let Some(score) = measured(self) {
+            return Ok(Some(score));
+        }
+        self.evaluate(&mut Instant::now(), observer)?;
+        Ok(measured(self))
     }
 
     /// Evaluates weights and average at base size; gives whether it came to the end before the run was asked to stop.

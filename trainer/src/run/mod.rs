@@ -1,27 +1,28 @@
 //! A training run: all stages of a plan in one process.
 
+mod begin;
 mod evaluation;
 mod saving;
 mod trouble;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use efficienttrain_models::{Backbone, Kind, Options, create};
+use efficienttrain_models::Kind;
 use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
-use crate::checkpoint::{Keeper, Saved};
+use crate::checkpoint::Keeper;
 use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, Loader};
+use crate::data::{BadImage, Loader, Request};
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
 use crate::history::History;
-use crate::loss::Loss;
 use crate::requests::{refill, requests};
 use crate::sources::Sources;
 use crate::state::TrainState;
@@ -38,112 +39,14 @@ pub struct Run {
     /// Evaluations and time so far.
     pub history: History,
     step: u64,
+    /// Samples before the run's first: other than 0 for one that goes on in the data of another.
+    first_sample: u64,
     bad: BTreeSet<String>,
     stop: Arc<AtomicBool>,
     keeper: Option<Keeper>,
 }
 
 impl Run {
-    /// A run from the start. Everything that can be wrong with the configuration is found here, before any training.
-    ///
-    /// # Errors
-    /// When the data set, the model, the recipe or an option is not as expected.
-    pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
-        config.check()?;
-        let name = config.recipe()?.model;
-        let model = |options: &Options| Ok(create(&name, options)?);
-        Self::with_backbone(config, options, sources, model)
-    }
-
-    /// A run from the start with a model of one's own, which `model` makes for a number of classes and a size. The recipe
-    /// must be a full name, such as `resnet50-etpp`.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn with_backbone(
-        mut config: TrainConfig,
-        options: RunOptions,
-        sources: Sources,
-        model: impl FnOnce(&Options) -> Result<Box<dyn Backbone>>,
-    ) -> Result<Self> {
-        config.check_recipe()?;
-        options.check()?;
-        let plan = config.plan(sources.train.len())?;
-        options.check_replay(&plan)?;
-        let num_classes = sources.train.classes().len();
-        let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
-        let model = model(&first)?;
-        // A checkpoint names the model, also where the recipe chose it.
-        config.model.get_or_insert_with(|| plan.recipe().model.clone());
-        let mut state = TrainState::with_model(model, plan.recipe(), config.seed)?;
-        config.apply_to(&mut state)?;
-        state.checkpoint_activations = options.checkpoint_activations;
-        state.move_to(&options.device.open()?)?;
-        state.check_precision()?;
-        Ok(Self {
-            config,
-            options,
-            sources,
-            plan,
-            state,
-            history: History::default(),
-            step: 0,
-            bad: BTreeSet::new(),
-            stop: Arc::default(),
-            keeper: None,
-        })
-    }
-
-    /// The run with a loss of one's own. It is not stored: give it again to a run that goes on.
-    #[must_use]
-    pub fn with_loss(mut self, loss: Arc<dyn Loss>) -> Self {
-        self.state.loss = loss;
-        self
-    }
-
-    /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
-    ///
-    /// # Errors
-    /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
-    pub fn resume(saved: &Saved, options: RunOptions, sources: Sources) -> Result<Self> {
-        Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
-    }
-
-    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows.
-    ///
-    /// # Errors
-    /// As [`Self::resume`]; also when the run as it is now has ended before the step of the checkpoint.
-    pub fn resume_as(
-        saved: &Saved,
-        config: TrainConfig,
-        options: RunOptions,
-        sources: Sources,
-    ) -> Result<Self> {
-        let record = saved.run()?;
-        if record.classes != sources.train.classes() || record.train_images != sources.train.len() {
-            let what = format!(
-                "the run had {} training images in {} classes, --data now has {} in {}; give the same data",
-                record.train_images,
-                record.classes.len(),
-                sources.train.len(),
-                sources.train.classes().len()
-            );
-            return Err(Error::config("resume", what));
-        }
-        let mut run = Self::new(config, options, sources)?;
-        let total = run.plan.total_steps();
-        if record.step > total {
-            let what = format!(
-                "the checkpoint is at step {}, the run now ends at step {total}; raise --epochs",
-                record.step
-            );
-            return Err(Error::config("resume", what));
-        }
-        saved.restore(&mut run.state)?;
-        (run.step, run.history) = (record.step, record.history.clone());
-        Ok(run)
-    }
-
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -271,8 +174,15 @@ impl Run {
     /// Batches for all steps from the present one to `last`.
     fn loader(&self, last: u64) -> Result<Loader> {
         let pipeline = self.config.pipeline(self.plan.recipe());
-        let requests = requests(&self.plan, self.step..last)?;
+        let requests = self.requests(self.step..last)?;
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
+    }
+
+    /// What the steps ask of the loader.
+    fn requests(&self, steps: Range<u64>) -> Result<impl Iterator<Item = Request> + Send + use<>> {
+        let before = self.first_sample;
+        let moved = move |r: Request| Request { first_sample: before + r.first_sample, ..r };
+        Ok(requests(&self.plan, steps)?.map(moved))
     }
 
     /// Names each bad image once; stops the run when there are too many.

@@ -1,5 +1,7 @@
 //! When a run is saved, and what it leaves at its end.
 
+use candle_core::Device;
+
 use super::Run;
 use crate::checkpoint::{self, FORMAT, RunRecord, Written};
 use crate::config::{self, RunOptions};
@@ -53,8 +55,12 @@ impl Run {
         }
         let finished = self.step == self.plan.total_steps();
         if finished {
-            let path = self.options.out.join("model.safetensors");
-            checkpoint::export(&path, &*self.state.model, &self.state.params, &self.record())?;
+            let (objective, record) = (&self.state.objective, self.record());
+            let path = self.options.out.join(objective.exported_name());
+            let weights =
+                objective.export(&*self.state.model, &self.state.params.to_device(&Device::Cpu)?)?;
+            // An encoder is not the model of its run.
+            checkpoint::export_weights(&path, weights, objective.has_accuracy().then_some(&record))?;
         }
         // Another run may use the folder now.
         self.keeper = None;

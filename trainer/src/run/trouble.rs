@@ -12,7 +12,6 @@ use crate::config::BadNumbers;
 use crate::data::{Batch, Loader};
 use crate::error::{Error, Result};
 use crate::event::{BadStep, Event, Observer};
-use crate::requests::requests;
 
 impl Run {
     /// Keeps the step's batches and follows `--on-bad-numbers`. The weights are as before the step.
@@ -67,7 +66,7 @@ impl Run {
     /// The batches of a step, prepared anew: they are a function of the step.
     fn batches_again(&self, settings: &StepSettings) -> Result<Vec<Batch>> {
         let pipeline = self.config.pipeline(self.plan.recipe());
-        let requests = requests(&self.plan, settings.step..settings.step + 1)?;
+        let requests = self.requests(settings.step..settings.step + 1)?;
         let loader = Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?;
         Ok(loader.collect::<std::result::Result<_, _>>()?)
     }

@@ -17,7 +17,7 @@ pub fn config(model: &str) -> TrainConfig {
         model: Some(model.into()),
         epochs: 1.5,
         base_size: 32,
-        batch: 8,
+        batch: 8.into(),
         lr: Some(1e-3),
         drop_path: Some(0.1),
         ema_decay: Some(0.9),

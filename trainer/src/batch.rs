@@ -1,0 +1,224 @@
+//! Which batch is fastest on this machine, for each size of a curriculum.
+
+use std::fmt;
+use std::time::Instant;
+
+use efficienttrain_models::{Options, cost};
+use efficienttrain_schedule::{LrScaling, Recipe, StepSettings};
+use serde::Serialize;
+
+use crate::bench::random_batch;
+use crate::config::{BatchSize, TrainConfig, stages_by_size};
+use crate::error::{Error, Result};
+use crate::state::TrainState;
+
+/// The smallest batch that is tried; every other is twice the one before.
+const SMALLEST: u32 = 8;
+/// The largest.
+const LARGEST: u32 = 1024;
+/// A larger batch must be faster by this to be taken: what steps differ by from one time to the next, and a little.
+const GAIN: f64 = 1.03;
+/// Steps that take longer are not made longer still, in seconds.
+const PATIENCE: f64 = 10.0;
+/// Part of the memory that is free which a step's activations may take.
+const MEMORY_SHARE: f64 = 0.5;
+/// Runs of fewer optimiser steps than this are warned about.
+const FEW_STEPS: u64 = 500;
+
+/// The batch for one size.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SizeChoice {
+    /// Edge of the pictures, in pixels.
+    pub size: u32,
+    /// The smallest batch that is about as fast as any.
+    pub batch: u32,
+    /// Batches tried, each with the images that were trained on in a second.
+    pub tried: Vec<(u32, f64)>,
+}
+
+/// The batches for all sizes of a curriculum.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Choice {
+    /// One a size, in the order of the curriculum.
+    pub sizes: Vec<SizeChoice>,
+    /// Where such batches are known to cost accuracy.
+    pub warnings: Vec<String>,
+}
+
+impl Choice {
+    /// As an option.
+    pub fn batch(&self) -> BatchSize {
+        BatchSize::EachSize(self.sizes.iter().map(|choice| choice.batch).collect())
+    }
+}
+
+/// Times training steps of the configuration's model at each size of its curriculum, batch by batch, and takes the smallest
+/// that is about as fast as any. What the loader can deliver is not looked at: `forecast` says it.
+///
+/// # Errors
+/// When recipe or model are not as expected.
+pub fn choose(config: &TrainConfig, classes: usize, images: usize) -> Result<Choice> {
+    if config.target.is_some() {
+        return Err(Error::config(
+            "batch",
+            "`auto` measures classifiers alone; give numbers for pre-training",
+        ));
+    }
+    // The recipe's own batches, to compare with.
+    let own = TrainConfig { batch: BatchSize::Recipe, ..config.clone() }.recipe()?;
+    let recipe = TrainConfig { batch: BatchSize::Auto, ..config.clone() }.recipe()?;
+    let options = Options { num_classes: classes, input_size: first_size(&recipe), ..Options::default() };
+    let mut state = TrainState::new(&options, &recipe, config.seed)?;
+    config.apply_to(&mut state)?;
+    let mut known: Vec<SizeChoice> = Vec::new();
+    let mut sizes = Vec::new();
+    for (size, stages) in stages_by_size(&recipe) {
+        let earlier = known.iter().find(|choice| choice.size == size).cloned();
+        let choice = match earlier {
+            Some(choice) => choice,
+            None => {
+                // A replay buffer is cut into whole parts of a batch.
+                let times = stages.iter().map(|&s| recipe.curriculum.stages[s].replay.times).max();
+                let most = images / config.accumulation.max(1) as usize;
+                one_size(&mut state, size, times.unwrap_or(1), most)?
+            }
+        };
+        known.push(choice.clone());
+        sizes.push(choice);
+    }
+    let mut choice = Choice { sizes, warnings: Vec::new() };
+    let chosen = TrainConfig { batch: choice.batch(), ..config.clone() };
+    choice.warnings = warnings(&chosen, &own, images)?;
+    Ok(choice)
+}
+
+fn first_size(recipe: &Recipe) -> [usize; 2] {
+    [recipe.curriculum.stages[0].size as usize; 2]
+}
+
+fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Result<SizeChoice> {
+    state.resize(size as usize)?;
+    let each = cost(&*state.model)?.activation_bytes.max(1);
+    let room = (free_memory() as f64 * MEMORY_SHARE) as u64 / each;
+    let most = u64::from(LARGEST).min(room).min(images as u64);
+    let mut tried: Vec<(u32, f64)> = Vec::new();
+    let (mut batch, mut best) = (SMALLEST * replay, None);
+    while u64::from(batch) <= most {
+        let seconds = time_step(state, batch as usize)?;
+        let rate = f64::from(batch) / seconds;
+        tried.push((batch, rate));
+        match best {
+            Some((_, faster)) if rate < faster * GAIN => break,
+            _ => best = Some((batch, rate)),
+        }
+        if seconds > PATIENCE {
+            break;
+        }
+        batch *= 2;
+    }
+    let Some((batch, _)) = best else {
+        let what = format!(
+            "a batch of {batch} at {size} pixels does not fit into memory or the {images} images of a step; give a number"
+        );
+        return Err(Error::config("batch", what));
+    };
+    Ok(SizeChoice { size, batch, tried })
+}
+
+/// Time of a step with its update, the better of two after one that warms up, in seconds.
+fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
+    let batch = random_batch(count, state.model.input_size()[0], state.model.num_classes())?;
+    let mut best = f64::INFINITY;
+    for pass in 0..3 {
+        let begun = Instant::now();
+        state.accumulate(&batch, 1.0, 0.0, pass)?;
+        state.update(&no_change(), None)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        if pass > 0 {
+            best = best.min(seconds);
+        }
+        if seconds > PATIENCE {
+            return Ok(best.min(seconds));
+        }
+    }
+    Ok(best)
+}
+
+/// A step that leaves the weights where they are, in the time of any other.
+fn no_change() -> StepSettings {
+    StepSettings {
+        step: 0,
+        stage: 0,
+        size: 0,
+        magnitude: 0.0,
+        order: efficienttrain_schedule::Order::default(),
+        batch_per_device: 0,
+        accumulation: 1,
+        global_batch: 0,
+        replay: efficienttrain_schedule::Replay::OFF,
+        lr: 0.0,
+        weight_decay: 0.0,
+        drop_path: 0.0,
+        ema_decay: Some(1.0),
+        samples_before: 0,
+        fresh_samples: 0,
+        epoch: 0,
+        position: 0,
+        compute_fraction: 0.0,
+    }
+}
+
+/// Where batches that were chosen by speed alone may cost accuracy.
+fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<String>> {
+    let recipe = chosen.recipe()?;
+    let mut warnings = Vec::new();
+    let pairs = recipe.curriculum.stages.iter().zip(&own.curriculum.stages);
+    let base = recipe.curriculum.base_size;
+    if let Some((ours, theirs)) =
+        pairs.filter(|(ours, _)| ours.size == base).find(|(a, b)| a.global_batch(1) > b.global_batch(8))
+    {
+        warnings.push(format!(
+            "{} images a step at full size are more than the recipe's {} on 8 devices; large batches are known to \
+             generalise worse, and the method enlarges them in early stages alone",
+            ours.global_batch(1),
+            theirs.global_batch(8)
+        ));
+    }
+    let batches: Vec<u64> = recipe.curriculum.stages.iter().map(|stage| stage.global_batch(1)).collect();
+    let differ = batches.iter().any(|batch| *batch != batches[0]);
+    if differ && recipe.optimiser.lr_scaling == LrScaling::None {
+        warnings.push(
+            "the learning rate does not follow the batch, though stages have batches of their own; leave out --lr, or \
+             give --lr-scaling"
+                .into(),
+        );
+    }
+    let steps = chosen.plan(images)?.total_steps();
+    if steps < FEW_STEPS {
+        warnings.push(format!(
+            "the run has {steps} optimiser steps; with so few, a smaller batch usually ends at a better accuracy"
+        ));
+    }
+    Ok(warnings)
+}
+
+/// Memory that is free, in bytes, where the system says it (Linux); else a careful guess.
+fn free_memory() -> u64 {
+    const GUESS: u64 = 2 << 30;
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.map_or(GUESS, |kib| kib << 10)
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "batch {}:", self.batch())?;
+        for SizeChoice { size, batch, tried } in &self.sizes {
+            let tried: Vec<String> =
+                tried.iter().map(|(batch, rate)| format!("{batch}: {rate:.0}")).collect();
+            write!(f, "\n  size {size}: {batch} (images/s with {})", tried.join(", "))?;
+        }
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
+    }
+}

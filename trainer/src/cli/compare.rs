@@ -1,0 +1,132 @@
+//! `efficienttrain compare`.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Result, bail};
+use clap::{ArgMatches, Args, FromArgMatches};
+use efficienttrain_trainer::compare::{Comparison, Contestant, half_at, to_markdown, write_comparison};
+use efficienttrain_trainer::config::{Layers, Origin, RunOptions, TrainConfig};
+use efficienttrain_trainer::progress::Progress;
+use efficienttrain_trainer::{Every, Sources};
+
+use super::layered::Layered;
+use super::signals::{Stopped, set_on_stop};
+
+const COMPARISON: &str = "Comparison";
+
+/// Arguments of `compare`.
+#[derive(Args)]
+pub(crate) struct CompareArgs {
+    #[command(flatten)]
+    layered: Layered,
+
+    /// Recipes to train: presets such as `etpp`, full names, or files [default: --recipe, unless sizes are swept]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = COMPARISON)]
+    recipes: Vec<String>,
+
+    /// Sizes for the first half of the epochs, each followed by full size: as the recipes `half-96` and `half-128`
+    #[arg(long, value_name = "B,...", value_delimiter = ',', help_heading = COMPARISON)]
+    sweep_size: Vec<u32>,
+
+    /// Models to train by each recipe [default: --model]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = COMPARISON)]
+    models: Vec<String>,
+
+    /// Values of another option to train with, such as `mixup=0,0.8` or `order=crop-then-augment,augment-then-crop`; may
+    /// be repeated: all combinations are trained
+    #[arg(long, value_name = "KEY=VALUE,...", help_heading = COMPARISON)]
+    vary: Vec<String>,
+
+    /// Seeds that each is trained with; two and more give a spread
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [0], help_heading = COMPARISON)]
+    seeds: Vec<u64>,
+}
+
+pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    let args = CompareArgs::from_arg_matches(matches)?;
+    // As often for all, so that evaluation does not weigh on the times.
+    let tenth = Every::Percent(10.0);
+    let defaults = RunOptions {
+        out: "runs/compare".into(),
+        eval_every: tenth,
+        checkpoint_every: tenth,
+        ..RunOptions::default()
+    };
+    let layers = args.layered.layers(matches)?.rebase(&TrainConfig::default(), &defaults, Origin::Default);
+    let contestants = args.contestants(&layers)?;
+    let resolved = layers.resolve()?;
+    let sources = Sources::open(&resolved.config)?;
+    let out = resolved.options.out.clone();
+    let comparison = Comparison::new(contestants, args.seeds.clone(), resolved.options, sources)?;
+    let stop = comparison.stop_flag();
+    set_on_stop(&stop)?;
+    let Some((rows, curves)) = comparison.run(&mut Progress::new())? else {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Stopped.into());
+        }
+        bail!("--stop-after ended a run; leave it out to compare");
+    };
+    write_comparison(&out, &rows, &curves)?;
+    super::show(format!("{}\nchart: {}", to_markdown(&rows), out.join("compare.svg").display()))?;
+    Ok(())
+}
+
+impl CompareArgs {
+    /// Every model under every recipe with every combination of varied options.
+    fn contestants(&self, layers: &Layers) -> Result<Vec<Contestant>> {
+        let mut varied = vec![(Vec::new(), layers.clone())];
+        if !self.models.is_empty() {
+            varied = vary(varied, "model", &self.models)?;
+        }
+        for assignment in &self.vary {
+            let Some((key, values)) = assignment.split_once('=') else {
+                bail!("--vary: expected KEY=VALUE,..., got `{assignment}`");
+            };
+            let values: Vec<String> = values.split(',').map(str::to_string).collect();
+            let named: Vec<String> = values.iter().map(|value| format!("{key}={value}")).collect();
+            varied = vary_named(varied, key, &values, &named)?;
+        }
+        let mut contestants = Vec::new();
+        for (names, layers) in varied {
+            for config in self.by_recipe(&layers)? {
+                let recipe = config.recipe()?.name;
+                let name = [&[recipe], &names[..]].concat().join(" ");
+                contestants.push(Contestant { name, config });
+            }
+        }
+        Ok(contestants)
+    }
+
+    fn by_recipe(&self, layers: &Layers) -> Result<Vec<TrainConfig>> {
+        let mut configs = Vec::new();
+        for recipe in &self.recipes {
+            configs.push(layers.clone().instead("recipe", recipe)?.resolve()?.config);
+        }
+        let own = layers.resolve()?.config;
+        for &size in &self.sweep_size {
+            configs.push(half_at(&own, size)?);
+        }
+        if configs.is_empty() {
+            configs.push(own);
+        }
+        Ok(configs)
+    }
+}
+
+type Varied = Vec<(Vec<String>, Layers)>;
+
+/// Each with every value of an option. Models need no name of their own: the recipe's has them in it.
+fn vary(all: Varied, key: &str, values: &[String]) -> Result<Varied> {
+    vary_named(all, key, values, &[])
+}
+
+fn vary_named(all: Varied, key: &str, values: &[String], named: &[String]) -> Result<Varied> {
+    let mut varied = Vec::new();
+    for (names, layers) in &all {
+        for (index, value) in values.iter().enumerate() {
+            let names = [&names[..], named.get(index..=index).unwrap_or(&[])].concat();
+            varied.push((names, layers.clone().instead(key, value)?));
+        }
+    }
+    Ok(varied)
+}

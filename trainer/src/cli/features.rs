@@ -1,0 +1,139 @@
+//! `efficienttrain features`, `probe` and `knn`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use efficienttrain_trainer::Sources;
+use efficienttrain_trainer::checkpoint::Saved;
+use efficienttrain_trainer::config::TrainConfig;
+use efficienttrain_trainer::features::{
+    Encoder, FeatureSet, ProbeOptions, extract, linear_probe, nearest_neighbours,
+};
+
+/// Files of the two splits.
+const FILES: (&str, &str) = ("train.safetensors", "val.safetensors");
+
+/// Arguments of `features`.
+#[derive(Args)]
+pub(crate) struct FeaturesArgs {
+    /// Checkpoint or weights of `train` or `pretrain`, or a weight file of another program
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+
+    /// Folder to write `train.safetensors` and `val.safetensors` to: `features` of N rows, and N `labels`
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Data set with both splits [default: the run's own]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Model of bare weights, as `efficienttrain models` lists them
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+
+    /// Edge of the pictures, in pixels [default: the run's base size]
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+
+    /// Use the moving average of the weights
+    #[arg(long)]
+    ema: bool,
+}
+
+pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
+    let saved = Saved::open(&args.weights)?;
+    let encoder = Encoder::load(&saved, args.model.as_deref(), args.size, args.ema)?;
+    let run = saved.record.as_ref().map(|record| record.config.clone());
+    let mut config = run.unwrap_or_default();
+    if let Some(data) = &args.data {
+        config = TrainConfig { data: Some(data.clone()), ..config };
+    }
+    let sources = Sources::open(&config)?;
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    for (name, source) in [(FILES.0, sources.train), (FILES.1, sources.val)] {
+        let (set, bad) = extract(&*encoder.model, &encoder.params, source, workers)?;
+        bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
+        let path = args.out.join(name);
+        set.save(&path)?;
+        super::show(format!("{}: {} images, {} features", path.display(), set.len(), set.width))?;
+    }
+    Ok(())
+}
+
+fn both(folder: &Path) -> Result<(FeatureSet, FeatureSet)> {
+    Ok((FeatureSet::load(&folder.join(FILES.0))?, FeatureSet::load(&folder.join(FILES.1))?))
+}
+
+/// Arguments of `probe`.
+#[derive(Args)]
+pub(crate) struct ProbeArgs {
+    /// Folder that `efficienttrain features` wrote
+    #[arg(value_name = "DIR")]
+    features: PathBuf,
+
+    /// Weight of half the squared norm of the classifier beside the mean cross entropy
+    #[arg(long, value_name = "L2", default_value_t = 1e-3)]
+    l2: f64,
+
+    /// Steps at most; it stops before where it has converged
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    steps: usize,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn probe(args: &ProbeArgs) -> Result<()> {
+    let (train, val) = both(&args.features)?;
+    let probe = linear_probe(&train, &val, ProbeOptions { l2: args.l2, steps: args.steps })?;
+    if args.json {
+        return Ok(super::show(serde_json::to_string_pretty(&probe)?)?);
+    }
+    let converged = if probe.steps < args.steps { "converged" } else { "not converged" };
+    super::show(format!(
+        "linear probe: top-1 {:.2}% of {} images ({:.2}% of those it was trained on), {converged} after {} steps",
+        100.0 * probe.top1,
+        probe.images,
+        100.0 * probe.train_top1,
+        probe.steps
+    ))?;
+    Ok(())
+}
+
+/// Arguments of `knn`.
+#[derive(Args)]
+pub(crate) struct KnnArgs {
+    /// Folder that `efficienttrain features` wrote
+    #[arg(value_name = "DIR")]
+    features: PathBuf,
+
+    /// Neighbours that vote; several numbers are tried in turn
+    #[arg(long, value_name = "K,...", value_delimiter = ',', default_values_t = [20])]
+    k: Vec<usize>,
+
+    /// How fast a vote loses weight with distance: exp(cosine / T)
+    #[arg(long, value_name = "T", default_value_t = 0.07)]
+    temperature: f64,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn knn(args: &KnnArgs) -> Result<()> {
+    let (train, val) = both(&args.features)?;
+    let mut found = Vec::new();
+    for &k in &args.k {
+        found.push(nearest_neighbours(&train, &val, k, args.temperature)?);
+    }
+    if args.json {
+        return Ok(super::show(serde_json::to_string_pretty(&found)?)?);
+    }
+    for of in found {
+        super::show(format!("{} neighbours: top-1 {:.2}% of {} images", of.k, 100.0 * of.top1, of.images))?;
+    }
+    Ok(())
+}

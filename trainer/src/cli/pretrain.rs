@@ -1,0 +1,43 @@
+//! `efficienttrain pretrain`: a run of `train` with a target to reconstruct.
+
+use anyhow::Result;
+use clap::{ArgMatches, Args, Command};
+use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::pretrain::TargetName;
+
+use super::train::TrainArgs;
+
+/// Options that other commands take from a file and do not show.
+const OPTIONS: [&str; 3] = ["target", "mask_ratio", "decoder"];
+
+/// The command of a run without the options of pre-training in its help.
+pub(super) fn hide(command: Command) -> Command {
+    OPTIONS.into_iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)))
+}
+
+/// The command of a run with other defaults than `train`'s in its help, and without what is for classes.
+pub(super) fn args(command: Command) -> Command {
+    let hidden = ["demo", "loss", "bce_threshold", "eval_every", "keep_best"];
+    let command = TrainArgs::augment_args(command);
+    let command = hidden.into_iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)));
+    command
+        .mut_arg("target", |arg| {
+            arg.help("What the decoder predicts of the patches that the encoder does not see [default: hog]")
+        })
+        .mut_arg("model", |arg| {
+            arg.help("Encoder: `deit_tiny`, `deit_small` or `deit_base` [default: deit_small]")
+        })
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<()> {
+    let config = TrainConfig {
+        target: Some(TargetName::Hog),
+        model: Some("deit_small".into()),
+        ..TrainConfig::default()
+    };
+    super::train::run_with(
+        matches,
+        &config,
+        &RunOptions { out: "runs/pretrain".into(), ..RunOptions::default() },
+    )
+}

@@ -1,0 +1,79 @@
+//! `efficienttrain search`.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Result, bail};
+use clap::{ArgMatches, Args, FromArgMatches};
+use efficienttrain_schedule::search::{Report, Trial};
+use efficienttrain_trainer::forecast::clock;
+use efficienttrain_trainer::search::{SearchRun, SearchSettings, TrialEvent, write_outcome};
+
+use super::layered::Layered;
+use super::signals::{Stopped, set_on_stop};
+
+/// Arguments of `search`.
+#[derive(Args)]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    layered: Layered,
+
+    #[command(flatten)]
+    settings: SearchSettings,
+
+    /// Go on with the search in `--out` where there is one; give the same command again
+    #[arg(long)]
+    resume: bool,
+}
+
+pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    let args = SearchArgs::from_arg_matches(matches)?;
+    let resolved = args.layered.layers(matches)?.resolve()?;
+    let out = resolved.options.out.clone();
+    if SearchRun::is_begun(&out) && !args.resume {
+        bail!("{} holds a search already; go on with --resume, or choose another --out", out.display());
+    }
+    let search = SearchRun::open(resolved.config.clone(), &args.settings, resolved.options.clone());
+    let mut search = search.map_err(|error| resolved.explain(error))?;
+    let stop = search.stop_flag();
+    set_on_stop(&stop)?;
+    let Some(outcome) = search.run(&mut told)? else {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Stopped.into());
+        }
+        bail!("the search broke off without a reason");
+    };
+    let recipe = write_outcome(&out, &outcome, search.seconds())?;
+    let seconds: f64 = search.seconds().iter().sum();
+    let trained: f64 = outcome.equivalent_epochs;
+    let exhaustive = seconds * outcome.exhaustive_epochs / trained.max(f64::MIN_POSITIVE);
+    super::show(format!(
+        "{outcome}\nwall time of the trials: {}; at this pace, every curriculum would take {}\nrecipe: {}",
+        clock(seconds),
+        clock(exhaustive),
+        recipe.display()
+    ))?;
+    Ok(())
+}
+
+/// A line a trial on the standard error.
+fn told(event: &TrialEvent) {
+    match event {
+        TrialEvent::Begin(trial) => {
+            eprintln!("{}: {}, {:.2} equivalent epochs", trial.id, what(trial), trial.equivalent_epochs());
+        }
+        TrialEvent::End { trial, report: Report::Accuracy(accuracy), seconds } => {
+            eprintln!("{}: top-1 {:.2}% in {}", trial.id, 100.0 * accuracy, clock(*seconds));
+        }
+        TrialEvent::End { trial, report: Report::Failed(reason), .. } => {
+            eprintln!("{}: failed: {reason}", trial.id);
+        }
+    }
+}
+
+fn what(trial: &Trial) -> String {
+    let stages = trial.plan.stages().len();
+    match trial.id.stage {
+        None => "plain training".into(),
+        Some(stage) => format!("stage {} of {stages} at B = {}", stage + 1, trial.choice),
+    }
+}

@@ -1,0 +1,45 @@
+//! From images to features.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+use efficienttrain_models::{Act, Backbone, Context, Mode, ParamStore};
+
+use super::FeatureSet;
+use crate::data::{BadImage, EvalPipeline, Loader, Source};
+use crate::error::Result;
+use crate::state::pictures;
+
+/// Images of a pass.
+const BATCH: usize = 64;
+
+/// Pooled features of every image of `source` at the model's size, in order; images that cannot be read are left out and
+/// given beside them.
+///
+/// # Errors
+/// When the weights do not fit the model, or the system refuses a thread.
+pub fn extract(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    source: Arc<dyn Source>,
+    workers: usize,
+) -> Result<(FeatureSet, Vec<BadImage>)> {
+    let classes = source.classes().to_vec();
+    let mut set = FeatureSet { features: Vec::new(), width: 0, labels: Vec::new(), classes };
+    let mut bad = Vec::new();
+    for batch in Loader::eval(source, EvalPipeline::new(model.input_size()[0]), BATCH, workers)? {
+        let batch = batch?;
+        if !batch.labels.is_empty() {
+            let pictures = Act::constant(pictures(&batch)?);
+            // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
+            let features =
+                rayon::scope(|_| model.features(&mut Context::new(params, Mode::Eval), &pictures))?;
+            set.width = features.dims()[features.dims().len() - 1];
+            let values = features.tensor().to_dtype(DType::F32)?.flatten_all()?;
+            set.features.extend(values.to_vec1::<f32>()?);
+            set.labels.extend(&batch.labels);
+        }
+        bad.extend(batch.bad);
+    }
+    Ok((set, bad))
+}

@@ -1,0 +1,173 @@
+//! How a run begins: from the start, from a checkpoint of its own, or from the weights of another.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use efficienttrain_models::{Backbone, Options, create};
+
+use super::Run;
+use crate::checkpoint::Saved;
+use crate::config::{RunOptions, TrainConfig};
+use crate::device::DeviceName;
+use crate::error::{Error, Result};
+use crate::history::History;
+use crate::loss::Loss;
+use crate::objective::Classification;
+use crate::pretrain::autoencoder;
+use crate::sources::Sources;
+use crate::state::TrainState;
+
+impl Run {
+    /// A run from the start. Everything that can be wrong with the configuration is found here, before any training.
+    ///
+    /// # Errors
+    /// When the data set, the model, the recipe or an option is not as expected.
+    pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+        config.check()?;
+        if config.target.is_some() {
+            return Self::pretraining(config, options, sources);
+        }
+        let name = config.recipe()?.model;
+        let model = |options: &Options| Ok(create(&name, options)?);
+        Self::with_backbone(config, options, sources, model)
+    }
+
+    /// A run from the start with a model of one's own, which `model` makes for a number of classes and a size. The recipe
+    /// must be a full name, such as `resnet50-etpp`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_backbone(
+        mut config: TrainConfig,
+        options: RunOptions,
+        sources: Sources,
+        model: impl FnOnce(&Options) -> Result<Box<dyn Backbone>>,
+    ) -> Result<Self> {
+        // A checkpoint and the file of options say everything by themselves.
+        config.embed_recipe()?;
+        config.check_recipe()?;
+        options.check()?;
+        let plan = config.plan(sources.train.len())?;
+        options.check_replay(&plan)?;
+        let num_classes = sources.train.classes().len();
+        let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
+        let model = model(&first)?;
+        // A checkpoint names the model, also where the recipe chose it.
+        config.model.get_or_insert_with(|| plan.recipe().model.clone());
+        let mut state = TrainState::with_model(model, plan.recipe(), config.seed)?;
+        config.apply_to(&mut state)?;
+        state.checkpoint_activations = options.checkpoint_activations;
+        state.move_to(&options.device.open()?)?;
+        state.check_precision()?;
+        Ok(Self {
+            config,
+            options,
+            sources,
+            plan,
+            state,
+            history: History::default(),
+            step: 0,
+            first_sample: 0,
+            bad: BTreeSet::new(),
+            stop: Arc::default(),
+            keeper: None,
+        })
+    }
+
+    /// A run that trains an autoencoder in place of a classifier.
+    fn pretraining(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+        if options.device != DeviceName::Cpu {
+            let what =
+                format!("pre-training works on the CPU alone for now, got {}; use `cpu`", options.device);
+            return Err(Error::config("device", what));
+        }
+        let first = config.plan(sources.train.len())?.at(0)?.size as usize;
+        let (model, objective) = autoencoder(&config, first)?;
+        let mut run = Self::with_backbone(config, options, sources, |_| Ok(Box::new(model)))?;
+        run.state.objective = Arc::new(objective);
+        Ok(run)
+    }
+
+    /// The run with a loss of one's own. It is not stored: give it again to a run that goes on.
+    #[must_use]
+    pub fn with_loss(mut self, loss: Arc<dyn Loss>) -> Self {
+        self.state.objective = Arc::new(Classification(loss));
+        self
+    }
+
+    /// The run with a flag of one's own for [`Self::stop_flag`], so that one flag stops several runs.
+    #[must_use]
+    pub fn with_stop_flag(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
+    ///
+    /// # Errors
+    /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
+    pub fn resume(saved: &Saved, options: RunOptions, sources: Sources) -> Result<Self> {
+        Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
+    }
+
+    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows.
+    ///
+    /// # Errors
+    /// As [`Self::resume`]; also when the run as it is now has ended before the step of the checkpoint.
+    pub fn resume_as(
+        saved: &Saved,
+        config: TrainConfig,
+        options: RunOptions,
+        sources: Sources,
+    ) -> Result<Self> {
+        check_data(saved, &sources)?;
+        Self::new(config, options, sources)?.go_on(saved)
+    }
+
+    /// This run, which has not begun, at the step, with the weights and the history of a checkpoint.
+    ///
+    /// # Errors
+    /// When the checkpoint is of another data set or model, or of a step behind the run's end.
+    pub fn go_on(mut self, saved: &Saved) -> Result<Self> {
+        check_data(saved, &self.sources)?;
+        let (record, total) = (saved.run()?, self.plan.total_steps());
+        if record.step > total {
+            let what = format!(
+                "the checkpoint is at step {}, the run now ends at step {total}; raise --epochs",
+                record.step
+            );
+            return Err(Error::config("resume", what));
+        }
+        saved.restore(&mut self.state)?;
+        (self.step, self.history) = (record.step, record.history.clone());
+        Ok(self)
+    }
+
+    /// This run from its first step on, but with the weights, moments and averages of a checkpoint, and in the data from
+    /// `first_sample` on.
+    ///
+    /// # Errors
+    /// When the checkpoint is of another model.
+    pub fn starting_from(mut self, saved: &Saved, first_sample: u64) -> Result<Self> {
+        saved.restore(&mut self.state)?;
+        self.first_sample = first_sample;
+        Ok(self)
+    }
+}
+
+/// That a checkpoint's run had the same data.
+fn check_data(saved: &Saved, sources: &Sources) -> Result<()> {
+    let record = saved.run()?;
+    if record.classes == sources.train.classes() && record.train_images == sources.train.len() {
+        return Ok(());
+    }
+    let what = format!(
+        "the run had {} training images in {} classes, --data now has {} in {}; give the same data",
+        record.train_images,
+        record.classes.len(),
+        sources.train.len(),
+        sources.train.classes().len()
+    );
+    Err(Error::config("resume", what))
+}

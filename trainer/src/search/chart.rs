@@ -1,0 +1,88 @@
+//! The candidates of a search as a chart.
+
+use std::path::Path;
+
+use efficienttrain_schedule::search::{Candidate, Outcome, Verdict};
+use plotters::prelude::*;
+
+use crate::chart::{COLOURS, Drawn, Sheet, write_svg};
+use crate::error::Result;
+
+/// Width of a stage that its candidates share.
+const SPREAD: f64 = 0.6;
+
+/// Draws the accuracy of each candidate of each stage, with its spread over the seeds; a line joins the chosen ones.
+pub(super) fn draw_outcome(path: &Path, outcome: &Outcome) -> Result<()> {
+    write_svg(path, |area| draw(area, outcome))
+}
+
+/// Where a candidate stands: its place along the stages, its accuracy and the spread of it, in percent.
+fn place(outcome: &Outcome, stage: usize, candidate: &Candidate) -> Option<(f64, f64, f64)> {
+    let measured = candidate.measured?;
+    let count = outcome.stages[stage].candidates.len().max(2) - 1;
+    let aside = (candidate.candidate as f64 / count as f64 - 0.5) * SPREAD;
+    Some((stage as f64 + 1.0 + aside, 100.0 * measured.mean, 100.0 * measured.spread.unwrap_or(0.0)))
+}
+
+fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
+    let all = || {
+        let stages = outcome.stages.iter().enumerate();
+        stages.flat_map(|(stage, of)| of.candidates.iter().map(move |c| (stage, c)))
+    };
+    let placed: Vec<_> = all().filter_map(|(stage, c)| Some((c, place(outcome, stage, c)?))).collect();
+    let baseline = outcome.baseline.map(|m| 100.0 * m.mean);
+    let ends = placed.iter().flat_map(|(_, (_, y, spread))| [y - spread, y + spread]).chain(baseline);
+    let (low, high) = ends.fold((f64::MAX, f64::MIN), |(low, high), y| (low.min(y), high.max(y)));
+    let margin = ((high - low) * 0.1).max(1.0);
+    let y = if low > high { 0.0..100.0 } else { low - margin..high + margin };
+    let mut chart = ChartBuilder::on(area)
+        .caption(format!("Search for {}", outcome.recipe.name), ("sans-serif", 20))
+        .margin(16)
+        .x_label_area_size(44)
+        .y_label_area_size(56)
+        .build_cartesian_2d(0.5..outcome.stages.len() as f64 + 0.5, y)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(RGBColor(225, 225, 225))
+        .x_labels(outcome.stages.len() + 1)
+        .x_desc("stage")
+        .y_desc("top-1 accuracy, %")
+        .x_label_formatter(&|x| if x.fract() == 0.0 { format!("{x:.0}") } else { String::new() })
+        .y_label_formatter(&|y| format!("{y:.1}"))
+        .label_style(("sans-serif", 14))
+        .draw()?;
+    let chosen = placed.iter().filter(|(c, _)| c.verdict == Verdict::Chosen);
+    let path: Vec<(f64, f64)> = chosen.map(|(_, (x, y, _))| (*x, *y)).collect();
+    chart.draw_series(LineSeries::new(path, RGBColor(150, 150, 150).stroke_width(2)))?;
+    if let Some(y) = baseline {
+        let line = [(0.5, y), (outcome.stages.len() as f64 + 0.5, y)];
+        let series = chart.draw_series(LineSeries::new(line, RGBColor(60, 60, 60).stroke_width(1)))?;
+        series.label("plain training").legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], BLACK));
+    }
+    let choices = outcome.stages.first().map_or(&[][..], |stage| &stage.candidates);
+    for (choice, colour) in choices.iter().zip(COLOURS.iter().cycle()) {
+        let mine = || placed.iter().filter(|(c, _)| c.candidate == choice.candidate);
+        chart.draw_series(
+            mine().map(|(_, (x, y, s))| PathElement::new([(*x, y - s), (*x, y + s)], colour.stroke_width(1))),
+        )?;
+        let dot = |(c, (x, y, _)): &(&Candidate, (f64, f64, f64))| {
+            let filled = c.verdict == Verdict::Chosen;
+            let style = if filled { colour.filled() } else { colour.stroke_width(2) };
+            Circle::new((*x, *y), if filled { 7 } else { 5 }, style)
+        };
+        chart
+            .draw_series(mine().map(dot))?
+            .label(format!("B = {}", choice.choice))
+            .legend(move |(x, y)| Circle::new((x + 9, y), 5, colour.filled()));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .margin(14)
+        .label_font(("sans-serif", 15))
+        .background_style(WHITE.mix(0.9))
+        .border_style(RGBColor(200, 200, 200))
+        .draw()?;
+    Ok(())
+}
