@@ -6,13 +6,16 @@ mod completions;
 mod crop;
 mod data;
 mod demo;
+mod doctor;
 mod eval;
 mod export;
+mod finetune;
 mod models;
 mod plan;
 mod predict;
 mod preview;
 mod recipes;
+mod report;
 pub(crate) mod signals;
 mod train;
 
@@ -37,10 +40,22 @@ const COMMANDS: &[Entry] = &[
         run: train::run,
     },
     Entry {
+        name: "finetune",
+        about: "Train on from weights, of a run or of timm: other classes, another size",
+        args: finetune::args,
+        run: finetune::run,
+    },
+    Entry {
         name: "eval",
         about: "Accuracy of a checkpoint over a folder of images or the built-in set",
         args: eval::EvalArgs::augment_args,
         run: |m| eval::run(&parsed(m)?),
+    },
+    Entry {
+        name: "report",
+        about: "A run, or several beside each other, as one page: curves, schedule, pictures, options",
+        args: report::ReportArgs::augment_args,
+        run: |m| report::run(&parsed(m)?),
     },
     Entry {
         name: "plan",
@@ -71,6 +86,12 @@ const COMMANDS: &[Entry] = &[
         about: "The models that can be trained",
         args: models::ModelsArgs::augment_args,
         run: |m| models::run(&parsed(m)?),
+    },
+    Entry {
+        name: "doctor",
+        about: "Whether this machine and build can train: instruction sets, gradients, speed, disk",
+        args: doctor::DoctorArgs::augment_args,
+        run: |m| doctor::run(&parsed(m)?),
     },
     Entry {
         name: "bench",

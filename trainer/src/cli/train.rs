@@ -1,18 +1,20 @@
 //! `efficienttrain train`.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
 use efficienttrain_trainer::checkpoint::{LAST, Saved, newest};
-use efficienttrain_trainer::config::{Layers, Origin, Resolved, RunOptions, TrainConfig, differences};
+use efficienttrain_trainer::config::{
+    Layers, Origin, Resolved, RunOptions, TrainConfig, ViewName, differences,
+};
 use efficienttrain_trainer::event::Observer;
 use efficienttrain_trainer::forecast::forecast;
-use efficienttrain_trainer::log::JsonLog;
 use efficienttrain_trainer::progress::Progress;
-use efficienttrain_trainer::{Run, Sources};
+use efficienttrain_trainer::{Run, Sources, log, view};
 
 use super::signals::Stopped;
 
@@ -44,7 +46,7 @@ pub(crate) struct TrainArgs {
     /// Go on from the newest whole checkpoint in `--out`, with the options stored there; `auto` starts where there is none,
     /// a FILE is gone on from whatever its step
     #[arg(long, value_name = "auto|FILE", num_args = 0..=1, default_missing_value = "", conflicts_with = "demo")]
-    resume: Option<String>,
+    pub(super) resume: Option<String>,
 
     /// With --resume: options that may differ from those the run was started with
     #[arg(long, value_name = "KEY", value_delimiter = ',', requires = "resume")]
@@ -60,6 +62,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     if args.demo {
         return super::demo::run(&args.options, args.config.seed);
     }
+    go(&args, layers(&args, matches)?)
+}
+
+/// The options from file, `--set` and flags.
+pub(crate) fn layers(args: &TrainArgs, matches: &ArgMatches) -> Result<Layers> {
     let mut layers = Layers::new();
     if let Some(file) = &args.file {
         layers = layers.file(file)?;
@@ -67,7 +74,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     for assignment in &args.set {
         layers = layers.set(assignment)?;
     }
-    layers = layers.flags(matches)?;
+    Ok(layers.flags(matches)?)
+}
+
+/// What the options ask for.
+pub(crate) fn go(args: &TrainArgs, layers: Layers) -> Result<()> {
     let out = layers.resolve()?.options.out;
     let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
     let resolved = match &saved {
@@ -151,10 +162,11 @@ fn checkpoint(out: &Path, from: &str) -> Result<Option<Saved>> {
 pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
     run.claim()?;
     let stop = run.stop_flag();
-    super::signals::set_on_stop(&stop)?;
-    let log = JsonLog::open(&out.join("log.jsonl"), run.step())?;
-    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(log), Box::new(Progress::new())];
+    let mut observers = log::open(run.options(), run.step())?;
+    observers.push(shown(run.options(), &stop)?);
     let finished = run.train(&mut observers)?;
+    // Gives the terminal back.
+    drop(observers);
     let curve = Curve { name: run.plan().recipe().name.clone(), evals: run.history.evals.clone() };
     if !curve.evals.is_empty() {
         accuracy_against_compute(&out.join("accuracy.svg"), title, std::slice::from_ref(&curve))?;
@@ -163,4 +175,18 @@ pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
         return Err(Stopped.into());
     }
     Ok(curve)
+}
+
+/// What a person sees meanwhile, with the signals that end it.
+fn shown(options: &RunOptions, stop: &Arc<AtomicBool>) -> Result<Box<dyn Observer>> {
+    let full = options.view == ViewName::Full;
+    if full && view::is_possible() {
+        super::signals::set_on_stop_after(stop, view::restore)?;
+        return Ok(Box::new(view::FullScreen::enter()?));
+    }
+    if full {
+        eprintln!("note: --view full wants a terminal on the standard output; plain lines follow");
+    }
+    super::signals::set_on_stop(stop)?;
+    Ok(Box::new(Progress::new()))
 }

@@ -9,8 +9,11 @@ mod print;
 mod recipe;
 mod train;
 
+pub(crate) use layers::keys_of;
 pub use layers::{Layers, Origin, Resolved};
-pub use names::{BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimiserName, ScalingName};
+pub use names::{
+    BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimiserName, ScalingName, ViewName,
+};
 pub use options::RunOptions;
 pub use print::to_toml;
 pub use train::TrainConfig;

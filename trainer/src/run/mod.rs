@@ -49,10 +49,21 @@ impl Run {
     /// # Errors
     /// When the data set, the model, the recipe or an option is not as expected.
     pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+        let init = config.first_weights()?;
+        let mut run = Self::fresh(config, options, sources)?;
+        run.begin_with(init)?;
+        Ok(run)
+    }
+
+    /// A run with weights drawn from its seed, whatever `--init` says.
+    fn fresh(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         config.check()?;
         let name = config.recipe()?.model;
-        let model = |options: &Options| Ok(create(&name, options)?);
-        Self::with_backbone(config, options, sources, model)
+        Self::build(config, options, sources, |options| Ok(create(&name, options)?))
+    }
+
+    fn begin_with(&mut self, init: Option<Saved>) -> Result<()> {
+        init.map_or(Ok(()), |saved| self.state.begin_with(&saved, self.config.init_ema))
     }
 
     /// A run from the start with a model of one's own, which `model` makes for a number of classes and a size. The recipe
@@ -61,6 +72,18 @@ impl Run {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_backbone(
+        config: TrainConfig,
+        options: RunOptions,
+        sources: Sources,
+        model: impl FnOnce(&Options) -> Result<Box<dyn Backbone>>,
+    ) -> Result<Self> {
+        let init = config.first_weights()?;
+        let mut run = Self::build(config, options, sources, model)?;
+        run.begin_with(init)?;
+        Ok(run)
+    }
+
+    fn build(
         mut config: TrainConfig,
         options: RunOptions,
         sources: Sources,
@@ -128,7 +151,8 @@ impl Run {
             );
             return Err(Error::config("resume", what));
         }
-        let mut run = Self::new(config, options, sources)?;
+        // What it began with is in the checkpoint.
+        let mut run = Self::fresh(config, options, sources)?;
         let total = run.plan.total_steps();
         if record.step > total {
             let what = format!(
@@ -145,6 +169,11 @@ impl Run {
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What does not touch the outcome.
+    pub fn options(&self) -> &RunOptions {
+        &self.options
     }
 
     /// Optimiser steps done.
@@ -191,7 +220,7 @@ impl Run {
             let record = self.train_step(&settings, &mut loader, observer)?;
             self.step += 1;
             if let Some(record) = record {
-                observer.observe(&Event::Step(StepRecord { compute: self.place()?.compute, ..record }))?;
+                observer.observe(&Event::Step(self.placed(record, clock)?))?;
             }
             self.tick(&mut clock);
             let evaluated = self.is_evaluation_due(before)? && self.evaluate(&mut clock, observer)?;
@@ -213,7 +242,7 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Option<StepRecord>> {
         let begun = Instant::now();
-        let (mut loss, mut waited) = (0.0, 0.0);
+        let (mut loss, mut waited, prepared) = (0.0, 0.0, loader.busy_seconds());
         let share = 1.0 / f64::from(settings.accumulation);
         for micro in 0..settings.accumulation {
             let asked = Instant::now();
@@ -246,8 +275,22 @@ impl Run {
             fresh_images: settings.fresh_samples,
             seconds: begun.elapsed().as_secs_f64(),
             data_seconds: waited,
-            compute: settings.compute_fraction,
+            loader_load: self.options.load(loader.busy_seconds() - prepared, begun.elapsed()),
+            epoch: 0.0,
+            compute: 0.0,
+            elapsed: 0.0,
         }))
+    }
+
+    /// The record of the step that was just done, with where the run is after it.
+    fn placed(&self, record: StepRecord, clock: Instant) -> Result<StepRecord> {
+        let Place { epochs: epoch, compute, .. } = self.place()?;
+        Ok(StepRecord {
+            epoch,
+            compute,
+            elapsed: self.history.seconds + clock.elapsed().as_secs_f64(),
+            ..record
+        })
     }
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
