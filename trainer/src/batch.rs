@@ -7,8 +7,8 @@ use efficienttrain_models::{Options, cost};
 use efficienttrain_schedule::{LrScaling, Recipe, StepSettings};
 use serde::Serialize;
 
-use crate::bench::random_batch;
 use crate::config::{BatchSize, TrainConfig, stages_by_size};
+use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::state::TrainState;
 
@@ -127,7 +127,7 @@ fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Re
 
 /// Time of a step with its update, the better of two after one that warms up, in seconds.
 fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
-    let batch = random_batch(count, state.model.input_size()[0], state.model.num_classes())?;
+    let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes())?;
     let mut best = f64::INFINITY;
     for pass in 0..3 {
         let begun = Instant::now();

@@ -16,6 +16,7 @@ pub struct Curve {
     pub evals: Vec<EvalRecord>,
 }
 
+/// Colours of runs, in order.
 pub(crate) const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 104, 181),
     RGBColor(222, 110, 32),
@@ -24,17 +25,54 @@ pub(crate) const COLOURS: [RGBColor; 5] = [
     RGBColor(90, 90, 90),
 ];
 
+/// Lines over one axis.
+pub(crate) struct Chart<'a> {
+    /// Above the chart.
+    pub(crate) title: &'a str,
+    /// What lies along the axes.
+    pub(crate) x: &'a str,
+    pub(crate) y: &'a str,
+    /// Width and height, in pixels.
+    pub(crate) edges: (u32, u32),
+    /// What the second axis shows at least.
+    pub(crate) range: (f64, f64),
+    pub(crate) lines: Vec<Line>,
+    /// Places along the first axis to mark.
+    pub(crate) marks: Vec<f64>,
+}
+
+/// One line of a [`Chart`].
+pub(crate) struct Line {
+    pub(crate) points: Vec<(f64, f64)>,
+    pub(crate) colour: RGBColor,
+    /// In the legend, if it is to stand there.
+    pub(crate) name: Option<String>,
+    pub(crate) dashed: bool,
+    /// Radius of a dot at each point.
+    pub(crate) dots: u32,
+}
+
 /// Draws top-1 accuracy against compute as an SVG file, a line a run.
 ///
 /// # Errors
 /// When there is no evaluation to draw, or the file cannot be written.
 pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> Result<()> {
-    let compute = |c: &Curve| c.evals.iter().map(|e| e.equivalent_epochs).fold(0.0, f64::max);
-    let longest = curves.iter().map(compute).fold(0.0, f64::max);
-    if longest <= 0.0 {
-        return Err(Error::Chart { path: path.into(), reason: "no evaluation to draw".into() });
-    }
-    write_svg(path, |area| draw(area, title, curves, longest))
+    let line = |(curve, &colour): (&Curve, &RGBColor)| {
+        let points: Vec<_> = curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
+        let last = points.last().map_or(0.0, |p| p.1);
+        Line { points, colour, name: Some(format!("{} ({last:.1}%)", curve.name)), dashed: false, dots: 3 }
+    };
+    let chart = Chart {
+        title,
+        x: "compute, in epochs at full size",
+        y: "top-1 accuracy, %",
+        edges: (860, 520),
+        range: (0.0, 100.0),
+        lines: curves.iter().zip(COLOURS.iter().cycle()).map(line).collect(),
+        marks: Vec::new(),
+    };
+    let svg = chart.svg().map_err(|reason| Error::Chart { path: path.into(), reason })?;
+    crate::checkpoint::replace(path, svg.as_bytes())
 }
 
 /// A white sheet to draw on.
@@ -57,38 +95,95 @@ pub(crate) fn write_svg(path: &Path, draw: impl FnOnce(&Sheet) -> Drawn) -> Resu
     crate::checkpoint::replace(path, svg.as_bytes())
 }
 
-fn draw(area: &Sheet, title: &str, curves: &[Curve], longest: f64) -> Drawn {
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 20))
-        .margin(16)
-        .x_label_area_size(44)
-        .y_label_area_size(56)
-        .build_cartesian_2d(0.0..longest * 1.02, 0.0..100.0)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(RGBColor(225, 225, 225))
-        .x_desc("compute, in epochs at full size")
-        .y_desc("top-1 accuracy, %")
-        .y_label_formatter(&|y| format!("{y:.0}"))
-        .label_style(("sans-serif", 14))
-        .draw()?;
-    for (curve, colour) in curves.iter().zip(COLOURS.iter().cycle()) {
-        let points: Vec<(f64, f64)> =
-            curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
-        let last = points.last().map_or(0.0, |p| p.1);
-        chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(3))?
-            .label(format!("{} ({last:.1}%)", curve.name))
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(2)));
+impl Chart<'_> {
+    /// The chart as SVG.
+    ///
+    /// # Errors
+    /// When there is nothing to draw.
+    pub(crate) fn svg(&self) -> std::result::Result<String, String> {
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let longest = points().map(|p| p.0).fold(0.0, f64::max);
+        if longest <= 0.0 {
+            return Err("no evaluation to draw".into());
+        }
+        let (low, high) = points().fold(self.range, |(low, high), p| (low.min(p.1), high.max(p.1)));
+        let high = if high > low { high } else { low + 1.0 };
+        let mut svg = String::new();
+        self.draw(&mut svg, longest, (low, high)).map_err(|e| e.to_string())?;
+        Ok(svg)
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .margin(14)
-        .label_font(("sans-serif", 15))
-        .background_style(WHITE.mix(0.9))
-        .border_style(RGBColor(200, 200, 200))
-        .draw()?;
-    Ok(())
+
+    fn draw(&self, svg: &mut String, longest: f64, (low, high): (f64, f64)) -> Drawn {
+        let area = SVGBackend::with_string(svg, self.edges).into_drawing_area();
+        area.fill(&WHITE)?;
+        let small = if self.edges.0 < 700 { 12 } else { 14 };
+        let above = if high > self.range.1 { high + 0.04 * (high - low) } else { high };
+        let mut chart = ChartBuilder::on(&area)
+            .caption(self.title, ("sans-serif", small + 6))
+            .margin(small)
+            .x_label_area_size(3 * small + 2)
+            .y_label_area_size(4 * small)
+            .build_cartesian_2d(0.0..longest * 1.02, low..above)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(RGBColor(225, 225, 225))
+            .x_labels(8)
+            .y_labels(6)
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .x_label_formatter(&|&x| number(x))
+            .y_label_formatter(&|&y| number(y))
+            .label_style(("sans-serif", small))
+            .draw()?;
+        for &mark in self.marks.iter().filter(|&&mark| mark > 0.0 && mark <= longest) {
+            let style = RGBColor(150, 150, 150).stroke_width(1);
+            chart.draw_series(DashedLineSeries::new([(mark, low), (mark, above)], 2, 3, style))?;
+        }
+        for line in &self.lines {
+            let style = line.colour.stroke_width(2);
+            let points = line.points.iter().copied();
+            let drawn = if line.dashed {
+                chart.draw_series(DashedLineSeries::new(points, 6, 4, style))?
+            } else {
+                chart.draw_series(LineSeries::new(points, style).point_size(line.dots))?
+            };
+            if let Some(name) = &line.name {
+                drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+            }
+        }
+        if self.lines.iter().any(|line| line.name.is_some()) {
+            chart
+                .configure_series_labels()
+                .position(SeriesLabelPosition::LowerRight)
+                .margin(14)
+                .label_font(("sans-serif", 15))
+                .background_style(WHITE.mix(0.9))
+                .border_style(RGBColor(200, 200, 200))
+                .draw()?;
+        }
+        drop(chart);
+        area.present()?;
+        Ok(())
+    }
+}
+
+/// A number beside an axis, as short as it can be told from its neighbours.
+fn number(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.01 {
+        return format!("{value:.1e}");
+    }
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_are_short() {
+        let texts = [0.0, 10.0, 2.5, 0.012, 0.001, 1234.0, -0.5].map(number);
+        assert_eq!(texts, ["0", "10", "2.5", "0.012", "1.0e-3", "1234", "-0.5"]);
+    }
 }

@@ -58,6 +58,25 @@ impl From<DeviceName> for String {
 }
 
 impl DeviceName {
+    /// The processor and all GPUs that can be used, or why none can.
+    pub fn found() -> Vec<String> {
+        let mut devices = vec![Self::Cpu.to_string()];
+        if cfg!(feature = "cuda") {
+            let gpus = (0..).map(|number| (Self::Cuda(number), Self::Cuda(number).open()));
+            for (name, opened) in gpus {
+                match opened {
+                    Ok(_) => devices.push(name.to_string()),
+                    Err(e) if name == Self::Cuda(0) => {
+                        devices.push(e.to_string());
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+        devices
+    }
+
     /// The device.
     ///
     /// # Errors

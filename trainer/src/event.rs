@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use efficienttrain_schedule::Summary;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::BadImage;
 use crate::error::Result;
 use crate::history::EvalRecord;
 
 /// Something that happened in a run. In the log each is a JSON object with its name under `event`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The run begins, or goes on after a stop.
@@ -51,7 +51,7 @@ pub enum Event {
 }
 
 /// The beginning of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
     /// The model.
     pub model: String,
@@ -74,7 +74,7 @@ pub struct Start {
 }
 
 /// The beginning of a stage.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageStart {
     /// The stage, counted from 0.
     pub stage: usize,
@@ -91,7 +91,7 @@ pub struct StageStart {
 }
 
 /// One optimiser step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// The step, counted from 0.
     pub step: u64,
@@ -115,12 +115,19 @@ pub struct StepRecord {
     pub seconds: f64,
     /// Of that, time spent waiting for the loader, in seconds.
     pub data_seconds: f64,
+    /// Share of the time of the loader's threads that went into preparing images during the step, 0 to 1; they count a
+    /// batch when it is ready, so it may pass 1 in a single step.
+    pub loader_load: f64,
+    /// Passes over the training set done after the step.
+    pub epoch: f64,
     /// Share of the run's compute done after the step, 0 to 1.
     pub compute: f64,
+    /// Wall time of the run after the step, over all processes, evaluations included, in seconds.
+    pub elapsed: f64,
 }
 
 /// A step whose loss or gradient is not a number. Numbers are texts here: JSON has no `NaN`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadStep {
     /// The step, counted from 0.
     pub step: u64,

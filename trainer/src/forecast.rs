@@ -119,7 +119,7 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     // A forward pass is a third of a training pass.
     let per_image = models * (at_base.pass / 3.0 + at_base.prepare / cores);
     let evaluation_seconds = evaluations as f64 * run.sources.val.len() as f64 * per_image;
-    let (weights, checkpoint_bytes) = stored_bytes(&run);
+    let (weights, checkpoint_bytes) = (run.state.weight_bytes(), run.state.stored_bytes());
     Ok(Forecast {
         parameters: at_base.cost.params,
         train_flops: flops,
@@ -131,14 +131,6 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         seconds: stages.iter().map(|stage| stage.seconds).sum::<f64>() + evaluation_seconds,
         stages,
     })
-}
-
-/// Bytes of the weights, and of everything that a checkpoint holds.
-fn stored_bytes(run: &Run) -> (u64, u64) {
-    let specs = run.state.model.specs().iter();
-    let weights: u64 = specs.map(|spec| 4 * spec.shape.iter().product::<usize>() as u64).sum();
-    let copies = 1 + run.state.optimiser.kept.len() as u64 + u64::from(run.state.ema.is_some());
-    (weights, weights * copies)
 }
 
 fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {

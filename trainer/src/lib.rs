@@ -16,8 +16,10 @@
 //! | bring your own loss or model | [`loss::Loss`], [`Run::with_loss`], [`Run::with_backbone`] |
 //! | find the newest checkpoint | [`checkpoint::newest`] |
 //! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
+//! | show runs as a page | [`report::RunLog`], [`report::write`] |
 //! | look at single steps | [`tools::Preview`], [`tools::crop_picture`] |
 //! | know what the machine does | [`bench::preprocess`], [`bench::step`] |
+//! | know whether machine and build can train | [`doctor::checkup`] |
 //! | use the result | [`checkpoint::Saved`], [`evaluate::evaluate`], [`predict::Predictor`] |
 
 #[cfg(doctest)]
@@ -34,6 +36,7 @@ mod costs;
 mod csv;
 pub mod data;
 mod device;
+pub mod doctor;
 mod duration;
 mod error;
 pub mod evaluate;
@@ -48,12 +51,14 @@ mod optimiser;
 pub mod predict;
 pub mod pretrain;
 pub mod progress;
+pub mod report;
 mod requests;
 mod run;
 pub mod search;
 mod sources;
 mod state;
 pub mod tools;
+pub mod view;
 
 pub use costs::macs_of;
 pub use device::DeviceName;

@@ -1,15 +1,23 @@
 //! Predictions of a trained model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{LoadOptions, num_classes};
 use efficienttrain_models::{Backbone, Error as ModelError, Options, ParamStore, create, predict};
 
 use crate::checkpoint::Saved;
-use crate::data::{EvalPipeline, Workspace, read_image};
+use crate::data::{BadImage, EvalPipeline, ImageFiles, Loader, Source, Workspace, read_image};
 use crate::error::{DataError, Error, Result};
 use crate::evaluate::{at_size, logits};
+use crate::state::pictures;
+
+/// Images predicted at a time.
+const BATCH: usize = 32;
+
+/// Every class with its probability, the most probable first.
+pub type Ranked = Vec<(String, f64)>;
 
 /// A trained model with its classes.
 #[derive(Debug)]
@@ -41,23 +49,71 @@ impl Predictor {
         Ok(Self { model, params, classes: run.classes.clone() })
     }
 
+    /// The same at another size.
+    ///
+    /// # Errors
+    /// When the model cannot take it.
+    pub fn at_size(mut self, size: usize) -> Result<Self> {
+        (self.model, self.params) = at_size(&*self.model, &self.params, size)?;
+        Ok(self)
+    }
+
+    /// The names of the classes, in the order of the logits.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Predicts the images of a list of files and folders, in order; gives those that could not be read. `pipeline` has the
+    /// size of the model.
+    ///
+    /// # Errors
+    /// When a folder cannot be read or holds no image, or `each` fails.
+    pub fn predict_files<E: From<crate::Error>>(
+        &self,
+        list: &[PathBuf],
+        pipeline: &EvalPipeline,
+        each: &mut dyn FnMut(&str, Ranked) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Vec<BadImage>, E> {
+        let files = ImageFiles::new(list, &self.classes).map_err(crate::Error::from)?;
+        let files: Arc<dyn Source> = Arc::new(files);
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let batches =
+            Loader::eval(files.clone(), pipeline.clone(), BATCH, workers).map_err(crate::Error::from)?;
+        let mut bad = Vec::new();
+        for batch in batches {
+            let batch = batch.map_err(crate::Error::from)?;
+            if !batch.samples.is_empty() {
+                let rows = logits(&*self.model, &self.params, &pictures(&batch)?)?;
+                for (&index, row) in batch.samples.iter().zip(&rows) {
+                    each(&files.name(index), self.ranked(row))?;
+                }
+            }
+            bad.extend(batch.bad);
+        }
+        Ok(bad)
+    }
+
     /// Every class with its probability, the most probable first.
     ///
     /// # Errors
     /// When the image cannot be read; the message names it.
-    pub fn probabilities(&self, path: &Path) -> Result<Vec<(String, f64)>> {
+    pub fn probabilities(&self, path: &Path) -> Result<Ranked> {
         let size = self.model.input_size()[0];
         let pipeline = EvalPipeline::new(size);
         let mut pixels = vec![0.0; size * size * 3];
         pipeline.apply(&read_image(path)?, &mut Workspace::default(), &mut pixels)?;
         let picture = Tensor::from_vec(pixels, (1, size, size, 3), &Device::Cpu)?;
         let row = logits(&*self.model, &self.params, &picture)?.swap_remove(0);
+        Ok(self.ranked(&row))
+    }
+
+    fn ranked(&self, row: &[f32]) -> Ranked {
         let max = row.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
         let probability = row.iter().map(|&x| f64::from(x - max).exp() / mass);
         let mut ranked: Vec<_> = self.classes.iter().cloned().zip(probability).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        Ok(ranked)
+        ranked
     }
 }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
+use efficienttrain_models::weights::{LoadOptions, load_into};
 use efficienttrain_models::{
     Backbone, Context, Gradients, Kind, Mode, Options, ParamId, ParamSpec, ParamStore, create, ops,
 };
 use efficienttrain_schedule::{Recipe, StepSettings};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Saved;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::loss::CrossEntropy;
@@ -188,6 +190,22 @@ impl TrainState {
         if self.precision == Precision::F16 { self.loss_scale.scale } else { 1.0 }
     }
 
+    /// Begins with the weights of a file (its moving average if `ema`): a head for other classes stays as it is, and tables
+    /// of positions are brought to the model's size.
+    ///
+    /// # Errors
+    /// When they do not fit the model, or there is no average.
+    pub fn begin_with(&mut self, saved: &Saved, ema: bool) -> Result<()> {
+        let adapt = LoadOptions { adapt_head: true, adapt_size: true, ..LoadOptions::default() };
+        let mut params = self.params.to_device(&Device::Cpu)?;
+        load_into(&*self.model, &mut params, &saved.weights(ema)?, &adapt)?;
+        self.params = params.to_device(&self.device)?;
+        if let Some(average) = &mut self.ema {
+            *average = self.params.deep_clone()?;
+        }
+        Ok(())
+    }
+
     /// Keeps the parameters and buffers whose names match one of `patterns` (`*` for any text, `?` for a character) as they
     /// are; gives how many parameters are left to train.
     ///
@@ -224,6 +242,16 @@ impl TrainState {
     /// Lowers the learning rate from layer to layer, from the head down: `decay ^ depth below the head`.
     pub fn decay_layers(&mut self, decay: f64) {
         self.optimiser.lr_scale = self.params.ids().map(|id| self.model.lr_scale(id, decay)).collect();
+    }
+
+    /// Bytes of the weights.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        self.model.specs().iter().map(|spec| 4 * spec.shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// Bytes of everything that a checkpoint holds.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.weight_bytes() * (1 + self.optimiser.kept.len() as u64 + u64::from(self.ema.is_some()))
     }
 
     /// Notes the buffers that this step may have to leave as they are.

@@ -4,5 +4,4 @@ mod preprocess;
 mod step;
 
 pub use preprocess::{LoaderRate, PreprocessBench, PreprocessReport, StageTime, preprocess};
-pub(crate) use step::random_batch;
 pub use step::{StepBench, StepReport, step};

@@ -91,7 +91,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     state.precision = bench.precision;
     state.move_to(&bench.device.open()?)?;
     state.check_precision()?;
-    let batch = random_batch(bench.batch, bench.size, options.num_classes)?;
+    let batch = Batch::random(bench.batch, bench.size, options.num_classes)?;
     let mut times = Vec::with_capacity(bench.steps);
     for i in 0..bench.warmup + bench.steps {
         let settings = plan.at(i as u64 % plan.total_steps())?;
@@ -126,15 +126,17 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     })
 }
 
-/// Random pictures with labels.
-pub(crate) fn random_batch(images: usize, size: usize, classes: usize) -> Result<Batch> {
-    let pixels = Tensor::randn(0f32, 1., images * size * size * 3, &Device::Cpu)?.to_vec1()?;
-    let labels: Vec<u32> = (0..images).map(|i| (i * 7 % classes) as u32).collect();
-    let mut targets = vec![0.0; images * classes];
-    for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
-        row[label as usize] = 1.0;
+impl Batch {
+    /// Pictures of random numbers, with labels spread over the classes.
+    pub(crate) fn random(count: usize, size: usize, classes: usize) -> Result<Self> {
+        let pixels = Tensor::randn(0f32, 1., count * size * size * 3, &Device::Cpu)?.to_vec1()?;
+        let labels: Vec<u32> = (0..count).map(|i| (i * 7 % classes) as u32).collect();
+        let mut targets = vec![0.0; count * classes];
+        for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
+            row[label as usize] = 1.0;
+        }
+        Ok(Self { pixels, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
     }
-    Ok(Batch { pixels, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
 }
 
 /// Best rate of a square product, in 10^9 operations a second: the machine's limit that a step is measured by.

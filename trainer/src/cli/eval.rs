@@ -8,7 +8,7 @@ use clap::Args;
 use efficienttrain_trainer::Sources;
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::data::{EvalPipeline, Source, open_for_evaluation};
-use efficienttrain_trainer::evaluate::evaluate;
+use efficienttrain_trainer::evaluate::{Confusion, evaluate_each};
 use efficienttrain_trainer::predict::Predictor;
 
 /// Arguments of `eval`.
@@ -26,9 +26,21 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
 
+    /// Share of the short edge that the centre crop keeps, above 0 and at most 1
+    #[arg(long, value_name = "SHARE", default_value_t = EvalPipeline::CROP_PCT)]
+    crop_pct: f64,
+
     /// Use the moving average of the weights
     #[arg(long)]
     ema: bool,
+
+    /// CSV file to write: a row a class, with images, recall, precision, top-5 and what it is taken for
+    #[arg(long, value_name = "FILE")]
+    per_class: Option<PathBuf>,
+
+    /// CSV file to write: how often images of each class (rows) were taken for each class (columns)
+    #[arg(long, value_name = "FILE")]
+    confusion: Option<PathBuf>,
 
     /// Print JSON
     #[arg(long)]
@@ -44,10 +56,14 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     };
     let size = args.size.unwrap_or(record.base_size);
     let p = Predictor::load(&saved, args.ema)?;
-    let pipeline = EvalPipeline::new(size);
+    let pipeline = EvalPipeline::new(size).with_crop_pct(args.crop_pct)?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (accuracy, bad) = evaluate(&*p.model, &p.params, source, &pipeline, 64, workers)?;
+    let mut confusion = Confusion::new(&record.classes);
+    let (accuracy, bad) =
+        evaluate_each(&*p.model, &p.params, source, &pipeline, (64, workers), &mut |j| confusion.add(&j))?;
     bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
+    args.per_class.as_deref().map_or(Ok(()), |path| confusion.write_rows(path))?;
+    args.confusion.as_deref().map_or(Ok(()), |path| confusion.write_matrix(path))?;
     if args.json {
         super::show(serde_json::to_string_pretty(&accuracy)?)?;
     } else {

@@ -7,9 +7,11 @@ mod completions;
 mod crop;
 mod data;
 mod demo;
+mod doctor;
 mod eval;
 mod export;
 mod features;
+mod finetune;
 mod layered;
 mod models;
 mod plan;
@@ -17,6 +19,7 @@ mod predict;
 mod pretrain;
 mod preview;
 mod recipes;
+mod report;
 mod search;
 pub(crate) mod signals;
 mod train;
@@ -60,10 +63,22 @@ const COMMANDS: &[Entry] = &[
         run: compare::run,
     },
     Entry {
+        name: "finetune",
+        about: "Train on from weights, of a run or of timm: other classes, another size",
+        args: finetune::args,
+        run: finetune::run,
+    },
+    Entry {
         name: "eval",
         about: "Accuracy of a checkpoint over a folder of images or the built-in set",
         args: eval::EvalArgs::augment_args,
         run: |m| eval::run(&parsed(m)?),
+    },
+    Entry {
+        name: "report",
+        about: "A run, or several beside each other, as one page: curves, schedule, pictures, options",
+        args: report::ReportArgs::augment_args,
+        run: |m| report::run(&parsed(m)?),
     },
     Entry {
         name: "plan",
@@ -112,6 +127,12 @@ const COMMANDS: &[Entry] = &[
         about: "The models that can be trained",
         args: models::ModelsArgs::augment_args,
         run: |m| models::run(&parsed(m)?),
+    },
+    Entry {
+        name: "doctor",
+        about: "Whether this machine and build can train: instruction sets, gradients, speed, disk",
+        args: doctor::DoctorArgs::augment_args,
+        run: |m| doctor::run(&parsed(m)?),
     },
     Entry {
         name: "bench",

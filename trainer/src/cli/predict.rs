@@ -7,12 +7,13 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::Args;
 use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::predict::{Predictor, logits_of_tensor};
+use efficienttrain_trainer::data::EvalPipeline;
+use efficienttrain_trainer::predict::{Predictor, Ranked, logits_of_tensor};
 
 /// Arguments of `predict`.
 #[derive(Args)]
 pub(crate) struct PredictArgs {
-    /// Image files
+    /// Image files, and folders of them
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
@@ -24,13 +25,25 @@ pub(crate) struct PredictArgs {
     #[arg(long)]
     ema: bool,
 
-    /// Classes to show for each image
-    #[arg(long, value_name = "K", default_value_t = 5)]
-    top: usize,
+    /// Classes to show for each image [default: 5; with --json all]
+    #[arg(long, value_name = "K")]
+    top: Option<usize>,
 
-    /// Print JSON, with the probability of every class
+    /// Edge of the pictures, in pixels [default: the run's base size]
+    #[arg(long, value_name = "PIXELS", conflicts_with = "tensor")]
+    size: Option<usize>,
+
+    /// Share of the short edge that the centre crop keeps, above 0 and at most 1
+    #[arg(long, value_name = "SHARE", default_value_t = EvalPipeline::CROP_PCT)]
+    crop_pct: f64,
+
+    /// Print JSON, one object an image
     #[arg(long)]
     json: bool,
+
+    /// Print CSV: image, rank, class and probability, a row a class
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 
     /// Model that the weights belong to, for a tensor
     #[arg(long, value_name = "NAME", requires = "tensor")]
@@ -68,27 +81,41 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     if args.images.is_empty() {
         bail!("nothing to predict; give image files, or --tensor with --model and --out");
     }
-    let predictor = Predictor::load(&Saved::open(&args.weights)?, args.ema)?;
-    let mut failed = 0;
-    for path in &args.images {
-        match predictor.probabilities(path) {
-            Ok(ranked) if args.json => {
-                let classes: serde_json::Map<_, _> = ranked.into_iter().map(|(c, p)| (c, p.into())).collect();
-                super::show(serde_json::json!({ "image": path, "probabilities": classes }))?;
-            }
-            Ok(ranked) => {
-                super::show(path.display())?;
-                let best = ranked.iter().take(args.top);
-                best.map(|(class, p)| format!("  {:6.2}%  {class}", 100.0 * p)).try_for_each(super::show)?;
-            }
-            Err(error) => {
-                eprintln!("error: {error}");
-                failed += 1;
-            }
-        }
+    let mut predictor = Predictor::load(&Saved::open(&args.weights)?, args.ema)?;
+    if let Some(size) = args.size {
+        predictor = predictor.at_size(size)?;
     }
-    if failed > 0 {
-        bail!("{failed} of {} images could not be read", args.images.len());
+    let pipeline = EvalPipeline::new(predictor.model.input_size()[0]).with_crop_pct(args.crop_pct)?;
+    if args.csv {
+        super::show("image,rank,class,probability")?;
+    }
+    let mut images = 0;
+    let bad = predictor.predict_files(&args.images, &pipeline, &mut |image, ranked| {
+        images += 1;
+        show(args, image, &ranked)
+    })?;
+    bad.iter().for_each(|bad| eprintln!("error: {}", bad.reason));
+    if !bad.is_empty() {
+        bail!("{} of {} images could not be read", bad.len(), images + bad.len());
     }
     Ok(())
+}
+
+fn show(args: &PredictArgs, image: &str, ranked: &Ranked) -> Result<()> {
+    let best = &ranked[..args.top.unwrap_or(if args.json { ranked.len() } else { 5 }).min(ranked.len())];
+    if args.json {
+        let classes: serde_json::Map<_, _> = best.iter().map(|(c, p)| (c.clone(), (*p).into())).collect();
+        let class = ranked.first().map(|(class, _)| class);
+        let line = serde_json::json!({ "image": image, "class": class, "probabilities": classes });
+        return Ok(super::show(line)?);
+    }
+    if args.csv {
+        let mut rows = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        for (rank, (class, probability)) in best.iter().enumerate() {
+            rows.serialize((image, rank + 1, class, probability))?;
+        }
+        return Ok(super::show(String::from_utf8(rows.into_inner()?)?.trim_end())?);
+    }
+    super::show(image)?;
+    best.iter().try_for_each(|(class, p)| Ok(super::show(format!("  {:6.2}%  {class}", 100.0 * p))?))
 }

@@ -1,11 +1,13 @@
 //! Ctrl-C and its relatives: the first one ends a run after its step, a second one at once.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag::{register, register_conditional_shutdown};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::exit;
 
 /// Exit code of a run that a signal has stopped and that can be resumed: "try again", as `sysexits.h` has it.
 pub(crate) const STOPPED: u8 = 75;
@@ -26,5 +28,22 @@ pub(crate) fn set_on_stop(stop: &Arc<AtomicBool>) -> Result<()> {
             .and_then(|_| register(signal, stop.clone()))
             .context("cannot listen to signals")?;
     }
+    Ok(())
+}
+
+/// As [`set_on_stop`], where something must be put right before the process ends at once.
+pub(crate) fn set_on_stop_after(stop: &Arc<AtomicBool>, put_right: fn()) -> Result<()> {
+    let mut signals = Signals::new(TERM_SIGNALS).context("cannot listen to signals")?;
+    let stop = stop.clone();
+    // A thread, as more is to be done than a handler of signals may do.
+    let listen = move || {
+        for signal in signals.forever() {
+            if stop.swap(true, Ordering::Relaxed) {
+                put_right();
+                exit(KILLED + signal);
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(listen).context("cannot listen to signals")?;
     Ok(())
 }

@@ -1,20 +1,20 @@
 //! `efficienttrain train`.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
 use efficienttrain_trainer::checkpoint::{LAST, Saved, newest};
 use efficienttrain_trainer::config::{
-    BatchSize, Layers, Origin, Resolved, RunOptions, TrainConfig, differences,
+    BatchSize, Layers, Origin, Resolved, RunOptions, TrainConfig, ViewName, differences,
 };
 use efficienttrain_trainer::event::Observer;
 use efficienttrain_trainer::forecast::forecast;
-use efficienttrain_trainer::log::JsonLog;
 use efficienttrain_trainer::progress::Progress;
-use efficienttrain_trainer::{DeviceName, Run, Sources, batch};
+use efficienttrain_trainer::{DeviceName, Run, Sources, batch, log, view};
 
 use super::layered::Layered;
 use super::signals::Stopped;
@@ -23,7 +23,7 @@ use super::signals::Stopped;
 #[derive(Args)]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
-    layered: Layered,
+    pub(super) layered: Layered,
 
     /// Print all options as a file for --config, each with where it comes from, and stop
     #[arg(long, help_heading = "Configuration")]
@@ -36,7 +36,7 @@ pub(crate) struct TrainArgs {
     /// Go on from the newest whole checkpoint in `--out`, with the options stored there; `auto` starts where there is none,
     /// a FILE is gone on from whatever its step
     #[arg(long, value_name = "auto|FILE", num_args = 0..=1, default_missing_value = "", conflicts_with = "demo")]
-    resume: Option<String>,
+    pub(super) resume: Option<String>,
 
     /// With --resume: options that may differ from those the run was started with
     #[arg(long, value_name = "KEY", value_delimiter = ',', requires = "resume")]
@@ -57,7 +57,11 @@ pub(crate) fn run_with(matches: &ArgMatches, config: &TrainConfig, options: &Run
     if args.demo {
         return super::demo::run(&args.layered.options, args.layered.config.seed);
     }
-    let layers = args.layered.layers(matches)?.rebase(config, options, Origin::Default);
+    go(&args, args.layered.layers(matches)?.rebase(config, options, Origin::Default))
+}
+
+/// What the options ask for.
+pub(crate) fn go(args: &TrainArgs, layers: Layers) -> Result<()> {
     let out = layers.resolve()?.options.out;
     let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
     let resolved = match &saved {
@@ -156,10 +160,11 @@ fn checkpoint(out: &Path, from: &str) -> Result<Option<Saved>> {
 pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
     run.claim()?;
     let stop = run.stop_flag();
-    super::signals::set_on_stop(&stop)?;
-    let log = JsonLog::open(&out.join("log.jsonl"), run.step())?;
-    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(log), Box::new(Progress::new())];
+    let mut observers = log::open(run.options(), run.step())?;
+    observers.push(shown(run.options(), &stop)?);
     let finished = run.train(&mut observers)?;
+    // Gives the terminal back.
+    drop(observers);
     let curve = Curve { name: run.plan().recipe().name.clone(), evals: run.history.evals.clone() };
     if !curve.evals.is_empty() {
         accuracy_against_compute(&out.join("accuracy.svg"), title, std::slice::from_ref(&curve))?;
@@ -168,4 +173,18 @@ pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
         return Err(Stopped.into());
     }
     Ok(curve)
+}
+
+/// What a person sees meanwhile, with the signals that end it.
+fn shown(options: &RunOptions, stop: &Arc<AtomicBool>) -> Result<Box<dyn Observer>> {
+    let full = options.view == ViewName::Full;
+    if full && view::is_possible() {
+        super::signals::set_on_stop_after(stop, view::restore)?;
+        return Ok(Box::new(view::FullScreen::enter()?));
+    }
+    if full {
+        eprintln!("note: --view full wants a terminal on the standard output; plain lines follow");
+    }
+    super::signals::set_on_stop(stop)?;
+    Ok(Box::new(Progress::new()))
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{BadNumbers, LossName, TrainConfig};
-use crate::error::Result;
+use crate::checkpoint::Saved;
+use crate::error::{Error, Result};
 use crate::loss::{BinaryCrossEntropy, CrossEntropy, Loss};
 use crate::objective::Classification;
 use crate::state::TrainState;
@@ -21,6 +22,17 @@ impl TrainConfig {
             state.freeze(&self.freeze)?;
         }
         Ok(())
+    }
+
+    /// The file of `--init`.
+    pub(crate) fn first_weights(&self) -> Result<Option<Saved>> {
+        let named = |error: Error| match error {
+            Error::Io { path, source } => {
+                Error::config("init", format!("cannot read {}: {source}", path.display()))
+            }
+            other => other,
+        };
+        self.init.as_deref().map(Saved::open).transpose().map_err(named)
     }
 
     fn loss(&self) -> Arc<dyn Loss> {

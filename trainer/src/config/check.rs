@@ -50,6 +50,9 @@ impl TrainConfig {
                 "goes with --lr-curve step, and that with this; give both or none".into(),
             );
         }
+        if self.init_ema && self.init.is_none() {
+            return refuse("init-ema", "says which weights of --init; give that too, or leave it out".into());
+        }
         if self.lr.is_some() && self.lr_scaling.is_some() {
             return refuse("lr-scaling", "--lr is for the batch as it is; leave one of the two out".into());
         }

@@ -267,7 +267,7 @@ fn unknown<'a>(key: &str, value: &toml::Value, known: impl Iterator<Item = &'a S
 }
 
 /// The stored keys of options, under the names of their flags.
-pub(super) fn keys_of(options: &impl Serialize) -> Map<String, Value> {
+pub(crate) fn keys_of(options: &impl Serialize) -> Map<String, Value> {
     let map = match serde_json::to_value(options) {
         Ok(Value::Object(map)) => map,
         // Options are structs of plain values.

@@ -13,8 +13,11 @@ mod written;
 
 pub use batch::BatchSize;
 pub(crate) use batch::stages_by_size;
+pub(crate) use layers::keys_of;
 pub use layers::{Layers, Origin, Resolved};
-pub use names::{BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimiserName, ScalingName};
+pub use names::{
+    BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimiserName, ScalingName, ViewName,
+};
 pub use options::RunOptions;
 pub use print::to_toml;
 pub(crate) use recipe::edge_multiple;

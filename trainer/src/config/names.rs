@@ -104,3 +104,23 @@ pub enum CropMethod {
     /// Lanczos down-sampling, as the authors' code.
     Lanczos,
 }
+
+/// A log that is written beside `log.jsonl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// `steps.csv` and `evals.csv`, a row a step and a row an evaluation.
+    Csv,
+    /// Event files for TensorBoard, in the folder `tensorboard`.
+    Tensorboard,
+}
+
+/// What the terminal shows during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ViewName {
+    /// A progress bar, and a line for each stage and evaluation; lines alone where there is no terminal.
+    Bar,
+    /// The whole screen: curves, schedule, speed and load.
+    Full,
+}

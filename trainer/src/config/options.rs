@@ -1,11 +1,13 @@
 //! Options that do not touch the outcome of a run.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use efficienttrain_schedule::Plan;
 use serde::{Deserialize, Serialize};
 
+use super::{LogFormat, ViewName};
 use crate::device::DeviceName;
 use crate::duration::Every;
 use crate::error::{Error, Result};
@@ -25,6 +27,14 @@ pub struct RunOptions {
     /// Threads that decode and augment [default: one a core]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
+
+    /// Logs to write beside `log.jsonl`
+    #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',')]
+    pub log: Vec<LogFormat>,
+
+    /// What the terminal shows meanwhile
+    #[arg(long, value_enum, default_value_t = ViewName::Bar)]
+    pub view: ViewName,
 
     /// Evaluate every `1ep` (pass over the data), `500st` (steps) or `10%` (of the compute), and at the end
     #[arg(long, value_name = "SPAN", default_value = "1ep")]
@@ -114,5 +124,10 @@ impl RunOptions {
     pub fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.workers.unwrap_or_else(cores).max(1)
+    }
+
+    /// Share of the loader threads' time, over a span, that they were busy for `seconds` of.
+    pub(crate) fn load(&self, seconds: f64, span: Duration) -> f64 {
+        seconds / (self.workers() as f64 * span.as_secs_f64()).max(1e-9)
     }
 }

@@ -46,6 +46,15 @@ pub struct TrainConfig {
     #[arg(long, value_name = "NAME", default_value = "etpp", help_heading = RUN)]
     pub recipe: String,
 
+    /// Weights to begin with: a run's, or timm's, torchvision's or the authors' (safetensors or .pth); a head for other
+    /// classes stays as drawn from the seed, tables of positions follow the size
+    #[arg(long, value_name = "FILE", help_heading = RUN)]
+    pub init: Option<PathBuf>,
+
+    /// With --init: begin with the moving average in it
+    #[arg(long, help_heading = RUN)]
+    pub init_ema: bool,
+
     /// Compute to spend, in epochs at base size
     #[arg(long, value_name = "E", default_value_t = 30.0, allow_negative_numbers = true, help_heading = RUN)]
     pub epochs: f64,

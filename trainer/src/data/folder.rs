@@ -137,7 +137,7 @@ fn refuse_loop(dir: &Path, class: &Path) -> Result<(), DataError> {
     }
 }
 
-fn collect(dir: &Path, label: u32, files: &mut Vec<(PathBuf, u32)>) -> Result<(), DataError> {
+pub(super) fn collect(dir: &Path, label: u32, files: &mut Vec<(PathBuf, u32)>) -> Result<(), DataError> {
     for path in entries(dir)? {
         let ending = path.extension().map(|e| e.to_string_lossy().into_owned());
         if path.is_dir() {

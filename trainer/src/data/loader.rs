@@ -7,7 +7,7 @@ use randaug::soft_targets;
 
 use super::decode::Decoded;
 use super::order::SampleOrder;
-use super::ordered::{Make, Ordered};
+use super::ordered::{Busy, Make, Ordered};
 use super::pipeline::{EvalPipeline, TrainPipeline, View, Workspace};
 use super::replay::{Assembled, Assembler, Fresh, Made, Picture};
 use super::{BadImage, Batch, Source};
@@ -50,7 +50,10 @@ type Prepared = Result<Batch, DataError>;
 /// Each worker takes the next request, prepares the whole batch, and waits while more than two batches a worker are
 /// ready. Where there is a replay buffer, one more thread keeps it and puts batches together. Dropping the loader stops
 /// them all.
-pub struct Loader(Box<dyn Iterator<Item = Prepared> + Send>);
+pub struct Loader {
+    batches: Box<dyn Iterator<Item = Prepared> + Send>,
+    busy: Busy,
+}
 
 impl Loader {
     /// Prepares training batches for `requests` with `workers` threads.
@@ -67,7 +70,8 @@ impl Loader {
         let order = SampleOrder::new(pipeline.seed, source.len());
         let make = move |r: &Request, w: &mut Workspace| train_batch(&*source, &order, &pipeline, r, w);
         let made = Ordered::start(&(Arc::new(make) as Arc<Make<Request, Made>>), requests, workers)?;
-        Ok(Self(Box::new(Assembled::start(made, assembler)?)))
+        let busy = made.busy();
+        Ok(Self { batches: Box::new(Assembled::start(made, assembler)?), busy })
     }
 
     /// Prepares all images of `source` in order, `batch` at a time.
@@ -91,7 +95,13 @@ impl Loader {
             .map(move |first| Request::fresh_images(first as u64, batch.min(len - first), view));
         let make = move |r: &Request, w: &mut Workspace| eval_batch(&*source, &pipeline, r, w);
         let made = Ordered::start(&(Arc::new(make) as Arc<Make<Request, Batch>>), requests, workers)?;
-        Ok(Self(Box::new(made)))
+        let busy = made.busy();
+        Ok(Self { batches: Box::new(made), busy })
+    }
+
+    /// Time that the threads have spent on images so far, all of them together, in seconds.
+    pub fn busy_seconds(&self) -> f64 {
+        self.busy.seconds()
     }
 }
 
@@ -99,7 +109,7 @@ impl Iterator for Loader {
     type Item = Prepared;
 
     fn next(&mut self) -> Option<Prepared> {
-        self.0.next()
+        self.batches.next()
     }
 }
 

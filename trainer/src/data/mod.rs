@@ -3,6 +3,7 @@
 mod check;
 mod cifar;
 mod decode;
+mod files;
 mod find;
 mod folder;
 mod fused;
@@ -23,6 +24,7 @@ mod synthetic;
 pub use check::{Check, ClassCount, Range, check};
 pub use cifar::Cifar;
 pub use decode::{DEFAULT_IMAGE_LIMIT, Decoded, decode, read_image, read_image_within};
+pub use files::ImageFiles;
 pub use find::{NamedSource, open_all, open_for_evaluation, open_split};
 pub use folder::ImageFolder;
 pub use loader::{Loader, Request};
@@ -103,7 +105,7 @@ pub struct Batch {
 }
 
 /// An image that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BadImage {
     /// Its name.
     pub name: String,

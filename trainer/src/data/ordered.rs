@@ -1,10 +1,11 @@
 //! Worker threads that make things ahead of time, and hand them over in order.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::pipeline::Workspace;
 use crate::error::DataError;
@@ -24,7 +25,24 @@ pub(super) struct Ordered<T> {
     /// A place for each request that may be under way; workers take one before they begin.
     permits: Option<SyncSender<()>>,
     workers: Vec<JoinHandle<()>>,
+    busy: Busy,
     failed: bool,
+}
+
+/// Time that workers have spent on requests, all of them together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Busy(Arc<AtomicU64>);
+
+impl Busy {
+    /// In seconds.
+    pub(super) fn seconds(&self) -> f64 {
+        self.0.load(Ordering::Relaxed) as f64 / 1e9
+    }
+
+    fn add(&self, since: Instant) {
+        let nanoseconds = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
 }
 
 impl<T: Send + 'static> Ordered<T> {
@@ -50,6 +68,7 @@ impl<T: Send + 'static> Ordered<T> {
             stop: stop.clone(),
             permits: Some(permits),
             workers: Vec::new(),
+            busy: Busy::default(),
             failed: false,
         };
         for _ in 0..ahead {
@@ -57,11 +76,14 @@ impl<T: Send + 'static> Ordered<T> {
         }
         for i in 0..workers {
             let (queue, done, make, stop) = (queue.clone(), done.clone(), make.clone(), stop.clone());
+            let busy = pool.busy.clone();
             let work = move || {
                 let mut workspace = Workspace::default();
                 while !stop.load(Ordering::Relaxed) {
                     let Some((index, request)) = next_request(&queue) else { break };
+                    let begun = Instant::now();
                     let made = guarded(|| make(&request, &mut workspace));
+                    busy.add(begun);
                     if done.send((index, made)).is_err() {
                         break;
                     }
@@ -74,6 +96,11 @@ impl<T: Send + 'static> Ordered<T> {
 }
 
 impl<T> Ordered<T> {
+    /// What the workers have spent, now and later.
+    pub(super) fn busy(&self) -> Busy {
+        self.busy.clone()
+    }
+
     fn permit(&self) {
         if let Some(permits) = &self.permits {
             // Full or closed both mean that no worker waits for it.

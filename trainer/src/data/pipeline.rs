@@ -15,7 +15,7 @@ use super::reduced::divisor_for;
 use super::stages::{Stage, StageClock};
 use super::{Batch, Source};
 use crate::config::CropMethod;
-use crate::error::DataError;
+use crate::error::{DataError, Error};
 
 /// Pixels that a reduced image keeps for each pixel of the view, along an edge.
 pub const REDUCED_MARGIN: u32 = 2;
@@ -300,7 +300,21 @@ impl TrainPipeline {
 impl EvalPipeline {
     /// The reference's evaluation at a size: short edge to size / 0.875, then the centre.
     pub fn new(size: usize) -> Self {
-        Self { size, crop_pct: 0.875 }
+        Self { size, crop_pct: Self::CROP_PCT }
+    }
+
+    /// The share of the short edge that the reference's centre crop keeps.
+    pub const CROP_PCT: f64 = 0.875;
+
+    /// The same with another share of the short edge kept, as timm's `crop_pct`: short edge to size / share.
+    ///
+    /// # Errors
+    /// When it is not above 0 and at most 1.
+    pub fn with_crop_pct(self, crop_pct: f64) -> Result<Self, Error> {
+        if crop_pct > 0.0 && crop_pct <= 1.0 {
+            return Ok(Self { crop_pct, ..self });
+        }
+        Err(Error::config("crop-pct", format!("expected above 0 and at most 1, got {crop_pct}")))
     }
 
     /// Turns an image into `size * size * 3` normalised values, channels-last.

@@ -24,13 +24,25 @@ impl Run {
     /// # Errors
     /// When the data set, the model, the recipe or an option is not as expected.
     pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+        let init = config.first_weights()?;
+        let mut run = Self::fresh(config, options, sources)?;
+        run.begin_with(init)?;
+        Ok(run)
+    }
+
+    /// A run with weights drawn from its seed, whatever `--init` says.
+    fn fresh(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         config.check()?;
         if config.target.is_some() {
             return Self::pretraining(config, options, sources);
         }
         let name = config.recipe()?.model;
         let model = |options: &Options| Ok(create(&name, options)?);
-        Self::with_backbone(config, options, sources, model)
+        Self::build(config, options, sources, model)
+    }
+
+    fn begin_with(&mut self, init: Option<Saved>) -> Result<()> {
+        init.map_or(Ok(()), |saved| self.state.begin_with(&saved, self.config.init_ema))
     }
 
     /// A run from the start with a model of one's own, which `model` makes for a number of classes and a size. The recipe
@@ -39,6 +51,18 @@ impl Run {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_backbone(
+        config: TrainConfig,
+        options: RunOptions,
+        sources: Sources,
+        model: impl FnOnce(&Options) -> Result<Box<dyn Backbone>>,
+    ) -> Result<Self> {
+        let init = config.first_weights()?;
+        let mut run = Self::build(config, options, sources, model)?;
+        run.begin_with(init)?;
+        Ok(run)
+    }
+
+    fn build(
         mut config: TrainConfig,
         options: RunOptions,
         sources: Sources,
@@ -84,7 +108,7 @@ impl Run {
         }
         let first = config.plan(sources.train.len())?.at(0)?.size as usize;
         let (model, objective) = autoencoder(&config, first)?;
-        let mut run = Self::with_backbone(config, options, sources, |_| Ok(Box::new(model)))?;
+        let mut run = Self::build(config, options, sources, |_| Ok(Box::new(model)))?;
         run.state.objective = Arc::new(objective);
         Ok(run)
     }
@@ -122,7 +146,8 @@ impl Run {
         sources: Sources,
     ) -> Result<Self> {
         check_data(saved, &sources)?;
-        Self::new(config, options, sources)?.go_on(saved)
+        // What it began with is in the checkpoint.
+        Self::fresh(config, options, sources)?.go_on(saved)
     }
 
     /// This run, which has not begun, at the step, with the weights and the history of a checkpoint.

@@ -80,7 +80,8 @@ impl Run {
         for change in state.model.set_input_size([pipeline.size; 2])? {
             change.apply_in(&mut params)?;
         }
-        let scored = score(&*state.model, &params, source, &pipeline, (EVAL_BATCH, workers), &self.stop);
+        let (batch, stop) = ((EVAL_BATCH, workers), &self.stop);
+        let scored = score(&*state.model, &params, source, &pipeline, batch, stop, &mut |_| ());
         state.model.set_input_size(size)?;
         scored
     }

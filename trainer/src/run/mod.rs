@@ -52,6 +52,11 @@ impl Run {
         &self.plan
     }
 
+    /// What does not touch the outcome.
+    pub fn options(&self) -> &RunOptions {
+        &self.options
+    }
+
     /// Optimiser steps done.
     pub fn step(&self) -> u64 {
         self.step
@@ -96,7 +101,7 @@ impl Run {
             let record = self.train_step(&settings, &mut loader, observer)?;
             self.step += 1;
             if let Some(record) = record {
-                observer.observe(&Event::Step(StepRecord { compute: self.place()?.compute, ..record }))?;
+                observer.observe(&Event::Step(self.placed(record, clock)?))?;
             }
             self.tick(&mut clock);
             let evaluated = self.is_evaluation_due(before)? && self.evaluate(&mut clock, observer)?;
@@ -118,7 +123,7 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Option<StepRecord>> {
         let begun = Instant::now();
-        let mut waited = 0.0;
+        let (mut waited, prepared) = (0.0, loader.busy_seconds());
         let share = 1.0 / f64::from(settings.accumulation);
         for micro in 0..settings.accumulation {
             let asked = Instant::now();
@@ -151,8 +156,22 @@ impl Run {
             fresh_images: settings.fresh_samples,
             seconds: begun.elapsed().as_secs_f64(),
             data_seconds: waited,
-            compute: settings.compute_fraction,
+            loader_load: self.options.load(loader.busy_seconds() - prepared, begun.elapsed()),
+            epoch: 0.0,
+            compute: 0.0,
+            elapsed: 0.0,
         }))
+    }
+
+    /// The record of the step that was just done, with where the run is after it.
+    fn placed(&self, record: StepRecord, clock: Instant) -> Result<StepRecord> {
+        let Place { epochs: epoch, compute, .. } = self.place()?;
+        Ok(StepRecord {
+            epoch,
+            compute,
+            elapsed: self.history.seconds + clock.elapsed().as_secs_f64(),
+            ..record
+        })
     }
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {

@@ -6,4 +6,4 @@ mod preview;
 
 pub use crop::{CropTool, crop_picture};
 pub use picture::{Floats, Picture};
-pub use preview::Preview;
+pub use preview::{Preview, seen};

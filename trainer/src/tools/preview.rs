@@ -3,8 +3,8 @@
 use efficienttrain_schedule::Recipe;
 use image::{Rgb, RgbImage, imageops};
 
-use crate::data::{Source, TrainPipeline, View, Workspace};
-use crate::error::Result;
+use crate::data::{Decoded, Source, TrainPipeline, View, Workspace};
+use crate::error::{DataError, Result};
 
 /// Pixels between pictures, and the height of a line of text.
 const GAP: u32 = 4;
@@ -58,9 +58,7 @@ impl Preview {
                 let top = LINE + row * cell;
                 write(&mut grid, &format!("m={magnitude}"), 2, top + cell / 2);
                 let view = View { size, magnitude, order: self.order };
-                let mut values = vec![0.0; (size * size * 3) as usize];
-                self.pipeline.apply(&image, view, (epoch, index), &mut workspace, &mut values)?;
-                let small = pixels(&values, size);
+                let small = seen(&self.pipeline, &image, view, (epoch, index), &mut workspace)?;
                 let base = self.pipeline.base_size;
                 let large = imageops::resize(&small, base, base, imageops::FilterType::Nearest);
                 imageops::replace(&mut grid, &large, left.into(), top.into());
@@ -68,6 +66,22 @@ impl Preview {
         }
         Ok(grid)
     }
+}
+
+/// A picture as the network sees it, at its own size; the sample is its pass and its place in the set.
+///
+/// # Errors
+/// When the pipeline refuses a setting.
+pub fn seen(
+    pipeline: &TrainPipeline,
+    image: &Decoded,
+    view: View,
+    sample: (u64, usize),
+    workspace: &mut Workspace,
+) -> Result<RgbImage, DataError> {
+    let mut values = vec![0.0; (view.size * view.size * 3) as usize];
+    pipeline.apply(image, view, sample, workspace, &mut values)?;
+    Ok(pixels(&values, view.size))
 }
 
 /// Undoes the normalisation.

@@ -1,15 +1,13 @@
-//! The log of a run: one JSON object a line.
+//! What happened, one JSON object a line.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::STEP_INTERVAL;
 use crate::checkpoint::replace;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-
-/// Steps between two step lines.
-const STEP_INTERVAL: u64 = 10;
 
 /// Appends events to a file as they happen, each line complete.
 #[derive(Debug)]
@@ -34,11 +32,7 @@ impl JsonLog {
 
 /// Lines of events before `step`. A half-written last line is dropped.
 fn kept_lines(path: &Path, step: u64) -> Result<String> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(e) => return Err(Error::io(path)(e)),
-    };
+    let text = super::read(path)?;
     let keep = |line: &&str| {
         let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { return false };
         let at = event["step"].as_u64().unwrap_or(0);

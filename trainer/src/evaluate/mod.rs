@@ -1,4 +1,6 @@
-//! Accuracy of a model over a set of images.
+//! Accuracy of a model over a set of images, in all and class by class.
+
+mod classes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,8 @@ use crate::data::{BadImage, Batch, EvalPipeline, Loader, Source};
 use crate::error::{DataError, Result};
 use crate::state::pictures;
 
+pub use classes::{ClassRow, Confusion};
+
 /// Accuracy and loss over a set of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
@@ -22,6 +26,21 @@ pub struct Accuracy {
     pub loss: f64,
     /// Number of images.
     pub images: usize,
+}
+
+/// What a model made of one image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judged {
+    /// Place of the image in its source.
+    pub index: usize,
+    /// Its class.
+    pub label: usize,
+    /// The most probable class; never the label where another class ties with it.
+    pub predicted: usize,
+    /// Classes that are at least as probable as the label.
+    pub better: usize,
+    /// Cross entropy.
+    pub loss: f64,
 }
 
 /// A model and weights for pictures of edge `size`, made from weights that belong to edge `from`.
@@ -56,9 +75,24 @@ pub fn evaluate(
     batch: usize,
     workers: usize,
 ) -> Result<(Accuracy, Vec<BadImage>)> {
+    evaluate_each(model, params, source, pipeline, (batch, workers), &mut |_| ())
+}
+
+/// As [`evaluate`], and tells of each image.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_each(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    source: Arc<dyn Source>,
+    pipeline: &EvalPipeline,
+    (batch, workers): (usize, usize),
+    each: &mut dyn FnMut(Judged),
+) -> Result<(Accuracy, Vec<BadImage>)> {
     let (model, params) = at_size(model, params, pipeline.size)?;
     let never = AtomicBool::new(false);
-    let scored = score(&*model, &params, source, pipeline, (batch, workers), &never)?;
+    let scored = score(&*model, &params, source, pipeline, (batch, workers), &never, each)?;
     scored.ok_or_else(|| DataError::Worker("the evaluation was stopped".into()).into())
 }
 
@@ -70,6 +104,7 @@ pub(crate) fn score(
     pipeline: &EvalPipeline,
     (batch, workers): (usize, usize),
     stop: &AtomicBool,
+    each: &mut dyn FnMut(Judged),
 ) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
     let (mut sum, mut bad) = (Accuracy::default(), Vec::new());
     for batch in Loader::eval(source, pipeline.clone(), batch, workers)? {
@@ -77,7 +112,10 @@ pub(crate) fn score(
             return Ok(None);
         }
         let batch = batch?;
-        count(&mut sum, model, params, &batch)?;
+        for judged in judge(model, params, &batch)? {
+            sum.add(&judged);
+            each(judged);
+        }
         bad.extend(batch.bad);
     }
     if sum.images == 0 {
@@ -90,23 +128,35 @@ pub(crate) fn score(
     Ok(Some((accuracy, bad)))
 }
 
-fn count(sum: &mut Accuracy, model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<()> {
-    if batch.labels.is_empty() {
-        return Ok(());
+impl Accuracy {
+    /// Adds an image to the sums, before they are divided by the number of images.
+    fn add(&mut self, judged: &Judged) {
+        self.top1 += f64::from(judged.better == 0);
+        self.top5 += f64::from(judged.better < 5);
+        self.loss += judged.loss;
+        self.images += 1;
     }
-    for (logits, &label) in logits(model, params, &pictures(batch)?)?.iter().zip(&batch.labels) {
-        let own = logits[label as usize];
+}
+
+fn judge(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<Vec<Judged>> {
+    if batch.labels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let one = |((logits, &label), &index): ((&Vec<f32>, &u32), &usize)| {
+        let label = label as usize;
+        let own = logits[label];
+        let others = || logits.iter().copied().enumerate().filter(|&(class, _)| class != label);
         // Classes that the label does not beat: a tie or a NaN is no success.
         let beats = |x: f32| own > x;
-        let better = logits.iter().enumerate().filter(|&(k, &x)| k != label as usize && !beats(x)).count();
+        let better = others().filter(|&(_, x)| !beats(x)).count();
+        let rival = others().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(label, |(class, _)| class);
         let max = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
-        sum.top1 += f64::from(better == 0);
-        sum.top5 += f64::from(better < 5);
-        sum.loss += mass.ln() - f64::from(own - max);
-        sum.images += 1;
-    }
-    Ok(())
+        let loss = mass.ln() - f64::from(own - max);
+        Judged { index, label, predicted: if better == 0 { label } else { rival }, better, loss }
+    };
+    let logits = logits(model, params, &pictures(batch)?)?;
+    Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())
 }
 
 /// Logits of channels-last pictures, a row a picture.

@@ -1,0 +1,106 @@
+//! Trains a network of one's own: `cargo run --release -p efficienttrain-trainer --example own_backbone`.
+//!
+//! A backbone names its parameters and says how a pass goes; gradients, the optimiser, the average and the changes of size
+//! follow from that. Layers are in `efficienttrain_models::layers`.
+
+use efficienttrain_models::layers::{BatchNorm, Conv2d, ConvShape, Linear, global_avg_pool};
+use efficienttrain_models::{
+    Act, Backbone, Blueprint, Context, Family, FeatureInfo, Init, Options, ParamBuilder, Resample, Result,
+};
+use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::progress::Progress;
+use efficienttrain_trainer::{Run, Sources};
+
+const WIDTHS: [usize; 4] = [16, 32, 64, 96];
+
+/// Four strided convolutions with batch norm, the mean over all pixels, and a linear head.
+#[derive(Debug)]
+struct Plain {
+    blueprint: Blueprint,
+    levels: Vec<(Conv2d, BatchNorm)>,
+    head: Linear,
+}
+
+impl Plain {
+    fn new(options: &Options) -> Self {
+        let mut b = ParamBuilder::default();
+        let mut inputs = options.in_channels;
+        let mut levels = Vec::new();
+        for (i, outputs) in WIDTHS.into_iter().enumerate() {
+            let shape = ConvShape { inputs, outputs, kernel: 3, stride: 2, padding: 1 };
+            // The depth, for --layer-decay.
+            b.layer(i);
+            let conv = b.within(format!("conv{i}"), |b| Conv2d::unbiased(b, shape));
+            let norm = b.within(format!("norm{i}"), |b| BatchNorm::new(b, outputs, Init::Ones));
+            levels.push((conv, norm));
+            inputs = outputs;
+        }
+        b.layer(WIDTHS.len());
+        let init = Init::fan_in_uniform(inputs);
+        let head = b.within("head", |b| Linear::new(b, inputs, options.num_classes, init, Some(init)));
+        let level = |(i, channels)| FeatureInfo { channels, stride: 2usize << i };
+        let blueprint = Blueprint {
+            name: "plain".into(),
+            family: Family::ResNet,
+            specs: b.finish(),
+            input_size: options.input_size,
+            num_classes: options.num_classes,
+            in_channels: options.in_channels,
+            drop_rate: 0.0,
+            classifiers: &["head"],
+            feature_info: WIDTHS.into_iter().enumerate().map(level).collect(),
+            layers: WIDTHS.len() + 1,
+        };
+        Self { blueprint, levels, head }
+    }
+}
+
+impl Backbone for Plain {
+    fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    /// No parameter has a shape that follows the size.
+    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+        self.blueprint.input_size = size;
+        Ok(Vec::new())
+    }
+
+    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+        let mut maps: Vec<Act> = Vec::new();
+        for (conv, norm) in &self.levels {
+            let map = conv.forward(cx, maps.last().unwrap_or(pictures))?;
+            maps.push(norm.forward(cx, &map, None, true)?);
+        }
+        Ok(maps)
+    }
+
+    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+        let maps = self.pyramid(cx, pictures)?;
+        global_avg_pool(cx, maps.last().unwrap_or(pictures))
+    }
+
+    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+        self.head.forward(cx, features)
+    }
+}
+
+fn main() -> std::result::Result<(), efficienttrain_trainer::Error> {
+    let config = TrainConfig {
+        // A full name: its stages, its optimiser, its augmentation.
+        recipe: "resnet18-etpp".into(),
+        synthetic_images: 1024,
+        base_size: 32,
+        epochs: 4.0,
+        lr: Some(4e-3),
+        mixup: Some(0.0),
+        cutmix: Some(0.0),
+        ..TrainConfig::default()
+    };
+    let out = std::env::temp_dir().join("efficienttrain-own-backbone");
+    let (options, sources) = (RunOptions { out, ..RunOptions::default() }, Sources::open(&config)?);
+    let mut run = Run::with_backbone(config, options, sources, |options| Ok(Box::new(Plain::new(options))))?;
+    run.train(&mut Progress::new())?;
+    println!("top-1 {:.1}%", 100.0 * run.history.last().map_or(0.0, |e| e.top1));
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Trains with a loss of one's own: `cargo run --release -p efficienttrain-trainer --example own_loss`.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use efficienttrain_models::ops::Traced;
+use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::loss::Loss;
+use efficienttrain_trainer::progress::Progress;
+use efficienttrain_trainer::{Error, Run, Sources};
+
+/// Mean squared distance of the logits from the targets, the Brier score without a softmax.
+#[derive(Debug)]
+struct Squared;
+
+impl Loss for Squared {
+    /// The value, and the way back: from the gradient of the value to that of the logits, and none to the targets.
+    fn loss(&self, logits: &Tensor, targets: &Tensor) -> Result<Traced, Error> {
+        let difference = (logits - targets)?;
+        let count = difference.elem_count() as f64;
+        let value = (difference.sqr()?.sum_all()? / count)?;
+        let pullback = move |dy: &Tensor, _: &[bool]| {
+            let slope = (&difference * (2.0 / count))?;
+            Ok(vec![Some(slope.broadcast_mul(dy)?), None])
+        };
+        Ok(Traced { value, pullback: Box::new(pullback) })
+    }
+}
+
+fn main() -> Result<(), Error> {
+    let config = TrainConfig {
+        synthetic_images: 1024,
+        model: Some("resnet10".into()),
+        base_size: 32,
+        epochs: 3.0,
+        ..TrainConfig::default()
+    };
+    let out = std::env::temp_dir().join("efficienttrain-own-loss");
+    let (options, sources) = (RunOptions { out, ..RunOptions::default() }, Sources::open(&config)?);
+    let mut run = Run::new(config, options, sources)?.with_loss(Arc::new(Squared));
+    run.train(&mut Progress::new())?;
+    println!("top-1 {:.1}%", 100.0 * run.history.last().map_or(0.0, |e| e.top1));
+    Ok(())
+}

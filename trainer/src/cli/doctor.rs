@@ -1,0 +1,55 @@
+//! `efficienttrain doctor`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use efficienttrain_trainer::doctor::{Checkup, checkup};
+
+/// Arguments of `doctor`.
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    /// Model whose gradients and speed are tried
+    #[arg(long, value_name = "NAME", default_value = "resnet18")]
+    model: String,
+
+    /// Edge of the pictures for that, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 96)]
+    size: usize,
+
+    /// Images of a step
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch: usize,
+
+    /// Time for a reading of the speed; 0 for none
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    seconds: f64,
+
+    /// Where checkpoints are to lie
+    #[arg(long, value_name = "DIR", default_value = "runs/train")]
+    out: PathBuf,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
+    let check = Checkup {
+        model: args.model.clone(),
+        size: args.size,
+        batch: args.batch,
+        seconds: args.seconds,
+        out: args.out.clone(),
+    };
+    let found = checkup(&check)?;
+    if args.json {
+        super::show(serde_json::to_string_pretty(&found)?)?;
+    } else {
+        super::show(&found)?;
+    }
+    match found.problems().len() {
+        0 => Ok(()),
+        n => bail!("{n} of the above want attention"),
+    }
+}

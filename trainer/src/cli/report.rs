@@ -1,0 +1,49 @@
+//! `efficienttrain report`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use efficienttrain_trainer::Sources;
+use efficienttrain_trainer::report::{self, RunLog, Shown, StagePictures};
+
+/// Arguments of `report`.
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// Folders of runs, as `train --out` made them
+    #[arg(value_name = "DIR", required = true)]
+    runs: Vec<PathBuf>,
+
+    /// Page to write
+    #[arg(long, value_name = "FILE", default_value = "report.html")]
+    out: PathBuf,
+
+    /// Where the data set is now, if it has moved since
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Training images to show as each stage sees them; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    images: usize,
+}
+
+pub(crate) fn run(args: &ReportArgs) -> Result<()> {
+    let shown: Vec<Shown> = args.runs.iter().map(|folder| show(args, folder)).collect::<Result<_>>()?;
+    report::write(&args.out, &shown)?;
+    let without = shown.iter().filter_map(|run| run.pictures.as_ref().err().filter(|_| args.images > 0));
+    without.for_each(|why| eprintln!("warning: no pictures: {why}"));
+    Ok(super::show(args.out.display())?)
+}
+
+fn show(args: &ReportArgs, folder: &PathBuf) -> Result<Shown> {
+    let log = RunLog::read(folder)?;
+    if args.images == 0 {
+        return Ok(Shown { log, pictures: Err("none were asked for".into()) });
+    }
+    let mut config = log.config.clone();
+    if args.data.is_some() {
+        config.data.clone_from(&args.data);
+    }
+    let pictures = Sources::open(&config).and_then(|s| StagePictures::draw(&log, &*s.train, args.images));
+    Ok(Shown { log, pictures: pictures.map_err(|e| e.to_string()) })
+}

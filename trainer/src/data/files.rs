@@ -1,0 +1,62 @@
+//! Image files without labels.
+
+use std::path::PathBuf;
+
+use image::RgbImage;
+
+use super::Source;
+use super::decode::{DEFAULT_IMAGE_LIMIT, read_image_within};
+use super::folder::{collect, layout};
+use crate::error::DataError;
+
+/// Image files in the order of a list. They have no labels: each counts as of the first class.
+#[derive(Debug)]
+pub struct ImageFiles {
+    paths: Vec<PathBuf>,
+    classes: Vec<String>,
+}
+
+impl ImageFiles {
+    /// The files of a list, whatever their names, and those in its folders, at any depth, whose names end as images' do.
+    ///
+    /// # Errors
+    /// When a folder cannot be read or holds no image.
+    pub fn new(list: &[PathBuf], classes: &[String]) -> Result<Self, DataError> {
+        let mut paths = Vec::new();
+        for path in list {
+            if !path.is_dir() {
+                paths.push(path.clone());
+                continue;
+            }
+            let mut found = Vec::new();
+            collect(path, 0, &mut found)?;
+            if found.is_empty() {
+                return Err(layout(path, "holds no image"));
+            }
+            paths.extend(found.into_iter().map(|(path, _)| path));
+        }
+        Ok(Self { paths, classes: classes.to_vec() })
+    }
+}
+
+impl Source for ImageFiles {
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, _: usize) -> u32 {
+        0
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.paths[index].display().to_string()
+    }
+
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        read_image_within(&self.paths[index], DEFAULT_IMAGE_LIMIT)
+    }
+}

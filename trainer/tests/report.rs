@@ -1,0 +1,195 @@
+//! The page of a run: it stands alone, shows what the log says, and names the signs of trouble.
+
+mod common;
+
+use std::path::Path;
+
+use common::command::{accepted, efficienttrain, text};
+use common::{config, options, run};
+use efficienttrain_trainer::report::{RunLog, Shown, StagePictures, write};
+use efficienttrain_trainer::{Run, Sources, log};
+
+fn trained(out: &Path, change: impl FnOnce(&mut efficienttrain_trainer::config::TrainConfig)) -> Run {
+    let mut config = config("resnet10");
+    change(&mut config);
+    let mut run = run(&config, options(out, 2));
+    let mut logs = log::open(run.options(), 0).unwrap();
+    run.train(&mut logs).unwrap();
+    run
+}
+
+/// That nothing is fetched from anywhere, and that what is opened is closed.
+fn stands_alone(page: &str) {
+    let namespace = "http://www.w3.org/2000/svg";
+    for other in ["http", "<script", "<link", "@import", "url(", "src=\"/"] {
+        assert!(!page.replace(namespace, "").contains(other), "the page has {other}");
+    }
+    for tag in ["section", "table", "figure", "svg", "details", "div", "p", "tr", "td", "body"] {
+        let count = |text: &str| page.matches(text).count();
+        let open = count(&format!("<{tag}>")) + count(&format!("<{tag} ")) + count(&format!("<{tag}\n"));
+        assert_eq!(open, count(&format!("</{tag}>")), "{tag}");
+    }
+}
+
+#[test]
+fn a_run_and_a_comparison_as_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one"), dir.path().join("two & <more>"));
+    let run = trained(&one, |_| ());
+    trained(&two, |config| (config.recipe, config.seed) = ("baseline".into(), 8));
+    let page = |name: &str, runs: &[&Path]| {
+        let out = dir.path().join(name);
+        let runs: Vec<&str> = runs.iter().map(|path| text(path)).collect();
+        accepted(&[&["report"], &runs[..], &["--out", text(&out)]].concat());
+        std::fs::read_to_string(out).unwrap()
+    };
+    let single = page("one.html", &[&one]);
+    stands_alone(&single);
+    let last = run.history.last().unwrap();
+    assert!(single.contains(&format!("<td class=n>{:.1}%</td>", 100.0 * last.top1)));
+    // Six charts over three axes, each with what lies along it.
+    assert_eq!(single.matches("<svg").count(), 18);
+    for axis in ["compute, in epochs at full size", "passes over the data", "wall time, in minutes"] {
+        assert!(single.matches(axis).count() >= 6, "{axis}");
+    }
+    // Three images for each stage.
+    assert_eq!(single.matches("data:image/png;base64,").count(), 3 * run.plan().stages().len());
+    assert!(single.contains("stage 1: B = ") && single.contains("B = 32, m = 9.0"));
+    assert!(single.contains("model = &quot;resnet10&quot;"));
+
+    let both = page("both.html", &[&one, &two]);
+    stands_alone(&both);
+    assert!(both.contains("two &amp; &lt;more&gt;") && !both.contains("<more>"));
+    for (key, ours, theirs) in [("recipe", "etpp", "baseline"), ("seed", "7", "8")] {
+        let quoted =
+            |value: &str| if key == "seed" { value.to_string() } else { format!("&quot;{value}&quot;") };
+        let row = format!("<tr><td>{key}</td><td>{}</td><td>{}</td></tr>", quoted(ours), quoted(theirs));
+        assert!(both.contains(&row), "{key}");
+    }
+    assert!(!both.contains("<td>batch</td>"), "a key with one value stands among the differing ones");
+}
+
+#[test]
+fn pictures_are_those_of_the_stages() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = trained(dir.path(), |_| ());
+    let log = RunLog::read(dir.path()).unwrap();
+    let source = Sources::open(&log.config).unwrap().train;
+    let stages = StagePictures::draw(&log, &*source, 2).unwrap();
+    assert_eq!(stages.len(), run.plan().stages().len());
+    for (stage, planned) in stages.iter().zip(run.plan().stages()) {
+        assert_eq!((stage.size, stage.png.len()), (planned.size, 2));
+        for png in &stage.png {
+            let picture = image::load_from_memory(png).unwrap();
+            assert_eq!((picture.width(), picture.height()), (planned.size, planned.size));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_shown_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let data = common::image_folder(&dir.path().join("data"), 2, 8);
+    trained(&out, |config| config.data = Some(data.clone()));
+    let moved = dir.path().join("moved");
+    std::fs::rename(&data, &moved).unwrap();
+    let page = dir.path().join("page.html");
+    let report =
+        |more: &[&str]| efficienttrain(&[&["report", text(&out), "--out", text(&page)], more].concat());
+    let said = report(&[]);
+    assert!(said.status.success() && String::from_utf8_lossy(&said.stderr).contains("no such folder"));
+    assert!(std::fs::read_to_string(&page).unwrap().contains("No pictures: "));
+    assert!(report(&["--data", text(&moved)]).stderr.is_empty());
+    assert!(std::fs::read_to_string(&page).unwrap().contains("data:image/png"));
+    // A torn last line is still being written; another one is named.
+    let file = out.join("log.jsonl");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{whole}{{\"event\":\"st")).unwrap();
+    assert!(report(&["--images", "0"]).status.success());
+    std::fs::write(&file, format!("{{\"event\":\"new\"}}\n{whole}")).unwrap();
+    let said = report(&[]);
+    assert!(!said.status.success());
+    assert!(String::from_utf8_lossy(&said.stderr).contains("log.jsonl: line 1"));
+    let said = efficienttrain(&["report", text(dir.path()), "--out", text(&page)]);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("log.jsonl"));
+}
+
+/// The log of a real run, with other numbers in it.
+fn changed(out: &Path, change: impl Fn(&mut RunLog)) -> String {
+    let mut log = RunLog::read(out).unwrap();
+    let template = log.steps[0];
+    let total = log.start.plan.total_steps;
+    let ends: Vec<u64> = log
+        .start
+        .plan
+        .stages
+        .iter()
+        .scan(0, |n, s| {
+            *n += s.steps;
+            Some(*n)
+        })
+        .collect();
+    let stage = |step: u64| ends.iter().filter(|&&end| step >= end).count();
+    let sizes: Vec<u32> = log.start.plan.stages.iter().map(|s| s.size).collect();
+    // A quiet run: every step logged, loss falling, evaluations that go on rising.
+    let quiet = |step: u64| efficienttrain_trainer::event::StepRecord {
+        step,
+        stage: stage(step),
+        size: sizes[stage(step)],
+        loss: 2.0 - step as f64 / total as f64,
+        seconds: 1.0,
+        data_seconds: 0.1,
+        ..template
+    };
+    log.steps = (0..total).map(quiet).collect();
+    let eval = log.evals[0].clone();
+    log.evals = (1..=total)
+        .map(|step| efficienttrain_trainer::EvalRecord {
+            step,
+            top1: 0.5 * step as f64 / total as f64,
+            ema_top1: None,
+            ..eval.clone()
+        })
+        .collect();
+    log.bad_steps.clear();
+    change(&mut log);
+    let page = out.join("page.html");
+    write(&page, &[Shown { log, pictures: Err("none".into()) }]).unwrap();
+    std::fs::read_to_string(page).unwrap()
+}
+
+#[test]
+fn signs_of_trouble_are_named_with_their_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    trained(dir.path(), |config| config.epochs = 4.0);
+    let out = dir.path();
+    let quiet = changed(out, |_| ());
+    assert!(quiet.contains("None of the signs below") && !quiet.contains("class=sign>"));
+    let flat = changed(out, |log| {
+        let small: u64 = log.start.plan.stages.iter().filter(|s| s.size == 16).map(|s| s.steps).sum();
+        let top1 = 0.5 * (small / 2) as f64 / log.start.plan.total_steps as f64;
+        log.evals.iter_mut().for_each(|eval| eval.top1 = eval.top1.min(top1));
+    });
+    assert!(
+        flat.contains("<b>B = 16 (stages 1 to 2)</b>: top-1 went from")
+            && flat.contains("too small for too long")
+    );
+    let with = |size: u32, change: fn(&mut efficienttrain_trainer::event::StepRecord)| {
+        changed(out, |log| log.steps.iter_mut().filter(|s| s.size == size).for_each(change))
+    };
+    let rising = with(24, |s| s.loss = s.step as f64);
+    assert!(
+        rising.contains("<b>B = 24 (stages 3 to 6)</b>: the mean loss rose")
+            && rising.contains("--lr-scaling sqrt")
+    );
+    let spike = changed(out, |log| log.steps[3].loss = 9.0);
+    assert!(spike.contains("<b>B = 16 (stages 1 to 2)</b>: the loss went up to 9.000"));
+    let waiting = with(32, |s| s.data_seconds = 0.25);
+    assert!(
+        waiting.contains("<b>B = 32 (stages 7 to 10)</b>: 25% of the time in steps")
+            && waiting.contains("--replay")
+    );
+    // At full size an unstable loss is no sign of the method's.
+    assert!(!with(32, |s| s.loss = s.step as f64).contains("class=sign>"));
+}
