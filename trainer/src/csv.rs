@@ -1,15 +1,11 @@
 //! Tables as comma-separated values.
 
 /// Rows under a head; cells with commas, quotes or line breaks are quoted.
-pub(crate) fn csv<const N: usize>(head: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let cell = |text: &str| {
-        let quoted = text.contains([',', '"', '\n']);
-        if quoted { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_string() }
-    };
-    let line = |cells: Vec<String>| cells.join(",") + "\n";
-    let mut out = line(head.iter().map(|text| cell(text)).collect());
-    rows.for_each(|row| out += &line(row.iter().map(|text| cell(text)).collect()));
-    out
+pub(crate) fn csv<const N: usize>(head: &[&str; N], mut rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut table = ::csv::Writer::from_writer(Vec::new());
+    let written = table.write_record(head).and_then(|()| rows.try_for_each(|row| table.write_record(&row)));
+    debug_assert!(written.is_ok(), "memory takes every row, and all have the same length");
+    String::from_utf8(table.into_inner().unwrap_or_default()).unwrap_or_default()
 }
 
 #[cfg(test)]
