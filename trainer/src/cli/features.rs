@@ -78,7 +78,7 @@ pub(crate) struct ProbeArgs {
     l2: f64,
 
     /// Steps at most; it stops before where it has converged
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     steps: usize,
 
     /// Print JSON

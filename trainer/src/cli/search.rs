@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 use efficienttrain_schedule::search::{Report, Trial};
+use efficienttrain_trainer::config::{Origin, RunOptions, TrainConfig};
 use efficienttrain_trainer::forecast::clock;
 use efficienttrain_trainer::search::{SearchRun, SearchSettings, TrialEvent, write_outcome};
 
@@ -27,7 +28,9 @@ pub(crate) struct SearchArgs {
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let args = SearchArgs::from_arg_matches(matches)?;
-    let resolved = args.layered.layers(matches)?.resolve()?;
+    let defaults = RunOptions { out: "runs/search".into(), ..RunOptions::default() };
+    let layers = args.layered.layers(matches)?.rebase(&TrainConfig::default(), &defaults, Origin::Default);
+    let resolved = layers.resolve()?;
     let out = resolved.options.out.clone();
     if SearchRun::is_begun(&out) && !args.resume {
         bail!("{} holds a search already; go on with --resume, or choose another --out", out.display());

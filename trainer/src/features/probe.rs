@@ -17,7 +17,7 @@ pub struct ProbeOptions {
 
 impl Default for ProbeOptions {
     fn default() -> Self {
-        Self { l2: 1e-3, steps: 1000 }
+        Self { l2: 1e-3, steps: 10_000 }
     }
 }
 
