@@ -91,7 +91,7 @@ impl DeviceName {
 
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> Result<Device> {
-    efficienttrain_models::ops::cuda::device(number).map_err(|e| Error::config("device", e))
+    efficienttrain_models::ops::cuda::device(number).map_err(|e| Error::config("device", e.to_string()))
 }
 
 #[cfg(not(feature = "cuda"))]
