@@ -119,8 +119,8 @@ impl Chart<'_> {
             .label_style(("sans-serif", small))
             .draw()?;
         for &mark in self.marks.iter().filter(|&&mark| mark > 0.0 && mark <= longest) {
-            let style = RGBColor(150, 150, 150).stroke_width(1);
-            chart.draw_series(DashedLineSeries::new([(mark, low), (mark, above)], 2, 3, style))?;
+            let style = RGBColor(190, 190, 190).stroke_width(1);
+            chart.draw_series(LineSeries::new([(mark, low), (mark, above)], style))?;
         }
         for line in &self.lines {
             let style = line.colour.stroke_width(2);

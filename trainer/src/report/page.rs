@@ -76,6 +76,8 @@ fn overview(runs: &[Shown]) -> String {
             None => "goes on, or was killed",
         };
         let compute = run.steps.last().map_or(0.0, |s| s.compute) * run.start.plan.equivalent_epochs;
+        // Not every step is logged.
+        let compute = last.map_or(compute, |e| e.equivalent_epochs.max(compute));
         vec![
             format!("{} {}", swatch(i), escape(&run.name)),
             escape(&run.start.model),
@@ -140,7 +142,7 @@ fn curves(runs: &[Shown]) -> Result<String, String> {
         let name = |(i, run): (usize, &Shown)| format!("{} {} &ensp;", swatch(i), escape(&run.log.name));
         format!("<p>{}</p>\n", runs.iter().enumerate().map(name).collect::<String>())
     } else {
-        "<p>Dotted lines mark the beginnings of stages.</p>\n".into()
+        "<p>Upright lines mark the beginnings of stages.</p>\n".into()
     };
     Ok(format!("{legend}<div class=axes>\n{tabs}{panels}</div>\n"))
 }
@@ -153,7 +155,9 @@ fn schedule(run: &RunLog, named: bool) -> String {
         let (images, seconds, waited) =
             (sum(|s| s.images as f64), sum(|s| s.seconds), sum(|s| s.data_seconds));
         let measured = |text: String| if seconds > 0.0 { text } else { "-".into() };
-        let lr = |lr: Option<f64>| lr.map_or("-".into(), |lr| format!("{lr:.2e}"));
+        let lr = |lr: Option<f64>| {
+            lr.map_or("-".into(), |lr| if lr == 0.0 { "0".into() } else { format!("{lr:.2e}") })
+        };
         let batch = match stage.accumulation {
             1 => stage.batch_per_device.to_string(),
             n => format!("{} x {n}", stage.batch_per_device),
