@@ -74,6 +74,7 @@ fn recipes_and_sizes_at_equal_compute() {
 }
 
 #[test]
+#[ignore = "trains much: CI runs it"]
 fn every_combination_of_models_and_options() {
     let dir = tempfile::tempdir().unwrap();
     let what = ["--recipes", "baseline", "--models", "resnet10,deit_tiny", "--vary", "mixup=0,0.8"];

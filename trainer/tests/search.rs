@@ -132,6 +132,7 @@ fn found(out: &Path) -> serde_json::Value {
 }
 
 #[test]
+#[ignore = "trains much: CI runs it"]
 fn a_search_that_is_killed_ends_as_an_undisturbed_one() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, disturbed) = (dir.path().join("whole"), dir.path().join("disturbed"));
@@ -192,6 +193,7 @@ fn hopeless_candidates_are_given_up_and_reported_so() {
 }
 
 #[test]
+#[ignore = "trains much: CI runs it"]
 fn the_greedy_search_keeps_sizes_that_do_not_lower_the_accuracy() {
     let dir = tempfile::tempdir().unwrap();
     // A tie of any distance: the smallest size will always do.
@@ -212,6 +214,7 @@ fn the_greedy_search_keeps_sizes_that_do_not_lower_the_accuracy() {
 }
 
 #[test]
+#[ignore = "trains much: CI runs it"]
 fn magnitudes_and_batches_are_searched_too() {
     let dir = tempfile::tempdir().unwrap();
     let wide = SearchSettings {
