@@ -32,7 +32,10 @@ fn main() -> Result<(), Error> {
         synthetic_images: 1024,
         model: Some("resnet10".into()),
         base_size: 32,
-        epochs: 3.0,
+        epochs: 4.0,
+        lr: Some(2e-3),
+        mixup: Some(0.0),
+        cutmix: Some(0.0),
         ..TrainConfig::default()
     };
     let out = std::env::temp_dir().join("efficienttrain-own-loss");

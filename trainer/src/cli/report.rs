@@ -1,6 +1,6 @@
 //! `efficienttrain report`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     Ok(super::show(args.out.display())?)
 }
 
-fn show(args: &ReportArgs, folder: &PathBuf) -> Result<Shown> {
+fn show(args: &ReportArgs, folder: &Path) -> Result<Shown> {
     let log = RunLog::read(folder)?;
     if args.images == 0 {
         return Ok(Shown { log, pictures: Err("none were asked for".into()) });
