@@ -112,7 +112,7 @@ impl Conv {
         let (y, begun) = begin(OP, &self.x, &[g.n, g.ho, g.wo, g.o], bias)?;
         let (to, weight) = (Matrix::of(OP, &y, g.o)?, Matrix::of(OP, &self.packed, self.depth())?.t());
         self.for_windows(|first, rows, windows| {
-            product(OP, &self.x, [rows, g.o, self.depth()], windows, weight, to.from_row(first), begun)
+            product(OP, &self.x, [rows, g.o, self.depth()], windows, weight, to.skip_rows(first), begun)
         })?;
         Ok(y)
     }
@@ -132,7 +132,7 @@ impl Conv {
             // In single precision: a pixel is a sum over many of these.
             let windows = empty(&self.x, (rows, self.depth()), DType::F32)?;
             let to = Matrix::of(OP, &windows, self.depth())?;
-            product(OP, &self.x, sizes(rows), dys.from_row(first * self.places()), weight, to, false)?;
+            product(OP, &self.x, sizes(rows), dys.skip_rows(first * self.places()), weight, to, false)?;
             let pixels = g.h * g.w * g.c;
             let at = address(OP, &dx)? + (first * pixels * dx.dtype().size_in_bytes()) as u64;
             let kernel = Kernel::new(OP, "fold", &self.x, dx.dtype())?.at(at).tensor(&windows)?;
@@ -147,7 +147,7 @@ impl Conv {
         let packed = empty(&self.x, (g.o, self.depth()), DType::F32)?;
         let (dys, to) = (Matrix::of(OP, dy, g.o)?, Matrix::of(OP, &packed, self.depth())?);
         self.for_windows(|first, rows, windows| {
-            product(OP, &self.x, [g.o, self.depth(), rows], dys.from_row(first).t(), windows, to, first > 0)
+            product(OP, &self.x, [g.o, self.depth(), rows], dys.skip_rows(first).t(), windows, to, first > 0)
         })?;
         let dw = empty(&self.x, &[g.o, g.c, g.kh, g.kw], DType::F32)?;
         let kernel = Kernel::new(OP, "unpack_weight", &self.x, DType::F32)?.tensor(&dw)?.tensor(&packed)?;

@@ -31,9 +31,9 @@ impl Matrix {
         Self { transposed: !self.transposed, ..self }
     }
 
-    /// The rows from `row` on.
-    pub(super) fn from_row(self, row: usize) -> Self {
-        Self { at: self.at + (row * self.stride * self.dtype.size_in_bytes()) as u64, ..self }
+    /// Without its first rows.
+    pub(super) fn skip_rows(self, rows: usize) -> Self {
+        Self { at: self.at + (rows * self.stride * self.dtype.size_in_bytes()) as u64, ..self }
     }
 
     fn operation(&self) -> sys::cublasOperation_t {

@@ -24,8 +24,10 @@ static BF16: &str = include_str!(concat!(env!("OUT_DIR"), "/bf16.ptx"));
 static F16: &str = include_str!(concat!(env!("OUT_DIR"), "/f16.ptx"));
 
 /// Functions found so far: looking one up in the driver takes longer than starting it.
-static FOUND: LazyLock<Mutex<HashMap<(DeviceId, DType, &'static str), CudaFunction>>> =
-    LazyLock::new(Mutex::default);
+static FOUND: LazyLock<Mutex<Functions>> = LazyLock::new(Mutex::default);
+
+/// By device, way to store activations, and name.
+type Functions = HashMap<(DeviceId, DType, &'static str), CudaFunction>;
 
 fn function(op: &'static str, gpu: &CudaDevice, name: &'static str, dtype: DType) -> Result<CudaFunction> {
     let (module, ptx) = match dtype {

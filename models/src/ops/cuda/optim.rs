@@ -28,7 +28,10 @@ struct Pieces {
 }
 
 /// They are the same in every step.
-static KNOWN: LazyLock<Mutex<HashMap<(DeviceId, Vec<usize>), Arc<Pieces>>>> = LazyLock::new(Mutex::default);
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+
+/// By device and lengths.
+type Known = HashMap<(DeviceId, Vec<usize>), Arc<Pieces>>;
 
 fn pieces(op: &'static str, like: &Tensor, lengths: Vec<usize>) -> Result<Arc<Pieces>> {
     let key = (device::of(op, like)?.id(), lengths);
