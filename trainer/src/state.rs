@@ -15,6 +15,7 @@ use crate::checkpoint::Saved;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::loss::CrossEntropy;
+use crate::loss_scale::LossScale;
 use crate::objective::{Classification, Objective};
 use crate::optimiser::Optimiser;
 
@@ -74,37 +75,6 @@ pub struct TrainState {
     pub loss_scale: LossScale,
     /// Losses of the micro-batches of the step at hand, where they lie, and their shares of the step.
     losses: Vec<(Tensor, f64)>,
-}
-
-/// A factor of the loss that follows what the numbers allow, as PyTorch's `GradScaler`: halved after a step whose
-/// gradients are not finite, doubled after many good ones. Used with [`Precision::F16`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LossScale {
-    /// The factor.
-    pub scale: f64,
-    /// Good steps since it last changed.
-    pub good_steps: u32,
-}
-
-impl Default for LossScale {
-    fn default() -> Self {
-        Self { scale: 65536.0, good_steps: 0 }
-    }
-}
-
-impl LossScale {
-    /// Good steps after which the factor is doubled.
-    const PATIENCE: u32 = 2000;
-    /// Below this, numbers are bad by themselves.
-    const LEAST: f64 = 1.0;
-
-    fn after(self, good: bool) -> Self {
-        match good {
-            false => Self { scale: self.scale / 2.0, good_steps: 0 },
-            true if self.good_steps + 1 == Self::PATIENCE => Self { scale: self.scale * 2.0, good_steps: 0 },
-            true => Self { good_steps: self.good_steps + 1, ..self },
-        }
-    }
 }
 
 /// What one optimiser step came to.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{RunOptions, TrainConfig};
 use crate::history::History;
-use crate::state::LossScale;
+use crate::loss_scale::LossScale;
 
 /// Everything of a run that is not a tensor.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]

@@ -110,11 +110,6 @@ KERNEL(from_wide, (T *y, const float *x, i64 n)) {
   for EACH(i, n) y[i] = store<T>(x[i]);
 }
 
-// Pictures as bytes to what a network reads: `(x / 255 - mean) / deviation` for each of three channels.
-KERNEL(normalise, (T *y, const u8 *x, const float *mean, const float *deviation, i64 n)) {
-  for EACH(i, n) y[i] = store<T>((x[i] * (1.f / 255.f) - mean[i % 3]) / deviation[i % 3]);
-}
-
 // What a strided tensor holds, in order. Dimensions of length 1 fill up to six.
 struct Layout {
   i64 lengths[6], strides[6];
