@@ -59,5 +59,7 @@ fn row_loss<T: Element>(logits: &[T], target: &[T]) -> f64 {
 fn row_gradient<T: Element>(logits: &mut [T], target: &[T], scale: T) {
     softmax(logits);
     let mass: T = target.iter().copied().sum();
-    logits.iter_mut().zip(target).for_each(|(p, &t)| *p = scale * (*p * mass - t));
+    for (p, &t) in logits.iter_mut().zip(target) {
+        *p = scale * (*p * mass - t);
+    }
 }

@@ -160,10 +160,9 @@ impl<T: Element> Factors<T> {
                     let k = if keep { self.keep_of(row) } else { T::ONE };
                     if k != T::ZERO {
                         let (dy, term) = (&dy[row * c..][..c], &term[row * c..][..c]);
-                        sums.iter_mut()
-                            .zip(dy)
-                            .zip(term)
-                            .for_each(|((s, g), t)| *s += g.load() * (t.load() * k));
+                        for ((s, g), t) in sums.iter_mut().zip(dy).zip(term) {
+                            *s += g.load() * (t.load() * k);
+                        }
                     }
                 }
             },

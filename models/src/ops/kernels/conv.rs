@@ -85,7 +85,9 @@ pub(crate) fn transpose_each<T: Element>(w: &[T], n: usize, rows: usize, cols: u
     debug_assert_eq!(w.len(), n * rows * cols);
     out.par_chunks_mut(rows * cols).zip(w.par_chunks(rows * cols)).with_min_len(8).for_each(|(out, w)| {
         for (col, out) in out.chunks_exact_mut(rows).enumerate() {
-            out.iter_mut().zip(w[col..].iter().step_by(cols)).for_each(|(out, &w)| *out = w);
+            for (out, &w) in out.iter_mut().zip(w[col..].iter().step_by(cols)) {
+                *out = w;
+            }
         }
     });
     out

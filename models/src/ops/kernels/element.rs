@@ -16,10 +16,14 @@ pub(crate) trait Stored: WithDType + Send + Sync {
     const EXACT: bool;
     /// The numbers as they lie, if it is the same.
     fn exact(numbers: &[Self]) -> Option<&[Self::Real]>;
+    /// The numbers as they lie, if they are `bf16`.
+    fn rounded(numbers: &[Self]) -> Option<&[bf16]>;
     /// Exactly.
     fn load(self) -> Self::Real;
     /// Rounded to the nearest, ties to even.
     fn store(value: Self::Real) -> Self;
+    /// Rounded to `bf16`, which numbers of that type are.
+    fn round(self) -> bf16;
 }
 
 impl Stored for bf16 {
@@ -28,6 +32,10 @@ impl Stored for bf16 {
 
     fn exact(_: &[Self]) -> Option<&[f32]> {
         None
+    }
+
+    fn rounded(numbers: &[Self]) -> Option<&[bf16]> {
+        Some(numbers)
     }
 
     #[inline(always)]
@@ -43,6 +51,11 @@ impl Stored for bf16 {
         let kept = (bits >> 16) | 0x40;
         Self::from_bits(if value.is_nan() { kept } else { rounded } as u16)
     }
+
+    #[inline(always)]
+    fn round(self) -> bf16 {
+        self
+    }
 }
 
 /// Numbers that lie in memory as they are computed with.
@@ -56,6 +69,10 @@ macro_rules! exact {
                 Some(numbers)
             }
 
+            fn rounded(_: &[Self]) -> Option<&[bf16]> {
+                None
+            }
+
             #[inline(always)]
             fn load(self) -> Self {
                 self
@@ -64,6 +81,11 @@ macro_rules! exact {
             #[inline(always)]
             fn store(value: Self) -> Self {
                 value
+            }
+
+            #[inline(always)]
+            fn round(self) -> bf16 {
+                bf16::store(self as f32)
             }
         }
     };

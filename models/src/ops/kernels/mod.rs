@@ -17,6 +17,8 @@ pub(crate) mod rows;
 pub(crate) use element::{Element, Stored};
 
 /// Runs a loop compiled for the best instruction set of this machine (AVX2, AVX-512, ...), chosen at run time.
+///
+/// A `for` loop, that is: what `for_each` or `from_fn` gets may become a function of its own, for the least of machines.
 #[inline(always)]
 pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)

@@ -26,13 +26,14 @@ pub(crate) fn channel_statistics<S: Stored>(x: &[S], c: usize) -> (Vec<f64>, Vec
                 #[inline(always)]
                 || {
                     for row in block.chunks_exact(c) {
-                        mean.iter_mut()
-                            .zip(row)
-                            .zip(first)
-                            .for_each(|((m, &x), &f)| *m += x.load() - f.load());
+                        for ((m, &x), &f) in mean.iter_mut().zip(row).zip(first) {
+                            *m += x.load() - f.load();
+                        }
                     }
                     let scale = S::Real::ONE / S::Real::of(rows as f64);
-                    mean.iter_mut().zip(first).for_each(|(m, &f)| *m = *m * scale + f.load());
+                    for (m, &f) in mean.iter_mut().zip(first) {
+                        *m = *m * scale + f.load();
+                    }
                     for row in block.chunks_exact(c) {
                         for ((m2, &mean), &x) in m2.iter_mut().zip(&mean).zip(row) {
                             let off = x.load() - mean;

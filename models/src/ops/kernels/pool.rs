@@ -95,10 +95,14 @@ pub(crate) fn mean_forward<S: Stored>(x: &[S], pixels: usize, c: usize) -> Vec<S
             || {
                 let mut sums = vec![S::Real::ZERO; c];
                 for row in x.chunks_exact(c) {
-                    sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x.load());
+                    for (sum, &x) in sums.iter_mut().zip(row) {
+                        *sum += x.load();
+                    }
                 }
                 let scale = S::Real::ONE / S::Real::of(pixels as f64);
-                y.iter_mut().zip(&sums).for_each(|(y, &sum)| *y = S::store(sum * scale));
+                for (y, &sum) in y.iter_mut().zip(&sums) {
+                    *y = S::store(sum * scale);
+                }
             },
         );
     });
@@ -111,7 +115,9 @@ pub(crate) fn mean_backward<S: Stored>(dy: &[S], pixels: usize, c: usize) -> Vec
     let mut dx = vec![S::store(S::Real::ZERO); dy.len() * pixels];
     dx.par_chunks_mut(pixels * c).zip(dy.par_chunks(c)).for_each(|(dx, dy)| {
         for row in dx.chunks_exact_mut(c) {
-            row.iter_mut().zip(dy).for_each(|(x, &g)| *x = S::store(g.load() * scale));
+            for (x, &g) in row.iter_mut().zip(dy) {
+                *x = S::store(g.load() * scale);
+            }
         }
     });
     dx

@@ -46,7 +46,9 @@ pub(crate) fn map<S: Stored>(x: &[S], f: impl Fn(S::Real) -> S::Real + Sync) -> 
             #[inline(always)]
             |first, y| {
                 let x = &x[first..first + y.len()];
-                y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(S::store(f(x.load()))));
+                for (y, &x) in y.iter_mut().zip(x) {
+                    y.write(S::store(f(x.load())));
+                }
             },
         )
     }
@@ -62,7 +64,9 @@ pub(crate) fn convert<S: Stored, O: Stored<Real = S::Real>>(x: &[S]) -> Vec<O> {
             #[inline(always)]
             |first, y| {
                 let x = &x[first..first + y.len()];
-                y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(O::store(x.load())));
+                for (y, &x) in y.iter_mut().zip(x) {
+                    y.write(O::store(x.load()));
+                }
             },
         )
     }
@@ -83,10 +87,9 @@ pub(crate) fn zip<S: Stored, R: Stored<Real = S::Real>>(
             #[inline(always)]
             |first, z| {
                 let (x, y) = (&x[first..first + z.len()], &y[first..first + z.len()]);
-                z.iter_mut()
-                    .zip(x)
-                    .zip(y)
-                    .for_each(|((z, &x), &y)| _ = z.write(S::store(f(x.load(), y.load()))));
+                for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
+                    z.write(S::store(f(x.load(), y.load())));
+                }
             },
         )
     }
@@ -108,7 +111,9 @@ pub(crate) fn by_row<S: Stored, F: Fn(usize) -> S::Real>(
             |first, out| {
                 for (i, out) in out.chunks_exact_mut(c).enumerate() {
                     let element = row(first / c + i);
-                    out.iter_mut().enumerate().for_each(|(j, out)| _ = out.write(S::store(element(j))));
+                    for (j, out) in out.iter_mut().enumerate() {
+                        out.write(S::store(element(j)));
+                    }
                 }
             },
         )
@@ -135,7 +140,11 @@ pub(crate) fn update<T: Element>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + S
     x.par_chunks_mut(FLAT).zip(y.par_chunks(FLAT)).for_each(|(x, y)| {
         vectorised(
             #[inline(always)]
-            || x.iter_mut().zip(y).for_each(|(x, &y)| *x = f(*x, y)),
+            || {
+                for (x, &y) in x.iter_mut().zip(y) {
+                    *x = f(*x, y);
+                }
+            },
         );
     });
 }
@@ -149,7 +158,9 @@ pub(crate) fn column_sums<S: Stored>(x: &[S], c: usize) -> Vec<S::Real> {
         #[inline(always)]
         |range, sums: &mut [S::Real]| {
             for row in x[range.start * c..range.end * c].chunks_exact(c) {
-                sums.iter_mut().zip(row).for_each(|(s, &x)| *s += x.load());
+                for (s, &x) in sums.iter_mut().zip(row) {
+                    *s += x.load();
+                }
             }
         },
     );
@@ -177,7 +188,9 @@ pub(crate) fn block_sums<T: Element>(
         .collect();
     let mut total = vec![0.0; width];
     for sums in &partial {
-        total.iter_mut().zip(sums).for_each(|(t, s)| *t += s.wide());
+        for (t, s) in total.iter_mut().zip(sums) {
+            *t += s.wide();
+        }
     }
     total
 }

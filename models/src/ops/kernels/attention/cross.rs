@@ -56,14 +56,22 @@ impl<T: Element> Scratch<T> {
 fn load<S: Stored>(from: &[S], to: &mut [S::Real]) {
     vectorised(
         #[inline(always)]
-        || to.iter_mut().zip(from).for_each(|(to, from)| *to = from.load()),
+        || {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = from.load();
+            }
+        },
     );
 }
 
 fn store<S: Stored>(from: &[S::Real], to: &mut [S]) {
     vectorised(
         #[inline(always)]
-        || to.iter_mut().zip(from).for_each(|(to, &from)| *to = S::store(from)),
+        || {
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = S::store(from);
+            }
+        },
     );
 }
 

@@ -67,14 +67,16 @@ impl Head {
             || {
                 for (i, p) in p.chunks_exact_mut(m).enumerate() {
                     if let Some(bias) = extra.bias {
-                        p.iter_mut().zip(&bias[i * m..][..m]).for_each(|(p, &b)| *p += b);
+                        for (p, &b) in p.iter_mut().zip(&bias[i * m..][..m]) {
+                            *p += b;
+                        }
                     }
                     if let Some(regions) = extra.regions {
                         let own = regions[i];
                         let apart = T::of(APART);
-                        p.iter_mut()
-                            .zip(regions)
-                            .for_each(|(p, &r)| *p += if r == own { T::ZERO } else { apart });
+                        for (p, &r) in p.iter_mut().zip(regions) {
+                            *p += if r == own { T::ZERO } else { apart };
+                        }
                     }
                     softmax(p);
                 }
@@ -107,7 +109,9 @@ impl Head {
             || {
                 for (ds, p) in ds.chunks_exact_mut(m).zip(p.chunks_exact(m)) {
                     let dot = lane_sum_zip(ds, p, |a, b| a * b);
-                    ds.iter_mut().zip(p).for_each(|(g, &p)| *g = p * (*g - dot));
+                    for (g, &p) in ds.iter_mut().zip(p) {
+                        *g = p * (*g - dot);
+                    }
                 }
             },
         );
@@ -121,7 +125,11 @@ impl Head {
 #[inline(always)]
 pub(crate) fn softmax<T: Element>(row: &mut [T]) {
     let max = row.iter().fold(row[0], |m, &x| if x > m { x } else { m });
-    row.iter_mut().for_each(|x| *x = (*x - max).exp());
+    for x in row.iter_mut() {
+        *x = (*x - max).exp();
+    }
     let inverse = T::ONE / lane_sum(row, |x| x);
-    row.iter_mut().for_each(|x| *x *= inverse);
+    for x in row.iter_mut() {
+        *x *= inverse;
+    }
 }

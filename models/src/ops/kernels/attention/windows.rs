@@ -164,7 +164,9 @@ pub(crate) fn backward<S: Stored<Real = T>, T: Element>(
     let dbias = bias.map(|bias| {
         let mut sum = vec![T::ZERO; bias.len()];
         for part in &partial {
-            sum.iter_mut().zip(part).for_each(|(s, &p)| *s += p);
+            for (s, &p) in sum.iter_mut().zip(part) {
+                *s += p;
+            }
         }
         sum
     });
@@ -193,7 +195,9 @@ fn map_backward<S: Stored<Real = T>, T: Element>(
             head.pull(x, p, Mat::rows(&inputs.dout[at..], width), ds, outs);
             if bias.is_some() {
                 let sum = &mut dbias[number * n * n..][..n * n];
-                sum.iter_mut().zip(ds.iter()).for_each(|(s, &d)| *s += d);
+                for (s, &d) in sum.iter_mut().zip(ds.iter()) {
+                    *s += d;
+                }
             }
         }
         for (part, grad) in s.out.iter().enumerate() {
@@ -259,9 +263,9 @@ fn gather<S: Stored>(
         #[inline(always)]
         || {
             for (&row, to) in rows.iter().zip(to.chunks_exact_mut(width)) {
-                to.iter_mut()
-                    .zip(&from[row * stride + first..][..width])
-                    .for_each(|(to, from)| *to = from.load());
+                for (to, from) in to.iter_mut().zip(&from[row * stride + first..][..width]) {
+                    *to = from.load();
+                }
             }
         },
     );
@@ -281,7 +285,9 @@ fn scatter<S: Stored>(
         || {
             for (&row, from) in rows.iter().zip(from.chunks_exact(width)) {
                 let to = &mut to[row * stride + first..][..width];
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to = S::store(from));
+                for (to, &from) in to.iter_mut().zip(from) {
+                    *to = S::store(from);
+                }
             }
         },
     );

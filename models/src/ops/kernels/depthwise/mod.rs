@@ -109,11 +109,15 @@ fn output_row<S: Stored<Real = T>, T: Element>(
             for kx in g.cols(ox) {
                 let x = &x[(row + ox + kx - g.pad[1]) * g.c + lanes.start..][..width];
                 let w = &w[(ky * g.kw + kx) * g.c + lanes.start..][..width];
-                sum.iter_mut().zip(x).zip(w).for_each(|((s, x), &w)| *s += x.load() * w);
+                for ((s, x), &w) in sum.iter_mut().zip(x).zip(w) {
+                    *s += x.load() * w;
+                }
             }
         }
         let y = &mut y[ox * g.c + lanes.start..][..width];
-        y.iter_mut().zip(sum.iter()).for_each(|(y, &s)| *y = S::store(s));
+        for (y, &s) in y.iter_mut().zip(sum.iter()) {
+            *y = S::store(s);
+        }
     }
 }
 
@@ -146,7 +150,9 @@ pub(crate) fn backward_weight<S: Stored<Real = T>, T: Element>(x: &[S], dy: &[S]
         .collect();
     let mut dw = vec![T::ZERO; g.kh * g.kw * g.c];
     for part in &partial {
-        dw.iter_mut().zip(part).for_each(|(s, &p)| *s += p);
+        for (s, &p) in dw.iter_mut().zip(part) {
+            *s += p;
+        }
     }
     dw
 }
@@ -171,10 +177,14 @@ fn weight_row<S: Stored<Real = T>, T: Element>(
                 for ox in (0..g.wo).filter(|&ox| g.cols(ox).contains(&kx)) {
                     let x = &x[(row + ox + kx - g.pad[1]) * g.c + first..][..width];
                     let dy = &dy[ox * g.c + first..][..width];
-                    sum.iter_mut().zip(x).zip(dy).for_each(|((s, x), dy)| *s += x.load() * dy.load());
+                    for ((s, x), dy) in sum.iter_mut().zip(x).zip(dy) {
+                        *s += x.load() * dy.load();
+                    }
                 }
                 let dw = &mut dw[(ky * g.kw + kx) * g.c + first..][..width];
-                dw.iter_mut().zip(sum.iter()).for_each(|(d, &s)| *d += s);
+                for (d, &s) in dw.iter_mut().zip(sum.iter()) {
+                    *d += s;
+                }
             }
         }
     }

@@ -92,7 +92,9 @@ fn load<S: Stored, M: Simd>(simd: M, from: &[S], at: usize) -> Pair<S::Real, M> 
     let mut pair = [S::Real::ZERO.splat(simd); 2];
     // SAFETY: the elements of two vectors, which are plain numbers.
     let numbers = unsafe { std::slice::from_raw_parts_mut(pair.as_mut_ptr().cast::<S::Real>(), from.len()) };
-    numbers.iter_mut().zip(from).for_each(|(number, from)| *number = from.load());
+    for (number, from) in numbers.iter_mut().zip(from) {
+        *number = from.load();
+    }
     pair
 }
 
@@ -105,7 +107,9 @@ fn store<S: Stored, M: Simd>(_: M, to: &mut [S], at: usize, pair: Pair<S::Real, 
     }
     // SAFETY: the elements of two vectors, which are plain numbers.
     let numbers = unsafe { std::slice::from_raw_parts(pair.as_ptr().cast::<S::Real>(), to.len()) };
-    to.iter_mut().zip(numbers).for_each(|(to, &number)| *to = S::store(number));
+    for (to, &number) in to.iter_mut().zip(numbers) {
+        *to = S::store(number);
+    }
 }
 
 #[inline(always)]

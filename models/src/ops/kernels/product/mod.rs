@@ -6,20 +6,21 @@
 #![allow(unsafe_code)]
 
 mod cut;
+mod paired;
 mod pairs;
 mod sides;
 mod tile;
-mod tiles;
 mod windows;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use cut::{BLOCK_COLS, Cut, TASK_WORK, tasks};
+use paired::Out;
+use pairs::Native;
 use rayon::prelude::*;
 pub(crate) use sides::{Flipped, Left, Right};
 use tile::{DEPTH, Finish, Strip, TileShape};
-use tiles::Tiles;
 pub(crate) use windows::Windows;
 
 use super::{Element, Stored};
@@ -126,7 +127,7 @@ where
         let (part, (rows, cols)) = (i / tasks, cut.task((m, n), i % tasks));
         let ks = part * depth..k.min((part + 1) * depth);
         let target = target.rest(part * m * n);
-        task(&a, &b, None, &target, rows, cols, ks);
+        task(&a, &b, None, &target, (rows, cols, ks));
     });
     // SAFETY: every task wrote its part of the result, and together they cover it.
     unsafe { sums.set_len(parts * m * n) };
@@ -136,7 +137,11 @@ where
             let part = &part[i << 13..][..total.len()];
             super::vectorised(
                 #[inline(always)]
-                || total.iter_mut().zip(part).for_each(|(t, &p)| *t += p),
+                || {
+                    for (t, &p) in total.iter_mut().zip(part) {
+                        *t += p;
+                    }
+                },
             );
         }
     });
@@ -162,6 +167,18 @@ unsafe impl<O: Send> Sync for Target<O> {}
 impl<O> Target<O> {
     fn new(start: *mut O, len: usize, width: usize, place: Place) -> Self {
         Self { start, len, width, place, first: [0; 2] }
+    }
+
+    /// The same memory as numbers of the type that they have, where that is known by another name.
+    fn cast<P: Stored>(&self) -> Target<P> {
+        assert!(size_of::<P>() == size_of::<O>(), "a result changes its type");
+        Target {
+            start: self.start.cast(),
+            len: self.len,
+            width: self.width,
+            place: self.place,
+            first: self.first,
+        }
     }
 
     fn rest(&self, from: usize) -> Self {
@@ -192,20 +209,36 @@ where
     let cut = Cut::into((m, n), tasks(shape), TileShape::here::<T>(), most_rows);
     (0..cut.tasks((m, n))).into_par_iter().for_each(|i| {
         let (rows, cols) = cut.task((m, n), i);
-        if O::EXACT {
-            // The same type, as `EXACT` says.
-            let out = Target {
-                start: out.start.cast::<T>(),
-                ..Target::new(std::ptr::null_mut(), out.len, n, out.place)
-            };
-            task(&a, &b, bias, &out, rows, cols, 0..k);
-        } else {
-            rounded_task(&a, &b, bias, &out, rows, cols, k);
-        }
+        task(&a, &b, bias, &out, (rows, cols, 0..k));
     });
 }
 
-/// As [`task`], where the result is not stored as it is summed up.
+/// Computes rows `rows` and columns `cols` of the result, of inner indices `ks` alone, in the way that fits the types and
+/// this machine.
+fn task<A, B, O, T: Element>(
+    a: &Left<A>,
+    b: &Right<B>,
+    bias: Option<&[T]>,
+    out: &Target<O>,
+    (rows, cols, ks): (Range<usize>, Range<usize>, Range<usize>),
+) where
+    A: Stored<Real = T>,
+    B: Stored<Real = T>,
+    O: Stored<Real = T>,
+{
+    if let (Some(native), Some(a)) = (Native::here(), a.rounded()) {
+        // What is computed with in `f32` is stored as such, or as `bf16`.
+        let out = if O::EXACT { Out::Whole(out.cast()) } else { Out::Rounded(out.cast()) };
+        paired::task(native, (&a, b), bias.and_then(T::singles), &out, (rows, cols, ks));
+    } else if O::EXACT {
+        // The same type, as `EXACT` says.
+        whole_task(a, b, bias, &out.cast(), rows, cols, ks);
+    } else {
+        rounded_task(a, b, bias, out, rows, cols, ks);
+    }
+}
+
+/// As [`whole_task`], where the result is not stored as it is summed up.
 fn rounded_task<A, B, O, T: Element>(
     a: &Left<A>,
     b: &Right<B>,
@@ -213,7 +246,7 @@ fn rounded_task<A, B, O, T: Element>(
     out: &Target<O>,
     rows: Range<usize>,
     cols: Range<usize>,
-    k: usize,
+    ks: Range<usize>,
 ) where
     A: Stored<Real = T>,
     B: Stored<Real = T>,
@@ -226,7 +259,7 @@ fn rounded_task<A, B, O, T: Element>(
         }
         let first = [rows.start, cols.start];
         let target = Target { first, ..Target::new(sums.as_mut_ptr(), len, width, Place::Dense) };
-        task(a, b, bias, &target, rows.clone(), cols.clone(), 0..k);
+        whole_task(a, b, bias, &target, rows.clone(), cols.clone(), ks);
         for (row, sums) in rows.zip(sums.chunks_exact(width)) {
             let start = out.row(row, &cols).cast::<MaybeUninit<O>>();
             // SAFETY: there is room for the columns, and tasks have different rows (`Place::room`) or columns.
@@ -234,15 +267,17 @@ fn rounded_task<A, B, O, T: Element>(
             super::vectorised(
                 #[inline(always)]
                 || {
-                    out.iter_mut().zip(sums).for_each(|(out, &sum)| _ = out.write(O::store(sum)));
+                    for (out, &sum) in out.iter_mut().zip(sums) {
+                        out.write(O::store(sum));
+                    }
                 },
             );
         }
     });
 }
 
-/// Computes rows `rows` and columns `cols` of the result, of inner indices `ks` alone.
-fn task<A, B, T: Element>(
+/// A task whose results are stored as they are summed up.
+fn whole_task<A, B, T: Element>(
     a: &Left<A>,
     b: &Right<B>,
     bias: Option<&[T]>,
@@ -262,7 +297,6 @@ fn task<A, B, T: Element>(
         let (block, rest) = aligned(scratch, block + strips * panel + BLOCK_COLS).split_at_mut(block);
         let (panels, line) = rest.split_at_mut(strips * panel);
         let mut starts = [std::ptr::null_mut(); 12];
-        let mut tiles = Tiles::new(!A::EXACT, tile, strips);
         let mut first = true;
         let mut k = ks.start;
         while first || k < ks.end {
@@ -271,7 +305,6 @@ fn task<A, B, T: Element>(
                 #[inline(always)]
                 || b.pack(piece.clone(), cols.clone(), tile.cols, block, line),
             );
-            tiles.take_right(&block[..cols.len().next_multiple_of(tile.cols) * piece.len()], piece.len());
             let finish = if first { Finish::Set(bias.map(|b| &b[cols.clone()])) } else { Finish::Add };
             for top in rows.clone().step_by(strips * tile.rows) {
                 let together = top..rows.end.min(top + strips * tile.rows);
@@ -282,7 +315,6 @@ fn task<A, B, T: Element>(
                         #[inline(always)]
                         || a.pack(together.clone(), piece.clone(), tile.rows, panels),
                     );
-                    tiles.take_left(panels, piece.len(), a.by_rows());
                 }
                 for (i, top) in together.clone().step_by(tile.rows).enumerate() {
                     let strip = top..together.end.min(top + tile.rows);
@@ -302,7 +334,7 @@ fn task<A, B, T: Element>(
                     // SAFETY: each row was checked to have room for the columns; rows are different
                     // (`Place::room`), and tasks have different rows or columns. What is added to was set in the
                     // first round.
-                    unsafe { tiles.run(i, strip) };
+                    unsafe { strip.run() };
                 }
             }
             first = false;
@@ -323,6 +355,8 @@ fn aligned<T: Element>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
 
     fn filled(n: usize, salt: f64) -> Vec<f64> {
@@ -385,6 +419,35 @@ mod tests {
         let a = filled(24 * 7, 0.6);
         let got: Vec<f64> = product((7, k, 24), Left::Columns(&a, 7), Right::Windows(windows), None);
         close(&got, &plain((7, k, 24), |r, i| a[i * 7 + r], at, |_| 0.0));
+    }
+
+    /// Every kind of factor, odd sizes, sums that are taken in pieces: both factors are rounded where this machine
+    /// multiplies in pairs, and only the left one elsewhere, so the right one holds numbers that are not rounded any more.
+    #[test]
+    fn rounded_numbers_agree_with_the_triple_loop() {
+        let half = |values: Vec<f64>| values.into_iter().map(bf16::from_f64).collect::<Vec<_>>();
+        let wide = |values: &[bf16]| values.iter().map(|x| x.to_f64()).collect::<Vec<_>>();
+        for (m, n, k) in SHAPES.into_iter().chain([(40, 70, 1601), (25, 32, 770)]) {
+            let (a, b, bias) = (half(filled(m * k, 0.1)), half(filled(n * k, 0.9)), filled(n, 0.4));
+            let single = b.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
+            let bias: Vec<f32> = bias.into_iter().map(|x| x as f32).collect();
+            let (aw, bw) = (wide(&a), wide(&b));
+            let near = |got: Vec<f64>, want: Vec<f64>, unit: f64| {
+                assert_eq!(got.len(), want.len());
+                for (got, want) in got.iter().zip(&want) {
+                    assert!((got - want).abs() < 1e-4 + want.abs() * unit, "{m}x{n}x{k}: {got}, {want}");
+                }
+            };
+            let want = plain((m, n, k), |r, i| aw[r * k + i], |i, c| bw[c * k + i], |c| bias[c].into());
+            let (left, right) = (Left::Rows(&a, k), Right::Columns(&single, k));
+            let got: Vec<bf16> = product((m, n, k), left, right, Some(&bias));
+            near(wide(&got), want.clone(), 1.0 / 256.0);
+            let got: Vec<f32> = product((m, n, k), left, right, Some(&bias));
+            near(got.into_iter().map(f64::from).collect(), want, 1e-6);
+            let want = plain((m, n, k), |r, i| aw[i * m + r], |i, c| bw[i * n + c], |_| 0.0);
+            let got = product_deep((m, n, k), Left::Columns(&a, m), Right::Rows(&b, n));
+            near(got.into_iter().map(f64::from).collect(), want, 1e-6);
+        }
     }
 
     #[test]

@@ -1,27 +1,35 @@
 //! Products of numbers rounded to `bf16`, two at a time, summed in `f32`: what AVX-512-BF16 does in one instruction.
 //!
-//! Panels are packed as for the other tiles, then neighbouring inner indices are put together, the first in the low half.
+//! Of both factors neighbouring inner indices lie together, the first in the low half. The instruction takes and gives
+//! zero for what is smaller than the least normal number.
 #![allow(unsafe_code)]
 
 use half::bf16;
 
-use super::super::Stored;
-use super::tile::{DEPTH, Finish};
-
 /// Rows and columns of a full tile, those of the tiles in `f32` on the machines that have the instruction.
 pub(super) const ROWS: usize = 12;
 pub(super) const COLS: usize = 2 * LANES;
-/// Pairs that a row of a left panel has room for.
-const PAIRS: usize = DEPTH / 2;
-const LANES: usize = 16;
+/// Longest run of pairs that a panel holds.
+pub(super) const PAIRS: usize = 384;
+pub(super) const LANES: usize = 16;
+
+/// Sixteen pairs, one of each column.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Line(pub(super) [u32; LANES]);
 
 /// Sixteen sums of products of pairs.
 pub(super) trait Dot: Copy {
     type Sums: Copy;
     fn zero(self) -> Self::Sums;
     /// `sums + x * y`, pair by pair.
-    fn add(self, sums: Self::Sums, x: u32, y: &[u32; LANES]) -> Self::Sums;
-    fn store(self, sums: Self::Sums) -> [f32; LANES];
+    fn add(self, sums: Self::Sums, x: u32, y: &Line) -> Self::Sums;
+    /// `a + b`, lane by lane.
+    fn plus(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    fn read(self, from: &[f32; LANES]) -> Self::Sums;
+    fn write(self, sums: Self::Sums) -> [f32; LANES];
+    /// Rounded to the nearest, ties to even.
+    fn round(self, sums: Self::Sums) -> [bf16; LANES];
 }
 
 /// The instruction, on a machine that has it.
@@ -32,10 +40,13 @@ pub(super) struct Native(());
 #[cfg(target_arch = "x86_64")]
 mod native {
     use std::arch::x86_64::{
-        __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m256bh, __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
+        _mm512_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
-    use super::{Dot, LANES, Native, Strip};
+    use half::bf16;
+
+    use super::{Dot, LANES, Line, Native, Strip};
 
     impl Native {
         /// If this machine has it.
@@ -55,31 +66,45 @@ mod native {
         strip.tiles(native);
     }
 
+    // SAFETY, of every block below: `self` was made where the features are there, and vectors are read from and written to
+    // arrays of as many numbers.
     impl Dot for Native {
         type Sums = __m512;
 
         #[inline(always)]
         fn zero(self) -> __m512 {
-            // SAFETY: `self` was made where the features are there.
             unsafe { _mm512_setzero_ps() }
         }
 
         #[inline(always)]
-        fn add(self, sums: __m512, x: u32, y: &[u32; LANES]) -> __m512 {
-            // SAFETY: `self` was made where the features are there; both are vectors of 32 plain numbers.
+        fn add(self, sums: __m512, x: u32, y: &Line) -> __m512 {
             unsafe {
                 let x = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x.cast_signed()));
-                let y = y.as_ptr().cast::<__m512bh>().read_unaligned();
+                let y = y.0.as_ptr().cast::<__m512bh>().read();
                 _mm512_dpbf16_ps(sums, x, y)
             }
         }
 
         #[inline(always)]
-        fn store(self, sums: __m512) -> [f32; LANES] {
+        fn plus(self, a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn read(self, from: &[f32; LANES]) -> __m512 {
+            unsafe { _mm512_loadu_ps(from.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn write(self, sums: __m512) -> [f32; LANES] {
             let mut out = [0.0; LANES];
-            // SAFETY: `self` was made where the features are there, and there is room for sixteen numbers.
             unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sums) };
             out
+        }
+
+        #[inline(always)]
+        fn round(self, sums: __m512) -> [bf16; LANES] {
+            unsafe { std::mem::transmute::<__m256bh, [bf16; LANES]>(_mm512_cvtneps_pbh(sums)) }
         }
     }
 }
@@ -100,86 +125,71 @@ impl Native {
     }
 }
 
-/// How many pairs `panels` left panels take.
-pub(super) fn left_len(panels: usize) -> usize {
-    panels * ROWS * PAIRS
+/// Left panels, and where in them pair `p` of row `r` lies: at `r * apart + p * step`.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a> {
+    pub(super) data: &'a [bf16],
+    pub(super) apart: usize,
+    pub(super) step: usize,
 }
 
-/// Left panels of `depth` inner indices as pairs.
-#[inline(always)]
-pub(super) fn pair_left(panels: &[f32], depth: usize, by_rows: bool, out: &mut [u32]) {
-    if by_rows {
-        for (row, out) in panels.chunks_exact(DEPTH).zip(out.chunks_exact_mut(PAIRS)) {
-            let (pairs, last) = row[..depth].as_chunks::<2>();
-            out.iter_mut().zip(pairs).for_each(|(out, &[low, high])| *out = pair(low, high));
-            if let [last] = last {
-                out[pairs.len()] = pair(*last, 0.0);
-            }
-        }
-    } else {
-        for (panel, out) in panels.chunks_exact(ROWS * DEPTH).zip(out.chunks_exact_mut(ROWS * PAIRS)) {
-            pair_lines::<ROWS>(&panel[..depth * ROWS], out);
-        }
-    }
+/// What a sum begins with.
+#[derive(Clone, Copy)]
+pub(super) enum Begin<'a> {
+    Zero,
+    /// One number for each column.
+    Bias(&'a [f32]),
+    /// What earlier inner indices gave; where each row begins.
+    Sums(&'a [*mut f32]),
 }
 
-/// A right block of `depth` inner indices as pairs.
-#[inline(always)]
-pub(super) fn pair_right(block: &[f32], depth: usize, out: &mut Vec<u32>) {
-    let pairs = depth.div_ceil(2) * COLS;
-    out.resize(block.len() / (depth * COLS) * pairs, 0);
-    for (panel, out) in block.chunks_exact(depth * COLS).zip(out.chunks_exact_mut(pairs)) {
-        pair_lines::<COLS>(panel, out);
-    }
+/// Where each row of a result begins.
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'a> {
+    Whole(&'a [*mut f32]),
+    Rounded(&'a [*mut bf16]),
 }
 
-/// A panel that lies inner index by inner index, `WIDTH` numbers each, as pairs.
-#[inline(always)]
-fn pair_lines<const WIDTH: usize>(panel: &[f32], out: &mut [u32]) {
-    let (lines, _) = panel.as_chunks::<WIDTH>();
-    let (out, _) = out.as_chunks_mut::<WIDTH>();
-    for (lines, out) in lines.chunks(2).zip(out) {
-        let high = lines.get(1).unwrap_or(&[0.0; WIDTH]);
-        out.iter_mut().zip(&lines[0]).zip(high).for_each(|((out, &low), &high)| *out = pair(low, high));
-    }
-}
-
-#[inline(always)]
-fn pair(low: f32, high: f32) -> u32 {
-    let bits = |x: f32| u32::from(<bf16 as Stored>::store(x).to_bits());
-    bits(low) | bits(high) << 16
-}
-
-/// One panel of the left matrix times a block of the right one: as [`super::tile::Strip`], in pairs.
+/// One panel of the left matrix times a block of the right one.
 pub(super) struct Strip<'a> {
     pub(super) pairs: usize,
-    pub(super) left: &'a [u32],
-    pub(super) by_rows: bool,
-    pub(super) right: &'a [u32],
+    pub(super) left: Panels<'a>,
+    /// Panels of a tile's columns, pair by pair.
+    pub(super) right: &'a [Line],
     pub(super) cols: usize,
-    /// Where each row of the result begins; for reading and writing `cols` elements each.
-    out: &'a [*mut f32],
-    pub(super) finish: Finish<'a, f32>,
+    pub(super) begin: Begin<'a>,
+    out: Rows<'a>,
+    rows: usize,
 }
 
 impl<'a> Strip<'a> {
     /// # Safety
-    /// Each of `out` is valid for writing `cols` elements, and for reading them with [`Finish::Add`], and nothing else
+    /// Each row of `out` is valid for writing `cols` elements and each of `begin` for reading them, and nothing else
     /// touches them as long as this lives.
     pub(super) unsafe fn new(
         pairs: usize,
-        (left, by_rows): (&'a [u32], bool),
-        (right, cols): (&'a [u32], usize),
-        out: &'a [*mut f32],
-        finish: Finish<'a, f32>,
+        left: Panels<'a>,
+        (right, cols): (&'a [Line], usize),
+        begin: Begin<'a>,
+        out: Rows<'a>,
     ) -> Self {
-        assert!(out.len() <= ROWS && pairs <= PAIRS, "a strip is one tile high");
-        Self { pairs, left, by_rows, right, cols, out, finish }
+        assert!(right.len() >= cols.div_ceil(COLS) * 2 * pairs, "right block is short");
+        let rows = match out {
+            Rows::Whole(out) => out.len(),
+            Rows::Rounded(out) => out.len(),
+        };
+        assert!(rows <= ROWS, "a strip is one tile high");
+        match begin {
+            Begin::Zero => {}
+            Begin::Bias(bias) => assert!(bias.len() >= cols, "bias is too short"),
+            Begin::Sums(sums) => assert!(sums.len() >= rows, "rows of sums are missing"),
+        }
+        Self { pairs, left, right, cols, begin, out, rows }
     }
 
     #[inline(always)]
     fn tiles<D: Dot>(&self, dot: D) {
-        match self.out.len() {
+        match self.rows {
             0..=4 => self.sweep::<D, 4>(dot),
             5..=8 => self.sweep::<D, 8>(dot),
             _ => self.sweep::<D, ROWS>(dot),
@@ -188,43 +198,80 @@ impl<'a> Strip<'a> {
 
     #[inline(always)]
     fn sweep<D: Dot, const R: usize>(&self, dot: D) {
-        let (step, apart) = if self.by_rows { (1, PAIRS) } else { (ROWS, 1) };
+        let Panels { data, apart, step } = self.left;
         // Checked once: the last element that the loop below reads.
-        let left = &self.left[..(R - 1) * apart + self.pairs.saturating_sub(1) * step + 1];
-        let (right, _) = self.right.as_chunks::<LANES>();
+        let left = &data[..(R - 1) * apart + (self.pairs.max(1) - 1) * step + 2];
         for first in (0..self.cols).step_by(COLS) {
-            let lines = &right[first / COLS * 2 * self.pairs..][..2 * self.pairs];
+            let lines = &self.right[first / COLS * 2 * self.pairs..][..2 * self.pairs];
             let mut sums = [[dot.zero(); 2]; R];
             for (p, line) in lines.as_chunks::<2>().0.iter().enumerate() {
                 for (r, sums) in sums.iter_mut().enumerate() {
                     // SAFETY: `left` ends behind the last row's last pair.
-                    let x = unsafe { *left.get_unchecked(p * step + r * apart) };
+                    let x = unsafe { left.as_ptr().add(p * step + r * apart).cast::<u32>().read_unaligned() };
                     sums[0] = dot.add(sums[0], x, &line[0]);
                     sums[1] = dot.add(sums[1], x, &line[1]);
                 }
             }
-            for (sums, &out) in sums.iter().zip(self.out) {
-                let cols = COLS.min(self.cols - first);
-                // SAFETY: the promise of `new`; these columns lie among `self.cols`.
-                let out = unsafe { std::slice::from_raw_parts_mut(out.add(first), cols) };
-                let [low, high] = sums.map(|sums| dot.store(sums));
-                let sums = low.iter().chain(&high);
-                match self.finish {
-                    Finish::Set(None) => out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = sum),
-                    Finish::Set(Some(bias)) => {
-                        let sums = sums.zip(&bias[first..][..cols]);
-                        out.iter_mut().zip(sums).for_each(|(out, (&sum, &bias))| *out = sum + bias);
-                    }
-                    Finish::Add => out.iter_mut().zip(sums).for_each(|(out, &sum)| *out += sum),
+            for (r, sums) in sums.iter().enumerate() {
+                if r < self.rows {
+                    self.finish(dot, *sums, r, first);
                 }
             }
         }
+    }
+
+    /// Writes row `r` of the tile whose first column is `first`.
+    #[inline(always)]
+    fn finish<D: Dot>(&self, dot: D, mut sums: [D::Sums; 2], r: usize, first: usize) {
+        let cols = COLS.min(self.cols - first);
+        let before = match self.begin {
+            Begin::Zero => None,
+            Begin::Bias(bias) => Some(&bias[first..][..cols]),
+            // SAFETY: the promise of `new`; this is read before anything is written.
+            Begin::Sums(rows) => Some(unsafe { std::slice::from_raw_parts(rows[r].add(first), cols) }),
+        };
+        if let Some(before) = before {
+            let mut spare = [0.0; COLS];
+            // A copy of a length that is not known is a call, which whole tiles need not make.
+            let whole = before.first_chunk::<COLS>().unwrap_or_else(
+                #[inline(always)]
+                || {
+                    spare[..cols].copy_from_slice(before);
+                    &spare
+                },
+            );
+            let (halves, _) = whole.as_chunks::<LANES>();
+            for (sum, half) in sums.iter_mut().zip(halves) {
+                *sum = dot.plus(*sum, dot.read(half));
+            }
+        }
+        // SAFETY, of both: the promise of `new`; these columns lie among `self.cols`.
+        match self.out {
+            Rows::Whole(out) => unsafe { put(sums.map(|sum| dot.write(sum)), out[r].add(first), cols) },
+            Rows::Rounded(out) => unsafe { put(sums.map(|sum| dot.round(sum)), out[r].add(first), cols) },
+        }
+    }
+}
+
+/// Writes the first `cols` of `values`.
+///
+/// # Safety
+/// `to` is valid for writing so many.
+#[inline(always)]
+unsafe fn put<T: Copy>(values: [[T; LANES]; 2], to: *mut T, cols: usize) {
+    if cols == COLS {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[[T; LANES]; 2]>().write_unaligned(values) }
+    } else {
+        // SAFETY: the caller's promise; `cols` is less than there are values.
+        unsafe { std::slice::from_raw_parts_mut(to, cols) }.copy_from_slice(&values.as_flattened()[..cols]);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::kernels::Stored;
 
     /// The instruction as a plain loop.
     #[derive(Clone, Copy)]
@@ -241,69 +288,80 @@ mod tests {
             [0.0; LANES]
         }
 
-        fn add(self, sums: Self::Sums, x: u32, y: &[u32; LANES]) -> Self::Sums {
+        fn add(self, sums: Self::Sums, x: u32, y: &Line) -> Self::Sums {
             let [low, high] = halves(x);
             std::array::from_fn(|i| {
-                let [first, second] = halves(y[i]);
+                let [first, second] = halves(y.0[i]);
                 sums[i] + low * first + high * second
             })
         }
 
-        fn store(self, sums: Self::Sums) -> [f32; LANES] {
+        fn plus(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            std::array::from_fn(|i| a[i] + b[i])
+        }
+
+        fn read(self, from: &[f32; LANES]) -> Self::Sums {
+            *from
+        }
+
+        fn write(self, sums: Self::Sums) -> [f32; LANES] {
             sums
+        }
+
+        fn round(self, sums: Self::Sums) -> [bf16; LANES] {
+            sums.map(bf16::store)
         }
     }
 
-    fn filled(n: usize, salt: f32) -> Vec<f32> {
-        (0..n).map(|i| ((i as f32 + salt) * 0.7).sin()).collect()
-    }
-
-    fn rounded(x: f32) -> f64 {
-        f64::from(bf16::from_f32(x).to_f32())
+    fn filled(n: usize, salt: f32) -> Vec<bf16> {
+        (0..n).map(|i| bf16::from_f32(((i as f32 + salt) * 0.7).sin())).collect()
     }
 
     /// Every number of rows, odd depths, a last tile that is not whole; by the plain loop, and by the instruction where
     /// this machine has it.
     #[test]
     fn pairs_agree_with_the_triple_loop() {
-        for (rows, cols, depth) in [(12, 70, 31), (1, 5, 1), (4, 32, 8), (7, 33, 384), (9, 64, 2)] {
-            for by_rows in [true, false] {
-                let (a, b, bias) = (filled(rows * depth, 0.3), filled(depth * cols, 0.8), filled(cols, 0.1));
-                let mut panel = vec![0.0; ROWS * DEPTH];
+        for (rows, cols, depth) in [(12, 70, 31usize), (1, 5, 1), (4, 32, 8), (7, 33, 768), (9, 64, 2)] {
+            let pairs = depth.div_ceil(2);
+            let (a, b) = (filled(rows * depth, 0.3), filled(depth * cols, 0.8));
+            let bias: Vec<f32> = (0..cols).map(|c| c as f32 / 8.0).collect();
+            for (apart, step) in [(2 * PAIRS, 2), (2, 2 * ROWS)] {
+                let mut panel = vec![bf16::ZERO; 2 * ROWS * PAIRS];
                 for (r, k) in (0..rows).flat_map(|r| (0..depth).map(move |k| (r, k))) {
-                    panel[if by_rows { r * DEPTH + k } else { k * ROWS + r }] = a[r * depth + k];
+                    panel[r * apart + k / 2 * step + k % 2] = a[r * depth + k];
                 }
-                let mut block = vec![0.0; cols.next_multiple_of(COLS) * depth];
+                let mut block = vec![Line([0; LANES]); cols.div_ceil(COLS) * 2 * pairs];
                 for (k, c) in (0..depth).flat_map(|k| (0..cols).map(move |c| (k, c))) {
-                    block[(c / COLS * depth + k) * COLS + c % COLS] = b[k * cols + c];
+                    let Line(line) = &mut block[(c / COLS * pairs + k / 2) * 2 + c % COLS / LANES];
+                    line[c % LANES] |= u32::from(b[k * cols + c].to_bits()) << (k % 2 * 16);
                 }
-                let (mut left, mut right) = (vec![0; left_len(1)], Vec::new());
-                pair_left(&panel, depth, by_rows, &mut left);
-                pair_right(&block, depth, &mut right);
+                let want = |r: usize, c: usize| -> f64 {
+                    (0..depth).map(|k| f64::from(a[r * depth + k]) * f64::from(b[k * cols + c])).sum()
+                };
+                let left = Panels { data: &panel, apart, step };
                 let check = |run: &dyn Fn(&Strip)| {
-                    let mut got = vec![f32::NAN; rows * cols];
-                    for finish in [Finish::Set(Some(&bias[..])), Finish::Add, Finish::Set(None)] {
-                        let starts: Vec<_> = got.chunks_exact_mut(cols).map(<[f32]>::as_mut_ptr).collect();
-                        let pairs = depth.div_ceil(2);
-                        // SAFETY: the starts are those of rows of `got`, which is not touched meanwhile.
-                        let strip =
-                            unsafe { Strip::new(pairs, (&left, by_rows), (&right, cols), &starts, finish) };
-                        run(&strip);
-                        let (times, biased) = match finish {
-                            Finish::Set(None) => (1.0, 0.0),
-                            Finish::Set(Some(_)) => (1.0, 1.0),
-                            Finish::Add => (2.0, 1.0),
-                        };
-                        for (i, &got) in got.iter().enumerate() {
-                            let (r, c) = (i / cols, i % cols);
-                            let terms =
-                                (0..depth).map(|k| rounded(a[r * depth + k]) * rounded(b[k * cols + c]));
-                            let want = times * terms.sum::<f64>() + biased * f64::from(bias[c]);
-                            assert!(
-                                (f64::from(got) - want).abs() < 1e-4,
-                                "{rows}x{cols}x{depth}: {got}, {want}"
-                            );
-                        }
+                    let mut sums = vec![f32::NAN; rows * cols];
+                    let mut rounded = vec![bf16::NAN; rows * cols];
+                    let whole: Vec<_> = sums.chunks_exact_mut(cols).map(<[f32]>::as_mut_ptr).collect();
+                    let half: Vec<_> = rounded.chunks_exact_mut(cols).map(<[bf16]>::as_mut_ptr).collect();
+                    let strips = [
+                        (Begin::Zero, Rows::Whole(&whole)),
+                        (Begin::Bias(&bias), Rows::Whole(&whole)),
+                        (Begin::Sums(&whole), Rows::Whole(&whole)),
+                        (Begin::Sums(&whole), Rows::Rounded(&half)),
+                    ];
+                    for (begin, out) in strips {
+                        // SAFETY: the starts are those of rows that nothing else touches meanwhile.
+                        run(&unsafe { Strip::new(pairs, left, (&block, cols), begin, out) });
+                    }
+                    for (i, (sum, rounded)) in sums.iter().zip(rounded).enumerate() {
+                        let (product, bias) = (want(i / cols, i % cols), f64::from(bias[i % cols]));
+                        assert!((f64::from(*sum) - 2.0 * product - bias).abs() < 1e-4, "{i}: {sum}");
+                        let want = 3.0 * product + bias;
+                        assert!(
+                            (f64::from(rounded) - want).abs() < 1e-4 + want.abs() / 256.0,
+                            "{i}: {rounded}"
+                        );
                     }
                 };
                 check(&|strip| strip.tiles(Plain));

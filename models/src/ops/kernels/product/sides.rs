@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use super::super::Stored;
 use super::tile::DEPTH;
 use super::windows::{Windows, load};
@@ -17,7 +19,25 @@ pub(crate) enum Left<'a, S> {
     Windows(Windows<'a, S>),
 }
 
-impl<S: Stored> Left<'_, S> {
+impl<'a, S: Stored> Left<'a, S> {
+    /// The same factor, if its numbers are `bf16`.
+    pub(super) fn rounded(&self) -> Option<Left<'a, bf16>> {
+        Some(match *self {
+            Self::Rows(data, width) => Left::Rows(S::rounded(data)?, width),
+            Self::Columns(data, width) => Left::Columns(S::rounded(data)?, width),
+            Self::Windows(windows) => Left::Windows(Windows {
+                x: S::rounded(windows.x)?,
+                size: windows.size,
+                c: windows.c,
+                count: windows.count,
+                step: windows.step,
+                origin: windows.origin,
+                kernel: windows.kernel,
+                dilation: windows.dilation,
+            }),
+        })
+    }
+
     /// Whether its panels lie by rows.
     pub(super) fn by_rows(&self) -> bool {
         !matches!(self, Self::Columns(..))
@@ -105,7 +125,7 @@ pub(crate) struct Flipped<'a, S> {
 }
 
 impl<'a, S> Flipped<'a, S> {
-    fn row(&self, k: usize) -> &'a [S] {
+    pub(super) fn row(&self, k: usize) -> &'a [S] {
         let (place, o) = (k / self.o, k % self.o);
         let y = self.last[0] - place / self.count[1] * self.step;
         let x = self.last[1] - place % self.count[1] * self.step;

@@ -28,12 +28,25 @@ impl<S: Stored> Windows<'_, S> {
     /// Copies columns `ks` of row `row` to `out`.
     #[inline]
     pub(super) fn copy(&self, row: usize, ks: Range<usize>, out: &mut [S::Real]) {
+        self.copy_as(row, ks, out, S::Real::ZERO, load);
+    }
+
+    /// As [`Self::copy`], to numbers of another type, which `take` copies one slice of to another.
+    #[inline(always)]
+    pub(super) fn copy_as<O: Copy>(
+        &self,
+        row: usize,
+        ks: Range<usize>,
+        out: &mut [O],
+        zero: O,
+        take: impl Fn(&[S], &mut [O]),
+    ) {
         let ([h, w], [rows, cols]) = (self.size, self.count);
         let (image, place) = (row / (rows * cols), row % (rows * cols));
         let top = (place / cols * self.step) as isize + self.origin[0];
         let left = (place % cols * self.step) as isize + self.origin[1];
         if self.dilation > 1 {
-            return self.copy_apart([image * h, top as usize, left as usize], ks, out);
+            return self.copy_apart([image * h, top as usize, left as usize], ks, out, zero, take);
         }
         // Elements of a window row, and those before and behind the ones inside the picture.
         let span = self.kernel[1] * self.c;
@@ -49,25 +62,32 @@ impl<S: Stored> Windows<'_, S> {
             at += to - from;
             let y = top + ky as isize;
             if y < 0 || y >= h as isize || inside.is_empty() {
-                piece.fill(S::Real::ZERO);
+                piece.fill(zero);
                 continue;
             }
             // Index of the window row's first element, were it inside.
             let start = ((image * h + y as usize) * w) as isize * self.c as isize + left * self.c as isize;
             let (a, b) = (inside.start.clamp(from, to), inside.end.clamp(from, to));
             let b = b.max(a);
-            piece[..a - from].fill(S::Real::ZERO);
+            piece[..a - from].fill(zero);
             if a < b {
                 let source = (start + a as isize) as usize;
-                load(&self.x[source..source + (b - a)], &mut piece[a - from..b - from]);
+                take(&self.x[source..source + (b - a)], &mut piece[a - from..b - from]);
             }
-            piece[b - from..].fill(S::Real::ZERO);
+            piece[b - from..].fill(zero);
         }
     }
 
     /// As [`Self::copy`], pixel by pixel, of the window at `top` and `left` of the picture whose first row is `row`;
     /// places before the picture have wrapped around.
-    fn copy_apart(&self, [row, top, left]: [usize; 3], ks: Range<usize>, mut out: &mut [S::Real]) {
+    fn copy_apart<O: Copy>(
+        &self,
+        [row, top, left]: [usize; 3],
+        ks: Range<usize>,
+        mut out: &mut [O],
+        zero: O,
+        take: impl Fn(&[S], &mut [O]),
+    ) {
         let ([h, w], c) = (self.size, self.c);
         let mut at = ks.start;
         while at < ks.end {
@@ -78,9 +98,9 @@ impl<S: Stored> Windows<'_, S> {
             let y = top.wrapping_add(pixel / self.kernel[1] * self.dilation);
             let x = left.wrapping_add(pixel % self.kernel[1] * self.dilation);
             if y < h && x < w {
-                load(&self.x[((row + y) * w + x) * c + from..][..len], piece);
+                take(&self.x[((row + y) * w + x) * c + from..][..len], piece);
             } else {
-                piece.fill(S::Real::ZERO);
+                piece.fill(zero);
             }
         }
     }
@@ -89,5 +109,7 @@ impl<S: Stored> Windows<'_, S> {
 /// Copies numbers that are as many, as what they are computed with.
 #[inline(always)]
 pub(super) fn load<S: Stored>(from: &[S], to: &mut [S::Real]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = from.load());
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from.load();
+    }
 }
