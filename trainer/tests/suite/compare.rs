@@ -1,10 +1,8 @@
 //! Ways to train beside each other: equal compute, every combination once, a stop in between, and `--batch auto`.
 
-mod common;
-
 use std::path::Path;
 
-use common::command::{accepted, efficienttrain, text};
+use crate::common::command::{accepted, efficienttrain, text};
 use serde_json::Value;
 
 const RUN: [&str; 11] = [

@@ -1,8 +1,6 @@
 //! A run that is killed at random moments, over and over, ends bitwise where an undisturbed one does; a full disk leaves
 //! the newest checkpoint usable.
 
-#![cfg(unix)]
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -127,7 +125,7 @@ fn a_killed_run_ends_as_an_undisturbed_one() {
 }
 
 #[test]
-#[ignore = "takes minutes; .ci/run runs it by name"]
+#[ignore = "trains much: CI runs it"]
 fn a_run_killed_many_times_ends_as_an_undisturbed_one() {
     check("resnet10", 40, 2);
     check("deit_tiny", 40, 3);

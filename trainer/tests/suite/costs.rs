@@ -31,7 +31,7 @@ fn recipe_of(script: &str) -> Recipe {
 
 #[test]
 fn theoretical_speed_ups_are_the_reference_s() {
-    let golden: Value = serde_json::from_str(include_str!("data/theoretical_speedup.json")).unwrap();
+    let golden: Value = serde_json::from_str(include_str!("../data/theoretical_speedup.json")).unwrap();
     let mut rows = 0;
     for (model, row) in golden["models"].as_object().unwrap() {
         let recipe = recipe_of(row["schedule"].as_str().unwrap());

@@ -1,12 +1,10 @@
 //! What comes after training: evaluation class by class, predictions of folders, fine-tuning; and what comes before: the
 //! doctor.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::command::{accepted, efficienttrain, text};
-use common::{config, image_folder, options, run};
+use crate::common::command::{accepted, efficienttrain, text};
+use crate::common::{config, image_folder, options, run};
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::predict::Predictor;

@@ -1,11 +1,9 @@
 //! The page of a run: it stands alone, shows what the log says, and names the signs of trouble.
 
-mod common;
-
 use std::path::Path;
 
-use common::command::{accepted, efficienttrain, text};
-use common::{config, options, run};
+use crate::common::command::{accepted, efficienttrain, text};
+use crate::common::{config, options, run};
 use efficienttrain_trainer::report::{RunLog, Shown, StagePictures, write};
 use efficienttrain_trainer::{Run, Sources, log};
 
@@ -90,7 +88,7 @@ fn pictures_are_those_of_the_stages() {
 fn what_cannot_be_shown_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
-    let data = common::image_folder(&dir.path().join("data"), 2, 8);
+    let data = crate::common::image_folder(&dir.path().join("data"), 2, 8);
     trained(&out, |config| config.data = Some(data.clone()));
     let moved = dir.path().join("moved");
     std::fs::rename(&data, &moved).unwrap();

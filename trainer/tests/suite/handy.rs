@@ -1,11 +1,9 @@
 //! Weights for other programs, completions and man pages.
 
-mod common;
-
 use std::path::Path;
 
-use common::command::{accepted, efficienttrain, text};
-use common::{config, options, run};
+use crate::common::command::{accepted, efficienttrain, text};
+use crate::common::{config, options, run};
 use efficienttrain_trainer::checkpoint::Saved;
 
 #[test]

@@ -1,13 +1,11 @@
 //! Searches by real training: killed ones end as undisturbed ones, and the found recipe trains to the state that the search
 //! ended with.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::command::{accepted, efficienttrain, text};
+use crate::common::command::{accepted, efficienttrain, text};
 use efficienttrain_schedule::search::{Outcome, Report, Verdict};
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{RunOptions, TrainConfig};

@@ -1,9 +1,5 @@
 //! Hugging Face's Parquet files: the right picture with the right label from every way they are written.
 
-#![cfg(feature = "parquet")]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 
 use efficienttrain_trainer::Sources;

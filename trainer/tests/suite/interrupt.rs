@@ -1,14 +1,10 @@
 //! Signals: the first one ends a run after its step and leaves a checkpoint to go on from, a second one at once.
 
-#![cfg(unix)]
-
-mod common;
-
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use common::image_folder;
+use crate::common::image_folder;
 use efficienttrain_trainer::checkpoint::Saved;
 
 const SIGINT: i32 = 2;

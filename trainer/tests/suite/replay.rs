@@ -1,11 +1,9 @@
 //! The replay buffer: what a batch is made of, for any number of workers, over a stop, and within its memory.
 
-mod common;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use common::{bits, config, options, run};
+use crate::common::{bits, config, options, run};
 use efficienttrain_schedule::{Augmentation, Order, Recipe, Replay};
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{CropMethod, TrainConfig};

@@ -1,11 +1,9 @@
 //! Damaged, hostile and odd data: an error that names it, or a picture; never a panic.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::image_folder;
-use common::shards::{cifar, jpeg, tar_of, webdataset};
+use crate::common::image_folder;
+use crate::common::shards::{cifar, jpeg, tar_of, webdataset};
 use efficienttrain_schedule::{Order, Recipe};
 use efficienttrain_trainer::config::CropMethod;
 use efficienttrain_trainer::data::{

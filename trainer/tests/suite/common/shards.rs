@@ -1,5 +1,4 @@
 //! Tar files and CIFAR batches for tests.
-#![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
 use std::path::Path;
 

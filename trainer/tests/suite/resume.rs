@@ -1,8 +1,6 @@
 //! A run that is stopped and resumed ends bitwise where an undisturbed one does.
 
-mod common;
-
-use common::{bits, config, options, run};
+use crate::common::{bits, config, options, run};
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{CropMethod, CropOrder, OptimiserName, RunOptions, TrainConfig};
 use efficienttrain_trainer::log::JsonLog;

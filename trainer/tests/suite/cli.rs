@@ -1,11 +1,9 @@
 //! The command line as a user meets it: what it prints, and what it says when something is wrong.
 
-mod common;
-
 use std::process::Command;
 
-use common::command::{accepted, efficienttrain, text};
-use common::image_folder;
+use crate::common::command::{accepted, efficienttrain, text};
+use crate::common::image_folder;
 
 /// Runs a command that must fail, and gives what it said.
 fn refused(args: &[&str]) -> String {

@@ -1,10 +1,8 @@
 //! Options from file, `--set` and flags: which one wins, what is refused, and that a run can be repeated from its file.
 
-mod common;
-
 use std::path::Path;
 
-use common::command::{accepted, efficienttrain, text};
+use crate::common::command::{accepted, efficienttrain, text};
 use efficienttrain_trainer::Every;
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{

@@ -1,11 +1,9 @@
 //! Tables and event files: what stands in them, and that a run that goes on repeats no step in them.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::{config, options, run};
+use crate::common::{config, options, run};
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{LogFormat, RunOptions};
 use efficienttrain_trainer::{Every, Run, Sources, log};

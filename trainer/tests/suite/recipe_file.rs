@@ -1,10 +1,8 @@
 //! Recipes from files: the same run as by name, base size and batches from the file, and what is said about a wrong one.
 
-mod common;
-
 use std::path::Path;
 
-use common::command::{accepted, efficienttrain, text};
+use crate::common::command::{accepted, efficienttrain, text};
 use efficienttrain_schedule::{Plan, PlanOptions, Preset, Recipe};
 use efficienttrain_trainer::checkpoint::Saved;
 

@@ -1,12 +1,10 @@
 //! Pre-training by the runs that everything else uses, and what its encoder's features are worth.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
+use crate::common::command::{accepted, efficienttrain, text};
+use crate::common::{bits, options, run};
 use candle_core::{DType, Device};
-use common::command::{accepted, efficienttrain, text};
-use common::{bits, options, run};
 use efficienttrain_models::weights::LoadOptions;
 use efficienttrain_models::{Options, create};
 use efficienttrain_trainer::checkpoint::Saved;
@@ -105,7 +103,7 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     let said = efficienttrain(&["features", "--weights", text(&bare), "--out", text(&b)]);
     assert!(String::from_utf8_lossy(&said.stderr).contains("--model"));
     // The built-in set of a default run is larger: a folder has the same images for both.
-    let data = common::image_folder(&dir.path().join("data"), 2, 6);
+    let data = crate::common::image_folder(&dir.path().join("data"), 2, 6);
     for (weights, to) in [(&checkpoint, &a), (&bare, &b)] {
         let named = ["--model", "deit_tiny", "--size", "32", "--data", text(&data)];
         accepted(&[&["features", "--weights", text(weights), "--out", text(to)], &named[..]].concat());

@@ -1,10 +1,8 @@
 //! The loader and its sources: same batches for any number of workers, bad images named, never a hang.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::image_folder;
+use crate::common::image_folder;
 use efficienttrain_schedule::{Order, Recipe};
 use efficienttrain_trainer::DataError;
 use efficienttrain_trainer::config::CropMethod;

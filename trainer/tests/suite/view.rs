@@ -1,8 +1,6 @@
 //! The full-screen view: what it shows, and that the terminal is as before after every way out.
 
-mod common;
-
-use common::{config, options, run};
+use crate::common::{config, options, run};
 use efficienttrain_trainer::Result;
 use efficienttrain_trainer::event::{Event, Observer};
 use efficienttrain_trainer::view::{Dashboard, draw};
@@ -77,7 +75,7 @@ mod terminal {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 
-    use super::common::command::text;
+    use crate::common::command::text;
 
     const ENTER: &str = "\x1b[?1049h";
     const LEAVE: &str = "\x1b[?1049l";

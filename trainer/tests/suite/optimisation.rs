@@ -1,12 +1,10 @@
 //! Freezing, layer-wise decay, losses, and what happens when numbers go bad.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::common::{bits, config, options, run};
 use candle_core::Tensor;
-use common::{bits, config, options, run};
 use efficienttrain_models::ops::{Traced, soft_cross_entropy};
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{BadNumbers, LossName, RunOptions, TrainConfig};

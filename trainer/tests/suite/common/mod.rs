@@ -1,5 +1,4 @@
 //! Small data sets and configurations.
-#![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
 pub mod command;
 pub mod shards;

@@ -1,11 +1,9 @@
 //! Every kind of data set, read as it is meant: the right picture with the right label.
 
-mod common;
-
 use std::path::Path;
 
-use common::image_folder;
-use common::shards::{cifar, jpeg, tar_of, webdataset};
+use crate::common::image_folder;
+use crate::common::shards::{cifar, jpeg, tar_of, webdataset};
 use efficienttrain_trainer::Sources;
 use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::data::{

@@ -1,0 +1,33 @@
+//! The tests of the trainer by its public face, as one program: each program more would be linked with all of candle again.
+
+mod common;
+
+mod after;
+mod bad_data;
+mod cli;
+mod compare;
+mod config;
+mod costs;
+mod data;
+mod handy;
+#[cfg(unix)]
+mod interrupt;
+#[cfg(unix)]
+mod kill;
+mod listing;
+mod logs;
+mod one_operator;
+mod optimisation;
+mod optimisers;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod pretrain;
+mod recipe_file;
+mod reduced;
+mod replay;
+mod report;
+mod resume;
+mod search;
+mod sources;
+mod tools;
+mod view;
