@@ -26,10 +26,21 @@ pub(super) trait Dot: Copy {
     fn add(self, sums: Self::Sums, x: u32, y: &Line) -> Self::Sums;
     /// `a + b`, lane by lane.
     fn plus(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
-    fn read(self, from: &[f32; LANES]) -> Self::Sums;
-    fn write(self, sums: Self::Sums) -> [f32; LANES];
-    /// Rounded to the nearest, ties to even.
-    fn round(self, sums: Self::Sums) -> [bf16; LANES];
+    /// The first `count` of sixteen numbers, and zeros.
+    ///
+    /// # Safety
+    /// So many can be read.
+    unsafe fn read(self, from: *const f32, count: usize) -> Self::Sums;
+    /// Writes the first `count`.
+    ///
+    /// # Safety
+    /// So many can be written.
+    unsafe fn write(self, sums: Self::Sums, to: *mut f32, count: usize);
+    /// As [`Self::write`], rounded to the nearest, ties to even.
+    ///
+    /// # Safety
+    /// So many can be written.
+    unsafe fn round(self, sums: Self::Sums, to: *mut bf16, count: usize);
 }
 
 /// The instruction, on a machine that has it.
@@ -40,8 +51,9 @@ pub(super) struct Native(());
 #[cfg(target_arch = "x86_64")]
 mod native {
     use std::arch::x86_64::{
-        __m256bh, __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
-        _mm512_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m256bh, __m256i, __m512, __m512bh, __m512i, _mm256_mask_storeu_epi16, _mm512_add_ps,
+        _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+        _mm512_set1_epi32, _mm512_setzero_ps,
     };
 
     use half::bf16;
@@ -51,8 +63,11 @@ mod native {
     impl Native {
         /// If this machine has it.
         pub(in super::super) fn here() -> Option<Self> {
-            (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"))
-                .then_some(Self(()))
+            let there = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512bf16");
+            there.then_some(Self(()))
         }
 
         pub(in super::super) fn run(self, strip: &Strip) {
@@ -61,13 +76,13 @@ mod native {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     fn tiles(native: Native, strip: &Strip) {
         strip.tiles(native);
     }
 
-    // SAFETY, of every block below: `self` was made where the features are there, and vectors are read from and written to
-    // arrays of as many numbers.
+    // SAFETY, of every block below: `self` was made where the features are there, and a line has as many numbers as a vector;
+    // of others only so many are touched as the caller promises to be there.
     impl Dot for Native {
         type Sums = __m512;
 
@@ -91,21 +106,28 @@ mod native {
         }
 
         #[inline(always)]
-        fn read(self, from: &[f32; LANES]) -> __m512 {
-            unsafe { _mm512_loadu_ps(from.as_ptr()) }
+        unsafe fn read(self, from: *const f32, count: usize) -> __m512 {
+            unsafe { _mm512_maskz_loadu_ps(mask(count), from) }
         }
 
         #[inline(always)]
-        fn write(self, sums: __m512) -> [f32; LANES] {
-            let mut out = [0.0; LANES];
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sums) };
-            out
+        unsafe fn write(self, sums: __m512, to: *mut f32, count: usize) {
+            unsafe { _mm512_mask_storeu_ps(to, mask(count), sums) }
         }
 
         #[inline(always)]
-        fn round(self, sums: __m512) -> [bf16; LANES] {
-            unsafe { std::mem::transmute::<__m256bh, [bf16; LANES]>(_mm512_cvtneps_pbh(sums)) }
+        unsafe fn round(self, sums: __m512, to: *mut bf16, count: usize) {
+            unsafe {
+                let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sums));
+                _mm256_mask_storeu_epi16(to.cast(), mask(count), rounded);
+            }
         }
+    }
+
+    /// The lowest `count` of sixteen bits.
+    #[inline(always)]
+    fn mask(count: usize) -> u16 {
+        if count < LANES { (1 << count) - 1 } else { u16::MAX }
     }
 }
 
@@ -226,45 +248,23 @@ impl<'a> Strip<'a> {
         let cols = COLS.min(self.cols - first);
         let before = match self.begin {
             Begin::Zero => None,
-            Begin::Bias(bias) => Some(&bias[first..][..cols]),
-            // SAFETY: the promise of `new`; this is read before anything is written.
-            Begin::Sums(rows) => Some(unsafe { std::slice::from_raw_parts(rows[r].add(first), cols) }),
+            Begin::Bias(bias) => Some(bias[first..][..cols].as_ptr()),
+            Begin::Sums(rows) => Some(rows[r].wrapping_add(first).cast_const()),
         };
-        if let Some(before) = before {
-            let mut spare = [0.0; COLS];
-            // A copy of a length that is not known is a call, which whole tiles need not make.
-            let whole = before.first_chunk::<COLS>().unwrap_or_else(
-                #[inline(always)]
-                || {
-                    spare[..cols].copy_from_slice(before);
-                    &spare
-                },
-            );
-            let (halves, _) = whole.as_chunks::<LANES>();
-            for (sum, half) in sums.iter_mut().zip(halves) {
-                *sum = dot.plus(*sum, dot.read(half));
+        // Columns of both halves of the tile.
+        let counts = [cols.min(LANES), cols.saturating_sub(LANES)];
+        for (half, (sum, count)) in sums.iter_mut().zip(counts).enumerate() {
+            if let Some(before) = before {
+                // SAFETY: a bias is as long as was checked above; for sums, the promise of `new`.
+                *sum = dot.plus(*sum, unsafe { dot.read(before.wrapping_add(half * LANES), count) });
+            }
+            let column = first + half * LANES;
+            // SAFETY, of both: the promise of `new`; these columns lie among `self.cols`.
+            match self.out {
+                Rows::Whole(out) => unsafe { dot.write(*sum, out[r].wrapping_add(column), count) },
+                Rows::Rounded(out) => unsafe { dot.round(*sum, out[r].wrapping_add(column), count) },
             }
         }
-        // SAFETY, of both: the promise of `new`; these columns lie among `self.cols`.
-        match self.out {
-            Rows::Whole(out) => unsafe { put(sums.map(|sum| dot.write(sum)), out[r].add(first), cols) },
-            Rows::Rounded(out) => unsafe { put(sums.map(|sum| dot.round(sum)), out[r].add(first), cols) },
-        }
-    }
-}
-
-/// Writes the first `cols` of `values`.
-///
-/// # Safety
-/// `to` is valid for writing so many.
-#[inline(always)]
-unsafe fn put<T: Copy>(values: [[T; LANES]; 2], to: *mut T, cols: usize) {
-    if cols == COLS {
-        // SAFETY: the caller's promise.
-        unsafe { to.cast::<[[T; LANES]; 2]>().write_unaligned(values) }
-    } else {
-        // SAFETY: the caller's promise; `cols` is less than there are values.
-        unsafe { std::slice::from_raw_parts_mut(to, cols) }.copy_from_slice(&values.as_flattened()[..cols]);
     }
 }
 
@@ -300,16 +300,19 @@ mod tests {
             std::array::from_fn(|i| a[i] + b[i])
         }
 
-        fn read(self, from: &[f32; LANES]) -> Self::Sums {
-            *from
+        unsafe fn read(self, from: *const f32, count: usize) -> Self::Sums {
+            // SAFETY: the caller's promise.
+            std::array::from_fn(|i| if i < count { unsafe { *from.add(i) } } else { 0.0 })
         }
 
-        fn write(self, sums: Self::Sums) -> [f32; LANES] {
-            sums
+        unsafe fn write(self, sums: Self::Sums, to: *mut f32, count: usize) {
+            // SAFETY: the caller's promise.
+            (0..count).for_each(|i| unsafe { *to.add(i) = sums[i] });
         }
 
-        fn round(self, sums: Self::Sums) -> [bf16; LANES] {
-            sums.map(bf16::store)
+        unsafe fn round(self, sums: Self::Sums, to: *mut bf16, count: usize) {
+            // SAFETY: the caller's promise.
+            (0..count).for_each(|i| unsafe { *to.add(i) = bf16::store(sums[i]) });
         }
     }
 
