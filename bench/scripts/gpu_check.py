@@ -30,7 +30,7 @@ SIZES = [96, 160, 224]
 BATCH = {96: 512, 160: 256, 224: 128}
 # Sharing of the time between the parts.
 SHARES = {"parity": 0.25, "steps": 0.45, "pipeline": 0.08}
-TESTS = ["gpu", "op_gradients", "op_gradients_transformers", "op_masked", "op_upsample", "golden_models"]
+TESTS = ["gpu", "op_gradients", "op_gradients_transformers", "op_masked", "op_pictures", "op_upsample", "golden_models"]
 
 
 def torch_steps(names, sizes, dtype, compiled, steps):

@@ -38,6 +38,15 @@ pub struct RandomErasing {
     pub count: (u32, u32),
 }
 
+/// A box of a picture and what it is overwritten with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Erasure {
+    /// Where it is.
+    pub area: CropBox,
+    /// Its values, channels-last: `[height, width, channels]`.
+    pub values: Vec<f32>,
+}
+
 impl Default for RandomErasing {
     fn default() -> Self {
         Self {
@@ -118,6 +127,31 @@ impl RandomErasing {
     #[must_use]
     pub fn fits(width: u32, height: u32, (w, h): (u32, u32)) -> bool {
         w < width && h < height
+    }
+
+    /// Draws what [`RandomErasing::apply`] does to a channels-last picture of `width` x `height` pixels: the same boxes and
+    /// values from the same generator, for whoever overwrites them elsewhere.
+    ///
+    /// # Errors
+    /// As [`RandomErasing::validate`].
+    pub fn sample(
+        &self,
+        (width, height): (u32, u32),
+        channels: u32,
+        rng: &mut impl Rng,
+    ) -> Result<Vec<Erasure>> {
+        let count = self.sample_count(rng)?;
+        let mut erasures = Vec::new();
+        for _ in 0..count {
+            if let Some(area) = self.sample_box((width, height), count, rng)? {
+                let shape = (channels as usize, area.height as usize, area.width as usize);
+                let mut values = vec![0.0; shape.0 * shape.1 * shape.2];
+                let whole = CropBox { top: 0, left: 0, ..area };
+                fill(&mut values, shape, whole, Layout::Hwc, self.mode, rng);
+                erasures.push(Erasure { area, values });
+            }
+        }
+        Ok(erasures)
     }
 
     /// Erases, or does not, one normalised picture of `channels` x `height` x `width` values in place. Returns

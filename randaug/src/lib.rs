@@ -67,7 +67,7 @@ pub use affine::Interpolation;
 pub use apply::OpConfig;
 pub use crop::RandomResizedCrop;
 pub use cutout::{Padding, RandomCropOrPad, SimpleRandomCrop, crop_or_pad};
-pub use erase::{EraseMode, RandomErasing};
+pub use erase::{EraseMode, Erasure, RandomErasing};
 pub use error::{Error, Result};
 pub use eval::EvalTransform;
 pub use flip::{flip_horizontal, flip_vertical};

@@ -207,6 +207,31 @@ fn erasing_follows(erasing: &RandomErasing, layout: Layout, case: &Value) {
     agrees(&distinct, &case["distinct"], &what("values of a channel"));
 }
 
+/// What is drawn without a picture is what a picture gets, box by box and bit by bit.
+#[test]
+fn erasures_drawn_apart_are_those_of_a_picture() {
+    let mut boxes = 0;
+    for mode in [EraseMode::Const, EraseMode::Rand, EraseMode::Pixel] {
+        let erasing = RandomErasing { mode, count: (1, 3), probability: 0.7, ..RandomErasing::default() };
+        for seed in 0..50 {
+            let rng = || sample_rng(seed, 0, 0, Purpose::Erase);
+            let mut want = vec![99.0f32; 3 * 40 * 32];
+            erasing.apply(&mut want, (3, 40, 32), Layout::Hwc, &mut rng()).unwrap();
+            let mut got = vec![99.0f32; 3 * 40 * 32];
+            for erasure in erasing.sample((32, 40), 3, &mut rng()).unwrap() {
+                let row = 3 * erasure.area.width as usize;
+                for (y, values) in erasure.values.chunks_exact(row).enumerate() {
+                    let start = 3 * ((erasure.area.top as usize + y) * 32 + erasure.area.left as usize);
+                    got[start..start + row].copy_from_slice(values);
+                }
+                boxes += 1;
+            }
+            assert_eq!(got, want, "{mode:?}, seed {seed}");
+        }
+    }
+    assert!(boxes > 100);
+}
+
 #[test]
 fn counts_are_checked() {
     for count in [(0, 1), (2, 1)] {

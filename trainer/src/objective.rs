@@ -4,12 +4,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use efficienttrain_models::{Act, Backbone, Context, Cost, ParamStore, cost, weights};
+use efficienttrain_models::{Act, Backbone, Context, Cost, ParamStore, cost, ops, weights};
 
 use crate::data::Batch;
 use crate::error::Result;
 use crate::loss::Loss;
-use crate::state::pictures;
 
 /// What training brings down, and what it leaves for others.
 pub trait Objective: Debug + Send + Sync {
@@ -53,9 +52,8 @@ pub struct Classification(pub Arc<dyn Loss>);
 impl Objective for Classification {
     fn loss(&self, cx: &mut Context, model: &dyn Backbone, batch: &Batch, _seed: u64) -> Result<Act> {
         let device = cx.device();
-        let logits = model.forward(cx, &Act::constant(pictures(batch)?.to_device(&device)?))?;
-        let shape = (batch.labels.len(), model.num_classes());
-        let targets = Tensor::from_slice(&batch.targets, shape, &device)?;
+        let logits = model.forward(cx, &Act::constant(batch.pictures(&device)?))?;
+        let targets = ops::upload(&batch.targets, &[batch.labels.len(), model.num_classes()], &device)?;
         // A loss of one's own need not know of half precision.
         let logits = cx.cast(&logits, DType::F32)?;
         let loss = self.0.loss(logits.tensor(), &targets)?;

@@ -11,7 +11,6 @@ use crate::checkpoint::Saved;
 use crate::data::{BadImage, EvalPipeline, ImageFiles, Loader, Source, Workspace, read_image};
 use crate::error::{DataError, Error, Result};
 use crate::evaluate::{at_size, logits};
-use crate::state::pictures;
 
 /// Images predicted at a time.
 const BATCH: usize = 32;
@@ -83,7 +82,7 @@ impl Predictor {
         for batch in batches {
             let batch = batch.map_err(crate::Error::from)?;
             if !batch.samples.is_empty() {
-                let rows = logits(&*self.model, &self.params, &pictures(&batch)?)?;
+                let rows = logits(&*self.model, &self.params, &batch.pictures(&Device::Cpu)?)?;
                 for (&index, row) in batch.samples.iter().zip(&rows) {
                     each(&files.name(index), self.ranked(row))?;
                 }

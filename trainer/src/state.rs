@@ -379,12 +379,6 @@ impl TrainState {
     }
 }
 
-/// The pictures of a batch as a tensor `[N, H, W, 3]`.
-pub(crate) fn pictures(batch: &Batch) -> Result<Tensor> {
-    let shape = (batch.labels.len(), batch.size, batch.size, 3);
-    Ok(Tensor::from_slice(&batch.pixels, shape, &Device::Cpu)?)
-}
-
 /// The loss of a step from those of its micro-batches.
 fn read(losses: &[(Tensor, f64)]) -> Result<f64> {
     let mut sum = 0.0;

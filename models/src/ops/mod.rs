@@ -36,6 +36,7 @@ mod loss;
 mod masked;
 mod norm;
 mod optim;
+mod pictures;
 mod pool;
 mod residual;
 mod tokens;
@@ -59,6 +60,7 @@ pub use optim::{
     AdamW, Lamb, Sgd, Stepped, adamw_all, adamw_step, blend, blend_all, clip_factor, increment, lamb_all,
     lamb_step, sgd_all, sgd_step, squared_norm,
 };
+pub use pictures::{Blend, ErasedBox, Finish, finish_pictures, upload};
 pub use pool::{global_avg_pool, max_pool2d};
 pub use residual::{Scales, residual};
 pub use tokens::{join_tokens, select_tokens};

@@ -34,6 +34,20 @@ impl<'a> View<'a> {
     }
 }
 
+impl View<'_> {
+    /// Its elements, if they are bytes.
+    pub(crate) fn bytes(&self) -> Result<&[u8]> {
+        match &*self.guard {
+            Storage::Cpu(CpuStorage::U8(bytes)) => Ok(&bytes[self.start..self.start + self.len]),
+            _ => Err(Error::Unsupported {
+                op: self.op,
+                what: "what are no bytes".into(),
+                supported: "u8 on the CPU",
+            }),
+        }
+    }
+}
+
 /// A new CPU tensor that owns `data`.
 pub(crate) fn tensor<S: Stored>(data: Vec<S>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)

@@ -135,7 +135,7 @@ impl Batch {
         for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
             row[label as usize] = 1.0;
         }
-        Ok(Self { pixels, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
+        Ok(Self { pixels, unfinished: None, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
     }
 }
 

@@ -150,6 +150,7 @@ impl TrainConfig {
             reduced_decode: self.reduced_decode,
             min_crop_area: self.min_crop_area,
             augmentation: recipe.augmentation.clone(),
+            unfinished: false,
         }
     }
 

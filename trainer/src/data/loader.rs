@@ -138,13 +138,12 @@ fn train_batch(
         return Ok(Made::Fresh(Fresh { request: *request, pictures, bad }));
     }
     let classes = source.classes().len();
-    let mut batch = Batch::empty(request.count, request.view.size as usize, classes);
-    let values = batch.size * batch.size * 3;
-    for (i, out) in batch.pixels.chunks_exact_mut(values).enumerate() {
+    let mut batch = pipeline.batch(request.count, request.view.size, classes);
+    let mut picture = image::RgbImage::default();
+    for i in 0..request.count {
         let (sample, image) = sample(i)?;
-        batch.labels.push(source.label(sample.1));
-        batch.samples.push(sample.1);
-        pipeline.apply(&image, request.view, sample, w, out)?;
+        pipeline.prepare(&image, request.view, sample, w, &mut picture)?;
+        pipeline.add(&picture, (source.label(sample.1), sample), w, &mut batch)?;
     }
     pipeline.mix(&mut batch, classes, request.first_sample)?;
     Ok(Made::Batch(Batch { bad, ..batch }))
@@ -202,6 +201,7 @@ impl Batch {
     pub(super) fn empty(count: usize, size: usize, classes: usize) -> Self {
         Self {
             pixels: vec![0.0; count * size * size * 3],
+            unfinished: None,
             targets: Vec::with_capacity(count * classes),
             labels: Vec::with_capacity(count),
             samples: Vec::with_capacity(count),

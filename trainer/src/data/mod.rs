@@ -20,6 +20,7 @@ mod shard;
 mod stages;
 mod stats;
 mod synthetic;
+mod unfinished;
 
 pub use check::{Check, ClassCount, Range, check};
 pub use cifar::Cifar;
@@ -39,7 +40,10 @@ pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
 pub use stages::{Stage, StageClock};
 pub use stats::{Stats, stats};
 pub use synthetic::{Split, Synthetic};
+pub use unfinished::Unfinished;
 
+use candle_core::{Device, Tensor};
+use efficienttrain_models::ops;
 use image::RgbImage;
 
 use crate::error::DataError;
@@ -90,8 +94,10 @@ pub trait Source: Send + Sync {
 /// Pictures and targets of one forward pass, ready for the device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// Normalised pictures, channels-last: `[count, size, size, 3]`.
+    /// Normalised pictures, channels-last: `[count, size, size, 3]`. Empty where the device is to finish them.
     pub pixels: Vec<f32>,
+    /// Pictures that the device normalises, erases and mixes: a quarter of the bytes to send there.
+    pub unfinished: Option<Unfinished>,
     /// Class probabilities, `[count, classes]`: smoothed and mixed in training, one-hot in evaluation.
     pub targets: Vec<f32>,
     /// The labels before mixing.
@@ -102,6 +108,20 @@ pub struct Batch {
     pub size: usize,
     /// Images that could not be read and were replaced by the next in order.
     pub bad: Vec<BadImage>,
+}
+
+impl Batch {
+    /// The pictures as a network gets them, `f32` `[N, H, W, 3]`, on `device`.
+    ///
+    /// # Errors
+    /// When the device has no room for them.
+    pub fn pictures(&self, device: &Device) -> crate::error::Result<Tensor> {
+        let count = self.labels.len();
+        match &self.unfinished {
+            Some(unfinished) => unfinished.finish(count, self.size, device),
+            None => Ok(ops::upload(&self.pixels, &[count, self.size, self.size, 3], device)?),
+        }
+    }
 }
 
 /// An image that could not be read.

@@ -5,15 +5,16 @@ use freqcrop::FrequencyCrop;
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
-    BatchShape, CropBox, EvalTransform, Filter, Layout, Mixup, Normalize, Purpose, RandAugment,
+    BatchShape, CropBox, EvalTransform, Filter, Layout, Mix, Mixup, Normalize, Purpose, RandAugment,
     RandomErasing, RandomResizedCrop, Scratch, flip_horizontal, resize_crop_into, sample_rng,
+    soft_targets_each,
 };
 
 use super::decode::Decoded;
 use super::fused::{Fused, fits};
 use super::reduced::divisor_for;
 use super::stages::{Stage, StageClock};
-use super::{Batch, Source};
+use super::{Batch, Source, Unfinished};
 use crate::config::CropMethod;
 use crate::error::{DataError, Error};
 
@@ -37,6 +38,8 @@ pub struct TrainPipeline {
     pub min_crop_area: f64,
     /// Numbers of the recipe.
     pub augmentation: Augmentation,
+    /// Leave normalising, erasing and mixing to the device: [`Batch::unfinished`].
+    pub unfinished: bool,
 }
 
 /// What the schedule asks for at one step.
@@ -199,6 +202,42 @@ impl TrainPipeline {
         source.load_reduced(sample.1, &divisor)
     }
 
+    /// Adds a picture to a batch, normalised and erased, or with what is left to do.
+    pub(super) fn add(
+        &self,
+        picture: &RgbImage,
+        (label, sample): (u32, (u64, usize)),
+        w: &mut Workspace,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
+        let number = batch.labels.len();
+        if let Some(unfinished) = &mut batch.unfinished {
+            let mut rng = self.rng(sample, Purpose::Erase);
+            let erasures = self.erasing().sample(picture.dimensions(), 3, &mut rng).map_err(setting)?;
+            unfinished.push(number, picture, erasures);
+            w.mark(Stage::Pack);
+        } else {
+            let values = batch.size * batch.size * 3;
+            self.pack(picture, sample, w, &mut batch.pixels[number * values..][..values])?;
+        }
+        batch.labels.push(label);
+        batch.samples.push(sample.1);
+        Ok(())
+    }
+
+    /// An empty batch for `count` pictures.
+    pub(super) fn batch(&self, count: usize, size: u32, classes: usize) -> Batch {
+        if !self.unfinished {
+            return Batch::empty(count, size as usize, classes);
+        }
+        let bytes = Vec::with_capacity(count * size as usize * size as usize * 3);
+        Batch {
+            unfinished: Some(Unfinished { bytes, ..Unfinished::default() }),
+            size: size as usize,
+            ..Batch::empty(0, 0, classes)
+        }
+    }
+
     /// Mixes the pictures of a batch, and makes its targets.
     ///
     /// # Errors
@@ -215,9 +254,21 @@ impl TrainPipeline {
         let (height, width) = (batch.size, batch.size);
         let shape = BatchShape { batch: batch.labels.len(), channels: 3, height, width, layout: Layout::Hwc };
         let mut rng = sample_rng(self.seed, 0, first_sample, Purpose::Mix);
+        if let Some(unfinished) = &mut batch.unfinished {
+            // One draw for all pictures: the mode of the recipes.
+            let mixes = mixup.sample_batch(&shape, &mut rng).map_err(setting)?;
+            unfinished.mix(mixes.first().copied().unwrap_or(Mix::None));
+            let targets = soft_targets_each(&batch.labels, classes, &mixes, mixup.label_smoothing);
+            batch.targets = targets.map_err(setting)?;
+            return Ok(());
+        }
         let mixed = mixup.apply(&mut batch.pixels, &shape, &batch.labels, classes, &mut rng);
         batch.targets = mixed.map_err(setting)?.0;
         Ok(())
+    }
+
+    fn erasing(&self) -> RandomErasing {
+        RandomErasing { probability: self.augmentation.erasing, ..RandomErasing::default() }
     }
 
     fn rng(&self, (epoch, index): (u64, usize), purpose: Purpose) -> impl rand::Rng + use<> {
@@ -289,9 +340,10 @@ impl TrainPipeline {
         out: &mut [f32],
     ) -> Result<(), DataError> {
         w.normalize.apply(picture, Layout::Hwc, out).map_err(setting)?;
-        let erasing = RandomErasing { probability: self.augmentation.erasing, ..RandomErasing::default() };
         let shape = (3, picture.height(), picture.width());
-        erasing.apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase)).map_err(setting)?;
+        self.erasing()
+            .apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase))
+            .map_err(setting)?;
         w.mark(Stage::Pack);
         Ok(())
     }

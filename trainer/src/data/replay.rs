@@ -78,13 +78,11 @@ impl Assembler {
         pictures: &[Arc<Picture>],
         bad: Vec<BadImage>,
     ) -> Result<Batch, DataError> {
-        let empty = Batch::empty(pictures.len(), request.view.size as usize, self.classes);
+        let empty = self.pipeline.batch(pictures.len(), request.view.size, self.classes);
         let mut batch = Batch { bad, ..empty };
-        let values = batch.size * batch.size * 3;
-        for (picture, out) in pictures.iter().zip(batch.pixels.chunks_exact_mut(values)) {
-            batch.labels.push(picture.label);
-            batch.samples.push(picture.sample.1);
-            self.pipeline.pack(&picture.pixels, picture.sample, &mut self.workspace, out)?;
+        for picture in pictures {
+            let of = (picture.label, picture.sample);
+            self.pipeline.add(&picture.pixels, of, &mut self.workspace, &mut batch)?;
         }
         self.pipeline.mix(&mut batch, self.classes, request.first_sample)?;
         Ok(batch)

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{BadImage, Batch, EvalPipeline, Loader, Source};
 use crate::error::{DataError, Result};
-use crate::state::pictures;
 
 pub use classes::{ClassRow, Confusion};
 
@@ -155,14 +154,17 @@ fn judge(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<Vec
         let loss = mass.ln() - f64::from(own - max);
         Judged { index, label, predicted: if better == 0 { label } else { rival }, better, loss }
     };
-    let logits = logits(model, params, &pictures(batch)?)?;
+    let logits = logits(model, params, &batch.pictures(device_of(params))?)?;
     Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())
+}
+
+fn device_of(params: &ParamStore) -> &Device {
+    params.iter().next().map_or(&Device::Cpu, |(_, t)| t.device())
 }
 
 /// Logits of channels-last pictures, a row a picture.
 pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
     let mut cx = Context::new(params, Mode::Eval);
-    let device = params.iter().next().map_or(&Device::Cpu, |(_, t)| t.device());
-    let logits = model.forward(&mut cx, &Act::constant(pictures.to_device(device)?))?;
+    let logits = model.forward(&mut cx, &Act::constant(pictures.to_device(device_of(params))?))?;
     Ok(logits.tensor().to_dtype(DType::F32)?.to_vec2()?)
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use efficienttrain_models::{Act, Backbone, Context, Mode, ParamStore};
 
 use super::FeatureSet;
 use crate::data::{BadImage, EvalPipeline, Loader, Source};
 use crate::error::Result;
-use crate::state::pictures;
 
 /// Images of a pass.
 const BATCH: usize = 64;
@@ -30,7 +29,7 @@ pub fn extract(
     for batch in Loader::eval(source, EvalPipeline::new(model.input_size()[0]), BATCH, workers)? {
         let batch = batch?;
         if !batch.labels.is_empty() {
-            let pictures = Act::constant(pictures(&batch)?);
+            let pictures = Act::constant(batch.pictures(&Device::Cpu)?);
             // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
             let features =
                 rayon::scope(|_| model.features(&mut Context::new(params, Mode::Eval), &pictures))?;

@@ -16,7 +16,6 @@ use crate::config::TrainConfig;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::objective::Objective;
-use crate::state::pictures;
 
 /// Encoders, and the autoencoders they are trained in.
 const ENCODERS: [(&str, &str); 3] =
@@ -128,7 +127,7 @@ impl Objective for Reconstruction {
         let of_picture = |index| sample_rng(seed, 0, index as u64, Purpose::Other(2)).next_u64();
         let seeds: Vec<u64> = (0..batch.labels.len()).map(of_picture).collect();
         let masking = Masking::draw(&seeds, mae.patches(), mae.mask_ratio())?;
-        Ok(mae.loss(cx, &Act::constant(pictures(batch)?), &masking)?)
+        Ok(mae.loss(cx, &Act::constant(batch.pictures(&cx.device())?), &masking)?)
     }
 
     fn has_accuracy(&self) -> bool {

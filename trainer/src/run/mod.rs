@@ -18,7 +18,7 @@ use randaug::{Purpose, sample_rng};
 
 use crate::checkpoint::Keeper;
 use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, Loader, Request};
+use crate::data::{BadImage, Loader, Request, TrainPipeline};
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
@@ -192,7 +192,9 @@ impl Run {
 
     /// Batches for all steps from the present one to `last`.
     fn loader(&self, last: u64) -> Result<Loader> {
-        let pipeline = self.config.pipeline(self.plan.recipe());
+        // A GPU has time to spare for what comes last, and is sent a quarter of the bytes then.
+        let unfinished = !self.state.device().is_cpu();
+        let pipeline = TrainPipeline { unfinished, ..self.config.pipeline(self.plan.recipe()) };
         let requests = self.requests(self.step..last)?;
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
     }

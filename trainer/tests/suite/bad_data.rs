@@ -120,6 +120,7 @@ fn very_long_images_can_be_trained_on() {
         crop: CropMethod::Fourier,
         fused: true,
         reduced_decode: false,
+        unfinished: false,
         min_crop_area: 0.08,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     };

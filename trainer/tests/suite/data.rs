@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::common::image_folder;
-use efficienttrain_schedule::{Order, Recipe};
+use candle_core::Device;
+use efficienttrain_models::ops::Blend;
+use efficienttrain_schedule::{Augmentation, Order, Recipe, Replay};
 use efficienttrain_trainer::DataError;
 use efficienttrain_trainer::config::CropMethod;
 use efficienttrain_trainer::data::{
@@ -18,6 +20,7 @@ fn pipeline() -> TrainPipeline {
         crop: CropMethod::Fourier,
         fused: true,
         reduced_decode: false,
+        unfinished: false,
         min_crop_area: 0.2,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     }
@@ -51,6 +54,39 @@ fn batches_are_the_same_for_any_number_of_workers() {
     for workers in [2, 7] {
         assert!(batches(source.clone(), workers) == one, "{workers} workers make other batches");
     }
+}
+
+/// Pictures that the device normalises, erases and mixes are bitwise those of workers that do it themselves; replayed ones too.
+#[test]
+fn what_a_device_finishes_is_what_workers_would_have_finished() {
+    let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
+    let mut seen = [0; 3];
+    for replay in [Replay::OFF, Replay { times: 2, buffer_batches: 3 }] {
+        let augmentation = Augmentation { mixup: 0.8, cutmix: 1.0, erasing: 0.5, ..pipeline().augmentation };
+        let batches = |unfinished: bool| -> Vec<Batch> {
+            let requests = requests().map(move |r| Request { replay, count: 8, ..r });
+            let pipeline = TrainPipeline { unfinished, augmentation: augmentation.clone(), ..pipeline() };
+            Loader::train(source.clone(), pipeline, requests, 2).unwrap().map(Result::unwrap).collect()
+        };
+        let bits = |batch: &Batch| -> Vec<u32> {
+            let pictures = batch.pictures(&Device::Cpu).unwrap();
+            assert_eq!(pictures.dims(), [8, batch.size, batch.size, 3]);
+            pictures.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+        };
+        for (late, early) in batches(true).iter().zip(&batches(false)) {
+            assert!(late.pixels.is_empty() && early.unfinished.is_none());
+            assert!(bits(late) == bits(early));
+            assert_eq!(
+                (&late.targets, &late.labels, &late.samples),
+                (&early.targets, &early.labels, &early.samples)
+            );
+            let unfinished = late.unfinished.as_ref().unwrap();
+            seen[0] += unfinished.boxes.len();
+            seen[1] += usize::from(matches!(unfinished.blend, Blend::Share { .. }));
+            seen[2] += usize::from(matches!(unfinished.blend, Blend::Box { .. }));
+        }
+    }
+    assert!(seen[0] > 50 && seen[1] > 3 && seen[2] > 3, "{seen:?}");
 }
 
 #[test]

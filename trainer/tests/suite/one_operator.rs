@@ -21,6 +21,7 @@ fn pipeline(fused: bool) -> TrainPipeline {
         crop: CropMethod::Fourier,
         fused,
         reduced_decode: false,
+        unfinished: false,
         min_crop_area: 0.08,
         augmentation: Augmentation { ops: 0, erasing: 0.0, flip: 0.0, ..whole },
     }

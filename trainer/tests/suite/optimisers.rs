@@ -15,6 +15,7 @@ fn batch() -> Batch {
     let targets = (0..IMAGES * IMAGES).map(|i| f32::from(u8::from(i / IMAGES == i % IMAGES))).collect();
     Batch {
         pixels,
+        unfinished: None,
         targets,
         labels: (0..IMAGES as u32).collect(),
         samples: Vec::new(),

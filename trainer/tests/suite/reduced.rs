@@ -139,6 +139,7 @@ mod built {
             crop,
             fused: true,
             reduced_decode: false,
+            unfinished: false,
             min_crop_area,
             augmentation,
         };

@@ -22,6 +22,7 @@ fn pipeline() -> TrainPipeline {
         crop: CropMethod::Fourier,
         fused: true,
         reduced_decode: false,
+        unfinished: false,
         min_crop_area: 0.2,
         // Pictures can be told apart only if they are not mixed; they are erased, though.
         augmentation: Augmentation { mixup: 0.0, cutmix: 0.0, erasing: 0.5, ..whole },

@@ -1,4 +1,4 @@
-//! Convolution: a product over the unfolded windows of some pictures at a time.
+//! Convolution: by cuDNN where there is one, else a product over the unfolded windows of some pictures at a time.
 
 use candle_core::{DType, Tensor};
 
@@ -71,6 +71,14 @@ impl Conv {
         g.kh * g.kw == 1 && g.stride == 1 && g.pad == 0
     }
 
+    /// Whether cuDNN computes it.
+    fn by_cudnn(&self) -> bool {
+        #[cfg(feature = "cudnn")]
+        return !self.is_plain() && super::cudnn::wanted();
+        #[cfg(not(feature = "cudnn"))]
+        false
+    }
+
     fn geometry(&self) -> [usize; 10] {
         let g = &self.g;
         [g.h, g.w, g.c, g.kh, g.kw, g.stride, g.pad, g.dilation, g.ho, g.wo]
@@ -110,6 +118,11 @@ impl Conv {
     fn forward(&self, bias: Option<&Tensor>) -> Result<Tensor> {
         let g = &self.g;
         let (y, begun) = begin(OP, &self.x, &[g.n, g.ho, g.wo, g.o], bias)?;
+        #[cfg(feature = "cudnn")]
+        if self.by_cudnn() {
+            super::cudnn::forward(g, &self.x, &self.packed, &y, begun)?;
+            return Ok(y);
+        }
         let (to, weight) = (Matrix::of(OP, &y, g.o)?, Matrix::of(OP, &self.packed, self.depth())?.t());
         self.for_windows(|first, rows, windows| {
             product(OP, &self.x, [rows, g.o, self.depth()], windows, weight, to.skip_rows(first), begun)
@@ -120,6 +133,11 @@ impl Conv {
     fn backward_data(&self, dy: &Tensor) -> Result<Tensor> {
         let g = &self.g;
         let dx = empty(&self.x, self.x.dims(), self.x.dtype())?;
+        #[cfg(feature = "cudnn")]
+        if self.by_cudnn() {
+            super::cudnn::backward_data(g, &self.packed, dy, &dx)?;
+            return Ok(dx);
+        }
         let (dys, weight) = (Matrix::of(OP, dy, g.o)?, Matrix::of(OP, &self.packed, self.depth())?);
         let sizes = |rows: usize| [rows, self.depth(), g.o];
         if self.is_plain() {
@@ -144,13 +162,26 @@ impl Conv {
     /// In `f32`, `[O, C, KH, KW]`.
     fn backward_weight(&self, dy: &Tensor) -> Result<Tensor> {
         let g = &self.g;
-        let packed = empty(&self.x, (g.o, self.depth()), DType::F32)?;
+        // cuDNN gives it in the type of the pictures, as PyTorch's autocast has it.
+        let dtype = if self.by_cudnn() { self.x.dtype() } else { DType::F32 };
+        let packed = empty(&self.x, (g.o, self.depth()), dtype)?;
+        #[cfg(feature = "cudnn")]
+        if self.by_cudnn() {
+            super::cudnn::backward_weight(g, &self.x, dy, &packed)?;
+            return self.unpack(&wide(&packed)?);
+        }
         let (dys, to) = (Matrix::of(OP, dy, g.o)?, Matrix::of(OP, &packed, self.depth())?);
         self.for_windows(|first, rows, windows| {
             product(OP, &self.x, [g.o, self.depth(), rows], dys.skip_rows(first).t(), windows, to, first > 0)
         })?;
+        self.unpack(&packed)
+    }
+
+    /// `[O, KH, KW, C]` to `[O, C, KH, KW]`, in `f32`.
+    fn unpack(&self, packed: &Tensor) -> Result<Tensor> {
+        let g = &self.g;
         let dw = empty(&self.x, &[g.o, g.c, g.kh, g.kw], DType::F32)?;
-        let kernel = Kernel::new(OP, "unpack_weight", &self.x, DType::F32)?.tensor(&dw)?.tensor(&packed)?;
+        let kernel = Kernel::new(OP, "unpack_weight", &self.x, DType::F32)?.tensor(&dw)?.tensor(packed)?;
         kernel.int(g.c).int(g.kh * g.kw).each(dw.elem_count())?;
         Ok(dw)
     }

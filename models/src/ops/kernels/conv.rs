@@ -8,7 +8,7 @@ use super::product::{Flipped, Left, Place, Right, Windows, product, product_at, 
 use super::{Element, Stored};
 
 /// Shapes of one convolution. Pictures are `[n, h, w, c]`, results `[n, ho, wo, o]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     pub(crate) n: usize,
     pub(crate) h: usize,

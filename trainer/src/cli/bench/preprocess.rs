@@ -110,6 +110,7 @@ impl PreprocessArgs {
             reduced_decode: self.reduced_decode,
             min_crop_area: 0.08,
             augmentation: Recipe::named("resnet50-etpp")?.augmentation,
+            unfinished: false,
         })
     }
 }

@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-pub fn efficienttrain(args: &[&str]) -> Output {
+pub(crate) fn efficienttrain(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_efficienttrain")).args(args).output().unwrap()
 }
 
 /// Runs a command that must succeed, and gives what it printed.
-pub fn accepted(args: &[&str]) -> String {
+pub(crate) fn accepted(args: &[&str]) -> String {
     let out = efficienttrain(args);
     assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
 }
 
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }

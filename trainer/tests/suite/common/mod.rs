@@ -1,7 +1,7 @@
 //! Small data sets and configurations.
 
-pub mod command;
-pub mod shards;
+pub(crate) mod command;
+pub(crate) mod shards;
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use efficienttrain_trainer::{Every, Run, Sources};
 use image::{Rgb, RgbImage};
 
 /// A run of a few dozen steps on the built-in set.
-pub fn config(model: &str) -> TrainConfig {
+pub(crate) fn config(model: &str) -> TrainConfig {
     TrainConfig {
         synthetic_images: 100,
         model: Some(model.into()),
@@ -27,7 +27,7 @@ pub fn config(model: &str) -> TrainConfig {
     }
 }
 
-pub fn options(out: &Path, workers: usize) -> RunOptions {
+pub(crate) fn options(out: &Path, workers: usize) -> RunOptions {
     RunOptions {
         out: out.into(),
         workers: Some(workers),
@@ -38,13 +38,13 @@ pub fn options(out: &Path, workers: usize) -> RunOptions {
     }
 }
 
-pub fn run(config: &TrainConfig, options: RunOptions) -> Run {
+pub(crate) fn run(config: &TrainConfig, options: RunOptions) -> Run {
     let sources = Sources::open(config).unwrap();
     Run::new(config.clone(), options, sources).unwrap()
 }
 
 /// All values of a run's weights and average, bit for bit.
-pub fn bits(run: &Run) -> Vec<(String, Vec<u32>)> {
+pub(crate) fn bits(run: &Run) -> Vec<(String, Vec<u32>)> {
     let ema = run.state.ema.iter().flat_map(|ema| ema.iter());
     run.state
         .params
@@ -58,7 +58,7 @@ pub fn bits(run: &Run) -> Vec<(String, Vec<u32>)> {
 }
 
 /// A folder `train` and `val` with `classes` classes of `images` pictures each.
-pub fn image_folder(dir: &Path, classes: usize, images: usize) -> PathBuf {
+pub(crate) fn image_folder(dir: &Path, classes: usize, images: usize) -> PathBuf {
     for split in ["train", "val"] {
         for class in 0..classes {
             let folder = dir.join(split).join(format!("class{class}"));

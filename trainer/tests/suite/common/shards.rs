@@ -5,7 +5,7 @@ use std::path::Path;
 use image::{Rgb, RgbImage};
 
 /// A JPEG of one colour, told apart by its level.
-pub fn jpeg(level: u8, width: u32, height: u32) -> Vec<u8> {
+pub(crate) fn jpeg(level: u8, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let picture = RgbImage::from_pixel(width, height, Rgb([level, 100, 200]));
     image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95).encode_image(&picture).unwrap();
@@ -13,7 +13,7 @@ pub fn jpeg(level: u8, width: u32, height: u32) -> Vec<u8> {
 }
 
 /// A tar file of these entries.
-pub fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in entries {
         let mut header = tar::Header::new_gnu();
@@ -25,7 +25,7 @@ pub fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// A shard in WebDataset layout: image `i` of level `20 * i`, labels as given.
-pub fn webdataset(path: &Path, labels: &[&str]) -> Vec<u8> {
+pub(crate) fn webdataset(path: &Path, labels: &[&str]) -> Vec<u8> {
     let images: Vec<_> = (0..labels.len()).map(|i| jpeg(20 * i as u8, 16, 12)).collect();
     let names: Vec<_> = (0..labels.len()).map(|i| (format!("{i:06}.jpg"), format!("{i:06}.cls"))).collect();
     let mut entries: Vec<(&str, &[u8])> = Vec::new();
@@ -40,7 +40,7 @@ pub fn webdataset(path: &Path, labels: &[&str]) -> Vec<u8> {
 }
 
 /// A CIFAR batch: picture `i` has red `i`, green by row, blue by column.
-pub fn cifar(labels: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn cifar(labels: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (i, label) in labels.iter().enumerate() {
         bytes.extend_from_slice(label);

@@ -1,0 +1,41 @@
+//! From bytes to what a network sees.
+
+use candle_core::cuda_backend::CudaDevice;
+use candle_core::{DType, Device, Tensor};
+
+use super::launch::Kernel;
+use super::memory::{contiguous, empty};
+use super::upload;
+use crate::Result;
+use crate::ops::pictures::BoxRow;
+use crate::ops::{Blend, Finish};
+
+/// Shapes, boxes and blending are right.
+pub(in crate::ops) fn finish_pictures(bytes: &Tensor, finish: &Finish, boxes: &[BoxRow]) -> Result<Tensor> {
+    const OP: &str = "finish_pictures";
+    let Device::Cuda(gpu) = bytes.device() else { unreachable!("pictures on a GPU") };
+    let bytes = contiguous(bytes)?;
+    let (n, h, w, _) = bytes.dims4()?;
+    let boxes = upload(boxes.as_flattened(), &[n, 5], gpu)?;
+    let values = values_of(finish, gpu)?;
+    let (kind, area, own) = match finish.blend {
+        Blend::None => (0, [0; 4], 1.0),
+        Blend::Share { own } => (1, [0; 4], own),
+        Blend::Box { y0, y1, x0, x1 } => (2, [y0, y1, x0, x1], 1.0),
+    };
+    let out = empty(&bytes, (n, h, w, 3), DType::F32)?;
+    let kernel = Kernel::new(OP, "finish_pictures", &bytes, DType::F32)?.tensor(&out)?.tensor(&bytes)?;
+    let mut kernel = kernel.tensor(&boxes)?.tensor(&values)?;
+    for number in finish.mean.into_iter().chain(finish.std).chain([own]) {
+        kernel = kernel.float(f64::from(number));
+    }
+    let [y0, y1, x0, x1] = area;
+    kernel.ints(&[n, h, w, kind, y0, y1, x0, x1]).each(out.elem_count())?;
+    Ok(out)
+}
+
+/// What boxes are overwritten with; one number where there is none, as memory of no length has no address.
+fn values_of(finish: &Finish, gpu: &CudaDevice) -> Result<Tensor> {
+    let values = if finish.values.is_empty() { &[0.0] } else { finish.values };
+    upload(values, &[values.len()], gpu)
+}

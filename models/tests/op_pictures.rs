@@ -1,0 +1,114 @@
+//! From bytes to the input of a network, on every device.
+
+mod common;
+
+use candle_core::{Device, Tensor};
+use common::{devices, max_difference, numbers};
+use efficienttrain_models::ops::{self, Blend, ErasedBox, Finish};
+
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const STD: [f32; 3] = [0.229, 0.224, 0.225];
+const BOXES: [ErasedBox; 2] = [
+    ErasedBox { picture: 0, top: 1, left: 2, height: 3, width: 2 },
+    ErasedBox { picture: 3, top: 0, left: 0, height: 1, width: 7 },
+];
+
+fn bytes(n: usize, h: usize, w: usize) -> Vec<u8> {
+    (0..n * h * w * 3).map(|i| (i * i % 251) as u8).collect()
+}
+
+fn values() -> Vec<f32> {
+    (0..(3 * 2 + 7) * 3).map(|i| i as f32 / 4.0 - 3.0).collect()
+}
+
+/// Pixel by pixel, in double precision.
+fn by_hand([n, h, w]: [usize; 3], blend: Blend) -> Vec<f64> {
+    let (bytes, values) = (bytes(n, h, w), values());
+    let own = |picture: usize, y: usize, x: usize, c: usize| {
+        let mut first = 0;
+        for b in BOXES {
+            let inside = (b.top..b.top + b.height).contains(&y) && (b.left..b.left + b.width).contains(&x);
+            if b.picture == picture && inside {
+                return f64::from(values[first + ((y - b.top) * b.width + x - b.left) * 3 + c]);
+            }
+            first += b.height * b.width * 3;
+        }
+        let byte = f64::from(bytes[((picture * h + y) * w + x) * 3 + c]);
+        (byte / 255.0 - f64::from(MEAN[c])) / f64::from(STD[c])
+    };
+    let mut out = Vec::new();
+    for (i, y, x, c) in (0..n * h * w * 3).map(|i| (i / 3 / w / h, i / 3 / w % h, i / 3 % w, i % 3)) {
+        let (value, partner) = (own(i, y, x, c), own(n - 1 - i, y, x, c));
+        out.push(match blend {
+            Blend::None => value,
+            Blend::Share { own } => f64::from(own) * value + (1.0 - f64::from(own)) * partner,
+            Blend::Box { y0, y1, x0, x1 } if (y0..y1).contains(&y) && (x0..x1).contains(&x) => partner,
+            Blend::Box { .. } => value,
+        });
+    }
+    out
+}
+
+#[test]
+fn pictures_are_normalised_erased_and_blended() {
+    let blends = [
+        Blend::None,
+        Blend::Share { own: 0.3 },
+        Blend::Share { own: 1.0 },
+        Blend::Box { y0: 1, y1: 4, x0: 0, x1: 5 },
+        Blend::Box { y0: 2, y1: 2, x0: 0, x1: 0 },
+    ];
+    for (shape, blend) in [[4, 5, 7], [5, 4, 8]].into_iter().flat_map(|s| blends.map(|b| (s, b))) {
+        let [n, h, w] = shape;
+        let values = values();
+        let finish = Finish { mean: MEAN, std: STD, boxes: &BOXES, values: &values, blend };
+        let want = by_hand(shape, blend);
+        for device in devices() {
+            let bytes = ops::upload(&bytes(n, h, w), &[n, h, w, 3], &device).unwrap();
+            let got = ops::finish_pictures(&bytes, &finish).unwrap();
+            assert_eq!(got.dims(), [n, h, w, 3]);
+            let difference = max_difference(&numbers(&got), &want);
+            assert!(difference < 2e-6, "{blend:?} on {device:?}: off by {difference}");
+        }
+    }
+}
+
+/// Buffers for the way to a device are used again and again, for shorter and longer batches.
+#[test]
+fn what_is_uploaded_arrives() {
+    for device in devices() {
+        let sent: Vec<(Vec<f32>, Tensor)> = (0..40usize)
+            .map(|i| {
+                let values: Vec<f32> = (0..1 + i * 37 % 5000).map(|j| (i * 10_000 + j) as f32).collect();
+                let there = ops::upload(&values, &[values.len()], &device).unwrap();
+                (values, there)
+            })
+            .collect();
+        for (values, there) in sent {
+            assert_eq!(there.to_vec1::<f32>().unwrap(), values);
+        }
+        assert_eq!(ops::upload::<u8>(&[], &[0, 3], &device).unwrap().dims(), [0, 3]);
+        assert!(ops::upload(&[1u32, 2], &[3], &device).is_err());
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let bytes = Tensor::from_vec(bytes(4, 5, 7), (4, 5, 7, 3), &Device::Cpu).unwrap();
+    let values = values();
+    let good = Finish { mean: MEAN, std: STD, boxes: &BOXES, values: &values, blend: Blend::None };
+    let twice = [BOXES[0]; 2];
+    let outside = [ErasedBox { left: 6, ..BOXES[0] }];
+    let nowhere = [ErasedBox { picture: 4, ..BOXES[0] }];
+    for bad in [
+        Finish { boxes: &twice, values: &[0.0; 36], ..good },
+        Finish { boxes: &outside, values: &[0.0; 18], ..good },
+        Finish { boxes: &nowhere, values: &[0.0; 18], ..good },
+        Finish { values: &values[1..], ..good },
+        Finish { blend: Blend::Box { y0: 0, y1: 6, x0: 0, x1: 1 }, ..good },
+    ] {
+        assert!(ops::finish_pictures(&bytes, &bad).is_err(), "{bad:?}");
+    }
+    assert!(ops::finish_pictures(&bytes.to_dtype(candle_core::DType::F32).unwrap(), &good).is_err());
+    assert!(ops::finish_pictures(&bytes.reshape((4, 5, 21, 1)).unwrap(), &good).is_err());
+}
