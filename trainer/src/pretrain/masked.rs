@@ -128,7 +128,8 @@ impl Objective for Reconstruction {
         let of_picture = |index| sample_rng(seed, 0, index as u64, Purpose::Other(2)).next_u64();
         let seeds: Vec<u64> = (0..batch.labels.len()).map(of_picture).collect();
         let masking = Masking::draw(&seeds, mae.patches(), mae.mask_ratio())?;
-        Ok(mae.loss(cx, &Act::constant(pictures(batch)?), &masking)?)
+        let pictures = Act::constant(pictures(batch)?.to_device(&cx.device())?);
+        Ok(mae.loss(cx, &pictures, &masking)?)
     }
 
     fn has_accuracy(&self) -> bool {
