@@ -158,6 +158,12 @@ struct Piece {
 };
 std::map<char *, Piece> pieces;
 uint64_t in_use, most_in_use;
+// Memory of the GPU, in bytes.
+size_t capacity() {
+  static const char *mib = getenv("EFFICIENTTRAIN_PRETEND_GPU_MIB");
+  static const size_t bytes = (mib && atoll(mib) > 0 ? (size_t)atoll(mib) : 8192) << 20;
+  return bytes;
+}
 constexpr size_t GUARD = 256;
 constexpr unsigned char MARK = 0xA5;
 
@@ -168,6 +174,7 @@ int refuse(const char *what) {
 
 int allocate(void **to, size_t bytes) {
   std::lock_guard<std::recursive_mutex> guard(lock);
+  if (bytes > capacity() - in_use) return 2;
   char *at = (char *)aligned_alloc(256, (bytes + GUARD + 255) / 256 * 256);
   if (!at) return 2;
   memset(at, 0xFF, bytes);
@@ -209,7 +216,7 @@ int cuDeviceGetCount(int *count) { return *count = 1, 0; }
 int cuDeviceGetName(char *name, int length, int) { return snprintf(name, length, "pretend GPU"), 0; }
 // 75 and 76 are the compute capability; of the rest it is enough that they are there.
 int cuDeviceGetAttribute(int *value, int attribute, int) { return *value = attribute == 75 ? 9 : attribute == 76 ? 0 : 1, 0; }
-int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = (size_t)8 << 30, 0; }
+int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = capacity(), 0; }
 int cuDevicePrimaryCtxRetain(void **context, int) { return *context = (void *)8, 0; }
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 static thread_local void *context_of_thread;
@@ -226,14 +233,18 @@ int cuEventDestroy_v2(void *) { return 0; }
 int cuEventRecord(void *, void *) { return 0; }
 int cuEventSynchronize(void *) { return 0; }
 int cuEventQuery(void *) { return 0; }
-int cuGetErrorName(int, const char **name) { return *name = "PRETEND_GPU_ERROR", 0; }
-int cuGetErrorString(int, const char **text) { return *text = "the pretend GPU cannot do this", 0; }
+int cuGetErrorName(int error, const char **name) {
+  return *name = error == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "PRETEND_GPU_ERROR", 0;
+}
+int cuGetErrorString(int error, const char **text) {
+  return *text = error == 2 ? "out of memory" : "the pretend GPU cannot do this", 0;
+}
 
 int cuMemAlloc_v2(void **to, size_t bytes) { return allocate(to, bytes); }
 int cuMemAllocAsync(void **to, size_t bytes, void *) { return allocate(to, bytes); }
 int cuMemFree_v2(void *p) { return release(p); }
 int cuMemFreeAsync(void *p, void *) { return release(p); }
-int cuMemGetInfo_v2(size_t *left, size_t *all) { return *all = (size_t)8 << 30, *left = *all - in_use, 0; }
+int cuMemGetInfo_v2(size_t *left, size_t *all) { return *all = capacity(), *left = *all - in_use, 0; }
 int cuMemHostAlloc(void **to, size_t bytes, unsigned) { return *to = malloc(bytes), 0; }
 int cuMemFreeHost(void *p) { return free(p), 0; }
 int cuMemsetD8_v2(void *p, unsigned char x, size_t n) { return memset(p, x, n), 0; }
@@ -245,8 +256,11 @@ int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) { return 
 int cuMemcpyDtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
 int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) { return memcpy(to, from, n), 0; }
 int cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = (void *)32, 0; }
-int cuMemPoolSetAttribute(void *, int, void *) { return 0; }
-// 7 and 8: memory in use now and at most.
+// 5, 7 and 8: memory that is kept, in use now, and in use at most; nothing is kept that is not in use.
+int cuMemPoolSetAttribute(void *, int which, void *) {
+  if (which == 8) most_in_use = in_use;
+  return 0;
+}
 int cuMemPoolGetAttribute(void *, int which, uint64_t *value) { return *value = which == 8 ? most_in_use : in_use, 0; }
 
 // The "PTX" names a library of kernels that were compiled for the CPU.

@@ -101,6 +101,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it says that a GPU had no memory left. What was there before is as it was.
+    pub fn is_out_of_memory(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        if let Self::Candle(error) = self {
+            return crate::ops::cuda::is_out_of_memory(error);
+        }
+        false
+    }
+
     pub(crate) fn shape(op: &'static str, expected: impl Into<String>, got: &[usize]) -> Self {
         Self::Shape { op, expected: expected.into(), got: got.to_vec() }
     }

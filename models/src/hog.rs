@@ -6,10 +6,15 @@
 //! that weighs the pixels of each 16x16 patch, its middle the most; the histogram of each cell and channel divided by
 //! its Euclidean length. The authors normalise single cells, not the overlapping blocks of 2x2 cells that Dalal and Triggs
 //! use: the 2x2 cells of a patch of 16x16 pixels stand side by side as that patch's 3 * 9 * 4 = 108 numbers.
+//!
+//! Arithmetic is in double precision and in the same order on the CPU and on a GPU, so that a pixel falls in the same bin on both.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+#[cfg(feature = "cuda")]
+use crate::ops::cuda;
+use crate::ops::{contiguous, on_gpu};
 use crate::{Error, Result};
 
 /// What is added to nothing: lengths below this count as this, so that a flat cell stays zero (PyTorch's `normalize`).
@@ -37,7 +42,8 @@ impl Hog {
     /// Normalised histograms of every cell of channels-last pictures.
     ///
     /// # Shapes
-    /// `pictures`: `[N, H, W, C]`; value: `[N, H / cell, W / cell, C * bins]`, the bins of a channel together.
+    /// `pictures`: `[N, H, W, C]`; value: `[N, H / cell, W / cell, C * bins]`, the bins of a channel together, in the type of
+    /// `pictures`, or `f32` on a GPU.
     ///
     /// # Errors
     /// When a number is 0, or cells or the window do not tile the pictures.
@@ -46,6 +52,7 @@ impl Hog {
             return Err(Error::shape("hog", "pictures [N, H, W, C]", pictures.dims()));
         };
         self.check(pictures.dims())?;
+        on_gpu!(pictures, cuda::hog_cells(pictures, self, &self.weights(), &self.limits()));
         let values = pictures.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let (weights, limits) = (self.weights(), self.limits());
         let mut out = vec![0.0; n * (h / self.cell) * (w / self.cell) * c * self.bins];
@@ -76,7 +83,7 @@ impl Hog {
             return Err(Error::shape("hog", expected, pictures.dims()));
         }
         let tiled = cells.reshape(vec![n, rows / side, side, cols / side, side, features])?;
-        let patches = tiled.permute(vec![0, 1, 3, 5, 2, 4])?;
+        let patches = contiguous(&tiled.permute(vec![0, 1, 3, 5, 2, 4])?)?;
         Ok(patches.reshape((n, rows / side * (cols / side), width))?)
     }
 

@@ -6,8 +6,12 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use common::gradients::filled;
 use common::{gpu, max_difference, model_input, numbers};
+use efficienttrain_models::hog::Hog;
+use efficienttrain_models::mae::{Mae, MaeOptions, Masking, Target, TransformerShape};
 use efficienttrain_models::ops::{self, Stepped};
-use efficienttrain_models::{Act, Backbone, Context, Gradients, Mode, Options, ParamStore, create};
+use efficienttrain_models::{
+    Act, Backbone, Context, Gradients, Mode, Options, ParamSpec, ParamStore, create,
+};
 
 /// One of each family.
 const MODELS: [&str; 7] =
@@ -22,12 +26,28 @@ fn pass(model: &dyn Backbone, params: &ParamStore, dtype: DType) -> (f64, Gradie
     let logits = model.forward(&mut cx, &Act::constant(x.to_device(&device).unwrap())).unwrap();
     assert_eq!(logits.tensor().dtype(), dtype);
     let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
-    let mut gradients = Gradients::new(params.len());
+    back(cx, &loss, (model.name(), model.specs()))
+}
+
+/// A loss and its gradients, which reach every parameter.
+fn back(cx: Context, loss: &Act, (name, specs): (&str, &[ParamSpec])) -> (f64, Gradients) {
+    let mut gradients = Gradients::new(specs.len());
     let value = numbers(loss.tensor())[0];
-    let seed = Tensor::new(1f32, &Device::Cpu).unwrap().to_device(&device).unwrap();
-    cx.backward(&loss, seed, &mut gradients).unwrap();
-    gradients.check_complete(model.name(), model.specs()).unwrap();
+    let seed = Tensor::new(1f32, &Device::Cpu).unwrap().to_device(&cx.device()).unwrap();
+    cx.backward(loss, seed, &mut gradients).unwrap();
+    gradients.check_complete(name, specs).unwrap();
     (value, gradients)
+}
+
+fn reconstruct(mae: &Mae, params: &ParamStore, dtype: DType) -> (f64, Gradients) {
+    let mut cx = Context::new(params, Mode::Train { seed: 3, drop_path: 0.0 }).with_compute_type(dtype);
+    let [h, w] = mae.options().input_size;
+    let x = model_input(5, 3, h, w).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+    let masking = Masking::draw(&[1, 2, 3], mae.patches(), mae.mask_ratio()).unwrap();
+    let pictures = Act::constant(x.to_device(&cx.device()).unwrap());
+    let loss = mae.loss(&mut cx, &pictures, &masking).unwrap();
+    assert_eq!(loss.tensor().dtype(), DType::F32);
+    back(cx, &loss, (mae.name(), mae.specs()))
 }
 
 fn all(gradients: &Gradients) -> Vec<f64> {
@@ -60,6 +80,51 @@ fn models_train_as_on_the_cpu_in_every_precision() {
             assert!(cosine > least, "{name}, {dtype:?}: the cosine of the gradients is {cosine}");
         }
     }
+}
+
+#[test]
+fn masked_autoencoders_train_as_on_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let encoder = TransformerShape { width: 48, heads: 3, depth: 3 };
+    for target in [Target::NormalisedPixels, Target::Pixels, Target::Hog(Hog::default())] {
+        let options = MaeOptions {
+            input_size: [48, 64],
+            base_size: [64, 64],
+            target,
+            decoder: Some(TransformerShape { width: 32, heads: 2, depth: 2 }),
+            ..MaeOptions::default()
+        };
+        let mae = Mae::with_encoder("mae_test", encoder, &options).unwrap();
+        let params = ParamStore::init(mae.specs(), 1, DType::F32, &Device::Cpu).unwrap();
+        let there = params.to_device(&gpu).unwrap();
+        let (want, gradients) = reconstruct(&mae, &params, DType::F32);
+        let want_all = all(&gradients);
+        for (dtype, most, least) in
+            [(DType::F32, 1e-4, 0.9999), (DType::BF16, 0.02, 0.97), (DType::F16, 0.01, 0.99)]
+        {
+            let (loss, gradients) = reconstruct(&mae, &there, dtype);
+            assert!((loss - want).abs() < most * want, "{target:?}, {dtype:?}: {loss}, on the CPU {want}");
+            let cosine = cosine(&all(&gradients), &want_all);
+            assert!(cosine > least, "{target:?}, {dtype:?}: the cosine of the gradients is {cosine}");
+        }
+    }
+}
+
+#[test]
+fn targets_are_those_of_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let pictures = model_input(9, 2, 48, 32).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+    let there = pictures.to_device(&gpu).unwrap();
+    let hogs = [Hog::default(), Hog { bins: 7, cell: 4, window: 0 }, Hog { bins: 15, cell: 16, window: 8 }];
+    for target in hogs.map(Target::Hog).into_iter().chain([Target::NormalisedPixels, Target::Pixels]) {
+        let (want, got) = (target.of(&pictures, 16).unwrap(), target.of(&there, 16).unwrap());
+        assert_eq!(got.dims(), want.dims());
+        let off = max_difference(&numbers(&got), &numbers(&want));
+        assert!(off < 2e-6, "{target:?} is off by {off}");
+    }
+    let huge = Hog { bins: 9, cell: 96, window: 0 };
+    let pictures = Tensor::zeros((1, 96, 96, 1), DType::F32, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
+    assert!(huge.cells(&pictures).unwrap_err().to_string().contains("96x96"));
 }
 
 /// Parameters of many lengths, one of more than a piece, with gradients and what optimisers keep.

@@ -280,6 +280,42 @@ fn cross_entropy() {
 }
 
 #[test]
+fn binary_cross_entropy() {
+    let logits = (filled("logits", &[4, 6]) * 5.0).unwrap();
+    let targets = filled("targets", &[4, 6]).abs().unwrap();
+    check("binary cross entropy", &[logits], |t| {
+        // Targets get no gradient: leave them out of the comparison.
+        let Traced { value, pullback } = ops::binary_cross_entropy(&t[0], &beside(&t[0], &targets))?;
+        let of_logits =
+            move |dy: &Tensor, needs: &[bool]| Ok(pullback(dy, &[needs[0], false])?[..1].to_vec());
+        Ok(Traced { value, pullback: Box::new(of_logits) })
+    });
+    for device in devices() {
+        let row = |x: &[f32]| {
+            Tensor::from_slice(x, (1, x.len()), &Device::Cpu).unwrap().to_device(&device).unwrap()
+        };
+        let value =
+            |x: &[f32], t: &[f32]| numbers(&ops::binary_cross_entropy(&row(x), &row(t)).unwrap().value)[0];
+        // Half, whatever the target; -ln(sigmoid(1)) = ln(1 + 1 / e), -ln(1 - sigmoid(2)) = ln(1 + e^2).
+        assert!((value(&[0.0, 0.0], &[1.0, 0.3]) - 2f64.ln()).abs() < 1e-6);
+        let by_hand = f64::midpoint((-1f64).exp().ln_1p(), 2f64.exp().ln_1p());
+        assert!((value(&[1.0, 2.0], &[1.0, 0.0]) - by_hand).abs() < 1e-6);
+        // Far logits neither overflow nor lose the other side.
+        assert_eq!(value(&[200.0], &[0.0]), 200.0);
+        assert!(value(&[200.0, -200.0], &[1.0, 0.0]) < 1e-6);
+        // What is not a number shows.
+        assert!(value(&[f32::NAN, 0.0], &[0.0, 0.0]).is_nan());
+        // Slopes: sigmoid(x) - t, over two logits; 0 and 1 at the far ends.
+        let traced = ops::binary_cross_entropy(&row(&[200.0, -200.0, 0.0, 0.0]), &row(&[0.5, 0.5, 0.0, 1.0]));
+        let one = Tensor::new(1f32, &Device::Cpu).unwrap().to_device(&device).unwrap();
+        let gradients = (traced.unwrap().pullback)(&one, &[true, false]).unwrap();
+        assert_eq!(numbers(gradients[0].as_ref().unwrap()), [0.125, -0.125, 0.125, -0.125]);
+        let flags = ops::above(&row(&[0.2, 0.200_001, -1.0, 3.0, f32::NAN]), f64::from(0.2f32)).unwrap();
+        assert_eq!(numbers(&flags), [0.0, 1.0, 0.0, 1.0, 0.0]);
+    }
+}
+
+#[test]
 fn candle_s_engine_goes_through() {
     let device = Device::Cpu;
     let x = Var::from_tensor(&filled("x", &[2, 5, 5, 3])).unwrap();
@@ -329,6 +365,8 @@ fn wrong_shapes_are_errors_that_say_what_was_expected() {
         (ops::max_pool2d(&t(&[1, 2, 2, 1]), 3, 1, 0), "3x3 window"),
         (ops::layer_norm(&t(&[2, 3]), &t(&[4]), None, 1e-6), "[..., 4]"),
         (ops::soft_cross_entropy(&t(&[2, 3]), &t(&[2, 4])), "[2, 3]"),
+        (ops::binary_cross_entropy(&t(&[2, 3]), &t(&[3, 2])), "[2, 3]"),
+        (ops::binary_cross_entropy(&t(&[0, 3]), &t(&[0, 3])), "at least one sample"),
         (ops::select_tokens(&t(&[1, 2, 3]), 1, 2), "at least 1 + 2 tokens"),
         (ops::add(&t(&[2]), &t(&[3])), "[2]"),
         (ops::gelu(&Tensor::zeros(3, DType::U8, &Device::Cpu).unwrap()), "f32, f64 or bf16"),

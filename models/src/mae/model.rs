@@ -232,13 +232,15 @@ impl Mae {
         Ok(tensors)
     }
 
-    /// Positions of the class token (zeros) and the patches, `[1, 1 + L, width]`, of the type of `like`.
+    /// Positions of the class token (zeros) and the patches, `[1, 1 + L, width]`, of the type of `like` and beside it.
     fn positions(&self, width: usize, like: &Act) -> Result<Act> {
         let grid = |size: [usize; 2]| size.map(|edge| edge / PATCH);
         let MaeOptions { input_size, base_size, .. } = self.options;
         let table = sincos_positions(grid(input_size), grid(base_size), width)?;
         let table = table.pad_with_zeros(0, 1, 0)?.unsqueeze(0)?;
-        Ok(Act::constant(table.to_dtype(like.tensor().dtype())?))
+        // Converted where it is made: a conversion from double precision is no work for a GPU.
+        let table = table.to_dtype(like.tensor().dtype())?.to_device(like.tensor().device())?;
+        Ok(Act::constant(table))
     }
 
     fn check_batch(&self, pictures: &Act, masking: &Masking) -> Result<()> {

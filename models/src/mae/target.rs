@@ -3,6 +3,9 @@
 use candle_core::{D, Tensor};
 
 use crate::hog::Hog;
+#[cfg(feature = "cuda")]
+use crate::ops::cuda;
+use crate::ops::{contiguous, on_gpu};
 use crate::{Error, Result};
 
 /// What is predicted.
@@ -56,12 +59,17 @@ pub fn patchify(pictures: &Tensor, patch: usize) -> Result<Tensor> {
     if patch == 0 || h % patch + w % patch != 0 || h * w == 0 {
         return Err(Error::shape("patchify", expected(), pictures.dims()));
     }
-    let tiled = pictures.reshape(vec![n, h / patch, patch, w / patch, patch, c])?;
-    Ok(tiled.permute(vec![0, 1, 3, 2, 4, 5])?.reshape((n, h / patch * (w / patch), patch * patch * c))?)
+    let tiled = contiguous(pictures)?.reshape(vec![n, h / patch, patch, w / patch, patch, c])?;
+    Ok(contiguous(&tiled.permute(vec![0, 1, 3, 2, 4, 5])?)?.reshape((
+        n,
+        h / patch * (w / patch),
+        patch * patch * c,
+    ))?)
 }
 
 /// Each patch less its mean, over its deviation (the unbiased variance, and a millionth so that it is never 0).
 fn normalise(patches: &Tensor) -> Result<Tensor> {
+    on_gpu!(patches, cuda::standardise_rows(patches));
     let count = patches.dim(D::Minus1)?;
     let centred = patches.broadcast_sub(&patches.mean_keepdim(D::Minus1)?)?;
     let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / (count.max(2) - 1) as f64)?;

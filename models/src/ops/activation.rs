@@ -87,13 +87,12 @@ impl Curve for Gelu {
 
 struct Silu;
 
-impl Silu {
-    #[inline(always)]
-    fn sigmoid<T: Element>(x: T) -> T {
-        // Of the negative size, so that the exponential cannot overflow.
-        let e = (if x > T::ZERO { -x } else { x }).exp();
-        (if x > T::ZERO { T::ONE } else { e }) / (T::ONE + e)
-    }
+/// `1 / (1 + exp(-x))`.
+#[inline(always)]
+pub(super) fn sigmoid<T: Element>(x: T) -> T {
+    // Of the negative size, so that the exponential cannot overflow.
+    let e = (if x > T::ZERO { -x } else { x }).exp();
+    (if x > T::ZERO { T::ONE } else { e }) / (T::ONE + e)
 }
 
 impl Curve for Silu {
@@ -103,12 +102,12 @@ impl Curve for Silu {
 
     #[inline(always)]
     fn value<T: Element>(x: T) -> T {
-        x * Self::sigmoid(x)
+        x * sigmoid(x)
     }
 
     #[inline(always)]
     fn slope<T: Element>(x: T, g: T) -> T {
-        let s = Self::sigmoid(x);
+        let s = sigmoid(x);
         g * s * (T::ONE + x * (T::ONE - s))
     }
 }

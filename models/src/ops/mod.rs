@@ -53,7 +53,7 @@ pub use depthwise::depthwise_conv2d;
 pub use elementwise::{accumulate, add, scale_by, scale_elements};
 pub use kernels::vector_lanes;
 pub use linear::linear;
-pub use loss::soft_cross_entropy;
+pub use loss::{above, binary_cross_entropy, soft_cross_entropy};
 pub use masked::{gather_tokens, masked_squared_error, restore_tokens};
 pub use norm::{BatchStatistics, batch_norm, layer_norm, layer_norm_to};
 pub use optim::{
@@ -178,7 +178,7 @@ fn unsupported_storage(op: &'static str, dtype: candle_core::DType) -> Error {
 }
 
 /// The same tensor without gaps.
-fn contiguous(t: &Tensor) -> Result<Tensor> {
+pub(crate) fn contiguous(t: &Tensor) -> Result<Tensor> {
     on_gpu!(t, cuda::contiguous(t));
     Ok(t.contiguous()?)
 }

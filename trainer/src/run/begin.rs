@@ -9,7 +9,6 @@ use efficienttrain_models::{Backbone, Options, create};
 use super::Run;
 use crate::checkpoint::Saved;
 use crate::config::{RunOptions, TrainConfig};
-use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::loss::Loss;
@@ -101,11 +100,6 @@ impl Run {
 
     /// A run that trains an autoencoder in place of a classifier.
     fn pretraining(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
-        if options.device != DeviceName::Cpu {
-            let what =
-                format!("pre-training works on the CPU alone for now, got {}; use `cpu`", options.device);
-            return Err(Error::config("device", what));
-        }
         let first = config.plan(sources.train.len())?.at(0)?.size as usize;
         let (model, objective) = autoencoder(&config, first)?;
         let mut run = Self::build(config, options, sources, |_| Ok(Box::new(model)))?;

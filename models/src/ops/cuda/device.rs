@@ -66,32 +66,6 @@ fn keep_memory(ordinal: usize) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that tensors on a device hold now, and the most that they held so far.
-///
-/// # Errors
-/// When `device` is no GPU.
-#[allow(unsafe_code)]
-pub fn memory_in_use(device: &Device) -> Result<(u64, u64)> {
-    let Device::Cuda(gpu) = device else {
-        return Err(Error::Device { what: "the memory of a GPU was asked for on the CPU".into() });
-    };
-    let ordinal = gpu.cuda_stream().context().ordinal();
-    let gpu = result::device::get(ordinal as i32).w()?;
-    let (mut now, mut most) = (0u64, 0u64);
-    let mut pool = std::ptr::null_mut();
-    use sys::CUmemPool_attribute_enum::{CU_MEMPOOL_ATTR_USED_MEM_CURRENT, CU_MEMPOOL_ATTR_USED_MEM_HIGH};
-    // SAFETY: the driver writes a handle to `pool`, and a u64 for each of these attributes.
-    unsafe {
-        sys::cuDeviceGetDefaultMemPool(&raw mut pool, gpu).result().w()?;
-        for (attribute, value) in
-            [(CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &mut now), (CU_MEMPOOL_ATTR_USED_MEM_HIGH, &mut most)]
-        {
-            sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut *value).cast()).result().w()?;
-        }
-    }
-    Ok((now, most))
-}
-
 /// The GPU that a tensor is on.
 pub(super) fn of<'a>(op: &'static str, t: &'a Tensor) -> Result<&'a CudaDevice> {
     match t.device() {

@@ -3,8 +3,9 @@
 use candle_core::{DType, Tensor};
 
 use super::converted;
+use super::elementwise::only_single;
 use super::launch::{Grid, Kernel};
-use super::memory::{empty, wide};
+use super::memory::{contiguous, empty, wide};
 use crate::Result;
 use crate::ops::Traced;
 
@@ -35,6 +36,37 @@ pub(in crate::ops) fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> R
         kernel.run(Grid::rows(n, classes))?;
         Ok(vec![Some(converted(&dx, dtype)?), None])
     }))
+}
+
+/// Each class against all others; shapes are right.
+pub(in crate::ops) fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced> {
+    const OP: &str = "binary_cross_entropy";
+    let (n, classes) = logits.dims2()?;
+    let dtype = logits.dtype();
+    let (logits, targets) = (wide(logits)?, wide(targets)?);
+    let losses = empty(&logits, n, DType::F32)?;
+    let kernel = Kernel::new(OP, "binary_cross_entropy_rows", &logits, DType::F32)?
+        .tensor(&losses)?
+        .tensor(&logits)?;
+    kernel.tensor(&targets)?.int(classes).run(Grid::rows(n, classes))?;
+    let share = 1.0 / (n * classes) as f64;
+    Ok(Traced::new(total(OP, &losses, share)?, move |dy, _| {
+        let dx = empty(&logits, (n, classes), DType::F32)?;
+        let kernel = Kernel::new(OP, "binary_cross_entropy_backward", &logits, DType::F32)?.tensor(&dx)?;
+        let kernel = kernel.tensor(&logits)?.tensor(&targets)?.tensor(&wide(dy)?)?.float(share);
+        kernel.each(n * classes)?;
+        Ok(vec![Some(converted(&dx, dtype)?), None])
+    }))
+}
+
+/// 1 where a number is above a threshold, else 0.
+pub(in crate::ops) fn above(x: &Tensor, threshold: f64) -> Result<Tensor> {
+    const OP: &str = "above";
+    let x = contiguous(x)?;
+    let flags = empty(&x, x.dims(), only_single(OP, &x)?)?;
+    let kernel = Kernel::new(OP, "above", &x, DType::F32)?.tensor(&flags)?.tensor(&x)?.float(threshold);
+    kernel.each(x.elem_count())?;
+    Ok(flags)
 }
 
 /// Squared error of the flagged tokens `[B, L, D]`, `count` of them; shapes are right.

@@ -8,6 +8,7 @@
 
 mod activation;
 mod attention;
+mod capacity;
 mod channels;
 mod columns;
 mod conv2d;
@@ -26,25 +27,29 @@ mod optim;
 mod pictures;
 mod pool;
 mod residual;
+mod target;
 mod tokens;
 mod upload;
 
 pub(super) use activation::{pointwise, star_relu};
 pub(super) use attention::{Bias, cross_attention, window_attention};
+pub(crate) use capacity::is_out_of_memory;
+pub use capacity::{Memory, forget_most, memory, memory_in_use};
 pub(super) use channels::{cat, concat_channels, merge_patches, pad, slice};
 pub(super) use conv2d::conv2d;
 pub(super) use depthwise::depthwise_conv2d;
-pub use device::{device, memory_in_use};
+pub use device::device;
 pub(super) use elementwise::{
     accumulate, add, blend, converted, increment, scale_by, scale_elements, squared_norm,
 };
 pub(super) use linear::linear;
-pub(super) use loss::{masked_squared_error, soft_cross_entropy};
+pub(super) use loss::{above, binary_cross_entropy, masked_squared_error, soft_cross_entropy};
 pub(super) use memory::contiguous;
 pub(super) use norm::{After, batch_norm, channel_statistics, layer_norm};
 pub(super) use optim::{adamw_all, blend_all, clip_factor, lamb_all, sgd_all};
 pub(super) use pictures::finish_pictures;
 pub(super) use pool::{global_avg_pool, max_pool2d, upsample_nearest};
 pub(super) use residual::residual;
+pub(crate) use target::{hog_cells, standardise_rows};
 pub(super) use tokens::{Restore, gather_tokens, join_tokens, restore_tokens};
 pub(super) use upload::upload;

@@ -6,3 +6,4 @@
 #include "norm.cuh"
 #include "optimisers.cuh"
 #include "pictures.cuh"
+#include "targets.cuh"

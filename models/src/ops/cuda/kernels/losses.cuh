@@ -1,6 +1,7 @@
 // Losses: one block a sample or token, then a mean.
 #pragma once
 #include "common.cuh"
+#include "elementwise.cuh"
 
 KERNEL(cross_entropy_rows, (float *losses, const float *logits, const float *targets, i64 classes)) {
   const float *x = logits + blockIdx.x * classes, *t = targets + blockIdx.x * classes;
@@ -31,6 +32,23 @@ KERNEL(cross_entropy_backward,
   sum = block_sum(sum);
   for (i64 j = threadIdx.x; j < classes; j += blockDim.x)
     dx[blockIdx.x * classes + j] = *scale * share * (expf(x[j] - best) / sum * mass - t[j]);
+}
+
+KERNEL(binary_cross_entropy_rows, (float *losses, const float *logits, const float *targets, i64 classes)) {
+  const float *x = logits + blockIdx.x * classes, *t = targets + blockIdx.x * classes;
+  float loss = 0;
+  for (i64 j = threadIdx.x; j < classes; j += blockDim.x)
+    loss += fmaxf(x[j], 0.f) - x[j] * t[j] + log1pf(expf(-fabsf(x[j])));
+  loss = block_sum(loss);
+  if (threadIdx.x == 0) losses[blockIdx.x] = loss;
+}
+// `scale` is the gradient of the mean; `share` one over the number of logits.
+KERNEL(binary_cross_entropy_backward,
+       (float *dx, const float *logits, const float *targets, const float *scale, float share, i64 n)) {
+  for EACH(i, n) dx[i] = *scale * share * (sigmoid(logits[i]) - targets[i]);
+}
+KERNEL(above, (float *y, const float *x, float threshold, i64 n)) {
+  for EACH(i, n) y[i] = x[i] > threshold ? 1.f : 0.f;
 }
 
 // Squared distances of the tokens that are flagged; zero for all others, even where they are not finite.

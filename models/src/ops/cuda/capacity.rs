@@ -1,0 +1,101 @@
+//! How much memory a GPU has, and whether it ran out.
+
+use candle_core::Device;
+use candle_core::cuda_backend::cudarc::cublas::{result::CublasError, sys::cublasStatus_t};
+use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
+use candle_core::cuda_backend::{CudaError, WrapErr};
+use sys::CUmemPool_attribute_enum::{
+    self as Attribute, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, CU_MEMPOOL_ATTR_USED_MEM_CURRENT,
+    CU_MEMPOOL_ATTR_USED_MEM_HIGH,
+};
+
+use crate::{Error, Result};
+
+/// The memory of a GPU, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// All that it has.
+    pub total: u64,
+    /// What further tensors can take: what is free, and what was freed and kept for this process.
+    pub free: u64,
+    /// What the tensors of this process hold.
+    pub in_use: u64,
+    /// The most that they held since the start, or since [`forget_most`].
+    pub most: u64,
+}
+
+/// The memory of a GPU as it is now.
+///
+/// # Errors
+/// When `device` is no GPU.
+pub fn memory(device: &Device) -> Result<Memory> {
+    let pool = pool(device)?;
+    let (free, total) = result::mem_get_info().w()?;
+    let (in_use, most) =
+        (read(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?, read(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH)?);
+    let kept = read(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?.saturating_sub(in_use);
+    Ok(Memory { total: total as u64, free: free as u64 + kept, in_use, most })
+}
+
+/// Bytes that tensors on a device hold now, and the most that they held so far.
+///
+/// # Errors
+/// When `device` is no GPU.
+pub fn memory_in_use(device: &Device) -> Result<(u64, u64)> {
+    memory(device).map(|memory| (memory.in_use, memory.most))
+}
+
+/// Begins anew with [`Memory::most`].
+///
+/// # Errors
+/// When `device` is no GPU.
+#[allow(unsafe_code)]
+pub fn forget_most(device: &Device) -> Result<()> {
+    let (pool, mut zero) = (pool(device)?, 0u64);
+    // SAFETY: the driver reads a u64, which is what this attribute is; only zero may be given.
+    Ok(unsafe { sys::cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, (&raw mut zero).cast()) }
+        .result()
+        .w()?)
+}
+
+/// Where a device's tensors come from.
+#[allow(unsafe_code)]
+fn pool(device: &Device) -> Result<sys::CUmemoryPool> {
+    let Device::Cuda(gpu) = device else {
+        return Err(Error::Device { what: "the memory of a GPU was asked for on the CPU".into() });
+    };
+    let stream = gpu.cuda_stream();
+    stream.context().bind_to_thread().w()?;
+    let gpu = result::device::get(stream.context().ordinal() as i32).w()?;
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: the driver writes a handle to `pool`.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, gpu).result().w()? };
+    Ok(pool)
+}
+
+#[allow(unsafe_code)]
+fn read(pool: sys::CUmemoryPool, attribute: Attribute) -> Result<u64> {
+    let mut value = 0u64;
+    // SAFETY: the driver writes a u64, which is what these attributes are.
+    unsafe { sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut value).cast()).result().w()? };
+    Ok(value)
+}
+
+/// Whether it says that a GPU had no memory left.
+pub(crate) fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    use candle_core::Error as E;
+    const FULL: DriverError = DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY);
+    match error {
+        E::Context { inner, .. } | E::WithPath { inner, .. } | E::WithBacktrace { inner, .. } => {
+            is_out_of_memory(inner)
+        }
+        E::Cuda(cause) => match cause.downcast_ref() {
+            Some(CudaError::Cuda(error) | CudaError::Load { cuda: error, .. }) => *error == FULL,
+            Some(CudaError::Cublas(CublasError(status))) => {
+                *status == cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
