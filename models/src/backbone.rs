@@ -135,6 +135,15 @@ pub trait Backbone: Debug + Send + Sync {
     /// When the pictures do not have the input size.
     fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act>;
 
+    /// Features averaged over the picture, `[N, features]`: of models whose head reads a token, the mean of the patch tokens
+    /// after the final norm (timm's `global_pool="avg"`); of all others, [`Self::features`].
+    ///
+    /// # Errors
+    /// When the pictures do not have the input size.
+    fn mean_features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+        self.features(cx, pictures)
+    }
+
     /// Class logits `[N, classes]` of pooled features.
     ///
     /// # Errors

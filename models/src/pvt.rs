@@ -18,11 +18,11 @@
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures};
+use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
 use crate::graph::{Act, Context};
 use crate::layers::{
-    Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, ReducedAttention, flatten, join_tokens,
-    select_tokens, unflatten,
+    Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, ReducedAttention, flatten, global_avg_pool,
+    join_tokens, select_tokens, unflatten,
 };
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::registry::{Options, grid};
@@ -167,6 +167,12 @@ impl Backbone for Pvt {
         let class = select_tokens(cx, &tokens, 0, 1)?;
         let class = cx.reshape(&class, &[pictures.dims()[0], WIDTHS[3]])?;
         self.norm.forward(cx, &class)
+    }
+
+    fn mean_features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+        let map = last(self.pyramid(cx, pictures)?)?;
+        let map = self.norm.forward(cx, &map)?;
+        global_avg_pool(cx, &map)
     }
 
     fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {

@@ -20,11 +20,11 @@
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures};
+use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
 use crate::graph::{Act, Context};
 use crate::layers::{
-    Attention, Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, flatten, join_tokens,
-    select_tokens, unflatten,
+    Attention, Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, flatten, global_avg_pool,
+    join_tokens, select_tokens, unflatten,
 };
 use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId};
@@ -154,6 +154,12 @@ impl Backbone for VisionTransformer {
         let normed = self.norm.forward(cx, &tokens)?;
         let (n, length) = (normed.dims()[0], normed.dims()[1] * normed.dims()[2]);
         cx.reshape(&normed, &[n, length])
+    }
+
+    fn mean_features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+        let map = last(self.pyramid(cx, pictures)?)?;
+        let map = self.norm.forward(cx, &map)?;
+        global_avg_pool(cx, &map)
     }
 
     fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {

@@ -409,3 +409,30 @@ fn misfits_are_named() {
     let other = ParamStore::init(&deit.specs()[..2], 0, DType::F32, &Device::Cpu).unwrap();
     assert!(model.encoder_weights(&other).is_err());
 }
+
+#[test]
+fn mixed_precision_gives_gradients_in_single_precision_that_point_the_same_way() {
+    for target in TARGETS {
+        let options = MaeOptions { input_size: [64, 64], target, ..MaeOptions::default() };
+        let model = Mae::new("mae_tiny", &options).unwrap();
+        let params = ParamStore::init(model.specs(), 5, DType::F32, &Device::Cpu).unwrap();
+        let pictures = Act::constant(channels_last(&model_input(900, 4, 64, 64)));
+        let masking = Masking::draw(&[1, 2, 3, 4], model.patches(), 0.75).unwrap();
+        let pass = |dtype: DType| {
+            let mut cx = Context::new(&params, train()).with_compute_type(dtype);
+            let loss = model.loss(&mut cx, &pictures, &masking).unwrap();
+            let mut gradients = Gradients::new(params.len());
+            cx.backward(&loss, Tensor::new(1f32, &Device::Cpu).unwrap(), &mut gradients).unwrap();
+            gradients.check_complete(model.name(), model.specs()).unwrap();
+            assert!(gradients.iter().all(|(_, g)| g.dtype() == DType::F32), "{target:?} in {dtype:?}");
+            (numbers(loss.tensor())[0], gradients.iter().flat_map(|(_, g)| numbers(g)).collect::<Vec<_>>())
+        };
+        let ((single, a), (half, b)) = (pass(DType::F32), pass(DType::BF16));
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+        let cosine = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
+        assert!(
+            (half - single).abs() < 0.01 * single && cosine > 0.99,
+            "{target:?}: {half} {single} {cosine}"
+        );
+    }
+}

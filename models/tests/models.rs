@@ -116,6 +116,41 @@ fn the_last_map_is_what_is_pooled() {
 }
 
 #[test]
+fn the_mean_over_the_picture_is_of_normed_patch_tokens() {
+    for (name, eps) in
+        [("deit_tiny", 1e-6), ("deit_tiny_distilled", 1e-6), ("pvt_tiny", 1e-6), ("resnet10", 0.0)]
+    {
+        let model =
+            create(name, &Options { num_classes: 4, input_size: [64, 64], ..Options::default() }).unwrap();
+        let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
+        let x = channels_last(&model_input(1, 2, 64, 64));
+        let mut cx = Context::new(&params, Mode::Eval);
+        let mean = numbers(model.mean_features(&mut cx, &x).unwrap().tensor());
+        if eps == 0.0 {
+            assert_eq!(mean, numbers(model.features(&mut cx, &x).unwrap().tensor()), "{name}");
+            continue;
+        }
+        // First values of a norm scale by 1 and add nothing.
+        let map = model.pyramid(&mut cx, &x).unwrap().pop().unwrap();
+        let &[n, h, w, c] = map.dims() else { panic!("{name}: {:?}", map.dims()) };
+        let values = numbers(map.tensor());
+        let mut expected = vec![0.0; n * c];
+        for (token, row) in values.chunks_exact(c).enumerate() {
+            let middle = row.iter().sum::<f64>() / c as f64;
+            let variance = row.iter().map(|v| (v - middle).powi(2)).sum::<f64>() / c as f64;
+            for (channel, value) in row.iter().enumerate() {
+                let normed = (value - middle) / (variance + eps).sqrt();
+                expected[token / (h * w) * c + channel] += normed / (h * w) as f64;
+            }
+        }
+        assert_eq!(mean.len(), expected.len(), "{name}");
+        for (ours, expected) in mean.iter().zip(&expected) {
+            assert!((ours - expected).abs() < 1e-4, "{name}: {ours} for {expected}");
+        }
+    }
+}
+
+#[test]
 fn a_change_of_size_there_and_back_keeps_everything_else() {
     for name in SMALLEST {
         let options = Options { num_classes: 5, input_size: [96, 96], ..Options::default() };

@@ -57,8 +57,14 @@ pub struct Start {
     pub model: String,
     /// The recipe.
     pub recipe: String,
-    /// Trained parameters.
+    /// Parameters, frozen ones too.
     pub parameters: usize,
+    /// Of these, parameters that `--freeze` keeps as they are.
+    #[serde(default)]
+    pub frozen: usize,
+    /// What became of the weights that the run began with.
+    #[serde(default)]
+    pub init: Option<String>,
     /// Training images.
     pub train_images: usize,
     /// Evaluation images.

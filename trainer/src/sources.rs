@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::TrainConfig;
-use crate::data::{Source, Split, Synthetic, open_split};
-use crate::error::Result;
+use crate::data::{Source, Split, Subset, Synthetic, open_split};
+use crate::error::{Error, Result};
 
 /// The two sets of a run.
 #[derive(Clone)]
@@ -22,11 +22,20 @@ impl std::fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// Opens the two splits of `--data`, of whatever kind they are, or makes the synthetic set.
+    /// Opens the two splits of `--data`, of whatever kind they are, or makes the synthetic set; of the training images,
+    /// those of `--images-per-class`.
     ///
     /// # Errors
-    /// When a split is missing, empty or damaged, or the two do not have the same classes.
+    /// When a split is missing, empty or damaged, the two do not have the same classes, or a class has too few images.
     pub fn open(config: &TrainConfig) -> Result<Self> {
+        let whole = Self::whole(config)?;
+        let Some(of_class) = config.images_per_class else { return Ok(whole) };
+        let subset = Subset::per_class(whole.train, of_class.images.get() as usize, config.images_seed())
+            .map_err(|error| Error::config("images-per-class", format!("{error}; ask for fewer")))?;
+        Ok(Self { train: Arc::new(subset), val: whole.val })
+    }
+
+    fn whole(config: &TrainConfig) -> Result<Self> {
         if let Some(dir) = &config.data {
             let train = open_split(dir, Split::Train, None, config.image_limit())?;
             let val = open_split(dir, Split::Val, Some(train.classes()), config.image_limit())?;

@@ -150,7 +150,8 @@ impl Mae {
         self.check_batch(pictures, masking)?;
         let patches = self.patch_embed.forward(cx, pictures)?;
         let patches = flatten(cx, &patches)?;
-        let (class, position) = (cx.param(self.cls_token), self.positions(self.widths[0], &patches)?);
+        let class = cx.param(self.cls_token);
+        let position = self.positions(self.widths[0], &class)?;
         let tokens = join_tokens(cx, &patches, &[class], &position)?;
         let mut x = gather_tokens(cx, &tokens, &masking.places(1))?;
         for block in &self.blocks {
@@ -167,7 +168,7 @@ impl Mae {
         let seen = self.decoder_embed.forward(cx, tokens)?;
         let (filler, length) = (cx.param(self.mask_token), 1 + masking.patches());
         let all = restore_tokens(cx, &seen, &filler, &masking.places(1), length)?;
-        let position = self.positions(self.widths[1], &all)?;
+        let position = self.positions(self.widths[1], &filler)?;
         let mut x = join_tokens(cx, &all, &[], &position)?;
         for block in &self.decoder_blocks {
             x = cx.block(block, &x, Block::forward)?;
@@ -232,7 +233,8 @@ impl Mae {
         Ok(tensors)
     }
 
-    /// Positions of the class token (zeros) and the patches, `[1, 1 + L, width]`, of the type of `like` and beside it.
+    /// Positions of the class token (zeros) and the patches, `[1, 1 + L, width]`, beside `like` and of its type: a parameter, since
+    /// neither positions nor what is added to them are rounded as activations are.
     fn positions(&self, width: usize, like: &Act) -> Result<Act> {
         let grid = |size: [usize; 2]| size.map(|edge| edge / PATCH);
         let MaeOptions { input_size, base_size, .. } = self.options;

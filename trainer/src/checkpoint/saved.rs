@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::weights::{self, LoadOptions, ReadOptions, Tensors};
+use efficienttrain_models::weights::{self, LoadOptions, ReadOptions, Report, Tensors};
 use efficienttrain_models::{Backbone, ParamSpec, ParamStore};
 use safetensors::SafeTensors;
 
@@ -82,6 +82,22 @@ impl Saved {
         let mut params = ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu)?;
         weights::load_into(model, &mut params, &self.weights(ema)?, options)?;
         Ok(params)
+    }
+
+    /// Puts the weights into a state that has not begun, and into its average: a head for other classes stays as it is, and
+    /// tables of positions are brought to the model's size. Gives what became of each tensor.
+    ///
+    /// # Errors
+    /// When the weights are those of another model, or `ema` is asked for and there is none.
+    pub fn begin(&self, state: &mut TrainState, ema: bool) -> Result<Report> {
+        let adapt = LoadOptions { adapt_head: true, adapt_size: true, ..LoadOptions::default() };
+        let mut params = state.params.to_device(&Device::Cpu)?;
+        let report = weights::load_into(&*state.model, &mut params, &self.weights(ema)?, &adapt)?;
+        state.params = params.to_device(state.device())?;
+        if let Some(average) = &mut state.ema {
+            *average = state.params.deep_clone()?;
+        }
+        Ok(report)
     }
 
     /// The weights: a weight file's own, or those of a checkpoint (its moving average if `ema`).

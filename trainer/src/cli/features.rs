@@ -8,7 +8,7 @@ use efficienttrain_trainer::Sources;
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::features::{
-    Encoder, FeatureSet, ProbeOptions, extract, linear_probe, nearest_neighbours,
+    Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbours,
 };
 
 /// Files of the two splits.
@@ -25,7 +25,7 @@ pub(crate) struct FeaturesArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Data set with both splits [default: the run's own]
+    /// Data set with both splits [default: the run's own, with its --images-per-class]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -36,6 +36,10 @@ pub(crate) struct FeaturesArgs {
     /// Edge of the pictures, in pixels [default: the run's base size]
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
+
+    /// What stands for an image
+    #[arg(long, value_enum, default_value_t = Pool::Head)]
+    pool: Pool,
 
     /// Use the moving average of the weights
     #[arg(long)]
@@ -48,12 +52,12 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     let run = saved.record.as_ref().map(|record| record.config.clone());
     let mut config = run.unwrap_or_default();
     if let Some(data) = &args.data {
-        config = TrainConfig { data: Some(data.clone()), ..config };
+        config = TrainConfig { data: Some(data.clone()), images_per_class: None, ..config };
     }
     let sources = Sources::open(&config)?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     for (name, source) in [(FILES.0, sources.train), (FILES.1, sources.val)] {
-        let (set, bad) = extract(&*encoder.model, &encoder.params, source, workers)?;
+        let (set, bad) = extract(&*encoder.model, &encoder.params, args.pool, source, workers)?;
         bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
         let path = args.out.join(name);
         set.save(&path)?;

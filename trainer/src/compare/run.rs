@@ -18,7 +18,7 @@ use crate::sources::Sources;
 pub struct Contestant {
     /// What tells it from the others, for people.
     pub name: String,
-    /// What is trained; the seed is the comparison's.
+    /// What is trained; the seed is the comparison's, but for the choice of `--images-per-class`.
     pub config: TrainConfig,
 }
 
@@ -102,7 +102,7 @@ impl Comparison {
     /// The run of a contestant where it stopped, or at its start.
     fn begun(&self, contestant: &Contestant, seed: u64) -> Result<Run> {
         let out: PathBuf = self.options.out.join(contestant.folder(seed));
-        let config = TrainConfig { seed, ..contestant.config.clone() };
+        let config = contestant.config.with_seed(seed);
         let options = RunOptions { out: out.clone(), ..self.options.clone() };
         let run = Run::new(config, options, self.sources.clone())?.with_stop_flag(self.stop.clone());
         let Some(found) = newest(&out)? else { return Ok(run) };

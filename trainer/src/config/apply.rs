@@ -24,6 +24,11 @@ impl TrainConfig {
         Ok(())
     }
 
+    /// Whether `--freeze` names a parameter.
+    pub(crate) fn freezes(&self, name: &str) -> bool {
+        self.freeze.iter().any(|pattern| wildmatch::WildMatch::new(pattern).matches(name))
+    }
+
     /// The file of `--init`.
     pub(crate) fn first_weights(&self) -> Result<Option<Saved>> {
         let named = |error: Error| match error {

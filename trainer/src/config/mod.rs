@@ -3,6 +3,7 @@
 mod apply;
 mod batch;
 mod check;
+mod images;
 mod layers;
 mod names;
 mod options;
@@ -13,6 +14,7 @@ mod written;
 
 pub use batch::BatchSize;
 pub(crate) use batch::stages_by_size;
+pub use images::ImagesPerClass;
 pub(crate) use layers::keys_of;
 pub use layers::{Layers, Origin, Resolved};
 pub use names::{

@@ -6,8 +6,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BadNumbers, BatchSize, CropMethod, CropOrder, CurveName, DEFAULT_BATCH, DEFAULT_IMAGE_MIB, LossName,
-    OptimiserName, ScalingName,
+    BadNumbers, BatchSize, CropMethod, CropOrder, CurveName, DEFAULT_BATCH, DEFAULT_IMAGE_MIB,
+    ImagesPerClass, LossName, OptimiserName, ScalingName,
 };
 use crate::duration::{Every, Span};
 use crate::pretrain::{DecoderShape, TargetName};
@@ -32,6 +32,11 @@ pub struct TrainConfig {
     /// Memory that one decoded image may take, in MiB; larger ones count as unreadable
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_IMAGE_MIB, help_heading = DATA)]
     pub max_image_mib: u32,
+
+    /// Train on this many images of each class alone, for quick studies; --seed says which, or a seed of their own behind an
+    /// `@`, such as `50@3` [default: all]
+    #[arg(long, value_name = "N", help_heading = DATA)]
+    pub images_per_class: Option<ImagesPerClass>,
 
     /// Training images of the synthetic set
     #[arg(long, value_name = "N", default_value_t = 4096, help_heading = DATA)]

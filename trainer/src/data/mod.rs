@@ -19,6 +19,7 @@ mod replay;
 mod shard;
 mod stages;
 mod stats;
+mod subset;
 mod synthetic;
 mod unfinished;
 
@@ -39,6 +40,7 @@ pub use reduced::{Divisor, decode_reduced};
 pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
 pub use stages::{Stage, StageClock};
 pub use stats::{Stats, stats};
+pub use subset::Subset;
 pub use synthetic::{Split, Synthetic};
 pub use unfinished::Unfinished;
 

@@ -3,16 +3,27 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
+use clap::ValueEnum;
 use efficienttrain_models::{Act, Backbone, Context, Mode, ParamStore};
 
 use super::FeatureSet;
 use crate::data::{BadImage, EvalPipeline, Loader, Source};
 use crate::error::Result;
 
+/// What stands for an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Pool {
+    /// What the model's head reads: the class token of a vision transformer, the mean over the map elsewhere.
+    #[default]
+    Head,
+    /// The mean over the picture, of a vision transformer's patch tokens too.
+    Mean,
+}
+
 /// Images of a pass.
 const BATCH: usize = 64;
 
-/// Pooled features of every image of `source` at the model's size, in order; images that cannot be read are left out and
+/// Features of every image of `source` at the model's size, in order, pooled as `pool` says; images that cannot be read are left out and
 /// given beside them.
 ///
 /// # Errors
@@ -20,6 +31,7 @@ const BATCH: usize = 64;
 pub fn extract(
     model: &dyn Backbone,
     params: &ParamStore,
+    pool: Pool,
     source: Arc<dyn Source>,
     workers: usize,
 ) -> Result<(FeatureSet, Vec<BadImage>)> {
@@ -31,8 +43,13 @@ pub fn extract(
         if !batch.labels.is_empty() {
             let pictures = Act::constant(batch.pictures(&Device::Cpu)?);
             // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
-            let features =
-                rayon::scope(|_| model.features(&mut Context::new(params, Mode::Eval), &pictures))?;
+            let features = rayon::scope(|_| {
+                let cx = &mut Context::new(params, Mode::Eval);
+                match pool {
+                    Pool::Head => model.features(cx, &pictures),
+                    Pool::Mean => model.mean_features(cx, &pictures),
+                }
+            })?;
             set.width = features.dims()[features.dims().len() - 1];
             let values = features.tensor().to_dtype(DType::F32)?.flatten_all()?;
             set.features.extend(values.to_vec1::<f32>()?);

@@ -10,7 +10,7 @@ mod probe;
 mod set;
 
 pub use encoder::Encoder;
-pub use extract::extract;
+pub use extract::{Pool, extract};
 pub use knn::{Neighbours, nearest_neighbours};
 pub use probe::{Probe, ProbeOptions, linear_probe};
 pub use set::FeatureSet;

@@ -45,15 +45,19 @@ pub fn lines(event: &Event) -> Vec<String> {
 
 fn of_start(s: &Start) -> Vec<String> {
     let mut lines = vec![format!(
-        "{} ({:.1} M parameters), recipe {}: {} steps, {:.2} equivalent epochs over {} images in {} classes",
+        "{} ({:.1} M parameters{}), recipe {}: {} steps, {:.2} equivalent epochs over {} images in {} classes",
         s.model,
         s.parameters as f64 / 1e6,
+        if s.frozen > 0 { format!(", {:.1} M of them frozen", s.frozen as f64 / 1e6) } else { String::new() },
         s.recipe,
         s.plan.total_steps,
         s.plan.equivalent_epochs,
         s.train_images,
         s.classes
     )];
+    if let Some(init) = &s.init {
+        lines.push(format!("begins with {init}"));
+    }
     if s.first_step > 0 {
         lines.push(format!("resuming at step {}", s.first_step));
     }

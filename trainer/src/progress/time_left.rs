@@ -115,6 +115,8 @@ mod tests {
                 model: String::new(),
                 recipe: String::new(),
                 parameters: 0,
+                frozen: 0,
+                init: None,
                 train_images: 1_000_000,
                 val_images: 0,
                 classes: 0,

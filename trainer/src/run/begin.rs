@@ -41,7 +41,11 @@ impl Run {
     }
 
     fn begin_with(&mut self, init: Option<Saved>) -> Result<()> {
-        init.map_or(Ok(()), |saved| self.state.begin_with(&saved, self.config.init_ema))
+        if let Some(saved) = init {
+            let report = saved.begin(&mut self.state, self.config.init_ema)?;
+            self.init = Some(format!("{}: {report}", saved.path().display()));
+        }
+        Ok(())
     }
 
     /// A run from the start with a model of one's own, which `model` makes for a number of classes and a size. The recipe
@@ -92,6 +96,7 @@ impl Run {
             history: History::default(),
             step: 0,
             first_sample: 0,
+            init: None,
             bad: BTreeSet::new(),
             stop: Arc::default(),
             keeper: None,

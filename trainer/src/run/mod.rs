@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use efficienttrain_models::Kind;
+use efficienttrain_models::{Kind, ParamSpec};
 use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
@@ -41,6 +41,8 @@ pub struct Run {
     step: u64,
     /// Samples before the run's first: other than 0 for one that goes on in the data of another.
     first_sample: u64,
+    /// What became of the weights that it began with.
+    init: Option<String>,
     bad: BTreeSet<String>,
     stop: Arc<AtomicBool>,
     keeper: Option<Keeper>,
@@ -233,12 +235,15 @@ impl Run {
     }
 
     fn start(&self) -> Result<Start> {
-        let specs = self.state.model.specs();
-        let trained = specs.iter().filter(|s| s.kind == Kind::Parameter);
+        let specs = self.state.model.specs().iter().filter(|s| s.kind == Kind::Parameter);
+        let frozen = specs.clone().filter(|s| self.config.freezes(&s.name));
+        let numbers = |s: &ParamSpec| s.shape.iter().product::<usize>();
         Ok(Start {
             model: self.state.model.name().into(),
             recipe: self.plan.recipe().name.clone(),
-            parameters: trained.map(|s| s.shape.iter().product::<usize>()).sum(),
+            parameters: specs.clone().map(numbers).sum(),
+            frozen: frozen.map(numbers).sum(),
+            init: self.init.clone(),
             train_images: self.sources.train.len(),
             val_images: self.sources.val.len(),
             classes: self.sources.train.classes().len(),

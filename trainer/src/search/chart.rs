@@ -5,8 +5,11 @@ use std::path::Path;
 use efficienttrain_schedule::search::{Candidate, Outcome, Verdict};
 use plotters::prelude::*;
 
-use crate::chart::{COLOURS, Drawn, Sheet, write_svg};
+use crate::chart::{COLOURS, Drawn, Entry, Mark, Sheet, draw_legend, write_svg};
 use crate::error::Result;
+
+const CHOSEN: RGBColor = RGBColor(150, 150, 150);
+const BASELINE: RGBColor = RGBColor(60, 60, 60);
 
 /// Width of a stage that its candidates share.
 const SPREAD: f64 = 0.6;
@@ -35,8 +38,9 @@ fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
     let (low, high) = ends.fold((f64::MAX, f64::MIN), |(low, high), y| (low.min(y), high.max(y)));
     let margin = ((high - low) * 0.1).max(1.0);
     let y = if low > high { 0.0..100.0 } else { low - margin..high + margin };
-    let mut chart = ChartBuilder::on(area)
-        .caption(format!("Search for {}", outcome.recipe.name), ("sans-serif", 20))
+    let title = format!("Search for {}", outcome.recipe.name);
+    let area = draw_legend(&area.titled(&title, ("sans-serif", 20))?, &entries(outcome))?;
+    let mut chart = ChartBuilder::on(&area)
         .margin(16)
         .x_label_area_size(44)
         .y_label_area_size(56)
@@ -54,14 +58,12 @@ fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
         .draw()?;
     let chosen = placed.iter().filter(|(c, _)| c.verdict == Verdict::Chosen);
     let path: Vec<(f64, f64)> = chosen.map(|(_, (x, y, _))| (*x, *y)).collect();
-    chart.draw_series(LineSeries::new(path, RGBColor(150, 150, 150).stroke_width(2)))?;
+    chart.draw_series(LineSeries::new(path, CHOSEN.stroke_width(2)))?;
     if let Some(y) = baseline {
         let line = [(0.5, y), (outcome.stages.len() as f64 + 0.5, y)];
-        let series = chart.draw_series(LineSeries::new(line, RGBColor(60, 60, 60).stroke_width(1)))?;
-        series.label("plain training").legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], BLACK));
+        chart.draw_series(LineSeries::new(line, BASELINE.stroke_width(1)))?;
     }
-    let choices = outcome.stages.first().map_or(&[][..], |stage| &stage.candidates);
-    for (choice, colour) in choices.iter().zip(COLOURS.iter().cycle()) {
+    for (choice, colour) in choices(outcome).iter().zip(COLOURS.iter().cycle()) {
         let mine = || placed.iter().filter(|(c, _)| c.candidate == choice.candidate);
         chart.draw_series(
             mine().map(|(_, (x, y, s))| PathElement::new([(*x, y - s), (*x, y + s)], colour.stroke_width(1))),
@@ -71,18 +73,25 @@ fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
             let style = if filled { colour.filled() } else { colour.stroke_width(2) };
             Circle::new((*x, *y), if filled { 7 } else { 5 }, style)
         };
-        chart
-            .draw_series(mine().map(dot))?
-            .label(format!("B = {}", choice.choice))
-            .legend(move |(x, y)| Circle::new((x + 9, y), 5, colour.filled()));
+        chart.draw_series(mine().map(dot))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .margin(14)
-        .label_font(("sans-serif", 15))
-        .background_style(WHITE.mix(0.9))
-        .border_style(RGBColor(200, 200, 200))
-        .draw()?;
     Ok(())
+}
+
+/// What there is to choose from.
+fn choices(outcome: &Outcome) -> &[Candidate] {
+    outcome.stages.first().map_or(&[], |stage| &stage.candidates)
+}
+
+fn entries(outcome: &Outcome) -> Vec<Entry> {
+    let entry = |(choice, &colour): (&Candidate, &RGBColor)| Entry {
+        name: format!("B = {}", choice.choice),
+        colour,
+        mark: Mark::Dot,
+    };
+    let plain = Entry { name: "plain training".into(), colour: BASELINE, mark: Mark::Line };
+    let mut entries: Vec<Entry> = choices(outcome).iter().zip(COLOURS.iter().cycle()).map(entry).collect();
+    entries.extend(outcome.baseline.map(|_| plain));
+    entries.push(Entry { name: "chosen".into(), colour: CHOSEN, mark: Mark::Line });
+    entries
 }

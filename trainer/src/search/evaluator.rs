@@ -168,7 +168,7 @@ impl SearchRun {
             keep_best: 0,
             ..self.options.clone()
         };
-        let run = Run::new(TrainConfig { seed, ..config }, options, self.sources.clone())?;
+        let run = Run::new(config.with_seed(seed), options, self.sources.clone())?;
         debug_assert_eq!(run.plan(), plan, "the configuration does not say the trial's plan");
         Ok(run.with_stop_flag(self.stop.clone()))
     }

@@ -29,5 +29,6 @@ mod report;
 mod resume;
 mod search;
 mod sources;
+mod subset;
 mod tools;
 mod view;

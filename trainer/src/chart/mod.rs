@@ -1,7 +1,10 @@
 //! Charts of runs.
 
+mod legend;
+
 use std::path::Path;
 
+pub(crate) use legend::{Entry, Mark, draw_legend};
 use plotters::prelude::*;
 
 use crate::error::{Error, Result};
@@ -17,12 +20,15 @@ pub struct Curve {
 }
 
 /// Colours of runs, in order.
-pub(crate) const COLOURS: [RGBColor; 5] = [
+pub(crate) const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 104, 181),
     RGBColor(222, 110, 32),
     RGBColor(20, 132, 84),
     RGBColor(164, 60, 140),
     RGBColor(90, 90, 90),
+    RGBColor(70, 175, 215),
+    RGBColor(170, 130, 0),
+    RGBColor(190, 30, 45),
 ];
 
 /// Lines over one axis.
@@ -57,23 +63,28 @@ pub(crate) struct Line {
 /// # Errors
 /// When there is no evaluation to draw, or the file cannot be written.
 pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> Result<()> {
-    let line = |(curve, &colour): (&Curve, &RGBColor)| {
+    let line = |(index, curve): (usize, &Curve)| {
         let points: Vec<_> = curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
         let last = points.last().map_or(0.0, |p| p.1);
-        Line { points, colour, name: Some(format!("{} ({last:.1}%)", curve.name)), dashed: false, dots: 3 }
+        // Where colours begin again, dashes tell one line from the other.
+        let (colour, dashed) = (COLOURS[index % COLOURS.len()], index >= COLOURS.len());
+        Line { points, colour, name: Some(format!("{} ({last:.1}%)", curve.name)), dashed, dots: 3 }
     };
     let chart = Chart {
         title,
         x: "compute, in epochs at full size",
         y: "top-1 accuracy, %",
-        edges: (860, 520),
-        range: (0.0, 100.0),
-        lines: curves.iter().zip(COLOURS.iter().cycle()).map(line).collect(),
+        edges: EDGES,
+        range: (0.0, 0.0),
+        lines: curves.iter().enumerate().map(line).collect(),
         marks: Vec::new(),
     };
     let svg = chart.svg().map_err(|reason| Error::Chart { path: path.into(), reason })?;
     crate::checkpoint::replace(path, svg.as_bytes())
 }
+
+/// Width and height of a chart that is a file of its own, in pixels.
+const EDGES: (u32, u32) = (860, 520);
 
 /// A white sheet to draw on.
 pub(crate) type Sheet<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -83,16 +94,22 @@ pub(crate) type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// Writes what `draw` draws as an SVG file.
 pub(crate) fn write_svg(path: &Path, draw: impl FnOnce(&Sheet) -> Drawn) -> Result<()> {
+    let svg = svg(EDGES, draw).map_err(|reason| Error::Chart { path: path.into(), reason })?;
+    crate::checkpoint::replace(path, svg.as_bytes())
+}
+
+/// What `draw` draws on a white sheet.
+fn svg(edges: (u32, u32), draw: impl FnOnce(&Sheet) -> Drawn) -> std::result::Result<String, String> {
     let mut svg = String::new();
     let drawn = || -> Drawn {
-        let area = SVGBackend::with_string(&mut svg, (860, 520)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, edges).into_drawing_area();
         area.fill(&WHITE)?;
         draw(&area)?;
         area.present()?;
         Ok(())
     };
-    drawn().map_err(|e| Error::Chart { path: path.into(), reason: e.to_string() })?;
-    crate::checkpoint::replace(path, svg.as_bytes())
+    drawn().map_err(|e| e.to_string())?;
+    Ok(svg)
 }
 
 impl Chart<'_> {
@@ -108,18 +125,23 @@ impl Chart<'_> {
         }
         let (low, high) = points().fold(self.range, |(low, high), p| (low.min(p.1), high.max(p.1)));
         let high = if high > low { high } else { low + 1.0 };
-        let mut svg = String::new();
-        self.draw(&mut svg, longest, (low, high)).map_err(|e| e.to_string())?;
-        Ok(svg)
+        svg(self.edges, |area| self.draw(area, longest, (low, high)))
     }
 
-    fn draw(&self, svg: &mut String, longest: f64, (low, high): (f64, f64)) -> Drawn {
-        let area = SVGBackend::with_string(svg, self.edges).into_drawing_area();
-        area.fill(&WHITE)?;
+    /// The names of the lines.
+    fn entries(&self) -> Vec<Entry> {
+        let entry = |line: &Line| {
+            let mark = if line.dashed { Mark::Dashes } else { Mark::Line };
+            Some(Entry { name: line.name.clone()?, colour: line.colour, mark })
+        };
+        self.lines.iter().filter_map(entry).collect()
+    }
+
+    fn draw(&self, area: &Sheet, longest: f64, (low, high): (f64, f64)) -> Drawn {
         let small = if self.edges.0 < 700 { 12 } else { 14 };
         let above = if high > self.range.1 { high + 0.04 * (high - low) } else { high };
+        let area = draw_legend(&area.titled(self.title, ("sans-serif", small + 6))?, &self.entries())?;
         let mut chart = ChartBuilder::on(&area)
-            .caption(self.title, ("sans-serif", small + 6))
             .margin(small)
             .x_label_area_size(3 * small + 2)
             .y_label_area_size(4 * small)
@@ -143,27 +165,12 @@ impl Chart<'_> {
         for line in &self.lines {
             let style = line.colour.stroke_width(2);
             let points = line.points.iter().copied();
-            let drawn = if line.dashed {
-                chart.draw_series(DashedLineSeries::new(points, 6, 4, style))?
+            if line.dashed {
+                chart.draw_series(DashedLineSeries::new(points, 6, 4, style))?;
             } else {
-                chart.draw_series(LineSeries::new(points, style).point_size(line.dots))?
-            };
-            if let Some(name) = &line.name {
-                drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+                chart.draw_series(LineSeries::new(points, style).point_size(line.dots))?;
             }
         }
-        if self.lines.iter().any(|line| line.name.is_some()) {
-            chart
-                .configure_series_labels()
-                .position(SeriesLabelPosition::LowerRight)
-                .margin(14)
-                .label_font(("sans-serif", 15))
-                .background_style(WHITE.mix(0.9))
-                .border_style(RGBColor(200, 200, 200))
-                .draw()?;
-        }
-        drop(chart);
-        area.present()?;
         Ok(())
     }
 }
