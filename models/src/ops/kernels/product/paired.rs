@@ -84,15 +84,9 @@ pub(super) fn task<B: Stored>(
                     // SAFETY: each row was checked to have room for the columns; rows are different (`Place::room`), and
                     // tasks have different rows or columns. What is read was written in the first round.
                     unsafe {
-                        kept.strip(
-                            native,
-                            k.len().div_ceil(2),
-                            factors,
-                            bias,
-                            strip,
-                            [piece == 0, piece + 1 == pieces],
-                        )
-                    };
+                        let ends = [piece == 0, piece + 1 == pieces];
+                        kept.strip(native, k.len().div_ceil(2), factors, bias, strip, ends);
+                    }
                 }
             }
         }
