@@ -49,12 +49,13 @@ pub(crate) fn forget_most(device: &Device) -> Result<()> {
 }
 
 impl TrainState {
-    /// Whether a step of so many pictures has room: tried with random ones, twice, so that gradients are there as well. Nothing
-    /// is changed by it.
-    pub(crate) fn has_room_for(&mut self, pictures: usize) -> Result<bool> {
-        let batch = Batch::random(pictures, self.model.input_size()[0], self.model.num_classes())?;
+    /// Whether a step has room: tried with random pictures, as many `passes` of a batch of `pictures` as the step adds up. Two stand for
+    /// more: gradients are there then beside activations. Nothing is changed by it.
+    pub(crate) fn has_room_for(&mut self, pictures: u32, passes: u32) -> Result<bool> {
+        let batch = Batch::random(pictures as usize, self.model.input_size()[0], self.model.num_classes())?;
         let undo = std::mem::replace(&mut self.undo_bad_steps, true);
-        let tried = (0..2).try_for_each(|seed| self.accumulate(&batch, 0.5, 0.0, seed));
+        let tried =
+            (0..passes.min(2)).try_for_each(|pass| self.accumulate(&batch, 0.5, 0.0, u64::from(pass)));
         self.undo_bad_steps = undo;
         self.abandon();
         match tried {
@@ -64,10 +65,11 @@ impl TrainState {
         }
     }
 
-    /// The largest batch below `batch` that has room, of those that divide it, each the largest part of the one before.
+    /// The largest batch below `batch` that has room where several are added up, of those that divide it, each the largest part of
+    /// the one before.
     pub(crate) fn batch_with_room(&mut self, batch: u32) -> Result<Option<u32>> {
         for smaller in parts(batch) {
-            if self.has_room_for(smaller as usize)? {
+            if self.has_room_for(smaller, 2)? {
                 return Ok(Some(smaller));
             }
         }

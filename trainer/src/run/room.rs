@@ -3,19 +3,20 @@
 use efficienttrain_schedule::StepSettings;
 
 use super::Run;
+use crate::checkpoint::LAST;
 use crate::config::BatchSize;
 use crate::error::{Error, Result};
 use crate::memory::{memory, mib};
 use crate::state::Precision;
 
 impl Run {
-    /// What the run ends with where the memory ran out in a step. What fits is tried with random pictures; the state is as it was
-    /// before the step.
+    /// What the run ends with where the memory ran out in a step. What fits is tried with random pictures. Weights and moments are
+    /// as before the step; running statistics may have seen a part of it.
     pub(super) fn out_of_memory(&mut self, settings: &StepSettings) -> Error {
         self.state.abandon();
         let (step, batch, size) = (settings.step, settings.batch_per_device, settings.size);
         let device = self.options.device.to_string();
-        let found = memory(self.state.device()).and_then(|memory| Ok((memory, self.ways_out(batch)?)));
+        let found = memory(self.state.device()).and_then(|memory| Ok((memory, self.ways_out(settings)?)));
         // What goes wrong here must not hide what went wrong before.
         let (fits, what) = match found {
             Ok((memory, (fits, ways))) => {
@@ -34,7 +35,8 @@ impl Run {
     }
 
     /// The largest batch that has room, and what to do.
-    fn ways_out(&mut self, batch: u32) -> Result<(Option<u32>, String)> {
+    fn ways_out(&mut self, settings: &StepSettings) -> Result<(Option<u32>, String)> {
+        let batch = settings.batch_per_device;
         let fits = self.state.batch_with_room(batch)?;
         let (found, mut ways) = match fits {
             Some(fits) => (format!("a batch of {fits} fits"), vec![self.smaller_batches(batch, fits)]),
@@ -43,9 +45,10 @@ impl Run {
             }
         };
         if !self.options.checkpoint_activations {
-            ways.push(match self.checkpointed(batch, fits.is_none())? {
+            ways.push(match self.checkpointed(settings, fits.is_none())? {
                 Some(images) => {
-                    let resumed = if self.step > 0 { ", also with --resume" } else { "" };
+                    let resumed =
+                        if self.options.out.join(LAST).exists() { ", also with --resume" } else { "" };
                     format!(
                         "--checkpoint-activations{resumed}, with which a batch of {images} fits (tried too)"
                     )
@@ -63,9 +66,10 @@ impl Run {
     }
 
     /// What has room where activations are worked out again: the batch, or, if `smaller` ones are asked for, the largest part.
-    fn checkpointed(&mut self, batch: u32, smaller: bool) -> Result<Option<u32>> {
+    fn checkpointed(&mut self, settings: &StepSettings, smaller: bool) -> Result<Option<u32>> {
+        let batch = settings.batch_per_device;
         self.state.checkpoint_activations = true;
-        let found = match self.state.has_room_for(batch as usize) {
+        let found = match self.state.has_room_for(batch, settings.accumulation) {
             Ok(true) => Ok(Some(batch)),
             Ok(false) if smaller => self.state.batch_with_room(batch),
             other => other.map(|_| None),
