@@ -7,9 +7,10 @@ use efficienttrain_models::{Options, cost};
 use efficienttrain_schedule::{LrScaling, Recipe, StepSettings};
 use serde::Serialize;
 
-use crate::config::{BatchSize, TrainConfig, stages_by_size};
+use crate::config::{BatchSize, RunOptions, TrainConfig, stages_by_size};
 use crate::data::Batch;
 use crate::error::{Error, Result};
+use crate::memory::{forget_most, memory, mib};
 use crate::state::TrainState;
 
 /// The smallest batch that is tried; every other is twice the one before.
@@ -20,8 +21,10 @@ const LARGEST: u32 = 1024;
 const GAIN: f64 = 1.03;
 /// Steps that take longer are not made longer still, in seconds.
 const PATIENCE: f64 = 10.0;
-/// Part of the memory that is free which a step's activations may take.
+/// Part of the machine's free memory which a step's activations may take: others work beside it.
 const MEMORY_SHARE: f64 = 0.5;
+/// The same on a GPU.
+const GPU_MEMORY_SHARE: f64 = 0.9;
 /// Runs of fewer optimiser steps than this are warned about.
 const FEW_STEPS: u64 = 500;
 
@@ -53,11 +56,15 @@ impl Choice {
 }
 
 /// Times training steps of the configuration's model at each size of its curriculum, batch by batch, and takes the smallest
-/// that is about as fast as any. What the loader can deliver is not looked at: `forecast` says it.
+/// that is about as fast as any, on the device and in the way that `options` say. What the loader can deliver is not looked at:
+/// `forecast` says it.
+///
+/// A batch is tried where its activations have room: on the CPU as they are counted, on a GPU as the batch before it took
+/// memory. One for which the memory of a GPU turns out too small is left out.
 ///
 /// # Errors
-/// When recipe or model are not as expected.
-pub fn choose(config: &TrainConfig, classes: usize, images: usize) -> Result<Choice> {
+/// When recipe, model or device are not as expected.
+pub fn choose(config: &TrainConfig, options: &RunOptions, classes: usize, images: usize) -> Result<Choice> {
     if config.target.is_some() {
         return Err(Error::config(
             "batch",
@@ -67,9 +74,12 @@ pub fn choose(config: &TrainConfig, classes: usize, images: usize) -> Result<Cho
     // The recipe's own batches, to compare with.
     let own = TrainConfig { batch: BatchSize::Recipe, ..config.clone() }.recipe()?;
     let recipe = TrainConfig { batch: BatchSize::Auto, ..config.clone() }.recipe()?;
-    let options = Options { num_classes: classes, input_size: first_size(&recipe), ..Options::default() };
-    let mut state = TrainState::new(&options, &recipe, config.seed)?;
+    let model = Options { num_classes: classes, input_size: first_size(&recipe), ..Options::default() };
+    let mut state = TrainState::new(&model, &recipe, config.seed)?;
     config.apply_to(&mut state)?;
+    state.checkpoint_activations = options.checkpoint_activations;
+    state.move_to(&options.device.open()?)?;
+    state.check_precision()?;
     let mut known: Vec<SizeChoice> = Vec::new();
     let mut sizes = Vec::new();
     for (size, stages) in stages_by_size(&recipe) {
@@ -98,13 +108,23 @@ fn first_size(recipe: &Recipe) -> [usize; 2] {
 
 fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Result<SizeChoice> {
     state.resize(size as usize)?;
-    let each = cost(&*state.model)?.activation_bytes.max(1);
-    let room = (free_memory() as f64 * MEMORY_SHARE) as u64 / each;
-    let most = u64::from(LARGEST).min(room).min(images as u64);
+    let before = memory(state.device())?.in_use;
+    let mut room = room_at_first(state)?;
     let mut tried: Vec<(u32, f64)> = Vec::new();
     let (mut batch, mut best) = (SMALLEST * replay, None);
-    while u64::from(batch) <= most {
-        let seconds = time_step(state, batch as usize)?;
+    while u64::from(batch) <= u64::from(LARGEST).min(images as u64).min(room) {
+        let seconds = match time_step(state, batch as usize) {
+            Err(e) if e.is_out_of_memory() => {
+                state.abandon();
+                if best.is_some() || batch / 2 < replay {
+                    break;
+                }
+                batch /= 2;
+                continue;
+            }
+            other => other?,
+        };
+        room = room_after(state, batch, before)?.unwrap_or(room);
         let rate = f64::from(batch) / seconds;
         tried.push((batch, rate));
         match best {
@@ -117,16 +137,43 @@ fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Re
         batch *= 2;
     }
     let Some((batch, _)) = best else {
+        let (device, memory) = (state.device(), memory(state.device())?);
+        let place = if device.is_cpu() { "memory" } else { "the memory of the GPU" };
         let what = format!(
-            "a batch of {batch} at {size} pixels does not fit into memory or the {images} images of a step; give a number"
+            "a batch of {batch} at {size} pixels does not fit into {place} ({} MiB of {} are free) or the {images} images of a \
+             step; give a number, or take less memory with --checkpoint-activations",
+            mib(memory.free),
+            mib(memory.total)
         );
         return Err(Error::config("batch", what));
     };
     Ok(SizeChoice { size, batch, tried })
 }
 
+/// Images whose activations have room, as far as that is known before any were trained on.
+fn room_at_first(state: &TrainState) -> Result<u64> {
+    if !state.device().is_cpu() {
+        return Ok(u64::MAX);
+    }
+    let each = cost(&*state.model)?.activation_bytes.max(1);
+    Ok((memory(state.device())?.free as f64 * MEMORY_SHARE) as u64 / each)
+}
+
+/// Images that have room on a GPU, as the last step took memory: `batch` of them brought it from `before` to its peak.
+/// Gradients are counted as if they grew with the batch, so it is rather less.
+fn room_after(state: &TrainState, batch: u32, before: u64) -> Result<Option<u64>> {
+    if state.device().is_cpu() {
+        return Ok(None);
+    }
+    let memory = memory(state.device())?;
+    let each = (memory.most.saturating_sub(before) / u64::from(batch)).max(1);
+    let all = (memory.free + memory.in_use).saturating_sub(before);
+    Ok(Some((all as f64 * GPU_MEMORY_SHARE) as u64 / each))
+}
+
 /// Time of a step with its update, the better of two after one that warms up, in seconds.
 fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
+    forget_most(state.device())?;
     let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes())?;
     let mut best = f64::INFINITY;
     for pass in 0..3 {
@@ -200,15 +247,6 @@ fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<Str
         ));
     }
     Ok(warnings)
-}
-
-/// Memory that is free, in bytes, where the system says it (Linux); else a careful guess.
-fn free_memory() -> u64 {
-    const GUESS: u64 = 2 << 30;
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.map_or(GUESS, |kib| kib << 10)
 }
 
 impl fmt::Display for Choice {

@@ -91,7 +91,7 @@ pub fn checkup(check: &Checkup) -> Result<Findings> {
     let options = Options { input_size: [check.size; 2], ..Options::default() };
     let name = efficienttrain_models::create(&check.model, &options)?.name().to_string();
     let recipe = Recipe::named(&format!("{name}-baseline"))?;
-    let state = TrainState::new(&options, &recipe, 0)?;
+    let mut state = TrainState::new(&options, &recipe, 0)?;
     let parameters = state.model.specs().iter().filter(|spec| spec.kind == Kind::Parameter).count();
     let bench = StepBench {
         model: name.clone(),

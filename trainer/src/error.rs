@@ -62,6 +62,22 @@ pub enum Error {
         /// The norm of all gradients.
         grad_norm: f64,
     },
+    /// The memory of a GPU is too small for a step.
+    #[error("step {step}: the memory of {device} ran out with a batch of {batch} at {size} pixels: {what}")]
+    OutOfMemory {
+        /// The optimiser step, counted from 0.
+        step: u64,
+        /// The GPU.
+        device: String,
+        /// Images of the forward and backward pass.
+        batch: u32,
+        /// Edge of the pictures, in pixels.
+        size: u32,
+        /// The largest batch that was found to fit.
+        fits: Option<u32>,
+        /// How much memory there is, and what to do.
+        what: String,
+    },
     /// The run was stopped because of a loss or gradient that is not a number.
     #[error(
         "step {step} of stage {stage}: loss {loss}, gradient norm {grad_norm}, on {images}; the batch is kept in {}; \
@@ -95,6 +111,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether an op found no memory left on a GPU.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Model(error) if error.is_out_of_memory())
+    }
+
     pub(crate) fn config(option: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Config { option: option.into(), what: what.into() }
     }

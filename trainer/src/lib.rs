@@ -47,6 +47,7 @@ mod history;
 pub mod log;
 pub mod loss;
 mod loss_scale;
+mod memory;
 pub mod objective;
 mod optimiser;
 pub mod predict;

@@ -132,6 +132,13 @@ impl TrainState {
     /// # Errors
     /// When the device has no room for them.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        match self.moved_to(device) {
+            Err(e) if e.is_out_of_memory() => Err(self.no_room(device)),
+            other => other,
+        }
+    }
+
+    fn moved_to(&mut self, device: &Device) -> Result<()> {
         self.params = self.params.to_device(device)?;
         self.ema = self.ema.as_ref().map(|ema| ema.to_device(device)).transpose()?;
         for (_, store) in &mut self.optimiser.kept {
@@ -264,6 +271,13 @@ impl TrainState {
         Ok(())
     }
 
+    /// Gives up the step at hand: its gradients and losses are forgotten, noted buffers put back.
+    pub(crate) fn abandon(&mut self) {
+        self.gradients.clear();
+        self.losses.clear();
+        self.put_back(true);
+    }
+
     /// Adds the gradients of one micro-batch, weighted by `share` of the step. Waits for nothing: [`Self::update`] reads the
     /// loss.
     ///
@@ -369,13 +383,15 @@ impl TrainState {
     ///
     /// # Errors
     /// Names the parameters that would never train.
-    pub fn check_gradients(&self, batch: &Batch) -> Result<()> {
-        let params = self.params.deep_clone()?;
-        let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
-        let loss = self.objective.loss(&mut cx, &*self.model, batch, 0)?;
-        let mut gradients = Gradients::new(params.len());
-        cx.backward(&loss, Tensor::new(1f32, &self.device)?, &mut gradients)?;
-        Ok(gradients.check_complete(self.model.name(), self.model.specs())?)
+    pub fn check_gradients(&mut self, batch: &Batch) -> Result<()> {
+        // A pass as those of the step, so that it takes no more memory.
+        let undo = std::mem::replace(&mut self.undo_bad_steps, true);
+        let tried = self.accumulate(batch, 1.0, 0.0, 0);
+        self.undo_bad_steps = undo;
+        let complete = self.gradients.check_complete(self.model.name(), self.model.specs());
+        self.abandon();
+        tried?;
+        Ok(complete?)
     }
 }
 

@@ -130,6 +130,8 @@ impl Batch {
     /// Pictures of random numbers, with labels spread over the classes.
     pub(crate) fn random(count: usize, size: usize, classes: usize) -> Result<Self> {
         let pixels = Tensor::randn(0f32, 1., count * size * size * 3, &Device::Cpu)?.to_vec1()?;
+        // An autoencoder has none.
+        let classes = classes.max(1);
         let labels: Vec<u32> = (0..count).map(|i| (i * 7 % classes) as u32).collect();
         let mut targets = vec![0.0; count * classes];
         for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {

@@ -14,7 +14,7 @@ use efficienttrain_trainer::config::{
 use efficienttrain_trainer::event::Observer;
 use efficienttrain_trainer::forecast::forecast;
 use efficienttrain_trainer::progress::Progress;
-use efficienttrain_trainer::{DeviceName, Run, Sources, batch, log, view};
+use efficienttrain_trainer::{Run, Sources, batch, log, view};
 
 use super::layered::Layered;
 use super::signals::Stopped;
@@ -90,13 +90,7 @@ fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
     config.check()?;
     let sources = Sources::open(&config)?;
     if config.batch == BatchSize::Auto {
-        if options.device != DeviceName::Cpu {
-            bail!(
-                "`--batch auto` times steps on the CPU alone for now; give numbers for --device {}",
-                options.device
-            );
-        }
-        let chosen = batch::choose(&config, sources.train.classes().len(), sources.train.len())?;
+        let chosen = batch::choose(&config, &options, sources.train.classes().len(), sources.train.len())?;
         eprintln!("{chosen}");
         config.batch = chosen.batch();
     }

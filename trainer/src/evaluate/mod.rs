@@ -154,17 +154,28 @@ fn judge(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<Vec
         let loss = mass.ln() - f64::from(own - max);
         Judged { index, label, predicted: if better == 0 { label } else { rival }, better, loss }
     };
-    let logits = logits(model, params, &batch.pictures(device_of(params))?)?;
+    let logits = logits(model, params, &batch.pictures(&Device::Cpu)?)?;
     Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())
 }
 
-fn device_of(params: &ParamStore) -> &Device {
-    params.iter().next().map_or(&Device::Cpu, |(_, t)| t.device())
+/// Logits of channels-last pictures, a row a picture; of a part after another where the memory of a GPU is too small for all.
+pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let count = pictures.dims()[0];
+    match logits_at_once(model, params, pictures) {
+        Err(e) if e.is_out_of_memory() && count > 1 => {
+            // A copy: what is sent to a device is all the memory that a tensor lies in.
+            let part = |from, to| pictures.narrow(0, from, to - from)?.force_contiguous();
+            let mut rows = logits(model, params, &part(0, count / 2)?)?;
+            rows.extend(logits(model, params, &part(count / 2, count)?)?);
+            Ok(rows)
+        }
+        other => other,
+    }
 }
 
-/// Logits of channels-last pictures, a row a picture.
-pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
+fn logits_at_once(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
     let mut cx = Context::new(params, Mode::Eval);
-    let logits = model.forward(&mut cx, &Act::constant(pictures.to_device(device_of(params))?))?;
+    let device = params.iter().next().map_or(&Device::Cpu, |(_, t)| t.device());
+    let logits = model.forward(&mut cx, &Act::constant(pictures.to_device(device)?))?;
     Ok(logits.tensor().to_dtype(DType::F32)?.to_vec2()?)
 }

@@ -2,6 +2,7 @@
 
 mod begin;
 mod evaluation;
+mod room;
 mod saving;
 mod trouble;
 
@@ -100,7 +101,10 @@ impl Run {
             let mut settings = self.plan.at(self.step)?;
             settings.lr *= self.lr_factor();
             self.enter_stage(&settings, observer)?;
-            let record = self.train_step(&settings, &mut loader, observer)?;
+            let record = match self.train_step(&settings, &mut loader, observer) {
+                Err(e) if e.is_out_of_memory() => return Err(self.out_of_memory(&settings)),
+                other => other?,
+            };
             self.step += 1;
             if let Some(record) = record {
                 observer.observe(&Event::Step(self.placed(record, clock)?))?;

@@ -9,6 +9,8 @@ mod compare;
 mod config;
 mod costs;
 mod data;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod handy;
 #[cfg(unix)]
 mod interrupt;

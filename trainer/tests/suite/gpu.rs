@@ -1,0 +1,134 @@
+//! Training on a GPU, where `EFFICIENTTRAIN_TEST_GPU` says that there is one to test on. What a small memory does is seen on the
+//! pretend GPU alone (`.ci/pretend-gpu`), whose memory can be set.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use efficienttrain_models::ops::cuda;
+use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::{DeviceName, Every};
+
+use crate::common::command::{accepted, text};
+use crate::common::{config, options, run};
+
+/// Memory of the pretend GPU, in MiB.
+const MIB: &str = "EFFICIENTTRAIN_PRETEND_GPU_MIB";
+
+fn there_is_one() -> bool {
+    std::env::var_os("EFFICIENTTRAIN_TEST_GPU").is_some()
+}
+
+/// Runs the binary on a pretend GPU with so much memory.
+fn within(mib: u64, args: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_efficienttrain");
+    Command::new(program).args(args).env(MIB, mib.to_string()).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A column of a run's `steps.csv`.
+fn column(out: &Path, name: &str) -> Vec<f64> {
+    let table = std::fs::read_to_string(out.join("steps.csv")).unwrap();
+    let mut lines = table.lines();
+    let at = lines.next().unwrap().split(',').position(|column| column == name).unwrap();
+    lines.map(|line| line.split(',').nth(at).unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn losses_follow_those_of_the_cpu() {
+    if !there_is_one() {
+        return;
+    }
+    let bce = ["train", "--model", "resnet10", "--loss", "bce", "--bce-threshold", "0.2"];
+    let mae = ["pretrain", "--model", "deit_tiny", "--decoder", "32x2x1"];
+    let sixteen = ["--precision", "bf16"];
+    for (args, precision, off) in [(&bce[..], &[][..], 1e-4), (&mae, &[], 1e-4), (&mae, &sixteen, 2e-2)] {
+        let small = ["--synthetic-images", "16", "--recipe", "baseline", "--base-size", "32", "--batch", "4"];
+        let more = ["--epochs", "1", "--eval-every", "100%", "--log", "csv"];
+        let losses = |device: &str, precision: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            let last = ["--device", device, "--out", text(dir.path())];
+            accepted(&[args, &small, &more, &last, precision].concat());
+            column(dir.path(), "loss")
+        };
+        let (want, got) = (losses("cpu", &[]), losses("cuda", precision));
+        assert_eq!((want.len(), got.len()), (4, 4));
+        for (want, got) in want.iter().zip(&got) {
+            assert!((want - got).abs() < off * want, "{args:?} {precision:?}: {got}, on the CPU {want}");
+        }
+    }
+}
+
+/// Most memory, in MiB, that a step of so many micro-batches takes.
+fn peak(batch: u32, accumulation: u32) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let config = TrainConfig {
+        synthetic_images: 16,
+        recipe: "baseline".into(),
+        epochs: 1.0,
+        base_size: 128,
+        batch: batch.into(),
+        accumulation,
+        ema_decay: Some(0.0),
+        ..config("resnet10")
+    };
+    let device = DeviceName::Cuda(0).open().unwrap();
+    cuda::forget_most(&device).unwrap();
+    let options = RunOptions {
+        device: DeviceName::Cuda(0),
+        stop_after: Some(1),
+        eval_every: Every::Percent(100.0),
+        ..options(dir.path(), 1)
+    };
+    run(&config, options).train(&mut ()).unwrap();
+    cuda::memory_in_use(&device).unwrap().1.div_ceil(1 << 20)
+}
+
+#[test]
+fn a_small_memory_is_an_error_that_names_what_fits() {
+    if !there_is_one() || std::env::var_os(MIB).is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let fixed =
+        ["train", "--device", "cuda", "--model", "resnet10", "--recipe", "baseline", "--base-size", "128"];
+    let more =
+        ["--synthetic-images", "16", "--epochs", "1", "--ema-decay", "0", "--eval-every", "100%", "--out"];
+    let train = |mib: u64, out: &str, batch: &[&str]| {
+        let out = dir.path().join(out);
+        within(mib, &[&fixed[..], &more, &[text(&out)], batch].concat())
+    };
+    let (fits, too_large) = (peak(8, 2), peak(16, 1));
+    assert!(fits + 4 < too_large, "{fits} MiB and {too_large} MiB are too near");
+    let memory = u64::midpoint(fits, too_large);
+    let failed = train(memory, "failed", &["--batch", "16"]);
+    let message = said(&failed);
+    assert!(!failed.status.success());
+    for part in [
+        "step 0: the memory of cuda:0 ran out with a batch of 16 at 128 pixels",
+        &format!("it has {memory} MiB"),
+        "a batch of 8 fits (tried now with random pictures). Give --batch 8 --accumulation 2, ",
+        "--checkpoint-activations",
+        "--batch auto",
+    ] {
+        assert!(message.contains(part), "`{message}` does not say `{part}`");
+    }
+    // What it says holds.
+    let smaller = train(memory, "smaller", &["--batch", "8", "--accumulation", "2"]);
+    assert!(smaller.status.success(), "{}", said(&smaller));
+    let chosen = train(memory, "auto", &["--batch", "auto", "--stop-after", "1"]);
+    let message = said(&chosen);
+    assert!(chosen.status.success() && message.contains("size 128: 8 (images/s with 8: "), "{message}");
+
+    // Less than the smallest batch that is tried at first.
+    let tight = train(peak(8, 1) - 6, "tight", &["--batch", "auto", "--stop-after", "1"]);
+    let message = said(&tight);
+    assert!(tight.status.success() && message.contains("size 128: 4 (images/s with 4: "), "{message}");
+    // Less than the weights.
+    let none = train(8, "none", &["--batch", "4"]);
+    let message = said(&none);
+    assert!(!none.status.success());
+    assert!(message.contains("--device: no room for weights") && message.contains("has 8 MiB"), "{message}");
+}
