@@ -163,8 +163,11 @@ pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tenso
     let count = pictures.dims()[0];
     match logits_at_once(model, params, pictures) {
         Err(e) if e.is_out_of_memory() && count > 1 => {
-            // A copy: what is sent to a device is all the memory that a tensor lies in.
-            let part = |from, to| pictures.narrow(0, from, to - from)?.force_contiguous();
+            let part = |from, to| {
+                let part = pictures.narrow(0, from, to - from)?;
+                // A copy on the CPU: what is sent to a GPU is all the memory that a tensor lies in.
+                if part.device().is_cpu() { part.force_contiguous() } else { Ok(part) }
+            };
             let mut rows = logits(model, params, &part(0, count / 2)?)?;
             rows.extend(logits(model, params, &part(count / 2, count)?)?);
             Ok(rows)
