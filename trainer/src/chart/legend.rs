@@ -64,7 +64,7 @@ pub(crate) fn draw_legend<'a>(
         match mark {
             Mark::Line => top.draw(&line(0, MARK - 6))?,
             Mark::Dashes => {
-                [(0, 6), (8, 14), (16, 22)].map(|(a, b)| line(a, b)).iter().try_for_each(|l| top.draw(l))?
+                [(0, 6), (8, 14), (16, 22)].map(|(a, b)| line(a, b)).iter().try_for_each(|l| top.draw(l))?;
             }
             Mark::Dot => top.draw(&Circle::new((x + MARK / 2, y), 5, colour.filled()))?,
         }

@@ -93,7 +93,8 @@ fn the_log_of_a_resumed_run_has_every_line_once() {
     // Every tenth, and where stages begin and end: a stop between them leaves no trace.
     let bound = |step: &u64| {
         let mut stages = resumed.plan().stages().iter().filter(|s| s.steps > 0);
-        step % 10 == 0 || stages.any(|s| *step == s.first_step || *step + 1 == s.first_step + s.steps)
+        step.is_multiple_of(10)
+            || stages.any(|s| *step == s.first_step || *step + 1 == s.first_step + s.steps)
     };
     assert_eq!(of("step"), (0..steps).filter(bound).collect::<Vec<_>>());
     let stages: Vec<u64> =
