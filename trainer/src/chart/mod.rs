@@ -98,6 +98,15 @@ pub(crate) fn write_svg(path: &Path, draw: impl FnOnce(&Sheet) -> Drawn) -> Resu
     crate::checkpoint::replace(path, svg.as_bytes())
 }
 
+/// Draws a title at the top of an area; gives what is left of it.
+pub(crate) fn titled<'a>(
+    area: &Sheet<'a>,
+    title: &str,
+    height: i32,
+) -> std::result::Result<Sheet<'a>, Box<dyn std::error::Error>> {
+    Ok(area.margin(height / 2, 0, 0, 0).titled(title, ("sans-serif", height))?)
+}
+
 /// What `draw` draws on a white sheet.
 fn svg(edges: (u32, u32), draw: impl FnOnce(&Sheet) -> Drawn) -> std::result::Result<String, String> {
     let mut svg = String::new();
@@ -140,7 +149,7 @@ impl Chart<'_> {
     fn draw(&self, area: &Sheet, longest: f64, (low, high): (f64, f64)) -> Drawn {
         let small = if self.edges.0 < 700 { 12 } else { 14 };
         let above = if high > self.range.1 { high + 0.04 * (high - low) } else { high };
-        let area = draw_legend(&area.titled(self.title, ("sans-serif", small + 6))?, &self.entries())?;
+        let area = draw_legend(&titled(area, self.title, small + 6)?, &self.entries())?;
         let mut chart = ChartBuilder::on(&area)
             .margin(small)
             .x_label_area_size(3 * small + 2)

@@ -9,7 +9,8 @@ use crate::chart::Curve;
 use crate::checkpoint::{RunFolder, newest};
 use crate::config::{RunOptions, TrainConfig, differences};
 use crate::error::{Error, Result};
-use crate::event::Observer;
+use crate::event::{Event, Observer};
+use crate::log;
 use crate::run::Run;
 use crate::sources::Sources;
 
@@ -27,6 +28,26 @@ impl Contestant {
     fn folder(&self, seed: u64) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.=".contains(c) { c } else { '-' };
         format!("{}-seed{seed}", self.name.chars().map(plain).collect::<String>())
+    }
+}
+
+/// Trains a run to its end, with its logs in its folder; gives whether it came there.
+fn logged(run: &mut Run, observer: &mut dyn Observer) -> Result<bool> {
+    run.claim()?;
+    let logs = log::open(run.options(), run.step())?;
+    run.train(&mut Logged { logs, observer })
+}
+
+/// Logs, and somebody besides.
+struct Logged<'a> {
+    logs: Vec<Box<dyn Observer>>,
+    observer: &'a mut dyn Observer,
+}
+
+impl Observer for Logged<'_> {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        self.logs.observe(event)?;
+        self.observer.observe(event)
     }
 }
 
@@ -87,7 +108,7 @@ impl Comparison {
             let mut runs = Vec::new();
             for &seed in &self.seeds {
                 let mut run = self.begun(contestant, seed)?;
-                if run.step() < run.plan().total_steps() && !run.train(observer)? {
+                if run.step() < run.plan().total_steps() && !logged(&mut run, observer)? {
                     return Ok(None);
                 }
                 runs.push(run);

@@ -1,19 +1,25 @@
 //! What happened, one JSON object a line.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use efficienttrain_schedule::Summary;
+
 use super::STEP_INTERVAL;
 use crate::checkpoint::replace;
 use crate::error::{Error, Result};
-use crate::event::{Event, Observer};
+use crate::event::{Event, Observer, StepRecord};
 
-/// Appends events to a file as they happen, each line complete.
+/// Appends events to a file as they happen, each line complete: of the steps every tenth, and the first and the last of each
+/// stage, so that what is drawn from it does not end before the run.
 #[derive(Debug)]
 pub struct JsonLog {
     path: PathBuf,
     file: File,
+    /// First and last steps of the stages.
+    bounds: BTreeSet<u64>,
 }
 
 impl JsonLog {
@@ -26,7 +32,7 @@ impl JsonLog {
         let kept = if step > 0 { kept_lines(path, step)? } else { String::new() };
         replace(path, kept.as_bytes())?;
         let file = File::options().append(true).open(path).map_err(Error::io(path))?;
-        Ok(Self { path: path.into(), file })
+        Ok(Self { path: path.into(), file, bounds: BTreeSet::new() })
     }
 }
 
@@ -43,12 +49,28 @@ fn kept_lines(path: &Path, step: u64) -> Result<String> {
     Ok(text.lines().filter(keep).map(|line| format!("{line}\n")).collect())
 }
 
+/// The first and the last step of each stage.
+fn bounds(plan: &Summary) -> BTreeSet<u64> {
+    let mut begin = 0;
+    let of_stage = |steps: u64| {
+        let range = begin..begin + steps;
+        begin = range.end;
+        range
+    };
+    let stages = plan.stages.iter().map(|stage| stage.steps).map(of_stage);
+    stages.filter(|range| !range.is_empty()).flat_map(|range| [range.start, range.end - 1]).collect()
+}
+
 impl Observer for JsonLog {
     fn observe(&mut self, event: &Event) -> Result<()> {
-        if let Event::Step(step) = event
-            && step.step % STEP_INTERVAL != 0
-        {
-            return Ok(());
+        match event {
+            Event::Start(start) => self.bounds = bounds(&start.plan),
+            Event::Step(StepRecord { step, .. })
+                if step % STEP_INTERVAL != 0 && !self.bounds.contains(step) =>
+            {
+                return Ok(());
+            }
+            _ => {}
         }
         let mut line = serde_json::to_vec(event).map_err(|e| Error::io(&self.path)(e.into()))?;
         line.push(b'\n');

@@ -5,7 +5,7 @@ use std::path::Path;
 use efficienttrain_schedule::search::{Candidate, Outcome, Verdict};
 use plotters::prelude::*;
 
-use crate::chart::{COLOURS, Drawn, Entry, Mark, Sheet, draw_legend, write_svg};
+use crate::chart::{COLOURS, Drawn, Entry, Mark, Sheet, draw_legend, titled, write_svg};
 use crate::error::Result;
 
 const CHOSEN: RGBColor = RGBColor(150, 150, 150);
@@ -39,7 +39,7 @@ fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
     let margin = ((high - low) * 0.1).max(1.0);
     let y = if low > high { 0.0..100.0 } else { low - margin..high + margin };
     let title = format!("Search for {}", outcome.recipe.name);
-    let area = draw_legend(&area.titled(&title, ("sans-serif", 20))?, &entries(outcome))?;
+    let area = draw_legend(&titled(area, &title, 20)?, &entries(outcome))?;
     let mut chart = ChartBuilder::on(&area)
         .margin(16)
         .x_label_area_size(44)

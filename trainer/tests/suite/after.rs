@@ -199,6 +199,16 @@ fn fine_tuning_takes_model_and_size_from_the_weights() {
     // It goes on without the weights that it began with.
     std::fs::rename(&weights, dir.path().join("moved.safetensors")).unwrap();
     accepted(&["finetune", "--resume", "--out", text(&out), "--stop-after", "1000"]);
+    // What became of the weights is said once, where they were read; the stem's convolution is 7 x 7 from 3 to 64 channels.
+    let log = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let starts: Vec<Value> = lines.filter(|line| line["event"] == "start").collect();
+    let init = starts[0]["init"].as_str().unwrap();
+    assert!(
+        init.starts_with(text(&weights)) && init.contains("2 of the head left as initialised: fc.weight"),
+        "{init}"
+    );
+    assert_eq!((&starts[0]["frozen"], &starts[1]["init"]), (&(64 * 3 * 7 * 7).into(), &Value::Null));
     let tuned = Saved::open(&out.join("model.safetensors")).unwrap();
     assert_eq!(tuned.run().unwrap().classes, ["class0", "class1"]);
     let began = Saved::open(&dir.path().join("moved.safetensors")).unwrap().weights(false).unwrap();

@@ -11,7 +11,7 @@ use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::features::{FeatureSet, ProbeOptions, linear_probe, nearest_neighbours};
 use efficienttrain_trainer::pretrain::TargetName;
-use efficienttrain_trainer::{Run, Sources};
+use efficienttrain_trainer::{Precision, Run, Sources};
 
 fn config(target: TargetName) -> TrainConfig {
     TrainConfig {
@@ -30,9 +30,11 @@ fn config(target: TargetName) -> TrainConfig {
 
 #[test]
 fn a_stopped_pretraining_ends_bitwise_as_an_undisturbed_one() {
-    for target in [TargetName::Hog, TargetName::NormalisedPixels] {
+    for (target, precision) in
+        [(TargetName::Hog, Precision::F32), (TargetName::NormalisedPixels, Precision::Bf16)]
+    {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let config = config(target);
+        let config = TrainConfig { precision, ..config(target) };
         let mut whole = run(&config, options(dir.path(), 2));
         assert!(whole.train(&mut ()).unwrap());
         assert!(whole.history.evals.is_empty(), "there is no accuracy to measure");
@@ -111,6 +113,12 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     let read = |folder: &PathBuf| FeatureSet::load(&folder.join("val.safetensors")).unwrap();
     assert_eq!(read(&a), read(&b));
     assert_eq!((read(&a).len(), read(&a).width, read(&a).classes.len()), (12, 192, 2));
+    // The mean of the patch tokens is another reading of the same network.
+    let mean = dir.path().join("mean");
+    let args = ["features", "--weights", text(&checkpoint), "--data", text(&data), "--out", text(&mean)];
+    accepted(&[&args[..], &["--pool", "mean"]].concat());
+    assert_eq!((read(&mean).len(), read(&mean).width), (12, 192));
+    assert_ne!(read(&mean).features, read(&a).features);
     // Two classes of other brightness are easy to tell apart.
     let json: serde_json::Value = serde_json::from_str(&accepted(&["probe", text(&a), "--json"])).unwrap();
     assert_eq!(json["top1"], 1.0, "{json}");

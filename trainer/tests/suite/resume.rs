@@ -90,7 +90,13 @@ fn the_log_of_a_resumed_run_has_every_line_once() {
         lines.iter().filter(|l| l["event"] == event).map(|l| l["step"].as_u64().unwrap()).collect()
     };
     let steps = resumed.plan().total_steps();
-    assert_eq!(of("step"), (0..steps).step_by(10).collect::<Vec<_>>());
+    // Every tenth, and where stages begin and end: a stop between them leaves no trace.
+    let bound = |step: &u64| {
+        let mut stages = resumed.plan().stages().iter().filter(|s| s.steps > 0);
+        step.is_multiple_of(10)
+            || stages.any(|s| *step == s.first_step || *step + 1 == s.first_step + s.steps)
+    };
+    assert_eq!(of("step"), (0..steps).filter(bound).collect::<Vec<_>>());
     let stages: Vec<u64> =
         resumed.plan().stages().iter().filter(|s| s.steps > 0).map(|s| s.first_step).collect();
     assert_eq!(of("stage"), stages);
