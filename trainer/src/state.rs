@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
-use efficienttrain_models::weights::{LoadOptions, load_into};
 use efficienttrain_models::{
     Backbone, Context, Gradients, Kind, Mode, Options, ParamId, ParamSpec, ParamStore, create, ops,
 };
 use efficienttrain_schedule::{Recipe, StepSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Saved;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::loss::CrossEntropy;
@@ -165,22 +163,6 @@ impl TrainState {
     /// What the loss is multiplied with.
     fn scale(&self) -> f64 {
         if self.precision == Precision::F16 { self.loss_scale.scale } else { 1.0 }
-    }
-
-    /// Begins with the weights of a file (its moving average if `ema`): a head for other classes stays as it is, and tables
-    /// of positions are brought to the model's size.
-    ///
-    /// # Errors
-    /// When they do not fit the model, or there is no average.
-    pub fn begin_with(&mut self, saved: &Saved, ema: bool) -> Result<()> {
-        let adapt = LoadOptions { adapt_head: true, adapt_size: true, ..LoadOptions::default() };
-        let mut params = self.params.to_device(&Device::Cpu)?;
-        load_into(&*self.model, &mut params, &saved.weights(ema)?, &adapt)?;
-        self.params = params.to_device(&self.device)?;
-        if let Some(average) = &mut self.ema {
-            *average = self.params.deep_clone()?;
-        }
-        Ok(())
     }
 
     /// Keeps the parameters and buffers whose names match one of `patterns` (`*` for any text, `?` for a character) as they
