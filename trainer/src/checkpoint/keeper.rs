@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::file::{encode, link, replace, seal};
 use super::folder::{BEST, KEPT, LAST, kept_name, kept_step, names};
-use super::{RunFolder, RunRecord};
+use super::{RunFolder, RunRecord, Saved};
 use crate::config::RunOptions;
 use crate::error::{DataError, Error, Result};
 use crate::state::TrainState;
@@ -40,11 +40,20 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Takes hold of the run's folder. A run that goes on has a checkpoint of `resumed`.
-    pub(crate) fn open(options: &RunOptions, resumed: Option<u64>) -> Result<Self> {
+    /// Takes hold of the run's folder. A run that goes on has a checkpoint of `resumed`; `ranking` is that of its evaluations.
+    pub(crate) fn open(options: &RunOptions, resumed: Option<u64>, ranking: &[u64]) -> Result<Self> {
+        let folder = RunFolder::claim(&options.out)?;
+        let rule = Rule { last: options.keep_last as usize, best: options.keep_best as usize };
+        if let Some(step) = resumed.filter(|_| rule.last > 1 || rule.best > 0) {
+            // It may have been killed between that checkpoint and its further names.
+            let newest = Saved::open(&folder.path().join(LAST)).ok();
+            if newest.is_some_and(|saved| saved.run().is_ok_and(|run| run.step == step)) {
+                give_names(folder.path(), rule, step, ranking)?;
+            }
+        }
         Ok(Self {
-            folder: RunFolder::claim(&options.out)?,
-            rule: Rule { last: options.keep_last as usize, best: options.keep_best as usize },
+            folder,
+            rule,
             every: options.checkpoint_minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
             since: Instant::now(),
             writing: None,
@@ -100,13 +109,19 @@ impl Drop for Keeper {
     }
 }
 
-/// Replaces the newest checkpoint, gives it further names, and removes those that are no longer among the kept ones.
+/// Replaces the newest checkpoint, and gives it its further names.
 fn write(folder: &Path, mut bytes: Vec<u8>, rule: Rule, step: u64, ranking: &[u64]) -> Result<PathBuf> {
     let path = folder.join(LAST);
     seal(&mut bytes);
     replace(&path, &bytes)?;
     drop(bytes);
-    let kept = folder.join(KEPT);
+    give_names(folder, rule, step, ranking)?;
+    Ok(path)
+}
+
+/// Gives the newest checkpoint, of `step`, its names among those that are kept, and removes those that no longer are.
+fn give_names(folder: &Path, rule: Rule, step: u64, ranking: &[u64]) -> Result<()> {
+    let (path, kept) = (folder.join(LAST), folder.join(KEPT));
     if rule.last > 1 {
         link(&path, &kept.join(kept_name("step", step)))?;
         let mut steps = steps_of(&kept, "step")?;
@@ -118,7 +133,7 @@ fn write(folder: &Path, mut bytes: Vec<u8>, rule: Rule, step: u64, ranking: &[u6
     if rule.best > 0 && ranking.contains(&step) {
         keep_best(folder, step, rule.best, ranking)?;
     }
-    Ok(path)
+    Ok(())
 }
 
 /// Keeps the checkpoint among the best if it is one of them.

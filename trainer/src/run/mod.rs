@@ -77,7 +77,7 @@ impl Run {
     pub fn claim(&mut self) -> Result<()> {
         if self.keeper.is_none() {
             let resumed = (self.step > 0).then_some(self.step);
-            self.keeper = Some(Keeper::open(&self.options, resumed)?);
+            self.keeper = Some(Keeper::open(&self.options, resumed, &self.history.ranking())?);
         }
         Ok(())
     }

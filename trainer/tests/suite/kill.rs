@@ -79,34 +79,46 @@ fn killed(mut run: Child, after: Duration) -> bool {
     false
 }
 
-/// Kills a run at least `kills` times at moments drawn from `seed`, then lets it end.
+/// Kills runs at least `kills` times at moments drawn from `seed`, and lets each come to its end; on a fast machine it takes
+/// several for as many kills.
 fn check(model: &str, kills: usize, mut seed: u64) {
     let dir = tempfile::tempdir().unwrap();
-    let (whole, disturbed) = (dir.path().join("whole"), dir.path().join("disturbed"));
+    let whole = dir.path().join("whole");
     let keep = ["--keep-last", "3", "--keep-best", "2"];
     let begin = Instant::now();
     assert!(command(model, &whole, &keep).status().unwrap().success());
     // Of the whole run's time, so that it is killed in its middle on a slow machine and a fast one.
     let longest = 400 + begin.elapsed().as_millis() as u64 / kills as u64;
     let mut done = 0;
-    loop {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let after = Duration::from_millis((seed >> 33) % longest);
-        let workers = (1 + done % 3).to_string();
-        let run =
-            command(model, &disturbed, &[&keep[..], &["--workers", &workers]].concat()).spawn().unwrap();
-        // Once there were enough, it may end.
-        let after = if done >= kills { Duration::from_secs(600) } else { after };
-        if killed(run, after) {
+    for number in 0.. {
+        let disturbed = dir.path().join(format!("disturbed-{number}"));
+        loop {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let after = Duration::from_millis((seed >> 33) % longest);
+            let workers = (1 + done % 3).to_string();
+            let run =
+                command(model, &disturbed, &[&keep[..], &["--workers", &workers]].concat()).spawn().unwrap();
+            // Once there were enough, it may end.
+            let after = if done >= kills { Duration::from_secs(600) } else { after };
+            if killed(run, after) {
+                break;
+            }
+            done += 1;
+            // Whatever the moment, what there is is whole.
+            if let Some(found) = newest(&disturbed).unwrap() {
+                assert!(found.damaged.is_empty(), "{:?}", found.damaged);
+            }
+        }
+        compare(&whole, &disturbed);
+        if done >= kills {
             break;
         }
-        done += 1;
-        // Whatever the moment, what there is is whole.
-        if let Some(found) = newest(&disturbed).unwrap() {
-            assert!(found.damaged.is_empty(), "{:?}", found.damaged);
-        }
     }
-    assert_eq!(leftovers(&disturbed), 0, "half-written files were left behind");
+}
+
+/// That both runs left the same.
+fn compare(whole: &Path, disturbed: &Path) {
+    assert_eq!(leftovers(disturbed), 0, "half-written files were left behind");
     assert_eq!(content(&whole.join("last.safetensors")), content(&disturbed.join("last.safetensors")));
     let kept = |out: &Path| {
         let files = std::fs::read_dir(out.join("checkpoints")).unwrap();
@@ -114,9 +126,8 @@ fn check(model: &str, kills: usize, mut seed: u64) {
         names.sort();
         names
     };
-    assert_eq!(kept(&whole), kept(&disturbed));
-    assert_eq!(kept(&whole).iter().filter(|n| n.starts_with("step-")).count(), 3);
-    assert!(done >= kills, "the run ended after {done} kills");
+    assert_eq!(kept(whole), kept(disturbed));
+    assert_eq!(kept(whole).iter().filter(|n| n.starts_with("step-")).count(), 3);
 }
 
 #[test]
@@ -129,6 +140,37 @@ fn a_killed_run_ends_as_an_undisturbed_one() {
 fn a_run_killed_many_times_ends_as_an_undisturbed_one() {
     check("resnet10", 40, 2);
     check("deit_tiny", 40, 3);
+}
+
+/// A run that is killed between its newest checkpoint and that one's further names gives them when it goes on.
+#[test]
+fn names_that_a_killed_run_did_not_get_to_are_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, disturbed) = (dir.path().join("whole"), dir.path().join("disturbed"));
+    let keep = ["--keep-last", "3", "--keep-best", "2"];
+    let until = |out: &Path, step: u64| {
+        let step = step.to_string();
+        let more = [&keep[..], &["--stop-after", &step]].concat();
+        assert!(command("resnet10", out, &more).status().unwrap().success());
+    };
+    let best = |out: &Path| {
+        let files = std::fs::read_dir(out.join("checkpoints")).unwrap();
+        let names = files.map(|f| f.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name.starts_with("best-")).collect();
+        names.sort();
+        names
+    };
+    until(&whole, 22);
+    let saved = Saved::open(&whole.join("last.safetensors")).unwrap();
+    let evaluated = saved.run().unwrap().history.evals.last().unwrap().step;
+    until(&disturbed, evaluated);
+    let names = ["best", "step"].map(|kind| format!("{kind}-{evaluated:08}.safetensors"));
+    for name in &names {
+        std::fs::remove_file(disturbed.join("checkpoints").join(name)).unwrap();
+    }
+    until(&disturbed, 22);
+    assert!(best(&whole).contains(&names[0]), "{:?}", best(&whole));
+    assert_eq!(best(&disturbed), best(&whole));
 }
 
 #[test]
