@@ -2,29 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::common::image_folder;
+use crate::common::{image_folder, pipeline};
 use candle_core::Device;
 use efficienttrain_models::ops::Blend;
-use efficienttrain_schedule::{Augmentation, Order, Recipe, Replay};
+use efficienttrain_schedule::{Augmentation, Order, Replay};
 use efficienttrain_trainer::DataError;
-use efficienttrain_trainer::config::CropMethod;
 use efficienttrain_trainer::data::{
     Batch, EvalPipeline, ImageFolder, Loader, Request, Source, Split, Synthetic, TrainPipeline, View,
 };
 use image::RgbImage;
-
-fn pipeline() -> TrainPipeline {
-    TrainPipeline {
-        seed: 5,
-        base_size: 48,
-        crop: CropMethod::Fourier,
-        fused: true,
-        reduced_decode: false,
-        unfinished: false,
-        min_crop_area: 0.2,
-        augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
-    }
-}
 
 /// Twelve batches over two and a half epochs of 40 images, size and magnitude changing on the way.
 fn requests() -> impl Iterator<Item = Request> + Send {

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::common::{bits, config, options, run};
-use efficienttrain_schedule::{Augmentation, Order, Recipe, Replay};
+use crate::common::{bits, config, options, pipeline, run};
+use efficienttrain_schedule::{Augmentation, Order, Replay};
 use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{CropMethod, TrainConfig};
+use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::data::{Batch, Loader, Request, Source, Split, Synthetic, TrainPipeline, View};
 use efficienttrain_trainer::event::{Event, Observer};
 use efficienttrain_trainer::{Run, Sources};
@@ -14,19 +14,11 @@ use efficienttrain_trainer::{Run, Sources};
 const REPLAY: Replay = Replay { times: 3, buffer_batches: 4 };
 const FRESH: usize = 6;
 
-fn pipeline() -> TrainPipeline {
-    let whole = Recipe::named("resnet18-etpp").unwrap().augmentation;
-    TrainPipeline {
-        seed: 5,
-        base_size: 48,
-        crop: CropMethod::Fourier,
-        fused: true,
-        reduced_decode: false,
-        unfinished: false,
-        min_crop_area: 0.2,
-        // Pictures can be told apart only if they are not mixed; they are erased, though.
-        augmentation: Augmentation { mixup: 0.0, cutmix: 0.0, erasing: 0.5, ..whole },
-    }
+/// Pictures can be told apart only if they are not mixed; they are erased, though.
+fn unmixed() -> TrainPipeline {
+    let whole = pipeline();
+    let augmentation = Augmentation { mixup: 0.0, cutmix: 0.0, erasing: 0.5, ..whole.augmentation };
+    TrainPipeline { augmentation, ..whole }
 }
 
 fn view(batch: usize) -> View {
@@ -45,7 +37,7 @@ fn replayed() -> Vec<Request> {
 
 fn batches(requests: Vec<Request>, workers: usize) -> Vec<Batch> {
     let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
-    Loader::train(source, pipeline(), requests.into_iter(), workers).unwrap().map(Result::unwrap).collect()
+    Loader::train(source, unmixed(), requests.into_iter(), workers).unwrap().map(Result::unwrap).collect()
 }
 
 /// Each picture of a batch as bits, with its label.

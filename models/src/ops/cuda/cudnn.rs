@@ -151,13 +151,13 @@ impl Plan {
         };
         built().map_err(failed)
     }
+}
 
-    /// Memory that an algorithm works in, of the type that kernels' tensors have.
-    fn workspace(&self, like: &Tensor, bytes: usize) -> Result<(Tensor, u64)> {
-        let memory = empty(like, bytes.max(1), DType::U8)?;
-        let at = address(OP, &memory)?;
-        Ok((memory, at))
-    }
+/// Memory that an algorithm works in, on the GPU of `like`, and where it begins.
+fn workspace(like: &Tensor, bytes: usize) -> Result<(Tensor, *mut c_void)> {
+    let memory = empty(like, bytes.max(1), DType::U8)?;
+    let begin = write_to(&memory)?;
+    Ok((memory, begin))
 }
 
 /// The descriptors of a convolution: pictures, kernel, rule, result.
@@ -258,7 +258,7 @@ fn factor(value: &f32) -> *const c_void {
 pub(super) fn forward(g: &Geometry, x: &Tensor, packed: &Tensor, y: &Tensor, add: bool) -> Result<()> {
     let plan = plan(g, x)?;
     let (algorithm, bytes) = plan.forward;
-    let (_memory, work) = plan.workspace(x, bytes)?;
+    let (_memory, work) = workspace(x, bytes)?;
     let (one, kept) = (1.0, if add { 1.0 } else { 0.0 });
     // SAFETY: the tensors have the shapes and the type of the descriptors and lie on the plan's device; they and the
     // workspace are given back in the order of the stream, behind this.
@@ -272,7 +272,7 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, packed: &Tensor, y: &Tensor, add
             read_from(packed)?,
             plan.rule.0,
             algorithm,
-            work as *mut c_void,
+            work,
             bytes,
             factor(&kept),
             plan.y.0,
@@ -286,7 +286,7 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, packed: &Tensor, y: &Tensor, add
 pub(super) fn backward_data(g: &Geometry, packed: &Tensor, dy: &Tensor, dx: &Tensor) -> Result<()> {
     let plan = plan(g, dx)?;
     let (algorithm, bytes) = plan.data;
-    let (_memory, work) = plan.workspace(dx, bytes)?;
+    let (_memory, work) = workspace(dx, bytes)?;
     let (one, none) = (1.0, 0.0);
     // SAFETY: as for `forward`.
     unsafe {
@@ -299,7 +299,7 @@ pub(super) fn backward_data(g: &Geometry, packed: &Tensor, dy: &Tensor, dx: &Ten
             read_from(dy)?,
             plan.rule.0,
             algorithm,
-            work as *mut c_void,
+            work,
             bytes,
             factor(&none),
             plan.x.0,
@@ -313,7 +313,7 @@ pub(super) fn backward_data(g: &Geometry, packed: &Tensor, dy: &Tensor, dx: &Ten
 pub(super) fn backward_weight(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Result<()> {
     let plan = plan(g, x)?;
     let (algorithm, bytes) = plan.weight;
-    let (_memory, work) = plan.workspace(x, bytes)?;
+    let (_memory, work) = workspace(x, bytes)?;
     let (one, none) = (1.0, 0.0);
     // SAFETY: as for `forward`.
     unsafe {
@@ -326,7 +326,7 @@ pub(super) fn backward_weight(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor
             read_from(dy)?,
             plan.rule.0,
             algorithm,
-            work as *mut c_void,
+            work,
             bytes,
             factor(&none),
             plan.w.0,

@@ -5,7 +5,9 @@ pub(crate) mod shards;
 
 use std::path::{Path, PathBuf};
 
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_schedule::Recipe;
+use efficienttrain_trainer::config::{CropMethod, RunOptions, TrainConfig};
+use efficienttrain_trainer::data::TrainPipeline;
 use efficienttrain_trainer::{Every, Run, Sources};
 use image::{Rgb, RgbImage};
 
@@ -24,6 +26,20 @@ pub(crate) fn config(model: &str) -> TrainConfig {
         min_crop_area: 0.2,
         seed: 7,
         ..TrainConfig::default()
+    }
+}
+
+/// What a small stage of a recipe does to images.
+pub(crate) fn pipeline() -> TrainPipeline {
+    TrainPipeline {
+        seed: 5,
+        base_size: 48,
+        crop: CropMethod::Fourier,
+        fused: true,
+        reduced_decode: false,
+        unfinished: false,
+        min_crop_area: 0.2,
+        augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     }
 }
 

@@ -286,6 +286,7 @@ fn spread<S: Stored>(low: &[S], high: Option<&[S]>, p: usize, pairs: usize, out:
     for (i, low) in low.chunks(LANES).enumerate() {
         let Line(out) = &mut out[(i / 2 * pairs + p) * 2 + i % 2];
         let high = high.map_or(&zero[..low.len()], |high| &high[i * LANES..][..low.len()]);
+        // The same loop twice: of a length that is known beforehand it becomes a few instructions.
         if let (Some(low), Some(high)) = (low.first_chunk::<LANES>(), high.first_chunk::<LANES>()) {
             for ((out, &low), &high) in out.iter_mut().zip(low).zip(high) {
                 *out = pair(low, high);
