@@ -74,6 +74,30 @@ fn golden_patches_masks_and_positions() {
     assert!(max_difference(&numbers(&positions), &numbers(&golden["sincos_pos_embed"])) < 1e-6);
 }
 
+/// `initialize_weights` of the MAE authors' code.
+#[test]
+fn matrices_begin_as_the_authors_draw_them() {
+    let model = Mae::new("mae_tiny", &MaeOptions::default()).unwrap();
+    let params = ParamStore::init(model.specs(), 5, DType::F32, &Device::Cpu).unwrap();
+    for (spec, (_, value)) in model.specs().iter().zip(params.iter()) {
+        let values = numbers(value);
+        let n = values.len() as f64;
+        let deviation = (values.iter().map(|v| v * v).sum::<f64>() / n).sqrt();
+        let largest = values.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
+        if spec.name.ends_with("token") {
+            assert!((deviation - 0.02).abs() < 5.0 * 0.02 / (2.0 * n).sqrt(), "{}: {deviation}", spec.name);
+        } else if let [outputs, inputs @ ..] = &spec.shape[..]
+            && !inputs.is_empty()
+        {
+            let bound = (6.0 / (outputs + inputs.iter().product::<usize>()) as f64).sqrt();
+            assert!(largest <= bound && largest > 0.99 * bound, "{}: {largest} of {bound}", spec.name);
+            // The square of a uniform number has a relative deviation of sqrt(4 / 5).
+            let expected = bound / 3f64.sqrt();
+            assert!((deviation / expected - 1.0).abs() < 5.0 * 0.45 / n.sqrt(), "{}: {deviation}", spec.name);
+        }
+    }
+}
+
 #[test]
 fn golden_losses() {
     let (golden, settings) = (golden(), json("mae.json"));
@@ -281,7 +305,8 @@ fn encoder_parameters_decay_and_layer_as_deit_does() {
     for spec in model.specs() {
         assert_eq!(spec.kind, Kind::Parameter);
         if let Some(theirs) = find(&spec.name) {
-            assert_eq!(spec, theirs);
+            // First values are the one thing that differs.
+            assert_eq!(spec, &ParamSpec { init: spec.init, ..theirs.clone() });
             shared += 1;
         } else {
             assert!(spec.name.starts_with("decoder_") || spec.name == "mask_token", "{}", spec.name);

@@ -84,7 +84,8 @@ impl Mae {
         let decoder_blocks = stack(&mut b, "decoder_blocks", decoder, depth + 1);
         let decoder_norm = b.within("decoder_norm", |b| LayerNorm::new(b, decoder.width, EPS));
         let decoder_pred = b.within("decoder_pred", |b| Linear::new(b, decoder.width, outputs, INIT, zeros));
-        let specs = b.finish();
+        let mut specs = b.finish();
+        specs.iter_mut().for_each(draw_as_authors);
         let own = |spec: &ParamSpec| spec.name.starts_with("decoder_") || spec.name == "mask_token";
         let encoder_params = specs.iter().position(own).unwrap_or(specs.len());
         Ok(Self {
@@ -256,6 +257,14 @@ impl Mae {
         let expected =
             format!("pictures [{n}, {h}, {w}, {c}], as the masking of {n} times {patches} patches says");
         Err(Error::shape("mae", expected, pictures.dims()))
+    }
+}
+
+/// All matrices by Xavier's rule, as in the MAE authors' code. A fixed deviation of 0.02 suits wide networks; at 128 or 192 channels it
+/// makes what reaches the decoder of the seen patches so faint that training stays at the mean of all targets for long.
+fn draw_as_authors(spec: &mut ParamSpec) {
+    if spec.name.ends_with("weight") && spec.shape.len() > 1 {
+        spec.init = Init::xavier_uniform(&spec.shape);
     }
 }
 

@@ -44,6 +44,13 @@ impl Init {
         Self::Normal { std: (2.0 / (shape[0] * receptive) as f64).sqrt() }
     }
 
+    /// Xavier's uniform initialisation of a matrix `[outputs, inputs]`; further dimensions count as inputs, so that the kernel of a
+    /// patch embedding is the matrix that it multiplies patches by.
+    pub fn xavier_uniform(shape: &[usize]) -> Self {
+        let (outputs, inputs) = (shape[0], shape[1..].iter().product::<usize>());
+        Self::Uniform { bound: (6.0 / (inputs + outputs) as f64).sqrt() }
+    }
+
     /// PyTorch's default for the weight and bias of linear and convolution layers: uniform within `1 / sqrt(fan_in)`.
     pub fn fan_in_uniform(fan_in: usize) -> Self {
         Self::Uniform { bound: 1.0 / (fan_in.max(1) as f64).sqrt() }
