@@ -7,6 +7,7 @@ mod images;
 mod layers;
 mod names;
 mod options;
+mod policy;
 mod print;
 mod recipe;
 mod train;
@@ -21,6 +22,7 @@ pub use names::{
     BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimiserName, ScalingName, ViewName,
 };
 pub use options::RunOptions;
+pub use policy::PolicyName;
 pub use print::to_toml;
 pub(crate) use recipe::edge_multiple;
 pub use train::TrainConfig;

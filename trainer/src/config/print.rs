@@ -91,6 +91,7 @@ fn of_recipe(key: &str, recipe: &Recipe) -> Option<String> {
         "weight-decay" => number(o.weight_decay),
         "clip-grad" => number(o.clip_grad.unwrap_or(0.0)),
         "ema-decay" => number(recipe.ema_decay.unwrap_or(0.0)),
+        "auto-augment" => Some(format!("{:?}", a.policy(9.0))),
         "mixup" => number(a.mixup),
         "cutmix" => number(a.cutmix),
         "label-smoothing" => number(a.label_smoothing),

@@ -149,6 +149,7 @@ impl TrainConfig {
             fused: !self.stepwise_crop,
             reduced_decode: self.reduced_decode,
             min_crop_area: self.min_crop_area,
+            policy: self.auto_augment.clone(),
             augmentation: recipe.augmentation.clone(),
             unfinished: false,
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BadNumbers, BatchSize, CropMethod, CropOrder, CurveName, DEFAULT_BATCH, DEFAULT_IMAGE_MIB,
-    ImagesPerClass, LossName, OptimiserName, ScalingName,
+    ImagesPerClass, LossName, OptimiserName, PolicyName, ScalingName,
 };
 use crate::duration::{Every, Span};
 use crate::pretrain::{DecoderShape, TargetName};
@@ -159,6 +159,12 @@ pub struct TrainConfig {
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMISATION)]
     pub clip_grad: Option<f64>,
 
+    /// Augmentation policy, as timm spells them: `rand-m9-mstd0.5-inc1`, `original`, `v0`, `3a`, `augmix-m3`, `ta_wide`, ..., or
+    /// `none`. A magnitude of 9 in the plan is the policy as written, less is as much less of it [default: the recipe's
+    /// RandAugment]
+    #[arg(long, visible_alias = "aa", value_name = "POLICY", help_heading = AUGMENTATION)]
+    pub auto_augment: Option<PolicyName>,
+
     /// Alpha of mixup, 0 for none [default: the recipe's]
     #[arg(long, value_name = "ALPHA", allow_negative_numbers = true, help_heading = AUGMENTATION)]
     pub mixup: Option<f64>,
@@ -179,7 +185,7 @@ pub struct TrainConfig {
     #[arg(long, value_name = "SHARE", default_value_t = 0.08, help_heading = AUGMENTATION)]
     pub min_crop_area: f64,
 
-    /// Whether the low-frequency crop comes before or after RandAugment
+    /// Whether the low-frequency crop comes before or after the augmentation policy
     #[arg(long, value_enum, default_value_t = CropOrder::CropThenAugment, help_heading = AUGMENTATION)]
     pub order: CropOrder,
 

@@ -5,7 +5,7 @@ use freqcrop::FrequencyCrop;
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
-    BatchShape, CropBox, EvalTransform, Filter, Layout, Mix, Mixup, Normalize, Purpose, RandAugment,
+    BatchShape, CropBox, EvalTransform, Filter, Layout, Mix, Mixup, Normalize, Op, Purpose, RandAugment,
     RandomErasing, RandomResizedCrop, Scratch, flip_horizontal, resize_crop_into, sample_rng,
     soft_targets_each,
 };
@@ -15,7 +15,7 @@ use super::fused::{Fused, fits};
 use super::reduced::divisor_for;
 use super::stages::{Stage, StageClock};
 use super::{Batch, Source, Unfinished};
-use crate::config::CropMethod;
+use crate::config::{CropMethod, PolicyName};
 use crate::error::{DataError, Error};
 
 /// Pixels that a reduced image keeps for each pixel of the view, along an edge.
@@ -36,6 +36,8 @@ pub struct TrainPipeline {
     pub reduced_decode: bool,
     /// Smallest share of the image's area that the random crop takes.
     pub min_crop_area: f64,
+    /// What is applied in place of the recipe's RandAugment, if anything.
+    pub policy: Option<PolicyName>,
     /// Numbers of the recipe.
     pub augmentation: Augmentation,
     /// Leave normalising, erasing and mixing to the device: [`Batch::unfinished`].
@@ -294,16 +296,26 @@ impl TrainPipeline {
         sample: (u64, usize),
         w: &mut Workspace,
     ) -> Result<(), DataError> {
-        let augment = RandAugment {
+        let mut rng = self.rng(sample, Purpose::Augment);
+        let done = match &self.policy {
+            Some(policy) => policy.apply(picture, magnitude, &mut rng, &mut w.scratch),
+            None => self.rand_augment().apply(picture, magnitude, &mut rng, &mut w.scratch),
+        };
+        done.map_err(setting)?;
+        w.mark(Stage::Augment);
+        Ok(())
+    }
+
+    /// The recipe's.
+    fn rand_augment(&self) -> RandAugment {
+        let ops = if self.augmentation.increasing { Op::INCREASING } else { Op::PLAIN };
+        RandAugment {
+            ops: ops.to_vec(),
             num_layers: self.augmentation.ops as usize,
             prob: self.augmentation.op_probability,
             magnitude_std: self.augmentation.magnitude_std,
             ..RandAugment::default()
-        };
-        let mut rng = self.rng(sample, Purpose::Augment);
-        augment.apply(picture, magnitude, &mut rng, &mut w.scratch).map_err(setting)?;
-        w.mark(Stage::Augment);
-        Ok(())
+        }
     }
 
     fn shrink(

@@ -122,6 +122,7 @@ fn very_long_images_can_be_trained_on() {
         reduced_decode: false,
         unfinished: false,
         min_crop_area: 0.08,
+        policy: None,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     };
     let view = View { size: 24, magnitude: 5.0, order: Order::CropThenAugment };

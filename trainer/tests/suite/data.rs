@@ -42,6 +42,26 @@ fn batches_are_the_same_for_any_number_of_workers() {
     }
 }
 
+/// A policy by name is the recipe's RandAugment where it says the same, at every magnitude, and something else where it does not.
+#[test]
+fn policies_by_name_take_the_place_of_the_recipes() {
+    let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
+    let of = |policy: Option<&str>, change: fn(&mut Augmentation)| -> Vec<Vec<f32>> {
+        let mut augmentation = pipeline().augmentation;
+        change(&mut augmentation);
+        let policy = policy.map(|text| text.parse().unwrap());
+        let pipeline = TrainPipeline { policy, augmentation, ..pipeline() };
+        Loader::train(source.clone(), pipeline, requests(), 2).unwrap().map(|b| b.unwrap().pixels).collect()
+    };
+    let own = of(None, |_| ());
+    let (none, plain) = (of(None, |a| a.ops = 0), of(None, |a| a.increasing = false));
+    assert!(own != none && own != plain && none != plain);
+    assert!(of(Some("rand-m9-mstd0.5-inc1"), |_| ()) == own);
+    assert!(of(Some("rand-m9-mstd0.5-inc0"), |_| ()) == plain);
+    assert!(of(Some("none"), |_| ()) == none);
+    assert!(![own, none, plain].contains(&of(Some("v0"), |_| ())));
+}
+
 /// Pictures that the device normalises, erases and mixes are bitwise those of workers that do it themselves; replayed ones too.
 #[test]
 fn what_a_device_finishes_is_what_workers_would_have_finished() {

@@ -23,6 +23,7 @@ fn pipeline(fused: bool) -> TrainPipeline {
         reduced_decode: false,
         unfinished: false,
         min_crop_area: 0.08,
+        policy: None,
         augmentation: Augmentation { ops: 0, erasing: 0.0, flip: 0.0, ..whole },
     }
 }

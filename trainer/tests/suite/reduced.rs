@@ -141,6 +141,7 @@ mod built {
             reduced_decode: false,
             unfinished: false,
             min_crop_area,
+            policy: None,
             augmentation,
         };
         let reduced = TrainPipeline { reduced_decode: true, ..whole.clone() };

@@ -109,6 +109,7 @@ impl PreprocessArgs {
             fused: !self.stepwise_crop,
             reduced_decode: self.reduced_decode,
             min_crop_area: 0.08,
+            policy: None,
             augmentation: Recipe::named("resnet50-etpp")?.augmentation,
             unfinished: false,
         })

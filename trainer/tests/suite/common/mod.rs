@@ -39,6 +39,7 @@ pub(crate) fn pipeline() -> TrainPipeline {
         reduced_decode: false,
         unfinished: false,
         min_crop_area: 0.2,
+        policy: None,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     }
 }
