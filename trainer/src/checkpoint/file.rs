@@ -120,10 +120,21 @@ pub(super) fn verify(bytes: &[u8]) -> std::result::Result<(), String> {
 /// # Errors
 /// When the disk refuses; the file at `path` is untouched then.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
+}
+
+/// As [`replace`], with what `write` writes to a file that is to take the place.
+///
+/// # Errors
+/// As [`replace`], and those of `write`.
+pub(crate) fn replace_with(
+    path: &Path,
+    write: impl FnOnce(&mut tempfile::NamedTempFile) -> Result<()>,
+) -> Result<()> {
     let folder = folder_of(path);
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let mut file = beside(path)?;
-    file.write_all(bytes).map_err(Error::io(path))?;
+    write(&mut file)?;
     file.as_file().sync_all().map_err(Error::io(path))?;
     file.persist(path).map_err(|e| Error::io(path)(e.error))?;
     sync(folder)

@@ -8,7 +8,7 @@ mod saved;
 
 pub(crate) use file::export_weights;
 pub use file::{export, save};
-pub(crate) use file::{link, replace};
+pub(crate) use file::{link, replace, replace_with};
 pub(crate) use folder::names;
 pub use folder::{BEST, LAST, Newest, RunFolder, newest};
 pub(crate) use keeper::{Keeper, Written};

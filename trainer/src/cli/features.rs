@@ -44,6 +44,10 @@ pub(crate) struct FeaturesArgs {
     /// Use the moving average of the weights
     #[arg(long)]
     ema: bool,
+
+    /// Write NumPy's files too: `train_features.npy`, `train_labels.npy`, and the same for `val`
+    #[arg(long)]
+    npy: bool,
 }
 
 pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
@@ -61,6 +65,9 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
         bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
         let path = args.out.join(name);
         set.save(&path)?;
+        if args.npy {
+            set.save_npy(&args.out, name.trim_end_matches(".safetensors"))?;
+        }
         super::show(format!("{}: {} images, {} features", path.display(), set.len(), set.width))?;
     }
     Ok(())

@@ -1,11 +1,12 @@
 //! Features and labels of a set of images, and their file.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::checkpoint::replace;
+use crate::checkpoint::{replace, replace_with};
 use crate::error::{Error, Result};
 
 /// Key of the classes in a file's metadata.
@@ -59,6 +60,22 @@ impl FeatureSet {
         let metadata = HashMap::from([(CLASSES.to_string(), classes)]);
         let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(e.to_string()))?;
         replace(path, &bytes)
+    }
+
+    /// Writes NumPy's files `NAME_features.npy` (`[N, D]`, `float32`) and `NAME_labels.npy` (`[N]`, `uint32`) into `folder`; gives their
+    /// paths.
+    ///
+    /// # Errors
+    /// When the disk refuses; files that are there already are untouched then.
+    pub fn save_npy(&self, folder: &Path, name: &str) -> Result<[PathBuf; 2]> {
+        let write = |part: &str, tensor: Tensor| -> Result<PathBuf> {
+            let path = folder.join(format!("{name}_{part}.npy"));
+            replace_with(&path, |file| Ok(tensor.write_npy(file.path())?))?;
+            Ok(path)
+        };
+        let features = Tensor::from_slice(&self.features, (self.len(), self.width), &Device::Cpu)?;
+        let labels = Tensor::from_slice(&self.labels, self.len(), &Device::Cpu)?;
+        Ok([write("features", features)?, write("labels", labels)?])
     }
 
     /// Reads what [`Self::save`] wrote.
