@@ -1,17 +1,17 @@
 //! Which batch is fastest on this machine, for each size of a curriculum.
 
 use std::fmt;
-use std::time::Instant;
 
-use efficienttrain_models::{Options, cost};
-use efficienttrain_schedule::{LrScaling, Recipe, StepSettings};
+use efficienttrain_models::Options;
+use efficienttrain_schedule::{LrScaling, Recipe};
 use serde::Serialize;
 
 use crate::config::{BatchSize, RunOptions, TrainConfig, stages_by_size};
-use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::memory::{forget_most, memory, mib};
+use crate::memory::{memory, mib};
+use crate::run::first_state;
 use crate::state::TrainState;
+use crate::timing::{PATIENCE, time_step};
 
 /// The smallest batch that is tried; every other is twice the one before.
 const SMALLEST: u32 = 8;
@@ -19,8 +19,6 @@ const SMALLEST: u32 = 8;
 const LARGEST: u32 = 1024;
 /// A larger batch must be faster by this to be taken: what steps differ by from one time to the next, and a little.
 const GAIN: f64 = 1.03;
-/// Steps that take longer are not made longer still, in seconds.
-const PATIENCE: f64 = 10.0;
 /// Part of the machine's free memory which a step's activations may take: others work beside it.
 const MEMORY_SHARE: f64 = 0.5;
 /// The same on a GPU.
@@ -65,21 +63,11 @@ impl Choice {
 /// # Errors
 /// When recipe, model or device are not as expected.
 pub fn choose(config: &TrainConfig, options: &RunOptions, classes: usize, images: usize) -> Result<Choice> {
-    if config.target.is_some() {
-        return Err(Error::config(
-            "batch",
-            "`auto` measures classifiers alone; give numbers for pre-training",
-        ));
-    }
     // The recipe's own batches, to compare with.
     let own = TrainConfig { batch: BatchSize::Recipe, ..config.clone() }.recipe()?;
     let recipe = TrainConfig { batch: BatchSize::Auto, ..config.clone() }.recipe()?;
-    let model = Options { num_classes: classes, input_size: first_size(&recipe), ..Options::default() };
-    let mut state = TrainState::new(&model, &recipe, config.seed)?;
-    config.apply_to(&mut state)?;
-    state.checkpoint_activations = options.checkpoint_activations;
-    state.move_to(&options.device.open()?)?;
-    state.check_precision()?;
+    let first = Options { num_classes: classes, input_size: first_size(&recipe), ..Options::default() };
+    let mut state = first_state(config, options, &recipe, &first)?;
     let mut known: Vec<SizeChoice> = Vec::new();
     let mut sizes = Vec::new();
     for (size, stages) in stages_by_size(&recipe) {
@@ -155,7 +143,7 @@ fn room_at_first(state: &TrainState) -> Result<u64> {
     if !state.device().is_cpu() {
         return Ok(u64::MAX);
     }
-    let each = cost(&*state.model)?.activation_bytes.max(1);
+    let each = state.objective.cost(&*state.model)?.activation_bytes.max(1);
     Ok((memory(state.device())?.free as f64 * MEMORY_SHARE) as u64 / each)
 }
 
@@ -169,50 +157,6 @@ fn room_after(state: &TrainState, batch: u32, before: u64) -> Result<Option<u64>
     let each = (memory.most.saturating_sub(before) / u64::from(batch)).max(1);
     let all = (memory.free + memory.in_use).saturating_sub(before);
     Ok(Some((all as f64 * GPU_MEMORY_SHARE) as u64 / each))
-}
-
-/// Time of a step with its update, the better of two after one that warms up, in seconds.
-fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
-    forget_most(state.device())?;
-    let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes())?;
-    let mut best = f64::INFINITY;
-    for pass in 0..3 {
-        let begun = Instant::now();
-        state.accumulate(&batch, 1.0, 0.0, pass)?;
-        state.update(&no_change(), None)?;
-        let seconds = begun.elapsed().as_secs_f64();
-        if pass > 0 {
-            best = best.min(seconds);
-        }
-        if seconds > PATIENCE {
-            return Ok(best.min(seconds));
-        }
-    }
-    Ok(best)
-}
-
-/// A step that leaves the weights where they are, in the time of any other.
-fn no_change() -> StepSettings {
-    StepSettings {
-        step: 0,
-        stage: 0,
-        size: 0,
-        magnitude: 0.0,
-        order: efficienttrain_schedule::Order::default(),
-        batch_per_device: 0,
-        accumulation: 1,
-        global_batch: 0,
-        replay: efficienttrain_schedule::Replay::OFF,
-        lr: 0.0,
-        weight_decay: 0.0,
-        drop_path: 0.0,
-        ema_decay: Some(1.0),
-        samples_before: 0,
-        fresh_samples: 0,
-        epoch: 0,
-        position: 0,
-        compute_fraction: 0.0,
-    }
 }
 
 /// Where batches that were chosen by speed alone may cost accuracy.

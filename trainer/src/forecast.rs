@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
 
 use efficienttrain_models::Cost;
 use efficienttrain_schedule::StepSettings;
 use serde::Serialize;
 
 use crate::bench::{PreprocessBench, preprocess};
-use crate::data::{Loader, Request, View};
-use crate::error::{DataError, Result};
+use crate::data::View;
+use crate::error::Result;
 use crate::run::Run;
+use crate::timing::time_step;
 
-/// Images of a timed pass, at most: enough to fill two cores, few enough that a large model does not take minutes.
-const PASS: u32 = 8;
+/// Images of the first timed steps: enough to fill two cores, few enough that a large model does not take minutes.
+const FEW: u32 = 8;
+/// How long the steps that count may take each, in seconds; as many images of a batch as that lets expect are in them.
+const ENOUGH: f64 = 1.0;
 /// Images that are prepared to time the loader.
 const PREPARED: usize = 32;
 
@@ -60,13 +62,13 @@ pub struct StageForecast {
 #[derive(Clone, Copy)]
 struct PerImage {
     cost: Cost,
-    /// Wall time of a forward and a backward pass, in seconds.
-    pass: f64,
+    /// Its share of the wall time of a step, in seconds.
+    step: f64,
     /// Processor time to prepare it, in seconds.
     prepare: f64,
 }
 
-/// Times a pass at each size of the plan and adds up. Weights and optimiser of `run` are used up by it.
+/// Times steps at each size of the plan and adds up. Moments and running statistics of `run` are used up by it.
 ///
 /// Training and loader share the cores: a step is expected to take its own time and its images' processor time over all
 /// cores, or as long as the workers need, whichever is longer.
@@ -78,7 +80,7 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     let workers = run.options.workers() as f64;
     let mut sizes = BTreeMap::new();
     let mut stages = Vec::new();
-    let (mut flops, mut activations, mut update) = (0.0, 0, None);
+    let (mut flops, mut activations) = (0.0, 0);
     let plan = run.plan.clone();
     for (index, stage) in plan.stages().iter().enumerate().filter(|(_, stage)| stage.steps > 0) {
         let settings = plan.at(stage.first_step)?;
@@ -86,12 +88,8 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
             Some(known) => *known,
             None => *sizes.entry(stage.size).or_insert(time_image(&mut run, &settings)?),
         };
-        let update = match update {
-            Some(known) => known,
-            None => *update.insert(time_update(&mut run, &settings)?),
-        };
         let (images, fresh) = (stage.images_per_step as f64, stage.fresh_per_step as f64);
-        let (step, data) = (images * image.pass + update, fresh * image.prepare);
+        let (step, data) = (images * image.step, fresh * image.prepare);
         let seconds = stage.steps as f64 * (step + data / cores).max(data / workers);
         flops += stage.steps as f64 * images * image.cost.train_flops as f64;
         let batches = (2.0 * workers + 2.0) * f64::from(stage.batch_per_device);
@@ -116,8 +114,8 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     let evaluated = run.state.objective.has_accuracy();
     let evaluations = if evaluated { run.options.eval_every.count(run.end_place()?) } else { 0 };
     let models = if run.state.ema.is_some() { 2.0 } else { 1.0 };
-    // A forward pass is a third of a training pass.
-    let per_image = models * (at_base.pass / 3.0 + at_base.prepare / cores);
+    // A forward pass is a third of a step.
+    let per_image = models * (at_base.step / 3.0 + at_base.prepare / cores);
     let evaluation_seconds = evaluations as f64 * run.sources.val.len() as f64 * per_image;
     let (weights, checkpoint_bytes) = (run.state.weight_bytes(), run.state.stored_bytes());
     Ok(Forecast {
@@ -141,25 +139,22 @@ fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
     let source = &run.sources.train;
     let bench = PreprocessBench { images: PREPARED.min(source.len()), view, workers: None };
     let prepare = 1.0 / preprocess(source, &pipeline, bench)?.images_per_s_core;
-    let count = settings.batch_per_device.min(PASS) as usize;
-    let request = Request::fresh_images(0, count, view);
-    let mut loader = Loader::train(source.clone(), pipeline, std::iter::once(request), 1)?;
-    let batch = loader.next().ok_or_else(|| DataError::Worker("the loader ended early".into()))??;
-    let mut pass = f64::INFINITY;
-    // The first warms up.
-    for _ in 0..2 {
-        let begun = Instant::now();
-        run.state.accumulate(&batch, 1.0, settings.drop_path, 0)?;
-        pass = pass.min(begun.elapsed().as_secs_f64());
-    }
-    Ok(PerImage { cost, pass: pass / count as f64, prepare })
+    let step = match step_of_image(run, settings.batch_per_device) {
+        Err(e) if e.is_out_of_memory() => return Err(run.out_of_memory(settings)),
+        other => other?,
+    };
+    Ok(PerImage { cost, step, prepare })
 }
 
-/// Time of the optimiser and the average, with the gradients of the passes before.
-fn time_update(run: &mut Run, settings: &StepSettings) -> Result<f64> {
-    let begun = Instant::now();
-    run.state.update(settings, None)?;
-    Ok(begun.elapsed().as_secs_f64())
+/// An image's share of a step of `batch` images, or of as many of them as are timed soon enough.
+fn step_of_image(run: &mut Run, batch: u32) -> Result<f64> {
+    let few = batch.min(FEW);
+    let image = time_step(&mut run.state, few as usize)? / f64::from(few);
+    let count = batch.min((ENOUGH / image) as u32);
+    if count <= few {
+        return Ok(image);
+    }
+    Ok(time_step(&mut run.state, count as usize)? / f64::from(count))
 }
 
 /// `1:02:03` or `2:03`, with days in hours.

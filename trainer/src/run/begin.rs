@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use efficienttrain_models::{Backbone, Options, create};
+use efficienttrain_schedule::Recipe;
 
 use super::Run;
 use crate::checkpoint::Saved;
@@ -32,12 +33,7 @@ impl Run {
     /// A run with weights drawn from its seed, whatever `--init` says.
     fn fresh(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         config.check()?;
-        if config.target.is_some() {
-            return Self::pretraining(config, options, sources);
-        }
-        let name = config.recipe()?.model;
-        let model = |options: &Options| Ok(create(&name, options)?);
-        Self::build(config, options, sources, model)
+        Self::build(config, options, sources, first_state)
     }
 
     fn begin_with(&mut self, init: Option<Saved>) -> Result<()> {
@@ -60,7 +56,10 @@ impl Run {
         model: impl FnOnce(&Options) -> Result<Box<dyn Backbone>>,
     ) -> Result<Self> {
         let init = config.first_weights()?;
-        let mut run = Self::build(config, options, sources, model)?;
+        let state = |config: &TrainConfig, options: &RunOptions, recipe: &Recipe, first: &Options| {
+            state_of(model(first)?, config, options, recipe)
+        };
+        let mut run = Self::build(config, options, sources, state)?;
         run.begin_with(init)?;
         Ok(run)
     }
@@ -69,7 +68,7 @@ impl Run {
         mut config: TrainConfig,
         options: RunOptions,
         sources: Sources,
-        model: impl FnOnce(&Options) -> Result<Box<dyn Backbone>>,
+        state: impl FnOnce(&TrainConfig, &RunOptions, &Recipe, &Options) -> Result<TrainState>,
     ) -> Result<Self> {
         // A checkpoint and the file of options say everything by themselves.
         config.embed_recipe()?;
@@ -79,14 +78,9 @@ impl Run {
         options.check_replay(&plan)?;
         let num_classes = sources.train.classes().len();
         let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
-        let model = model(&first)?;
         // A checkpoint names the model, also where the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
-        let mut state = TrainState::with_model(model, plan.recipe(), config.seed)?;
-        config.apply_to(&mut state)?;
-        state.checkpoint_activations = options.checkpoint_activations;
-        state.move_to(&options.device.open()?)?;
-        state.check_precision()?;
+        let state = state(&config, &options, plan.recipe(), &first)?;
         Ok(Self {
             config,
             options,
@@ -101,15 +95,6 @@ impl Run {
             stop: Arc::default(),
             keeper: None,
         })
-    }
-
-    /// A run that trains an autoencoder in place of a classifier.
-    fn pretraining(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
-        let first = config.plan(sources.train.len())?.at(0)?.size as usize;
-        let (model, objective) = autoencoder(&config, first)?;
-        let mut run = Self::build(config, options, sources, |_| Ok(Box::new(model)))?;
-        run.state.objective = Arc::new(objective);
-        Ok(run)
     }
 
     /// The run with a loss of one's own. It is not stored: give it again to a run that goes on.
@@ -178,6 +163,40 @@ impl Run {
         self.first_sample = first_sample;
         Ok(self)
     }
+}
+
+/// What a run of this configuration trains, on its device, before the first step: a classifier, or an autoencoder where there
+/// is a target.
+///
+/// # Errors
+/// When model, size, an option or the device is not as expected.
+pub(crate) fn first_state(
+    config: &TrainConfig,
+    options: &RunOptions,
+    recipe: &Recipe,
+    first: &Options,
+) -> Result<TrainState> {
+    if config.target.is_none() {
+        return state_of(create(&recipe.model, first)?, config, options, recipe);
+    }
+    let (model, objective) = autoencoder(config, first.input_size[0])?;
+    let mut state = state_of(Box::new(model), config, options, recipe)?;
+    state.objective = Arc::new(objective);
+    Ok(state)
+}
+
+fn state_of(
+    model: Box<dyn Backbone>,
+    config: &TrainConfig,
+    options: &RunOptions,
+    recipe: &Recipe,
+) -> Result<TrainState> {
+    let mut state = TrainState::with_model(model, recipe, config.seed)?;
+    config.apply_to(&mut state)?;
+    state.checkpoint_activations = options.checkpoint_activations;
+    state.move_to(&options.device.open()?)?;
+    state.check_precision()?;
+    Ok(state)
 }
 
 /// That a checkpoint's run had the same data.

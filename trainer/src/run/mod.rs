@@ -28,6 +28,8 @@ use crate::requests::{refill, requests};
 use crate::sources::Sources;
 use crate::state::TrainState;
 
+pub(crate) use begin::first_state;
+
 /// A run and where it is.
 #[derive(Debug)]
 pub struct Run {

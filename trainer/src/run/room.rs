@@ -12,7 +12,7 @@ use crate::state::Precision;
 impl Run {
     /// What the run ends with where the memory ran out in a step. What fits is tried with random pictures. Weights and moments are
     /// as before the step; running statistics may have seen a part of it.
-    pub(super) fn out_of_memory(&mut self, settings: &StepSettings) -> Error {
+    pub(crate) fn out_of_memory(&mut self, settings: &StepSettings) -> Error {
         self.state.abandon();
         let (step, batch, size) = (settings.step, settings.batch_per_device, settings.size);
         let device = self.options.device.to_string();
@@ -59,7 +59,7 @@ impl Run {
         if matches!(self.state.precision, Precision::F32 | Precision::Tf32) {
             ways.push("--precision bf16, which halves what activations take".into());
         }
-        if fits.is_some() && self.config.target.is_none() {
+        if fits.is_some() {
             ways.push("--batch auto, which finds batches that fit and are fast".into());
         }
         Ok((fits, format!("{found} (tried now with random pictures). Give {}", ways.join("; or "))))

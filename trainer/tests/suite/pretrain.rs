@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use efficienttrain_models::weights::LoadOptions;
 use efficienttrain_models::{Options, create};
 use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::TrainConfig;
+use efficienttrain_trainer::config::{BatchSize, TrainConfig};
 use efficienttrain_trainer::features::{FeatureSet, ProbeOptions, linear_probe, nearest_neighbours};
 use efficienttrain_trainer::pretrain::TargetName;
 use efficienttrain_trainer::{Precision, Run, Sources};
@@ -116,15 +116,39 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     // The mean of the patch tokens is another reading of the same network.
     let mean = dir.path().join("mean");
     let args = ["features", "--weights", text(&checkpoint), "--data", text(&data), "--out", text(&mean)];
-    accepted(&[&args[..], &["--pool", "mean"]].concat());
+    accepted(&[&args[..], &["--pool", "mean", "--npy"]].concat());
     assert_eq!((read(&mean).len(), read(&mean).width), (12, 192));
     assert_ne!(read(&mean).features, read(&a).features);
+    // NumPy's files hold the same.
+    let array = |name: &str| candle_core::Tensor::read_npy(mean.join(name)).unwrap();
+    assert_eq!(array("val_features.npy").dims(), [12, 192]);
+    assert_eq!(values(&array("val_features.npy")), read(&mean).features);
+    assert_eq!(array("val_labels.npy").to_vec1::<u32>().unwrap(), read(&mean).labels);
+    assert_eq!(array("train_labels.npy").dims(), [12]);
     // Two classes of other brightness are easy to tell apart.
     let json: serde_json::Value = serde_json::from_str(&accepted(&["probe", text(&a), "--json"])).unwrap();
     assert_eq!(json["top1"], 1.0, "{json}");
     let json: serde_json::Value =
         serde_json::from_str(&accepted(&["knn", text(&a), "--k", "1,3", "--json"])).unwrap();
     assert_eq!((json[1]["k"].as_u64(), json[1]["images"].as_u64()), (Some(3), Some(12)));
+
+    // Its batch can be measured, as a classifier's can.
+    let chosen = dir.path().join("chosen");
+    let run = [
+        "pretrain",
+        "--model",
+        "deit_tiny",
+        "--synthetic-images",
+        "64",
+        "--base-size",
+        "32",
+        "--recipe",
+        "baseline",
+    ];
+    let auto = ["--mask-ratio", "0.5", "--batch", "auto", "--stop-after", "1", "--out", text(&chosen)];
+    accepted(&[&run[..], &auto].concat());
+    let batch = Saved::open(&chosen.join("last.safetensors")).unwrap().record.unwrap().config.batch;
+    assert!(matches!(batch, BatchSize::Images(images) if (8..=64).contains(&images)), "{batch:?}");
 
     // It has no classes, and says so.
     let said = efficienttrain(&["eval", "--weights", text(&checkpoint)]);
