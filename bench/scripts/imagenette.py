@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COMMON = "--model resnet18 --base-size 64 --batch 64 --mixup 0 --cutmix 0 --min-crop-area 0.25 --eval-every 10%".split()
+COMMON = "--model resnet18 --base-size 96 --batch 64 --precision bf16 --mixup 0 --cutmix 0 --min-crop-area 0.25 --eval-every 10%".split()
 RUNS = [("etpp", 10), ("baseline", 10), ("baseline", 15)]
 BEGIN, END = "<!-- imagenette: begin -->", "<!-- imagenette: end -->"
 
@@ -48,7 +48,7 @@ def row(recipe, log):
 
 def main():
     binary, data, out = sys.argv[1:4]
-    head = ["run", "sizes", "compute (epochs at 64)", "passes over the data", "top-1", "top-5", "wall time"]
+    head = ["run", "sizes", "compute (epochs at 96)", "passes over the data", "top-1", "top-5", "wall time"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for recipe, epochs in RUNS:
         lines.append(row(recipe, trained(binary, data, pathlib.Path(out) / f"{recipe}-{epochs}", recipe, epochs)))

@@ -202,7 +202,8 @@ impl Element for f32 {
         const ROUND: f32 = 12_582_912.0;
         let x = if self > 88.0 { 88.0 } else { self };
         let clamped = if x < -87.3 { -87.3 } else { x };
-        let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+        let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+        let n = shifted - ROUND;
         // ln 2 in two parts, so that the product with n is exact in the first.
         let r = (clamped - n * 0.693_359_375) - n * -2.121_944_40e-4;
         let mut p = 1.987_569_15e-4;
@@ -215,7 +216,8 @@ impl Element for f32 {
         ] {
             p = p * r + c;
         }
-        let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
+        // 2^n: the last bits of the shifted number are those of n. A conversion would take as long as all of the above.
+        let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
         let y = (p * r * r + r + 1.0) * scale;
         if x < -87.3 { 0.0 } else { y }
     }
