@@ -6,6 +6,7 @@ use super::columns::column_sums;
 use super::converted;
 use super::gemm::{Matrix, product, product_to};
 use super::launch::Kernel;
+use super::lt;
 use super::memory::{contiguous, empty, wide};
 use crate::Result;
 use crate::ops::Traced;
@@ -21,9 +22,7 @@ pub(in crate::ops) fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> R
     let rows = x.elem_count() / inputs;
     let mut shape = x.dims().to_vec();
     shape[x.rank() - 1] = outputs;
-    let (value, begun) = begin(OP, &x, &shape, bias)?;
-    let (left, right) = (Matrix::of(OP, &x, inputs)?, Matrix::of(OP, &w, inputs)?.t());
-    product(OP, &x, [rows, outputs, inputs], left, right, Matrix::of(OP, &value, outputs)?, begun)?;
+    let value = forward([rows, outputs, inputs], &x, &w, bias, &shape)?;
     Ok(Traced::new(value, move |dy, needs| {
         let dy = contiguous(dy)?;
         let mut grads = vec![None, None];
@@ -42,6 +41,26 @@ pub(in crate::ops) fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> R
         }
         Ok(grads)
     }))
+}
+
+fn forward(
+    sizes: [usize; 3],
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    shape: &[usize],
+) -> Result<Tensor> {
+    let [_, outputs, inputs] = sizes;
+    if let Some(bias) = bias {
+        let value = empty(x, shape, x.dtype())?;
+        if lt::linear(OP, sizes, x, w, bias, &value)? {
+            return Ok(value);
+        }
+    }
+    let (value, begun) = begin(OP, x, shape, bias)?;
+    let (left, right) = (Matrix::of(OP, x, inputs)?, Matrix::of(OP, w, inputs)?.t());
+    product(OP, x, sizes, left, right, Matrix::of(OP, &value, outputs)?, begun)?;
+    Ok(value)
 }
 
 /// The tensor for a product of `shape` in the type of `like`: rows of the bias, to which the product is to be added, if
