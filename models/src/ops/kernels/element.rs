@@ -16,6 +16,8 @@ pub(crate) trait Stored: WithDType + Send + Sync {
     const EXACT: bool;
     /// The numbers as they lie, if it is the same.
     fn exact(numbers: &[Self]) -> Option<&[Self::Real]>;
+    /// Numbers as they are computed with as those that lie in memory, if it is the same.
+    fn same(numbers: &[Self::Real]) -> Option<&[Self]>;
     /// The numbers as they lie, if they are `bf16`.
     fn rounded(numbers: &[Self]) -> Option<&[bf16]>;
     /// Exactly.
@@ -31,6 +33,10 @@ impl Stored for bf16 {
     const EXACT: bool = false;
 
     fn exact(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    fn same(_: &[f32]) -> Option<&[Self]> {
         None
     }
 
@@ -66,6 +72,10 @@ macro_rules! exact {
             const EXACT: bool = true;
 
             fn exact(numbers: &[Self]) -> Option<&[Self]> {
+                Some(numbers)
+            }
+
+            fn same(numbers: &[Self]) -> Option<&[Self]> {
                 Some(numbers)
             }
 

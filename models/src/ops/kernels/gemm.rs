@@ -1,7 +1,8 @@
 //! Small matrix products on one thread through the `gemm` crate, with bounds checked once.
 #![allow(unsafe_code)]
 
-use super::Element;
+use super::product::{self, Left, Right};
+use super::{Element, Stored, vectorised};
 
 /// A matrix over a slice: element `(r, c)` lies at `r * row + c * col`.
 #[derive(Clone, Copy)]
@@ -9,6 +10,51 @@ pub(crate) struct Mat<'a, T> {
     data: &'a [T],
     row: usize,
     col: usize,
+}
+
+impl<'a, T: Stored> Mat<'a, T> {
+    /// The same matrix as the numbers that are computed with, if they lie so.
+    fn exact(&self) -> Option<Mat<'a, T::Real>> {
+        Some(Mat { data: T::exact(self.data)?, row: self.row, col: self.col })
+    }
+
+    fn left(&self) -> Left<'a, T> {
+        if self.col == 1 { Left::Rows(self.data, self.row) } else { Left::Columns(self.data, self.col) }
+    }
+
+    fn right(&self) -> Right<'a, T> {
+        if self.col == 1 { Right::Rows(self.data, self.row) } else { Right::Columns(self.data, self.col) }
+    }
+}
+
+/// `out = scale * a * b` on one thread, with `out` stored by rows `width` apart: of numbers that lie as they are computed with by the
+/// `gemm` crate, of others by the products of layers, which multiply `bf16` in pairs.
+pub(crate) fn multiply<K: Stored>(
+    shape: (usize, usize, usize),
+    out: &mut [K::Real],
+    width: usize,
+    scale: K::Real,
+    a: Mat<K>,
+    b: Mat<K>,
+) {
+    if let (Some(a), Some(b)) = (a.exact(), b.exact()) {
+        return gemm(shape, out, width, false, scale, a, b);
+    }
+    let (rows, cols, _) = shape;
+    product::alone(shape, a.left(), b.right(), out, width);
+    if scale == K::Real::ONE {
+        return;
+    }
+    vectorised(
+        #[inline(always)]
+        || {
+            for row in out.chunks_mut(width).take(rows) {
+                for x in &mut row[..cols] {
+                    *x *= scale;
+                }
+            }
+        },
+    );
 }
 
 impl<'a, T> Mat<'a, T> {

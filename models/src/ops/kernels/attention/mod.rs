@@ -1,11 +1,15 @@
 //! Softmax attention: one head of one group of tokens ([`Head`]), and the two ways that tokens are grouped.
+//!
+//! `S` is how tensors lie in memory, `K` how products read their factors: as they are computed with, or, where tensors are `bf16`
+//! and the machine multiplies such numbers in pairs, as `bf16` too. Scores, their softmax and all sums are not rounded.
 
 pub(crate) mod cross;
 pub(crate) mod windows;
 
-use super::gemm::{Mat, gemm};
+use super::gemm::{Mat, multiply};
 use super::norm::{lane_sum, lane_sum_zip};
-use super::{Element, vectorised};
+use super::product::in_pairs;
+use super::{Element, Stored, vectorised};
 
 /// Score that a shifted window gives to a pair of tokens from different regions, as the reference has it.
 const APART: f64 = -100.0;
@@ -53,15 +57,20 @@ impl<'a, T> Out<'a, T> {
     }
 }
 
+/// Whether products read numbers as they are stored: others are loaded as they are computed with first.
+fn reads_as_stored<S: Stored>() -> bool {
+    S::EXACT || in_pairs()
+}
+
 impl Head {
     fn scale<T: Element>(&self) -> T {
         T::of(1.0 / (self.d as f64).sqrt())
     }
 
     /// `softmax(q k^T / sqrt(d) + extra)`, `[n, m]`.
-    pub(crate) fn probabilities<T: Element>(&self, x: Qkv<T>, extra: Extra<T>, p: &mut [T]) {
+    pub(crate) fn probabilities<K: Stored>(&self, x: Qkv<K>, extra: Extra<K::Real>, p: &mut [K::Real]) {
         let (n, m) = (self.n, self.m);
-        gemm((n, m, self.d), p, m, false, self.scale(), x.q, x.k.t());
+        multiply((n, m, self.d), p, m, self.scale(), x.q, x.k.t());
         vectorised(
             #[inline(always)]
             || {
@@ -73,9 +82,9 @@ impl Head {
                     }
                     if let Some(regions) = extra.regions {
                         let own = regions[i];
-                        let apart = T::of(APART);
+                        let apart = K::Real::of(APART);
                         for (p, &r) in p.iter_mut().zip(regions) {
-                            *p += if r == own { T::ZERO } else { apart };
+                            *p += if r == own { K::Real::ZERO } else { apart };
                         }
                     }
                     softmax(p);
@@ -84,26 +93,26 @@ impl Head {
         );
     }
 
-    /// `p v`.
-    pub(crate) fn mix<T: Element>(&self, p: &[T], v: Mat<T>, out: Out<T>) {
-        let (p, width) = (Mat::rows(p, self.m), out.width);
-        gemm((self.n, self.d, self.m), out.data, width, false, T::ONE, p, v);
+    /// `p v`; `kept` is room for as many numbers as `p` has.
+    pub(crate) fn mix<K: Stored>(&self, p: &[K::Real], v: Mat<K>, out: Out<K::Real>, kept: &mut [K]) {
+        let (p, width) = (Mat::rows(keep(p, kept), self.m), out.width);
+        multiply((self.n, self.d, self.m), out.data, width, K::Real::ONE, p, v);
     }
 
     /// Gradients of queries, keys and values from that of the result; leaves the gradient of the scores in `ds`.
     ///
-    /// `p` are the probabilities, `ds` is scratch of the same size.
-    pub(crate) fn pull<T: Element>(
+    /// `p` are the probabilities, `ds` and `kept` are scratch of the same size.
+    pub(crate) fn pull<K: Stored>(
         &self,
-        x: Qkv<T>,
-        p: &[T],
-        dout: Mat<T>,
-        ds: &mut [T],
-        [dq, dk, dv]: [Out<T>; 3],
+        x: Qkv<K>,
+        p: &[K::Real],
+        dout: Mat<K>,
+        (ds, kept): (&mut [K::Real], &mut [K]),
+        [dq, dk, dv]: [Out<K::Real>; 3],
     ) {
         let Self { n, m, d } = *self;
-        gemm((m, d, n), dv.data, dv.width, false, T::ONE, Mat::rows(p, m).t(), dout);
-        gemm((n, m, d), ds, m, false, T::ONE, dout, x.v.t());
+        multiply((m, d, n), dv.data, dv.width, K::Real::ONE, Mat::rows(keep(p, kept), m).t(), dout);
+        multiply((n, m, d), ds, m, K::Real::ONE, dout, x.v.t());
         vectorised(
             #[inline(always)]
             || {
@@ -115,10 +124,27 @@ impl Head {
                 }
             },
         );
-        let ds = Mat::rows(ds, m);
-        gemm((n, d, m), dq.data, dq.width, false, self.scale(), ds, x.k);
-        gemm((m, d, n), dk.data, dk.width, false, self.scale(), ds.t(), x.q);
+        let ds = Mat::rows(keep(ds, kept), m);
+        multiply((n, d, m), dq.data, dq.width, self.scale(), ds, x.k);
+        multiply((m, d, n), dk.data, dk.width, self.scale(), ds.t(), x.q);
     }
+}
+
+/// Numbers in the way that products read them: as they are, or rounded into `room`.
+fn keep<'a, K: Stored>(numbers: &'a [K::Real], room: &'a mut [K]) -> &'a [K] {
+    if let Some(same) = K::same(numbers) {
+        return same;
+    }
+    let room = &mut room[..numbers.len()];
+    vectorised(
+        #[inline(always)]
+        || {
+            for (to, &from) in room.iter_mut().zip(numbers) {
+                *to = K::store(from);
+            }
+        },
+    );
+    room
 }
 
 /// Softmax of a row, in place.

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Extra, Head, Out, Qkv};
+use super::{Extra, Head, Out, Qkv, reads_as_stored};
 use crate::ops::kernels::gemm::Mat;
 use crate::ops::kernels::{Element, Stored, vectorised};
 
@@ -71,19 +71,20 @@ pub(crate) struct Windowed {
 }
 
 /// What one window's heads read, copied together.
-struct Inputs<T> {
-    qkv: [Vec<T>; 3],
+struct Inputs<K: Stored> {
+    qkv: [Vec<K>; 3],
     /// In the backward pass, the gradient of the result.
-    dout: Vec<T>,
-    regions: Vec<T>,
+    dout: Vec<K>,
+    regions: Vec<K::Real>,
     shifted: bool,
 }
 
 /// Memory for what one window's heads write, used again for the next.
-struct Scratch<T> {
-    out: [Vec<T>; 3],
-    p: Vec<T>,
-    ds: Vec<T>,
+struct Scratch<K: Stored> {
+    out: [Vec<K::Real>; 3],
+    p: Vec<K::Real>,
+    ds: Vec<K::Real>,
+    kept: Vec<K>,
 }
 
 impl Windowed {
@@ -96,14 +97,20 @@ impl Windowed {
         self.heads / self.groupings.len()
     }
 
-    fn scratch<T: Element>(&self) -> (Inputs<T>, Scratch<T>) {
+    fn scratch<K: Stored>(&self) -> (Inputs<K>, Scratch<K>) {
         let n = self.groupings.iter().map(|g| g.n).max().unwrap_or(0);
-        let rows = || vec![T::ZERO; n * self.share() * self.d];
-        let three = || [rows(), rows(), rows()];
-        let square = || vec![T::ZERO; n * n];
+        let (zero, stored) = (K::Real::ZERO, K::store(K::Real::ZERO));
+        let wide = n * self.share() * self.d;
+        let rows = || vec![stored; wide];
+        let sums = || vec![zero; wide];
         (
-            Inputs { qkv: three(), dout: rows(), regions: vec![T::ZERO; n], shifted: false },
-            Scratch { out: three(), p: square(), ds: square() },
+            Inputs { qkv: [rows(), rows(), rows()], dout: rows(), regions: vec![zero; n], shifted: false },
+            Scratch {
+                out: [sums(), sums(), sums()],
+                p: vec![zero; n * n],
+                ds: vec![zero; n * n],
+                kept: vec![stored; if K::EXACT { 0 } else { n * n }],
+            },
         )
     }
 }
@@ -114,11 +121,23 @@ pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
     bias: Option<&[T]>,
     g: &Windowed,
 ) -> Vec<S> {
+    if reads_as_stored::<S>() {
+        forward_in::<S, S, T>(qkv, bias, g)
+    } else {
+        forward_in::<S, T, T>(qkv, bias, g)
+    }
+}
+
+fn forward_in<S: Stored<Real = T>, K: Stored<Real = T>, T: Element>(
+    qkv: &[S],
+    bias: Option<&[T]>,
+    g: &Windowed,
+) -> Vec<S> {
     let c = g.c();
     let mut out = vec![S::store(T::ZERO); qkv.len() / 3];
     let maps = out.par_chunks_mut(g.tokens * c).zip(qkv.par_chunks(g.tokens * 3 * c));
     maps.for_each_init(
-        || g.scratch::<T>(),
+        || g.scratch::<K>(),
         |(inputs, s), (out, qkv)| {
             for_windows(g, |first, width, n, tokens, regions| {
                 inputs.load(qkv, c, (first, width), tokens, regions);
@@ -126,7 +145,7 @@ pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
                 for h in 0..width / g.d {
                     let x = inputs.head(h * g.d, width);
                     head.probabilities(x, inputs.extra(bias, first / g.d + h, n), p);
-                    head.mix(p, x.v, Out::rows(&mut s.out[0][h * g.d..], width));
+                    head.mix(p, x.v, Out::rows(&mut s.out[0][h * g.d..], width), &mut s.kept);
                 }
                 scatter(&s.out[0], width, tokens, out, c, first);
             });
@@ -142,6 +161,19 @@ pub(crate) fn backward<S: Stored<Real = T>, T: Element>(
     dout: &[S],
     g: &Windowed,
 ) -> (Vec<S>, Option<Vec<T>>) {
+    if reads_as_stored::<S>() {
+        backward_in::<S, S, T>(qkv, bias, dout, g)
+    } else {
+        backward_in::<S, T, T>(qkv, bias, dout, g)
+    }
+}
+
+fn backward_in<S: Stored<Real = T>, K: Stored<Real = T>, T: Element>(
+    qkv: &[S],
+    bias: Option<&[T]>,
+    dout: &[S],
+    g: &Windowed,
+) -> (Vec<S>, Option<Vec<T>>) {
     let c = g.c();
     let mut dqkv = vec![S::store(T::ZERO); qkv.len()];
     let maps = (dout.len() / (g.tokens * c)).div_ceil(BIAS_GROUPS).max(1);
@@ -149,7 +181,7 @@ pub(crate) fn backward<S: Stored<Real = T>, T: Element>(
     let groups = dqkv.par_chunks_mut(wide).zip(qkv.par_chunks(wide)).zip(dout.par_chunks(narrow));
     let partial: Vec<Vec<T>> = groups
         .map_init(
-            || g.scratch::<T>(),
+            || g.scratch::<K>(),
             |(inputs, s), ((dqkv, qkv), dout)| {
                 let mut dbias = vec![T::ZERO; bias.map_or(0, <[T]>::len)];
                 let (wide, narrow) = (g.tokens * 3 * c, g.tokens * c);
@@ -174,9 +206,9 @@ pub(crate) fn backward<S: Stored<Real = T>, T: Element>(
 }
 
 /// One map's share of [`backward`].
-fn map_backward<S: Stored<Real = T>, T: Element>(
+fn map_backward<S: Stored<Real = T>, K: Stored<Real = T>, T: Element>(
     g: &Windowed,
-    (inputs, s): (&mut Inputs<T>, &mut Scratch<T>),
+    (inputs, s): (&mut Inputs<K>, &mut Scratch<K>),
     (qkv, dout): (&[S], &[S]),
     bias: Option<&[T]>,
     dqkv: &mut [S],
@@ -192,7 +224,7 @@ fn map_backward<S: Stored<Real = T>, T: Element>(
             let x = inputs.head(at, width);
             head.probabilities(x, inputs.extra(bias, number, n), p);
             let outs = s.out.each_mut().map(|grad| Out::rows(&mut grad[at..], width));
-            head.pull(x, p, Mat::rows(&inputs.dout[at..], width), ds, outs);
+            head.pull(x, p, Mat::rows(&inputs.dout[at..], width), (ds, &mut s.kept), outs);
             if bias.is_some() {
                 let sum = &mut dbias[number * n * n..][..n * n];
                 for (s, &d) in sum.iter_mut().zip(ds.iter()) {
@@ -216,7 +248,7 @@ fn for_windows(g: &Windowed, mut work: impl FnMut(usize, usize, usize, &[usize],
     }
 }
 
-impl<T: Element> Inputs<T> {
+impl<K: Stored<Real = T>, T: Element> Inputs<K> {
     /// Takes queries, keys and values of a window's tokens, `width` channels from `first` on.
     fn load<S: Stored<Real = T>>(
         &mut self,
@@ -236,7 +268,7 @@ impl<T: Element> Inputs<T> {
     }
 
     /// The head whose channels begin at `at`.
-    fn head(&self, at: usize, width: usize) -> Qkv<'_, T> {
+    fn head(&self, at: usize, width: usize) -> Qkv<'_, K> {
         let part = |i: usize| Mat::rows(&self.qkv[i][at..], width);
         Qkv { q: part(0), k: part(1), v: part(2) }
     }
@@ -251,20 +283,20 @@ impl<T: Element> Inputs<T> {
 }
 
 /// Copies `width` channels from `first` on of the given rows of `stride` channels.
-fn gather<S: Stored>(
+fn gather<S: Stored, K: Stored<Real = S::Real>>(
     from: &[S],
     stride: usize,
     first: usize,
     width: usize,
     rows: &[usize],
-    to: &mut [S::Real],
+    to: &mut [K],
 ) {
     vectorised(
         #[inline(always)]
         || {
             for (&row, to) in rows.iter().zip(to.chunks_exact_mut(width)) {
                 for (to, from) in to.iter_mut().zip(&from[row * stride + first..][..width]) {
-                    *to = from.load();
+                    *to = K::store(from.load());
                 }
             }
         },

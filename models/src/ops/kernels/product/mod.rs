@@ -104,6 +104,26 @@ pub(crate) fn product_at<A, B, O, T: Element>(
     run(shape, a, b, None, Target::new(out.as_mut_ptr(), out.len(), shape.1, place));
 }
 
+/// Whether this machine multiplies `bf16` in pairs.
+pub(crate) fn in_pairs() -> bool {
+    Native::here().is_some()
+}
+
+/// `a * b` on this thread alone, to rows of `out` that are `width` elements apart: for products that are part of a task.
+pub(crate) fn alone<A, B, T: Element>(shape: Shape, a: Left<A>, b: Right<B>, out: &mut [T], width: usize)
+where
+    A: Stored<Real = T>,
+    B: Stored<Real = T>,
+{
+    let (m, n, k) = shape;
+    if m * n == 0 {
+        return;
+    }
+    assert!(n <= width && (m - 1) * width + n <= out.len(), "matrix product writes out of bounds");
+    let target = Target::new(out.as_mut_ptr(), out.len(), width, Place::Dense);
+    task(&a, &b, None, &target, (0..m, 0..n, 0..k));
+}
+
 /// `a * b` where the result is small and `k` is large: parts of `k` are tasks of their own, added up in order.
 pub(crate) fn product_deep<A, B, T: Element>(shape: Shape, a: Left<A>, b: Right<B>) -> Vec<T>
 where
