@@ -61,7 +61,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let mut confusion = Confusion::new(&record.classes);
     let (accuracy, bad) =
         evaluate_each(&*p.model, &p.params, source, &pipeline, (64, workers), &mut |j| confusion.add(&j))?;
-    bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
+    bad.iter().for_each(|b| super::note(format!("warning: skipped {}", b.reason)));
     args.per_class.as_deref().map_or(Ok(()), |path| confusion.write_rows(path))?;
     args.confusion.as_deref().map_or(Ok(()), |path| confusion.write_matrix(path))?;
     if args.json {

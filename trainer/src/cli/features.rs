@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use efficienttrain_trainer::Sources;
 use efficienttrain_trainer::checkpoint::Saved;
@@ -55,10 +55,12 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
         config = TrainConfig { data: Some(data.clone()), images_per_class: None, ..config };
     }
     let sources = Sources::open(&config)?;
+    // Found out now, not after the images have gone through the network.
+    std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     for (name, source) in [(FILES.0, sources.train), (FILES.1, sources.val)] {
         let (set, bad) = extract(&*encoder.model, &encoder.params, args.pool, source, workers)?;
-        bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
+        bad.iter().for_each(|b| super::note(format!("warning: skipped {}", b.reason)));
         let path = args.out.join(name);
         set.save(&path)?;
         super::show(format!("{}: {} images, {} features", path.display(), set.len(), set.width))?;
@@ -67,6 +69,12 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
 }
 
 fn both(folder: &Path) -> Result<(FeatureSet, FeatureSet)> {
+    if let Some(name) = [FILES.0, FILES.1].into_iter().find(|name| !folder.join(name).exists()) {
+        bail!(
+            "{} has no {name}; expected the folder that `efficienttrain features --out` wrote",
+            folder.display()
+        );
+    }
     Ok((FeatureSet::load(&folder.join(FILES.0))?, FeatureSet::load(&folder.join(FILES.1))?))
 }
 

@@ -10,6 +10,7 @@ mod options;
 mod print;
 mod recipe;
 mod train;
+mod wording;
 mod written;
 
 pub use batch::BatchSize;
