@@ -78,7 +78,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     set_on_stop(&stop)?;
     let Some((rows, curves)) = comparison.run(&mut Progress::new())? else {
         if stop.load(Ordering::Relaxed) {
-            return Err(Stopped.into());
+            return Err(Stopped("the same command goes on").into());
         }
         bail!("--stop-after ended a run; leave it out to compare");
     };

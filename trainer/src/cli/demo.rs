@@ -6,6 +6,7 @@ use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
 use efficienttrain_trainer::config::{RunOptions, TrainConfig, differences};
 use efficienttrain_trainer::{Every, Run, Sources};
 
+use super::signals::Stopped;
 use super::train::TrainArgs;
 
 /// Sized for two cores and a few minutes.
@@ -49,7 +50,11 @@ pub(crate) fn run(options: &RunOptions, seed: u64) -> Result<()> {
         let folder = options.out.join(format!("demo-{recipe}"));
         // Equally often for both, so that evaluation does not weigh on the times.
         let options = RunOptions { out: folder.clone(), eval_every: Every::Percent(12.5), ..options.clone() };
-        curves.push(super::train::train(Run::new(config, options, sources)?, &folder, what)?);
+        let curve = super::train::train(Run::new(config, options, sources)?, &folder, what);
+        curves.push(curve.map_err(|error| match error.is::<Stopped>() {
+            true => Stopped("the demo begins anew when it is run again").into(),
+            false => error,
+        })?);
     }
     let chart = options.out.join("demo.svg");
     accuracy_against_compute(&chart, "Curriculum and baseline, resnet10 on the built-in set", &curves)?;

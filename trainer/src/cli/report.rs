@@ -29,7 +29,8 @@ pub(crate) struct ReportArgs {
 
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     let folders: Vec<PathBuf> = args.runs.iter().flat_map(|folder| runs_in(folder)).collect();
-    let shown: Vec<Shown> = folders.iter().map(|folder| show(args, folder)).collect::<Result<_>>()?;
+    let mut shown: Vec<Shown> = folders.iter().map(|folder| show(args, folder)).collect::<Result<_>>()?;
+    tell_apart(&mut shown, &folders);
     report::write(&args.out, &shown)?;
     let without = shown.iter().filter_map(|run| run.pictures.as_ref().err().filter(|_| args.images > 0));
     without.for_each(|why| super::note(format!("warning: no pictures: {why}")));
@@ -47,6 +48,16 @@ fn runs_in(folder: &Path) -> Vec<PathBuf> {
     runs.sort();
     // What is wrong with a folder without runs is said where it is read.
     if runs.is_empty() { vec![folder.into()] } else { runs }
+}
+
+/// Runs whose folders have the same name get their paths as names.
+fn tell_apart(shown: &mut [Shown], folders: &[PathBuf]) {
+    let names: Vec<String> = shown.iter().map(|run| run.log.name.clone()).collect();
+    for (run, folder) in shown.iter_mut().zip(folders) {
+        if names.iter().filter(|name| **name == run.log.name).count() > 1 {
+            run.log.name = folder.display().to_string();
+        }
+    }
 }
 
 fn show(args: &ReportArgs, folder: &Path) -> Result<Shown> {

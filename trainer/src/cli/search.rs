@@ -57,7 +57,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     set_on_stop(&stop)?;
     let Some(outcome) = search.run(&mut told)? else {
         if stop.load(Ordering::Relaxed) {
-            return Err(Stopped.into());
+            return Err(Stopped::RESUME.into());
         }
         bail!("the search broke off without a reason");
     };

@@ -181,7 +181,7 @@ pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
         accuracy_against_compute(&out.join("accuracy.svg"), title, std::slice::from_ref(&curve))?;
     }
     if !finished && stop.load(Ordering::Relaxed) {
-        return Err(Stopped.into());
+        return Err(Stopped::RESUME.into());
     }
     Ok(curve)
 }

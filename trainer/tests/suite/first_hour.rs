@@ -230,6 +230,27 @@ fn mirroring_can_be_switched_off() {
 }
 
 #[test]
+fn weights_are_used_as_what_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = image_folder(&dir.path().join("data"), 2, 6);
+    let out = dir.path().join("run");
+    let said = accepted(&short("train", text(&data), text(&out), &["--model", "resnet10"]));
+    let weights = text(&out.join("model.safetensors")).to_string();
+    assert!(said.contains(&format!("weights: {weights}")), "{said}");
+
+    let other = text(&dir.path().join("other")).to_string();
+    let said = refused(&short("train", text(&data), &other, &["--model", "resnet18", "--init", &weights]));
+    assert!(said.contains(&weights) && said.contains("--model") && !said.contains("adapt_"), "{said}");
+
+    // What a long evaluation found is not lost because a file cannot be written.
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let csv = text(&dir.path().join("file/classes.csv")).to_string();
+    let out = efficienttrain(&["eval", "--weights", &weights, "--per-class", &csv]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("top-1"), "{out:?}");
+}
+
+#[test]
 fn the_folder_of_a_comparison_is_a_report_of_its_runs() {
     let dir = tempfile::tempdir().unwrap();
     let data = image_folder(&dir.path().join("data"), 2, 6);
@@ -243,4 +264,13 @@ fn the_folder_of_a_comparison_is_a_report_of_its_runs() {
     let (a, b) = (dir.path().join("runs/a"), dir.path().join("runs/b"));
     accepted(&["report", text(&a), text(&b), "--out", text(&page), "--images", "0"]);
     assert_eq!(both, std::fs::read_to_string(&page).unwrap());
+
+    // Folders of the same name are told apart.
+    let elsewhere = dir.path().join("elsewhere/a");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    for name in ["log.jsonl", "config.toml"] {
+        std::fs::copy(a.join(name), elsewhere.join(name)).unwrap();
+    }
+    accepted(&["report", text(&a), text(&elsewhere), "--out", text(&page), "--images", "0"]);
+    assert!(std::fs::read_to_string(&page).unwrap().contains(text(&elsewhere)));
 }
