@@ -39,6 +39,7 @@ impl Sources {
 
     fn whole(config: &TrainConfig) -> Result<Self> {
         let Some(dir) = &config.data else { return Self::synthetic(config) };
+        config.check_val_share()?;
         if config.target.is_some() && config.val_share.is_none() {
             return Self::unlabelled(dir, config.image_limit());
         }

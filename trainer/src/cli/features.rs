@@ -29,6 +29,10 @@ pub(crate) struct FeaturesArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
+    /// Without a val split: part of each class that takes its place [default: as in the run, on its own data]
+    #[arg(long, value_name = "SHARE")]
+    val_share: Option<f64>,
+
     /// Model of bare weights, as `efficienttrain models` lists them
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -52,8 +56,11 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     let run = saved.record.as_ref().map(|record| record.config.clone());
     let mut config = run.unwrap_or_default();
     if let Some(data) = &args.data {
-        config = TrainConfig { data: Some(data.clone()), images_per_class: None, ..config };
+        config = TrainConfig { data: Some(data.clone()), images_per_class: None, val_share: None, ..config };
     }
+    config.val_share = args.val_share.or(config.val_share);
+    // Pre-training does without labels and a second split; what comes after does not.
+    config.target = None;
     let sources = Sources::open(&config)?;
     // Found out now, not after the images have gone through the network.
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;

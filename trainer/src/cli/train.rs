@@ -100,6 +100,7 @@ fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
         bail!("{} holds a run already; go on with --resume, or choose another --out", options.out.display());
     }
     config.check()?;
+    options.check()?;
     let sources = Sources::open(&config)?;
     if let ([class], None) = (sources.train.classes(), config.target) {
         bail!(

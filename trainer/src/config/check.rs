@@ -110,6 +110,15 @@ impl TrainConfig {
         Ok(())
     }
 
+    pub(crate) fn check_val_share(&self) -> Result<()> {
+        match self.val_share.filter(|share| !(*share > 0.0 && *share < 1.0)) {
+            None => Ok(()),
+            Some(share) => {
+                Err(Error::config("val-share", format!("expected a share above 0 and below 1, got {share}")))
+            }
+        }
+    }
+
     pub(super) fn check_ranges(&self) -> Result<()> {
         let within = |option, value: f64, low: f64, high: f64| {
             if value >= low && value <= high {
@@ -126,12 +135,7 @@ impl TrainConfig {
             let what = format!("expected a number above 0 and at most 1000000, got {}", self.epochs);
             return Err(Error::config("epochs", what));
         }
-        if let Some(share) = self.val_share.filter(|share| !(*share > 0.0 && *share < 1.0)) {
-            return Err(Error::config(
-                "val-share",
-                format!("expected a share above 0 and below 1, got {share}"),
-            ));
-        }
+        self.check_val_share()?;
         if !(1..=MOST_SYNTHETIC).contains(&self.synthetic_images) {
             let what = format!(
                 "expected at least 1 image and at most {MOST_SYNTHETIC}, got {}",

@@ -7,7 +7,7 @@ use crate::error::Error;
 
 impl Error {
     /// The same error about the option to change, where one option sets what is wrong.
-    pub(super) fn of_option(self) -> Self {
+    pub(crate) fn of_option(self) -> Self {
         let Self::Schedule(error) = self else { return self };
         match &error {
             ScheduleError::BatchLargerThanData { batch, train_images, .. } => {
@@ -26,8 +26,10 @@ impl Error {
             }
             ScheduleError::Field { field, expected, got, hint } => match option_of(field) {
                 Some(option) => {
-                    let expected = expected.replace("batch_per_device", "the batch");
-                    let hint = hint.replace("batch_per_device", "the batch");
+                    let ours = |text: &str| {
+                        text.replace("batch_per_device", "the batch").replace("equivalent_epochs", "--epochs")
+                    };
+                    let (expected, hint) = (ours(expected), ours(hint));
                     Self::config(option, format!("expected {expected}, got {got}; {hint}"))
                 }
                 None => error.into(),
@@ -45,7 +47,7 @@ impl Error {
     }
 }
 
-/// The option that sets a field of a recipe or a plan. What others set is checked before.
+/// The option that sets a field of a recipe, a plan or a search. What others set is checked before.
 fn option_of(field: &str) -> Option<&'static str> {
     let of_a_stage = |name: &str| field.starts_with("stages[") && field.ends_with(name);
     Some(match field {
@@ -53,6 +55,18 @@ fn option_of(field: &str) -> Option<&'static str> {
         "equivalent_epochs" => "epochs",
         "optimiser.lr" => "lr",
         "optimiser.min_lr" => "min-lr",
+        "stages" => "stages",
+        "last_magnitude" => "last-magnitude",
+        "fine_tune.share" => "fine-tune",
+        "fine_tune.lr_factor" => "fine-tune-lr",
+        "early_stop.after" => "early-stop",
+        "early_stop.margin" => "early-stop-margin",
+        "tie.absolute" => "tie",
+        _ if field.starts_with("space.sizes") => "sizes",
+        _ if field.starts_with("space.magnitudes") => "magnitudes",
+        _ if field.starts_with("space.batches") => "batches",
+        // Of stages of a search, whose shares are equal: the whole is too short.
+        _ if field.starts_with("shares[") => "epochs",
         _ if of_a_stage("replay.times") => "replay",
         _ if of_a_stage("replay.buffer_batches") => "replay-batches",
         _ if of_a_stage("accumulation") => "accumulation",

@@ -49,7 +49,7 @@ pub fn open_split(
     let name = split.names()[0];
     let found = find(dir, split)?.ok_or_else(|| {
         let instead = match split {
-            Split::Train => "",
+            Split::Train => "where it holds one folder a class, --val-share 0.1 makes both splits of them; ",
             Split::Val => "--val-share 0.1 evaluates on a tenth of the training images instead; ",
         };
         layout(dir, format!("has no {name} split; {instead}{EXPECTED}"))

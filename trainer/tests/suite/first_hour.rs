@@ -31,6 +31,8 @@ fn a_part_of_each_class_is_held_out_where_there_is_no_second_split() {
 
     let said = refused(&short("train", &split, &out("none"), &[]));
     assert!(said.contains("has no val split") && said.contains("--val-share 0.1"), "{said}");
+    let said = refused(&short("train", &flat, &out("none"), &[]));
+    assert!(said.contains("has no train split") && said.contains("--val-share 0.1"), "{said}");
     for (name, data) in [("split", &split), ("flat", &flat)] {
         let folder = out(name);
         accepted(&short("train", data, &folder, &["--model", "resnet10", "--val-share", "0.3"]));
@@ -68,6 +70,16 @@ fn pre_training_wants_neither_classes_nor_a_second_split() {
         accepted(&short("pretrain", text(images), text(&out), &mae));
         assert!(out.join("encoder.safetensors").exists(), "{name}");
     }
+    // What probes are trained and measured on must be apart.
+    let weights = text(&dir.path().join("one split/last.safetensors")).to_string();
+    let features = text(&dir.path().join("features")).to_string();
+    let args = ["features", "--weights", &weights, "--out", &features];
+    let said = refused(&args);
+    assert!(said.contains("has no train split") && said.contains("--val-share"), "{said}");
+    assert!(refused(&[&args[..], &["--val-share", "7"]].concat()).contains("--val-share"));
+    let said = accepted(&[&args[..], &["--val-share", "0.34"]].concat());
+    assert!(said.contains("4 images") && said.contains("2 images"), "{said}");
+
     std::fs::create_dir_all(dir.path().join("empty")).unwrap();
     let said = refused(&short("pretrain", text(&dir.path().join("empty")), "nowhere", &[]));
     assert!(said.contains("empty: has no image (jpg"), "{said}");
@@ -169,6 +181,12 @@ fn numbers_out_of_range_are_named() {
         (&["bench", "preprocess", "--data", ".", "--magnitude", "99"], "--magnitude"),
         (&["doctor", "--seconds", "-1"], "--seconds: expected 0 to 86400"),
         (&["doctor", "--batch", "0"], "--batch"),
+        (
+            &["search", "--synthetic-images", "80", "--fine-tune", "3"],
+            "--fine-tune: expected a number in 0..=1",
+        ),
+        (&["search", "--synthetic-images", "80", "--stages", "0"], "--stages: expected"),
+        (&["search", "--synthetic-images", "80", "--epochs", "0.1"], "--epochs: 0.1 over 80 images"),
         (&["pretrain", "--base-size", "16", "--recipe", "baseline"], "--mask-ratio"),
     ];
     for (args, expected) in cases {
