@@ -23,12 +23,19 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<cli::signals::Stopped>() => {
-            eprintln!("{error}");
+            cli::note(error);
             ExitCode::from(cli::signals::STOPPED)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            cli::note(format!("error: {}", told(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each once: some messages end with their cause already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |said, cause| {
+        if said.ends_with(&cause) { said } else { format!("{said}: {cause}") }
+    })
 }

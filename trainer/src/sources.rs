@@ -1,9 +1,10 @@
 //! The training and evaluation sets of a configuration.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::TrainConfig;
-use crate::data::{Source, Split, Subset, Synthetic, open_split};
+use crate::data::{Source, Split, Subset, Synthetic, has_split, open_plain, open_split, open_unlabelled};
 use crate::error::{Error, Result};
 
 /// The two sets of a run.
@@ -23,7 +24,8 @@ impl std::fmt::Debug for Sources {
 
 impl Sources {
     /// Opens the two splits of `--data`, of whatever kind they are, or makes the synthetic set; of the training images,
-    /// those of `--images-per-class`.
+    /// those of `--images-per-class`. With `--val-share`, a part of the training images takes the place of the second
+    /// split.
     ///
     /// # Errors
     /// When a split is missing, empty or damaged, the two do not have the same classes, or a class has too few images.
@@ -36,11 +38,47 @@ impl Sources {
     }
 
     fn whole(config: &TrainConfig) -> Result<Self> {
-        if let Some(dir) = &config.data {
-            let train = open_split(dir, Split::Train, None, config.image_limit())?;
-            let val = open_split(dir, Split::Val, Some(train.classes()), config.image_limit())?;
-            return Ok(Self { train, val });
+        let Some(dir) = &config.data else { return Self::synthetic(config) };
+        config.check_val_share()?;
+        if config.target.is_some() && config.val_share.is_none() {
+            return Self::unlabelled(dir, config.image_limit());
         }
+        match config.val_share {
+            Some(share) => Self::held_out(dir, share, config.image_limit()),
+            None => {
+                let train = open_split(dir, Split::Train, None, config.image_limit())?;
+                let val = open_split(dir, Split::Val, Some(train.classes()), config.image_limit())?;
+                Ok(Self { train, val })
+            }
+        }
+    }
+
+    /// The images of `dir` without a part of each class, and that part.
+    fn held_out(dir: &Path, share: f64, limit: u64) -> Result<Self> {
+        if has_split(dir, Split::Val)? {
+            let what = format!("{} has a val split; leave this out to evaluate on it", dir.display());
+            return Err(Error::config("val-share", what));
+        }
+        let whole = match has_split(dir, Split::Train)? {
+            true => open_split(dir, Split::Train, None, limit)?,
+            false => open_plain(dir, None, limit)?,
+        };
+        let (train, val) = Subset::hold_out(&whole, share)
+            .map_err(|error| Error::config("val-share", format!("{error}; add some or remove the class")))?;
+        Ok(Self { train: Arc::new(train), val: Arc::new(val) })
+    }
+
+    /// Images whose labels nobody looks at. Nothing is evaluated, so a second split need not be there.
+    fn unlabelled(dir: &Path, limit: u64) -> Result<Self> {
+        let train = open_unlabelled(dir, limit)?;
+        let val = match has_split(dir, Split::Val)? {
+            true => open_split(dir, Split::Val, Some(train.classes()), limit)?,
+            false => train.clone(),
+        };
+        Ok(Self { train, val })
+    }
+
+    fn synthetic(config: &TrainConfig) -> Result<Self> {
         // Half as large again as the training size, as photographs are larger than their crops.
         let edge = (config.base_size * 3 / 2).max(48);
         let images = config.synthetic_images;

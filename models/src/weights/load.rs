@@ -78,7 +78,9 @@ pub fn load_into(
     }
     let mut report = Report { spelling: spelling.name, ..Report::default() };
     let mut faults = sort_keys(&candidates, tensors, &mut report);
-    let hint = if faults.is_empty() { "" } else { HINT };
+    // Who adapts already knows of it; what does not fit then is of another model.
+    let adapts = options.adapt_head || options.adapt_input_channels || options.adapt_size;
+    let hint = if faults.is_empty() || adapts { "" } else { HINT };
     if options.strict {
         faults.extend(report.missing.iter().map(|key| format!("missing `{key}`")));
         faults.extend(report.unexpected.iter().map(|key| format!("unexpected `{key}`")));

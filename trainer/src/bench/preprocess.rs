@@ -78,7 +78,9 @@ pub fn preprocess(
     let (wall, processor) = (Instant::now(), thread_time());
     worker.prepare(images)?;
     let wall = wall.elapsed();
-    let spent = processor.and_then(|start| Some(thread_time()?.saturating_sub(start))).unwrap_or(wall);
+    let spent = processor.and_then(|start| thread_time()?.checked_sub(start));
+    // Some systems count in ticks of milliseconds: too coarse for a handful of images.
+    let spent = spent.filter(|spent| !spent.is_zero()).unwrap_or(wall);
     let clock = worker.workspace.clock.take().unwrap_or_else(StageClock::start);
     let loader = bench.workers.map_or(Ok(Vec::new()), |n| loader_rates(source, pipeline, bench, n))?;
     Ok(PreprocessReport::new(images, spent, &clock, loader))

@@ -74,8 +74,8 @@ pub struct StepReport {
 /// # Errors
 /// When the model is unknown or cannot take the size, or there is nothing to time.
 pub fn step(bench: &StepBench) -> Result<StepReport> {
-    if bench.batch == 0 || bench.steps == 0 {
-        return Err(Error::config("batch", "batch and steps must be above 0"));
+    if let Some((option, _)) = [("batch", bench.batch), ("steps", bench.steps)].iter().find(|o| o.1 == 0) {
+        return Err(Error::config(*option, "must be above 0"));
     }
     let options = Options { input_size: [bench.size; 2], ..Options::default() };
     let model = create(&bench.model, &options)?;

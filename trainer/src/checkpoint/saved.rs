@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{self, LoadOptions, ReadOptions, Report, Tensors};
-use efficienttrain_models::{Backbone, ParamSpec, ParamStore};
+use efficienttrain_models::{Backbone, Error as ModelError, ParamSpec, ParamStore};
 use safetensors::SafeTensors;
 
 use super::file::KEY;
@@ -92,7 +92,17 @@ impl Saved {
     pub fn begin(&self, state: &mut TrainState, ema: bool) -> Result<Report> {
         let adapt = LoadOptions { adapt_head: true, adapt_size: true, ..LoadOptions::default() };
         let mut params = state.params.to_device(&Device::Cpu)?;
-        let report = weights::load_into(&*state.model, &mut params, &self.weights(ema)?, &adapt)?;
+        let report =
+            weights::load_into(&*state.model, &mut params, &self.weights(ema)?, &adapt).map_err(|error| {
+                match error {
+                    ModelError::Weights { .. } => {
+                        let what =
+                            format!("{error}; expected weights of the model that is trained: see --model");
+                        Error::Checkpoint { path: self.path.clone(), what }
+                    }
+                    other => other.into(),
+                }
+            })?;
         state.params = params.to_device(state.device())?;
         if let Some(average) = &mut state.ema {
             *average = state.params.deep_clone()?;

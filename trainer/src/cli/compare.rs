@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use anyhow::{Result, bail};
-use clap::{ArgMatches, Args, FromArgMatches};
+use anyhow::{Context, Result, bail};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain_trainer::compare::{Comparison, Contestant, half_at, to_markdown, write_comparison};
 use efficienttrain_trainer::config::{Layers, Origin, RunOptions, TrainConfig};
 use efficienttrain_trainer::progress::Progress;
@@ -42,14 +42,30 @@ pub(crate) struct CompareArgs {
     seeds: Vec<u64>,
 }
 
+/// Folder of comparisons where no other is given.
+const OUT: &str = "runs/compare";
+
+/// How often runs are evaluated and saved: equally often, so that evaluation does not weigh on the times.
+const EVERY: (Every, &str) = (Every::Percent(10.0), "10%");
+
+/// Options of a run that a comparison sets itself: it shows one run after the other.
+const OWN: [&str; 1] = ["view"];
+
+/// The arguments of `train`, and those of the comparison.
+pub(crate) fn args(command: Command) -> Command {
+    let defaults = [("out", OUT), ("eval_every", EVERY.1), ("checkpoint_every", EVERY.1)];
+    let command = super::pretrain::hide(CompareArgs::augment_args(command));
+    let command = super::without(command, &OWN).mut_arg("seed", |arg| arg.help(super::SEED_OF_MANY));
+    defaults.into_iter().fold(command, |c, (name, value)| c.mut_arg(name, |arg| arg.default_value(value)))
+}
+
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    super::refuse(matches, "compare", &OWN)?;
     let args = CompareArgs::from_arg_matches(matches)?;
-    // As often for all, so that evaluation does not weigh on the times.
-    let tenth = Every::Percent(10.0);
     let defaults = RunOptions {
-        out: "runs/compare".into(),
-        eval_every: tenth,
-        checkpoint_every: tenth,
+        out: OUT.into(),
+        eval_every: EVERY.0,
+        checkpoint_every: EVERY.0,
         ..RunOptions::default()
     };
     let layers = args.layered.layers(matches)?.rebase(&TrainConfig::default(), &defaults, Origin::Default);
@@ -62,7 +78,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     set_on_stop(&stop)?;
     let Some((rows, curves)) = comparison.run(&mut Progress::new())? else {
         if stop.load(Ordering::Relaxed) {
-            return Err(Stopped.into());
+            return Err(Stopped("the same command goes on").into());
         }
         bail!("--stop-after ended a run; leave it out to compare");
     };
@@ -84,7 +100,7 @@ impl CompareArgs {
             };
             let values: Vec<String> = values.split(',').map(str::to_string).collect();
             let named: Vec<String> = values.iter().map(|value| format!("{key}={value}")).collect();
-            varied = vary_named(varied, key, &values, &named)?;
+            varied = vary_named(varied, key, &values, &named).with_context(|| format!("--vary {key}"))?;
         }
         let mut contestants = Vec::new();
         for (names, layers) in varied {

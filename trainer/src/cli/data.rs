@@ -217,5 +217,5 @@ fn line(split: &str, packed: &Packed) -> String {
 }
 
 fn warn(broken: &[BadImage]) {
-    broken.iter().for_each(|b| eprintln!("warning: left out {}", b.reason));
+    broken.iter().for_each(|b| super::note(format!("warning: left out {}", b.reason)));
 }

@@ -1,9 +1,13 @@
 //! `efficienttrain train --demo`: the ++ curriculum and the baseline of equal compute, on the built-in set.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::ArgMatches;
 use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::config::{RunOptions, TrainConfig, differences};
 use efficienttrain_trainer::{Every, Run, Sources};
+
+use super::signals::Stopped;
+use super::train::TrainArgs;
 
 /// Sized for two cores and a few minutes.
 fn config(recipe: &str, seed: u64) -> TrainConfig {
@@ -23,16 +27,34 @@ fn config(recipe: &str, seed: u64) -> TrainConfig {
     }
 }
 
+/// That nothing is asked of the demo which it would not do: what it trains is its own, but for the seed.
+pub(super) fn refuse_others(args: &TrainArgs, matches: &ArgMatches) -> Result<()> {
+    let layers = args.layered.layers(matches)?;
+    let changed = differences(&layers.resolve()?.config, &TrainConfig::default());
+    let mut keys = changed.iter().map(|d| d.key.as_str()).filter(|key| *key != "seed");
+    let evaluation = layers.given().find(|key| *key == "eval-every");
+    if let Some(key) = keys.next().or(evaluation) {
+        bail!(
+            "--demo: trains its own model on its own set, so --{key} has no effect; leave one of the two out"
+        );
+    }
+    Ok(())
+}
+
 pub(crate) fn run(options: &RunOptions, seed: u64) -> Result<()> {
     let mut curves = Vec::new();
     for (recipe, what) in [("etpp", "the ++ curriculum"), ("baseline", "the baseline, with equal compute")] {
-        eprintln!("\n{what}:");
+        super::note(format!("\n{what}:"));
         let config = config(recipe, seed);
         let sources = Sources::open(&config)?;
         let folder = options.out.join(format!("demo-{recipe}"));
         // Equally often for both, so that evaluation does not weigh on the times.
         let options = RunOptions { out: folder.clone(), eval_every: Every::Percent(12.5), ..options.clone() };
-        curves.push(super::train::train(Run::new(config, options, sources)?, &folder, what)?);
+        let curve = super::train::train(Run::new(config, options, sources)?, &folder, what);
+        curves.push(curve.map_err(|error| match error.is::<Stopped>() {
+            true => Stopped("the demo begins anew when it is run again").into(),
+            false => error,
+        })?);
     }
     let chart = options.out.join("demo.svg");
     accuracy_against_compute(&chart, "Curriculum and baseline, resnet10 on the built-in set", &curves)?;

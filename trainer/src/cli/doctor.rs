@@ -35,6 +35,12 @@ pub(crate) struct DoctorArgs {
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
+    if !(0.0..=86_400.0).contains(&args.seconds) {
+        bail!("--seconds: expected 0 to 86400, got {}", args.seconds);
+    }
+    if args.batch == 0 {
+        bail!("--batch: must be above 0");
+    }
     let check = Checkup {
         model: args.model.clone(),
         size: args.size,

@@ -61,9 +61,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let mut confusion = Confusion::new(&record.classes);
     let (accuracy, bad) =
         evaluate_each(&*p.model, &p.params, source, &pipeline, (64, workers), &mut |j| confusion.add(&j))?;
-    bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
-    args.per_class.as_deref().map_or(Ok(()), |path| confusion.write_rows(path))?;
-    args.confusion.as_deref().map_or(Ok(()), |path| confusion.write_matrix(path))?;
+    bad.iter().for_each(|b| super::note(format!("warning: skipped {}", b.reason)));
     if args.json {
         super::show(serde_json::to_string_pretty(&accuracy)?)?;
     } else {
@@ -76,5 +74,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
             accuracy.images
         ))?;
     }
-    Ok(())
+    // After the accuracy, which would be lost where a file cannot be written.
+    args.per_class.as_deref().map_or(Ok(()), |path| confusion.write_rows(path))?;
+    Ok(args.confusion.as_deref().map_or(Ok(()), |path| confusion.write_matrix(path))?)
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use efficienttrain_trainer::Sources;
 use efficienttrain_trainer::checkpoint::Saved;
@@ -28,6 +28,10 @@ pub(crate) struct FeaturesArgs {
     /// Data set with both splits [default: the run's own, with its --images-per-class]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// Without a val split: part of each class that takes its place [default: as in the run, on its own data]
+    #[arg(long, value_name = "SHARE")]
+    val_share: Option<f64>,
 
     /// Model of bare weights, as `efficienttrain models` lists them
     #[arg(long, value_name = "NAME")]
@@ -56,13 +60,18 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     let run = saved.record.as_ref().map(|record| record.config.clone());
     let mut config = run.unwrap_or_default();
     if let Some(data) = &args.data {
-        config = TrainConfig { data: Some(data.clone()), images_per_class: None, ..config };
+        config = TrainConfig { data: Some(data.clone()), images_per_class: None, val_share: None, ..config };
     }
+    config.val_share = args.val_share.or(config.val_share);
+    // Pre-training does without labels and a second split; what comes after does not.
+    config.target = None;
     let sources = Sources::open(&config)?;
+    // Found out now, not after the images have gone through the network.
+    std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     for (name, source) in [(FILES.0, sources.train), (FILES.1, sources.val)] {
         let (set, bad) = extract(&*encoder.model, &encoder.params, args.pool, source, workers)?;
-        bad.iter().for_each(|b| eprintln!("warning: skipped {}", b.reason));
+        bad.iter().for_each(|b| super::note(format!("warning: skipped {}", b.reason)));
         let path = args.out.join(name);
         set.save(&path)?;
         if args.npy {
@@ -74,6 +83,12 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
 }
 
 fn both(folder: &Path) -> Result<(FeatureSet, FeatureSet)> {
+    if let Some(name) = [FILES.0, FILES.1].into_iter().find(|name| !folder.join(name).exists()) {
+        bail!(
+            "{} has no {name}; expected the folder that `efficienttrain features --out` wrote",
+            folder.display()
+        );
+    }
     Ok((FeatureSet::load(&folder.join(FILES.0))?, FeatureSet::load(&folder.join(FILES.1))?))
 }
 

@@ -11,10 +11,13 @@ use super::train::{TrainArgs, go};
 /// Folder of runs where no other is given.
 const OUT: &str = "runs/finetune";
 
+/// What has no effect here.
+const DEMO: [&str; 1] = ["demo"];
+
 /// The arguments of `train`, with what `finetune` takes where they are not given.
 pub(crate) fn args(command: Command) -> Command {
     let defaults = [("out", OUT), ("recipe", "baseline"), ("epochs", "10"), ("layer_decay", "0.9")];
-    let command = TrainArgs::augment_args(command);
+    let command = super::without(TrainArgs::augment_args(command), &DEMO);
     defaults.into_iter().fold(command, |c, (name, value)| c.mut_arg(name, |a| a.default_value(value))).after_help(
         "Also, where it is not given: --opt adamw --lr 1e-4 --weight-decay 0.05 --warmup 5% --ema-decay 0.999 --mixup 0 \
          --cutmix 0; --model and --base-size are those of the run that --init is from.",
@@ -22,6 +25,7 @@ pub(crate) fn args(command: Command) -> Command {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    super::refuse(matches, "finetune", &DEMO)?;
     let args = TrainArgs::from_arg_matches(matches)?;
     let given = args.layered.layers(matches)?;
     let resolved = given.resolve()?;

@@ -26,7 +26,8 @@ mod train;
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 /// A command: its name, what it does in a line, its arguments, and its code.
@@ -53,13 +54,13 @@ const COMMANDS: &[Entry] = &[
     Entry {
         name: "search",
         about: "Search for a curriculum: which size for which part of a run, by training",
-        args: |c| pretrain::hide(search::SearchArgs::augment_args(c)),
+        args: search::args,
         run: search::run,
     },
     Entry {
         name: "compare",
         about: "Train by several recipes, models or options at equal compute: one table, one chart",
-        args: |c| pretrain::hide(compare::CompareArgs::augment_args(c)),
+        args: compare::args,
         run: compare::run,
     },
     Entry {
@@ -184,20 +185,38 @@ fn show(line: impl std::fmt::Display) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
 }
 
+/// Says a line on the standard error. Where nobody reads it any more it is lost: `eprintln` would panic, and take a run
+/// with it.
+pub(crate) fn note(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {
     Ok(T::from_arg_matches(matches)?)
 }
 
-/// Options of every command.
+/// What `--seed` is for where runs have the seeds of `--seeds`.
+const SEED_OF_MANY: &str =
+    "Seed of the built-in set and of --images-per-class; --seeds are those of the runs";
+
+/// Threads at most: beyond it is a typing error, which the system would not survive.
+const MOST_THREADS: usize = 4096;
+
+// No doc comment: it would become what the program says it is for.
 #[derive(Args)]
 struct Common {
     /// Threads that compute [default: one a core]
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N", global = true, value_parser = threads)]
     threads: Option<usize>,
 }
 
+fn threads(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=MOST_THREADS).contains(n));
+    number.ok_or_else(|| format!("expected a whole number in 1..={MOST_THREADS}"))
+}
+
 fn command() -> Command {
-    let commands = COMMANDS.iter().map(|c| (c.args)(Command::new(c.name)).about(c.about));
+    let commands = COMMANDS.iter().map(|c| negative((c.args)(Command::new(c.name)).about(c.about)));
     let root = Command::new("efficienttrain")
         .version(env!("CARGO_PKG_VERSION"))
         .about(
@@ -208,12 +227,31 @@ fn command() -> Command {
     Common::augment_args(root).subcommands(commands)
 }
 
+/// Takes `-1` as a value everywhere, so that what is wrong with it is said about the option, not about an unknown flag.
+fn negative(command: Command) -> Command {
+    command.allow_negative_numbers(true).mut_subcommands(negative)
+}
+
+/// Hides options that a command has no use for; [`refuse`] says so where one is given all the same.
+fn without(command: Command, ids: &[&'static str]) -> Command {
+    ids.iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)))
+}
+
+/// That none of the flags is given that have no effect in a command. A file of options may hold them: it may be shared.
+fn refuse(matches: &ArgMatches, command: &str, ids: &[&'static str]) -> Result<()> {
+    let given = |id: &&&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    if let Some(id) = ids.iter().find(given) {
+        bail!("--{}: has no effect in `{command}`; leave it out", id.replace('_', "-"));
+    }
+    Ok(())
+}
+
 /// Reads the command line and runs its command.
 pub(crate) fn run() -> Result<()> {
     let matches = command().get_matches();
     let common: Common = parsed(&matches)?;
     if let Some(threads) = common.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.context("--threads: cannot start the thread pool")?;
     }
     let Some((name, matches)) = matches.subcommand() else { return Ok(()) };

@@ -97,7 +97,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
     }
     show(&rows, args)?;
     for line in left_out {
-        eprintln!("left out at {}: {line}", args.input_size);
+        super::note(format!("left out at {}: {line}", args.input_size));
     }
     Ok(())
 }

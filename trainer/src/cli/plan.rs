@@ -37,7 +37,7 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     json: bool,
 
-    /// List the recipes
+    /// List the names of all recipes (`efficienttrain recipes` says more of them)
     #[arg(long)]
     list: bool,
 }
@@ -56,6 +56,9 @@ enum RoundingName {
 
 pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     let Some(name) = args.recipe.as_ref().filter(|_| !args.list) else {
+        if args.json {
+            return Ok(super::show(serde_json::to_string_pretty(&Recipe::names().collect::<Vec<_>>())?)?);
+        }
         return Ok(Recipe::names().try_for_each(super::show)?);
     };
     let rounding = match args.rounding {
@@ -76,6 +79,10 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
         super::show(serde_json::to_string_pretty(&summary)?)?;
     } else {
         super::show(summary)?;
+        super::show(format!(
+            "for {} training images and {} devices (--train-images, --devices); `batch` is that of one device",
+            args.train_images, args.devices
+        ))?;
     }
     Ok(())
 }

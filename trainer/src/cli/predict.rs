@@ -94,7 +94,7 @@ fn on_images(args: &PredictArgs) -> Result<()> {
         images += 1;
         show(args, image, &ranked)
     })?;
-    bad.iter().for_each(|bad| eprintln!("error: {}", bad.reason));
+    bad.iter().for_each(|bad| super::note(format!("error: {}", bad.reason)));
     if !bad.is_empty() {
         bail!("{} of {} images could not be read", bad.len(), images + bad.len());
     }

@@ -12,15 +12,19 @@ const OPTIONS: [&str; 3] = ["target", "mask_ratio", "decoder"];
 
 /// The command of a run without the options of pre-training in its help.
 pub(super) fn hide(command: Command) -> Command {
-    OPTIONS.into_iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)))
+    super::without(command, &OPTIONS)
 }
+
+/// Folder of runs where no other is given.
+const OUT: &str = "runs/pretrain";
+
+/// Options of a run that have no effect here: labels are not looked at, so nothing is evaluated.
+const OF_CLASSES: [&str; 6] = ["demo", "loss", "bce_threshold", "eval_every", "keep_best", "label_smoothing"];
 
 /// The command of a run with other defaults than `train`'s in its help, and without what is for classes.
 pub(super) fn args(command: Command) -> Command {
-    let hidden = ["demo", "loss", "bce_threshold", "eval_every", "keep_best"];
-    let command = TrainArgs::augment_args(command);
-    let command = hidden.into_iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)));
-    command
+    super::without(TrainArgs::augment_args(command), &OF_CLASSES)
+        .mut_arg("out", |arg| arg.default_value(OUT))
         .mut_arg("target", |arg| {
             arg.help("What the decoder predicts of the patches that the encoder does not see [default: hog]")
         })
@@ -30,14 +34,11 @@ pub(super) fn args(command: Command) -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
+    super::refuse(matches, "pretrain", &OF_CLASSES)?;
     let config = TrainConfig {
         target: Some(TargetName::Hog),
         model: Some("deit_small".into()),
         ..TrainConfig::default()
     };
-    super::train::run_with(
-        matches,
-        &config,
-        &RunOptions { out: "runs/pretrain".into(), ..RunOptions::default() },
-    )
+    super::train::run_with(matches, &config, &RunOptions { out: OUT.into(), ..RunOptions::default() })
 }

@@ -1,6 +1,6 @@
 //! `efficienttrain recipes`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use efficienttrain_schedule::{Origin, Recipe};
 
@@ -20,17 +20,22 @@ pub(crate) fn run(args: &RecipesArgs) -> Result<()> {
     let wanted = |name: &String| args.containing.as_ref().is_none_or(|text| name.contains(text.as_str()));
     let recipes: Vec<Recipe> =
         Recipe::names().filter(wanted).map(|name| Ok(Recipe::named(&name)?)).collect::<Result<_>>()?;
+    if recipes.is_empty() {
+        let text = args.containing.as_deref().unwrap_or_default();
+        bail!("no recipe has `{text}` in its name; `efficienttrain recipes` lists them all");
+    }
     if args.json {
         return Ok(super::show(serde_json::to_string_pretty(&recipes)?)?);
     }
+    let width = recipes.iter().map(|recipe| recipe.name.len()).max().unwrap_or_default();
     super::show(format!(
-        "{:<28} {:<20} {:<22} {:>8} {:>9}  sizes",
+        "{:<width$} {:<20} {:<22} {:>8} {:>9}  sizes",
         "recipe", "origin", "optimiser", "lr", "clip"
     ))?;
-    recipes.iter().try_for_each(|recipe| Ok(super::show(line(recipe))?))
+    recipes.iter().try_for_each(|recipe| Ok(super::show(line(recipe, width))?))
 }
 
-fn line(recipe: &Recipe) -> String {
+fn line(recipe: &Recipe, width: usize) -> String {
     let origin = match recipe.origin {
         Origin::AuthorsLauncher => "authors' launcher",
         Origin::Paper => "paper",
@@ -43,5 +48,5 @@ fn line(recipe: &Recipe) -> String {
         recipe.curriculum.stages.iter().map(|stage| stage.size.to_string()).collect();
     sizes.dedup();
     let sizes = sizes.join(", ");
-    format!("{:<28} {origin:<20} {optimiser:<22} {:>8} {clip:>9}  {sizes}", recipe.name, o.lr)
+    format!("{:<width$} {origin:<20} {optimiser:<22} {:>8} {clip:>9}  {sizes}", recipe.name, o.lr)
 }

@@ -10,7 +10,7 @@ use efficienttrain_trainer::report::{self, RunLog, Shown, StagePictures};
 /// Arguments of `report`.
 #[derive(Args)]
 pub(crate) struct ReportArgs {
-    /// Folders of runs, as `train --out` made them
+    /// Folders of runs, as `train --out` made them, or of several, as `compare --out` did
     #[arg(value_name = "DIR", required = true)]
     runs: Vec<PathBuf>,
 
@@ -28,11 +28,36 @@ pub(crate) struct ReportArgs {
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
-    let shown: Vec<Shown> = args.runs.iter().map(|folder| show(args, folder)).collect::<Result<_>>()?;
+    let folders: Vec<PathBuf> = args.runs.iter().flat_map(|folder| runs_in(folder)).collect();
+    let mut shown: Vec<Shown> = folders.iter().map(|folder| show(args, folder)).collect::<Result<_>>()?;
+    tell_apart(&mut shown, &folders);
     report::write(&args.out, &shown)?;
     let without = shown.iter().filter_map(|run| run.pictures.as_ref().err().filter(|_| args.images > 0));
-    without.for_each(|why| eprintln!("warning: no pictures: {why}"));
+    without.for_each(|why| super::note(format!("warning: no pictures: {why}")));
     Ok(super::show(args.out.display())?)
+}
+
+/// The folder of a run, or the runs in a folder of several, in the order of their names.
+fn runs_in(folder: &Path) -> Vec<PathBuf> {
+    let is_run = |path: &PathBuf| path.join("log.jsonl").exists();
+    if is_run(&folder.to_path_buf()) {
+        return vec![folder.into()];
+    }
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut runs: Vec<PathBuf> = entries.filter(is_run).collect();
+    runs.sort();
+    // What is wrong with a folder without runs is said where it is read.
+    if runs.is_empty() { vec![folder.into()] } else { runs }
+}
+
+/// Runs whose folders have the same name get their paths as names.
+fn tell_apart(shown: &mut [Shown], folders: &[PathBuf]) {
+    let names: Vec<String> = shown.iter().map(|run| run.log.name.clone()).collect();
+    for (run, folder) in shown.iter_mut().zip(folders) {
+        if names.iter().filter(|name| **name == run.log.name).count() > 1 {
+            run.log.name = folder.display().to_string();
+        }
+    }
 }
 
 fn show(args: &ReportArgs, folder: &Path) -> Result<Shown> {

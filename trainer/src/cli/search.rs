@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
-use clap::{ArgMatches, Args, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain_schedule::search::{Report, Trial};
 use efficienttrain_trainer::config::{Origin, RunOptions, TrainConfig};
 use efficienttrain_trainer::forecast::clock;
@@ -26,9 +26,25 @@ pub(crate) struct SearchArgs {
     resume: bool,
 }
 
+/// Folder of searches where no other is given.
+const OUT: &str = "runs/search";
+
+/// Options of a run that a search sets itself: trials are evaluated at their end, keep what later ones need, and write no
+/// logs of their own.
+const OWN: [&str; 6] = ["log", "view", "eval_every", "keep_last", "keep_best", "stop_after"];
+
+/// The arguments of `train`, and those of the search.
+pub(crate) fn args(command: Command) -> Command {
+    let command = super::pretrain::hide(SearchArgs::augment_args(command));
+    super::without(command, &OWN)
+        .mut_arg("out", |arg| arg.default_value(OUT))
+        .mut_arg("seed", |arg| arg.help(super::SEED_OF_MANY))
+}
+
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    super::refuse(matches, "search", &OWN)?;
     let args = SearchArgs::from_arg_matches(matches)?;
-    let defaults = RunOptions { out: "runs/search".into(), ..RunOptions::default() };
+    let defaults = RunOptions { out: OUT.into(), ..RunOptions::default() };
     let layers = args.layered.layers(matches)?.rebase(&TrainConfig::default(), &defaults, Origin::Default);
     let resolved = layers.resolve()?;
     let out = resolved.options.out.clone();
@@ -41,7 +57,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     set_on_stop(&stop)?;
     let Some(outcome) = search.run(&mut told)? else {
         if stop.load(Ordering::Relaxed) {
-            return Err(Stopped.into());
+            return Err(Stopped::RESUME.into());
         }
         bail!("the search broke off without a reason");
     };
@@ -62,13 +78,18 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 fn told(event: &TrialEvent) {
     match event {
         TrialEvent::Begin(trial) => {
-            eprintln!("{}: {}, {:.2} equivalent epochs", trial.id, what(trial), trial.equivalent_epochs());
+            super::note(format!(
+                "{}: {}, {:.2} equivalent epochs",
+                trial.id,
+                what(trial),
+                trial.equivalent_epochs()
+            ));
         }
         TrialEvent::End { trial, report: Report::Accuracy(accuracy), seconds } => {
-            eprintln!("{}: top-1 {:.2}% in {}", trial.id, 100.0 * accuracy, clock(*seconds));
+            super::note(format!("{}: top-1 {:.2}% in {}", trial.id, 100.0 * accuracy, clock(*seconds)));
         }
         TrialEvent::End { trial, report: Report::Failed(reason), .. } => {
-            eprintln!("{}: failed: {reason}", trial.id);
+            super::note(format!("{}: failed: {reason}", trial.id));
         }
     }
 }

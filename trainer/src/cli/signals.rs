@@ -15,10 +15,15 @@ pub(crate) const STOPPED: u8 = 75;
 /// Added to the number of a signal that ends the process at once, as shells do.
 const KILLED: i32 = 128;
 
-/// A run was stopped by a signal, after it was saved.
+/// A run was stopped by a signal, after it was saved; holds how to go on.
 #[derive(Debug, thiserror::Error)]
-#[error("stopped by a signal, saved; go on with --resume")]
-pub(crate) struct Stopped;
+#[error("stopped by a signal, saved; {0}")]
+pub(crate) struct Stopped(pub(super) &'static str);
+
+impl Stopped {
+    /// For commands that go on with `--resume`.
+    pub(super) const RESUME: Self = Self("go on with --resume");
+}
 
 /// Sets `stop` on the first signal to end; on the second the process ends at once.
 pub(crate) fn set_on_stop(stop: &Arc<AtomicBool>) -> Result<()> {

@@ -13,6 +13,7 @@ use efficienttrain_trainer::config::{
 };
 use efficienttrain_trainer::event::Observer;
 use efficienttrain_trainer::forecast::forecast;
+use efficienttrain_trainer::pretrain::ENCODER;
 use efficienttrain_trainer::progress::Progress;
 use efficienttrain_trainer::{Run, Sources, batch, log, view};
 
@@ -26,11 +27,11 @@ pub(crate) struct TrainArgs {
     pub(super) layered: Layered,
 
     /// Print all options as a file for --config, each with where it comes from, and stop
-    #[arg(long, help_heading = "Configuration")]
+    #[arg(long, conflicts_with = "demo", help_heading = "Configuration")]
     print_config: bool,
 
     /// Print plan, cost, and a forecast of memory and time, and stop
-    #[arg(long, help_heading = "Configuration")]
+    #[arg(long, conflicts_with = "demo", help_heading = "Configuration")]
     dry_run: bool,
 
     /// Go on from the newest whole checkpoint in `--out`, with the options stored there; `auto` starts where there is none,
@@ -55,6 +56,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 pub(crate) fn run_with(matches: &ArgMatches, config: &TrainConfig, options: &RunOptions) -> Result<()> {
     let args = TrainArgs::from_arg_matches(matches)?;
     if args.demo {
+        super::demo::refuse_others(&args, matches)?;
         return super::demo::run(&args.layered.options, args.layered.config.seed);
     }
     go(&args, args.layered.layers(matches)?.rebase(config, options, Origin::Default))
@@ -79,7 +81,17 @@ pub(crate) fn go(args: &TrainArgs, layers: Layers) -> Result<()> {
         super::show(format!("{}\n", run.plan().summary()?))?;
         return Ok(super::show(forecast(run)?)?);
     }
-    train(run, &resolved.options.out, "top-1 against compute").map(|_| ())
+    let out = &resolved.options.out;
+    train(run, out, "top-1 against compute")?;
+    // Where the run came to its end, and not to --stop-after.
+    match ["model.safetensors", ENCODER].map(|name| out.join(name)).iter().find(|path| path.exists()) {
+        Some(weights) => Ok(super::show(format!(
+            "weights: {}; a page about the run: `efficienttrain report {}`",
+            weights.display(),
+            out.display()
+        ))?),
+        None => Ok(()),
+    }
 }
 
 fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
@@ -88,10 +100,16 @@ fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
         bail!("{} holds a run already; go on with --resume, or choose another --out", options.out.display());
     }
     config.check()?;
+    options.check()?;
     let sources = Sources::open(&config)?;
+    if let ([class], None) = (sources.train.classes(), config.target) {
+        bail!(
+            "--data: `{class}` is the only class, and a classifier tells two or more apart; add others, or train without              labels with `efficienttrain pretrain`"
+        );
+    }
     if config.batch == BatchSize::Auto {
         let chosen = batch::choose(&config, &options, sources.train.classes().len(), sources.train.len())?;
-        eprintln!("{chosen}");
+        super::note(&chosen);
         config.batch = chosen.batch();
     }
     Ok(match saved {
@@ -142,10 +160,10 @@ fn checkpoint(out: &Path, from: &str) -> Result<Option<Saved>> {
         bail!("--resume: there is no {}; give the --out of the run to go on with", out.join(LAST).display());
     };
     for damage in &newest.damaged {
-        eprintln!("warning: {damage}");
+        super::note(format!("warning: {damage}"));
     }
     if !newest.damaged.is_empty() {
-        eprintln!("warning: going on from {} instead", newest.path.display());
+        super::note(format!("warning: going on from {} instead", newest.path.display()));
     }
     Ok(Some(newest.saved))
 }
@@ -164,7 +182,7 @@ pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
         accuracy_against_compute(&out.join("accuracy.svg"), title, std::slice::from_ref(&curve))?;
     }
     if !finished && stop.load(Ordering::Relaxed) {
-        return Err(Stopped.into());
+        return Err(Stopped::RESUME.into());
     }
     Ok(curve)
 }
@@ -177,7 +195,7 @@ fn shown(options: &RunOptions, stop: &Arc<AtomicBool>) -> Result<Box<dyn Observe
         return Ok(Box::new(view::FullScreen::enter()?));
     }
     if full {
-        eprintln!("note: --view full wants a terminal on the standard output; plain lines follow");
+        super::note("note: --view full wants a terminal on the standard output; plain lines follow");
     }
     super::signals::set_on_stop(stop)?;
     Ok(Box::new(Progress::new()))

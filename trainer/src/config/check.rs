@@ -8,6 +8,9 @@ use crate::data::NEEDS_FEATURE;
 use crate::error::{Error, Result};
 use crate::pretrain::autoencoder;
 
+/// Images of the synthetic set at most: more would only fill memory.
+const MOST_SYNTHETIC: usize = 10_000_000;
+
 impl TrainConfig {
     /// That recipe, model and sizes go together, before any data is read.
     ///
@@ -43,12 +46,22 @@ impl TrainConfig {
         if self.momentum.is_some() && kind != OptimiserKind::Sgd {
             return refuse("momentum", format!("{kind:?} has none; leave it out, or choose --opt sgd"));
         }
+        let defaults = Self::default();
         let steps = self.lr_curve == Some(CurveName::Step);
+        if self.lr_step_factor != defaults.lr_step_factor && !steps {
+            return refuse(
+                "lr-step-factor",
+                "is for --lr-curve step; leave it out, or choose that curve".into(),
+            );
+        }
         if steps != self.lr_step_every.is_some() {
             return refuse(
                 "lr-step-every",
                 "goes with --lr-curve step, and that with this; give both or none".into(),
             );
+        }
+        if self.val_share.is_some() && self.data.is_none() {
+            return refuse("val-share", "is for --data; the built-in set has images for evaluation".into());
         }
         if self.init_ema && self.init.is_none() {
             return refuse("init-ema", "says which weights of --init; give that too, or leave it out".into());
@@ -65,8 +78,10 @@ impl TrainConfig {
         if self.bce_threshold.is_some() && self.loss != LossName::Bce {
             return refuse("bce-threshold", "is for --loss bce; leave it out, or choose that loss".into());
         }
-        if self.target.is_none() && self.decoder.is_some() {
-            return refuse("decoder", "is for pre-training; leave it out, or give --target".into());
+        let of_pretraining =
+            [("decoder", self.decoder.is_some()), ("mask-ratio", self.mask_ratio != defaults.mask_ratio)];
+        if let Some((option, _)) = of_pretraining.iter().find(|(_, given)| *given && self.target.is_none()) {
+            return refuse(option, "is for pre-training; leave it out, or give --target".into());
         }
         let replays = |recipe: &Recipe| recipe.curriculum.stages.iter().any(|stage| stage.replay.times > 1);
         if self.replay_batches.is_some() && !replays(recipe) {
@@ -95,6 +110,15 @@ impl TrainConfig {
         Ok(())
     }
 
+    pub(crate) fn check_val_share(&self) -> Result<()> {
+        match self.val_share.filter(|share| !(*share > 0.0 && *share < 1.0)) {
+            None => Ok(()),
+            Some(share) => {
+                Err(Error::config("val-share", format!("expected a share above 0 and below 1, got {share}")))
+            }
+        }
+    }
+
     pub(super) fn check_ranges(&self) -> Result<()> {
         let within = |option, value: f64, low: f64, high: f64| {
             if value >= low && value <= high {
@@ -107,7 +131,18 @@ impl TrainConfig {
         within("mask-ratio", self.mask_ratio, 0.01, 0.99)?;
         within("lr-step-factor", self.lr_step_factor, 1e-9, 1.0)?;
         within("layer-decay", self.layer_decay, 1e-3, 1.0)?;
-        within("epochs", self.epochs, f64::MIN_POSITIVE, 1e6)?;
+        if !(self.epochs > 0.0 && self.epochs <= 1e6) {
+            let what = format!("expected a number above 0 and at most 1000000, got {}", self.epochs);
+            return Err(Error::config("epochs", what));
+        }
+        self.check_val_share()?;
+        if !(1..=MOST_SYNTHETIC).contains(&self.synthetic_images) {
+            let what = format!(
+                "expected at least 1 image and at most {MOST_SYNTHETIC}, got {}",
+                self.synthetic_images
+            );
+            return Err(Error::config("synthetic-images", what));
+        }
         for (option, value, high) in [
             ("lr", self.lr, 1e3),
             ("min-lr", self.min_lr, 1e3),
@@ -120,6 +155,7 @@ impl TrainConfig {
             ("mixup", self.mixup, 1e3),
             ("cutmix", self.cutmix, 1e3),
             ("label-smoothing", self.label_smoothing, 1.0),
+            ("hflip", self.hflip, 1.0),
             ("erasing", self.erasing, 1.0),
         ] {
             value.map_or(Ok(()), |value| within(option, value, 0.0, high))?;

@@ -140,9 +140,10 @@ impl Layers {
     /// Takes the flags that were given on the command line.
     ///
     /// # Errors
-    /// When a key was also given with `--set`.
+    /// When a key was also given with `--set`, a path is not UTF-8, or a number is not finite.
     pub fn flags(mut self, matches: &ArgMatches) -> Result<Self> {
         use clap::FromArgMatches;
+        self.refuse_unwritable(matches)?;
         let parse = |e: clap::Error| Error::config("set", e.to_string());
         let config = keys_of(&TrainConfig::from_arg_matches(matches).map_err(parse)?);
         let options = keys_of(&RunOptions::from_arg_matches(matches).map_err(parse)?);
@@ -153,9 +154,29 @@ impl Layers {
             if self.given.get(&key).is_some_and(|(_, origin)| *origin == Origin::Set) {
                 return Err(Error::config(&key, format!("is given with --set {key} too; leave one out")));
             }
+            if value.is_null() {
+                return Err(Error::config(&key, "expected a finite number"));
+            }
             self.given.insert(key, (value, Origin::Flag));
         }
         Ok(self)
+    }
+
+    /// That all that was given can be written down: options are kept as text in `config.toml` and in checkpoints.
+    fn refuse_unwritable(&self, matches: &ArgMatches) -> Result<()> {
+        for key in self.base.0.keys().chain(self.base.1.keys()) {
+            let id = key.replace('-', "_");
+            let given = matches.value_source(&id) == Some(ValueSource::CommandLine);
+            let mut raw = matches.get_raw(&id).filter(|_| given).into_iter().flatten();
+            if let Some(path) = raw.find(|value| value.to_str().is_none()) {
+                let what = format!(
+                    "`{}` is not UTF-8, and options are kept as text; rename it, or give a link to it with another name",
+                    path.display()
+                );
+                return Err(Error::config(key, what));
+            }
+        }
+        Ok(())
     }
 
     /// Keys that a layer above the base has set.

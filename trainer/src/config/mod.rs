@@ -11,6 +11,7 @@ mod policy;
 mod print;
 mod recipe;
 mod train;
+mod wording;
 mod written;
 
 pub use batch::BatchSize;

@@ -12,6 +12,9 @@ use crate::device::DeviceName;
 use crate::duration::Every;
 use crate::error::{Error, Result};
 
+/// Loader threads at most: beyond it is a typing error, which the system would not survive.
+const MOST_WORKERS: usize = 4096;
+
 /// What a run may change between stop and resume: it does not touch the outcome.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -85,6 +88,10 @@ impl RunOptions {
                 "keep-last",
                 "expected 1 or more: the newest checkpoint is always kept",
             ));
+        }
+        if let Some(workers) = self.workers.filter(|n| !(1..=MOST_WORKERS).contains(n)) {
+            let what = format!("expected 1 to {MOST_WORKERS} threads, got {workers}");
+            return Err(Error::config("workers", what));
         }
         // A year; beyond it, a clock of the standard library may overflow.
         match self.checkpoint_minutes {

@@ -95,6 +95,7 @@ fn of_recipe(key: &str, recipe: &Recipe) -> Option<String> {
         "mixup" => number(a.mixup),
         "cutmix" => number(a.cutmix),
         "label-smoothing" => number(a.label_smoothing),
+        "hflip" => number(a.flip),
         "erasing" => number(a.erasing),
         "drop-path" => match recipe.drop_path {
             DropPath::Constant(rate) => number(rate),

@@ -2,6 +2,7 @@
 
 use efficienttrain_schedule::{Family, Length, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, WarmUp};
 
+use super::wording::known_model;
 use super::written::full_name;
 use super::{BatchSize, CropOrder, CurveName, TrainConfig, written_recipe};
 use crate::data::TrainPipeline;
@@ -32,13 +33,14 @@ impl TrainConfig {
     /// # Errors
     /// When the recipe is unknown or a value is out of range; the message names the option.
     pub fn recipe(&self) -> Result<Recipe> {
+        self.made_recipe().map_err(Error::of_option)
+    }
+
+    fn made_recipe(&self) -> Result<Recipe> {
         self.check_ranges()?;
         let mut recipe = match written_recipe(&self.recipe)? {
             Some(recipe) => recipe,
-            None => {
-                let model = self.model.as_deref().unwrap_or("resnet18");
-                Recipe::named(&full_name(&self.recipe, model))?
-            }
+            None => self.named_recipe()?,
         };
         if let Some(model) = &self.model {
             recipe.model.clone_from(model);
@@ -61,6 +63,18 @@ impl TrainConfig {
         self.apply_overrides(&mut recipe);
         recipe.validate()?;
         Ok(recipe)
+    }
+
+    fn named_recipe(&self) -> Result<Recipe> {
+        let model = self.model.as_deref().unwrap_or("resnet18");
+        let name = full_name(&self.recipe, model);
+        if let Ok(recipe) = Recipe::named(&name) {
+            return Ok(recipe);
+        }
+        if name != self.recipe {
+            known_model(model)?;
+        }
+        Ok(Recipe::named(&name)?)
     }
 
     /// The recipe with the replay buffer asked for.
@@ -132,6 +146,7 @@ impl TrainConfig {
             (self.mixup, &mut augmentation.mixup),
             (self.cutmix, &mut augmentation.cutmix),
             (self.label_smoothing, &mut augmentation.label_smoothing),
+            (self.hflip, &mut augmentation.flip),
             (self.erasing, &mut augmentation.erasing),
         ] {
             if let Some(value) = value {
@@ -164,6 +179,7 @@ impl TrainConfig {
             let what = "`auto` is for `train`, which measures before it plans; give numbers here";
             return Err(Error::config("batch", what));
         }
-        Ok(Plan::new(&self.recipe()?, PlanOptions::new(self.epochs, images as u64, 1))?)
+        let plan = Plan::new(&self.recipe()?, PlanOptions::new(self.epochs, images as u64, 1));
+        plan.map_err(|error| Error::from(error).of_option())
     }
 }

@@ -24,10 +24,15 @@ const PRETRAINING: &str = "Pre-training";
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Data set: image folders (`train/CLASS/IMAGE`, `val/CLASS/IMAGE`), tar shards or CIFAR binaries; without it, a
-    /// built-in synthetic set is used
+    /// Data set: image folders (`train/CLASS/IMAGE`, `val/CLASS/IMAGE`), tar shards, CIFAR binaries or, in builds with them,
+    /// Parquet files; without it, a built-in synthetic set is used
     #[arg(long, value_name = "DIR", help_heading = DATA)]
     pub data: Option<PathBuf>,
+
+    /// Without a val split: part of each class to hold out for evaluation, such as 0.1; DIR may be `CLASS/IMAGE` then. Which
+    /// images follows from the set alone, not from --seed
+    #[arg(long, value_name = "SHARE", help_heading = DATA)]
+    pub val_share: Option<f64>,
 
     /// Memory that one decoded image may take, in MiB; larger ones count as unreadable
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_IMAGE_MIB, help_heading = DATA)]
@@ -176,6 +181,10 @@ pub struct TrainConfig {
     /// Label smoothing [default: the recipe's]
     #[arg(long, value_name = "S", allow_negative_numbers = true, help_heading = AUGMENTATION)]
     pub label_smoothing: Option<f64>,
+
+    /// Probability of mirroring left and right; 0 where sides matter, as in digits and text [default: the recipe's, 0.5]
+    #[arg(long, value_name = "P", help_heading = AUGMENTATION)]
+    pub hflip: Option<f64>,
 
     /// Probability of random erasing [default: the recipe's]
     #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = AUGMENTATION)]

@@ -45,11 +45,15 @@ pub fn open_split(
     classes: Option<&[String]>,
     limit: u64,
 ) -> Result<Arc<dyn Source>, DataError> {
-    if !dir.is_dir() {
-        return Err(layout(dir, format!("no such folder; {EXPECTED}")));
-    }
+    check_folder(dir)?;
     let name = split.names()[0];
-    let found = find(dir, split)?.ok_or_else(|| layout(dir, format!("has no {name} split; {EXPECTED}")))?;
+    let found = find(dir, split)?.ok_or_else(|| {
+        let instead = match split {
+            Split::Train => "where it holds one folder a class, --val-share 0.1 makes both splits of them; ",
+            Split::Val => "--val-share 0.1 evaluates on a tenth of the training images instead; ",
+        };
+        layout(dir, format!("has no {name} split; {instead}{EXPECTED}"))
+    })?;
     open(found, dir, classes, limit)
 }
 
@@ -92,12 +96,57 @@ pub fn open_for_evaluation(dir: &Path, classes: &[String], limit: u64) -> Result
     open_plain(dir, Some(classes), limit)
 }
 
+/// Whether the data set in `dir` has a split.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(crate) fn has_split(dir: &Path, split: Split) -> Result<bool, DataError> {
+    check_folder(dir)?;
+    Ok(find(dir, split)?.is_some())
+}
+
 /// A folder that is one split: shards, parquet files or class folders.
-fn open_plain(dir: &Path, classes: Option<&[String]>, limit: u64) -> Result<Arc<dyn Source>, DataError> {
-    if !dir.is_dir() {
-        return Err(layout(dir, format!("no such folder; {EXPECTED}")));
-    }
+///
+/// # Errors
+/// As [`open_split`].
+pub(crate) fn open_plain(
+    dir: &Path,
+    classes: Option<&[String]>,
+    limit: u64,
+) -> Result<Arc<dyn Source>, DataError> {
+    check_folder(dir)?;
     open(of_folder(dir)?, dir, classes, limit)
+}
+
+/// Opens images for a run that does not look at labels: the training split of the data set in `dir`, or all that is in
+/// `dir`; images need not lie in folders of classes.
+///
+/// # Errors
+/// As [`open_split`].
+pub(crate) fn open_unlabelled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>, DataError> {
+    check_folder(dir)?;
+    let found = match find(dir, Split::Train)? {
+        Some(found) => found,
+        None => of_folder(dir)?,
+    };
+    match &found {
+        Found::Folder(folder) if !has_folders(folder)? => {
+            Ok(Arc::new(ImageFolder::unlabelled(folder)?.with_limit(limit)))
+        }
+        _ => open(found, dir, None, limit),
+    }
+}
+
+fn has_folders(dir: &Path) -> Result<bool, DataError> {
+    Ok(entries(dir)?.iter().any(|path| path.is_dir() && !is_hidden(path)))
+}
+
+fn check_folder(dir: &Path) -> Result<(), DataError> {
+    match (dir.is_dir(), dir.exists()) {
+        (true, _) => Ok(()),
+        (false, true) => Err(layout(dir, format!("is a file, not a folder; {EXPECTED}"))),
+        (false, false) => Err(layout(dir, format!("no such folder; {EXPECTED}"))),
+    }
 }
 
 fn find(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {

@@ -25,6 +25,14 @@ impl ImageFolder {
         Self::with_folders(dir, class_folders(dir)?)
     }
 
+    /// Lists `dir/**/IMAGE`, all of one class that is called `all`: for training that does not look at labels.
+    ///
+    /// # Errors
+    /// When the folder is missing or cannot be read, or has no image.
+    pub fn unlabelled(dir: &Path) -> Result<Self, DataError> {
+        Self::with_folders(dir, vec![("all".into(), dir.into())])
+    }
+
     /// As [`Self::open`], with the classes of another split, so that labels agree.
     ///
     /// # Errors
@@ -65,10 +73,13 @@ impl ImageFolder {
             let before = files.len();
             collect(folder, label as u32, &mut files)?;
             if files.len() == before {
-                let what = format!(
-                    "class folder `{class}` has no image ({}); add some or remove it",
-                    ENDINGS.join(", ")
-                );
+                let endings = ENDINGS.join(", ");
+                let what = match folder == dir {
+                    true => format!("has no image ({endings})"),
+                    false => {
+                        format!("class folder `{class}` has no image ({endings}); add some or remove it")
+                    }
+                };
                 return Err(layout(dir, what));
             }
         }

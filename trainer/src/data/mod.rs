@@ -28,6 +28,7 @@ pub use cifar::Cifar;
 pub use decode::{DEFAULT_IMAGE_LIMIT, Decoded, decode, read_image, read_image_within};
 pub use files::ImageFiles;
 pub use find::{NamedSource, open_all, open_for_evaluation, open_split};
+pub(crate) use find::{has_split, open_plain, open_unlabelled};
 pub use folder::ImageFolder;
 pub use loader::{Loader, Request};
 pub use order::SampleOrder;

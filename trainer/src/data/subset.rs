@@ -12,7 +12,19 @@ use crate::error::DataError;
 /// What the choice is drawn with; the epoch is the label then.
 const CHOICE: Purpose = Purpose::Other(3);
 
-/// As many images of each class of a set, in the order of the set.
+/// What is held out is drawn with; the epoch is the label then.
+const HELD_OUT: Purpose = Purpose::Other(4);
+
+/// Positions of the images of each class.
+fn by_class(whole: &dyn Source) -> Vec<Vec<u32>> {
+    let mut classes = vec![Vec::new(); whole.classes().len()];
+    for index in 0..whole.len() {
+        classes[whole.label(index) as usize].push(index as u32);
+    }
+    classes
+}
+
+/// A part of each class of a set, in the order of the set.
 #[derive(Clone)]
 pub struct Subset {
     whole: Arc<dyn Source>,
@@ -33,10 +45,7 @@ impl Subset {
     /// # Errors
     /// When a class has fewer; the message names the one that has fewest.
     pub fn per_class(whole: Arc<dyn Source>, images: usize, seed: u64) -> Result<Self, DataError> {
-        let mut classes = vec![Vec::new(); whole.classes().len()];
-        for index in 0..whole.len() {
-            classes[whole.label(index) as usize].push(index as u32);
-        }
+        let mut classes = by_class(&*whole);
         let fewest = classes.iter().enumerate().min_by_key(|(_, of_class)| of_class.len());
         if let Some((label, of_class)) = fewest.filter(|(_, of_class)| of_class.len() < images) {
             let (class, there) = (&whole.classes()[label], of_class.len());
@@ -50,6 +59,32 @@ impl Subset {
         let mut chosen = classes.concat();
         chosen.sort_unstable();
         Ok(Self { whole, chosen })
+    }
+
+    /// Two parts of a set: `share` of the images of each class, rounded and at least one, are in the second. The choice is a
+    /// function of the number of images in each class alone, so that it is the same wherever the set is opened.
+    ///
+    /// # Errors
+    /// When a class has less than two images.
+    pub fn hold_out(whole: &Arc<dyn Source>, share: f64) -> Result<(Self, Self), DataError> {
+        let (mut kept, mut held) = (Vec::new(), Vec::new());
+        for (label, mut of_class) in by_class(&**whole).into_iter().enumerate() {
+            let there = of_class.len();
+            if there < 2 {
+                let class = &whole.classes()[label];
+                let what = format!("class `{class}` has {there} images; two or more can be parted");
+                return Err(DataError::Setting(what));
+            }
+            of_class.shuffle(&mut sample_rng(0, label as u64, 0, HELD_OUT));
+            let count = ((share * there as f64).round() as usize).clamp(1, there - 1);
+            held.extend(of_class.drain(..count));
+            kept.extend(of_class);
+        }
+        let part = |mut chosen: Vec<u32>| {
+            chosen.sort_unstable();
+            Self { whole: whole.clone(), chosen }
+        };
+        Ok((part(kept), part(held)))
     }
 
     fn whole_index(&self, index: usize) -> usize {
@@ -121,6 +156,35 @@ mod tests {
             assert_eq!(subset.load(i).unwrap(), whole.load(there).unwrap());
             assert_eq!(subset.encoded(i).unwrap(), whole.encoded(there).unwrap());
         }
+    }
+
+    #[test]
+    fn what_is_held_out_is_a_share_of_each_class_and_not_trained_on() {
+        // 43 images in ten classes: the first three have five, the others four.
+        let whole: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 43, 48).unwrap());
+        for (share, held_of_class) in [(0.001, 1), (0.25, 1), (0.5, 2), (0.999, 3)] {
+            let (kept, held) = Subset::hold_out(&whole, share).unwrap();
+            let all: std::collections::BTreeSet<u32> =
+                kept.chosen.iter().chain(&held.chosen).copied().collect();
+            assert_eq!(
+                (all.len(), kept.len() + held.len()),
+                (43, 43),
+                "{share}: an image is lost or in both"
+            );
+            let of_last = (0..held.len()).filter(|&i| held.label(i) == 9).count();
+            assert_eq!(of_last, held_of_class, "{share}");
+        }
+        let again = Subset::hold_out(&whole, 0.5).unwrap().1;
+        assert_eq!(again.chosen, Subset::hold_out(&whole, 0.5).unwrap().1.chosen);
+        // Not simply the first images of each class.
+        assert!((0..10).any(|index| !again.chosen.contains(&index)));
+    }
+
+    #[test]
+    fn a_class_of_one_image_cannot_be_parted() {
+        let whole: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 13, 48).unwrap());
+        let message = Subset::hold_out(&whole, 0.5).unwrap_err().to_string();
+        assert!(message.contains(&format!("`{}` has 1", whole.classes()[3])), "{message}");
     }
 
     #[test]

@@ -51,7 +51,13 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<(MaskedModel, Re
         target: target.target(),
         decoder: config.decoder.map(|shape| shape.0),
     };
-    let mae = Mae::new(variant, &options)?;
+    let mae = Mae::new(variant, &options).map_err(|error| match &error {
+        ModelError::Option { what, .. } if what.contains("mask_ratio") => {
+            let what = format!("{error}, at a stage of {size} pixels; change it, or raise --base-size");
+            Error::config("mask-ratio", what)
+        }
+        _ => error.into(),
+    })?;
     let blueprint = Blueprint {
         name: mae.name().into(),
         family: Family::Vit,

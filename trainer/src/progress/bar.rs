@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{TimeLeft, lines};
+use super::{TimeLeft, lines, tell};
 use crate::error::Result;
 use crate::event::{Event, Observer, StepRecord};
 use crate::forecast::clock;
@@ -31,7 +31,7 @@ impl Progress {
 
     fn say(&self, line: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{line}");
+            tell(line);
         } else {
             self.bar.println(line);
         }

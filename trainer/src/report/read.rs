@@ -38,6 +38,10 @@ impl RunLog {
     /// When one is missing or cannot be understood; the message names file and line.
     pub fn read(folder: &Path) -> Result<Self> {
         let (log, options) = (folder.join("log.jsonl"), folder.join("config.toml"));
+        if !log.exists() {
+            let what = "has no log.jsonl; expected the folder of a run, as `train --out` made it".into();
+            return Err(Error::Key { place: folder.display().to_string(), what });
+        }
         let text = std::fs::read_to_string(&log).map_err(Error::io(&log))?;
         let config_text = std::fs::read_to_string(&options).map_err(Error::io(&options))?;
         let config = Layers::new().file(&options)?.resolve()?.config;

@@ -125,7 +125,7 @@ impl SearchSettings {
                             or lower --batch";
                 Error::config("epochs", what)
             }
-            other => other.into(),
+            other => Error::from(other).of_option(),
         })
     }
 
@@ -162,7 +162,7 @@ impl SearchSettings {
             plan: PlanOptions::new(config.epochs, images, 1),
             ..base
         };
-        Ok(options.with_stages(self.stages)?)
+        options.with_stages(self.stages).map_err(|error| Error::from(error).of_option())
     }
 }
 

@@ -14,7 +14,7 @@ pub use terminal::{is_possible, restore};
 use self::terminal::Screen;
 use crate::error::Result;
 use crate::event::{Event, Observer};
-use crate::progress::lines;
+use crate::progress::{lines, tell};
 
 /// Time between two pictures of the screen, at least.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -65,6 +65,6 @@ impl Observer for FullScreen {
 impl Drop for FullScreen {
     fn drop(&mut self) {
         restore();
-        self.said.iter().for_each(|line| eprintln!("{line}"));
+        self.said.iter().for_each(|line| tell(line));
     }
 }

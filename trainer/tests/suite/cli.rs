@@ -147,10 +147,7 @@ fn wrong_input_is_named_with_what_to_do() {
         (vec!["train", "--model", "resnet81"], &["resnet18"]),
         (vec!["train", "--model", "deit_tiny", "--base-size", "100"], &["100", "16"]),
         (vec!["train", "--recipe", "resnet18-etp"], &["resnet18-etpp"]),
-        (
-            vec!["train", "--replay", "3", "--out", &out],
-            &["replay.times", "divisor of batch_per_device (64)"],
-        ),
+        (vec!["train", "--replay", "3", "--out", &out], &["--replay", "divisor of the batch (64)"]),
         (
             vec!["train", "--max-replay-mib", "0", "--replay", "2", "--out", &out],
             &["--max-replay-mib", "32 images"],

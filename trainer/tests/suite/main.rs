@@ -9,6 +9,7 @@ mod compare;
 mod config;
 mod costs;
 mod data;
+mod first_hour;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod handy;

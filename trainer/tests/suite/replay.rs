@@ -190,5 +190,5 @@ fn a_buffer_that_does_not_fit_is_refused_before_the_run() {
 fn a_batch_that_cannot_be_divided_is_refused() {
     let config = TrainConfig { replay: Some(3), ..config("resnet10") };
     let message = config.check().unwrap_err().to_string();
-    assert!(message.contains("replay.times") && message.contains("divisor of"), "{message}");
+    assert!(message.contains("--replay") && message.contains("divisor of"), "{message}");
 }

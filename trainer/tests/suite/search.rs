@@ -247,13 +247,13 @@ fn what_is_wrong_is_named() {
     assert!(said.contains("search.json") && said.contains("shares") && said.contains("--epochs"), "{said}");
     let other = dir.path().join("other");
     for (args, expected) in [
-        (&["--sizes", "16,64"][..], &["space.sizes[1]", "64"][..]),
+        (&["--sizes", "16,64"][..], &["--sizes", "64"][..]),
         (&["--sizes", "32,16"], &["ascending"]),
-        (&["--early-stop", "1.5"], &["early_stop.after"]),
+        (&["--early-stop", "1.5"], &["--early-stop", "between 0 and 1"]),
         (&["--early-stop", "0.5", "--algorithm", "greedy"], &["--early-stop", "greedy"]),
         (&["--seeds", "1,1"], &["seeds[1]"]),
         (&["--epochs", "1", "--stages", "1"], &["--epochs", "--fine-tune"]),
-        (&["--epochs", "0.5", "--fine-tune", "0"], &["shares[0]", "optimiser step"]),
+        (&["--epochs", "0.5", "--fine-tune", "0"], &["--epochs", "optimiser step"]),
         (&["--batch", "auto"], &["--batch", "train"]),
         (&["--model", "deit_tiny", "--sizes", "20,32"], &["--sizes", "16"]),
     ] {

@@ -79,6 +79,8 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<()> {
         "--size: expected 1 to --base-size {}",
         args.base_size
     );
+    ensure!(args.images > 0, "--images: expected at least 1, got 0");
+    ensure!((0.0..=10.0).contains(&args.magnitude), "--magnitude: expected 0 to 10, got {}", args.magnitude);
     // A data set's training images come first.
     let sets = open_all(&args.data, DEFAULT_IMAGE_LIMIT)?;
     let source = sets.into_iter().next().context("no set of images")?.1;
