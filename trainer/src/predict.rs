@@ -12,9 +12,6 @@ use crate::data::{BadImage, EvalPipeline, ImageFiles, Loader, Source, Workspace,
 use crate::error::{DataError, Error, Result};
 use crate::evaluate::{at_size, logits};
 
-/// Images predicted at a time.
-const BATCH: usize = 32;
-
 /// Every class with its probability, the most probable first.
 pub type Ranked = Vec<(String, f64)>;
 
@@ -57,12 +54,21 @@ impl Predictor {
         Ok(self)
     }
 
+    /// The same on a device, which predictions are then computed on.
+    ///
+    /// # Errors
+    /// When the device has no room for the weights.
+    pub fn on(mut self, device: &Device) -> Result<Self> {
+        self.params = self.params.to_device(device)?;
+        Ok(self)
+    }
+
     /// The names of the classes, in the order of the logits.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
-    /// Predicts the images of a list of files and folders, in order; gives those that could not be read. `pipeline` has the
+    /// Predicts the images of a list of files and folders, in order, `batch` at a time and prepared by `workers` threads; gives those that could not be read. `pipeline` has the
     /// size of the model.
     ///
     /// # Errors
@@ -71,13 +77,13 @@ impl Predictor {
         &self,
         list: &[PathBuf],
         pipeline: &EvalPipeline,
+        (batch, workers): (usize, usize),
         each: &mut dyn FnMut(&str, Ranked) -> std::result::Result<(), E>,
     ) -> std::result::Result<Vec<BadImage>, E> {
         let files = ImageFiles::new(list, &self.classes).map_err(crate::Error::from)?;
         let files: Arc<dyn Source> = Arc::new(files);
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let batches =
-            Loader::eval(files.clone(), pipeline.clone(), BATCH, workers).map_err(crate::Error::from)?;
+            Loader::eval(files.clone(), pipeline.clone(), batch, workers).map_err(crate::Error::from)?;
         let mut bad = Vec::new();
         for batch in batches {
             let batch = batch.map_err(crate::Error::from)?;

@@ -11,6 +11,8 @@ use efficienttrain_trainer::data::{EvalPipeline, Source, open_for_evaluation};
 use efficienttrain_trainer::evaluate::{Confusion, evaluate_each};
 use efficienttrain_trainer::predict::Predictor;
 
+use super::inference::InferenceArgs;
+
 /// Arguments of `eval`.
 #[derive(Args)]
 pub(crate) struct EvalArgs {
@@ -42,6 +44,9 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     confusion: Option<PathBuf>,
 
+    #[command(flatten)]
+    inference: InferenceArgs,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -55,12 +60,13 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         None => Sources::open(&record.config)?.val,
     };
     let size = args.size.unwrap_or(record.base_size);
-    let p = Predictor::load(&saved, args.ema)?;
     let pipeline = EvalPipeline::new(size).with_crop_pct(args.crop_pct)?;
-    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let p = Predictor::load(&saved, args.ema)?.at_size(size)?.on(&args.inference.device.open()?)?;
     let mut confusion = Confusion::new(&record.classes);
     let (accuracy, bad) =
-        evaluate_each(&*p.model, &p.params, source, &pipeline, (64, workers), &mut |j| confusion.add(&j))?;
+        evaluate_each(&*p.model, &p.params, source, &pipeline, args.inference.load(), &mut |j| {
+            confusion.add(&j);
+        })?;
     bad.iter().for_each(|b| super::note(format!("warning: skipped {}", b.reason)));
     if args.json {
         super::show(serde_json::to_string_pretty(&accuracy)?)?;

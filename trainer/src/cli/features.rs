@@ -11,6 +11,8 @@ use efficienttrain_trainer::features::{
     Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbours,
 };
 
+use super::inference::InferenceArgs;
+
 /// Files of the two splits.
 const FILES: (&str, &str) = ("train.safetensors", "val.safetensors");
 
@@ -49,6 +51,9 @@ pub(crate) struct FeaturesArgs {
     #[arg(long)]
     ema: bool,
 
+    #[command(flatten)]
+    inference: InferenceArgs,
+
     /// Write NumPy's files too: `train_features.npy`, `train_labels.npy`, and the same for `val`
     #[arg(long)]
     npy: bool,
@@ -68,9 +73,9 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     let sources = Sources::open(&config)?;
     // Found out now, not after the images have gone through the network.
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
-    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let params = encoder.params.to_device(&args.inference.device.open()?)?;
     for (name, source) in [(FILES.0, sources.train), (FILES.1, sources.val)] {
-        let (set, bad) = extract(&*encoder.model, &encoder.params, args.pool, source, workers)?;
+        let (set, bad) = extract(&*encoder.model, &params, args.pool, source, args.inference.load())?;
         bad.iter().for_each(|b| super::note(format!("warning: skipped {}", b.reason)));
         let path = args.out.join(name);
         set.save(&path)?;

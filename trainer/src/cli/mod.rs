@@ -12,6 +12,7 @@ mod eval;
 mod export;
 mod features;
 mod finetune;
+mod inference;
 mod layered;
 mod models;
 mod plan;

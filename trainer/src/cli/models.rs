@@ -13,7 +13,7 @@ pub(crate) struct ModelsArgs {
     models: Vec<String>,
 
     /// Edge of the pictures, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    #[arg(long, visible_alias = "size", value_name = "PIXELS", default_value_t = 224)]
     input_size: usize,
 
     /// Classes of the head

@@ -14,7 +14,7 @@ pub(crate) struct PlanArgs {
     recipe: Option<String>,
 
     /// Compute to spend, in epochs at base size
-    #[arg(long, value_name = "E", default_value_t = 200.0)]
+    #[arg(long, visible_alias = "epochs", value_name = "E", default_value_t = 200.0)]
     equivalent_epochs: f64,
 
     /// Training images

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::Args;
+use efficienttrain_trainer::DeviceName;
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::data::EvalPipeline;
 use efficienttrain_trainer::predict::{Predictor, Ranked, logits_of_tensor};
+
+use super::inference::InferenceArgs;
 
 /// Arguments of `predict`.
 #[derive(Args)]
@@ -36,6 +39,9 @@ pub(crate) struct PredictArgs {
     /// Share of the short edge that the centre crop keeps, above 0 and at most 1
     #[arg(long, value_name = "SHARE", default_value_t = EvalPipeline::CROP_PCT)]
     crop_pct: f64,
+
+    #[command(flatten)]
+    inference: InferenceArgs,
 
     /// Print JSON, one object an image
     #[arg(long)]
@@ -66,6 +72,9 @@ pub(crate) fn run(args: &PredictArgs) -> Result<()> {
 }
 
 fn on_tensor(args: &PredictArgs, model: &str, tensor: &PathBuf, out: &PathBuf) -> Result<()> {
+    if args.inference.device != DeviceName::Cpu {
+        bail!("--device: a tensor is predicted on the CPU; leave it out");
+    }
     let read = candle_core::safetensors::load(tensor, &Device::Cpu);
     let mut tensors = read.with_context(|| format!("--tensor: cannot read {}", tensor.display()))?;
     let Some(input) = tensors.remove("input") else {
@@ -85,15 +94,17 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     if let Some(size) = args.size {
         predictor = predictor.at_size(size)?;
     }
+    predictor = predictor.on(&args.inference.device.open()?)?;
     let pipeline = EvalPipeline::new(predictor.model.input_size()[0]).with_crop_pct(args.crop_pct)?;
     if args.csv {
         super::show("image,rank,class,probability")?;
     }
     let mut images = 0;
-    let bad = predictor.predict_files(&args.images, &pipeline, &mut |image, ranked| {
-        images += 1;
-        show(args, image, &ranked)
-    })?;
+    let bad =
+        predictor.predict_files(&args.images, &pipeline, args.inference.load(), &mut |image, ranked| {
+            images += 1;
+            show(args, image, &ranked)
+        })?;
     bad.iter().for_each(|bad| super::note(format!("error: {}", bad.reason)));
     if !bad.is_empty() {
         bail!("{} of {} images could not be read", bad.len(), images + bad.len());

@@ -104,7 +104,7 @@ fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
     let sources = Sources::open(&config)?;
     if let ([class], None) = (sources.train.classes(), config.target) {
         bail!(
-            "--data: `{class}` is the only class, and a classifier tells two or more apart; add others, or train without              labels with `efficienttrain pretrain`"
+            "--data: `{class}` is the only class, and a classifier tells two or more apart; add others, or train without labels with `efficienttrain pretrain`"
         );
     }
     if config.batch == BatchSize::Auto {

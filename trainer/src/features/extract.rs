@@ -20,10 +20,7 @@ pub enum Pool {
     Mean,
 }
 
-/// Images of a pass.
-const BATCH: usize = 64;
-
-/// Features of every image of `source` at the model's size, in order, pooled as `pool` says; images that cannot be read are left out and
+/// Features of every image of `source` at the model's size, in order, pooled as `pool` says, `batch` at a time, where the weights are; images that cannot be read are left out and
 /// given beside them.
 ///
 /// # Errors
@@ -33,15 +30,16 @@ pub fn extract(
     params: &ParamStore,
     pool: Pool,
     source: Arc<dyn Source>,
-    workers: usize,
+    (batch, workers): (usize, usize),
 ) -> Result<(FeatureSet, Vec<BadImage>)> {
     let classes = source.classes().to_vec();
+    let device = params.iter().next().map_or(Device::Cpu, |(_, tensor)| tensor.device().clone());
     let mut set = FeatureSet { features: Vec::new(), width: 0, labels: Vec::new(), classes };
     let mut bad = Vec::new();
-    for batch in Loader::eval(source, EvalPipeline::new(model.input_size()[0]), BATCH, workers)? {
+    for batch in Loader::eval(source, EvalPipeline::new(model.input_size()[0]), batch, workers)? {
         let batch = batch?;
         if !batch.labels.is_empty() {
-            let pictures = Act::constant(batch.pictures(&Device::Cpu)?);
+            let pictures = Act::constant(batch.pictures(&device)?);
             // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
             let features = rayon::scope(|_| {
                 let cx = &mut Context::new(params, Mode::Eval);
@@ -51,7 +49,7 @@ pub fn extract(
                 }
             })?;
             set.width = features.dims()[features.dims().len() - 1];
-            let values = features.tensor().to_dtype(DType::F32)?.flatten_all()?;
+            let values = features.tensor().to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?;
             set.features.extend(values.to_vec1::<f32>()?);
             set.labels.extend(&batch.labels);
         }

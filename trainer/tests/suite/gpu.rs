@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use efficienttrain_models::ops::cuda;
 use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::features::FeatureSet;
 use efficienttrain_trainer::{DeviceName, Every};
 
 use crate::common::command::{accepted, text};
@@ -59,6 +60,43 @@ fn losses_follow_those_of_the_cpu() {
             assert!((want - got).abs() < off * want, "{args:?} {precision:?}: {got}, on the CPU {want}");
         }
     }
+}
+
+#[test]
+fn evaluation_prediction_and_features_are_those_of_the_cpu() {
+    if !there_is_one() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let data = crate::common::image_folder(&at("data"), 3, 4);
+    let trained =
+        ["train", "--model", "resnet10", "--recipe", "baseline", "--base-size", "32", "--batch", "4"];
+    accepted(&[&trained[..], &["--epochs", "1", "--data", text(&data), "--out", text(&at("run"))]].concat());
+    let weights = at("run").join("model.safetensors");
+    let json = |args: &[&str], device: &str| -> serde_json::Value {
+        let common = ["--weights", text(&weights), "--device", device, "--batch", "5", "--json"];
+        serde_json::from_str(&accepted(&[args, &common].concat())).unwrap()
+    };
+    let near = |a: &serde_json::Value, b: &serde_json::Value| {
+        let off = (a.as_f64().unwrap() - b.as_f64().unwrap()).abs();
+        assert!(off < 1e-4, "{a} and {b}");
+    };
+    let [cpu, gpu] = ["cpu", "cuda"].map(|device| json(&["eval", "--size", "48"], device));
+    near(&gpu["loss"], &cpu["loss"]);
+    assert_eq!(gpu["images"], cpu["images"]);
+    let one = std::fs::read_dir(data.join("val/class0")).unwrap().next().unwrap().unwrap().path();
+    let [cpu, gpu] = ["cpu", "cuda"].map(|device| json(&["predict", text(&one)], device));
+    for (class, probability) in cpu["probabilities"].as_object().unwrap() {
+        near(&gpu["probabilities"][class], probability);
+    }
+    let [cpu, gpu] = ["cpu", "cuda"].map(|device| {
+        accepted(&["features", "--weights", text(&weights), "--device", device, "--out", text(&at(device))]);
+        FeatureSet::load(&at(device).join("val.safetensors")).unwrap()
+    });
+    assert_eq!((gpu.labels, gpu.width), (cpu.labels, cpu.width));
+    let off = gpu.features.iter().zip(&cpu.features).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 1e-3, "features are off by {off}");
 }
 
 /// Most memory, in MiB, that a step of so many micro-batches takes.

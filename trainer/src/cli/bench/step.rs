@@ -35,7 +35,7 @@ pub(super) struct StepArgs {
     checkpoint_activations: bool,
 
     /// Element type of activations
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, visible_alias = "precision", value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
 
     /// What to compute on: `cpu`, `cuda`, `cuda:1`

@@ -1,0 +1,30 @@
+//! Where and how `eval`, `predict` and `features` compute.
+
+use std::num::NonZeroUsize;
+
+use clap::Args;
+use efficienttrain_trainer::DeviceName;
+
+/// Arguments of commands that run a model without training it.
+#[derive(Args)]
+pub(super) struct InferenceArgs {
+    /// What to compute on: `cpu`, or an NVIDIA GPU as `cuda`, `cuda:1` (in builds with it)
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
+    pub(super) device: DeviceName,
+
+    /// Images of a pass
+    #[arg(long, value_name = "N", default_value = "64")]
+    batch: NonZeroUsize,
+
+    /// Threads that decode [default: one a core]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+}
+
+impl InferenceArgs {
+    /// Images of a pass, and threads that prepare them.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let cores = || std::thread::available_parallelism().ok();
+        (self.batch.get(), self.workers.or_else(cores).map_or(1, NonZeroUsize::get))
+    }
+}
