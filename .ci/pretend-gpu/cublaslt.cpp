@@ -96,6 +96,7 @@ int cublasLtMatmulAlgoGetHeuristic(void *, void *d, void *a, void *b, void *c, v
   *count = 0;
   int status = check((Description *)d, (Layout *)a, (Layout *)b, (Layout *)c, (Layout *)to);
   if (status) return status;
+  if (!((Description *)d)->bias) return refuse("a bias without an address");
   auto *w = (Wishes *)wishes;
   // Nothing is to be had for odd addresses, nor for products of a single column: what the caller does then is tried too.
   for (uint32_t bytes : w->alignment)

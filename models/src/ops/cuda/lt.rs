@@ -27,6 +27,10 @@ const MOST_WORKSPACE: usize = 32 << 20;
 /// Addresses are looked at up to this many bytes, which is what cuBLASLt asks for at most.
 const MOST_ALIGNMENT: u64 = 256;
 
+/// Where a description has the address of the bias.
+const BIAS: sys::cublasLtMatmulDescAttributes_t =
+    sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
+
 fn wanted() -> bool {
     static WANTED: LazyLock<bool> =
         LazyLock::new(|| std::env::var("EFFICIENTTRAIN_CUBLASLT").as_deref() != Ok("0"));
@@ -110,15 +114,14 @@ pub(super) fn linear(
         rounded: gemm_reduced_precision_f32(),
         alignment: [ws, xs, ys].map(alignment),
     };
-    let Some(plan) = plan(op, key)? else { return Ok(false) };
-    let memory = empty(x, plan.workspace.max(1), DType::U8)?;
     let bias_at = address(op, &bias)?;
+    let Some(plan) = plan(op, key, bias_at)? else { return Ok(false) };
+    let memory = empty(x, plan.workspace.max(1), DType::U8)?;
     let (one, none) = (1f32, 0f32);
     // SAFETY: the addresses are of tensors with the sizes and the type of the plan, on its device; they and the workspace are
     // given back in the order of the stream, behind this. The plan is this thread's own.
     unsafe {
-        let bias_pointer = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
-        plan.description.set(bias_pointer, &bias_at).map_err(failed)?;
+        plan.description.set(BIAS, &bias_at).map_err(failed)?;
         result::matmul(
             plan.handle.0,
             plan.description.0,
@@ -147,7 +150,8 @@ fn alignment(at: u64) -> u32 {
     (1 << at.trailing_zeros().min(MOST_ALIGNMENT.trailing_zeros())) as u32
 }
 
-fn plan(op: &'static str, key: Key) -> Result<Option<Rc<Plan>>> {
+/// The plan for a layer, made with a bias that it may be called with: algorithms are not proposed without any.
+fn plan(op: &'static str, key: Key, bias: u64) -> Result<Option<Rc<Plan>>> {
     if let Some(known) = PLANS.with_borrow(|plans| plans.get(&key).cloned()) {
         return Ok(known);
     }
@@ -164,7 +168,7 @@ fn plan(op: &'static str, key: Key) -> Result<Option<Rc<Plan>>> {
         let handle = Handle(result::create_handle().map_err(failed)?);
         Ok(handles.entry(key.gpu).or_insert(Rc::new(handle)).clone())
     })?;
-    let plan = match Plan::new(handle, &key, stored) {
+    let plan = match Plan::new(handle, &key, stored, bias) {
         Ok(plan) => Some(Rc::new(plan)),
         Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => None,
         Err(e) => return Err(failed(e)),
@@ -198,6 +202,7 @@ impl Plan {
         handle: Rc<Handle>,
         key: &Key,
         stored: sys::cudaDataType,
+        bias: u64,
     ) -> std::result::Result<Self, CublasError> {
         use cublas::sys::cublasOperation_t::CUBLAS_OP_T;
         use sys::cublasComputeType_t::{CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32};
@@ -215,11 +220,12 @@ impl Plan {
         let factors = sys::cudaDataType_t::CUDA_R_32F;
         let description = Description(result::create_matmul_desc(sums, factors)?);
         let wishes = Preference(result::create_matmul_pref()?);
-        // SAFETY: these attributes are 32-bit numbers.
+        // SAFETY: an address, and 32-bit numbers.
         unsafe {
+            description.set(BIAS, &bias)?;
             description.set(CUBLASLT_MATMUL_DESC_TRANSA, &(CUBLAS_OP_T as i32))?;
-            let bias = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as u32;
-            description.set(CUBLASLT_MATMUL_DESC_EPILOGUE, &bias)?;
+            let adds = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as u32;
+            description.set(CUBLASLT_MATMUL_DESC_EPILOGUE, &adds)?;
         }
         let [of_w, of_x, of_y] = key.alignment;
         // SAFETY: the room for work is a 64-bit number, alignments are 32-bit numbers.
