@@ -174,7 +174,7 @@ fn room_after(state: &TrainState, batch: u32, before: u64) -> Result<Option<u64>
 /// Time of a step with its update, the better of two after one that warms up, in seconds.
 fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
     forget_most(state.device())?;
-    let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes())?;
+    let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes(), state.device())?;
     let mut best = f64::INFINITY;
     for pass in 0..3 {
         let begun = Instant::now();

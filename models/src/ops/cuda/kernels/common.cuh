@@ -9,7 +9,8 @@
 #include <cuda_fp16.h>
 #include <mma.h>
 #define KERNEL(name, arguments) extern "C" __global__ void name arguments
-#define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
+// Tensor cores read tiles from multiples of 32 bytes.
+#define SHARED_BYTES(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
 
 #if STORED == 0

@@ -116,10 +116,11 @@ struct Layout {
 };
 KERNEL(copy_strided, (T *y, const T *x, Layout from, i64 n)) {
   for EACH(i, n) {
-    i64 rest = i, at = 0;
+    Index rest = i;
+    i64 at = 0;
     for (int d = 5; d >= 0; --d) {
       at += rest % from.lengths[d] * from.strides[d];
-      rest /= from.lengths[d];
+      rest = rest / from.lengths[d];
     }
     y[i] = x[at];
   }
