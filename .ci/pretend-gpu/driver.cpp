@@ -160,6 +160,7 @@ namespace {
 struct Function {
   void (*kernel)();
   void (*call)(void (*)(), void **);
+  std::string name;
   int shared = 48 << 10;
 };
 struct Module {
@@ -192,6 +193,20 @@ int refuse(const char *what) {
   abort();
 }
 
+// With EFFICIENTTRAIN_PRETEND_GPU_COUNTS the process says at its end what it asked the GPU for, and how often.
+struct Counts {
+  const bool wanted = getenv("EFFICIENTTRAIN_PRETEND_GPU_COUNTS");
+  std::map<std::string, long> of;
+  ~Counts() {
+    for (auto &[what, times] : of) fprintf(stderr, "pretend GPU: %s: %ld\n", what.c_str(), times);
+  }
+} counts;
+void count(const std::string &what) {
+  if (!counts.wanted) return;
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  ++counts.of[what];
+}
+
 // ---- what is on its way: a GPU reads page-locked memory when it comes to it ----
 
 // Pieces of page-locked memory by where they begin, and copies from them that nobody has waited for, each with what was there
@@ -209,6 +224,7 @@ struct Event {
 };
 // Somebody waited for all work up to that number: whatever was copied until then must not have changed since it was asked for.
 void through(uint64_t number) {
+  count("waits");
   std::lock_guard<std::recursive_mutex> guard(lock);
   for (size_t i = 0; i < under_way.size();) {
     if (under_way[i].number > number) {
@@ -250,6 +266,7 @@ int allocate(void **to, size_t bytes) {
   if (!bound()) return 201;
   // Memory of no size has no address.
   if (!bytes) return *to = nullptr, 0;
+  count("pieces of memory");
   if (bytes > capacity() - in_use) return 2;
   char *at = (char *)aligned_alloc(256, (bytes + GUARD + 255) / 256 * 256);
   if (!at) return 2;
@@ -282,7 +299,7 @@ int release(void *p) {
 extern "C" {
 void emulated_fault(const char *what) { fault(what); }
 void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)(), void **)) {
-  loading->functions[name] = {kernel, call};
+  loading->functions[name] = {kernel, call, name};
 }
 
 int cuInit(unsigned) { return 0; }
@@ -335,6 +352,7 @@ int cuMemsetD8Async(void *p, unsigned char x, size_t n, void *) { return bound()
 int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
 int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) {
   if (!bound()) return 201;
+  count(n > 64 << 10 ? "large copies there" : "small copies there");
   note_copy(from, n);
   return memcpy(to, from, n), 0;
 }
@@ -346,7 +364,10 @@ int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) {
   return memcpy(to, from, n), 0;
 }
 int cuMemcpyDtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
-int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) { return memcpy(to, from, n), 0; }
+int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) {
+  count("copies on the GPU");
+  return memcpy(to, from, n), 0;
+}
 int cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = (void *)32, 0; }
 // 5, 7 and 8: memory that is kept, in use now, and in use at most; nothing is kept that is not in use.
 int cuMemPoolSetAttribute(void *, int which, void *) {
@@ -390,6 +411,7 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
   auto &f = *(Function *)function;
   if (by != 1 || bz != 1 || bx == 0 || bx > MOST_THREADS || gy > 65535 || gz > 65535 || gx > 0x7fffffff || !gx || !gy || !gz)
     return refuse("a grid that no GPU takes");
+  count("kernel " + f.name);
   if ((int)shared > f.shared) return refuse("more shared memory than was asked for");
   static std::vector<unsigned char> memory((227 << 10) + GUARD + 128);
   emulated_shared = (unsigned char *)(((uintptr_t)memory.data() + 127) / 128 * 128);
@@ -433,6 +455,7 @@ static float number(const void *p, int type, size_t i) {
 int cublasGemmEx(void *, int ta, int tb, int m, int n, int k, const float *alpha, const void *a, int at, int lda,
                  const void *b, int bt, int ldb, const float *beta, void *c, int ct, int ldc, int compute, int) {
   if (!bound()) return 1;
+  count("products");
   if (m < 0 || n < 0 || k < 0 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return 7;
   // Single precision from all types; 77, with factors rounded to TF32, from single precision alone.
   bool known = compute == 68 ? ct == at || ct == 0 : compute == 77 && at == 0 && ct == 0;

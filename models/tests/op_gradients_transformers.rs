@@ -151,13 +151,16 @@ fn plain_depthwise(x: &Tensor, w: &Tensor, bias: &Tensor, pad: usize, tile: [usi
 fn depthwise_convolution_of_all_kinds() {
     /// (picture, kernel, padding, tile)
     type Case = ([usize; 4], [usize; 2], usize, Option<[usize; 2]>);
-    let cases: [Case; 8] = [
+    let cases: [Case; 11] = [
         ([2, 6, 5, 3], [3, 3], 1, None),
         ([1, 9, 8, 5], [7, 7], 3, None),
         ([1, 2, 3, 2], [7, 7], 3, None),
         ([2, 5, 6, 70], [3, 3], 1, None),
         ([2, 7, 6, 2], [3, 3], 0, None),
         ([1, 4, 5, 2], [2, 3], 1, None),
+        ([1, 5, 9, 3], [5, 5], 2, None),
+        ([2, 4, 7, 2], [2, 6], 1, None),
+        ([1, 4, 6, 3], [3, 2], 1, None),
         ([2, 4, 6, 3], [3, 3], 1, Some([4, 1])),
         ([2, 4, 6, 3], [3, 3], 1, Some([2, 3])),
     ];

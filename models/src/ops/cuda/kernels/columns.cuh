@@ -89,5 +89,13 @@ KERNEL(sum_parts, (float *out, const float *parts, i64 count, i64 c)) {
 
 // Rows of the bias, for a product to be added to: the sum is rounded once then.
 KERNEL(fill_bias, (T *y, const float *bias, i64 c, i64 n)) {
+  if (eights(c, y, bias)) {
+    for EACH(at, n / 8) {
+      float b[8];
+      load8(b, bias + (i64)(Index(at * 8) % c));
+      store8(y + at * 8, b);
+    }
+    return;
+  }
   for EACH(i, n) y[i] = store<T>(bias[i % c]);
 }

@@ -111,6 +111,26 @@ KERNEL(join_moments, (float *mean, float *variance, const float *means, const fl
 
 KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *variance, const float *weight,
                             const float *bias, const T *residual, int rectify, float eps, i64 c, i64 n)) {
+  if (eights(c, y, x, residual, mean, variance, weight, bias)) {
+    for EACH(at, n / 8) {
+      i64 i = at * 8, j = Index(i) % c;
+      float v[8], r[8] = {}, m[8], s[8], w[8], b[8];
+      load8(v, x + i);
+      if (residual) load8(r, residual + i);
+      load8(m, mean + j);
+      load8(s, variance + j);
+      load8(w, weight + j);
+      load8(b, bias + j);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        v[k] = (v[k] - m[k]) * rsqrtf(s[k] + eps) * w[k] + b[k];
+        if (residual) v[k] += r[k];
+        v[k] = rectify ? relu(v[k]) : v[k];
+      }
+      store8(y + i, v);
+    }
+    return;
+  }
   for EACH(i, n) {
     i64 j = i % c;
     float v = (load(x[i]) - mean[j]) * rsqrtf(variance[j] + eps) * weight[j] + bias[j];
@@ -137,6 +157,32 @@ KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, 
 KERNEL(batch_norm_backward, (T *dx, T *dresidual, const T *x, const T *dy, const T *y, const float *mean,
                              const float *variance, const float *weight, const float *dweight, const float *dbias,
                              int from_batch, float eps, i64 rows, i64 c)) {
+  if (eights(c, dx, dresidual, x, dy, y, mean, variance, weight, dweight, dbias)) {
+    for EACH(at, rows * c / 8) {
+      i64 i = at * 8, j = Index(i) % c;
+      float v[8], g[8], o[8], m[8], s[8], w[8], dw[8], db[8];
+      load8(v, x + i);
+      load8(g, dy + i);
+      if (y) load8(o, y + i);
+      load8(m, mean + j);
+      load8(s, variance + j);
+      load8(w, weight + j);
+      load8(dw, dweight + j);
+      load8(db, dbias + j);
+#pragma unroll
+      for (int k = 0; k < 8; ++k)
+        if (y && !(o[k] > 0)) g[k] = 0;
+      if (dresidual) store8(dresidual + i, g);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        float inv = rsqrtf(s[k] + eps), normal = (v[k] - m[k]) * inv;
+        if (from_batch) g[k] -= (db[k] + normal * dw[k]) / rows;
+        v[k] = g[k] * inv * w[k];
+      }
+      store8(dx + i, v);
+    }
+    return;
+  }
   for EACH(i, rows * c) {
     i64 j = i % c;
     float g = y && !(load(y[i]) > 0) ? 0.f : load(dy[i]);
