@@ -257,7 +257,8 @@ fn a_pass_stays_on_its_thread() {
     let Some(gpu) = gpu() else { return };
     let model = create("resnet10", &Options { num_classes: 10, input_size: [32; 2], ..Options::default() });
     let model = model.unwrap();
-    let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
+    let params =
+        ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
     let here = std::thread::current().id();
     let mut cx = Context::new(&params, Mode::Train { seed: 3, drop_path: 0.0 });
     let x = Tensor::zeros((2, 32, 32, 3), DType::F32, &gpu).unwrap();

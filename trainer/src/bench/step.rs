@@ -177,9 +177,8 @@ fn product_time(device: &Device, dtype: DType, rows: usize) -> Result<f64> {
     let at_once = if device.is_cpu() { 1 } else { 4 };
     // A strip of random numbers over and over: a GPU is faster, as it gets less warm, where all are the same.
     let strip = Tensor::randn(0f32, 1., (1024.min(rows), rows), &Device::Cpu)?;
-    let matrix = |dtype| {
-        Tensor::cat(&vec![&strip; rows.div_ceil(1024)], 0)?.to_dtype(dtype)?.to_device(device)
-    };
+    let matrix =
+        |dtype| Tensor::cat(&vec![&strip; rows.div_ceil(1024)], 0)?.to_dtype(dtype)?.to_device(device);
     // On the CPU weights are `f32`, whatever activations are, and are rounded as they are read.
     let (a, b) = (matrix(dtype)?, matrix(if device.is_cpu() { DType::F32 } else { dtype })?);
     let (mut best, begun) = (f64::INFINITY, Instant::now());

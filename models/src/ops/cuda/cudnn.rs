@@ -100,9 +100,12 @@ struct Plan {
 /// What a plan depends on: shapes, element type, and whether single precision may be rounded to TF32.
 type Key = (DeviceId, Geometry, DType, bool);
 
+/// A handle for each GPU, and the stream that it uses, which lives as long.
+type Handles = HashMap<DeviceId, (Rc<Handle>, Arc<CudaStream>)>;
+
 thread_local! {
-    // cuDNN's handles must not be used by two threads at a time. A handle's stream lives as long as the handle.
-    static HANDLES: RefCell<HashMap<DeviceId, (Rc<Handle>, Arc<CudaStream>)>> = RefCell::default();
+    // cuDNN's handles must not be used by two threads at a time.
+    static HANDLES: RefCell<Handles> = RefCell::default();
     static PLANS: RefCell<HashMap<Key, Rc<Plan>>> = RefCell::default();
 }
 
@@ -303,7 +306,8 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, packed: &Tensor, y: &Tensor, add
         // workspace are given back in the order of the stream, behind this.
         unsafe {
             result::convolution_forward(
-                handle, one, plan.x.0, from, plan.w.0, weight, rule, algorithm, work, bytes, kept, plan.y.0, to,
+                handle, one, plan.x.0, from, plan.w.0, weight, rule, algorithm, work, bytes, kept, plan.y.0,
+                to,
             )
         }
     })
@@ -322,7 +326,8 @@ pub(super) fn backward_data(g: &Geometry, packed: &Tensor, dy: &Tensor, dx: &Ten
         // SAFETY: as for `forward`.
         unsafe {
             result::convolution_backward_data(
-                handle, one, plan.w.0, weight, plan.y.0, from, rule, algorithm, work, bytes, none, plan.x.0, to,
+                handle, one, plan.w.0, weight, plan.y.0, from, rule, algorithm, work, bytes, none, plan.x.0,
+                to,
             )
         }
     })
@@ -341,7 +346,8 @@ pub(super) fn backward_weight(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor
         // SAFETY: as for `forward`.
         unsafe {
             result::convolution_backward_filter(
-                handle, one, plan.x.0, from, plan.y.0, gradient, rule, algorithm, work, bytes, none, plan.w.0, to,
+                handle, one, plan.x.0, from, plan.y.0, gradient, rule, algorithm, work, bytes, none,
+                plan.w.0, to,
             )
         }
     })

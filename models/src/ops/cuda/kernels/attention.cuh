@@ -248,7 +248,17 @@ KERNEL(attention_dots, (float *dots, const T *out, const T *dout, const u32 *ind
   if (i >= g.n) return;
   i64 at = results.row(i);
   float sum = 0;
-  for (i64 j = 0; j < g.d; ++j) sum += load(out[at + j]) * load(dout[at + j]);
+  if (results.wide(out) && results.wide(dout) && g.d % 8 == 0) {
+    for (i64 j = 0; j < g.d; j += 8) {
+      float y[8], dy[8];
+      load8(y, out + at + j);
+      load8(dy, dout + at + j);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) sum += y[k] * dy[k];
+    }
+  } else {
+    for (i64 j = 0; j < g.d; ++j) sum += load(out[at + j]) * load(dout[at + j]);
+  }
   dots[STATISTIC(place, i)] = sum;
 }
 
