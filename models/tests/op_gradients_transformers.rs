@@ -10,7 +10,8 @@ use efficienttrain_models::ops::{self, Scales, Windows};
 
 #[test]
 fn attention() {
-    for (n, heads, d) in [(1, 1, 4), (5, 2, 3), (17, 3, 8)] {
+    // The last ones have several tiles of a GPU's kernel.
+    for (n, heads, d) in [(1, 1, 4), (5, 2, 3), (17, 3, 8), (70, 1, 5), (150, 2, 16)] {
         let qkv = filled("qkv", &[2, n, 3 * heads * d]);
         let name = format!("attention of {n} tokens, {heads} heads of {d}");
         let value = numbers(&ops::attention(&qkv, heads).unwrap().value);
@@ -111,7 +112,7 @@ fn the_gradient_of_a_bias_sums_over_more_pictures_than_groups() {
 
 #[test]
 fn attention_over_other_tokens() {
-    for (n, m, heads, d) in [(5, 3, 2, 4), (3, 1, 1, 3), (4, 7, 3, 2)] {
+    for (n, m, heads, d) in [(5, 3, 2, 4), (3, 1, 1, 3), (4, 7, 3, 2), (70, 150, 2, 8)] {
         let c = heads * d;
         let name = format!("attention of {n} tokens over {m}, {heads} heads of {d}");
         let inputs = [filled("q", &[2, n, c]), filled("kv", &[2, m, 2 * c])];
