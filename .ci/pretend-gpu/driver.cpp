@@ -73,16 +73,24 @@ void work() {
 }
 void enter();
 
-// Goes on with another thread of the block.
-void yield() {
+// Goes on with another thread of the block: with one of the same warp if there is one that is to wait for, so that a warp gets
+// as far ahead of the others as barriers let it.
+void yield(int warp) {
   int from = current;
   if (_setjmp(fibers[from].at) == 0) {
+    // (Those that have not begun come first.)
     if (next_thread < threads && used < MOST_THREADS) {
       current = used++;
       enter();
     }
-    do current = (current + 1) % used;
-    while (!fibers[current].running);
+    int next = from;
+    if (warp >= 0)
+      do next = (next + 1) % used;
+      while (next != from && !(fibers[next].running && (int)fibers[next].thread.x / 32 == warp));
+    if (next == from)
+      do next = (next + 1) % used;
+      while (!fibers[next].running);
+    current = next;
     _longjmp(fibers[current].at, 1);
   }
   current = from;
@@ -141,7 +149,7 @@ extern "C" void emulated_barrier(int of_warp) {
     b.arrived = 0;
     ++b.generation;
   } else {
-    while (b.generation == generation) yield();
+    while (b.generation == generation) yield(of_warp ? warp : -1);
   }
 }
 
