@@ -14,6 +14,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
     println!("cargo::rerun-if-changed={KERNELS}");
     if env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        println!("cargo::rustc-env=EFFICIENTTRAIN_COMPUTE_CAP={}", capability());
         for (stored, name) in ["f32", "bf16", "f16"].into_iter().enumerate() {
             compile(stored, name);
         }
@@ -28,8 +29,12 @@ fn compiler() -> String {
 }
 
 /// PTX of compute capability 8.0 runs on every GPU since; a capability that is asked for may be used better.
+fn capability() -> String {
+    env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".into())
+}
+
 fn compile(stored: usize, name: &str) {
-    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".into());
+    let capability = capability();
     let nvcc = compiler();
     let out = format!("{}/{name}.ptx", env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
     let run = Command::new(&nvcc)

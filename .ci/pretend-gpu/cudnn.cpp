@@ -1,6 +1,7 @@
-// As much of cuDNN as convolutions in training use, by plain loops over channels-last pictures and kernels. One algorithm
-// is proposed for each pass, behind one that wants more memory than there is; its workspace is written to, so that one too
-// small shows.
+// As much of cuDNN as convolutions in training use, by plain loops over channels-last pictures and kernels. Three algorithms
+// are proposed for each pass: one that wants more memory than there is, one that turns out not to work for pictures of an odd
+// width and where there is something to add to, and one that does; its workspace is written to, so that one too small shows. An algorithm wants the kind of arithmetic
+// that it was proposed with. Dilated convolutions are refused, some when they are asked for and some when they are run.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -8,6 +9,8 @@
 #include <vector>
 
 #include "emulated.h"
+
+extern "C" int cuCtxGetCurrent(void **context);
 
 namespace {
 struct Shape {
@@ -18,9 +21,9 @@ struct Shape {
 struct Rule {
   int pad = -1, stride = 0, dilation = 0, math = -1;
 };
-// What an algorithm costs: the second one fits.
-constexpr int PROPOSED = 2, CHOSEN = 1;
+constexpr int PROPOSED = 3, PICKY = 1, CHOSEN = 2;
 constexpr size_t WORKSPACE = 4096;
+constexpr int NOT_SUPPORTED = 3000;
 
 int refuse(const char *why) { return fprintf(stderr, "pretend cuDNN: %s\n", why), 2000; }
 
@@ -49,9 +52,13 @@ int check(const Shape *x, const Shape *w, const Rule *r, const Shape *y) {
   if (x->type != w->type || x->type != y->type || r->math < 0) return refuse("descriptors that are not set");
   if (x->n != y->n || x->c != w->c || y->c != w->n) return refuse("shapes that do not belong together");
   if (y->h != size(x->h, w->h) || y->w != size(x->w, w->w)) return refuse("a result of another size");
-  // Tensor cores where numbers are narrow; in single precision only what was asked for.
-  if ((x->type == 0) == (r->math == 1)) return refuse("a kind of arithmetic that does not fit the type");
   return 0;
+}
+// As it is asked for: tensor cores where numbers are narrow; in single precision only what was asked for.
+int check_asked(const Shape *x, const Shape *w, const Rule *r, const Shape *y) {
+  if (int bad = check(x, w, r, y)) return bad;
+  if ((x->type == 0) == (r->math == 1)) return refuse("a kind of arithmetic that does not fit the type");
+  return r->dilation > 1 && r->pad > 0 ? NOT_SUPPORTED : 0;
 }
 
 struct Proposal {
@@ -60,15 +67,25 @@ struct Proposal {
   size_t memory;
   int determinism, math, reserved[3];
 };
-int propose(int asked, int *count, Proposal *found) {
+// The kind that an algorithm is proposed with: another one than was asked for, where that is allowed.
+int math_of(const Shape *x, int asked) { return x->type == 0 ? asked : 0; }
+int propose(const Shape *x, const Rule *r, int asked, int *count, Proposal *found) {
   if (asked < PROPOSED) return refuse("room for too few algorithms");
   *count = PROPOSED;
-  found[0] = {0, 0, 1.0f, (size_t)64 << 30, 1, 0, {}};
-  found[1] = {CHOSEN, 0, 2.0f, WORKSPACE, 1, 0, {}};
+  int math = math_of(x, r->math);
+  found[0] = {0, 0, 1.0f, (size_t)64 << 30, 1, math, {}};
+  found[1] = {PICKY, 0, 2.0f, WORKSPACE, 1, math, {}};
+  found[2] = {CHOSEN, 0, 3.0f, WORKSPACE, 1, math, {}};
   return 0;
 }
-int begin(int algorithm, void *work, size_t bytes, const float *alpha) {
-  if (algorithm != CHOSEN || bytes < WORKSPACE || !work || *alpha != 1) return refuse("an algorithm without its memory");
+int begin(const Shape *x, const Rule *r, int algorithm, void *work, size_t bytes, const float *alpha, const float *beta) {
+  void *context = nullptr;
+  cuCtxGetCurrent(&context);
+  if (!context) return refuse("a thread without a context");
+  if (x->type != 0 && r->math != math_of(x, r->math)) return refuse("another kind of arithmetic than an algorithm was proposed with");
+  if (algorithm == PICKY && (x->w % 2 || *beta != 0)) return NOT_SUPPORTED;
+  if (r->dilation > 1) return NOT_SUPPORTED;
+  if (algorithm < PICKY || bytes < WORKSPACE || !work || *alpha != 1) return refuse("an algorithm without its memory");
   memset(work, 0xff, WORKSPACE);
   return 0;
 }
@@ -111,24 +128,24 @@ int cudnnSetConvolutionMathType(Rule *r, int math) { return r->math = math, 0; }
 
 int cudnnGetConvolutionForwardAlgorithm_v7(void *, Shape *x, Shape *w, Rule *r, Shape *y, int asked, int *count,
                                            Proposal *found) {
-  int bad = check(x, w, r, y);
-  return bad ? bad : propose(asked, count, found);
+  int bad = check_asked(x, w, r, y);
+  return bad ? bad : propose(x, r, asked, count, found);
 }
 int cudnnGetConvolutionBackwardDataAlgorithm_v7(void *, Shape *w, Shape *dy, Rule *r, Shape *dx, int asked, int *count,
                                                 Proposal *found) {
-  int bad = check(dx, w, r, dy);
-  return bad ? bad : propose(asked, count, found);
+  int bad = check_asked(dx, w, r, dy);
+  return bad ? bad : propose(dx, r, asked, count, found);
 }
 int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void *, Shape *x, Shape *dy, Rule *r, Shape *dw, int asked, int *count,
                                                   Proposal *found) {
-  int bad = check(x, dw, r, dy);
-  return bad ? bad : propose(asked, count, found);
+  int bad = check_asked(x, dw, r, dy);
+  return bad ? bad : propose(x, r, asked, count, found);
 }
 
 int cudnnConvolutionForward(void *, const float *alpha, Shape *x, const void *xs, Shape *w, const void *ws, Rule *r,
                             int algorithm, void *work, size_t bytes, const float *beta, Shape *y, void *ys) {
   if (int bad = check(x, w, r, y)) return bad;
-  if (int bad = begin(algorithm, work, bytes, alpha)) return bad;
+  if (int bad = begin(x, r, algorithm, work, bytes, alpha, beta)) return bad;
   std::vector<double> sums(y->count());
   meet(*x, *w, *r, *y, [&](int i, int iy, int ix, int ky, int kx, int oy, int ox) {
     for (int o = 0; o < y->c; ++o)
@@ -141,7 +158,7 @@ int cudnnConvolutionForward(void *, const float *alpha, Shape *x, const void *xs
 int cudnnConvolutionBackwardData(void *, const float *alpha, Shape *w, const void *ws, Shape *dy, const void *dys, Rule *r,
                                  int algorithm, void *work, size_t bytes, const float *beta, Shape *dx, void *dxs) {
   if (int bad = check(dx, w, r, dy)) return bad;
-  if (int bad = begin(algorithm, work, bytes, alpha)) return bad;
+  if (int bad = begin(dx, r, algorithm, work, bytes, alpha, beta)) return bad;
   std::vector<double> sums(dx->count());
   meet(*dx, *w, *r, *dy, [&](int i, int iy, int ix, int ky, int kx, int oy, int ox) {
     for (int o = 0; o < dy->c; ++o)
@@ -154,7 +171,7 @@ int cudnnConvolutionBackwardData(void *, const float *alpha, Shape *w, const voi
 int cudnnConvolutionBackwardFilter(void *, const float *alpha, Shape *x, const void *xs, Shape *dy, const void *dys, Rule *r,
                                    int algorithm, void *work, size_t bytes, const float *beta, Shape *dw, void *dws) {
   if (int bad = check(x, dw, r, dy)) return bad;
-  if (int bad = begin(algorithm, work, bytes, alpha)) return bad;
+  if (int bad = begin(x, r, algorithm, work, bytes, alpha, beta)) return bad;
   std::vector<double> sums(dw->count());
   meet(*x, *dw, *r, *dy, [&](int i, int iy, int ix, int ky, int kx, int oy, int ox) {
     for (int o = 0; o < dy->c; ++o)

@@ -1,12 +1,14 @@
 // A driver, cuBLAS and cuRAND for one GPU that is not there: as much of them as training uses. Everything happens at once,
-// on the CPU. Memory comes filled with what is not a number and has guards behind it, so that what is read before it is
-// written, and what is written behind its end, shows.
+// on the CPU; page-locked memory is checked all the same where somebody waits for copies from it. Memory comes filled with
+// what is not a number and has guards behind it, so that what is read before it is written, and what is written behind its
+// end, shows.
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <string>
 #include <ucontext.h>
 #include <vector>
@@ -36,6 +38,8 @@ struct Barrier {
 
 Fiber fibers[MOST_THREADS];
 int used, current, threads, next_thread, finished, finished_of_warp[MOST_THREADS / 32];
+// Threads of a block begin in order, the other way round, or all over the place, in turn: what holds in one order alone shows.
+int order, stride;
 Barrier block_barrier, warp_barriers[MOST_THREADS / 32];
 float slots[MOST_THREADS];
 jmp_buf home;
@@ -46,12 +50,20 @@ void **kernel_params;
 void work() {
   Fiber &self = fibers[current];
   while (next_thread < threads) {
-    self.thread = {(unsigned)next_thread++, 0, 0};
+    int begun = next_thread++;
+    int thread = order == 0 ? begun : order == 1 ? threads - 1 - begun : (int)((long)begun * stride % threads);
+    self.thread = {(unsigned)thread, 0, 0};
     emulated_threadIdx = self.thread;
     kernel_call(kernel, kernel_params);
     ++finished;
     ++finished_of_warp[self.thread.x / 32];
     // Those who wait must not wait for one who is through.
+    Barrier &of_warp = warp_barriers[self.thread.x / 32];
+    int in_warp = std::min(32, threads - (int)self.thread.x / 32 * 32);
+    if (of_warp.arrived && of_warp.arrived == in_warp - finished_of_warp[self.thread.x / 32]) {
+      of_warp.arrived = 0;
+      ++of_warp.generation;
+    }
     if (block_barrier.arrived && block_barrier.arrived == threads - finished) {
       block_barrier.arrived = 0;
       ++block_barrier.generation;
@@ -61,16 +73,24 @@ void work() {
 }
 void enter();
 
-// Goes on with another thread of the block.
-void yield() {
+// Goes on with another thread of the block: with one of the same warp if there is one that is to wait for, so that a warp gets
+// as far ahead of the others as barriers let it.
+void yield(int warp) {
   int from = current;
   if (_setjmp(fibers[from].at) == 0) {
+    // (Those that have not begun come first.)
     if (next_thread < threads && used < MOST_THREADS) {
       current = used++;
       enter();
     }
-    do current = (current + 1) % used;
-    while (!fibers[current].running);
+    int next = from;
+    if (warp >= 0)
+      do next = (next + 1) % used;
+      while (next != from && !(fibers[next].running && (int)fibers[next].thread.x / 32 == warp));
+    if (next == from)
+      do next = (next + 1) % used;
+      while (!fibers[next].running);
+    current = next;
     _longjmp(fibers[current].at, 1);
   }
   current = from;
@@ -104,7 +124,11 @@ void enter() {
   setcontext(&f.context);
 }
 
-void run_block() {
+void run_block(long number) {
+  order = number % 3;
+  // Coprime to the number of threads, which is a whole number of warps, or one.
+  for (stride = std::min(threads, 37) | 1; order == 2 && std::gcd(stride, threads) != 1; stride += 2) {
+  }
   used = 1;
   current = next_thread = finished = 0;
   block_barrier = {};
@@ -125,7 +149,7 @@ extern "C" void emulated_barrier(int of_warp) {
     b.arrived = 0;
     ++b.generation;
   } else {
-    while (b.generation == generation) yield();
+    while (b.generation == generation) yield(of_warp ? warp : -1);
   }
 }
 
@@ -144,6 +168,7 @@ namespace {
 struct Function {
   void (*kernel)();
   void (*call)(void (*)(), void **);
+  std::string name;
   int shared = 48 << 10;
 };
 struct Module {
@@ -171,9 +196,85 @@ int refuse(const char *what) {
   fprintf(stderr, "pretend GPU: %s\n", what);
   return 1;
 }
+[[noreturn]] void fault(const char *what) {
+  refuse(what);
+  abort();
+}
+
+// With EFFICIENTTRAIN_PRETEND_GPU_COUNTS the process says at its end what it asked the GPU for, and how often.
+struct Counts {
+  const bool wanted = getenv("EFFICIENTTRAIN_PRETEND_GPU_COUNTS");
+  std::map<std::string, long> of;
+  ~Counts() {
+    for (auto &[what, times] : of) fprintf(stderr, "pretend GPU: %s: %ld\n", what.c_str(), times);
+  }
+} counts;
+void count(const std::string &what) {
+  if (!counts.wanted) return;
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  ++counts.of[what];
+}
+
+// ---- what is on its way: a GPU reads page-locked memory when it comes to it ----
+
+// Pieces of page-locked memory by where they begin, and copies from them that nobody has waited for, each with what was there
+// when it was asked for. Work counts up along the one stream.
+struct Copy {
+  uint64_t number;
+  const char *from;
+  std::vector<char> bytes;
+};
+std::map<const char *, size_t> locked;
+std::vector<Copy> under_way;
+uint64_t work_so_far;
+struct Event {
+  uint64_t number = 0;
+};
+// Somebody waited for all work up to that number: whatever was copied until then must not have changed since it was asked for.
+void through(uint64_t number) {
+  count("waits");
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  for (size_t i = 0; i < under_way.size();) {
+    if (under_way[i].number > number) {
+      ++i;
+      continue;
+    }
+    if (memcmp(under_way[i].from, under_way[i].bytes.data(), under_way[i].bytes.size()))
+      fault("page-locked memory was written to before a copy of it was through");
+    under_way.erase(under_way.begin() + i);
+  }
+}
+void note_copy(const void *from, size_t n) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  auto piece = locked.upper_bound((const char *)from);
+  if (piece == locked.begin()) return;
+  --piece;
+  if ((const char *)from >= piece->first + piece->second) return;
+  under_way.push_back({++work_so_far, (const char *)from, std::vector<char>((const char *)from, (const char *)from + n)});
+}
+int free_locked(void *p) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  for (auto &copy : under_way)
+    if (copy.from >= (char *)p && copy.from < (char *)p + locked[(char *)p])
+      fault("page-locked memory was given back before a copy of it was through");
+  locked.erase((char *)p);
+  free(p);
+  return 0;
+}
+
+thread_local void *context_of_thread;
+// Whether this thread has a context: a driver does next to nothing without one.
+bool bound() {
+  if (!context_of_thread) refuse("a thread without a context");
+  return context_of_thread;
+}
 
 int allocate(void **to, size_t bytes) {
   std::lock_guard<std::recursive_mutex> guard(lock);
+  if (!bound()) return 201;
+  // Memory of no size has no address.
+  if (!bytes) return *to = nullptr, 0;
+  count("pieces of memory");
   if (bytes > capacity() - in_use) return 2;
   char *at = (char *)aligned_alloc(256, (bytes + GUARD + 255) / 256 * 256);
   if (!at) return 2;
@@ -193,20 +294,20 @@ int release(void *p) {
   if (found == pieces.end()) abort();
   size_t bytes = found->second.bytes;
   for (size_t i = 0; i < GUARD; ++i)
-    if ((unsigned char)((char *)p)[bytes + i] != MARK) {
-      refuse("a kernel wrote behind the end of a tensor");
-      abort();
-    }
+    if ((unsigned char)((char *)p)[bytes + i] != MARK) fault("a kernel wrote behind the end of a tensor");
   in_use -= bytes;
   pieces.erase(found);
+  // Who reads it now reads what is not a number, until somebody else gets it.
+  memset(p, 0xFF, bytes);
   free(p);
   return 0;
 }
 } // namespace
 
 extern "C" {
+void emulated_fault(const char *what) { fault(what); }
 void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)(), void **)) {
-  loading->functions[name] = {kernel, call};
+  loading->functions[name] = {kernel, call, name};
 }
 
 int cuInit(unsigned) { return 0; }
@@ -214,24 +315,26 @@ int cuDriverGetVersion(int *version) { return *version = 13000, 0; }
 int cuDeviceGet(int *device, int ordinal) { return *device = ordinal, ordinal == 0 ? 0 : 101; }
 int cuDeviceGetCount(int *count) { return *count = 1, 0; }
 int cuDeviceGetName(char *name, int length, int) { return snprintf(name, length, "pretend GPU"), 0; }
-// 75 and 76 are the compute capability; of the rest it is enough that they are there.
-int cuDeviceGetAttribute(int *value, int attribute, int) { return *value = attribute == 75 ? 9 : attribute == 76 ? 0 : 1, 0; }
+// 75 and 76 are the compute capability, 97 the shared memory that a block may ask for; of the rest it is enough that they are there.
+int cuDeviceGetAttribute(int *value, int attribute, int) {
+  return *value = attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 97 ? 227 << 10 : 1, 0;
+}
 int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = capacity(), 0; }
 int cuDevicePrimaryCtxRetain(void **context, int) { return *context = (void *)8, 0; }
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
-static thread_local void *context_of_thread;
 int cuCtxSetCurrent(void *context) { return context_of_thread = context, 0; }
 int cuCtxGetCurrent(void **context) { return *context = context_of_thread, 0; }
-int cuCtxSynchronize() { return 0; }
+int cuCtxSynchronize() { return through(work_so_far), 0; }
 int cuStreamCreate(void **stream, unsigned) { return *stream = (void *)16, 0; }
 int cuStreamDestroy_v2(void *) { return 0; }
-int cuStreamSynchronize(void *) { return 0; }
+int cuStreamSynchronize(void *) { return through(work_so_far), 0; }
 int cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
 int cuStreamIsCapturing(void *, int *status) { return *status = 0, 0; }
-int cuEventCreate(void **event, unsigned) { return *event = (void *)24, 0; }
-int cuEventDestroy_v2(void *) { return 0; }
-int cuEventRecord(void *, void *) { return 0; }
-int cuEventSynchronize(void *) { return 0; }
+// One that was never recorded is waited for by nobody.
+int cuEventCreate(void **event, unsigned) { return *event = new Event, 0; }
+int cuEventDestroy_v2(void *event) { return delete (Event *)event, 0; }
+int cuEventRecord(void *event, void *) { return ((Event *)event)->number = work_so_far, 0; }
+int cuEventSynchronize(void *event) { return through(((Event *)event)->number), 0; }
 int cuEventQuery(void *) { return 0; }
 int cuGetErrorName(int error, const char **name) {
   return *name = error == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "PRETEND_GPU_ERROR", 0;
@@ -245,16 +348,34 @@ int cuMemAllocAsync(void **to, size_t bytes, void *) { return allocate(to, bytes
 int cuMemFree_v2(void *p) { return release(p); }
 int cuMemFreeAsync(void *p, void *) { return release(p); }
 int cuMemGetInfo_v2(size_t *left, size_t *all) { return *all = capacity(), *left = *all - in_use, 0; }
-int cuMemHostAlloc(void **to, size_t bytes, unsigned) { return *to = malloc(bytes), 0; }
-int cuMemFreeHost(void *p) { return free(p), 0; }
+int cuMemHostAlloc(void **to, size_t bytes, unsigned) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  *to = malloc(bytes);
+  locked[(char *)*to] = bytes;
+  return 0;
+}
+int cuMemFreeHost(void *p) { return free_locked(p); }
 int cuMemsetD8_v2(void *p, unsigned char x, size_t n) { return memset(p, x, n), 0; }
-int cuMemsetD8Async(void *p, unsigned char x, size_t n, void *) { return memset(p, x, n), 0; }
+int cuMemsetD8Async(void *p, unsigned char x, size_t n, void *) { return bound() ? (memset(p, x, n), 0) : 201; }
 int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
-int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) { return memcpy(to, from, n), 0; }
+int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) {
+  if (!bound()) return 201;
+  count(n > 64 << 10 ? "large copies there" : "small copies there");
+  note_copy(from, n);
+  return memcpy(to, from, n), 0;
+}
 int cuMemcpyDtoH_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
-int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) { return memcpy(to, from, n), 0; }
+// To memory that is not page-locked, which it waits for.
+int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) {
+  if (!bound()) return 201;
+  through(work_so_far);
+  return memcpy(to, from, n), 0;
+}
 int cuMemcpyDtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
-int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) { return memcpy(to, from, n), 0; }
+int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) {
+  count("copies on the GPU");
+  return memcpy(to, from, n), 0;
+}
 int cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = (void *)32, 0; }
 // 5, 7 and 8: memory that is kept, in use now, and in use at most; nothing is kept that is not in use.
 int cuMemPoolSetAttribute(void *, int which, void *) {
@@ -294,24 +415,33 @@ int cuFuncSetAttribute(void *function, int which, int value) {
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void *, void **params, void **) {
   std::lock_guard<std::recursive_mutex> guard(lock);
+  if (!bound()) return 201;
   auto &f = *(Function *)function;
   if (by != 1 || bz != 1 || bx == 0 || bx > MOST_THREADS || gy > 65535 || gz > 65535 || gx > 0x7fffffff || !gx || !gy || !gz)
     return refuse("a grid that no GPU takes");
+  count("kernel " + f.name);
   if ((int)shared > f.shared) return refuse("more shared memory than was asked for");
-  static std::vector<unsigned char> memory(256 << 10);
+  static std::vector<unsigned char> memory((227 << 10) + GUARD + 128);
   emulated_shared = (unsigned char *)(((uintptr_t)memory.data() + 127) / 128 * 128);
+  memset(emulated_shared + shared, MARK, GUARD);
   emulated_blockDim = {bx, by, bz};
   emulated_gridDim = {gx, gy, gz};
   threads = bx;
   kernel = f.kernel;
   kernel_call = f.call;
   kernel_params = params;
+  static long blocks_so_far;
   for (unsigned z = 0; z < gz; ++z)
     for (unsigned y = 0; y < gy; ++y)
       for (unsigned x = 0; x < gx; ++x) {
         emulated_blockIdx = {x, y, z};
-        run_block();
+        // What another block left there is not to be read.
+        memset(emulated_shared, 0xFF, shared);
+        run_block(++blocks_so_far);
       }
+  for (size_t i = 0; i < GUARD; ++i)
+    if (emulated_shared[shared + i] != MARK) fault("a kernel wrote behind the end of shared memory");
+  ++work_so_far;
   return 0;
 }
 
@@ -331,9 +461,13 @@ static float number(const void *p, int type, size_t i) {
   return type == 2 ? __half2float(((const __half *)p)[i]) : __bfloat162float(((const __nv_bfloat16 *)p)[i]);
 }
 int cublasGemmEx(void *, int ta, int tb, int m, int n, int k, const float *alpha, const void *a, int at, int lda,
-                 const void *b, int bt, int ldb, const float *beta, void *c, int ct, int ldc, int, int) {
-  if (lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return 7;
-  if (at != bt) return refuse("a product of matrices of different types"), 15;
+                 const void *b, int bt, int ldb, const float *beta, void *c, int ct, int ldc, int compute, int) {
+  if (!bound()) return 1;
+  count("products");
+  if (m < 0 || n < 0 || k < 0 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return 7;
+  // Single precision from all types; 77, with factors rounded to TF32, from single precision alone.
+  bool known = compute == 68 ? ct == at || ct == 0 : compute == 77 && at == 0 && ct == 0;
+  if (at != bt || !known) return refuse("a product of matrices of these types"), 15;
   // The left factor by its rows, the right one by its columns.
   std::vector<float> left((size_t)m * k), right((size_t)n * k);
   for (int i = 0; i < m; ++i)

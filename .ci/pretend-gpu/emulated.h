@@ -19,6 +19,7 @@ void emulated_barrier(int of_warp);
 // Exchanges a number with another lane of the warp.
 float emulated_shuffle(float x, int mask);
 void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)(), void **));
+[[noreturn]] void emulated_fault(const char *what);
 }
 #define threadIdx emulated_threadIdx
 #define blockIdx emulated_blockIdx
@@ -28,6 +29,7 @@ void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __align__(bytes) alignas(bytes)
 // Blocks run one after another, so one copy will do.
 #define __shared__ static
 #define SHARED_BYTES(name) unsigned char *name = emulated_shared
@@ -39,6 +41,23 @@ inline float atomicAdd(float *to, float x) {
   float before = *to;
   *to += x;
   return before;
+}
+// Sixteen bytes that are moved at once; a GPU does not take them from any other address than a multiple of 16.
+struct __attribute__((may_alias, aligned(16))) uint4 {
+  unsigned x, y, z, w;
+  uint4() = default;
+  uint4(unsigned x, unsigned y, unsigned z, unsigned w) : x(x), y(y), z(z), w(w) {}
+  uint4(const uint4 &o) { *this = o; }
+  uint4 &operator=(const uint4 &o) {
+    if (((uintptr_t)this | (uintptr_t)&o) % 16) emulated_fault("sixteen bytes at an address that is not a multiple of 16");
+    x = o.x, y = o.y, z = o.z, w = o.w;
+    return *this;
+  }
+};
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+// What tensor cores want of a tile: a multiple of 32 bytes to begin at, rows of a multiple of 16.
+template <class S> inline void emulated_tile(const S *p, int ld) {
+  if ((uintptr_t)p % 32 || ld * sizeof(S) % 16) emulated_fault("a tile at an address that no tensor core takes");
 }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 using std::isfinite;

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use candle_core::Tensor;
 
-use crate::graph::{Act, Context, Mode};
+use crate::graph::{Act, Context, Mode, on_pool};
 use crate::layers::dropout;
 use crate::params::{Kind, ParamId, ParamSpec, ParamStore};
 use crate::resample::Resample;
@@ -155,8 +155,7 @@ pub trait Backbone: Debug + Send + Sync {
     /// # Errors
     /// As [`Self::features`].
     fn forward(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
-        rayon::scope(|_| {
+        on_pool(&cx.device(), || {
             let features = self.features(cx, pictures)?;
             let features = dropout(cx, &features, self.blueprint().drop_rate, "head_drop")?;
             self.head(cx, &features)

@@ -234,3 +234,40 @@ fn running_statistics_follow_as_on_the_cpu() {
     ops::increment(&counter).unwrap();
     assert_eq!(numbers(&counter), [42.0]);
 }
+
+/// A grid may be long in its first dimension alone: early stages of a curriculum have large batches of small windows.
+#[test]
+fn attention_takes_more_groups_than_a_grid_is_wide() {
+    let Some(gpu) = gpu() else { return };
+    const GROUPS: usize = 65_537;
+    let qkv = filled("groups", &[GROUPS, 1, 3]).to_dtype(DType::F32).unwrap();
+    let dy = filled("gradients", &[GROUPS, 1, 1]).to_dtype(DType::F32).unwrap();
+    let traced = ops::attention(&qkv.to_device(&gpu).unwrap(), 1).unwrap();
+    // Of one token alone the result is its value.
+    let values: Vec<f64> = numbers(&qkv).chunks(3).map(|token| token[2]).collect();
+    assert!(max_difference(&numbers(&traced.value), &values) < 1e-6);
+    let grads = (traced.pullback)(&dy.to_device(&gpu).unwrap(), &[true]).unwrap();
+    let wanted: Vec<f64> = numbers(&dy).iter().flat_map(|&dy| [0.0, 0.0, dy]).collect();
+    assert!(max_difference(&numbers(grads[0].as_ref().unwrap()), &wanted) < 1e-6);
+}
+
+/// Both halves of a pass run on the thread that asks for them: what belongs to a thread (cuDNN's handles and plans) is made once.
+#[test]
+fn a_pass_stays_on_its_thread() {
+    let Some(gpu) = gpu() else { return };
+    let model = create("resnet10", &Options { num_classes: 10, input_size: [32; 2], ..Options::default() });
+    let model = model.unwrap();
+    let params =
+        ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
+    let here = std::thread::current().id();
+    let mut cx = Context::new(&params, Mode::Train { seed: 3, drop_path: 0.0 });
+    let x = Tensor::zeros((2, 32, 32, 3), DType::F32, &gpu).unwrap();
+    let logits = model.forward(&mut cx, &Act::constant(x)).unwrap();
+    let value = logits.tensor().clone();
+    let pullback = move |dy: &Tensor, _: &[bool]| {
+        assert_eq!(std::thread::current().id(), here);
+        Ok(vec![Some(dy.clone())])
+    };
+    let same = cx.record(&[&logits], ops::Traced { value: value.clone(), pullback: Box::new(pullback) });
+    cx.backward(&same, value, &mut Gradients::new(params.len())).unwrap();
+}

@@ -265,15 +265,18 @@ fn pooling_tokens_and_sums() {
 
 #[test]
 fn cross_entropy() {
-    let logits = (filled("logits", &[4, 6]) * 5.0).unwrap();
-    let targets = filled("targets", &[4, 6]).abs().unwrap();
-    check("cross entropy", &[logits], |t| {
-        // Targets get no gradient: leave them out of the comparison.
-        let Traced { value, pullback } = ops::soft_cross_entropy(&t[0], &beside(&t[0], &targets))?;
-        let of_logits =
-            move |dy: &Tensor, needs: &[bool]| Ok(pullback(dy, &[needs[0], false])?[..1].to_vec());
-        Ok(Traced { value, pullback: Box::new(of_logits) })
-    });
+    // The second one has more classes than a GPU's warp has lanes.
+    for shape in [[4, 6], [3, 150]] {
+        let logits = (filled("logits", &shape) * 5.0).unwrap();
+        let targets = filled("targets", &shape).abs().unwrap();
+        check(&format!("cross entropy of {shape:?}"), &[logits], |t| {
+            // Targets get no gradient: leave them out of the comparison.
+            let Traced { value, pullback } = ops::soft_cross_entropy(&t[0], &beside(&t[0], &targets))?;
+            let of_logits =
+                move |dy: &Tensor, needs: &[bool]| Ok(pullback(dy, &[needs[0], false])?[..1].to_vec());
+            Ok(Traced { value, pullback: Box::new(of_logits) })
+        });
+    }
     let huge = Tensor::new(&[[1e4f32, -1e4, 0.0]], &Device::Cpu).unwrap();
     let label = Tensor::new(&[[0f32, 1.0, 0.0]], &Device::Cpu).unwrap();
     assert_eq!(numbers(&ops::soft_cross_entropy(&huge, &label).unwrap().value), [2e4]);

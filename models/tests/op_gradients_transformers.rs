@@ -14,7 +14,8 @@ const HALVES: f64 = 2.0;
 
 #[test]
 fn attention() {
-    for (n, heads, d) in [(1, 1, 4), (5, 2, 3), (17, 3, 8), (37, 1, 33)] {
+    // The last ones have several tiles of a GPU's kernel.
+    for (n, heads, d) in [(1, 1, 4), (5, 2, 3), (17, 3, 8), (37, 1, 33), (70, 1, 5), (150, 2, 16)] {
         let qkv = filled("qkv", &[2, n, 3 * heads * d]);
         let name = format!("attention of {n} tokens, {heads} heads of {d}");
         let value = numbers(&ops::attention(&qkv, heads).unwrap().value);
@@ -115,7 +116,7 @@ fn the_gradient_of_a_bias_sums_over_more_pictures_than_groups() {
 
 #[test]
 fn attention_over_other_tokens() {
-    for (n, m, heads, d) in [(5, 3, 2, 4), (3, 1, 1, 3), (4, 7, 3, 2)] {
+    for (n, m, heads, d) in [(5, 3, 2, 4), (3, 1, 1, 3), (4, 7, 3, 2), (70, 150, 2, 8)] {
         let c = heads * d;
         let name = format!("attention of {n} tokens over {m}, {heads} heads of {d}");
         let inputs = [filled("q", &[2, n, c]), filled("kv", &[2, m, 2 * c])];
@@ -155,13 +156,16 @@ fn plain_depthwise(x: &Tensor, w: &Tensor, bias: &Tensor, pad: usize, tile: [usi
 fn depthwise_convolution_of_all_kinds() {
     /// (picture, kernel, padding, tile)
     type Case = ([usize; 4], [usize; 2], usize, Option<[usize; 2]>);
-    let cases: [Case; 8] = [
+    let cases: [Case; 11] = [
         ([2, 6, 5, 3], [3, 3], 1, None),
         ([1, 9, 8, 5], [7, 7], 3, None),
         ([1, 2, 3, 2], [7, 7], 3, None),
         ([2, 5, 6, 70], [3, 3], 1, None),
         ([2, 7, 6, 2], [3, 3], 0, None),
         ([1, 4, 5, 2], [2, 3], 1, None),
+        ([1, 5, 9, 3], [5, 5], 2, None),
+        ([2, 4, 7, 2], [2, 6], 1, None),
+        ([1, 4, 6, 3], [3, 2], 1, None),
         ([2, 4, 6, 3], [3, 3], 1, Some([4, 1])),
         ([2, 4, 6, 3], [3, 3], 1, Some([2, 3])),
     ];

@@ -79,7 +79,10 @@ fn what_is_uploaded_arrives() {
     for device in devices() {
         let sent: Vec<(Vec<f32>, Tensor)> = (0..40usize)
             .map(|i| {
-                let values: Vec<f32> = (0..1 + i * 37 % 5000).map(|j| (i * 10_000 + j) as f32).collect();
+                // Now and then more than one thread copies.
+                let more = if i % 13 == 5 { 700_000 } else { 0 };
+                let values: Vec<f32> =
+                    (0..1 + more + i * 37 % 5000).map(|j| (i * 10_000 + j) as f32).collect();
                 let there = ops::upload(&values, &[values.len()], &device).unwrap();
                 (values, there)
             })

@@ -52,7 +52,12 @@ impl TrainState {
     /// Whether a step has room: tried with random pictures, as many `passes` of a batch of `pictures` as the step adds up. Two stand for
     /// more: gradients are there then beside activations. Nothing is changed by it.
     pub(crate) fn has_room_for(&mut self, pictures: u32, passes: u32) -> Result<bool> {
-        let batch = Batch::random(pictures as usize, self.model.input_size()[0], self.model.num_classes())?;
+        let batch = Batch::random(
+            pictures as usize,
+            self.model.input_size()[0],
+            self.model.num_classes(),
+            self.device(),
+        )?;
         let undo = std::mem::replace(&mut self.undo_bad_steps, true);
         let tried =
             (0..passes.min(2)).try_for_each(|pass| self.accumulate(&batch, 0.5, 0.0, u64::from(pass)));

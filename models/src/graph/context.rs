@@ -209,9 +209,14 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When an op fails; in evaluation there is nothing to go back through, and nothing is added.
     pub fn backward(self, output: &Act, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
-        // Inside the thread pool, as the forward pass.
-        rayon::scope(|_| self.tape.backward(output, seed, gradients))
+        on_pool(&self.device(), || self.tape.backward(output, seed, gradients))
     }
+}
+
+/// Runs a pass where it is fastest. On the CPU that is inside the thread pool: a parallel loop that starts outside it puts its
+/// thread to sleep first. Work for a GPU stays on the thread that it is on: cuDNN's handles and plans are made once a thread.
+pub(crate) fn on_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
+    if device.is_cpu() { rayon::scope(|_| pass()) } else { pass() }
 }
 
 /// `n` draws of 0 with probability `rate`, else of what keeps the mean at 1.

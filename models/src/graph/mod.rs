@@ -9,6 +9,7 @@ mod context;
 mod gradients;
 mod tally;
 
+pub(crate) use context::on_pool;
 pub use context::{Context, Mode, drop_path_rates};
 pub use gradients::Gradients;
 pub(crate) use tally::Tally;

@@ -3,7 +3,7 @@
 use super::options::{LIGHT_DECODER, PAPER_DECODER, TINY_DECODER, check, check_size};
 use super::{MaeOptions, Masking, TransformerShape, sincos_positions};
 use crate::cost::Cost;
-use crate::graph::{Act, Context, Mode, Tally};
+use crate::graph::{Act, Context, Mode, Tally, on_pool};
 use crate::layers::{
     Conv2d, ConvShape, LayerNorm, Linear, flatten, gather_tokens, join_tokens, restore_tokens, select_tokens,
 };
@@ -185,8 +185,7 @@ impl Mae {
     /// # Errors
     /// As [`Self::encode`].
     pub fn loss(&self, cx: &mut Context, pictures: &Act, masking: &Masking) -> Result<Act> {
-        // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
-        rayon::scope(|_| {
+        on_pool(&cx.device(), || {
             let tokens = self.encode(cx, pictures, masking)?;
             let predicted = self.decode(cx, &tokens, masking)?;
             let target = self.options.target.of(pictures.tensor(), PATCH)?;

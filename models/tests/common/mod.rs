@@ -119,9 +119,16 @@ pub fn floats(v: &serde_json::Value) -> Vec<f64> {
     v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
 }
 
+/// Infinite where one of them alone is not a number: `f64::max` would pass over it.
 pub fn max_difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).fold(0.0, |m, (x, y)| if x == y { m } else { f64::max(m, (x - y).abs()) })
+    let off = |x: f64, y: f64| match (x.is_nan(), y.is_nan()) {
+        (true, true) => 0.0,
+        (false, false) if x == y => 0.0,
+        (false, false) => (x - y).abs(),
+        _ => f64::INFINITY,
+    };
+    a.iter().zip(b).fold(0.0, |m, (&x, &y)| f64::max(m, off(x, y)))
 }
 
 /// `got` within `relative` of `want`, or both below `floor`.

@@ -7,7 +7,7 @@ use efficienttrain_models::{Options, cost, create, ops};
 use efficienttrain_schedule::{Batch as BatchRule, Plan, PlanOptions, Recipe};
 use serde::Serialize;
 
-use crate::data::Batch;
+use crate::data::{Batch, Unfinished};
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::state::{Precision, TrainState};
@@ -63,7 +63,8 @@ pub struct StepReport {
     /// Arithmetic of convolutions, linear layers and attention in the two passes over the median time, in 10^9
     /// operations a second.
     pub gflops: f64,
-    /// Best rate of a product of two square matrices in the same run: of 1024 rows, on a GPU of 8192 stored as activations.
+    /// Best rate of a product of two square matrices in the same run: of 1024 rows, on a GPU of up to 8192
+    /// stored as activations.
     pub gemm_gflops: f64,
     /// The first over the second.
     pub gemm_share: f64,
@@ -91,7 +92,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     state.precision = bench.precision;
     state.move_to(&bench.device.open()?)?;
     state.check_precision()?;
-    let batch = Batch::random(bench.batch, bench.size, options.num_classes)?;
+    let batch = Batch::random(bench.batch, bench.size, options.num_classes, state.device())?;
     let mut times = Vec::with_capacity(bench.steps);
     for i in 0..bench.warmup + bench.steps {
         let settings = plan.at(i as u64 % plan.total_steps())?;
@@ -127,9 +128,17 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
 }
 
 impl Batch {
-    /// Pictures of random numbers, with labels spread over the classes.
-    pub(crate) fn random(count: usize, size: usize, classes: usize) -> Result<Self> {
-        let pixels = Tensor::randn(0f32, 1., count * size * size * 3, &Device::Cpu)?.to_vec1()?;
+    /// Pictures of random numbers, with labels spread over the classes: as they are sent to `device` in training.
+    pub(crate) fn random(count: usize, size: usize, classes: usize, device: &Device) -> Result<Self> {
+        let numbers = count * size * size * 3;
+        let (mut pixels, mut unfinished) = (Vec::new(), None);
+        if device.is_cpu() {
+            pixels = Tensor::randn(0f32, 1., numbers, &Device::Cpu)?.to_vec1()?;
+        } else {
+            // Bytes without a pattern (Knuth's multiplier).
+            let bytes = (0..numbers as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
+            unfinished = Some(Unfinished { bytes, ..Unfinished::default() });
+        }
         // An autoencoder has none.
         let classes = classes.max(1);
         let labels: Vec<u32> = (0..count).map(|i| (i * 7 % classes) as u32).collect();
@@ -137,25 +146,62 @@ impl Batch {
         for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
             row[label as usize] = 1.0;
         }
-        Ok(Self { pixels, unfinished: None, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
+        Ok(Self { pixels, unfinished, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
     }
 }
 
 /// Best rate of a square product, in 10^9 operations a second: the machine's limit that a step is measured by.
 fn best_gemm(device: &Device, dtype: DType) -> Result<f64> {
-    let rows = if device.is_cpu() { 1024 } else { 8192 };
-    let matrix = |dtype| Tensor::ones((rows, rows), dtype, &Device::Cpu)?.to_device(device);
+    /// Rows at first, and at most. A GPU comes to its best rate with many; one for which a product takes longer than this, in
+    /// seconds, is there already.
+    const ROWS: usize = 1024;
+    const MOST_ROWS: usize = 8 * ROWS;
+    const LONG: f64 = 0.01;
+    let (mut rows, mut best) = (ROWS, 0.0);
+    loop {
+        let seconds = product_time(device, dtype, rows)?;
+        best = f64::max(best, 2.0 * (rows as f64).powi(3) / seconds / 1e9);
+        if device.is_cpu() || rows == MOST_ROWS || seconds > LONG {
+            return Ok(best);
+        }
+        rows *= 2;
+    }
+}
+
+/// Shortest time of a product of two square matrices, in seconds.
+fn product_time(device: &Device, dtype: DType, rows: usize) -> Result<f64> {
+    /// Products, at most, and what they may take together, in seconds.
+    const MOST: usize = 20;
+    const PATIENCE: f64 = 2.0;
+    // Between two waits for a GPU, so that waiting takes no part of their time.
+    let at_once = if device.is_cpu() { 1 } else { 4 };
+    // A strip of random numbers over and over: a GPU is faster, as it gets less warm, where all are the same.
+    let strip = Tensor::randn(0f32, 1., (1024.min(rows), rows), &Device::Cpu)?;
+    let matrix =
+        |dtype| Tensor::cat(&vec![&strip; rows.div_ceil(1024)], 0)?.to_dtype(dtype)?.to_device(device);
     // On the CPU weights are `f32`, whatever activations are, and are rounded as they are read.
     let (a, b) = (matrix(dtype)?, matrix(if device.is_cpu() { DType::F32 } else { dtype })?);
-    let mut best = f64::INFINITY;
-    for _ in 0..20 {
+    let (mut best, begun) = (f64::INFINITY, Instant::now());
+    for _ in 0..MOST / at_once {
         let start = Instant::now();
-        let product = ops::linear(&a, &b, None)?.value;
-        // A GPU is through when a number can be read.
-        product.narrow(0, 0, 1)?.narrow(1, 0, 1)?.to_device(&Device::Cpu)?;
-        best = best.min(start.elapsed().as_secs_f64());
+        for _ in 0..at_once {
+            ops::linear(&a, &b, None)?;
+        }
+        wait(device)?;
+        best = best.min(start.elapsed().as_secs_f64() / at_once as f64);
+        if begun.elapsed().as_secs_f64() > PATIENCE {
+            break;
+        }
     }
-    Ok(2.0 * (rows as f64).powi(3) / best / 1e9)
+    Ok(best)
+}
+
+/// Waits until a GPU is through.
+fn wait(device: &Device) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    ops::cuda::wait(device)?;
+    let _ = device;
+    Ok(())
 }
 
 /// Most memory so far: of this process, or of the tensors on a GPU.

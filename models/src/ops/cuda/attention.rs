@@ -66,14 +66,20 @@ impl Heads {
         words
     }
 
-    fn grid(&self, tokens: usize) -> Result<Grid> {
+    /// A block for each so many `tokens` of every group. Groups go along the first dimension, which is the only one that may
+    /// be longer than 65535.
+    fn blocks(&self, tokens: usize, each: usize) -> [usize; 3] {
+        [tokens.div_ceil(each) * self.samples * self.groups, self.heads, 1]
+    }
+
+    /// With shared memory as the kernels' `shared_of` lays it out: `pieces` of rows, and so many `matrices` of each kind.
+    fn grid(&self, tokens: usize, pieces: usize, matrices: usize) -> Result<Grid> {
         let tile = tile(self.dtype)?;
         let bytes = self.dtype.size_in_bytes();
         let row = self.d.div_ceil(16) * 16 + 8;
-        let square = tile * (tile + 8);
-        let shared = 4 * tile * row * bytes + 2 * square * bytes + 2 * square * 4;
-        let blocks = [tokens.div_ceil(tile), self.heads, self.samples * self.groups];
-        Ok(Grid { blocks, threads: 2 * tile as u32, shared })
+        let matrix = tile * (tile + 8) * bytes + tile * (tile + 4) * 4;
+        let shared = pieces * tile * row * bytes + matrices * matrix;
+        Ok(Grid { blocks: self.blocks(tokens, tile), threads: 2 * tile as u32, shared })
     }
 
     /// Numbers that there is one of for each query.
@@ -95,7 +101,7 @@ impl Heads {
     fn forward(&self, out: &Tensor, from: Addresses, bias: Option<&Tensor>) -> Result<Tensor> {
         let sums = self.per_query(out)?;
         let kernel = self.kernel("attention_forward", out)?.tensor(out)?.tensor(&sums)?;
-        self.finish(kernel.at(from.q).at(from.k).at(from.v), bias, self.grid(self.n)?)?;
+        self.finish(kernel.at(from.q).at(from.k).at(from.v), bias, self.grid(self.n, 3, 1)?)?;
         Ok(sums)
     }
 
@@ -111,16 +117,16 @@ impl Heads {
         let (out, bias) = (&saved.out, saved.bias.as_ref());
         let dots = self.per_query(out)?;
         let kernel = self.kernel("attention_dots", out)?.tensor(&dots)?.tensor(out)?.tensor(dout)?;
-        let blocks = [self.n.div_ceil(128), self.heads, self.samples * self.groups];
+        let blocks = self.blocks(self.n, 128);
         let kernel = kernel.maybe(self.index.as_ref())?.structure(&self.words());
         kernel.run(Grid { blocks, threads: 128, shared: 0 })?;
         let sums = &saved.sums[self.first_head / self.heads];
         let kernel = self.kernel("attention_backward_q", out)?.at(to.q).maybe(dbias)?;
         let kernel = kernel.at(from.q).at(from.k).at(from.v).tensor(dout)?.tensor(sums)?.tensor(&dots)?;
-        self.finish(kernel, bias, self.grid(self.n)?)?;
+        self.finish(kernel, bias, self.grid(self.n, 4, 2)?)?;
         let kernel = self.kernel("attention_backward_kv", out)?.at(to.k).at(to.v);
         let kernel = kernel.at(from.q).at(from.k).at(from.v).tensor(dout)?.tensor(sums)?.tensor(&dots)?;
-        self.finish(kernel, bias, self.grid(self.m)?)
+        self.finish(kernel, bias, self.grid(self.m, 4, 2)?)
     }
 }
 

@@ -58,6 +58,17 @@ pub fn forget_most(device: &Device) -> Result<()> {
         .w()?)
 }
 
+/// Waits until all work that was sent to a device is done.
+///
+/// # Errors
+/// When some of it failed.
+pub fn wait(device: &Device) -> Result<()> {
+    if let Device::Cuda(gpu) = device {
+        gpu.cuda_stream().synchronize().w()?;
+    }
+    Ok(())
+}
+
 /// Where a device's tensors come from.
 #[allow(unsafe_code)]
 fn pool(device: &Device) -> Result<sys::CUmemoryPool> {

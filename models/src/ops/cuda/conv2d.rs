@@ -1,4 +1,4 @@
-//! Convolution: by cuDNN where there is one, else a product over the unfolded windows of some pictures at a time.
+//! Convolution: by cuDNN where there is one that can, else a product over the unfolded windows of some pictures at a time.
 
 use candle_core::{DType, Tensor};
 
@@ -71,12 +71,10 @@ impl Conv {
         g.kh * g.kw == 1 && g.stride == 1 && g.pad == 0
     }
 
-    /// Whether cuDNN computes it.
+    /// Whether cuDNN is to compute it, if it can.
+    #[cfg(feature = "cudnn")]
     fn by_cudnn(&self) -> bool {
-        #[cfg(feature = "cudnn")]
-        return !self.is_plain() && super::cudnn::wanted();
-        #[cfg(not(feature = "cudnn"))]
-        false
+        !self.is_plain() && super::cudnn::wanted()
     }
 
     fn geometry(&self) -> [usize; 10] {
@@ -119,8 +117,7 @@ impl Conv {
         let g = &self.g;
         let (y, begun) = begin(OP, &self.x, &[g.n, g.ho, g.wo, g.o], bias)?;
         #[cfg(feature = "cudnn")]
-        if self.by_cudnn() {
-            super::cudnn::forward(g, &self.x, &self.packed, &y, begun)?;
+        if self.by_cudnn() && super::cudnn::forward(g, &self.x, &self.packed, &y, begun)? {
             return Ok(y);
         }
         let (to, weight) = (Matrix::of(OP, &y, g.o)?, Matrix::of(OP, &self.packed, self.depth())?.t());
@@ -134,8 +131,7 @@ impl Conv {
         let g = &self.g;
         let dx = empty(&self.x, self.x.dims(), self.x.dtype())?;
         #[cfg(feature = "cudnn")]
-        if self.by_cudnn() {
-            super::cudnn::backward_data(g, &self.packed, dy, &dx)?;
+        if self.by_cudnn() && super::cudnn::backward_data(g, &self.packed, dy, &dx)? {
             return Ok(dx);
         }
         let (dys, weight) = (Matrix::of(OP, dy, g.o)?, Matrix::of(OP, &self.packed, self.depth())?);
@@ -162,14 +158,15 @@ impl Conv {
     /// In `f32`, `[O, C, KH, KW]`.
     fn backward_weight(&self, dy: &Tensor) -> Result<Tensor> {
         let g = &self.g;
-        // cuDNN gives it in the type of the pictures, as PyTorch's autocast has it.
-        let dtype = if self.by_cudnn() { self.x.dtype() } else { DType::F32 };
-        let packed = empty(&self.x, (g.o, self.depth()), dtype)?;
         #[cfg(feature = "cudnn")]
         if self.by_cudnn() {
-            super::cudnn::backward_weight(g, &self.x, dy, &packed)?;
-            return self.unpack(&wide(&packed)?);
+            // In the type of the pictures, as PyTorch's autocast has it.
+            let packed = empty(&self.x, (g.o, self.depth()), self.x.dtype())?;
+            if super::cudnn::backward_weight(g, &self.x, dy, &packed)? {
+                return self.unpack(&wide(&packed)?);
+            }
         }
+        let packed = empty(&self.x, (g.o, self.depth()), DType::F32)?;
         let (dys, to) = (Matrix::of(OP, dy, g.o)?, Matrix::of(OP, &packed, self.depth())?);
         self.for_windows(|first, rows, windows| {
             product(OP, &self.x, [g.o, self.depth(), rows], dys.skip_rows(first).t(), windows, to, first > 0)

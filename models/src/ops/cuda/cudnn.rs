@@ -1,18 +1,21 @@
 //! Convolutions by cuDNN, of channels-last pictures and kernels.
 //!
-//! Which of its algorithms fits a shape is asked once; of those that it names, the first one whose sums have a fixed order is
-//! taken. Set `EFFICIENTTRAIN_CUDNN=0` to do without cuDNN in a build that has it.
+//! Which of its algorithms fit a shape is asked once a pass; of those that it names, the first one whose sums have a fixed
+//! order and that turns out to work is taken, with the kind of arithmetic that it was named for. Where there is none, the caller
+//! computes the convolution otherwise. Set `EFFICIENTTRAIN_CUDNN=0` to do without cuDNN in a build that has it.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::rc::Rc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use candle_core::cuda_backend::cudarc::cudnn::{CudnnError, result, sys};
+use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr, gemm_reduced_precision_f32};
 use candle_core::{DType, Tensor};
+use sys::cudnnMathType_t::{self as Math, CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH, CUDNN_TENSOR_OP_MATH};
 
 use super::device;
 use super::memory::{address, empty, unsupported};
@@ -24,6 +27,13 @@ const OP: &str = "conv2d";
 const MOST_WORKSPACE: usize = 1 << 30;
 /// Algorithms that are asked for.
 const ASKED: usize = 10;
+/// What tensor cores want addresses to be multiples of.
+const ALIGNED: u64 = 16;
+/// Elements of a tensor, at most.
+const MOST_ELEMENTS: usize = i32::MAX as usize;
+
+/// What cuDNN says.
+type Answer<T> = std::result::Result<T, CudnnError>;
 
 /// Whether convolutions go through cuDNN.
 pub(super) fn wanted() -> bool {
@@ -34,6 +44,15 @@ pub(super) fn wanted() -> bool {
 
 fn failed(e: CudnnError) -> crate::Error {
     candle_core::Error::wrap(e).into()
+}
+
+/// None where cuDNN says that it cannot do what was asked for.
+fn supported<T>(answer: Answer<T>) -> Result<Option<T>> {
+    match answer {
+        // Versions differ in how many such answers there are.
+        Err(e) if format!("{:?}", e.0).starts_with("CUDNN_STATUS_NOT_SUPPORTED") => Ok(None),
+        other => Ok(Some(other.map_err(failed)?)),
+    }
 }
 
 /// What cuDNN made, and how it is given back.
@@ -54,36 +73,51 @@ owned!(Pictures, sys::cudnnTensorDescriptor_t, result::destroy_tensor_descriptor
 owned!(Kernel, sys::cudnnFilterDescriptor_t, result::destroy_filter_descriptor);
 owned!(Rule, sys::cudnnConvolutionDescriptor_t, result::destroy_convolution_descriptor);
 
-/// A convolution of certain shapes, with the algorithm and the memory for each of its passes.
+/// An algorithm, with the kind of arithmetic and the memory that it was named for.
+#[derive(Clone, Copy)]
+struct Chosen<A> {
+    algorithm: A,
+    math: Math,
+    memory: usize,
+}
+
+/// The algorithms for a pass that may be used, best first; none before they are asked for.
+type Choices<A> = RefCell<Option<Vec<Chosen<A>>>>;
+
+/// A convolution of certain shapes, and how each of its passes is computed.
 struct Plan {
     handle: Rc<Handle>,
     x: Pictures,
     w: Kernel,
     y: Pictures,
     rule: Rule,
-    forward: (sys::cudnnConvolutionFwdAlgo_t, usize),
-    data: (sys::cudnnConvolutionBwdDataAlgo_t, usize),
-    weight: (sys::cudnnConvolutionBwdFilterAlgo_t, usize),
+    math: Math,
+    forward: Choices<sys::cudnnConvolutionFwdAlgo_t>,
+    data: Choices<sys::cudnnConvolutionBwdDataAlgo_t>,
+    weight: Choices<sys::cudnnConvolutionBwdFilterAlgo_t>,
 }
 
 /// What a plan depends on: shapes, element type, and whether single precision may be rounded to TF32.
 type Key = (DeviceId, Geometry, DType, bool);
 
+/// A handle for each GPU, and the stream that it uses, which lives as long.
+type Handles = HashMap<DeviceId, (Rc<Handle>, Arc<CudaStream>)>;
+
 thread_local! {
     // cuDNN's handles must not be used by two threads at a time.
-    static HANDLES: RefCell<HashMap<DeviceId, Rc<Handle>>> = RefCell::default();
+    static HANDLES: RefCell<Handles> = RefCell::default();
     static PLANS: RefCell<HashMap<Key, Rc<Plan>>> = RefCell::default();
 }
 
 fn handle(gpu: &CudaDevice) -> Result<Rc<Handle>> {
     HANDLES.with_borrow_mut(|handles| {
-        if let Some(handle) = handles.get(&gpu.id()) {
+        if let Some((handle, _)) = handles.get(&gpu.id()) {
             return Ok(handle.clone());
         }
-        let handle = Handle(result::create_handle().map_err(failed)?);
-        // SAFETY: both belong to the context that was bound by the caller, and the stream lives as long as the device.
-        unsafe { result::set_stream(handle.0, gpu.cuda_stream().cu_stream().cast()).map_err(failed)? };
-        Ok(handles.entry(gpu.id()).or_insert(Rc::new(handle)).clone())
+        let (handle, stream) = (Handle(result::create_handle().map_err(failed)?), gpu.cuda_stream());
+        // SAFETY: both belong to the context that was bound by the caller.
+        unsafe { result::set_stream(handle.0, stream.cu_stream().cast()).map_err(failed)? };
+        Ok(handles.entry(gpu.id()).or_insert((Rc::new(handle), stream)).0.clone())
     })
 }
 
@@ -105,7 +139,6 @@ impl Plan {
     fn new(handle: Rc<Handle>, g: &Geometry, dtype: DType, rounded: bool) -> Result<Self> {
         use sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
         use sys::cudnnDataType_t::{CUDNN_DATA_BFLOAT16, CUDNN_DATA_FLOAT, CUDNN_DATA_HALF};
-        use sys::cudnnMathType_t::{CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH, CUDNN_TENSOR_OP_MATH};
         use sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
         let (stored, math) = match dtype {
             DType::F32 => (CUDNN_DATA_FLOAT, if rounded { CUDNN_DEFAULT_MATH } else { CUDNN_FMA_MATH }),
@@ -114,13 +147,13 @@ impl Plan {
             other => return Err(unsupported(OP, other)),
         };
         let dims = |dims: [usize; 4]| dims.map(|d| d as c_int);
-        let pictures = |shape: [usize; 4]| -> std::result::Result<Pictures, CudnnError> {
+        let pictures = |shape: [usize; 4]| -> Answer<Pictures> {
             let made = Pictures(result::create_tensor_descriptor()?);
             // SAFETY: just made. Sizes come as count, channels, rows, columns, whatever their order in memory.
             unsafe { result::set_tensor4d_descriptor(made.0, CUDNN_TENSOR_NHWC, stored, dims(shape))? };
             Ok(made)
         };
-        let built = || -> std::result::Result<Self, CudnnError> {
+        let built = || -> Answer<Self> {
             let x = pictures([g.n, g.c, g.h, g.w])?;
             let y = pictures([g.n, g.o, g.ho, g.wo])?;
             let w = Kernel(result::create_filter_descriptor()?);
@@ -142,12 +175,9 @@ impl Plan {
                     mode,
                     CUDNN_DATA_FLOAT,
                 )?;
-                result::set_convolution_math_type(rule.0, math)?;
             }
-            let forward = choose_forward(&handle, (&x, &w, &rule, &y))?;
-            let data = choose_data(&handle, (&x, &w, &rule, &y))?;
-            let weight = choose_weight(&handle, (&x, &w, &rule, &y))?;
-            Ok(Self { handle, x, w, y, rule, forward, data, weight })
+            let (forward, data, weight) = (RefCell::default(), RefCell::default(), RefCell::default());
+            Ok(Self { handle, x, w, y, rule, math, forward, data, weight })
         };
         built().map_err(failed)
     }
@@ -160,86 +190,94 @@ fn workspace(like: &Tensor, bytes: usize) -> Result<(Tensor, *mut c_void)> {
     Ok((memory, begin))
 }
 
-/// The descriptors of a convolution: pictures, kernel, rule, result.
-type Parts<'a> = (&'a Pictures, &'a Kernel, &'a Rule, &'a Pictures);
-
-/// Of what cuDNN proposes, best first, the first that works in little memory and in a fixed order; else the first that works.
-macro_rules! choose {
-    ($name:ident, $algorithm:ty, $perf:ty, |$handle:ident, $parts:ident, $count:ident, $found:ident| $ask:expr) => {
-        fn $name($handle: &Handle, $parts: Parts) -> std::result::Result<($algorithm, usize), CudnnError> {
+/// What cuDNN proposes for a pass, best first, as far as it works in little memory; algorithms whose sums have a fixed order
+/// before all others.
+macro_rules! proposals {
+    ($name:ident, $algorithm:ty, $perf:ty, $ask:path, $a:ident, $b:ident, $c:ident, $d:ident) => {
+        fn $name(plan: &Plan) -> Answer<Vec<Chosen<$algorithm>>> {
             // SAFETY: plain numbers, for which zeros will do until they are written.
-            let mut $found: [$perf; ASKED] = unsafe { std::mem::zeroed() };
-            let mut $count = 0;
+            let mut found: [$perf; ASKED] = unsafe { std::mem::zeroed() };
+            let (room, mut count) = (ASKED as c_int, 0);
             // SAFETY: handle and descriptors live, and there is room for as many as are asked for.
-            unsafe { $ask? };
-            let works = |p: &&$perf| {
+            unsafe {
+                result::set_convolution_math_type(plan.rule.0, plan.math)?;
+                let Plan { handle, $a, $b, $c, $d, .. } = plan;
+                $ask(handle.0, $a.0, $b.0, $c.0, $d.0, room, &raw mut count, found.as_mut_ptr())?;
+            }
+            let mut found = found[..(count as usize).min(ASKED)].to_vec();
+            found.retain(|p| {
                 p.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS && p.memory <= MOST_WORKSPACE
-            };
-            let ordered = |p: &&$perf| p.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC;
-            let found = &$found[..($count as usize).min(ASKED)];
-            let best = found.iter().filter(works).find(ordered).or_else(|| found.iter().find(works));
-            let none = CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED);
-            best.map(|p| (p.algo, p.memory)).ok_or(none)
+            });
+            found.sort_by_key(|p| p.determinism != sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC);
+            // What must not be rounded must not be rounded by an algorithm either.
+            let math = |p: &$perf| if plan.math == CUDNN_FMA_MATH { CUDNN_FMA_MATH } else { p.mathType };
+            let chosen = |p: &$perf| Chosen { algorithm: p.algo, math: math(p), memory: p.memory };
+            Ok(found.iter().map(chosen).collect())
         }
     };
 }
-choose!(
-    choose_forward,
+proposals!(
+    for_forward,
     sys::cudnnConvolutionFwdAlgo_t,
     sys::cudnnConvolutionFwdAlgoPerf_t,
-    |handle, parts, count, found| {
-        let (x, w, rule, y) = parts;
-        let room = ASKED as c_int;
-        result::get_convolution_forward_algorithm(
-            handle.0,
-            x.0,
-            w.0,
-            rule.0,
-            y.0,
-            room,
-            &raw mut count,
-            found.as_mut_ptr(),
-        )
-    }
+    result::get_convolution_forward_algorithm,
+    x,
+    w,
+    rule,
+    y
 );
-choose!(
-    choose_data,
+proposals!(
+    for_data,
     sys::cudnnConvolutionBwdDataAlgo_t,
     sys::cudnnConvolutionBwdDataAlgoPerf_t,
-    |handle, parts, count, found| {
-        let (x, w, rule, y) = parts;
-        let room = ASKED as c_int;
-        result::get_convolution_backward_data_algorithm(
-            handle.0,
-            w.0,
-            y.0,
-            rule.0,
-            x.0,
-            room,
-            &raw mut count,
-            found.as_mut_ptr(),
-        )
-    }
+    result::get_convolution_backward_data_algorithm,
+    w,
+    y,
+    rule,
+    x
 );
-choose!(
-    choose_weight,
+proposals!(
+    for_weight,
     sys::cudnnConvolutionBwdFilterAlgo_t,
     sys::cudnnConvolutionBwdFilterAlgoPerf_t,
-    |handle, parts, count, found| {
-        let (x, w, rule, y) = parts;
-        let room = ASKED as c_int;
-        result::get_convolution_backward_filter_algorithm(
-            handle.0,
-            x.0,
-            y.0,
-            rule.0,
-            w.0,
-            room,
-            &raw mut count,
-            found.as_mut_ptr(),
-        )
-    }
+    result::get_convolution_backward_filter_algorithm,
+    x,
+    y,
+    rule,
+    w
 );
+
+/// Runs a pass by the first algorithm that can; those that turn out not to are forgotten. False where there is none.
+fn run<A: Copy>(
+    plan: &Plan,
+    choices: &Choices<A>,
+    like: &Tensor,
+    ask: fn(&Plan) -> Answer<Vec<Chosen<A>>>,
+    pass: impl Fn(A, *mut c_void, usize) -> Answer<()>,
+) -> Result<bool> {
+    let mut known = choices.borrow_mut();
+    if known.is_none() {
+        *known = Some(supported(ask(plan))?.unwrap_or_default());
+    }
+    let Some(choices) = known.as_mut() else { return Ok(false) };
+    while let Some(&Chosen { algorithm, math, memory }) = choices.first() {
+        let (_room, begin) = workspace(like, memory)?;
+        // SAFETY: the rule lives, and no other thread uses it.
+        unsafe { result::set_convolution_math_type(plan.rule.0, math).map_err(failed)? };
+        if supported(pass(algorithm, begin, memory))?.is_some() {
+            return Ok(true);
+        }
+        choices.remove(0);
+    }
+    Ok(false)
+}
+
+/// Whether cuDNN takes tensors as large and as they lie.
+fn takes(g: &Geometry, tensors: [&Tensor; 3]) -> Result<bool> {
+    let lies = |t: &Tensor| Ok::<_, crate::Error>(address(OP, t)?.is_multiple_of(ALIGNED));
+    let largest = (g.n * g.h * g.w * g.c).max(g.n * g.ho * g.wo * g.o).max(g.o * g.kh * g.kw * g.c);
+    Ok(largest <= MOST_ELEMENTS && lies(tensors[0])? && lies(tensors[1])? && lies(tensors[2])?)
+}
 
 fn read_from(t: &Tensor) -> Result<*const c_void> {
     Ok(address(OP, t)? as *const c_void)
@@ -249,89 +287,68 @@ fn write_to(t: &Tensor) -> Result<*mut c_void> {
     Ok(address(OP, t)? as *mut c_void)
 }
 
-/// Factors in single precision, which cuDNN takes by address.
+/// A factor in single precision, which cuDNN takes by address.
 fn factor(value: &f32) -> *const c_void {
     std::ptr::from_ref(value).cast()
 }
 
-/// `y = conv(x, packed)`, or `y += ...`.
-pub(super) fn forward(g: &Geometry, x: &Tensor, packed: &Tensor, y: &Tensor, add: bool) -> Result<()> {
-    let plan = plan(g, x)?;
-    let (algorithm, bytes) = plan.forward;
-    let (_memory, work) = workspace(x, bytes)?;
-    let (one, kept) = (1.0, if add { 1.0 } else { 0.0 });
-    // SAFETY: the tensors have the shapes and the type of the descriptors and lie on the plan's device; they and the
-    // workspace are given back in the order of the stream, behind this.
-    unsafe {
-        result::convolution_forward(
-            plan.handle.0,
-            factor(&one),
-            plan.x.0,
-            read_from(x)?,
-            plan.w.0,
-            read_from(packed)?,
-            plan.rule.0,
-            algorithm,
-            work,
-            bytes,
-            factor(&kept),
-            plan.y.0,
-            write_to(y)?,
-        )
+/// `y = conv(x, packed)`, or `y += ...`; false where cuDNN cannot compute it.
+pub(super) fn forward(g: &Geometry, x: &Tensor, packed: &Tensor, y: &Tensor, add: bool) -> Result<bool> {
+    if !takes(g, [x, packed, y])? {
+        return Ok(false);
     }
-    .map_err(failed)
+    let plan = plan(g, x)?;
+    let (from, weight, to) = (read_from(x)?, read_from(packed)?, write_to(y)?);
+    run(&plan, &plan.forward, x, for_forward, |algorithm, work, bytes| {
+        let (handle, rule) = (plan.handle.0, plan.rule.0);
+        let (one, kept) = (factor(&1.0), factor(if add { &1.0 } else { &0.0 }));
+        // SAFETY: the tensors have the shapes and the type of the descriptors and lie on the plan's device; they and the
+        // workspace are given back in the order of the stream, behind this.
+        unsafe {
+            result::convolution_forward(
+                handle, one, plan.x.0, from, plan.w.0, weight, rule, algorithm, work, bytes, kept, plan.y.0,
+                to,
+            )
+        }
+    })
 }
 
-/// Gradient of the pictures.
-pub(super) fn backward_data(g: &Geometry, packed: &Tensor, dy: &Tensor, dx: &Tensor) -> Result<()> {
+/// Gradient of the pictures; false where cuDNN cannot compute it.
+pub(super) fn backward_data(g: &Geometry, packed: &Tensor, dy: &Tensor, dx: &Tensor) -> Result<bool> {
+    if !takes(g, [dx, packed, dy])? {
+        return Ok(false);
+    }
     let plan = plan(g, dx)?;
-    let (algorithm, bytes) = plan.data;
-    let (_memory, work) = workspace(dx, bytes)?;
-    let (one, none) = (1.0, 0.0);
-    // SAFETY: as for `forward`.
-    unsafe {
-        result::convolution_backward_data(
-            plan.handle.0,
-            factor(&one),
-            plan.w.0,
-            read_from(packed)?,
-            plan.y.0,
-            read_from(dy)?,
-            plan.rule.0,
-            algorithm,
-            work,
-            bytes,
-            factor(&none),
-            plan.x.0,
-            write_to(dx)?,
-        )
-    }
-    .map_err(failed)
+    let (weight, from, to) = (read_from(packed)?, read_from(dy)?, write_to(dx)?);
+    run(&plan, &plan.data, dx, for_data, |algorithm, work, bytes| {
+        let (handle, rule) = (plan.handle.0, plan.rule.0);
+        let (one, none) = (factor(&1.0), factor(&0.0));
+        // SAFETY: as for `forward`.
+        unsafe {
+            result::convolution_backward_data(
+                handle, one, plan.w.0, weight, plan.y.0, from, rule, algorithm, work, bytes, none, plan.x.0,
+                to,
+            )
+        }
+    })
 }
 
-/// Gradient of the packed weight, in the type of the pictures.
-pub(super) fn backward_weight(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Result<()> {
-    let plan = plan(g, x)?;
-    let (algorithm, bytes) = plan.weight;
-    let (_memory, work) = workspace(x, bytes)?;
-    let (one, none) = (1.0, 0.0);
-    // SAFETY: as for `forward`.
-    unsafe {
-        result::convolution_backward_filter(
-            plan.handle.0,
-            factor(&one),
-            plan.x.0,
-            read_from(x)?,
-            plan.y.0,
-            read_from(dy)?,
-            plan.rule.0,
-            algorithm,
-            work,
-            bytes,
-            factor(&none),
-            plan.w.0,
-            write_to(dw)?,
-        )
+/// Gradient of the packed weight, in the type of the pictures; false where cuDNN cannot compute it.
+pub(super) fn backward_weight(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Result<bool> {
+    if !takes(g, [x, dw, dy])? {
+        return Ok(false);
     }
-    .map_err(failed)
+    let plan = plan(g, x)?;
+    let (from, gradient, to) = (read_from(x)?, read_from(dy)?, write_to(dw)?);
+    run(&plan, &plan.weight, x, for_weight, |algorithm, work, bytes| {
+        let (handle, rule) = (plan.handle.0, plan.rule.0);
+        let (one, none) = (factor(&1.0), factor(&0.0));
+        // SAFETY: as for `forward`.
+        unsafe {
+            result::convolution_backward_filter(
+                handle, one, plan.x.0, from, plan.y.0, gradient, rule, algorithm, work, bytes, none,
+                plan.w.0, to,
+            )
+        }
+    })
 }

@@ -1,13 +1,19 @@
 //! Choosing a device.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::{Device, Tensor};
 
 use crate::{Error, Result};
 
-/// The oldest GPUs that the kernels are made for (Ampere).
-const LEAST_CAPABILITY: (i32, i32) = (8, 0);
+/// The compute capability that the kernels are made for, as `90` for 9.0: of later GPUs all will do.
+const MADE_FOR: &str = env!("EFFICIENTTRAIN_COMPUTE_CAP");
+
+/// GPUs that are in use, by number: each has one stream, one handle of cuBLAS and the kernels once, however often it is asked for.
+static OPEN: LazyLock<Mutex<HashMap<usize, CudaDevice>>> = LazyLock::new(Mutex::default);
 
 /// GPU number `ordinal`, counted from 0, for training.
 ///
@@ -32,23 +38,34 @@ pub fn device(ordinal: usize) -> Result<Device> {
             "no GPU number {ordinal}: {there}, counted from 0 (see CUDA_VISIBLE_DEVICES)"
         )));
     }
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(gpu) = open.get(&ordinal) {
+        return Ok(Device::Cuda(gpu.clone()));
+    }
     let gpu = CudaDevice::new_with_stream(ordinal).map_err(|e| {
         fault(format!("GPU {ordinal} cannot be used ({e}); is its memory full, or the driver older than the CUDA libraries?"))
     })?;
     let stream = gpu.cuda_stream();
     let context = stream.context();
-    let capability = context.compute_capability().w()?;
-    if capability < LEAST_CAPABILITY {
-        let (major, minor) = capability;
+    let (major, minor) = context.compute_capability().w()?;
+    if i64::from(10 * major + minor) < made_for() {
         let name = context.name().w()?;
         return Err(fault(format!(
-            "{name} has compute capability {major}.{minor}; 8.0 (Ampere) or later is needed"
+            "{name} has compute capability {major}.{minor}, and this program's kernels are made for {MADE_FOR} (8.0 is written \
+             80) or later; build it with CUDA_COMPUTE_CAP={major}{minor}, which must be 80 (Ampere) at least"
         )));
     }
     // SAFETY: all work of the device goes to its one stream, so order needs no events.
     unsafe { gpu.disable_event_tracking() };
     keep_memory(ordinal)?;
+    open.insert(ordinal, gpu.clone());
     Ok(Device::Cuda(gpu))
+}
+
+/// [`MADE_FOR`] as a number; letters behind it (`90a`) narrow it down in other ways.
+fn made_for() -> i64 {
+    let digits = MADE_FOR.trim_end_matches(|c: char| !c.is_ascii_digit());
+    digits.parse().unwrap_or(80)
 }
 
 /// Freed memory stays with the process: the next step asks for the same pieces again.

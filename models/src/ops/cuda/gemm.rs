@@ -70,8 +70,13 @@ pub(super) fn product(
     let gpu = device::of(op, like)?;
     gpu.cuda_stream().context().bind_to_thread().w()?;
     let blas = gpu.cublas_handle();
-    let compute =
-        if gemm_reduced_precision_f32() { CUBLAS_COMPUTE_32F_FAST_TF32 } else { CUBLAS_COMPUTE_32F };
+    // There is nothing to round in half precision, and cuBLAS refuses to.
+    let single = [left, right, to].iter().all(|m| m.dtype == DType::F32);
+    let compute = if single && gemm_reduced_precision_f32() {
+        CUBLAS_COMPUTE_32F_FAST_TF32
+    } else {
+        CUBLAS_COMPUTE_32F
+    };
     let (alpha, beta) = (1f32, if add { 1f32 } else { 0f32 });
     // SAFETY: the addresses are of tensors that hold matrices of these shapes and strides. cuBLAS takes columns where
     // these are rows, which makes it the product of the transposes in the other order.

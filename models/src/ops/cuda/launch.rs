@@ -10,7 +10,7 @@ use candle_core::{DType, Tensor};
 
 use super::device;
 use super::memory::{address, unsupported};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Threads of a block, where a kernel does not ask for another number.
 const THREADS: u32 = 256;
@@ -157,6 +157,12 @@ impl<'a> Kernel<'a> {
         stream.context().bind_to_thread().w()?;
         let shared = grid.shared as u32;
         if shared > PLAIN_SHARED {
+            let optin = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+            let most = stream.context().attribute(optin).w()?;
+            if i64::from(shared) > i64::from(most) {
+                let what = format!("a block with {shared} bytes of shared memory on a GPU that has {most}");
+                return Err(Error::Unsupported { op: self.op, what, supported: "smaller heads, or f32" });
+            }
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             self.function.set_attribute(attribute, shared as i32).w()?;
         }

@@ -35,7 +35,7 @@ mod upload;
 pub(super) use activation::{pointwise, star_relu};
 pub(super) use attention::{Bias, cross_attention, window_attention};
 pub(crate) use capacity::is_out_of_memory;
-pub use capacity::{Memory, forget_most, memory, memory_in_use};
+pub use capacity::{Memory, forget_most, memory, memory_in_use, wait};
 pub(super) use channels::{cat, concat_channels, merge_patches, pad, slice};
 pub(super) use conv2d::conv2d;
 pub(super) use depthwise::depthwise_conv2d;

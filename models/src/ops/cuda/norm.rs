@@ -83,6 +83,12 @@ pub(in crate::ops) fn batch_norm(
     }))
 }
 
+/// A warp for each of so many rows.
+fn warps(rows: usize) -> Grid {
+    const WARPS: usize = 8;
+    Grid { blocks: [rows.div_ceil(WARPS), 1, 1], threads: 32 * WARPS as u32, shared: 0 }
+}
+
 /// The kernels of a layer norm for these types of input and value.
 fn kernels(from: DType, to: DType) -> Result<([&'static str; 3], DType)> {
     const SAME: [&str; 3] = ["layer_norm_forward", "layer_norm_backward", "layer_norm_sums"];
@@ -115,12 +121,12 @@ pub(in crate::ops) fn layer_norm(
     let value = empty(&x, x.dims(), to)?;
     let stats = empty(&x, (rows, 2), DType::F32)?;
     let kernel = Kernel::new(OP, forward, &x, stored)?.tensor(&value)?.tensor(&stats)?.tensor(&x)?;
-    kernel.tensor(&weight)?.maybe(bias.as_ref())?.int(c).float(eps).run(Grid::rows(rows, c))?;
+    kernel.tensor(&weight)?.maybe(bias.as_ref())?.int(rows).int(c).float(eps).run(warps(rows))?;
     Ok(Traced::new(value, move |dy, _| {
         let dy = contiguous(dy)?;
         let dx = empty(&x, x.dims(), x.dtype())?;
         let kernel = Kernel::new(OP, backward, &x, stored)?.tensor(&dx)?.tensor(&x)?.tensor(&dy)?;
-        kernel.tensor(&weight)?.tensor(&stats)?.int(c).run(Grid::rows(rows, c))?;
+        kernel.tensor(&weight)?.tensor(&stats)?.int(rows).int(c).run(warps(rows))?;
         let cut = parts(rows, c);
         let partial = || empty(&x, (cut.count, c), DType::F32);
         let (dweights, dbiases) = (partial()?, partial()?);

@@ -3,20 +3,42 @@
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use candle_core::cuda_backend::cudarc::driver::{HostSlice, PinnedHostSlice, result};
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, PinnedHostSlice, result};
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{Device, Tensor, WithDType};
+use rayon::prelude::*;
 
 use super::memory::address;
 use crate::Result;
 
 /// Page-locked buffers that are kept, at most: those of two batches that take turns, and of the sizes before.
 const MOST_KEPT: usize = 12;
+/// Bytes that one thread copies to a buffer at a time.
+const SHARE: usize = 1 << 20;
 
-/// A buffer that a GPU reads from on its own. It is free again when the copy that was made from it last is through.
+/// A buffer that a GPU reads from on its own.
 struct Locked {
     device: DeviceId,
     memory: PinnedHostSlice<u8>,
+    /// Reached when the copy that was made from it last is through. cudarc has such a mark as well, but sets it only where it
+    /// keeps the order of streams, which `device` switches off.
+    through: CudaEvent,
+}
+
+impl Locked {
+    fn new(gpu: &CudaDevice, len: usize) -> Result<Self> {
+        let context = gpu.cuda_stream().context().clone();
+        // SAFETY: it is written before it is read. Not write-combined: it is written in pieces by several threads.
+        let memory = unsafe { context.alloc_pinned_with_flags(len, 0).w()? };
+        Ok(Self { device: gpu.id(), memory, through: context.new_event(None).w()? })
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Memory that a GPU still reads must not be given back. Nothing is to be done about an error here.
+        let _ = self.through.synchronize();
+    }
 }
 
 /// The one that was used longest ago comes first.
@@ -39,16 +61,13 @@ pub(in crate::ops) fn upload<T: WithDType>(
     let stream = gpu.cuda_stream();
     let mut locked = take(gpu, bytes.len())?;
     // Waits for the copy before the last one, if that is still under way.
-    locked.memory.as_mut_slice().w()?[..bytes.len()].copy_from_slice(bytes);
-    {
-        // SAFETY: the guard notes on the stream when the buffer is free again, once it is dropped, behind the copy.
-        let (source, _noted) = unsafe { locked.memory.stream_synced_slice(&stream) };
-        // SAFETY: both sides are as long as `bytes`; the buffer is not touched before its copy is through.
-        unsafe {
-            result::memcpy_htod_async(address("upload", &out)?, &source[..bytes.len()], stream.cu_stream())
-                .w()?;
-        }
-    }
+    locked.through.synchronize().w()?;
+    let room = &mut locked.memory.as_mut_slice().w()?[..bytes.len()];
+    copy(room, bytes);
+    // SAFETY: both sides are as long as `bytes`; the buffer is neither written to nor given back before the event behind its
+    // copy, set below, is reached.
+    unsafe { result::memcpy_htod_async(address("upload", &out)?, &*room, stream.cu_stream()).w()? };
+    locked.through.record(&stream).w()?;
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     kept.push(locked);
     if kept.len() > MOST_KEPT {
@@ -67,7 +86,14 @@ fn take(gpu: &CudaDevice, len: usize) -> Result<Locked> {
         return Ok(kept.remove(place));
     }
     drop(kept);
-    let context = gpu.cuda_stream().context().clone();
-    // SAFETY: it is written before it is read.
-    Ok(Locked { device: gpu.id(), memory: unsafe { context.alloc_pinned(len).w()? } })
+    Locked::new(gpu, len)
+}
+
+/// Copies `from` to `to`, as long, on several threads where it is long: one alone is slower than the way to the GPU.
+fn copy(to: &mut [u8], from: &[u8]) {
+    if from.len() <= SHARE {
+        return to.copy_from_slice(from);
+    }
+    let shares = to.par_chunks_mut(SHARE).zip(from.par_chunks(SHARE));
+    shares.for_each(|(to, from)| to.copy_from_slice(from));
 }

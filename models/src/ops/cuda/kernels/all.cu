@@ -1,6 +1,7 @@
 // All kernels of one way to store activations; see common.cuh.
 #include "attention.cuh"
 #include "columns.cuh"
+#include "depthwise.cuh"
 #include "elementwise.cuh"
 #include "losses.cuh"
 #include "norm.cuh"

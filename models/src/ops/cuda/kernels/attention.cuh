@@ -13,11 +13,15 @@
 #else
 #define TILE 64
 #endif
-// Rows lie a little further apart than they are long, so that those of a tile are in different banks of memory.
+// Rows lie a little further apart than they are long, so that those of a tile are in different banks of memory: of
+// numbers as stored, and of floats.
 #define LDS (TILE + 8)
+#define LDF (TILE + 4)
 // Channels of a head, at most, in tiles.
 #define MOST_TILES 8
 #define APART (-100.f)
+// Numbers that are moved at a time, where all addresses allow it.
+#define WIDE ((int)(16 / sizeof(T)))
 
 struct Attention {
   // Numbers from one token to the next, of queries and their result, and of keys and values.
@@ -31,84 +35,142 @@ struct Attention {
 
 struct Shared {
   int ld;
-  // Four pieces of TILE rows of channels, two matrices of TILE x TILE as stored, two of floats.
+  // Pieces of TILE rows of channels, up to two matrices of TILE x TILE as stored, up to two of floats.
   T *rows[4];
   T *p, *ds;
   float *s, *dp;
 };
-__device__ __forceinline__ Shared shared_of(unsigned char *memory, i64 d) {
+// With `pieces` pieces, and so many matrices of each kind.
+__device__ __forceinline__ Shared shared_of(unsigned char *memory, i64 d, int pieces, int matrices) {
   Shared at;
   at.ld = (d + 15) / 16 * 16 + 8;
   T *next = (T *)memory;
-  for (int i = 0; i < 4; ++i, next += TILE * at.ld) at.rows[i] = next;
+  for (int i = 0; i < 4; ++i) {
+    at.rows[i] = next;
+    if (i < pieces) next += TILE * at.ld;
+  }
   at.p = next;
-  at.ds = at.p + TILE * LDS;
+  at.ds = at.p + (matrices - 1) * TILE * LDS;
   at.s = (float *)(at.ds + TILE * LDS);
-  at.dp = at.s + TILE * LDS;
+  at.dp = at.s + (matrices - 1) * TILE * LDF;
   return at;
 }
 
-// Where token i of the group of this block lies.
-__device__ __forceinline__ i64 row_of(i64 tokens, i64 n, i64 groups, const u32 *index, i64 i) {
-  i64 sample = blockIdx.z / groups, group = blockIdx.z % groups;
-  return sample * tokens + (index ? index[group * n + i] : i);
+// What a block works on: a group, counted over all samples, and its first token there. Groups and tiles share the first
+// dimension of the grid: the others end at 65535.
+struct Place {
+  i64 group, first;
+};
+__device__ __forceinline__ Place place_of(i64 tokens, int tile) {
+  i64 tiles = (tokens + tile - 1) / tile;
+  Index at = (i64)blockIdx.x;
+  return {at / tiles, at % tiles * tile};
+}
+
+// The tokens of a group on one side, as rows of one head's channels.
+struct Side {
+  // The first token of the sample; where the group's tokens lie in it, in order if there is none; how many they are.
+  i64 start;
+  const u32 *index;
+  i64 n, stride, first_channel, d;
+  __device__ __forceinline__ i64 row(i64 i) const { return (start + (index ? index[i] : i)) * stride + first_channel; }
+  // Whether rows of a tensor that begins here can be moved WIDE numbers at a time.
+  __device__ __forceinline__ bool wide(const T *tensor) const {
+    return d % WIDE == 0 && stride % WIDE == 0 && (unsigned long long)tensor % 16 == 0;
+  }
+};
+__device__ __forceinline__ Side side_of(const Attention &g, Place at, const u32 *index, i64 tokens, i64 n, i64 stride) {
+  i64 sample = Index(at.group) / g.groups, group = Index(at.group) % g.groups;
+  return {sample * tokens, index ? index + group * n : nullptr, n, stride, (g.first_head + blockIdx.y) * g.d, g.d};
 }
 
 // Takes rows from `first` on; zeros beyond the last and beyond the channels.
-__device__ void take(T *to, int ld, const T *from, i64 stride, i64 tokens, i64 n, i64 groups, const u32 *index, i64 first,
-                     i64 d, i64 head) {
+__device__ __forceinline__ void take(T *to, int ld, const T *from, const Side &side, i64 first) {
   int width = ld - 8;
+  if (side.wide(from)) {
+    width /= WIDE;
+    for (int at = threadIdx.x; at < TILE * width; at += blockDim.x) {
+      int i = at / width, j = at % width * WIDE;
+      bool inside = first + i < side.n && j < side.d;
+      *(uint4 *)(to + i * ld + j) = inside ? *(const uint4 *)(from + side.row(first + i) + j) : make_uint4(0, 0, 0, 0);
+    }
+    return;
+  }
   for (int at = threadIdx.x; at < TILE * width; at += blockDim.x) {
     int i = at / width, j = at % width;
-    bool inside = first + i < n && j < d;
-    to[i * ld + j] = inside ? from[row_of(tokens, n, groups, index, first + i) * stride + head * d + j] : store<T>(0.f);
+    bool inside = first + i < side.n && j < side.d;
+    to[i * ld + j] = inside ? from[side.row(first + i) + j] : store<T>(0.f);
   }
 }
 
+// Columns of a tile that hold tokens from `first` on, in whole tiles of a warp.
+__device__ __forceinline__ int columns_of(i64 n, i64 first) { return n - first < TILE ? (int)(n - first + 15) / 16 * 16 : TILE; }
+
 // 16 rows of `a b^T`, of this warp.
-__device__ __forceinline__ void rows_product(float *out, const T *a, const T *b, int ld) {
+__device__ __forceinline__ void rows_product(float *out, const T *a, const T *b, int ld, int columns) {
   int warp = threadIdx.x / 32;
-  for (int column = 0; column < TILE; column += 16) {
+  for (int column = 0; column < columns; column += 16) {
     Tile c;
     clear(c);
     for (int k = 0; k < ld - 8; k += 16) multiply<false, true>(c, a + warp * 16 * ld + k, ld, b + column * ld + k, ld);
-    put(out + warp * 16 * LDS + column, LDS, c);
+    put(out + warp * 16 * LDF + column, LDF, c);
   }
   __syncwarp();
 }
 
-// What the softmax is of.
-__device__ __forceinline__ float score(float product, const Attention &g, const u8 *regions, const float *bias, i64 i, i64 j) {
-  if (i >= g.n || j >= g.m) return -INFINITY;
-  float s = product * g.scale;
-  if (bias) s += bias[((g.first_head + blockIdx.y) * g.n + i) * g.m + j];
-  if (regions) {
-    const u8 *of = regions + blockIdx.z % g.groups * g.n;
-    if (of[i] != of[j]) s += APART;
+// What the softmax of one query is of.
+struct Scores {
+  bool inside;
+  i64 m;
+  float scale;
+  const float *bias;
+  const u8 *regions;
+  u8 own;
+  __device__ __forceinline__ float of(float product, i64 j) const {
+    if (!inside || j >= m) return -INFINITY;
+    float s = product * scale;
+    if (bias) s += bias[j];
+    if (regions && regions[j] != own) s += APART;
+    return s;
   }
-  return s;
+};
+__device__ __forceinline__ Scores scores_of(const Attention &g, Place at, const u8 *regions, const float *bias, i64 i) {
+  bool inside = i < g.n;
+  const u8 *of = regions && inside ? regions + (i64)(Index(at.group) % g.groups) * g.n : nullptr;
+  const float *row = bias && inside ? bias + ((g.first_head + blockIdx.y) * g.n + i) * g.m : nullptr;
+  return {inside, g.m, g.scale, row, of, of ? of[i] : (u8)0};
 }
 
-// Every row is of two lanes, half of it each.
+// Every row is of two lanes, which take turns with its columns.
 #define ROW (threadIdx.x / 2)
-#define FIRST (threadIdx.x % 2 * (TILE / 2))
-#define STATISTIC(i) (((i64)blockIdx.z * gridDim.y + blockIdx.y) * g.n + (i))
+#define EACH_COLUMN(j, columns) (int j = threadIdx.x % 2; j < (columns); j += 2)
+#define STATISTIC(at, i) (((at).group * gridDim.y + blockIdx.y) * g.n + (i))
 
 // Writes a warp's 16 rows of results; `room` is the warp's own.
-__device__ void give(T *to, i64 stride, Tile *tiles, float *room, int ld, const Attention &g, i64 tokens, i64 n,
-                     const u32 *index, i64 first, float by) {
-  i64 head = g.first_head + blockIdx.y;
-  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  float *own = room + warp * 16 * LDS;
+__device__ __forceinline__ void give(T *to, const Side &side, Tile *tiles, float *room, int ld, i64 first, float by) {
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32, column = lane % 2 * 8;
+  float *own = room + warp * 16 * LDF;
+  i64 i = first + warp * 16 + lane / 2;
+  bool wide = side.wide(to) && side.d % 8 == 0;
 #pragma unroll
   for (int t = 0; t < MOST_TILES; ++t) {
     if (t * 16 >= ld - 8) break;
-    put(own, LDS, tiles[t]);
+    put(own, LDF, tiles[t]);
     __syncwarp();
-    for (int at = lane; at < 256; at += 32) {
-      i64 i = first + warp * 16 + at / 16, j = t * 16 + at % 16;
-      if (i < n && j < g.d)
-        to[row_of(tokens, n, g.groups, index, i) * stride + head * g.d + j] = store<T>(own[at / 16 * LDS + at % 16] * by);
+    i64 j = t * 16 + column;
+    if (i < side.n && j < side.d) {
+      __align__(16) T values[8];
+#pragma unroll
+      for (int k = 0; k < 8; ++k) values[k] = store<T>(own[lane / 2 * LDF + column + k] * by);
+      T *at = to + side.row(i) + j;
+      if (wide) {
+#pragma unroll
+        for (int k = 0; k < 8; k += WIDE) *(uint4 *)(at + k) = *(uint4 *)(values + k);
+      } else {
+#pragma unroll
+        for (int k = 0; k < 8; ++k)
+          if (j + k < side.d) at[k] = values[k];
+      }
     }
     __syncwarp();
   }
@@ -117,76 +179,102 @@ __device__ void give(T *to, i64 stride, Tile *tiles, float *room, int ld, const 
 KERNEL(attention_forward, (T *out, float *log_sums, const T *q, const T *k, const T *v, const u32 *index,
                            const u8 *regions, const float *bias, Attention g)) {
   SHARED_BYTES(memory);
-  Shared at = shared_of(memory, g.d);
-  i64 first = (i64)blockIdx.x * TILE, head = g.first_head + blockIdx.y, i = first + ROW;
+  Shared at = shared_of(memory, g.d, 3, 1);
+  Place place = place_of(g.n, TILE);
+  Side queries = side_of(g, place, index, g.q_tokens, g.n, g.q_stride);
+  Side keys = side_of(g, place, index, g.kv_tokens, g.m, g.kv_stride);
+  i64 i = place.first + ROW;
   int warp = threadIdx.x / 32, ld = at.ld;
-  take(at.rows[0], ld, q, g.q_stride, g.q_tokens, g.n, g.groups, index, first, g.d, head);
+  Scores scores = scores_of(g, place, regions, bias, i);
+  const float *row = at.s + ROW * LDF;
+  // A warp without queries only helps to load.
+  bool busy = place.first + warp * 16 < g.n;
+  take(at.rows[0], ld, q, queries, place.first);
   float best = -INFINITY, sum = 0;
   for (i64 key = 0; key < g.m; key += TILE) {
     __syncthreads();
-    take(at.rows[1], ld, k, g.kv_stride, g.kv_tokens, g.m, g.groups, index, key, g.d, head);
+    take(at.rows[1], ld, k, keys, key);
     __syncthreads();
-    rows_product(at.s, at.rows[0], at.rows[1], ld);
-    for (int j = FIRST; j < FIRST + TILE / 2; ++j) {
-      float s = score(at.s[ROW * LDS + j], g, regions, bias, i, key + j);
-      if (s == -INFINITY) continue;
-      float higher = fmaxf(best, s);
-      sum = sum * expf(best - higher) + expf(s - higher);
+    if (!busy) continue;
+    int columns = columns_of(g.m, key);
+    rows_product(at.s, at.rows[0], at.rows[1], ld, columns);
+    float higher = best;
+    for EACH_COLUMN(j, columns) higher = fmaxf(higher, scores.of(row[j], key + j));
+    if (higher > -INFINITY) {
+      sum *= expf(best - higher);
+      for EACH_COLUMN(j, columns) sum += expf(scores.of(row[j], key + j) - higher);
       best = higher;
     }
   }
   float other_best = __shfl_xor_sync(0xffffffffu, best, 1), other_sum = __shfl_xor_sync(0xffffffffu, sum, 1);
   float higher = fmaxf(best, other_best);
-  float all = (sum > 0 ? sum * expf(best - higher) : 0.f) + (other_sum > 0 ? other_sum * expf(other_best - higher) : 0.f);
+  float all = (best > -INFINITY ? sum * expf(best - higher) : 0.f) +
+              (other_best > -INFINITY ? other_sum * expf(other_best - higher) : 0.f);
   float log_sum = higher + logf(all);
-  if (threadIdx.x % 2 == 0 && i < g.n) log_sums[STATISTIC(i)] = log_sum;
+  if (threadIdx.x % 2 == 0 && i < g.n) log_sums[STATISTIC(place, i)] = log_sum;
   Tile result[MOST_TILES];
 #pragma unroll
   for (int t = 0; t < MOST_TILES; ++t) clear(result[t]);
   for (i64 key = 0; key < g.m; key += TILE) {
     __syncthreads();
-    take(at.rows[1], ld, k, g.kv_stride, g.kv_tokens, g.m, g.groups, index, key, g.d, head);
-    take(at.rows[2], ld, v, g.kv_stride, g.kv_tokens, g.m, g.groups, index, key, g.d, head);
+    take(at.rows[1], ld, k, keys, key);
+    take(at.rows[2], ld, v, keys, key);
     __syncthreads();
-    rows_product(at.s, at.rows[0], at.rows[1], ld);
-    for (int j = FIRST; j < FIRST + TILE / 2; ++j) {
-      float s = score(at.s[ROW * LDS + j], g, regions, bias, i, key + j);
+    if (!busy) continue;
+    int columns = columns_of(g.m, key);
+    rows_product(at.s, at.rows[0], at.rows[1], ld, columns);
+    for EACH_COLUMN(j, columns) {
+      float s = scores.of(row[j], key + j);
       at.p[ROW * LDS + j] = store<T>(s == -INFINITY ? 0.f : expf(s - log_sum));
     }
     __syncwarp();
 #pragma unroll
     for (int t = 0; t < MOST_TILES; ++t) {
       if (t * 16 >= ld - 8) break;
-      for (int x = 0; x < TILE; x += 16)
+      for (int x = 0; x < columns; x += 16)
         multiply<false, false>(result[t], at.p + warp * 16 * LDS + x, LDS, at.rows[2] + x * ld + t * 16, ld);
     }
     __syncwarp();
   }
-  give(out, g.out_stride, result, at.s, ld, g, g.q_tokens, g.n, index, first, 1.f);
+  Side results = side_of(g, place, index, g.q_tokens, g.n, g.out_stride);
+  if (busy) give(out, results, result, at.s, ld, place.first, 1.f);
 }
 
 // For each query the product of its result and the result's gradient: what the slope of the softmax takes away.
 KERNEL(attention_dots, (float *dots, const T *out, const T *dout, const u32 *index, Attention g)) {
-  i64 head = g.first_head + blockIdx.y;
-  for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < g.n; i += (i64)gridDim.x * blockDim.x) {
-    i64 at = row_of(g.q_tokens, g.n, g.groups, index, i) * g.out_stride + head * g.d;
-    float sum = 0;
+  Place place = place_of(g.n, blockDim.x);
+  Side results = side_of(g, place, index, g.q_tokens, g.n, g.out_stride);
+  i64 i = place.first + threadIdx.x;
+  if (i >= g.n) return;
+  i64 at = results.row(i);
+  float sum = 0;
+  if (results.wide(out) && results.wide(dout) && g.d % 8 == 0) {
+    for (i64 j = 0; j < g.d; j += 8) {
+      float y[8], dy[8];
+      load8(y, out + at + j);
+      load8(dy, dout + at + j);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) sum += y[k] * dy[k];
+    }
+  } else {
     for (i64 j = 0; j < g.d; ++j) sum += load(out[at + j]) * load(dout[at + j]);
-    dots[STATISTIC(i)] = sum;
   }
+  dots[STATISTIC(place, i)] = sum;
 }
 
-// Probabilities, and gradients of the scores, of one row's half; `dbias`, if any, gets the latter.
-__device__ void slopes(const Shared &at, const Attention &g, const u8 *regions, const float *bias, float *dbias,
-                       const float *log_sums, const float *dots, i64 query, i64 key) {
+// Probabilities (where `p` is), and gradients of the scores, of one row's half; `dbias`, if any, gets the latter.
+__device__ __forceinline__ void slopes(const Shared &at, const Attention &g, Place place, const u8 *regions,
+                                       const float *bias, float *dbias, const float *log_sums, const float *dots,
+                                       i64 query, i64 key, int columns, T *p_rows) {
   i64 i = query + ROW;
-  float log_sum = i < g.n ? log_sums[STATISTIC(i)] : 0.f, dot = i < g.n ? dots[STATISTIC(i)] : 0.f;
-  for (int j = FIRST; j < FIRST + TILE / 2; ++j) {
-    float s = score(at.s[ROW * LDS + j], g, regions, bias, i, key + j);
-    float p = s == -INFINITY ? 0.f : expf(s - log_sum), ds = p * (at.dp[ROW * LDS + j] - dot);
-    at.p[ROW * LDS + j] = store<T>(p);
+  Scores scores = scores_of(g, place, regions, bias, i);
+  float log_sum = scores.inside ? log_sums[STATISTIC(place, i)] : 0.f, dot = scores.inside ? dots[STATISTIC(place, i)] : 0.f;
+  for EACH_COLUMN(j, columns) {
+    float s = scores.of(at.s[ROW * LDF + j], key + j);
+    float p = s == -INFINITY ? 0.f : expf(s - log_sum), ds = p * (at.dp[ROW * LDF + j] - dot);
+    if (p_rows) p_rows[ROW * LDS + j] = store<T>(p);
     at.ds[ROW * LDS + j] = store<T>(ds);
-    if (dbias && i < g.n && key + j < g.m)
+    if (dbias && scores.inside && key + j < g.m)
       atomicAdd(dbias + ((g.first_head + blockIdx.y) * g.n + i) * g.m + key + j, ds);
   }
 }
@@ -195,42 +283,53 @@ KERNEL(attention_backward_q, (T *dq, float *dbias, const T *q, const T *k, const
                               const float *log_sums, const float *dots, const u32 *index, const u8 *regions,
                               const float *bias, Attention g)) {
   SHARED_BYTES(memory);
-  Shared at = shared_of(memory, g.d);
-  i64 first = (i64)blockIdx.x * TILE, head = g.first_head + blockIdx.y;
+  Shared at = shared_of(memory, g.d, 4, 2);
+  Place place = place_of(g.n, TILE);
+  Side queries = side_of(g, place, index, g.q_tokens, g.n, g.q_stride);
+  Side results = side_of(g, place, index, g.q_tokens, g.n, g.out_stride);
+  Side keys = side_of(g, place, index, g.kv_tokens, g.m, g.kv_stride);
   int warp = threadIdx.x / 32, ld = at.ld;
-  take(at.rows[0], ld, q, g.q_stride, g.q_tokens, g.n, g.groups, index, first, g.d, head);
-  take(at.rows[1], ld, dout, g.out_stride, g.q_tokens, g.n, g.groups, index, first, g.d, head);
+  bool busy = place.first + warp * 16 < g.n;
+  take(at.rows[0], ld, q, queries, place.first);
+  take(at.rows[1], ld, dout, results, place.first);
   Tile result[MOST_TILES];
 #pragma unroll
   for (int t = 0; t < MOST_TILES; ++t) clear(result[t]);
   for (i64 key = 0; key < g.m; key += TILE) {
     __syncthreads();
-    take(at.rows[2], ld, k, g.kv_stride, g.kv_tokens, g.m, g.groups, index, key, g.d, head);
-    take(at.rows[3], ld, v, g.kv_stride, g.kv_tokens, g.m, g.groups, index, key, g.d, head);
+    take(at.rows[2], ld, k, keys, key);
+    take(at.rows[3], ld, v, keys, key);
     __syncthreads();
-    rows_product(at.s, at.rows[0], at.rows[2], ld);
-    rows_product(at.dp, at.rows[1], at.rows[3], ld);
-    slopes(at, g, regions, bias, dbias, log_sums, dots, first, key);
+    if (!busy) continue;
+    int columns = columns_of(g.m, key);
+    rows_product(at.s, at.rows[0], at.rows[2], ld, columns);
+    rows_product(at.dp, at.rows[1], at.rows[3], ld, columns);
+    slopes(at, g, place, regions, bias, dbias, log_sums, dots, place.first, key, columns, nullptr);
     __syncwarp();
 #pragma unroll
     for (int t = 0; t < MOST_TILES; ++t) {
       if (t * 16 >= ld - 8) break;
-      for (int x = 0; x < TILE; x += 16)
+      for (int x = 0; x < columns; x += 16)
         multiply<false, false>(result[t], at.ds + warp * 16 * LDS + x, LDS, at.rows[2] + x * ld + t * 16, ld);
     }
     __syncwarp();
   }
-  give(dq, g.q_stride, result, at.s, ld, g, g.q_tokens, g.n, index, first, g.scale);
+  if (busy) give(dq, queries, result, at.s, ld, place.first, g.scale);
 }
 
 KERNEL(attention_backward_kv, (T *dk, T *dv, const T *q, const T *k, const T *v, const T *dout, const float *log_sums,
                                const float *dots, const u32 *index, const u8 *regions, const float *bias, Attention g)) {
   SHARED_BYTES(memory);
-  Shared at = shared_of(memory, g.d);
-  i64 first = (i64)blockIdx.x * TILE, head = g.first_head + blockIdx.y;
-  int warp = threadIdx.x / 32, ld = at.ld;
-  take(at.rows[2], ld, k, g.kv_stride, g.kv_tokens, g.m, g.groups, index, first, g.d, head);
-  take(at.rows[3], ld, v, g.kv_stride, g.kv_tokens, g.m, g.groups, index, first, g.d, head);
+  Shared at = shared_of(memory, g.d, 4, 2);
+  Place place = place_of(g.m, TILE);
+  Side queries = side_of(g, place, index, g.q_tokens, g.n, g.q_stride);
+  Side results = side_of(g, place, index, g.q_tokens, g.n, g.out_stride);
+  Side sources = side_of(g, place, index, g.kv_tokens, g.m, g.kv_stride);
+  int warp = threadIdx.x / 32, ld = at.ld, columns = columns_of(g.m, place.first);
+  // As a warp of 16 keys; as one of 16 queries, each warp has a part in every round.
+  bool busy = place.first + warp * 16 < g.m;
+  take(at.rows[2], ld, k, sources, place.first);
+  take(at.rows[3], ld, v, sources, place.first);
   Tile keys[MOST_TILES], values[MOST_TILES];
 #pragma unroll
   for (int t = 0; t < MOST_TILES; ++t) {
@@ -239,25 +338,30 @@ KERNEL(attention_backward_kv, (T *dk, T *dv, const T *q, const T *k, const T *v,
   }
   for (i64 query = 0; query < g.n; query += TILE) {
     __syncthreads();
-    take(at.rows[0], ld, q, g.q_stride, g.q_tokens, g.n, g.groups, index, query, g.d, head);
-    take(at.rows[1], ld, dout, g.out_stride, g.q_tokens, g.n, g.groups, index, query, g.d, head);
+    take(at.rows[0], ld, q, queries, query);
+    take(at.rows[1], ld, dout, results, query);
     __syncthreads();
-    rows_product(at.s, at.rows[0], at.rows[2], ld);
-    rows_product(at.dp, at.rows[1], at.rows[3], ld);
-    slopes(at, g, regions, bias, nullptr, log_sums, dots, query, first);
+    int rows = columns_of(g.n, query);
+    if (warp * 16 < rows) {
+      rows_product(at.s, at.rows[0], at.rows[2], ld, columns);
+      rows_product(at.dp, at.rows[1], at.rows[3], ld, columns);
+      slopes(at, g, place, regions, bias, nullptr, log_sums, dots, query, place.first, columns, at.p);
+    }
     __syncthreads();
+    if (!busy) continue;
 #pragma unroll
     for (int t = 0; t < MOST_TILES; ++t) {
       if (t * 16 >= ld - 8) break;
-      for (int x = 0; x < TILE; x += 16) {
+      for (int x = 0; x < rows; x += 16) {
         multiply<true, false>(values[t], at.p + x * LDS + warp * 16, LDS, at.rows[1] + x * ld + t * 16, ld);
         multiply<true, false>(keys[t], at.ds + x * LDS + warp * 16, LDS, at.rows[0] + x * ld + t * 16, ld);
       }
     }
   }
   __syncthreads();
-  give(dk, g.kv_stride, keys, at.s, ld, g, g.kv_tokens, g.m, index, first, g.scale);
-  give(dv, g.kv_stride, values, at.s, ld, g, g.kv_tokens, g.m, index, first, 1.f);
+  if (!busy) return;
+  give(dk, sources, keys, at.s, ld, place.first, g.scale);
+  give(dv, sources, values, at.s, ld, place.first, 1.f);
 }
 
 // The bias of each pair of tokens from the table of offsets, and the table's gradient from theirs.

@@ -38,6 +38,27 @@ template <class S, class F> __device__ void column_sum(float *parts, i64 rows, i
   if (ROW_LANE == 0 && COLUMN < c) parts[blockIdx.y * c + COLUMN] = sum;
 }
 
+// Two sums over the same rows, each of which is read once.
+struct Two {
+  float first, second;
+};
+template <class F> __device__ void column_sums_of_two(float *firsts, float *seconds, i64 rows, i64 c, F terms) {
+  Part part = part_of(rows);
+  float first = 0, second = 0;
+  if (COLUMN < c)
+    for (i64 row = part.first + ROW_LANE; row < part.end; row += 8) {
+      Two both = terms(row, COLUMN);
+      first += both.first;
+      second += both.second;
+    }
+  first = lane_rows_sum(first);
+  second = lane_rows_sum(second);
+  if (ROW_LANE == 0 && COLUMN < c) {
+    firsts[blockIdx.y * c + COLUMN] = first;
+    seconds[blockIdx.y * c + COLUMN] = second;
+  }
+}
+
 KERNEL(column_sums, (float *parts, const T *x, i64 rows, i64 c)) {
   column_sum<T>(parts, rows, c, [=](i64 row, i64 j) { return load(x[row * c + j]); });
 }
@@ -46,7 +67,7 @@ KERNEL(column_sums, (float *parts, const T *x, i64 rows, i64 c)) {
 template <class S, class B>
 __device__ void factor_sum(float *parts, const S *dy, const B *term, const float *keep, i64 per_sample, i64 rows, i64 c) {
   column_sum<S>(parts, rows, c, [=](i64 row, i64 j) {
-    float k = keep ? keep[row / per_sample] : 1.f;
+    float k = keep ? keep[Index(row) / per_sample] : 1.f;
     return k == 0 ? 0.f : load(dy[row * c + j]) * load(term[row * c + j]) * k;
   });
 }
@@ -68,5 +89,13 @@ KERNEL(sum_parts, (float *out, const float *parts, i64 count, i64 c)) {
 
 // Rows of the bias, for a product to be added to: the sum is rounded once then.
 KERNEL(fill_bias, (T *y, const float *bias, i64 c, i64 n)) {
+  if (eights(c, y, bias)) {
+    for EACH(at, n / 8) {
+      float b[8];
+      load8(b, bias + (i64)(Index(at * 8) % c));
+      store8(y + at * 8, b);
+    }
+    return;
+  }
   for EACH(i, n) y[i] = store<T>(bias[i % c]);
 }

@@ -9,7 +9,8 @@
 #include <cuda_fp16.h>
 #include <mma.h>
 #define KERNEL(name, arguments) extern "C" __global__ void name arguments
-#define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
+// Tensor cores read tiles from multiples of 32 bytes.
+#define SHARED_BYTES(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
 
 #if STORED == 0
@@ -48,6 +49,26 @@ __device__ __forceinline__ Index operator/(Index a, i64 b) {
 }
 __device__ __forceinline__ Index operator%(Index a, i64 b) {
   return ((a.at | b) >> 32) == 0 ? (i64)((u32)a.at % (u32)b) : a.at % b;
+}
+
+// Eight numbers at a time, from and to addresses that are multiples of 16.
+template <class S> __device__ __forceinline__ void load8(float (&to)[8], const S *from) {
+  __align__(16) S x[8];
+#pragma unroll
+  for (int k = 0; k < 8; k += 16 / sizeof(S)) *(uint4 *)(x + k) = *(const uint4 *)(from + k);
+#pragma unroll
+  for (int k = 0; k < 8; ++k) to[k] = load(x[k]);
+}
+template <class S> __device__ __forceinline__ void store8(S *to, const float (&from)[8]) {
+  __align__(16) S x[8];
+#pragma unroll
+  for (int k = 0; k < 8; ++k) x[k] = store<S>(from[k]);
+#pragma unroll
+  for (int k = 0; k < 8; k += 16 / sizeof(S)) *(uint4 *)(to + k) = *(uint4 *)(x + k);
+}
+// Whether rows of so many numbers at these addresses (or none) can be taken like that.
+template <class... P> __device__ __forceinline__ bool eights(i64 width, const P *...at) {
+  return width % 8 == 0 && ((0 | ... | (unsigned long long)at)) % 16 == 0;
 }
 
 // The place of this thread among all, and those a whole grid further on: `for EACH(i, n)` goes through n elements.

@@ -23,12 +23,42 @@ __device__ __forceinline__ float silu_slope(float x, float g) {
   return g * s * (1 + x * (1 - s));
 }
 
+// `y = f(a)` and `y = f(a, b)`, element by element.
+template <class A, class B, class F> __device__ __forceinline__ void each_of(B *y, const A *a, i64 n, F f) {
+  if (!eights(n, y, a)) {
+    for EACH(i, n) y[i] = store<B>(f(load(a[i])));
+    return;
+  }
+  for EACH(i, n / 8) {
+    float x[8];
+    load8(x, a + i * 8);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) x[k] = f(x[k]);
+    store8(y + i * 8, x);
+  }
+}
+template <class A, class B, class C, class F>
+__device__ __forceinline__ void each_of_two(C *y, const A *a, const B *b, i64 n, F f) {
+  if (!eights(n, y, a, b)) {
+    for EACH(i, n) y[i] = store<C>(f(load(a[i]), load(b[i])));
+    return;
+  }
+  for EACH(i, n / 8) {
+    float x[8], z[8];
+    load8(x, a + i * 8);
+    load8(z, b + i * 8);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) x[k] = f(x[k], z[k]);
+    store8(y + i * 8, x);
+  }
+}
+
 #define CURVE(name)                                                                                                    \
   KERNEL(name##_forward, (T *y, const T *x, i64 n)) {                                                                  \
-    for EACH(i, n) y[i] = store<T>(name(load(x[i])));                                                                  \
+    each_of(y, x, n, [](float v) { return name(v); });                                                                 \
   }                                                                                                                    \
   KERNEL(name##_backward, (T *dx, const T *x, const T *dy, i64 n)) {                                                   \
-    for EACH(i, n) dx[i] = store<T>(name##_slope(load(x[i]), load(dy[i])));                                            \
+    each_of_two(dx, x, dy, n, [](float v, float g) { return name##_slope(v, g); });                                    \
   }
 CURVE(relu)
 CURVE(squared_relu)
@@ -58,7 +88,7 @@ KERNEL(star_relu_backward, (T *dx, float *sums, const T *x, const T *dy, const f
 
 // Sums in the type of the first term.
 template <class A, class B> __device__ void add(A *y, const A *a, const B *b, i64 n) {
-  for EACH(i, n) y[i] = store<A>(load(a[i]) + load(b[i]));
+  each_of_two(y, a, b, n, [](float v, float w) { return v + w; });
 }
 KERNEL(add, (T *y, const T *a, const T *b, i64 n)) { add<T, T>(y, a, b, n); }
 KERNEL(add_to_wide, (float *y, const float *a, const T *b, i64 n)) { add<float, T>(y, a, b, n); }
@@ -104,10 +134,10 @@ KERNEL(scale_rows_from_wide,
 }
 
 KERNEL(to_wide, (float *y, const T *x, i64 n)) {
-  for EACH(i, n) y[i] = load(x[i]);
+  each_of(y, x, n, [](float v) { return v; });
 }
 KERNEL(from_wide, (T *y, const float *x, i64 n)) {
-  for EACH(i, n) y[i] = store<T>(x[i]);
+  each_of(y, x, n, [](float v) { return v; });
 }
 
 // What a strided tensor holds, in order. Dimensions of length 1 fill up to six.
@@ -116,10 +146,11 @@ struct Layout {
 };
 KERNEL(copy_strided, (T *y, const T *x, Layout from, i64 n)) {
   for EACH(i, n) {
-    i64 rest = i, at = 0;
+    Index rest = i;
+    i64 at = 0;
     for (int d = 5; d >= 0; --d) {
       at += rest % from.lengths[d] * from.strides[d];
-      rest /= from.lengths[d];
+      rest = rest / from.lengths[d];
     }
     y[i] = x[at];
   }

@@ -1,4 +1,4 @@
-// Pooling, convolutions by unfolding, and depthwise convolutions of channels-last pictures.
+// Bytes to pictures, pooling, and convolutions by unfolding, of channels-last pictures.
 #pragma once
 #include "columns.cuh"
 
@@ -63,8 +63,9 @@ KERNEL(max_pool_backward, (T *dx, const T *dy, const u8 *taps, Window g, i64 n))
     for (i64 ky = 0; ky < g.kernel; ++ky)
       for (i64 kx = 0; kx < g.kernel; ++kx) {
         i64 top = iy + g.pad - ky, left = ix + g.pad - kx;
-        if (top < 0 || left < 0 || top % g.stride || left % g.stride) continue;
-        i64 oy = top / g.stride, ox = left / g.stride;
+        if (top < 0 || left < 0) continue;
+        i64 oy = Index(top) / g.stride, ox = Index(left) / g.stride;
+        if (oy * g.stride != top || ox * g.stride != left) continue;
         if (oy >= g.ho || ox >= g.wo) continue;
         i64 o = ((b * g.ho + oy) * g.wo + ox) * g.c + ch;
         if (taps[o] == ky * g.kernel + kx) sum += load(dy[o]);
@@ -92,7 +93,8 @@ struct Geometry {
 // The window of every place as a row `[kh, kw, c]`.
 KERNEL(unfold, (T *rows, const T *x, Geometry g, i64 n)) {
   for EACH(i, n) {
-    i64 ch = i % g.c, rest = i / g.c, kx = rest % g.kw, ky = rest / g.kw % g.kh, place = rest / g.kw / g.kh;
+    Index rest = i / g.c, place = rest / g.kw / g.kh;
+    i64 ch = i % g.c, kx = rest % g.kw, ky = rest / g.kw % g.kh;
     i64 ox = place % g.wo, oy = place / g.wo % g.ho, b = place / g.wo / g.ho;
     i64 iy = oy * g.stride + ky * g.dilation - g.pad, ix = ox * g.stride + kx * g.dilation - g.pad;
     bool inside = iy >= 0 && ix >= 0 && iy < g.h && ix < g.w;
@@ -108,8 +110,9 @@ KERNEL(fold, (T *dx, const float *rows, Geometry g, i64 n)) {
     for (i64 ky = 0; ky < g.kh; ++ky)
       for (i64 kx = 0; kx < g.kw; ++kx) {
         i64 top = iy + g.pad - ky * g.dilation, left = ix + g.pad - kx * g.dilation;
-        if (top < 0 || left < 0 || top % g.stride || left % g.stride) continue;
-        i64 oy = top / g.stride, ox = left / g.stride;
+        if (top < 0 || left < 0) continue;
+        i64 oy = Index(top) / g.stride, ox = Index(left) / g.stride;
+        if (oy * g.stride != top || ox * g.stride != left) continue;
         if (oy >= g.ho || ox >= g.wo) continue;
         i64 place = (b * g.ho + oy) * g.wo + ox;
         sum += rows[((place * g.kh + ky) * g.kw + kx) * g.c + ch];
@@ -130,61 +133,4 @@ KERNEL(unpack_weight, (float *w, const float *packed, i64 c, i64 k, i64 n)) {
     i64 place = i % k, ch = i / k % c, o = i / k / c;
     w[i] = packed[(o * k + place) * c + ch];
   }
-}
-
-// Depthwise convolution with stride 1. Each tile of the picture is padded on its own.
-struct Depthwise {
-  i64 h, w, c, kh, kw, pad, ho, wo, th, tw;
-};
-
-// The pixel that place (`y`, `x`) of the result sees at (`ky`, `kx`) of the kernel, or -1. With tiles other than the
-// whole picture the result has the picture's size.
-__device__ __forceinline__ i64 seen(const Depthwise &g, i64 y, i64 x, i64 ky, i64 kx) {
-  bool whole = g.th == g.h && g.tw == g.w;
-  i64 top = whole ? 0 : y / g.th * g.th, left = whole ? 0 : x / g.tw * g.tw;
-  i64 iy = y + ky - g.pad, ix = x + kx - g.pad;
-  bool inside = iy >= top && ix >= left && iy < top + g.th && ix < left + g.tw;
-  return inside ? iy * g.w + ix : -1;
-}
-
-KERNEL(depthwise_forward, (T *y, const T *x, const float *w, const float *bias, Depthwise g, i64 n)) {
-  for EACH(i, n) {
-    i64 ch = i % g.c, ox = i / g.c % g.wo, oy = i / g.c / g.wo % g.ho, b = i / g.c / g.wo / g.ho;
-    float sum = bias ? bias[ch] : 0.f;
-    for (i64 ky = 0; ky < g.kh; ++ky)
-      for (i64 kx = 0; kx < g.kw; ++kx) {
-        i64 at = seen(g, oy, ox, ky, kx);
-        if (at >= 0) sum += load(x[(b * g.h * g.w + at) * g.c + ch]) * w[(ch * g.kh + ky) * g.kw + kx];
-      }
-    y[i] = store<T>(sum);
-  }
-}
-
-KERNEL(depthwise_backward, (T *dx, const T *dy, const float *w, Depthwise g, i64 n)) {
-  for EACH(i, n) {
-    i64 ch = i % g.c, ix = i / g.c % g.w, iy = i / g.c / g.w % g.h, b = i / g.c / g.w / g.h;
-    float sum = 0;
-    for (i64 ky = 0; ky < g.kh; ++ky)
-      for (i64 kx = 0; kx < g.kw; ++kx) {
-        i64 oy = iy + g.pad - ky, ox = ix + g.pad - kx;
-        if (oy < 0 || ox < 0 || oy >= g.ho || ox >= g.wo) continue;
-        if (seen(g, oy, ox, ky, kx) != iy * g.w + ix) continue;
-        sum += load(dy[((b * g.ho + oy) * g.wo + ox) * g.c + ch]) * w[(ch * g.kh + ky) * g.kw + kx];
-      }
-    dx[i] = store<T>(sum);
-  }
-}
-
-// Parts `[parts, kh * kw, c]` of the weight's gradient: rows are places of the result.
-KERNEL(depthwise_sums, (float *parts, const T *x, const T *dy, Depthwise g, i64 rows)) {
-  Part part = part_of(rows);
-  i64 places = g.kh * g.kw, place = blockIdx.z, ky = place / g.kw, kx = place % g.kw;
-  float sum = 0;
-  if (COLUMN < g.c)
-    for (i64 row = part.first + ROW_LANE; row < part.end; row += 8) {
-      i64 ox = row % g.wo, oy = row / g.wo % g.ho, b = row / g.wo / g.ho, at = seen(g, oy, ox, ky, kx);
-      if (at >= 0) sum += load(x[(b * g.h * g.w + at) * g.c + COLUMN]) * load(dy[row * g.c + COLUMN]);
-    }
-  sum = lane_rows_sum(sum);
-  if (ROW_LANE == 0 && COLUMN < g.c) parts[(blockIdx.y * places + place) * g.c + COLUMN] = sum;
 }

@@ -4,6 +4,13 @@
 
 #if STORED == 0 || defined(EMULATED)
 
+// Where tensor cores are emulated, that they could have read a tile from there.
+#if STORED != 0
+#define TILE_AT(p, ld) emulated_tile(p, ld)
+#else
+#define TILE_AT(p, ld)
+#endif
+
 // Each lane has half a row of the result.
 struct Tile {
   float x[8];
@@ -13,6 +20,8 @@ __device__ __forceinline__ void clear(Tile &c) {
 }
 // c += a b, where `a` lies transposed (`a[k * lda + row]`) if TA, and `b` (`b[column * ldb + k]`) if TB.
 template <bool TA, bool TB> __device__ __forceinline__ void multiply(Tile &c, const T *a, int lda, const T *b, int ldb) {
+  TILE_AT(a, lda);
+  TILE_AT(b, ldb);
   int row = threadIdx.x % 32 / 2, first = threadIdx.x % 2 * 8;
   for (int k = 0; k < 16; ++k) {
     float left = load(TA ? a[k * lda + row] : a[row * lda + k]);
@@ -20,6 +29,7 @@ template <bool TA, bool TB> __device__ __forceinline__ void multiply(Tile &c, co
   }
 }
 __device__ __forceinline__ void put(float *out, int ld, const Tile &c) {
+  TILE_AT(out, ld);
   int row = threadIdx.x % 32 / 2, first = threadIdx.x % 2 * 8;
   for (int j = 0; j < 8; ++j) out[row * ld + first + j] = c.x[j];
 }
