@@ -75,6 +75,14 @@ pub struct TrainState {
     losses: Vec<(Tensor, f64)>,
 }
 
+/// An update that was begun: applied on the CPU, on its way on a GPU.
+#[derive(Debug)]
+pub(crate) enum Update {
+    Applied(StepResult),
+    /// Step, norm and verdict, and the losses, where they lie.
+    OnItsWay(u64, Tensor, Vec<(Tensor, f64)>),
+}
+
 /// What one optimiser step came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepResult {
@@ -281,12 +289,22 @@ impl TrainState {
     /// # Errors
     /// When the loss or the norm is not finite; nothing is changed then.
     pub fn update(&mut self, settings: &StepSettings, clip_grad: Option<f64>) -> Result<StepResult> {
+        let update = self.begin_update(settings, clip_grad)?;
+        self.end_update(update)
+    }
+
+    /// The first part of [`Self::update`], which does not wait for a GPU; [`Self::end_update`] is to follow, before anything else is done
+    /// with the state.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub(crate) fn begin_update(&mut self, settings: &StepSettings, clip_grad: Option<f64>) -> Result<Update> {
         for id in self.params.ids().filter(|id| self.frozen.get(id.index()).copied().unwrap_or(false)) {
             self.gradients.take(id);
         }
         let losses = std::mem::take(&mut self.losses);
         if !self.device.is_cpu() {
-            return self.update_on_gpu(settings, clip_grad, &losses);
+            return self.begin_on_gpu(settings, clip_grad, losses);
         }
         let loss = read(&losses)?;
         let grad_norm = self.gradients.norm()?;
@@ -316,16 +334,16 @@ impl TrainState {
         if let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) {
             average(ema, &self.params, self.model.as_ref(), decay, None)?;
         }
-        Ok(StepResult { loss, grad_norm })
+        Ok(Update::Applied(StepResult { loss, grad_norm }))
     }
 
-    /// As [`Self::update`], without reading anything before all kernels are on their way.
-    fn update_on_gpu(
+    /// As [`Self::begin_update`]: nothing is read before all kernels are on their way.
+    fn begin_on_gpu(
         &mut self,
         settings: &StepSettings,
         clip_grad: Option<f64>,
-        losses: &[(Tensor, f64)],
-    ) -> Result<StepResult> {
+        losses: Vec<(Tensor, f64)>,
+    ) -> Result<Update> {
         let gradients: Vec<&Tensor> = self.gradients.iter().map(|(_, g)| g).collect();
         let own_limit = self.optimiser.own_limit();
         let factor = ops::clip_factor(
@@ -342,7 +360,19 @@ impl TrainState {
             average(ema, &self.params, self.model.as_ref(), decay, Some(&factor))?;
         }
         self.gradients.clear();
-        let (numbers, loss) = (factor.to_vec1::<f32>()?, read(losses)?);
+        Ok(Update::OnItsWay(settings.step, factor, losses))
+    }
+
+    /// What an update came to.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub(crate) fn end_update(&mut self, update: Update) -> Result<StepResult> {
+        let (step, factor, losses) = match update {
+            Update::Applied(result) => return Ok(result),
+            Update::OnItsWay(step, factor, losses) => (step, factor, losses),
+        };
+        let (numbers, loss) = (factor.to_vec1::<f32>()?, read(&losses)?);
         let (grad_norm, good) = (f64::from(numbers[0]), numbers[1] != 0.0);
         self.put_back(!good);
         if !good {
@@ -356,7 +386,7 @@ impl TrainState {
         // In half precision a gradient too large for the present scale is no fault of the run.
         let tolerable = scaled && before > LossScale::LEAST && loss.is_finite();
         if !good && !tolerable {
-            return Err(Error::NotFinite { step: settings.step, loss, grad_norm });
+            return Err(Error::NotFinite { step, loss, grad_norm });
         }
         Ok(StepResult { loss, grad_norm })
     }

@@ -114,6 +114,15 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Sends pictures that the device is to finish there, ahead of [`Self::pictures`].
+    ///
+    /// # Errors
+    /// When the device has no room for them.
+    pub(crate) fn send(&mut self, device: &Device) -> crate::error::Result<()> {
+        let (count, size) = (self.labels.len(), self.size);
+        self.unfinished.as_mut().map_or(Ok(()), |unfinished| unfinished.send(count, size, device))
+    }
+
     /// The pictures as a network gets them, `f32` `[N, H, W, 3]`, on `device`.
     ///
     /// # Errors

@@ -18,6 +18,18 @@ pub struct Unfinished {
     pub values: Vec<f32>,
     /// How each picture is blended with its partner.
     pub blend: Blend,
+    pub(crate) sent: Sent,
+}
+
+/// The bytes on a device, where they were sent ahead.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent(Option<Tensor>);
+
+/// It says nothing that the bytes do not.
+impl PartialEq for Sent {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Unfinished {
@@ -40,12 +52,24 @@ impl Unfinished {
         };
     }
 
+    /// Sends the bytes to a device ahead of [`Self::finish`].
+    ///
+    /// # Errors
+    /// When the device has no room for them.
+    pub(super) fn send(&mut self, count: usize, size: usize, device: &Device) -> Result<()> {
+        self.sent = Sent(Some(ops::upload(&self.bytes, &[count, size, size, 3], device)?));
+        Ok(())
+    }
+
     /// The finished pictures, `[count, size, size, 3]`, on `device`.
     ///
     /// # Errors
     /// When the device has no room for them.
     pub(crate) fn finish(&self, count: usize, size: usize, device: &Device) -> Result<Tensor> {
-        let bytes = ops::upload(&self.bytes, &[count, size, size, 3], device)?;
+        let bytes = match &self.sent.0 {
+            Some(sent) if sent.device().same_device(device) => sent.clone(),
+            _ => ops::upload(&self.bytes, &[count, size, size, 3], device)?,
+        };
         let finish = ops::Finish {
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,

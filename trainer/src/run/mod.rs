@@ -2,6 +2,7 @@
 
 mod begin;
 mod evaluation;
+mod feed;
 mod room;
 mod saving;
 mod trouble;
@@ -29,6 +30,7 @@ use crate::sources::Sources;
 use crate::state::TrainState;
 
 pub(crate) use begin::first_state;
+use feed::Feed;
 
 /// A run and where it is.
 #[derive(Debug)]
@@ -97,13 +99,13 @@ impl Run {
         observer.observe(&Event::Start(self.start()?))?;
         let mut clock = Instant::now();
         self.evaluate_if_owed(&mut clock, observer)?;
-        let mut loader = self.loader(last)?;
+        let mut feed = Feed::new(self.loader(last)?);
         while self.step < last && !self.is_stopping() {
             let before = self.place()?;
             let mut settings = self.plan.at(self.step)?;
             settings.lr *= self.lr_factor();
             self.enter_stage(&settings, observer)?;
-            let record = match self.train_step(&settings, &mut loader, observer) {
+            let record = match self.train_step(&settings, &mut feed, observer) {
                 Err(e) if e.is_out_of_memory() => return Err(self.out_of_memory(&settings)),
                 other => other?,
             };
@@ -127,15 +129,15 @@ impl Run {
     fn train_step(
         &mut self,
         settings: &StepSettings,
-        loader: &mut Loader,
+        feed: &mut Feed,
         observer: &mut dyn Observer,
     ) -> Result<Option<StepRecord>> {
         let begun = Instant::now();
-        let (mut waited, prepared) = (0.0, loader.busy_seconds());
+        let (mut waited, prepared) = (0.0, feed.busy_seconds());
         let share = 1.0 / f64::from(settings.accumulation);
         for micro in 0..settings.accumulation {
             let asked = Instant::now();
-            let batch = loader.next().ok_or_else(|| DataError::Worker("the loader ended early".into()))??;
+            let batch = feed.next()?;
             waited += asked.elapsed().as_secs_f64();
             self.note_bad(&batch.bad, observer)?;
             if self.step == 0 && micro == 0 {
@@ -146,7 +148,13 @@ impl Run {
             self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let clip = self.plan.recipe().optimiser.clip_grad;
-        let result = match self.state.update(settings, clip) {
+        let on_its_way = self.state.begin_update(settings, clip).inspect(|_| {
+            // A GPU has work for a while: time for the next batch, before its numbers are waited for.
+            let asked = Instant::now();
+            feed.look_ahead(self.state.device());
+            waited += asked.elapsed().as_secs_f64();
+        });
+        let result = match on_its_way.and_then(|update| self.state.end_update(update)) {
             Err(Error::NotFinite { loss, grad_norm, .. }) => {
                 return self.on_bad_numbers(settings, (loss, grad_norm), observer).map(|()| None);
             }
@@ -164,7 +172,7 @@ impl Run {
             fresh_images: settings.fresh_samples,
             seconds: begun.elapsed().as_secs_f64(),
             data_seconds: waited,
-            loader_load: self.options.load(loader.busy_seconds() - prepared, begun.elapsed()),
+            loader_load: self.options.load(feed.busy_seconds() - prepared, begun.elapsed()),
             epoch: 0.0,
             compute: 0.0,
             elapsed: 0.0,
