@@ -12,6 +12,7 @@ use super::file::KEY;
 use super::{FORMAT, RunRecord};
 use crate::error::{Error, Result};
 use crate::optimiser::moment_of;
+use crate::pretrain::encoder_of;
 use crate::state::TrainState;
 
 /// How `.pth` files begin.
@@ -85,23 +86,24 @@ impl Saved {
     }
 
     /// Puts the weights into a state that has not begun, and into its average: a head for other classes stays as it is, and
-    /// tables of positions are brought to the model's size. Gives what became of each tensor.
+    /// tables of positions are brought to the model's size; of pre-training the encoder is taken. Gives what became of each tensor.
     ///
     /// # Errors
     /// When the weights are those of another model, or `ema` is asked for and there is none.
     pub fn begin(&self, state: &mut TrainState, ema: bool) -> Result<Report> {
         let adapt = LoadOptions { adapt_head: true, adapt_size: true, ..LoadOptions::default() };
         let mut params = state.params.to_device(&Device::Cpu)?;
+        let first = match &self.record {
+            Some(run) if run.config.target.is_some() => encoder_of(self, &run.config, run.base_size, ema)?,
+            _ => self.weights(ema)?,
+        };
         let report =
-            weights::load_into(&*state.model, &mut params, &self.weights(ema)?, &adapt).map_err(|error| {
-                match error {
-                    ModelError::Weights { .. } => {
-                        let what =
-                            format!("{error}; expected weights of the model that is trained: see --model");
-                        Error::Checkpoint { path: self.path.clone(), what }
-                    }
-                    other => other.into(),
+            weights::load_into(&*state.model, &mut params, &first, &adapt).map_err(|error| match error {
+                ModelError::Weights { .. } => {
+                    let what = format!("{error}; expected weights of the model that is trained: see --model");
+                    Error::Checkpoint { path: self.path.clone(), what }
                 }
+                other => other.into(),
             })?;
         state.params = params.to_device(state.device())?;
         if let Some(average) = &mut state.ema {

@@ -42,12 +42,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     if saved.record.is_none() && resolved.config.model.is_none() {
         bail!("--model: {} does not say which model its weights are of; name it", init.display());
     }
-    go(&args, on_defaults(given, &saved))
+    go(&args, on_defaults(given, &saved)?)
 }
 
 /// What fine-tuning takes where nothing else is given: full size throughout, little augmentation, small steps, smaller ones
 /// towards the stem (0.9 a layer, as the paper fine-tunes), and the average of the weights.
-fn on_defaults(given: Layers, saved: &Saved) -> Layers {
+fn on_defaults(given: Layers, saved: &Saved) -> Result<Layers> {
     let mut config = TrainConfig {
         recipe: "baseline".into(),
         epochs: 10.0,
@@ -62,9 +62,13 @@ fn on_defaults(given: Layers, saved: &Saved) -> Layers {
         ..TrainConfig::default()
     };
     if let Some(record) = &saved.record {
-        config.model = Some(record.model.clone());
+        // Of pre-training, the encoder.
+        config.model = Some(match record.config.target {
+            Some(_) => record.config.recipe()?.model,
+            None => record.model.clone(),
+        });
         config.base_size = u32::try_from(record.base_size).unwrap_or(config.base_size);
     }
     let options = RunOptions { out: OUT.into(), ..RunOptions::default() };
-    given.rebase(&config, &options, Origin::Default)
+    Ok(given.rebase(&config, &options, Origin::Default))
 }

@@ -8,7 +8,7 @@ use crate::checkpoint::Saved;
 use crate::error::{Error, Result};
 use crate::evaluate::at_size;
 use crate::predict::Predictor;
-use crate::pretrain::autoencoder;
+use crate::pretrain::encoder_of;
 
 /// A model and its weights, the head's left aside.
 #[derive(Debug)]
@@ -35,11 +35,8 @@ impl Encoder {
         };
         let size = size.unwrap_or(run.base_size);
         if run.config.target.is_some() {
-            // Positions are a formula of the size.
-            let (masked, _) = autoencoder(&run.config, size)?;
-            let params = saved.load_into(&masked, ema, &LoadOptions::default())?;
             let name = run.config.recipe()?.model;
-            return Self::bare(&name, size, &masked.encoder_weights(&params)?.into_iter().collect());
+            return Self::bare(&name, size, &encoder_of(saved, &run.config, size, ema)?);
         }
         let trained = Predictor::load(saved, ema)?;
         let (model, params) = at_size(&*trained.model, &trained.params, size)?;

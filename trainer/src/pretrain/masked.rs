@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use candle_core::Tensor;
 use efficienttrain_models::mae::{Mae, MaeOptions, Masking};
+use efficienttrain_models::weights::{LoadOptions, Tensors};
 use efficienttrain_models::{
     Act, Backbone, Blueprint, Context, Cost, Error as ModelError, Family, Options, ParamStore, Resample,
     create,
@@ -12,6 +13,7 @@ use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
 use super::ENCODER;
+use crate::checkpoint::Saved;
 use crate::config::TrainConfig;
 use crate::data::Batch;
 use crate::error::{Error, Result};
@@ -72,6 +74,17 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<(MaskedModel, Re
     };
     let shared = Arc::new(RwLock::new(mae));
     Ok((MaskedModel { blueprint, shared: shared.clone() }, Reconstruction { shared }))
+}
+
+/// The encoder's weights of a checkpoint of pre-training, under timm's names, with positions for pictures of edge `size`.
+///
+/// # Errors
+/// When the checkpoint does not fit its model, or `ema` is asked for and there is none.
+pub(crate) fn encoder_of(saved: &Saved, config: &TrainConfig, size: usize, ema: bool) -> Result<Tensors> {
+    // Positions are a formula of the size.
+    let (masked, _) = autoencoder(config, size)?;
+    let params = saved.load_into(&masked, ema, &LoadOptions::default())?;
+    Ok(masked.encoder_weights(&params)?.into_iter().collect())
 }
 
 /// A masked autoencoder's parameters and sizes, as a run wants to know them. It has no classes.

@@ -9,6 +9,7 @@ mod masked;
 mod names;
 mod recipe;
 
+pub(crate) use masked::encoder_of;
 pub use masked::{MaskedModel, Reconstruction, autoencoder};
 pub use names::{DecoderShape, TargetName};
 pub(crate) use recipe::for_pretraining;

@@ -132,6 +132,19 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
         serde_json::from_str(&accepted(&["knn", text(&a), "--k", "1,3", "--json"])).unwrap();
     assert_eq!((json[1]["k"].as_u64(), json[1]["images"].as_u64()), (Some(3), Some(12)));
 
+    // Fine-tuning begins with the encoder, whether it is told of the checkpoint or of the weights.
+    let begun = |init: &Path, more: &[&str]| {
+        let out = tempfile::tempdir().unwrap();
+        let quick =
+            ["--epochs", "1", "--batch", "4", "--eval-every", "100%", "--stop-after", "1", "--warmup", "0st"];
+        let args = ["finetune", "--init", text(init), "--data", text(&data), "--out", text(out.path())];
+        accepted(&[&args[..], &quick, more].concat());
+        let saved = Saved::open(&out.path().join("last.safetensors")).unwrap();
+        assert_eq!((saved.run().unwrap().model.as_str(), saved.run().unwrap().base_size), ("deit_tiny", 32));
+        values(&saved.weights(false).unwrap()["blocks.11.mlp.fc2.weight"])
+    };
+    assert_eq!(begun(&checkpoint, &[]), begun(&bare, &["--model", "deit_tiny", "--base-size", "32"]));
+
     // Its batch can be measured, as a classifier's can.
     let chosen = dir.path().join("chosen");
     let run = [
