@@ -59,6 +59,27 @@ fn losses(out: &Path) -> Vec<f64> {
 }
 
 #[test]
+fn a_batch_can_be_measured_as_a_classifier_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let chosen = dir.path().join("chosen");
+    let run = [
+        "pretrain",
+        "--model",
+        "deit_tiny",
+        "--synthetic-images",
+        "64",
+        "--base-size",
+        "32",
+        "--recipe",
+        "baseline",
+    ];
+    let auto = ["--mask-ratio", "0.5", "--batch", "auto", "--stop-after", "1", "--out", text(&chosen)];
+    accepted(&[&run[..], &auto].concat());
+    let batch = Saved::open(&chosen.join("last.safetensors")).unwrap().record.unwrap().config.batch;
+    assert!(matches!(batch, BatchSize::Images(images) if (8..=64).contains(&images)), "{batch:?}");
+}
+
+#[test]
 fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
@@ -144,24 +165,6 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
         values(&saved.weights(false).unwrap()["blocks.11.mlp.fc2.weight"])
     };
     assert_eq!(begun(&checkpoint, &[]), begun(&bare, &["--model", "deit_tiny", "--base-size", "32"]));
-
-    // Its batch can be measured, as a classifier's can.
-    let chosen = dir.path().join("chosen");
-    let run = [
-        "pretrain",
-        "--model",
-        "deit_tiny",
-        "--synthetic-images",
-        "64",
-        "--base-size",
-        "32",
-        "--recipe",
-        "baseline",
-    ];
-    let auto = ["--mask-ratio", "0.5", "--batch", "auto", "--stop-after", "1", "--out", text(&chosen)];
-    accepted(&[&run[..], &auto].concat());
-    let batch = Saved::open(&chosen.join("last.safetensors")).unwrap().record.unwrap().config.batch;
-    assert!(matches!(batch, BatchSize::Images(images) if (8..=64).contains(&images)), "{batch:?}");
 
     // It has no classes, and says so.
     let said = efficienttrain(&["eval", "--weights", text(&checkpoint)]);
