@@ -7,6 +7,7 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::text::stored_as_text;
 
 /// What a run computes on, by name: `cpu`, or a GPU as `cuda` (the first) or `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,19 +44,7 @@ impl fmt::Display for DeviceName {
     }
 }
 
-impl TryFrom<String> for DeviceName {
-    type Error = String;
-
-    fn try_from(text: String) -> std::result::Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<DeviceName> for String {
-    fn from(name: DeviceName) -> Self {
-        name.to_string()
-    }
-}
+stored_as_text!(DeviceName);
 
 impl DeviceName {
     /// The processor and all GPUs that can be used, or why none can.

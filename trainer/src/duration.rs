@@ -6,6 +6,8 @@ use std::str::FromStr;
 use efficienttrain_schedule::Length;
 use serde::{Deserialize, Serialize};
 
+use crate::text::stored_as_text;
+
 /// A span of a run, written `2ep` (passes over the training set), `500st` (optimiser steps) or `10%` (of the compute).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -47,19 +49,7 @@ impl fmt::Display for Every {
     }
 }
 
-impl TryFrom<String> for Every {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Every> for String {
-    fn from(every: Every) -> Self {
-        every.to_string()
-    }
-}
+stored_as_text!(Every);
 
 /// A length of a run: a span as [`Every`] writes it, or `0st` for none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,19 +73,7 @@ impl fmt::Display for Span {
     }
 }
 
-impl TryFrom<String> for Span {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Span> for String {
-    fn from(span: Span) -> Self {
-        span.to_string()
-    }
-}
+stored_as_text!(Span);
 
 /// Where a run is, counted from its start.
 #[derive(Clone, Copy, Debug, PartialEq)]

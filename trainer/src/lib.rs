@@ -59,6 +59,7 @@ mod run;
 pub mod search;
 mod sources;
 mod state;
+mod text;
 mod timing;
 pub mod tools;
 pub mod view;

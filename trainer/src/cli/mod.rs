@@ -30,6 +30,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+pub(crate) use efficienttrain_trainer::progress::tell as note;
 
 /// A command: its name, what it does in a line, its arguments, and its code.
 struct Entry {
@@ -184,12 +185,6 @@ const COMMANDS: &[Entry] = &[
 /// `println` would panic.
 fn show(line: impl std::fmt::Display) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
-}
-
-/// Says a line on the standard error. Where nobody reads it any more it is lost: `eprintln` would panic, and take a run
-/// with it.
-pub(crate) fn note(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {

@@ -7,6 +7,8 @@ use image::RgbImage;
 use randaug::{Policy, Scratch};
 use serde::{Deserialize, Serialize};
 
+use crate::text::stored_as_text;
+
 /// The magnitude at which the method's recipes end; a policy has its own strength there.
 const FULL: f64 = 9.0;
 /// Largest magnitude of a policy.
@@ -59,19 +61,7 @@ impl fmt::Display for PolicyName {
     }
 }
 
-impl TryFrom<String> for PolicyName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<PolicyName> for String {
-    fn from(name: PolicyName) -> Self {
-        name.to_string()
-    }
-}
+stored_as_text!(PolicyName);
 
 #[cfg(test)]
 mod tests {

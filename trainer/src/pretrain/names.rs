@@ -8,6 +8,8 @@ use efficienttrain_models::hog::Hog;
 use efficienttrain_models::mae::{Target, TransformerShape};
 use serde::{Deserialize, Serialize};
 
+use crate::text::stored_as_text;
+
 /// What the decoder predicts of patches that the encoder does not see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -55,19 +57,7 @@ impl fmt::Display for DecoderShape {
     }
 }
 
-impl TryFrom<String> for DecoderShape {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<DecoderShape> for String {
-    fn from(shape: DecoderShape) -> Self {
-        shape.to_string()
-    }
-}
+stored_as_text!(DecoderShape);
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ pub use time_left::TimeLeft;
 
 use std::io::Write;
 
-/// Says a line on the standard error. A terminal or pipe that has gone away does not end a run: `eprintln` would panic.
-pub(crate) fn tell(line: &str) {
+/// Says a line on the standard error. Where nobody reads it any more it is lost: `eprintln` would panic, and take a run with it.
+pub fn tell(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -65,6 +65,6 @@ impl Observer for FullScreen {
 impl Drop for FullScreen {
     fn drop(&mut self) {
         restore();
-        self.said.iter().for_each(|line| tell(line));
+        self.said.iter().for_each(tell);
     }
 }

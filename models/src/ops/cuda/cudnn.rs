@@ -19,6 +19,7 @@ use sys::cudnnMathType_t::{self as Math, CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH, CUD
 
 use super::device;
 use super::memory::{address, empty, unsupported};
+use super::owned::owned;
 use crate::Result;
 use crate::ops::kernels::conv::Geometry;
 
@@ -55,19 +56,6 @@ fn supported<T>(answer: Answer<T>) -> Result<Option<T>> {
     }
 }
 
-/// What cuDNN made, and how it is given back.
-macro_rules! owned {
-    ($name:ident, $raw:ty, $destroy:path) => {
-        struct $name($raw);
-
-        impl Drop for $name {
-            fn drop(&mut self) {
-                // SAFETY: made by cuDNN, and given back once. Nothing is to be done about an error here.
-                let _ = unsafe { $destroy(self.0) };
-            }
-        }
-    };
-}
 owned!(Handle, sys::cudnnHandle_t, result::destroy_handle);
 owned!(Pictures, sys::cudnnTensorDescriptor_t, result::destroy_tensor_descriptor);
 owned!(Kernel, sys::cudnnFilterDescriptor_t, result::destroy_filter_descriptor);

@@ -20,6 +20,7 @@ use candle_core::{DType, Tensor};
 
 use super::device;
 use super::memory::{address, empty, unsupported};
+use super::owned::owned;
 use crate::Result;
 
 /// Memory that an algorithm may take beside its operands: what NVIDIA advises for Hopper.
@@ -41,19 +42,6 @@ fn failed(e: CublasError) -> crate::Error {
     candle_core::Error::wrap(e).into()
 }
 
-/// What cuBLASLt made, and how it is given back.
-macro_rules! owned {
-    ($name:ident, $raw:ty, $destroy:path) => {
-        struct $name($raw);
-
-        impl Drop for $name {
-            fn drop(&mut self) {
-                // SAFETY: made by cuBLASLt, and given back once. Nothing is to be done about an error here.
-                let _ = unsafe { $destroy(self.0) };
-            }
-        }
-    };
-}
 owned!(Handle, sys::cublasLtHandle_t, result::destroy_handle);
 owned!(Layout, sys::cublasLtMatrixLayout_t, result::destroy_matrix_layout);
 owned!(Description, sys::cublasLtMatmulDesc_t, result::destroy_matmul_desc);

@@ -25,6 +25,7 @@ mod lt;
 mod memory;
 mod norm;
 mod optim;
+mod owned;
 mod pictures;
 mod pool;
 mod residual;

@@ -1,0 +1,21 @@
+//! Values that are stored as the text in which they are given and printed.
+
+/// For types with `FromStr<Err = String>` and `Display`, what `#[serde(try_from = "String", into = "String")]` goes through.
+macro_rules! stored_as_text {
+    ($($name:ty),+) => {$(
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> std::result::Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    )+};
+}
+pub(crate) use stored_as_text;
