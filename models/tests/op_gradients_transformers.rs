@@ -8,14 +8,10 @@ use common::gradients::{check, check_rounding, filled};
 use common::{max_difference, numbers};
 use efficienttrain_models::ops::{self, Scales, Windows};
 
-/// Halves of the last place by which gradients in `bf16` may be off. Where the processor multiplies such numbers in pairs, the gradient of
+/// Halves of the last place by which gradients in `bf16` may be off. Where the processor multiplies such numbers as such, the gradient of
 /// scores and the probabilities are rounded before they are multiplied, as PyTorch's kernels do, and the result is once more.
 fn halves() -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512bf16") {
-        return 2.0;
-    }
-    1.0
+    if ops::Bf16Products::here() == ops::Bf16Products::Single { 1.0 } else { 2.0 }
 }
 
 #[test]

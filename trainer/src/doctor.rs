@@ -45,6 +45,8 @@ pub struct Findings {
     pub instruction_sets: Vec<&'static str>,
     /// Numbers of single precision that kernels work on at a time.
     pub vector_lanes: usize,
+    /// How activations in `bf16` are multiplied.
+    pub bf16_products: String,
     /// Threads that compute.
     pub threads: usize,
     /// Cores that this process may use.
@@ -114,6 +116,7 @@ pub fn checkup(check: &Checkup) -> Result<Findings> {
         features: features(),
         instruction_sets: instruction_sets(),
         vector_lanes: ops::vector_lanes(),
+        bf16_products: ops::Bf16Products::here().to_string(),
         threads: rayon::current_num_threads(),
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         free_memory: free_memory(),
@@ -217,6 +220,7 @@ impl fmt::Display for Findings {
         line("optional parts", list(&self.features))?;
         line("instruction sets", list(&self.instruction_sets))?;
         line("kernels", format!("{} numbers at a time", self.vector_lanes))?;
+        line("bf16 products", self.bf16_products.clone())?;
         line("threads", format!("{} on {} cores", self.threads, self.cores))?;
         line("free memory", known(self.free_memory))?;
         let g = &self.gradients;

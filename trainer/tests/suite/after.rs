@@ -251,6 +251,8 @@ fn the_doctor_finds_what_is_there() {
             1
         };
         assert!(found["vector_lanes"].as_u64().unwrap() <= lanes);
+        let products = found["bf16_products"].as_str().unwrap();
+        assert!(products.contains("single") || sets.contains(&"avx512bf16".into()), "{products}");
     }
     let said =
         accepted(&["doctor", "--size", "32", "--batch", "2", "--seconds", "0", "--out", text(dir.path())]);

@@ -263,7 +263,39 @@ pub(crate) fn lane_sum<S: Stored>(x: &[S], f: impl Fn(S::Real) -> S::Real) -> S:
             *lane += f(x.load());
         }
     }
-    lanes.into_iter().sum::<S::Real>() + tail
+    added_up(lanes) + tail
+}
+
+/// The sum of sixteen lanes, in halves: one after the other, a short row would mostly wait for it.
+#[inline(always)]
+fn added_up<T: Element>(mut lanes: [T; 16]) -> T {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    lanes[0]
+}
+
+/// The largest of a row that is not empty, in lanes as [`lane_sum`]; what is not a number is passed over.
+#[inline(always)]
+pub(crate) fn lane_max<T: Element>(x: &[T]) -> T {
+    let mut lanes = [x[0]; 16];
+    let (whole, rest) = x.as_chunks::<16>();
+    for chunk in whole {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = if x > *lane { x } else { *lane };
+    }
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] = if lanes[i + half] > lanes[i] { lanes[i + half] } else { lanes[i] };
+        }
+    }
+    lanes[0]
 }
 
 /// Sum of `f(x, y)`, as [`lane_sum`].
@@ -281,7 +313,7 @@ pub(crate) fn lane_sum_zip<S: Stored<Real = T>, R: Stored<Real = T>, T: Element>
             *lane += f(x.load(), y.load());
         }
     }
-    lanes.into_iter().sum::<T>() + tail
+    added_up(lanes) + tail
 }
 
 /// Sum of `f(x, y, z)`, as [`lane_sum`].
@@ -301,5 +333,5 @@ fn lane_sum_three<S: Stored<Real = T>, R: Stored<Real = T>, T: Element>(
             *lane += f(x.load(), y, z.load());
         }
     }
-    lanes.into_iter().sum::<T>() + tail
+    added_up(lanes) + tail
 }

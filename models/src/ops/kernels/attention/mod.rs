@@ -7,7 +7,7 @@ pub(crate) mod cross;
 pub(crate) mod windows;
 
 use super::gemm::{Mat, multiply};
-use super::norm::{lane_sum, lane_sum_zip};
+use super::norm::{lane_max, lane_sum, lane_sum_zip};
 use super::product::in_pairs;
 use super::{Element, Stored, vectorised};
 
@@ -150,7 +150,7 @@ fn keep<'a, K: Stored>(numbers: &'a [K::Real], room: &'a mut [K]) -> &'a [K] {
 /// Softmax of a row, in place.
 #[inline(always)]
 pub(crate) fn softmax<T: Element>(row: &mut [T]) {
-    let max = row.iter().fold(row[0], |m, &x| if x > m { x } else { m });
+    let max = lane_max(row);
     for x in row.iter_mut() {
         *x = (*x - max).exp();
     }

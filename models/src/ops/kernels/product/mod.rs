@@ -5,8 +5,11 @@
 //! the result stay in registers.
 #![allow(unsafe_code)]
 
+mod amx;
 mod cut;
+mod packing;
 mod paired;
+mod pairing;
 mod pairs;
 mod sides;
 mod tile;
@@ -104,7 +107,40 @@ pub(crate) fn product_at<A, B, O, T: Element>(
     run(shape, a, b, None, Target::new(out.as_mut_ptr(), out.len(), shape.1, place));
 }
 
-/// Whether this machine multiplies `bf16` in pairs.
+/// How this machine multiplies activations in `bf16`, where the left factor of a product is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bf16Products {
+    /// In single precision, after they were loaded as such.
+    Single,
+    /// In pairs, by AVX-512-BF16; the right factor is rounded to `bf16`, too.
+    Pairs,
+    /// Matrices whole, by AMX; the right factor is rounded to `bf16`, too.
+    Matrices,
+}
+
+impl Bf16Products {
+    /// Those of this machine: AMX, where processor and system have it and `EFFICIENTTRAIN_AMX` is not 0, or else
+    /// AVX-512-BF16, but for Intel's processors, which are faster in single precision.
+    pub fn here() -> Self {
+        match Native::here() {
+            None => Self::Single,
+            Some(native) if native.has_matrices() => Self::Matrices,
+            Some(_) => Self::Pairs,
+        }
+    }
+}
+
+impl std::fmt::Display for Bf16Products {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Single => "in single precision",
+            Self::Pairs => "in pairs (AVX-512-BF16)",
+            Self::Matrices => "as whole matrices (AMX)",
+        })
+    }
+}
+
+/// Whether this machine multiplies `bf16` as such.
 pub(crate) fn in_pairs() -> bool {
     Native::here().is_some()
 }
@@ -466,7 +502,16 @@ mod tests {
             near(got.into_iter().map(f64::from).collect(), want, 1e-6);
             let want = plain((m, n, k), |r, i| aw[i * m + r], |i, c| bw[i * n + c], |_| 0.0);
             let got = product_deep((m, n, k), Left::Columns(&a, m), Right::Rows(&b, n));
-            near(got.into_iter().map(f64::from).collect(), want, 1e-6);
+            near(got.into_iter().map(f64::from).collect(), want.clone(), 1e-6);
+            // Where matrices are multiplied whole, pairs are still what other machines have.
+            #[cfg(target_arch = "x86_64")]
+            if let Some(native) = Native::here() {
+                let mut got = vec![f32::NAN; m * n];
+                let out = Out::Whole(Target::new(got.as_mut_ptr(), m * n, n, Place::Dense));
+                let factors = (&Left::Columns(&a, m), &Right::Rows(&b, n));
+                paired::task(native.by_vectors(), factors, None, &out, (0..m, 0..n, 0..k));
+                near(got.into_iter().map(f64::from).collect(), want, 1e-6);
+            }
         }
     }
 

@@ -1,0 +1,193 @@
+//! How sixteen pairs are made of numbers, and squares of them turned: what packing consists of.
+#![allow(unsafe_code)]
+
+use super::super::Stored;
+use super::pairs::{LANES, Line};
+
+/// A pair as it is packed, the first in the low half; both rounded to `bf16`.
+#[inline(always)]
+pub(super) fn pair<S: Stored>(low: S, high: S) -> u32 {
+    u32::from(low.round().to_bits()) | u32::from(high.round().to_bits()) << 16
+}
+
+/// The parts of packing that a machine may have instructions for, and what they come to.
+///
+/// Rounded by an instruction, numbers below the least normal one become zero, which is what multiplying makes of them.
+pub(super) trait Pairing: Copy {
+    /// Each number of one row with that of another.
+    #[inline(always)]
+    fn interleave<S: Stored>(self, low: &[S; LANES], high: &[S; LANES]) -> Line {
+        Line(std::array::from_fn(|i| pair(low[i], high[i])))
+    }
+
+    /// Neighbours of a row.
+    #[inline(always)]
+    fn neighbours<S: Stored>(self, row: &[S; 2 * LANES]) -> Line {
+        Line(std::array::from_fn(|i| pair(row[2 * i], row[2 * i + 1])))
+    }
+
+    /// Rows become columns.
+    #[inline(always)]
+    fn transpose(self, square: &mut [Line; LANES]) {
+        for i in 0..LANES {
+            for j in 0..i {
+                (square[i].0[j], square[j].0[i]) = (square[j].0[i], square[i].0[j]);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod native {
+    use std::arch::x86_64::{
+        __m256i, __m512bh, __m512i, _mm512_castsi256_si512, _mm512_cvtne2ps_pbh, _mm512_inserti64x4,
+        _mm512_loadu_ps, _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+        _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    };
+
+    use half::bf16;
+
+    use super::{LANES, Line, Pairing, Stored, pair};
+    use crate::ops::kernels::Element;
+    use crate::ops::kernels::product::pairs::Native;
+
+    /// Where each half of a pair comes from, of sixteen first halves and sixteen second ones behind them.
+    static ALTERNATE: [u16; 2 * LANES] = {
+        let mut from = [0; 2 * LANES];
+        let mut i = 0;
+        while i < LANES as u16 {
+            from[2 * i as usize] = i;
+            from[2 * i as usize + 1] = LANES as u16 + i;
+            i += 1;
+        }
+        from
+    };
+
+    /// Numbers of single precision, if they are that.
+    #[inline(always)]
+    fn singles<S: Stored>(numbers: &[S]) -> Option<&[f32]> {
+        S::Real::singles(S::exact(numbers)?)
+    }
+
+    // SAFETY, of every block below: `self` was made where AVX-512 F, BW and BF16 are there; arrays are as long as what is
+    // loaded from them, and a line is as long and as aligned as a vector.
+    impl Pairing for Native {
+        #[inline(always)]
+        fn interleave<S: Stored>(self, low: &[S; LANES], high: &[S; LANES]) -> Line {
+            unsafe {
+                let rows = if let (Some(low), Some(high)) = (S::rounded(low), S::rounded(high)) {
+                    let load = |row: &[bf16]| row.as_ptr().cast::<__m256i>().read_unaligned();
+                    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(load(low)), load(high))
+                } else if let (Some(low), Some(high)) = (singles(low), singles(high)) {
+                    round(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(high.as_ptr()), _mm512_loadu_ps(low.as_ptr())))
+                } else {
+                    return Line(std::array::from_fn(|i| pair(low[i], high[i])));
+                };
+                let places = ALTERNATE.as_ptr().cast::<__m512i>().read_unaligned();
+                line(_mm512_permutexvar_epi16(places, rows))
+            }
+        }
+
+        #[inline(always)]
+        fn neighbours<S: Stored>(self, row: &[S; 2 * LANES]) -> Line {
+            unsafe {
+                if let Some(row) = S::rounded(row) {
+                    line(row.as_ptr().cast::<__m512i>().read_unaligned())
+                } else if let Some(row) = singles(row) {
+                    let (low, high) =
+                        (_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(LANES)));
+                    line(round(_mm512_cvtne2ps_pbh(high, low)))
+                } else {
+                    Line(std::array::from_fn(|i| pair(row[2 * i], row[2 * i + 1])))
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn transpose(self, square: &mut [Line; LANES]) {
+            unsafe {
+                // A loop, because `map` may become a function of its own, for the least of machines.
+                let mut rows = [_mm512_setzero_si512(); LANES];
+                for (row, Line(line)) in rows.iter_mut().zip(square.iter()) {
+                    *row = line.as_ptr().cast::<__m512i>().read();
+                }
+                // Within each quarter of a vector, squares of four are turned, ...
+                for four in rows.as_chunks_mut::<4>().0 {
+                    let [a, b, c, d] = *four;
+                    let (low, high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+                    four[0] = _mm512_unpacklo_epi64(low, high);
+                    four[1] = _mm512_unpackhi_epi64(low, high);
+                    let (low, high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+                    four[2] = _mm512_unpacklo_epi64(low, high);
+                    four[3] = _mm512_unpackhi_epi64(low, high);
+                }
+                // ... and then the quarters of each four vectors.
+                for i in 0..4 {
+                    let [a, b, c, d] = [rows[i], rows[i + 4], rows[i + 8], rows[i + 12]];
+                    let even = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
+                    let odd = (_mm512_shuffle_i32x4::<0xDD>(a, b), _mm512_shuffle_i32x4::<0xDD>(c, d));
+                    square[i] = line(_mm512_shuffle_i32x4::<0x88>(even.0, even.1));
+                    square[i + 4] = line(_mm512_shuffle_i32x4::<0x88>(odd.0, odd.1));
+                    square[i + 8] = line(_mm512_shuffle_i32x4::<0xDD>(even.0, even.1));
+                    square[i + 12] = line(_mm512_shuffle_i32x4::<0xDD>(odd.0, odd.1));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn line(pairs: __m512i) -> Line {
+        // SAFETY: both are sixteen numbers of 32 bits.
+        Line(unsafe { std::mem::transmute::<__m512i, [u32; LANES]>(pairs) })
+    }
+
+    #[inline(always)]
+    fn round(numbers: __m512bh) -> __m512i {
+        // SAFETY: both are 64 bytes.
+        unsafe { std::mem::transmute::<__m512bh, __m512i>(numbers) }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Pairing for super::pairs::Native {}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+    use crate::ops::kernels::product::pairs::Native;
+
+    #[derive(Clone, Copy)]
+    struct Plain;
+    impl Pairing for Plain {}
+
+    fn check(pairing: impl Pairing) {
+        let row = |salt: f32| -> [f32; LANES] { std::array::from_fn(|i| ((i as f32 + salt) * 0.7).sin()) };
+        let half = |row: [f32; LANES]| row.map(bf16::from_f32);
+        let (low, high) = (row(0.1), row(20.0));
+        let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
+        let want = std::array::from_fn(|i| bits(low[i]) | bits(high[i]) << 16);
+        assert_eq!(pairing.interleave(&low, &high).0, want);
+        assert_eq!(pairing.interleave(&half(low), &half(high)).0, want);
+        let both: [f32; 2 * LANES] =
+            std::array::from_fn(|i| if i % 2 == 0 { low[i / 2] } else { high[i / 2] });
+        assert_eq!(pairing.neighbours(&both).0, want);
+        assert_eq!(pairing.neighbours(&both.map(bf16::from_f32)).0, want);
+        assert_eq!(pairing.neighbours(&both.map(f64::from)).0, want);
+        let mut square: [Line; LANES] =
+            std::array::from_fn(|i| Line(std::array::from_fn(|j| (100 * i + j) as u32)));
+        pairing.transpose(&mut square);
+        for (i, Line(row)) in square.into_iter().enumerate() {
+            assert_eq!(row, std::array::from_fn(|j| (100 * j + i) as u32));
+        }
+    }
+
+    #[test]
+    fn pairs_are_made_and_turned_as_said() {
+        check(Plain);
+        if let Some(native) = Native::here() {
+            native.compiled(|| check(native));
+        }
+    }
+}
