@@ -1,4 +1,5 @@
 //! Where the two factors of a product come from, and how they are packed for the tiles.
+#![allow(unsafe_code)]
 
 use std::ops::Range;
 
@@ -71,6 +72,7 @@ impl<'a, S: Stored> Left<'a, S> {
             }
             Self::Columns(data, width) => {
                 for (i, k) in ks.enumerate() {
+                    prefetch(data, (k + AHEAD) * width + rows.start, rows.len());
                     let row = &data[k * width + rows.start..][..rows.len()];
                     match tile {
                         12 => columns::<S, 12>(row, i, panels),
@@ -78,6 +80,25 @@ impl<'a, S: Stored> Left<'a, S> {
                         _ => unreachable!("tiles have twelve or six rows"),
                     }
                 }
+            }
+        }
+    }
+}
+
+/// How many rows of a factor are asked for before they are packed, where only some columns of each are.
+const AHEAD: usize = 8;
+
+/// Asks for `len` elements from `at` on, if they are there, before they are read: rows far apart are not foreseen by the
+/// processor.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+fn prefetch<S>(data: &[S], at: usize, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(row) = data.get(at..at + len) {
+        for line in row.chunks(64 / size_of::<S>()) {
+            // SAFETY: asking has no effect but on caches.
+            unsafe {
+                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
             }
         }
     }
@@ -148,6 +169,7 @@ impl<S: Stored> Right<'_, S> {
         match self {
             Self::Rows(data, width) => {
                 for (i, k) in ks.enumerate() {
+                    prefetch(data, (k + AHEAD) * width + cols.start, cols.len());
                     spread(&data[k * width + cols.start..][..cols.len()], i, depth, tile, out);
                 }
             }
