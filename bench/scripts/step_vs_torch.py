@@ -2,7 +2,8 @@
 """Training steps of this project beside PyTorch's, alternating in one run: forward, backward and AdamW.
 
 Usage: step_vs_torch.py target/release/efficienttrain [--models swin_tiny,...] [--sizes 96,160,224] [--rounds 3]
-                        [--dtype f32|bf16] [--peers plain,malloc,channels-last,compile] [--readme models/README.md]
+                        [--dtype f32|bf16] [--peers plain,malloc,channels-last,compile]
+                        [--readme models/README.md [--machine zen5]]
 
 Needs, in a virtual environment of its own: pip install torch torchvision timm (and a C++ compiler for `compile`)
 
@@ -141,6 +142,7 @@ def main():
     p.add_argument("--dtype", default="f32", choices=["f32", "bf16"])
     p.add_argument("--peers", default="plain,malloc", type=lambda text: text.split(","))
     p.add_argument("--readme", type=pathlib.Path)
+    p.add_argument("--machine", default="zen5", help="whose table of the page this is: zen5, amx")
     p.add_argument("--peer", help=argparse.SUPPRESS)
     p.add_argument("--model", help=argparse.SUPPRESS)
     p.add_argument("--size", type=int, help=argparse.SUPPRESS)
@@ -158,7 +160,7 @@ def main():
     print(text)
     if args.readme:
         page = args.readme.read_text()
-        begin, end = (f"<!-- step_vs_torch {args.dtype}: {word} -->" for word in ("begin", "end"))
+        begin, end = (f"<!-- step_vs_torch {args.dtype} {args.machine}: {word} -->" for word in ("begin", "end"))
         before, rest = page.split(begin)
         args.readme.write_text(before + begin + "\n" + text + end + rest.split(end)[1])
 

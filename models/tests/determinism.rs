@@ -8,6 +8,18 @@ use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, 
 
 /// Bits of the loss, of all gradients and of the running statistics of one training pass.
 fn pass(name: &str, size: usize, batch: usize, threads: usize, checkpoint: bool) -> Vec<u32> {
+    pass_in(DType::F32, name, size, batch, threads, checkpoint)
+}
+
+/// As [`pass`], with activations of a type.
+fn pass_in(
+    dtype: DType,
+    name: &str,
+    size: usize,
+    batch: usize,
+    threads: usize,
+    checkpoint: bool,
+) -> Vec<u32> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let model =
@@ -15,8 +27,9 @@ fn pass(name: &str, size: usize, batch: usize, threads: usize, checkpoint: bool)
         let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
         let x = model_input(5, batch, size, size).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
         let targets = Tensor::full(0.1f32, (batch, 10), &Device::Cpu).unwrap();
-        let mut cx =
-            Context::new(&params, Mode::Train { seed: 3, drop_path: 0.2 }).with_checkpointing(checkpoint);
+        let mut cx = Context::new(&params, Mode::Train { seed: 3, drop_path: 0.2 })
+            .with_checkpointing(checkpoint)
+            .with_compute_type(dtype);
         let logits = model.forward(&mut cx, &Act::constant(x)).unwrap();
         let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
         let mut gradients = Gradients::new(params.len());
@@ -61,6 +74,22 @@ fn a_training_pass_does_not_depend_on_the_number_of_threads() {
             assert!(
                 pass(name, size, batch, threads, false) == one,
                 "{name} at {size} differs on {threads} threads"
+            );
+        }
+    }
+}
+
+/// By whichever instructions this machine multiplies `bf16`.
+#[test]
+fn nor_does_one_in_bf16() {
+    for (name, size, batch) in
+        [("resnet10", 112, 3), ("deit_tiny", 96, 5), ("swin_tiny", 64, 3), ("pvt_tiny", 64, 3)]
+    {
+        let one = pass_in(DType::BF16, name, size, batch, 1, false);
+        for threads in [2, 3, 8] {
+            assert!(
+                one == pass_in(DType::BF16, name, size, batch, threads, false),
+                "{name}, {threads} threads"
             );
         }
     }

@@ -95,10 +95,10 @@ mod native {
         #[inline(always)]
         pub(in super::super) fn with_registers(self, work: impl FnOnce()) {
             // SAFETY: `self` was made where the instructions are there, and the shapes are those of palette 1.
-            unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const WHOLE, options(nostack, readonly)) };
+            unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const WHOLE, options(nostack)) };
             work();
             // SAFETY: as above; nothing is expected to be left in the registers.
-            unsafe { asm!("tilerelease", options(nostack, nomem)) };
+            unsafe { asm!("tilerelease", options(nostack)) };
         }
     }
 

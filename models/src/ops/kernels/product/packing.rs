@@ -92,7 +92,7 @@ fn write_pairs<const N: usize>(pairs: [u32; N], to: &mut [bf16]) {
     unsafe { to.as_mut_ptr().cast::<[u32; N]>().write_unaligned(pairs) };
 }
 
-/// `depth` rows of `count` numbers, `width` apart, as rows of panels of [`MOST_ROWS`] rows, and zeros behind them.
+/// `depth` rows of `count` numbers, `width` apart, as rows of panels, and zeros behind them.
 #[inline(always)]
 fn transpose_left<P: Pairing>(
     pairing: P,
