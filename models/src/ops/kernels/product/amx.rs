@@ -59,7 +59,6 @@ impl Square for Amx {
 mod native {
     use std::arch::asm;
     use std::arch::x86_64::__cpuid_count;
-    use std::sync::OnceLock;
 
     use super::super::pairs::LANES;
     use super::{Amx, COLS, Line, ROWS, Square, Sums, UNIT};
@@ -86,9 +85,8 @@ mod native {
     impl Amx {
         /// If this machine has them, the system lets this process use them, and `EFFICIENTTRAIN_AMX=0` does not forbid it.
         pub(in super::super) fn here() -> Option<Self> {
-            static HERE: OnceLock<bool> = OnceLock::new();
-            let wanted = || std::env::var_os("EFFICIENTTRAIN_AMX").is_none_or(|value| value != "0");
-            HERE.get_or_init(|| wanted() && in_hardware() && permitted()).then_some(Self(()))
+            let wanted = std::env::var_os("EFFICIENTTRAIN_AMX").is_none_or(|value| value != "0");
+            (wanted && in_hardware() && permitted()).then_some(Self(()))
         }
 
         /// Runs `work`, in which matrices are multiplied.

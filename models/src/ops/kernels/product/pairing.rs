@@ -10,6 +10,16 @@ pub(super) fn pair<S: Stored>(low: S, high: S) -> u32 {
     u32::from(low.round().to_bits()) | u32::from(high.round().to_bits()) << 16
 }
 
+#[inline(always)]
+fn interleaved<S: Stored>(low: &[S; LANES], high: &[S; LANES]) -> Line {
+    Line(std::array::from_fn(|i| pair(low[i], high[i])))
+}
+
+#[inline(always)]
+fn side_by_side<S: Stored>(row: &[S; 2 * LANES]) -> Line {
+    Line(std::array::from_fn(|i| pair(row[2 * i], row[2 * i + 1])))
+}
+
 /// The parts of packing that a machine may have instructions for, and what they come to.
 ///
 /// Rounded by an instruction, numbers below the least normal one become zero, which is what multiplying makes of them.
@@ -17,13 +27,13 @@ pub(super) trait Pairing: Copy {
     /// Each number of one row with that of another.
     #[inline(always)]
     fn interleave<S: Stored>(self, low: &[S; LANES], high: &[S; LANES]) -> Line {
-        Line(std::array::from_fn(|i| pair(low[i], high[i])))
+        interleaved(low, high)
     }
 
     /// Neighbours of a row.
     #[inline(always)]
     fn neighbours<S: Stored>(self, row: &[S; 2 * LANES]) -> Line {
-        Line(std::array::from_fn(|i| pair(row[2 * i], row[2 * i + 1])))
+        side_by_side(row)
     }
 
     /// Rows become columns.
@@ -47,7 +57,7 @@ mod native {
 
     use half::bf16;
 
-    use super::{LANES, Line, Pairing, Stored, pair};
+    use super::{LANES, Line, Pairing, Stored, interleaved, side_by_side};
     use crate::ops::kernels::Element;
     use crate::ops::kernels::product::pairs::Native;
 
@@ -81,7 +91,7 @@ mod native {
                 } else if let (Some(low), Some(high)) = (singles(low), singles(high)) {
                     round(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(high.as_ptr()), _mm512_loadu_ps(low.as_ptr())))
                 } else {
-                    return Line(std::array::from_fn(|i| pair(low[i], high[i])));
+                    return interleaved(low, high);
                 };
                 let places = ALTERNATE.as_ptr().cast::<__m512i>().read_unaligned();
                 line(_mm512_permutexvar_epi16(places, rows))
@@ -98,7 +108,7 @@ mod native {
                         (_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(LANES)));
                     line(round(_mm512_cvtne2ps_pbh(high, low)))
                 } else {
-                    Line(std::array::from_fn(|i| pair(row[2 * i], row[2 * i + 1])))
+                    side_by_side(row)
                 }
             }
         }
