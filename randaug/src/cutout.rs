@@ -5,11 +5,8 @@ use rand::{Rng, RngExt};
 
 use crate::error::{Error, Result, check, check_picture};
 use crate::eval::short_edge_to;
-use crate::resample::{CropBox, Filter, resize_crop_into};
+use crate::resample::{CropBox, Filter, resize_part_into};
 use crate::scratch::Scratch;
-
-/// Most pixels of a resized picture: a picture of one row and a million columns asks for more memory than there is.
-const MAX_PIXELS: f64 = (1u64 << 28) as f64;
 
 /// What lies outside a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,38 +23,72 @@ pub enum Padding {
 /// If the picture or `out` is empty.
 pub fn crop_or_pad(img: &RgbImage, top: i64, left: i64, padding: Padding, out: &mut RgbImage) -> Result<()> {
     check_picture(img)?;
+    check_output(out)?;
+    cut_out(&Part { pixels: img, size: img.dimensions(), origin: (0, 0) }, top, left, padding, out);
+    Ok(())
+}
+
+fn check_output(out: &RgbImage) -> Result<()> {
     let (width, height) = out.dimensions();
     if width == 0 || height == 0 {
         return Err(Error::EmptyOutput { width, height });
     }
-    let stride = img.width() as usize * 3;
-    let source: &[u8] = img;
-    for (y, row) in (top..).zip(out.chunks_exact_mut(width as usize * 3)) {
-        let row = row.as_chunks_mut::<3>().0;
-        match (place(y, img.height(), padding), padding) {
-            (None, Padding::Constant(color)) => row.fill(color),
-            (None, Padding::Reflect) => {}
-            (Some(y), _) => copy_row(source[y * stride..][..stride].as_chunks::<3>().0, left, padding, row),
-        }
-    }
     Ok(())
 }
 
-/// One row of the outcome, from column `left` of the source on.
-fn copy_row(source: &[[u8; 3]], left: i64, padding: Padding, out: &mut [[u8; 3]]) {
-    if let Ok(start) = usize::try_from(left)
+/// The pixels of an image that are at hand: those from column and row `origin` on.
+struct Part<'a> {
+    pixels: &'a RgbImage,
+    /// Width and height of the whole image.
+    size: (u32, u32),
+    origin: (u32, u32),
+}
+
+/// Copies the box at row `top` and column `left` of an image, all of whose pixels that it shows are in the part.
+fn cut_out(part: &Part<'_>, top: i64, left: i64, padding: Padding, out: &mut RgbImage) {
+    let (stride, width) = (part.pixels.width() as usize * 3, out.width() as usize * 3);
+    let source: &[u8] = part.pixels;
+    for (y, row) in (top..).zip(out.chunks_exact_mut(width)) {
+        let row = row.as_chunks_mut::<3>().0;
+        match (place(y, part.size.1, padding), padding) {
+            (None, Padding::Constant(color)) => row.fill(color),
+            (None, Padding::Reflect) => {}
+            (Some(y), _) => {
+                let pixels = source[(y - part.origin.1 as usize) * stride..][..stride].as_chunks::<3>().0;
+                copy_row(pixels, (part.origin.0, part.size.0), left, padding, row);
+            }
+        }
+    }
+}
+
+/// Copies one row, from column `left` of the image on. `source` begins at column `origin` of `edge` columns.
+fn copy_row(
+    source: &[[u8; 3]],
+    (origin, edge): (u32, u32),
+    left: i64,
+    padding: Padding,
+    out: &mut [[u8; 3]],
+) {
+    if let Ok(start) = usize::try_from(left - i64::from(origin))
         && let Some(inside) = source.get(start..).and_then(|rest| rest.get(..out.len()))
     {
         out.copy_from_slice(inside);
         return;
     }
     for (x, pixel) in (left..).zip(out) {
-        *pixel = match (place(x, source.len() as u32, padding), padding) {
-            (Some(x), _) => source[x],
+        *pixel = match (place(x, edge, padding), padding) {
+            (Some(x), _) => source[x - origin as usize],
             (None, Padding::Constant(color)) => color,
             (None, Padding::Reflect) => *pixel,
         };
     }
+}
+
+/// First row (or column) and number of those that a box of `length` from `start` on shows of an edge, padding included.
+fn shown(start: i64, length: u32, edge: u32, padding: Padding) -> (u32, u32) {
+    let places = || (start..start + i64::from(length)).filter_map(|at| place(at, edge, padding));
+    let (first, last) = (places().min().unwrap_or(0), places().max().unwrap_or(0));
+    (first as u32, (last - first) as u32 + 1)
 }
 
 /// The row or column that stands at a place; `None` outside the picture with a constant.
@@ -151,28 +182,32 @@ impl SimpleRandomCrop {
             rng.random_range(0..=room) as i64 - i64::from(self.pad)
         };
         let (top, left) = (start(height), start(width));
-        with_resized(img, (width, height), self.interpolation, scratch, |resized| {
-            crop_or_pad(resized, top, left, self.padding, out)
-        })
+        resize_and_cut(img, (width, height), (top, left), (self.interpolation, self.padding), out, scratch)
     }
 }
 
-/// Resizes into a buffer of the scratch and hands the outcome to `f`.
-pub(crate) fn with_resized(
+/// Resizes an image to `size` (width, height) and cuts `out` out of it, from row and column `corner` on: the bytes of
+/// [`resize`](crate::resize) and [`crop_or_pad`], in the memory of `out`.
+pub(crate) fn resize_and_cut(
     img: &RgbImage,
-    (width, height): (u32, u32),
-    filter: Filter,
+    size: (u32, u32),
+    (top, left): (i64, i64),
+    (filter, padding): (Filter, Padding),
+    out: &mut RgbImage,
     scratch: &mut Scratch,
-    f: impl FnOnce(&RgbImage) -> Result<()>,
 ) -> Result<()> {
     check_picture(img)?;
-    let count = f64::from(width) * f64::from(height);
-    check(count <= MAX_PIXELS, "the number of pixels after resizing", count, "at most 2^28")?;
+    check_output(out)?;
+    let (y, height) = shown(top, out.height(), size.1, padding);
+    let (x, width) = shown(left, out.width(), size.0, padding);
     let mut pixels = std::mem::take(&mut scratch.resized);
     pixels.resize(width as usize * height as usize * 3, 0);
     let mut resized = RgbImage::from_raw(width, height, pixels).unwrap_or_default();
-    let done = resize_crop_into(img, CropBox::whole(img), filter, &mut resized, scratch);
-    let done = done.and_then(|()| f(&resized));
+    let part = CropBox { top: y, left: x, height, width };
+    let done = resize_part_into(img, size, part, filter, &mut resized, scratch);
+    if done.is_ok() {
+        cut_out(&Part { pixels: &resized, size, origin: (x, y) }, top, left, padding, out);
+    }
     scratch.resized = resized.into_raw();
     done
 }

@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use crate::cutout::{Padding, crop_or_pad, with_resized};
+use crate::cutout::{Padding, resize_and_cut};
 use crate::error::{Error, Result, check};
 use crate::resample::{CropBox, Filter};
 use crate::scratch::Scratch;
@@ -69,9 +69,7 @@ impl EvalTransform {
         check(fits, "out's width or height", f64::from(out.width()), "equal to size")?;
         let crop = self.crop_box(edges.0, edges.1);
         let (top, left) = (i64::from(crop.top), i64::from(crop.left));
-        with_resized(img, edges, self.interpolation, scratch, |resized| {
-            crop_or_pad(resized, top, left, Padding::Reflect, out)
-        })
+        resize_and_cut(img, edges, (top, left), (self.interpolation, Padding::Reflect), out, scratch)
     }
 }
 

@@ -4,7 +4,7 @@ use image::RgbImage;
 use rand::{Rng, RngExt};
 
 use crate::crop::{check_range, uniform};
-use crate::cutout::{RandomCropOrPad, with_resized};
+use crate::cutout::{RandomCropOrPad, resize_and_cut};
 use crate::error::{Error, Result, check};
 use crate::resample::Filter;
 use crate::scratch::Scratch;
@@ -130,6 +130,7 @@ impl ResizeKeepRatio {
         scratch: &mut Scratch,
     ) -> Result<()> {
         let size = self.sample(img.dimensions(), out.dimensions(), rng)?;
-        with_resized(img, size, self.interpolation, scratch, |resized| crop.apply_into(resized, out, rng))
+        let corner = crop.sample(size, out.dimensions(), rng);
+        resize_and_cut(img, size, corner, (self.interpolation, crop.padding), out, scratch)
     }
 }

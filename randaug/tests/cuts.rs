@@ -4,9 +4,10 @@ mod common;
 
 use common::{assert_same, cases, float, int, oracle, synth_image, text};
 use image::{Rgb, RgbImage};
+use rand::RngExt;
 use randaug::{
-    EvalTransform, Padding, Purpose, RandomCropOrPad, ResizeKeepRatio, Scratch, SimpleRandomCrop,
-    crop_or_pad, sample_rng,
+    EvalTransform, Filter, Padding, Purpose, RandomCropOrPad, ResizeKeepRatio, Scratch, SimpleRandomCrop,
+    crop_or_pad, resize, sample_rng,
 };
 
 #[test]
@@ -108,13 +109,76 @@ fn degenerate_cuts_are_right_or_refused() {
     assert!(
         crop_or_pad(&one, i64::MIN / 2, i64::MAX / 2, Padding::Reflect, &mut RgbImage::new(2, 2)).is_ok()
     );
-    let line = RgbImage::new(4_000_000, 1);
-    assert!(EvalTransform::new(224).apply(&line, &mut scratch).unwrap_err().to_string().contains("2^28"));
     for bad in [
         ResizeKeepRatio { longest: 1.5, ..resize },
         ResizeKeepRatio { scale_prob: -0.1, ..resize },
         ResizeKeepRatio { aspect: (0.0, 1.0), ..resize },
     ] {
         assert!(bad.sample((4, 4), (2, 2), &mut rng).is_err(), "{bad:?}");
+    }
+}
+
+/// The values are Pillow's: `Image.resize` to 18 x 3240 (3240 x 18), then the center 16 x 16.
+#[test]
+fn a_thin_image_is_evaluated_as_pillow_does() {
+    let color = |x: u32, y: u32| Rgb([(x * 50 + y) as u8, (y * 7) as u8, (x * y) as u8]);
+    let (high, wide) = (RgbImage::from_fn(5, 900, color), RgbImage::from_fn(900, 5, |x, y| color(y, x)));
+    let corners =
+        |image: &RgbImage| [(0, 0), (15, 0), (8, 7), (0, 15), (15, 15)].map(|(x, y)| image.get_pixel(x, y).0);
+    let sum = |image: &RgbImage| image.iter().map(|&v| u32::from(v)).sum::<u32>();
+    let mut scratch = Scratch::new();
+    let out = EvalTransform::new(16).apply(&high, &mut scratch).unwrap();
+    let want = [[189, 60, 0], [137, 60, 154], [31, 74, 122], [194, 89, 0], [142, 89, 12]];
+    assert_eq!((corners(&out), sum(&out)), (want, 77_903));
+    let out = EvalTransform::new(16).apply(&wide, &mut scratch).unwrap();
+    let want = [[189, 60, 0], [194, 89, 0], [56, 75, 142], [137, 60, 155], [142, 89, 12]];
+    assert_eq!((corners(&out), sum(&out)), (want, 77_935));
+}
+
+/// What is computed is what a resize of the whole image followed by the crop gives, also where the box is padded.
+#[test]
+fn only_what_the_crop_keeps_is_resized() {
+    let mut scratch = Scratch::new();
+    let mut rng = sample_rng(5, 0, 0, Purpose::Crop);
+    for (i, (width, height)) in
+        [(7u32, 60u32), (60, 7), (31, 31), (40, 33), (3, 200), (16, 16)].into_iter().enumerate()
+    {
+        let source = synth_image(i as u64, height.into(), width.into());
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+            let eval = EvalTransform { interpolation: filter, ..EvalTransform::new(14) };
+            let (w, h) = eval.resized_edges(width, height).unwrap();
+            let whole = resize(&source, w, h, filter, &mut scratch).unwrap();
+            let crop = eval.crop_box(w, h);
+            let mut want = RgbImage::new(14, 14);
+            crop_or_pad(&whole, crop.top.into(), crop.left.into(), Padding::Reflect, &mut want).unwrap();
+            assert_same(&eval.apply(&source, &mut scratch).unwrap(), &want, "evaluation");
+
+            let simple = SimpleRandomCrop { interpolation: filter, ..SimpleRandomCrop::default() };
+            let (mut out, mut same_rng) = (RgbImage::new(14, 14), rng.clone());
+            simple.apply_into(&source, &mut out, &mut rng, &mut scratch).unwrap();
+            let short = width.min(height);
+            let edge = |edge: u32| 14 * edge / short;
+            let whole = resize(&source, edge(width), edge(height), filter, &mut scratch).unwrap();
+            let padded = |edge: u32| i64::from(edge) + 8 - 14;
+            let mut start = |edge: u32| same_rng.random_range(0..=padded(edge) as u64) as i64 - 4;
+            let (top, left) = (start(whole.height()), start(whole.width()));
+            crop_or_pad(&whole, top, left, Padding::Reflect, &mut want).unwrap();
+            assert_same(&out, &want, "random crop with padding");
+        }
+    }
+}
+
+#[test]
+fn a_very_thin_image_needs_no_more_memory_than_its_crop() {
+    for (width, height) in [(4_000_000, 1), (1, 4_000_000), (1, 4_200)] {
+        let line = RgbImage::from_pixel(width, height, Rgb([9, 8, 7]));
+        let out = EvalTransform::new(224).apply(&line, &mut Scratch::new()).unwrap();
+        assert_eq!(out, RgbImage::from_pixel(224, 224, Rgb([9, 8, 7])));
+        let crop = RandomCropOrPad::default();
+        let mut out = RgbImage::new(96, 96);
+        let mut rng = sample_rng(1, 2, 3, Purpose::Crop);
+        let resize = ResizeKeepRatio { longest: 0.0, ..ResizeKeepRatio::default() };
+        resize.apply_into(&line, &crop, &mut out, &mut rng, &mut Scratch::new()).unwrap();
+        assert_eq!(out, RgbImage::from_pixel(96, 96, Rgb([9, 8, 7])));
     }
 }

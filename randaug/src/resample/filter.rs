@@ -1,6 +1,7 @@
 //! The filters and their integer weights.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 
 /// Fractional bits of a weight: 32 - 8 bits of the pixel - 2 bits for overshoot.
 pub(super) const PRECISION_BITS: u32 = 22;
@@ -22,12 +23,24 @@ impl Filter {
     /// pixel it reads and the weights from there on, which sum to 1. `buffer` is working memory.
     ///
     /// These are the numbers that [`resize_crop`](crate::resize_crop) rounds to integers.
-    pub fn taps(self, from: usize, to: usize, buffer: &mut Vec<f64>, mut each: impl FnMut(usize, &[f64])) {
+    pub fn taps(self, from: usize, to: usize, buffer: &mut Vec<f64>, each: impl FnMut(usize, &[f64])) {
+        self.taps_of(from, to, 0..to, buffer, each);
+    }
+
+    /// Computes what [`Self::taps`] does for the output pixels in `outputs` alone.
+    fn taps_of(
+        self,
+        from: usize,
+        to: usize,
+        outputs: Range<usize>,
+        buffer: &mut Vec<f64>,
+        mut each: impl FnMut(usize, &[f64]),
+    ) {
         let scale = from as f64 / to as f64;
         let widening = scale.max(1.0);
         let support = self.support() * widening;
         let narrow = 1.0 / widening;
-        for i in 0..to {
+        for i in outputs {
             let centre = (i as f64 + 0.5) * scale;
             // The casts truncate; a negative start becomes 0.
             let start = (centre - support + 0.5) as usize;
@@ -79,10 +92,25 @@ fn sinc(x: f64) -> f64 {
     x.sin() / x
 }
 
+/// One axis of a resize: `from` input pixels become `to`, of which `outputs` are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Axis {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) outputs: Range<usize>,
+}
+
+impl Axis {
+    /// Returns whether the pass along this axis copies.
+    pub(super) fn is_identity(&self) -> bool {
+        self.from == self.to
+    }
+}
+
 /// The weights of one pass: for each output pixel a run of input pixels and as many integers.
 #[derive(Debug, Default)]
 pub(crate) struct Coefficients {
-    key: Option<(usize, usize, Filter)>,
+    key: Option<(Axis, Filter)>,
     /// First input pixel and end in `weights` of each output pixel.
     runs: Vec<(usize, usize)>,
     weights: Vec<i32>,
@@ -91,17 +119,26 @@ pub(crate) struct Coefficients {
 }
 
 impl Coefficients {
-    /// Computes the weights for `from` to `to` pixels, unless they are there already.
-    pub(super) fn prepare(&mut self, from: usize, to: usize, filter: Filter) {
-        if self.key == Some((from, to, filter)) {
+    /// Computes the weights of an axis, unless they are there already.
+    pub(super) fn prepare(&mut self, axis: &Axis, filter: Filter) {
+        if self.key.as_ref().is_some_and(|(known, by)| known == axis && *by == filter) {
             return;
         }
-        self.key = Some((from, to, filter));
         self.runs.clear();
         self.weights.clear();
         let mut floats = std::mem::take(&mut self.floats);
-        filter.taps(from, to, &mut floats, |start, weights| self.push_run(start, weights));
+        filter.taps_of(axis.from, axis.to, axis.outputs.clone(), &mut floats, |start, weights| {
+            self.push_run(start, weights);
+        });
         self.floats = floats;
+        self.key = Some((axis.clone(), filter));
+    }
+
+    /// Returns the input pixels that the wanted output pixels read.
+    pub(super) fn inputs(&self) -> Range<usize> {
+        let ends = (0..self.runs.len()).map(|i| self.run(i)).map(|(start, weights)| start + weights.len());
+        let first = self.runs.iter().map(|&(start, _)| start).min().unwrap_or(0);
+        first..ends.max().unwrap_or(first)
     }
 
     /// Stores weights as integers, rounded half away from zero.
@@ -113,7 +150,7 @@ impl Coefficients {
         self.runs.push((start, self.weights.len()));
     }
 
-    /// First input pixel and weights of output pixel `i`.
+    /// First input pixel and weights of the `i`-th wanted output pixel.
     #[inline(always)]
     pub(super) fn run(&self, i: usize) -> (usize, &[i32]) {
         let begin = if i == 0 { 0 } else { self.runs[i - 1].1 };
@@ -133,7 +170,7 @@ mod tests {
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
             for from in (1..80).chain([500, 5000]) {
                 for to in (1..80).chain([224, 3000]) {
-                    coefficients.prepare(from, to, filter);
+                    coefficients.prepare(&Axis { from, to, outputs: 0..to }, filter);
                     for (_, weights) in (0..to).map(|i| coefficients.run(i)) {
                         let reach: i64 = weights.iter().map(|&w| i64::from(w).abs() * 255).sum();
                         let half = 1 << (PRECISION_BITS - 1);

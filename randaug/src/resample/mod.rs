@@ -5,11 +5,12 @@ mod passes;
 
 use image::RgbImage;
 
+use filter::Axis;
 pub(crate) use filter::Coefficients;
 pub use filter::Filter;
 pub(crate) use passes::Column;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check, check_picture};
 use crate::scratch::Scratch;
 
 /// A rectangle of whole pixels inside a picture.
@@ -82,15 +83,44 @@ pub fn resize_crop_into(
         return Err(Error::EmptyOutput { width: out.width(), height: out.height() });
     }
     crop.check(img.width(), img.height())?;
-    let source = Window {
-        pixels: img,
-        stride: img.width() as usize * 3,
-        offset: crop.left as usize * 3,
-        top: crop.top as usize,
+    let axis = |from: u32, to: u32| Axis { from: from as usize, to: to as usize, outputs: 0..to as usize };
+    let (width, height) = (axis(crop.width, out.width()), axis(crop.height, out.height()));
+    resize_window(&Window::of(img, crop), &width, &height, filter, out, scratch);
+    Ok(())
+}
+
+/// Computes the pixels in `part` of a whole image resized to `size` (width, height), and no others: the bytes of
+/// [`resize`] followed by a crop. `out` has the size of `part`.
+///
+/// Time and memory depend on `part` and on the input pixels that it reads, not on `size`: the resized form of a thin
+/// image can be larger than memory.
+///
+/// # Errors
+/// Returns an error if the image or `size` is empty, `part` leaves the resized image, or `out` has another size.
+pub(crate) fn resize_part_into(
+    img: &RgbImage,
+    size: (u32, u32),
+    part: CropBox,
+    filter: Filter,
+    out: &mut RgbImage,
+    scratch: &mut Scratch,
+) -> Result<()> {
+    check_picture(img)?;
+    part.check(size.0, size.1)?;
+    check(
+        out.dimensions() == (part.width, part.height),
+        "out's width",
+        f64::from(out.width()),
+        "the part's",
+    )?;
+    let axis = |from: u32, to: u32, start: u32, length: u32| Axis {
+        from: from as usize,
+        to: to as usize,
+        outputs: start as usize..start as usize + length as usize,
     };
-    let from = (crop.width as usize, crop.height as usize);
-    let to = (out.width() as usize, out.height() as usize);
-    resize_window(&source, from, to, filter, out, scratch);
+    let width = axis(img.width(), size.0, part.left, part.width);
+    let height = axis(img.height(), size.1, part.top, part.height);
+    resize_window(&Window::of(img, CropBox::whole(img)), &width, &height, filter, out, scratch);
     Ok(())
 }
 
@@ -108,63 +138,76 @@ pub fn resize(
     resize_crop(img, CropBox::whole(img), width, height, filter, scratch)
 }
 
-/// Rows of interleaved RGB, read from `offset` bytes into each row, starting at row `top`.
+/// Rows of interleaved RGB, read from `offset` bytes into each row.
 struct Window<'a> {
     pixels: &'a [u8],
     stride: usize,
     offset: usize,
-    top: usize,
+    /// Rows to add to a row's number to find it in `pixels`; negative where the first rows were left out.
+    top: isize,
 }
 
 impl<'a> Window<'a> {
+    fn of(img: &'a RgbImage, area: CropBox) -> Self {
+        let (left, top) = (area.left as usize, area.top as isize);
+        Self { pixels: img, stride: img.width() as usize * 3, offset: left * 3, top }
+    }
+
+    /// Returns the window without its first columns.
+    fn from_column(&self, x: usize) -> Self {
+        Self { offset: self.offset + 3 * x, ..*self }
+    }
+
     /// Row `y` of the window, `len` bytes long.
     #[inline(always)]
     fn row(&self, y: usize, len: usize) -> &'a [u8] {
-        &self.pixels[(self.top + y) * self.stride + self.offset..][..len]
+        &self.pixels[(self.top + y as isize) as usize * self.stride + self.offset..][..len]
     }
 }
 
 fn resize_window(
     source: &Window<'_>,
-    (from_w, from_h): (usize, usize),
-    (to_w, to_h): (usize, usize),
+    width: &Axis,
+    height: &Axis,
     filter: Filter,
     out: &mut [u8],
     scratch: &mut Scratch,
 ) {
-    let stride = to_w * 3;
-    if from_w == to_w && from_h == to_h {
-        for (y, target) in out.chunks_exact_mut(stride).enumerate() {
+    let stride = width.outputs.len() * 3;
+    if width.is_identity() && height.is_identity() {
+        let source = source.from_column(width.outputs.start);
+        for (y, target) in height.outputs.clone().zip(out.chunks_exact_mut(stride)) {
             target.copy_from_slice(source.row(y, stride));
         }
         return;
     }
     let Scratch { rows, packed, horizontal, vertical, .. } = scratch;
-    horizontal.prepare(from_w, to_w, filter);
-    vertical.prepare(from_h, to_h, filter);
-    if from_w == to_w {
-        passes::columns(source, vertical, stride, out);
-    } else if from_h == to_h {
-        all_rows(source, from_w, horizontal, packed, stride, out);
+    horizontal.prepare(width, filter);
+    vertical.prepare(height, filter);
+    if width.is_identity() {
+        passes::columns(&source.from_column(width.outputs.start), vertical, stride, out);
+    } else if height.is_identity() {
+        all_rows(source, (height.outputs.start, width.from), horizontal, packed, stride, out);
     } else {
+        let inputs = vertical.inputs();
         // Every entry is written before it is read.
-        rows.resize(from_h * stride, 0);
-        all_rows(source, from_w, horizontal, packed, stride, rows);
-        let between = Window { pixels: rows, stride, offset: 0, top: 0 };
+        rows.resize(inputs.len() * stride, 0);
+        all_rows(source, (inputs.start, width.from), horizontal, packed, stride, rows);
+        let between = Window { pixels: rows, stride, offset: 0, top: -(inputs.start as isize) };
         passes::columns(&between, vertical, stride, out);
     }
 }
 
-/// The horizontal pass over the rows that `out` has room for.
+/// The horizontal pass over the rows that `out` has room for, from the first one on, each of `from_w` pixels.
 fn all_rows(
     source: &Window<'_>,
-    from_w: usize,
+    (first, from_w): (usize, usize),
     coefficients: &Coefficients,
     packed: &mut Vec<Column>,
     stride: usize,
     out: &mut [u8],
 ) {
     for (i, group) in out.chunks_mut(passes::ROWS * stride).enumerate() {
-        passes::rows(source, (i * passes::ROWS, from_w), coefficients, packed, (stride, group));
+        passes::rows(source, (first + i * passes::ROWS, from_w), coefficients, packed, (stride, group));
     }
 }
