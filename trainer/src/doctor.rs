@@ -137,11 +137,7 @@ fn reading(bench: StepBench, seconds: f64) -> Result<StepReport> {
 }
 
 fn features() -> Vec<&'static str> {
-    let all = [
-        ("cuda", cfg!(feature = "cuda")),
-        ("parquet", cfg!(feature = "parquet")),
-        ("turbojpeg", cfg!(feature = "turbojpeg")),
-    ];
+    let all = [("cuda", cfg!(feature = "cuda")), ("parquet", cfg!(feature = "parquet"))];
     all.iter().filter(|feature| feature.1).map(|feature| feature.0).collect()
 }
 

@@ -154,7 +154,7 @@ impl<'a> Window<'a> {
     }
 
     /// Returns the window without its first columns.
-    fn from_column(&self, x: usize) -> Self {
+    fn skip_columns(&self, x: usize) -> Self {
         Self { offset: self.offset + 3 * x, ..*self }
     }
 
@@ -175,7 +175,7 @@ fn resize_window(
 ) {
     let stride = width.outputs.len() * 3;
     if width.is_identity() && height.is_identity() {
-        let source = source.from_column(width.outputs.start);
+        let source = source.skip_columns(width.outputs.start);
         for (y, target) in height.outputs.clone().zip(out.chunks_exact_mut(stride)) {
             target.copy_from_slice(source.row(y, stride));
         }
@@ -185,7 +185,7 @@ fn resize_window(
     horizontal.prepare(width, filter);
     vertical.prepare(height, filter);
     if width.is_identity() {
-        passes::columns(&source.from_column(width.outputs.start), vertical, stride, out);
+        passes::columns(&source.skip_columns(width.outputs.start), vertical, stride, out);
     } else if height.is_identity() {
         all_rows(source, (height.outputs.start, width.from), horizontal, packed, stride, out);
     } else {

@@ -4,7 +4,6 @@ use efficienttrain_models::{Options, create};
 use efficienttrain_schedule::{OptimiserKind, Recipe};
 
 use super::{CurveName, LossName, TrainConfig};
-use crate::data::NEEDS_FEATURE;
 use crate::error::{Error, Result};
 use crate::pretrain::autoencoder;
 
@@ -33,9 +32,6 @@ impl TrainConfig {
 
     /// As [`Self::check`], for a model of one's own.
     pub(crate) fn check_recipe(&self) -> Result<Recipe> {
-        if self.reduced_decode && cfg!(not(feature = "turbojpeg")) {
-            return Err(Error::config("reduced-decode", NEEDS_FEATURE));
-        }
         self.recipe()
     }
 

@@ -207,8 +207,7 @@ pub struct TrainConfig {
     #[arg(long, help_heading = AUGMENTATION)]
     pub stepwise_crop: bool,
 
-    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop box keeps twice the pixels of the stage's size (in
-    /// builds with the feature `turbojpeg`)
+    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop box keeps twice the pixels of the stage's size
     #[arg(long, help_heading = AUGMENTATION)]
     pub reduced_decode: bool,
 

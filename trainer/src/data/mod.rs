@@ -14,7 +14,6 @@ mod pack;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod pipeline;
-mod reduced;
 mod replay;
 mod shard;
 mod stages;
@@ -25,7 +24,11 @@ mod unfinished;
 
 pub use check::{Check, ClassCount, Range, check};
 pub use cifar::Cifar;
-pub use decode::{DEFAULT_IMAGE_LIMIT, Decoded, decode, read_image, read_image_within};
+pub use decode::{
+    DEFAULT_IMAGE_LIMIT, Decoded, Divisor, decode, decode_reduced, keep_decoder_panics_quiet, read_image,
+    read_image_within,
+};
+pub(crate) use decode::{decode_stored, read_file};
 pub use files::ImageFiles;
 pub use find::{NamedSource, open_all, open_for_evaluation, open_split};
 pub(crate) use find::{has_split, open_plain, open_unlabelled};
@@ -36,8 +39,6 @@ pub use pack::{PackOptions, Packed, pack, write_classes};
 #[cfg(feature = "parquet")]
 pub use parquet::ParquetFiles;
 pub use pipeline::{EvalPipeline, REDUCED_MARGIN, TrainPipeline, View, Workspace};
-pub(crate) use reduced::NEEDS_FEATURE;
-pub use reduced::{Divisor, decode_reduced};
 pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
 pub use stages::{Stage, StageClock};
 pub use stats::{Stats, stats};

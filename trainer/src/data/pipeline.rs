@@ -10,9 +10,8 @@ use randaug::{
     soft_targets_each,
 };
 
-use super::decode::Decoded;
+use super::decode::{Decoded, divisor_for};
 use super::fused::{Fused, fits};
-use super::reduced::divisor_for;
 use super::stages::{Stage, StageClock};
 use super::{Batch, Source, Unfinished};
 use crate::config::{CropMethod, PolicyName};

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use image::{DynamicImage, ExtendedColorType};
+use image::ExtendedColorType;
 
+use crate::data::{DEFAULT_IMAGE_LIMIT, decode_stored, read_file};
 use crate::error::{DataError, Error, Result};
 
 /// An 8-bit picture, channels-last.
@@ -22,28 +23,20 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Reads a file of any known format, with the channels it has.
+    /// Reads an image file of any known format as training does, upright, with the channels it has at 8 bits each.
     ///
     /// # Errors
-    /// When it cannot be read, or has other than 8 bits a channel.
+    /// When it cannot be read or decoded, or is cut off.
     pub fn read(path: &Path) -> Result<Self> {
-        let bad = |reason: String| DataError::Image { name: path.display().to_string(), reason };
-        let image = image::ImageReader::open(path)
-            .and_then(image::ImageReader::with_guessed_format)
-            .map_err(|e| bad(e.to_string()))?
-            .decode()
-            .map_err(|e| bad(e.to_string()))?;
+        let bytes = read_file(path)?;
+        let whole = |_: (u32, u32)| 1;
+        let (image, _) = decode_stored(&bytes, &path.display().to_string(), DEFAULT_IMAGE_LIMIT, &whole)?;
         let (width, height) = (image.width() as usize, image.height() as usize);
-        let (channels, pixels) = match image {
-            DynamicImage::ImageLuma8(x) => (1, x.into_raw()),
-            DynamicImage::ImageLumaA8(x) => (2, x.into_raw()),
-            DynamicImage::ImageRgb8(x) => (3, x.into_raw()),
-            DynamicImage::ImageRgba8(x) => (4, x.into_raw()),
-            other => {
-                let what =
-                    format!("has {:?} pixels; expected 8 bits a channel, convert it first", other.color());
-                return Err(bad(what).into());
-            }
+        let (channels, pixels) = match image.color().channel_count() {
+            1 => (1, image.into_luma8().into_raw()),
+            2 => (2, image.into_luma_alpha8().into_raw()),
+            3 => (3, image.into_rgb8().into_raw()),
+            _ => (4, image.into_rgba8().into_raw()),
         };
         Ok(Self { pixels, height, width, channels })
     }

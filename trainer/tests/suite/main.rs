@@ -15,6 +15,7 @@ mod gpu;
 mod handy;
 #[cfg(unix)]
 mod interrupt;
+mod jpeg_layouts;
 #[cfg(unix)]
 mod kill;
 mod listing;

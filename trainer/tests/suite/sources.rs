@@ -38,10 +38,12 @@ fn pixels_are_those_of_pillow() {
         let theirs = image::open(&golden).unwrap().into_rgb8();
         assert_eq!(ours.dimensions(), theirs.dimensions(), "{picture}");
         let far = ours.as_raw().iter().zip(theirs.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-        assert!(far <= 3, "{picture}: {far} levels apart");
+        // WebP's decoders interpolate chroma each in their own way.
+        let allowed = if picture == "lossy.webp" { 3 } else { 0 };
+        assert!(far <= allowed, "{picture}: {far} levels apart");
         seen += 1;
     }
-    assert_eq!(seen, 18, "a picture lacks its pixels");
+    assert_eq!(seen, 31, "a picture lacks its pixels");
 }
 
 #[test]

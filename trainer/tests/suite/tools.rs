@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use image::{GrayImage, Luma, Rgb, RgbImage, RgbaImage};
+use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage, RgbaImage};
 
 fn efficienttrain(dir: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_efficienttrain")).current_dir(dir).args(args).output().unwrap()
@@ -91,9 +91,7 @@ fn channels_are_kept_and_what_cannot_be_done_is_said() {
     RgbaImage::new(8, 8).save(at("alpha.png")).unwrap();
     accepted(dir.path(), &["crop", "alpha.png", "a.png", "--size", "4"]);
     assert_eq!(image::open(at("a.png")).unwrap().color().channel_count(), 4);
-    image::DynamicImage::new_rgb16(8, 8).save(at("deep.png")).unwrap();
-    let cases: [(&[&str], &str); 9] = [
-        (&["crop", "deep.png", "o.png", "--size", "4"], "8 bits a channel"),
+    let cases: [(&[&str], &str); 8] = [
         (&["crop", "in.png", "o.png", "--size", "31"], "--size"),
         (&["crop", "in.png", "o.png", "--size", "0"], "HEIGHTxWIDTH"),
         (&["crop", "in.png", "o", "--size", "4"], "no ending"),
@@ -105,6 +103,47 @@ fn channels_are_kept_and_what_cannot_be_done_is_said() {
     ];
     for (args, expected) in cases {
         refused(dir.path(), args, expected);
+    }
+}
+
+/// Images are read as training reads them: upright, 16 bits as 8, and files that were cut off are refused.
+#[test]
+fn crop_and_augment_read_images_as_training_does() {
+    let (dir, _) = folder();
+    let at = |name: &str| dir.path().join(name);
+    let deep = ImageBuffer::from_fn(8, 8, |x, y| Rgb([x as u16 * 257 * 8, y as u16 * 257 * 9, 40_000]));
+    image::DynamicImage::ImageRgb16(deep.clone()).save(at("deep.png")).unwrap();
+    let shallow = RgbImage::from_fn(8, 8, |x, y| Rgb([x as u8 * 8, y as u8 * 9, 156]));
+    for command in ["crop", "augment"] {
+        let read = |input: &str| {
+            let args: &[&str] = match command {
+                "crop" => &["crop", input, "out.png", "--size", "8"],
+                _ => &["augment", input, "out.png", "--op", "Invert", "--magnitude", "1"],
+            };
+            accepted(dir.path(), args);
+            image::open(at("out.png")).unwrap().into_rgb8()
+        };
+        shallow.save(at("shallow.png")).unwrap();
+        assert_eq!(read("deep.png"), read("shallow.png"), "{command}");
+        let fixture = |name: &str| format!("{}/tests/data/images/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::copy(fixture("orientation6.jpg.pixels.png"), at("upright.png")).unwrap();
+        let (height, width) = image::image_dimensions(at("upright.png")).map(|(w, h)| (h, w)).unwrap();
+        if command == "crop" {
+            let size = format!("{height}x{width}");
+            for (input, out) in
+                [(fixture("orientation6.jpg"), "turned.png"), ("upright.png".into(), "same.png")]
+            {
+                accepted(dir.path(), &["crop", &input, out, "--size", &size]);
+            }
+            assert_eq!(image::open(at("turned.png")).unwrap(), image::open(at("same.png")).unwrap());
+        }
+        let bytes = std::fs::read(fixture("baseline.jpg")).unwrap();
+        std::fs::write(at("cut.jpg"), &bytes[..bytes.len() - 2]).unwrap();
+        let args: &[&str] = match command {
+            "crop" => &["crop", "cut.jpg", "o.png", "--size", "4"],
+            _ => &["augment", "cut.jpg", "o.png", "--op", "Invert", "--magnitude", "1"],
+        };
+        refused(dir.path(), args, "cut off");
     }
 }
 

@@ -1,0 +1,31 @@
+//! A decoder that panics costs its image, not the run.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a decoder of foreign bytes; a panic is an error that says what it said.
+pub(super) fn catch<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    DECODING.set(true);
+    let caught = catch_unwind(AssertUnwindSafe(decode));
+    DECODING.set(false);
+    caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word");
+        Err(format!("the decoder fails on this file ({text}); convert it with another program"))
+    })
+}
+
+/// Leaves out what the panic hook prints of panics in image decoders: they are errors, with the name of their image. For
+/// programs; call it once, at the start.
+pub fn keep_decoder_panics_quiet() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !DECODING.get() {
+            hook(info);
+        }
+    }));
+}

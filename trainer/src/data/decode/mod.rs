@@ -1,0 +1,188 @@
+//! From the bytes of an image file to 8-bit pixels. Every command reads images here.
+
+mod guard;
+mod jpeg;
+mod jpeg_stream;
+mod orientation;
+mod reduced;
+
+use std::fmt::Display;
+use std::io::Cursor;
+use std::path::Path;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+
+use jpeg::Jpeg;
+use jpeg_stream::JpegStream;
+use orientation::Metadata;
+
+use crate::error::DataError;
+pub use guard::keep_decoder_panics_quiet;
+pub(super) use jpeg_stream::is_jpeg;
+pub use reduced::Divisor;
+pub(super) use reduced::divisor_for;
+
+/// Endings of the files that count as images, in lower case.
+pub(crate) const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
+
+/// Memory that decoding one image may take, in bytes, where nothing else is asked for.
+pub const DEFAULT_IMAGE_LIMIT: u64 = 1 << 30;
+
+/// A decoded image, upright; perhaps smaller than it is stored.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// Its pixels.
+    pub pixels: RgbImage,
+    /// Width and height as it is stored, in pixels.
+    pub full: (u32, u32),
+}
+
+impl From<RgbImage> for Decoded {
+    fn from(pixels: RgbImage) -> Self {
+        Self { full: pixels.dimensions(), pixels }
+    }
+}
+
+/// Whether the ending of a name says that it is an image.
+pub(crate) fn has_image_ending(ending: &str) -> bool {
+    ENDINGS.contains(&ending.to_lowercase().as_str())
+}
+
+/// Reads one image file as 8-bit RGB, turned upright as its EXIF orientation says.
+///
+/// # Errors
+/// When the file cannot be read or decoded; the message names it.
+pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
+    read_image_within(path, DEFAULT_IMAGE_LIMIT)
+}
+
+/// As [`read_image`], for images that take at most `limit` bytes when decoded.
+///
+/// # Errors
+/// As [`read_image`]; also when the image is larger.
+pub fn read_image_within(path: &Path, limit: u64) -> Result<RgbImage, DataError> {
+    decode(&read_file(path)?, &path.display().to_string(), limit)
+}
+
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    std::fs::read(path).map_err(|e| bad(&path.display(), &e))
+}
+
+/// Decodes an image of any known format, by its content, as 8-bit RGB, turned upright. `name` is for messages, `limit` is what
+/// may be held while it is decoded, in bytes.
+///
+/// # Errors
+/// When it cannot be decoded, is cut off, or takes more than the limit.
+pub fn decode(bytes: &[u8], name: &str, limit: u64) -> Result<RgbImage, DataError> {
+    decode_reduced(bytes, name, limit, &|_| 1).map(|decoded| decoded.pixels)
+}
+
+/// As [`decode`], but a JPEG comes at 1/2, 1/4 or 1/8 of its size if `divisor` allows it.
+///
+/// The inverse transform of each 8 x 8 block then gives 4 x 4, 2 x 2 or 1 x 1 pixels from its lowest frequencies.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_reduced(bytes: &[u8], name: &str, limit: u64, divisor: Divisor) -> Result<Decoded, DataError> {
+    let (image, full) = decode_stored(bytes, name, limit, divisor)?;
+    Ok(Decoded { pixels: image.into_rgb8(), full })
+}
+
+/// Decodes an image with the channels that it has, turned upright; gives its full size, too.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_stored(
+    bytes: &[u8],
+    name: &str,
+    limit: u64,
+    divisor: Divisor,
+) -> Result<(DynamicImage, (u32, u32)), DataError> {
+    if bytes.is_empty() {
+        return Err(bad(&name, &"the file is empty"));
+    }
+    let decoded = guard::catch(|| match is_jpeg(bytes) {
+        true => decode_jpeg(bytes, limit, divisor),
+        false => decode_other(bytes, limit),
+    });
+    decoded.map_err(|what| bad(&name, &what))
+}
+
+type Upright = (DynamicImage, (u32, u32));
+
+fn decode_jpeg(bytes: &[u8], limit: u64, divisor: Divisor) -> Result<Upright, String> {
+    let stream = JpegStream::parse(bytes);
+    let orientation = Metadata::of_jpeg(&stream).orientation();
+    let jpeg = Jpeg::new(bytes, &stream)?;
+    let stored = (jpeg.frame.width, jpeg.frame.height);
+    let full = if swaps_edges(orientation) { (stored.1, stored.0) } else { stored };
+    let divisor = divisor(full);
+    let is_gray = jpeg.frame.sampling.len() == 1;
+    let (width, height) = (stored.0.div_ceil(divisor), stored.1.div_ceil(divisor));
+    check_memory(stored, jpeg.memory(divisor) + copies((width, height), !is_gray, orientation), limit)?;
+    let mut image = jpeg.decode(divisor, limit)?;
+    image.apply_orientation(orientation);
+    Ok((image, full))
+}
+
+fn decode_other(bytes: &[u8], limit: u64) -> Result<Upright, String> {
+    let failed = |e: image::ImageError| e.to_string();
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
+    let format =
+        reader.format().ok_or_else(|| format!("not an image of a known format ({})", ENDINGS.join(", ")))?;
+    if format == ImageFormat::WebP && webp_is_cut_off(bytes) {
+        return Err("the WebP is cut off: it has fewer bytes than its header says".into());
+    }
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(limit);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    // Metadata that cannot be read leave the image as it is stored.
+    let (exif, xmp) = (decoder.exif_metadata().ok().flatten(), decoder.xmp_metadata().ok().flatten());
+    let orientation = match Metadata::of(format, bytes, exif, xmp).orientation() {
+        Orientation::NoTransforms => decoder.orientation().unwrap_or(Orientation::NoTransforms),
+        found => found,
+    };
+    let size = decoder.dimensions();
+    let is_rgb = decoder.color_type() == image::ColorType::Rgb8;
+    // The decoders do not all count the image itself, so it is counted here, before anything is allocated.
+    check_memory(size, decoder.total_bytes().saturating_add(copies(size, is_rgb, orientation)), limit)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    image.apply_orientation(orientation);
+    let full = (image.width(), image.height());
+    Ok((image, full))
+}
+
+/// Returns whether a RIFF file has fewer bytes than its header says. A last byte of padding may be missing.
+fn webp_is_cut_off(bytes: &[u8]) -> bool {
+    let size = bytes.get(4..8).map(|size| u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
+    size.is_none_or(|size| bytes.len() as u64 + 1 < u64::from(size) + 8)
+}
+
+/// Returns the bytes of the copy that conversion to RGB or turning makes of an image; only one of them is held at a time.
+fn copies((width, height): (u32, u32), is_rgb: bool, orientation: Orientation) -> u64 {
+    let copied = !is_rgb || swaps_edges(orientation);
+    if copied { 3 * u64::from(width) * u64::from(height) } else { 0 }
+}
+
+fn swaps_edges(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
+}
+
+fn check_memory((width, height): (u32, u32), held: u64, limit: u64) -> Result<(), String> {
+    if held <= limit {
+        return Ok(());
+    }
+    Err(format!(
+        "{width}x{height} pixels take {} MiB while they are decoded, more than the {} MiB an image may take; \
+         remove it, or raise --max-image-mib",
+        held.div_ceil(1 << 20),
+        limit >> 20
+    ))
+}
+
+pub(crate) fn bad(name: &dyn Display, reason: &dyn Display) -> DataError {
+    DataError::Image { name: name.to_string(), reason: reason.to_string() }
+}

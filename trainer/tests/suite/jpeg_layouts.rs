@@ -1,0 +1,79 @@
+//! Every layout that a JPEG may have, against libjpeg-turbo's pixels (`tests/data/jpeg/make.py`).
+
+use std::collections::BTreeMap;
+
+use efficienttrain_trainer::data::decode;
+use safetensors::SafeTensors;
+
+/// Levels by which the second decoder's pixels may differ where it interpolates chroma or rounds in its own way.
+const SECOND_MAX: u8 = 6;
+const SECOND_MEAN: f64 = 0.6;
+
+/// Samplings whose layouts are all left to the second decoder.
+const SECOND_ALWAYS: [&str; 4] = ["1x1,2x2,2x2", "1x1,1x2,1x2", "2x1,1x2,1x2", "inks-2x2"];
+
+fn file() -> Vec<u8> {
+    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/jpeg/layouts.safetensors")).unwrap()
+}
+
+fn is_partly_interleaved(name: &str) -> bool {
+    ["luma-then-chroma", "chroma-last", "pairs"].iter().any(|layout| name.starts_with(layout))
+}
+
+/// Largest and mean difference.
+fn difference(a: &[u8], b: &[u8]) -> (u8, f64) {
+    assert_eq!(a.len(), b.len());
+    let differences = || a.iter().zip(b).map(|(a, b)| a.abs_diff(*b));
+    let mean = differences().map(f64::from).sum::<f64>() / a.len() as f64;
+    (differences().max().unwrap_or(0), mean)
+}
+
+#[test]
+fn every_layout_has_the_pixels_of_libjpeg() {
+    let bytes = file();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let jpegs: BTreeMap<&str, &[u8]> = tensors
+        .names()
+        .into_iter()
+        .filter_map(|key| Some((key.strip_prefix("jpeg/")?, tensors.tensor(key).unwrap().data())))
+        .collect();
+    assert!(jpegs.len() > 100);
+    for (name, jpeg) in jpegs {
+        let (sampling, layout) = name.split_once('/').unwrap();
+        let second = SECOND_ALWAYS.contains(&sampling) || is_partly_interleaved(layout);
+        let decoded = decode(jpeg, name, 1 << 30);
+        if second && layout == "arithmetic" {
+            // Neither decoder takes these; they are refused by name.
+            let message = decoded.unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains("rithmetic"), "{message}");
+            continue;
+        }
+        let pixels = decoded.unwrap();
+        let expected = tensors.tensor(&format!("rgb/{sampling}")).unwrap();
+        assert_eq!(expected.shape(), [pixels.height() as usize, pixels.width() as usize, 3]);
+        let (max, mean) = difference(&pixels, expected.data());
+        let within = if second { max <= SECOND_MAX && mean <= SECOND_MEAN } else { max == 0 };
+        assert!(within, "{name}: {max} at most, {mean:.3} on average");
+    }
+}
+
+/// A JPEG with all its markers, whose entropy-coded data stop in the middle. (Arithmetic coding has no end of its own: as in
+/// libjpeg, what is missing there reads as zeros.)
+#[test]
+fn a_scan_that_ends_early_is_named() {
+    let bytes = file();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    for layout in ["interleaved", "separate", "progressive", "interleaved-restart"] {
+        for sampling in ["1x1", "2x2"] {
+            let name = format!("jpeg/{sampling}/{layout}");
+            let whole = tensors.tensor(&name).unwrap().data();
+            // Two thirds of the last scan, and no half of a stuffed byte.
+            let scan = whole.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap() + 12;
+            let mut kept = &whole[..scan + (whole.len() - scan) * 2 / 3];
+            kept = kept.strip_suffix(&[0xff]).unwrap_or(kept);
+            let early = [kept, &[0xff, 0xd9]].concat();
+            let message = decode(&early, "early.jpg", 1 << 30).map(|_| name.clone()).unwrap_err().to_string();
+            assert!(message.contains("early.jpg") && message.contains("end early"), "{name}: {message}");
+        }
+    }
+}
