@@ -69,6 +69,37 @@ fn state_dicts_are_found_in_their_wrappers() {
     assert_state(&read_ema("timm.pth"), 100.0, "state_dict_ema");
     assert_state(&read_file("nested.pth"), 0.0, "model");
     assert_state(&read_ema("nested.pth"), 100.0, "ema.module");
+    // PyTorch's format from before version 1.6.
+    assert_state(&read_file("legacy.pth"), 0.0, "");
+    // torchvision's: an `AveragedModel`, which counts beside its `module.`.
+    assert_state(&read_file("averaged.pth"), 0.0, "model");
+    assert_state(&read_ema("averaged.pth"), 100.0, "model_ema");
+}
+
+#[test]
+fn files_of_before_version_1_6_that_are_cut_off_are_errors() {
+    let mut whole = Vec::new();
+    File::open(file("legacy.pth")).unwrap().read_to_end(&mut whole).unwrap();
+    for length in 15..whole.len() {
+        let message = hostile(whole[..length].to_vec()).unwrap_err().to_string();
+        assert!(message.contains("damaged") || message.contains("copy it again"), "{length}: {message}");
+    }
+}
+
+/// Types that are not read cost nothing until a model asks for them.
+#[test]
+fn tensors_of_other_types_are_told_apart_from_missing_ones() {
+    use safetensors::tensor::{Dtype, TensorView};
+    let bytes: Vec<u8> = (0..8).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let view = |dtype, length: usize| TensorView::new(dtype, vec![8], &bytes[..length]).unwrap();
+    let tensors =
+        [("odd", view(Dtype::F8_E5M2, 8)), ("mask", view(Dtype::BOOL, 8)), ("w", view(Dtype::F32, 32))];
+    let found = hostile(safetensors::serialize(tensors, None).unwrap()).unwrap();
+    let mut names: Vec<_> = found.tensors.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["mask", "w"]);
+    assert!(found.tensors.unread("odd").unwrap().contains("F8_E5M2"));
+    assert_eq!(found.tensors.unread("w"), None);
 }
 
 #[test]
@@ -77,8 +108,7 @@ fn files_that_are_not_read_say_what_to_do() {
     let mut tar = vec![0; 512];
     tar[257..262].copy_from_slice(b"ustar");
     for (message, parts) in [
-        (failure("legacy.pth"), &["legacy.pth", "before version 1.6", "torch.save"][..]),
-        (failure("module.pth"), &["torch.nn.modules.linear.Linear", "state_dict()"]),
+        (failure("module.pth"), &["torch.nn.modules.linear.Linear", "state_dict()"][..]),
         (failure("sparse.pth"), &["`a`", "_rebuild_sparse_tensor"]),
         (failure("absent.pth"), &["absent.pth", "cannot open"]),
         (bytes(b""), &["empty"]),

@@ -31,8 +31,16 @@ fn load(
     Ok((report, params))
 }
 
-const STRICT: LoadOptions =
-    LoadOptions { strict: true, adapt_head: false, adapt_input_channels: false, adapt_size: false };
+const STRICT: LoadOptions = LoadOptions {
+    strict: true,
+    ignore_unexpected: false,
+    adapt_head: false,
+    adapt_input_channels: false,
+    adapt_size: false,
+};
+
+const ADAPT_ALL: LoadOptions =
+    LoadOptions { adapt_head: true, adapt_input_channels: true, adapt_size: true, ..STRICT };
 
 /// One model of each structure, and a key as timm (or, for the last two, the authors) spells it.
 const MODELS: [(&str, &str); 9] = [
@@ -157,6 +165,25 @@ fn every_difference_is_named_and_nothing_is_changed() {
     }
 }
 
+/// Files come with keys of profilers, decoders and the like; keys of further blocks are those of a deeper model.
+#[test]
+fn keys_that_the_model_does_not_need_can_be_left_out() {
+    let lenient = LoadOptions { ignore_unexpected: true, ..STRICT };
+    let shallow = model("resnet10", 4, 32);
+    let mut tensors = named(&init(&*shallow, 1));
+    for key in ["total_ops", "layer1.0.total_params", "decoder.0.weight"] {
+        tensors.insert(key.into(), Tensor::zeros(1, DType::F64, &Device::Cpu).unwrap());
+    }
+    let (report, loaded) = load(&*shallow, &tensors, lenient).unwrap();
+    assert_eq!(report.unexpected, ["total_ops", "layer1.0.total_params", "decoder.0.weight"]);
+    let (ours, theirs) = (loaded.by_name("conv1.weight").unwrap(), &tensors["conv1.weight"]);
+    assert_eq!(numbers(ours), numbers(theirs));
+
+    let deep = named(&init(&*model("resnet18", 4, 32), 1));
+    let message = load(&*shallow, &deep, lenient).unwrap_err().to_string();
+    assert!(message.contains("unexpected `layer1.1.conv1.weight`"), "{message}");
+}
+
 #[test]
 fn what_is_loaded_has_memory_of_its_own() {
     let model = model("resnet10", 5, 32);
@@ -241,7 +268,7 @@ fn positions_of_no_size_are_an_error_that_names_them() {
     let model = model("deit_tiny", 3, 96);
     let mut tensors = named(&init(&*model, 1));
     tensors.insert("pos_embed".into(), Tensor::zeros((1, 18, 192), DType::F32, &Device::Cpu).unwrap());
-    let all = LoadOptions { strict: false, adapt_head: true, adapt_input_channels: true, adapt_size: true };
+    let all = LoadOptions { strict: false, ..ADAPT_ALL };
     let message = load(&*model, &tensors, all).unwrap_err().to_string();
     assert!(message.contains("`pos_embed` has shape [1, 18, 192], expected [1, 37, 192]"), "{message}");
 }
@@ -256,7 +283,7 @@ fn size_channels_and_classes_adapt_together() {
     )
     .unwrap();
     tensors.insert("patch_embed.proj.weight".into(), four);
-    let all = LoadOptions { strict: true, adapt_head: true, adapt_input_channels: true, adapt_size: true };
+    let all = ADAPT_ALL;
     let (report, params) = load(&*to, &tensors, all).unwrap();
     assert_eq!(report.reinitialised, ["head.weight", "head.bias"]);
     assert_eq!(report.adapted.len(), 1 + 12);

@@ -217,7 +217,7 @@ impl Mae {
     /// # Errors
     /// When the store is not this model's.
     pub fn encoder_weights(&self, params: &ParamStore) -> Result<Tensors> {
-        let mut tensors = Tensors::new();
+        let mut tensors = Tensors::default();
         for (spec, (name, tensor)) in self.specs[..self.encoder_params].iter().zip(params.iter()) {
             if name != spec.name || tensor.dims() != spec.shape {
                 let what =

@@ -1,5 +1,6 @@
 //! The zip archives that `torch.save` writes: a pickle, and one entry for the bytes of each storage.
 
+use std::borrow::Cow;
 use std::io::{Read, Seek};
 
 use indexmap::IndexMap;
@@ -10,6 +11,27 @@ use super::{Fallible, Tensors};
 
 /// No state dict comes near this; it bounds the work on a file made to waste it.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
+
+/// Makes the tensors that `entries` describe, in that order. Each storage is asked for once, and one at a time.
+pub(super) fn extract_all<'b>(
+    entries: &IndexMap<&str, &TensorInfo>,
+    storage: &mut dyn FnMut(&str) -> Fallible<Cow<'b, [u8]>>,
+) -> Fallible<Tensors> {
+    let mut by_storage: IndexMap<&str, Vec<usize>> = IndexMap::new();
+    for (index, info) in entries.values().enumerate() {
+        by_storage.entry(info.storage.key).or_default().push(index);
+    }
+    let mut tensors = vec![None; entries.len()];
+    for (key, indices) in by_storage {
+        let bytes = storage(key)?;
+        for index in indices {
+            let (name, info) = (entries.get_index(index)).ok_or("an entry is gone")?;
+            tensors[index] = Some(info.extract(&bytes).map_err(|e| format!("`{name}`: {e}"))?);
+        }
+    }
+    let named = entries.keys().zip(tensors).filter_map(|(name, t)| Some(((*name).to_string(), t?)));
+    Ok(named.collect())
+}
 
 /// An open archive.
 pub(super) struct Archive<R> {
@@ -56,25 +78,12 @@ impl<R: Read + Seek> Archive<R> {
         self.entry("data.pkl")
     }
 
-    /// The tensors that `entries` describe, in that order. Each storage is read once, and one at a time.
+    /// The tensors that `entries` describe, in that order.
     pub(super) fn tensors(&mut self, entries: &IndexMap<&str, &TensorInfo>) -> Fallible<Tensors> {
         for (name, info) in entries {
             self.spend(info.bytes()?).map_err(|e| format!("`{name}`: {e}"))?;
         }
-        let mut by_storage: IndexMap<&str, Vec<usize>> = IndexMap::new();
-        for (index, info) in entries.values().enumerate() {
-            by_storage.entry(info.storage.key).or_default().push(index);
-        }
-        let mut tensors = vec![None; entries.len()];
-        for (key, indices) in by_storage {
-            let bytes = self.entry(&format!("data/{key}"))?;
-            for index in indices {
-                let (name, info) = (entries.get_index(index)).ok_or("an entry is gone")?;
-                tensors[index] = Some(info.extract(&bytes).map_err(|e| format!("`{name}`: {e}"))?);
-            }
-        }
-        let named = entries.keys().zip(tensors).filter_map(|(name, t)| Some(((*name).to_string(), t?)));
-        Ok(named.collect())
+        extract_all(entries, &mut |key| self.entry(&format!("data/{key}")).map(Cow::from))
     }
 
     /// All bytes of an entry; its checksum is verified.

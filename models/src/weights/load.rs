@@ -15,6 +15,9 @@ pub struct LoadOptions {
     /// Whether missing and unexpected keys are errors. Where they are not, parameters that the file lacks keep their
     /// values.
     pub strict: bool,
+    /// Leave out keys that the model does not have, also if strict: those of a decoder, a projection, or a profiler. Further
+    /// blocks of the model itself stay errors: they are those of a deeper one.
+    pub ignore_unexpected: bool,
     /// Keep the model's own head where the file has none, or one for other classes.
     pub adapt_head: bool,
     /// Bring the first convolution from the file's number of picture channels to the model's.
@@ -26,7 +29,13 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     /// Everything must fit.
     fn default() -> Self {
-        Self { strict: true, adapt_head: false, adapt_input_channels: false, adapt_size: false }
+        Self {
+            strict: true,
+            ignore_unexpected: false,
+            adapt_head: false,
+            adapt_input_channels: false,
+            adapt_size: false,
+        }
     }
 }
 
@@ -83,7 +92,9 @@ pub fn load_into(
     let hint = if faults.is_empty() || adapts { "" } else { HINT };
     if options.strict {
         faults.extend(report.missing.iter().map(|key| format!("missing `{key}`")));
-        faults.extend(report.unexpected.iter().map(|key| format!("unexpected `{key}`")));
+        let deeper =
+            report.unexpected.iter().filter(|key| !options.ignore_unexpected || is_deeper(key, &candidates));
+        faults.extend(deeper.map(|key| format!("unexpected `{key}`")));
     }
     if !faults.is_empty() {
         let what = format!("{} (keys in {} spelling){hint}", summary(&faults), spelling.name);
@@ -115,6 +126,17 @@ fn candidate<'a>(spec: &'a ParamSpec, spelling: &Spelling, tensors: &Tensors) ->
     Candidate { spec, key, tensor, adapted: false, kept: false }
 }
 
+/// Whether a key differs from one of the model's in the numbers of blocks alone.
+fn is_deeper(key: &str, candidates: &[Candidate]) -> bool {
+    let without_numbers = |key: &str| -> String {
+        let parts =
+            key.split('.').map(|part| if part.bytes().all(|b| b.is_ascii_digit()) { "#" } else { part });
+        parts.collect::<Vec<_>>().join(".")
+    };
+    let key = without_numbers(key);
+    candidates.iter().any(|candidate| without_numbers(&candidate.key) == key)
+}
+
 /// Fills the report; gives the keys whose shapes do not fit.
 fn sort_keys(candidates: &[Candidate], tensors: &Tensors, report: &mut Report) -> Vec<String> {
     let mut faults = Vec::new();
@@ -124,7 +146,10 @@ fn sort_keys(candidates: &[Candidate], tensors: &Tensors, report: &mut Report) -
             _ if *kept => report.reinitialised.push(key.clone()),
             // Old files do not count batches.
             None if spec.kind == Kind::Counter => {}
-            None => report.missing.push(key.clone()),
+            None => match tensors.unread(key) {
+                Some(why) => faults.push(format!("`{key}` {why}")),
+                None => report.missing.push(key.clone()),
+            },
             Some(t) if !candidate.fits() => {
                 faults.push(format!("`{key}` has shape {:?}, expected {:?}", t.dims(), spec.shape));
             }

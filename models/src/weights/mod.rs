@@ -1,6 +1,6 @@
 //! Weights in and out: files of this crate, of timm, of torchvision and of the models' authors.
 //!
-//! [`read`] takes safetensors files and PyTorch's `.pth` files. A pickle inside is read as data: nothing it names is ever
+//! [`read`] takes safetensors files and PyTorch's `.pth` files, of all versions. A pickle inside is read as data: nothing it names is ever
 //! run, and every size in it is checked against the file before memory is asked for. [`load_into`] recognises the
 //! spelling of the names, brings the tensors to the model's parameters and reports what it did with every key.
 //! [`save`] writes what timm loads with `strict=True`.
@@ -36,12 +36,14 @@
 mod adapt;
 mod archive;
 mod export;
+mod legacy;
 mod load;
 mod names;
 mod pickle;
 mod read;
 mod report;
 mod template;
+mod tensors;
 mod unwrap;
 
 pub use export::{export, save};
@@ -49,9 +51,7 @@ pub use load::{LoadOptions, load_into, num_classes};
 pub use names::to_timm;
 pub use read::{Format, ReadOptions, WeightFile, read, read_from};
 pub use report::Report;
-
-/// Tensors by name, in the order of a file.
-pub type Tensors = indexmap::IndexMap<String, candle_core::Tensor>;
+pub use tensors::Tensors;
 
 /// What is wrong with a file, in words; the public functions put its path in front.
 type Fallible<T> = std::result::Result<T, String>;

@@ -1,5 +1,6 @@
 //! Reading a file of weights, whatever its format.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -8,7 +9,7 @@ use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 
 use super::archive::Archive;
-use super::{Fallible, Tensors, pickle, unwrap};
+use super::{Fallible, Tensors, legacy, pickle, unwrap};
 use crate::{Error, Result};
 
 /// Longest message about a file, in characters.
@@ -26,7 +27,7 @@ pub struct ReadOptions {
 pub enum Format {
     /// A safetensors file.
     SafeTensors,
-    /// A zip archive that `torch.save` wrote.
+    /// A file that `torch.save` wrote: a zip archive, or the format from before PyTorch 1.6.
     PyTorch,
 }
 
@@ -40,6 +41,8 @@ pub struct WeightFile {
     pub format: Format,
     /// The keys that led to these weights in a checkpoint, e.g. `model_ema`; empty for a plain state dict.
     pub wrapper: String,
+    /// The metadata of a safetensors file.
+    pub metadata: HashMap<String, String>,
 }
 
 /// Reads a safetensors file or a PyTorch `.pth` file; its content, not its name, says which.
@@ -76,6 +79,12 @@ fn any_format(reader: &mut (impl Read + Seek), options: &ReadOptions) -> Fallibl
     if start.starts_with(b"PK\x03\x04") {
         return pytorch(reader, length, options);
     }
+    if start.starts_with(legacy::MAGIC) {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(io)?;
+        let (wrapper, tensors) = legacy::read(&bytes, options)?;
+        return Ok(from_pytorch(tensors, wrapper));
+    }
     if start.get(8) == Some(&b'{') {
         return safetensors(reader);
     }
@@ -88,24 +97,35 @@ fn safetensors(reader: &mut impl Read) -> Fallible<WeightFile> {
     let damaged = |e: &dyn std::fmt::Display| {
         format!("no complete safetensors file ({e}); copy it again from where it came")
     };
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
     let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
-    let load = |name: &str| -> Fallible<Tensor> {
+    let mut tensors = Tensors::default();
+    for name in file.names() {
         let view = file.tensor(name).map_err(|e| damaged(&e))?;
-        // Candle has no booleans; a byte each is what the file has.
-        let tensor = match view.dtype() {
-            safetensors::Dtype::BOOL => {
-                Tensor::from_raw_buffer(view.data(), DType::U8, view.shape(), &Device::Cpu)
+        match of_view(&view) {
+            Ok(tensor) => drop(tensors.insert(name.to_string(), tensor)),
+            Err(_) => {
+                let why = format!("has the type {:?}, which is not read; store it as float32", view.dtype());
+                tensors.insert_unread(name.to_string(), why);
             }
-            _ => view.load(&Device::Cpu),
-        };
-        tensor.map_err(|e| format!("`{name}` cannot be read: {e}"))
-    };
-    let tensors = file.names().into_iter().map(|n| Ok((n.to_string(), load(n)?))).collect::<Fallible<_>>()?;
+        }
+    }
     Ok(WeightFile {
         tensors: unwrap::without_prefixes(tensors),
         format: Format::SafeTensors,
         wrapper: String::new(),
+        metadata: header.metadata().clone().unwrap_or_default(),
     })
+}
+
+/// The tensor of a view: in its own type where candle computes with it, booleans as `u8`, others as `f32` where they convert.
+fn of_view(view: &safetensors::tensor::TensorView) -> candle_core::Result<Tensor> {
+    use safetensors::Dtype::{BF16, BOOL, F16, F32, F64, I16, I32, I64, U8, U32};
+    match view.dtype() {
+        BOOL => Tensor::from_raw_buffer(view.data(), DType::U8, view.shape(), &Device::Cpu),
+        F64 | F32 | F16 | BF16 | I64 | I32 | I16 | U32 | U8 => view.load(&Device::Cpu),
+        _ => view.load(&Device::Cpu)?.to_dtype(DType::F32),
+    }
 }
 
 fn pytorch(reader: impl Read + Seek, length: u64, options: &ReadOptions) -> Fallible<WeightFile> {
@@ -113,12 +133,15 @@ fn pytorch(reader: impl Read + Seek, length: u64, options: &ReadOptions) -> Fall
     let bytes = archive.pickle()?;
     let pickle =
         pickle::parse(&bytes).map_err(|e| format!("its pickle is damaged or not a checkpoint: {e}"))?;
-    let (wrapper, entries) = unwrap::state_dict(&pickle, options.prefer_ema)?;
-    Ok(WeightFile {
-        tensors: unwrap::without_prefixes(archive.tensors(&entries)?),
-        format: Format::PyTorch,
-        wrapper,
-    })
+    let (wrapper, state) = unwrap::state_dict(&pickle, options.prefer_ema)?;
+    let mut tensors = archive.tensors(&state.tensors)?;
+    state.note_unread(&mut tensors);
+    Ok(from_pytorch(tensors, wrapper))
+}
+
+fn from_pytorch(tensors: Tensors, wrapper: String) -> WeightFile {
+    let tensors = unwrap::without_prefixes(tensors);
+    WeightFile { tensors, format: Format::PyTorch, wrapper, metadata: HashMap::new() }
 }
 
 /// What a file that is neither format probably is, and what to do about it.
@@ -128,9 +151,7 @@ fn unknown(start: &[u8]) -> String {
     if start.is_empty() {
         "it is empty".into()
     } else if start[0] == 0x80 && start.get(1).is_some_and(|version| (2..=5).contains(version)) {
-        format!(
-            "it has PyTorch's format from before version 1.6 (a bare pickle), which is not read; {RESAVE}"
-        )
+        format!("it is a pickle that `torch.save` did not write; {RESAVE}")
     } else if start.get(257..262) == Some(b"ustar") {
         format!("it is a tar archive, PyTorch's earliest format, which is not read; {RESAVE}")
     } else if text.starts_with("version https://git-lfs") {

@@ -11,6 +11,11 @@ impl<'a> Input<'a> {
         Self { bytes }
     }
 
+    /// Number of bytes that are left.
+    pub(super) fn left(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The next `count` bytes; they are there or it is an error, so no length can make anything allocate.
     pub(super) fn take(&mut self, count: u64) -> Fallible<&'a [u8]> {
         let split = usize::try_from(count).ok().and_then(|count| self.bytes.split_at_checked(count));

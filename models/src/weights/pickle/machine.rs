@@ -9,6 +9,11 @@ use crate::weights::Fallible;
 
 /// Reads a pickle to its end.
 pub(in crate::weights) fn parse(bytes: &[u8]) -> Fallible<Pickle<'_>> {
+    parse_first(bytes).map(|(pickle, _)| pickle)
+}
+
+/// Reads the pickle at the start of `bytes`; gives its length, too.
+pub(in crate::weights) fn parse_first(bytes: &[u8]) -> Fallible<(Pickle<'_>, usize)> {
     let mut machine = Machine {
         input: Input::new(bytes),
         stack: Stack::default(),
@@ -17,7 +22,8 @@ pub(in crate::weights) fn parse(bytes: &[u8]) -> Fallible<Pickle<'_>> {
     };
     while machine.step()? {}
     let root = machine.stack.pop()?;
-    Ok(Pickle { values: machine.values, root })
+    let used = bytes.len() - machine.input.left();
+    Ok((Pickle { values: machine.values, root }, used))
 }
 
 pub(super) struct Machine<'a> {

@@ -5,13 +5,15 @@
 //! Objects lie in one list and refer to each other by position, so depth costs nothing, sharing costs nothing, and
 //! nothing here recurses.
 
+use std::collections::HashMap;
+
 mod input;
 mod machine;
 mod rebuild;
 mod stack;
 mod tensor;
 
-pub(super) use machine::parse;
+pub(super) use machine::{parse, parse_first};
 pub(super) use tensor::TensorInfo;
 
 /// What stands on the stack or in a container.
@@ -50,6 +52,32 @@ pub(super) struct Pickle<'a> {
 impl<'a> Pickle<'a> {
     pub(super) fn get(&self, item: Item) -> Option<&Value<'a>> {
         look(&self.values, item)
+    }
+
+    /// A boolean of the dictionary that the pickle is.
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        let Some(Value::Dict(entries)) = self.get(self.root) else { return None };
+        entries.iter().find_map(|&(name, value)| match (self.get(name), value) {
+            (Some(Value::Text(name)), Item::Int(value)) if *name == key => Some(value != 0),
+            _ => None,
+        })
+    }
+
+    /// All texts, in the order in which they were first seen.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &'a str> {
+        self.values.iter().filter_map(|value| match value {
+            Value::Text(text) => Some(*text),
+            _ => None,
+        })
+    }
+
+    /// Bytes of an element of each storage, by its key.
+    pub(super) fn storage_widths(&self) -> HashMap<&'a str, usize> {
+        let storages = self.values.iter().filter_map(|value| match value {
+            Value::Storage(storage) => Some((storage.key, storage.dtype.size_in_bytes())),
+            _ => None,
+        });
+        storages.collect()
     }
 
     /// An object in a few words, for messages.

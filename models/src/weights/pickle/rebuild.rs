@@ -49,8 +49,13 @@ impl<'a> Machine<'a> {
         Value::Tensor(Box::new(info)).stored_in(self)
     }
 
-    /// `('storage', class, key, location, elements)`.
+    /// `('storage', class, key, location, elements)`; before PyTorch 1.6 with the part of another storage that this one is.
     pub(super) fn storage(&mut self, id: Item) -> Fallible<Item> {
+        if let &[_, class, _, _, _, part] = self.tuple_items(id)
+            && part != Item::Opaque
+        {
+            return Value::Object(class).stored_in(self);
+        }
         let &[kind, class, key, _, Item::Int(elements), ..] = self.tuple_items(id) else {
             return Err("a storage is described by other than kind, class, key, location, elements".into());
         };

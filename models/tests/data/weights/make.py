@@ -63,6 +63,8 @@ wrapped = {
 torch.save(wrapped, HERE / "wrapped.pth")
 torch.save({"state_dict": state(), "state_dict_ema": state(start=100)}, HERE / "timm.pth")
 torch.save({"ema": {"module": state(start=100)}, "model": state()}, HERE / "nested.pth")
+average = {"n_averaged": torch.tensor(5), **{"module." + name: t for name, t in state(start=100).items()}}
+torch.save({"model": state(), "model_ema": average, "epoch": 1}, HERE / "averaged.pth")
 torch.save(state(), HERE / "plain.pth")
 torch.save(state(), HERE / "protocol4.pth", pickle_protocol=4)
 torch.save(state(), HERE / "legacy.pth", _use_new_zipfile_serialization=False)
