@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::weights::{LoadOptions, num_classes};
+use efficienttrain_models::weights::{LoadOptions, Report, num_classes};
 use efficienttrain_models::{Backbone, Error as ModelError, Options, ParamStore, create, predict};
 
 use crate::checkpoint::Saved;
@@ -40,7 +40,7 @@ impl Predictor {
         let options =
             Options { num_classes: run.classes.len(), input_size: [run.size; 2], ..Options::default() };
         let model = create(&run.model, &options)?;
-        let params = saved.load_into(&*model, ema, &LoadOptions::default())?;
+        let (params, _) = saved.load_into(&*model, ema, &LoadOptions::default())?;
         let (model, params) = at_size(&*model, &params, run.base_size)?;
         Ok(Self { model, params, classes: run.classes.clone() })
     }
@@ -122,12 +122,13 @@ impl Predictor {
     }
 }
 
-/// Logits `[N, classes]` of normalised pictures `[N, C, H, W]`, with the weights of any file that [`Saved`] reads. The
-/// number of classes is read off the weights; tables of positions follow the size of the pictures.
+/// Logits `[N, classes]` of normalised pictures `[N, C, H, W]`, with the weights of any file that [`Saved`] reads, and what
+/// became of the file's keys. The number of classes is read off the weights; tables of positions follow the size of the
+/// pictures.
 ///
 /// # Errors
 /// When the model is unknown, cannot take the size, or the weights do not fit it.
-pub fn logits_of_tensor(model: &str, saved: &Saved, ema: bool, input: &Tensor) -> Result<Tensor> {
+pub fn logits_of_tensor(model: &str, saved: &Saved, ema: bool, input: &Tensor) -> Result<(Tensor, Report)> {
     let &[_, in_channels, height, width] = input.dims() else {
         let what = format!("`input` must be [N, C, H, W], got {:?}", input.dims());
         return Err(DataError::Setting(what).into());
@@ -143,6 +144,6 @@ pub fn logits_of_tensor(model: &str, saved: &Saved, ema: bool, input: &Tensor) -
     };
     let model = create(model, &Options { num_classes, ..options })?;
     let adapt = LoadOptions { adapt_size: true, ..LoadOptions::default() };
-    let params = saved.load_into(&*model, ema, &adapt)?;
-    Ok(predict(&*model, &params, &input.to_dtype(DType::F32)?)?)
+    let (params, report) = saved.load_into(&*model, ema, &adapt)?;
+    Ok((predict(&*model, &params, &input.to_dtype(DType::F32)?)?, report))
 }

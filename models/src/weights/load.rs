@@ -165,7 +165,7 @@ fn sort_keys(candidates: &[Candidate], tensors: &Tensors, report: &mut Report) -
     }
     let known: IndexSet<&str> = candidates.iter().map(|c| c.key.as_str()).collect();
     let (computed, unexpected) = tensors
-        .keys()
+        .all_names()
         .filter(|key| !known.contains(key.as_str()))
         .cloned()
         .partition(|key: &String| is_computed(key));

@@ -49,7 +49,7 @@ mod unwrap;
 pub use export::{export, save};
 pub use load::{LoadOptions, load_into, num_classes};
 pub use names::to_timm;
-pub use read::{Format, ReadOptions, WeightFile, read, read_from};
+pub use read::{Format, ReadOptions, WeightFile, read, read_bytes, read_from};
 pub use report::Report;
 pub use tensors::Tensors;
 

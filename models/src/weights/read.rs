@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use candle_core::safetensors::Load;
@@ -60,14 +60,28 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<WeightFile> {
 /// # Errors
 /// As [`read`].
 pub fn read_from(mut reader: impl Read + Seek, origin: &Path, options: &ReadOptions) -> Result<WeightFile> {
-    any_format(&mut reader, options).map_err(|mut what| {
-        // A damaged file can bring names of any length into a message.
-        if let Some((end, _)) = what.char_indices().nth(MAX_MESSAGE) {
-            what.truncate(end);
-            what.push_str("...");
-        }
-        Error::WeightFile { path: origin.into(), what }
-    })
+    any_format(&mut reader, options).map_err(|what| failure(origin, what))
+}
+
+/// As [`read_from`], of a file that is in memory; its bytes are not copied first.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(bytes: &[u8], origin: &Path, options: &ReadOptions) -> Result<WeightFile> {
+    let read = match bytes.get(8) {
+        Some(b'{') => safetensors(bytes),
+        _ => any_format(&mut Cursor::new(bytes), options),
+    };
+    read.map_err(|what| failure(origin, what))
+}
+
+fn failure(origin: &Path, mut what: String) -> Error {
+    // A damaged file can bring names of any length into a message.
+    if let Some((end, _)) = what.char_indices().nth(MAX_MESSAGE) {
+        what.truncate(end);
+        what.push_str("...");
+    }
+    Error::WeightFile { path: origin.into(), what }
 }
 
 fn any_format(reader: &mut (impl Read + Seek), options: &ReadOptions) -> Fallible<WeightFile> {
@@ -86,19 +100,19 @@ fn any_format(reader: &mut (impl Read + Seek), options: &ReadOptions) -> Fallibl
         return Ok(from_pytorch(tensors, wrapper));
     }
     if start.get(8) == Some(&b'{') {
-        return safetensors(reader);
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(io)?;
+        return safetensors(&bytes);
     }
     Err(unknown(&start))
 }
 
-fn safetensors(reader: &mut impl Read) -> Fallible<WeightFile> {
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).map_err(|e| format!("cannot read it: {e}"))?;
+fn safetensors(bytes: &[u8]) -> Fallible<WeightFile> {
     let damaged = |e: &dyn std::fmt::Display| {
         format!("no complete safetensors file ({e}); copy it again from where it came")
     };
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
-    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
+    let file = safetensors::SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
     let mut tensors = Tensors::default();
     for name in file.names() {
         let view = file.tensor(name).map_err(|e| damaged(&e))?;

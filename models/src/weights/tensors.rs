@@ -24,8 +24,14 @@ impl Tensors {
         self.unread.get(name).map(String::as_str)
     }
 
+    /// Returns the names of all tensors of the file, those that were not read behind the others.
+    pub(super) fn all_names(&self) -> impl Iterator<Item = &String> {
+        self.read.keys().chain(self.unread.keys())
+    }
+
     /// Returns all tensors under new names; those for which `rename` gives none are left out.
-    pub(super) fn renamed(self, rename: impl Fn(&str) -> Option<String>) -> Self {
+    #[must_use]
+    pub fn renamed(self, rename: impl Fn(&str) -> Option<String>) -> Self {
         Self {
             read: self.read.into_iter().filter_map(|(name, t)| Some((rename(&name)?, t))).collect(),
             unread: self.unread.into_iter().filter_map(|(name, why)| Some((rename(&name)?, why))).collect(),

@@ -15,7 +15,9 @@ use crate::state::TrainState;
 /// Key of the record in a file's metadata.
 pub(super) const KEY: &str = "efficienttrain";
 /// Key of the checksum in a file's metadata: CRC-32 of the file with [`BLANK`] in its place.
-const CHECKSUM: &str = "checksum";
+const CHECKSUM: &str = "efficienttrain-checksum";
+/// The same in files of earlier versions. Other programs use the key, too: it counts beside the record of a run alone.
+const OLD_CHECKSUM: &str = "checksum";
 const BLANK: &str = "00000000";
 /// Begins and ends the names of files that are being written.
 pub(super) const WRITING: (&str, &str) = (".writing-", ".tmp");
@@ -76,12 +78,12 @@ fn serialise(path: &Path, tensors: Vec<(String, Tensor)>, record: Option<&RunRec
     safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(format!("cannot write: {e}")))
 }
 
-/// Where the digits of the checksum are, if there is one.
-fn digits(bytes: &[u8]) -> Option<Range<usize>> {
+/// Where the digits of the checksum are that a file's header has under `key`, if it does.
+fn digits(bytes: &[u8], key: &str) -> Option<Range<usize>> {
     let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
     let header = bytes.get(8..8usize.checked_add(usize::try_from(length).ok()?)?)?;
     // Quotes inside the record are escaped, so this is found in the metadata alone.
-    let key = format!("\"{CHECKSUM}\":\"");
+    let key = format!("\"{key}\":\"");
     let start = 8 + memchr::memmem::find(header, key.as_bytes())? + key.len();
     (start + BLANK.len() <= bytes.len()).then_some(start..start + BLANK.len())
 }
@@ -96,15 +98,20 @@ fn checksum(bytes: &[u8], digits: &Range<usize>) -> String {
 
 /// Puts the checksum in.
 pub(super) fn seal(bytes: &mut [u8]) {
-    if let Some(digits) = digits(bytes) {
+    if let Some(digits) = digits(bytes, CHECKSUM) {
         let sum = checksum(bytes, &digits);
         bytes[digits].copy_from_slice(sum.as_bytes());
     }
 }
 
-/// That a file is what was written, where it has a checksum.
-pub(super) fn verify(bytes: &[u8]) -> std::result::Result<(), String> {
-    let Some(digits) = digits(bytes) else { return Ok(()) };
+/// Checks that a file of this program is what was written, where it has a checksum.
+pub(super) fn verify(bytes: &[u8], metadata: &HashMap<String, String>) -> std::result::Result<(), String> {
+    let key = match metadata.contains_key(CHECKSUM) {
+        true => CHECKSUM,
+        false if metadata.contains_key(KEY) => OLD_CHECKSUM,
+        false => return Ok(()),
+    };
+    let Some(digits) = digits(bytes, key) else { return Ok(()) };
     let (sum, written) = (checksum(bytes, &digits), &bytes[digits]);
     if sum.as_bytes() == written {
         return Ok(());

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::weights::{self, LoadOptions, ReadOptions, Report, Tensors};
+use efficienttrain_models::weights::{self, Format, LoadOptions, ReadOptions, Report, Tensors, WeightFile};
 use efficienttrain_models::{Backbone, Error as ModelError, ParamSpec, ParamStore};
-use safetensors::SafeTensors;
 
 use super::file::KEY;
 use super::{FORMAT, RunRecord};
@@ -15,39 +14,27 @@ use crate::optimiser::moment_of;
 use crate::pretrain::encoder_of;
 use crate::state::TrainState;
 
-/// How `.pth` files begin.
-const ZIP: &[u8] = b"PK\x03\x04";
-
 /// A checkpoint or weight file, read and checked for completeness.
 #[derive(Debug)]
 pub struct Saved {
     path: PathBuf,
-    /// Empty where another program wrote the file in a format of its own.
-    tensors: HashMap<String, Tensor>,
+    file: WeightFile,
     /// The run it comes from; weight files of other programs have none.
     pub record: Option<RunRecord>,
 }
 
 impl Saved {
-    /// Reads a file. PyTorch's `.pth` files are recognised and read by [`Self::weights`].
+    /// Reads a checkpoint, or a weight file of any kind that [`weights::read`] takes.
     ///
     /// # Errors
     /// When it is missing, truncated, or no weight file, or was written by a newer version.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |what: String| Error::Checkpoint { path: path.into(), what };
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let file = weights::read_bytes(&bytes, path, &ReadOptions::default())?;
         // Nothing of an earlier version is refused: it has no checksum.
-        let verified = super::file::verify(&bytes);
-        if bytes.starts_with(ZIP) {
-            return Ok(Self { path: path.into(), tensors: HashMap::new(), record: None });
-        }
-        let damaged = |e: &dyn std::fmt::Display| {
-            failed(format!("not a complete safetensors file ({e}); use another checkpoint or copy it again"))
-        };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
-        verified.map_err(failed)?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?;
-        let json = header.metadata().as_ref().and_then(|m| m.get(KEY));
+        super::file::verify(&bytes, &file.metadata).map_err(failed)?;
+        let json = file.metadata.get(KEY);
         let record: Option<RunRecord> =
             json.map(|json| serde_json::from_str(json)).transpose().map_err(|e| {
                 failed(format!(
@@ -57,7 +44,7 @@ impl Saved {
         if let Some(record) = record.as_ref().filter(|r| r.format != FORMAT) {
             return Err(failed(format!("has format {}, this version reads {FORMAT}", record.format)));
         }
-        Ok(Self { path: path.into(), tensors, record })
+        Ok(Self { path: path.into(), file, record })
     }
 
     /// The file.
@@ -75,14 +62,21 @@ impl Saved {
     }
 
     /// Puts the weights into a store for `model`: those of a checkpoint (its moving average if `ema`), or those of a
-    /// weight file under the names of timm, torchvision or the authors.
+    /// weight file under the names of timm, torchvision or the authors. Keys of a weight file that the model does not need are
+    /// left out; the report names them.
     ///
     /// # Errors
     /// When they do not fit the model; `options` says what may differ.
-    pub fn load_into(&self, model: &dyn Backbone, ema: bool, options: &LoadOptions) -> Result<ParamStore> {
+    pub fn load_into(
+        &self,
+        model: &dyn Backbone,
+        ema: bool,
+        options: &LoadOptions,
+    ) -> Result<(ParamStore, Report)> {
         let mut params = ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu)?;
-        weights::load_into(model, &mut params, &self.weights(ema)?, options)?;
-        Ok(params)
+        let options = LoadOptions { ignore_unexpected: self.record.is_none(), ..*options };
+        let report = weights::load_into(model, &mut params, &self.weights(ema)?, &options)?;
+        Ok((params, report))
     }
 
     /// Puts the weights into a state that has not begun, and into its average: a head for other classes stays as it is, and
@@ -91,7 +85,9 @@ impl Saved {
     /// # Errors
     /// When the weights are those of another model, or `ema` is asked for and there is none.
     pub fn begin(&self, state: &mut TrainState, ema: bool) -> Result<Report> {
-        let adapt = LoadOptions { adapt_head: true, adapt_size: true, ..LoadOptions::default() };
+        let ignore_unexpected = self.record.is_none();
+        let adapt =
+            LoadOptions { adapt_head: true, adapt_size: true, ignore_unexpected, ..LoadOptions::default() };
         let mut params = state.params.to_device(&Device::Cpu)?;
         let first = match &self.record {
             Some(run) if run.config.target.is_some() => encoder_of(self, &run.config, run.base_size, ema)?,
@@ -117,30 +113,37 @@ impl Saved {
     /// # Errors
     /// When `ema` is asked for and there is none, or a `.pth` file cannot be read.
     pub fn weights(&self, ema: bool) -> Result<Tensors> {
-        if self.tensors.is_empty() && self.record.is_none() {
-            let file = weights::read(&self.path, &ReadOptions { prefer_ema: ema })?;
-            // All names under which programs keep averages have it in them.
-            if ema && !file.wrapper.contains("ema") {
-                let what = "holds no moving average; leave out --ema".into();
-                return Err(Error::Checkpoint { path: self.path.clone(), what });
-            }
-            return Ok(file.tensors);
+        if self.file.format == Format::PyTorch {
+            return self.pytorch_weights(ema);
         }
-        let is_checkpoint = self.tensors.keys().any(|k| k.starts_with("model/"));
-        if ema && !self.tensors.keys().any(|k| k.starts_with("ema/")) {
+        let has = |part: &str| self.file.tensors.keys().any(|key| key.starts_with(part));
+        if ema && !has("ema/") {
             let what = "holds no moving average; leave out --ema, or train with --ema-decay".into();
             return Err(Error::Checkpoint { path: self.path.clone(), what });
         }
-        let part = if ema { "ema" } else { "model" };
-        let tensors = if is_checkpoint { self.part(part) } else { self.tensors.clone() };
-        Ok(tensors.into_iter().collect())
+        match has("model/") {
+            true => Ok(self.part(if ema { "ema" } else { "model" })),
+            false => Ok(self.file.tensors.clone()),
+        }
     }
 
-    fn part(&self, part: &str) -> HashMap<String, Tensor> {
-        let of_part = |(k, t): (&String, &Tensor)| {
-            Some((k.strip_prefix(part)?.strip_prefix('/')?.to_string(), t.clone()))
-        };
-        self.tensors.iter().filter_map(of_part).collect()
+    fn pytorch_weights(&self, ema: bool) -> Result<Tensors> {
+        if !ema {
+            return Ok(self.file.tensors.clone());
+        }
+        let file = weights::read(&self.path, &ReadOptions { prefer_ema: true })?;
+        // All names under which programs keep averages have it in them.
+        if file.wrapper.contains("ema") {
+            return Ok(file.tensors);
+        }
+        let what = "holds no moving average; leave out --ema".into();
+        Err(Error::Checkpoint { path: self.path.clone(), what })
+    }
+
+    /// The tensors whose names begin with `part/`, without it.
+    fn part(&self, part: &str) -> Tensors {
+        let inner = |name: &str| Some(name.strip_prefix(part)?.strip_prefix('/')?.to_string());
+        self.file.tensors.clone().renamed(inner)
     }
 
     /// Puts everything back into a fresh state of the same model and configuration.
@@ -166,7 +169,8 @@ impl Saved {
     }
 
     fn store(&self, part: &str, specs: &[ParamSpec], device: &Device) -> Result<ParamStore> {
-        ParamStore::from_tensors(&format!("the run's {part}"), specs, &self.part(part), DType::F32, device)
+        let tensors: HashMap<String, Tensor> = self.part(part).into_iter().collect();
+        ParamStore::from_tensors(&format!("the run's {part}"), specs, &tensors, DType::F32, device)
             .map_err(|e| Error::Checkpoint { path: self.path.clone(), what: e.to_string() })
     }
 }

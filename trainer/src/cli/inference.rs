@@ -1,8 +1,10 @@
 //! Where and how `eval`, `predict` and `features` compute.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use clap::Args;
+use efficienttrain_models::weights::Report;
 use efficienttrain_trainer::DeviceName;
 
 /// Arguments of commands that run a model without training it.
@@ -26,5 +28,18 @@ impl InferenceArgs {
     pub(super) fn load(&self) -> (usize, usize) {
         let cores = || std::thread::available_parallelism().ok();
         (self.batch.get(), self.workers.or_else(cores).map_or(1, NonZeroUsize::get))
+    }
+}
+
+/// Names the keys of a weight file that the model does not need, if there are any.
+pub(super) fn note_left_out(file: &Path, report: &Report) {
+    if !report.unexpected.is_empty() {
+        let keys = &report.unexpected;
+        let named = keys.iter().take(5).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        let more = if keys.len() > 5 { format!(" and {} more", keys.len() - 5) } else { String::new() };
+        super::note(format!(
+            "note: {}: left out what the model does not need: {named}{more}",
+            file.display()
+        ));
     }
 }

@@ -11,7 +11,7 @@ use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::data::EvalPipeline;
 use efficienttrain_trainer::predict::{Predictor, Ranked, logits_of_tensor};
 
-use super::inference::InferenceArgs;
+use super::inference::{InferenceArgs, note_left_out};
 
 /// Arguments of `predict`.
 #[derive(Args)]
@@ -80,7 +80,8 @@ fn on_tensor(args: &PredictArgs, model: &str, tensor: &PathBuf, out: &PathBuf) -
     let Some(input) = tensors.remove("input") else {
         bail!("--tensor: {} has no key `input`; expected f32 [N, 3, H, W] under it", tensor.display());
     };
-    let logits = logits_of_tensor(model, &Saved::open(&args.weights)?, args.ema, &input)?;
+    let (logits, report) = logits_of_tensor(model, &Saved::open(&args.weights)?, args.ema, &input)?;
+    note_left_out(&args.weights, &report);
     let named = HashMap::from([("logits", logits)]);
     candle_core::safetensors::save(&named, out)
         .with_context(|| format!("--out: cannot write {}", out.display()))

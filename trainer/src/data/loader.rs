@@ -5,7 +5,7 @@ use std::sync::Arc;
 use efficienttrain_schedule::Replay;
 use randaug::soft_targets;
 
-use super::decode::Decoded;
+use super::decode::{Decoded, bad};
 use super::order::SampleOrder;
 use super::ordered::{Busy, Make, Ordered};
 use super::pipeline::{EvalPipeline, TrainPipeline, View, Workspace};
@@ -180,10 +180,13 @@ fn eval_batch(
     let mut batch = Batch::empty(request.count, request.view.size as usize, source.classes().len());
     let values = batch.size * batch.size * 3;
     for index in request.first_sample as usize..request.first_sample as usize + request.count {
-        match source.load(index) {
-            Ok(image) => {
-                let start = batch.labels.len() * values;
-                pipeline.apply(&image, w, &mut batch.pixels[start..start + values])?;
+        let start = batch.labels.len() * values;
+        let mut prepare = |image| {
+            let prepared = pipeline.apply(&image, w, &mut batch.pixels[start..start + values]);
+            prepared.map_err(|error| bad(&source.name(index), &error))
+        };
+        match source.load(index).and_then(&mut prepare) {
+            Ok(()) => {
                 batch.labels.push(source.label(index));
                 batch.samples.push(index);
             }

@@ -1,7 +1,7 @@
 //! A model whose features are wanted, from any file that has its weights.
 
 use candle_core::{DType, Device};
-use efficienttrain_models::weights::{LoadOptions, load_into};
+use efficienttrain_models::weights::{LoadOptions, Report, load_into};
 use efficienttrain_models::{Backbone, Options, ParamStore, create};
 
 use crate::checkpoint::Saved;
@@ -17,6 +17,8 @@ pub struct Encoder {
     pub model: Box<dyn Backbone>,
     /// The weights.
     pub params: ParamStore,
+    /// What became of the keys of the file; none where it is a run's checkpoint.
+    pub report: Option<Report>,
 }
 
 impl Encoder {
@@ -40,14 +42,19 @@ impl Encoder {
         }
         let trained = Predictor::load(saved, ema)?;
         let (model, params) = at_size(&*trained.model, &trained.params, size)?;
-        Ok(Self { model, params })
+        Ok(Self { model, params, report: None })
     }
 
     fn bare(model: &str, size: usize, weights: &efficienttrain_models::weights::Tensors) -> Result<Self> {
         let model = create(model, &Options { input_size: [size; 2], num_classes: 1, ..Options::default() })?;
         let mut params = ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu)?;
-        let options = LoadOptions { adapt_head: true, adapt_size: true, ..LoadOptions::default() };
-        load_into(&*model, &mut params, weights, &options)?;
-        Ok(Self { model, params })
+        let options = LoadOptions {
+            adapt_head: true,
+            adapt_size: true,
+            ignore_unexpected: true,
+            ..LoadOptions::default()
+        };
+        let report = load_into(&*model, &mut params, weights, &options)?;
+        Ok(Self { model, params, report: Some(report) })
     }
 }

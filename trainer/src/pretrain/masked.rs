@@ -83,7 +83,7 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<(MaskedModel, Re
 pub(crate) fn encoder_of(saved: &Saved, config: &TrainConfig, size: usize, ema: bool) -> Result<Tensors> {
     // Positions are a formula of the size.
     let (masked, _) = autoencoder(config, size)?;
-    let params = saved.load_into(&masked, ema, &LoadOptions::default())?;
+    let (params, _) = saved.load_into(&masked, ema, &LoadOptions::default())?;
     Ok(masked.encoder_weights(&params)?.into_iter().collect())
 }
 

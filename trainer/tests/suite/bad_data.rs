@@ -139,6 +139,37 @@ fn very_long_images_can_be_trained_on() {
     }
 }
 
+/// What evaluation cannot resize costs its own image: it is named, and the others count.
+#[test]
+fn an_image_too_long_to_evaluate_is_skipped() {
+    let images = vec![RgbImage::new(8, 8), RgbImage::new(20_000_000, 1), RgbImage::new(1, 4_200)];
+    let source = std::sync::Arc::new(Pictures(images, vec!["long".into()]));
+    let batches: Vec<_> = Loader::eval(source, EvalPipeline::new(224), 3, 1).unwrap().collect();
+    let batch = batches[0].as_ref().unwrap();
+    assert_eq!((batches.len(), &batch.samples[..]), (1, &[0, 2][..]));
+    assert_eq!((batch.bad.len(), batch.bad[0].name.as_str()), (1, "1"));
+    assert!(batch.bad[0].reason.contains("below 2^32"), "{}", batch.bad[0].reason);
+}
+
+/// All that is held counts: the gray pixels and the RGB made of them, or a turned copy.
+#[test]
+fn the_limit_counts_what_is_held() {
+    let mut png = Vec::new();
+    let gray = image::GrayImage::new(1000, 1000);
+    gray.write_to(&mut std::io::Cursor::new(&mut png), ImageFormat::Png).unwrap();
+    assert!(png.len() < 20_000);
+    let message = decode(&png, "gray.png", 3_999_999).unwrap_err().to_string();
+    assert!(message.contains("gray.png") && message.contains("--max-image-mib"), "{message}");
+    assert!(decode(&png, "gray.png", 4_000_000).is_ok());
+
+    let mut jpeg = Vec::new();
+    let color = RgbImage::new(1000, 1000);
+    color.write_to(&mut std::io::Cursor::new(&mut jpeg), ImageFormat::Jpeg).unwrap();
+    // Three bytes per pixel, and the planes that they are made of.
+    assert!(decode(&jpeg, "color.jpg", 3_000_000).is_err());
+    assert!(decode(&jpeg, "color.jpg", 6_000_000).is_ok());
+}
+
 #[test]
 fn a_decompression_bomb_is_refused_before_it_is_unpacked() {
     let dir = tempfile::tempdir().unwrap();

@@ -36,3 +36,4 @@ mod sources;
 mod subset;
 mod tools;
 mod view;
+mod weight_files;

@@ -101,7 +101,7 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     let made = Options { num_classes: 3, input_size: [32, 32], ..Options::default() };
     let deit = create("deit_tiny", &made).unwrap();
     let adapt = LoadOptions { adapt_head: true, ..LoadOptions::default() };
-    let loaded = encoder.load_into(&*deit, false, &adapt).unwrap();
+    let (loaded, _) = encoder.load_into(&*deit, false, &adapt).unwrap();
     let last = Saved::open(&out.join("last.safetensors")).unwrap().weights(false).unwrap();
     let values = |t: &candle_core::Tensor| {
         t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()

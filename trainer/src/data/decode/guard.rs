@@ -29,3 +29,17 @@ pub fn keep_decoder_panics_quiet() {
         }
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_that_says_what_it_said() {
+        assert_eq!(catch(|| Ok(3)), Ok(3));
+        assert_eq!(catch::<u8>(|| Err("no".into())), Err("no".into()));
+        let said = catch::<u8>(|| panic!("index {} is out of bounds", 7)).unwrap_err();
+        assert!(said.contains("index 7 is out of bounds"), "{said}");
+        assert!(catch::<u8>(|| panic!("plain")).unwrap_err().contains("plain"));
+    }
+}
