@@ -5,10 +5,9 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+use super::endings::ENDINGS;
+use super::regular::read_regular;
 use crate::error::DataError;
-
-/// Endings of the files that count as images, in lower case.
-pub(crate) const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
 
 /// Memory that decoding one image may take, in bytes, where nothing else is asked for.
 pub const DEFAULT_IMAGE_LIMIT: u64 = 1 << 30;
@@ -28,11 +27,6 @@ impl From<RgbImage> for Decoded {
     }
 }
 
-/// Whether the ending of a name says that it is an image.
-pub(crate) fn has_image_ending(ending: &str) -> bool {
-    ENDINGS.contains(&ending.to_lowercase().as_str())
-}
-
 /// Reads one image file as 8-bit RGB, turned upright as its EXIF orientation says.
 ///
 /// # Errors
@@ -50,7 +44,7 @@ pub fn read_image_within(path: &Path, limit: u64) -> Result<RgbImage, DataError>
 }
 
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
-    std::fs::read(path).map_err(|e| bad(&path.display(), &e))
+    read_regular(path).map_err(|e| bad(&path.display(), &e))
 }
 
 /// Decodes an image of any known format, by its content, as 8-bit RGB, turned upright. `name` is for messages, `limit` is what
