@@ -155,16 +155,15 @@ fn find_in(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
 fn find_below(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     let mut folders: Vec<PathBuf> =
         entries(dir)?.into_iter().filter(|p| p.is_dir() && !is_hidden(p)).collect();
-    if folders.len() > MAX_FOLDERS {
+    // Where a part of a data set is here, another set below is not the rest of it.
+    let is_part =
+        |path: &PathBuf| is_shard_name(&lower_name(path)) || Split::of_folder(&lower_name(path)).is_some();
+    if folders.len() > MAX_FOLDERS || entries(dir)?.iter().any(is_part) {
         folders.retain(|folder| lower_name(folder) == "data");
     }
     let mut sets: Vec<(PathBuf, Found)> = Vec::new();
     for folder in folders {
-        let is_set = |path: &PathBuf| {
-            let name = lower_name(path);
-            is_shard_name(&name) || Split::of_folder(&name).is_some()
-        };
-        if !entries(&folder)?.iter().any(is_set) {
+        if !entries(&folder)?.iter().any(is_part) {
             continue;
         }
         match find_in(&folder, split)? {

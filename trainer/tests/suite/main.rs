@@ -17,6 +17,8 @@ mod handy;
 mod interrupt;
 #[cfg(unix)]
 mod kill;
+mod labels;
+mod left_out;
 mod listing;
 mod logs;
 mod one_operator;
@@ -32,6 +34,7 @@ mod report;
 mod resume;
 mod search;
 mod sources;
+mod splits;
 mod subset;
 mod tools;
 mod view;

@@ -10,7 +10,7 @@ mod file;
 mod page;
 mod thrift;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::data_type::ByteArrayType;
@@ -22,7 +22,7 @@ use super::Source;
 use super::decode::{Decoded, bad, decode};
 use super::folder::layout;
 use super::reduced::{Divisor, decode_reduced};
-use super::shard::{ClassList, InPlace, Label, MAX_OPEN, ShardLabel, gathered};
+use super::shard::{ClassList, InPlace, Label, MAX_OPEN, ShardLabel, Ungathered, gathered};
 use super::skipped::Skipped;
 use crate::error::DataError;
 use cache::{Cache, Images};
@@ -163,9 +163,15 @@ fn class_list(opened: &[Opened], paths: &[PathBuf]) -> Result<Vec<String>, DataE
     let listed = opened.iter().zip(paths).filter_map(|(file, path)| Some((file.names.as_ref()?, path)));
     let mut listed = listed.peekable();
     let Some(&(names, first)) = listed.peek() else {
-        let path = paths.first().cloned().unwrap_or_default();
         let labels = opened.iter().flat_map(|file| &file.labels).map(Label::Stated);
-        return gathered(labels).map_err(|what| layout(&path, what));
+        return gathered(labels).map_err(|Ungathered { at, what }| {
+            let rows = opened
+                .iter()
+                .zip(paths)
+                .flat_map(|(file, path)| (0..file.labels.len()).map(move |r| (r, path)));
+            let (row, path) = rows.into_iter().nth(at).map_or((0, Path::new("")), |(row, path)| (row, path));
+            layout(path, format!("row {row}: {what}"))
+        });
     };
     match listed.find(|(others, _)| *others != names) {
         Some((_, path)) => Err(layout(

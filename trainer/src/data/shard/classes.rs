@@ -63,35 +63,49 @@ pub(crate) enum Label<'a> {
     Folder(&'a str),
 }
 
+/// Reason why labels make no list of classes, and the position of the label that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ungathered {
+    pub(crate) at: usize,
+    pub(crate) what: String,
+}
+
 /// Returns a list of classes made from labels alone: the names in order, or the numbers up to the largest.
 ///
 /// # Errors
 /// When some are names and others numbers, or a number is no class.
-pub(crate) fn gathered<'a>(labels: impl Iterator<Item = Label<'a>>) -> Result<Vec<String>, String> {
-    let (mut names, mut largest) = (BTreeSet::new(), None);
-    for label in labels {
-        match label {
-            Label::Folder(name) => _ = names.insert(name),
-            Label::Stated(ShardLabel::Number(number)) => largest = largest.max(Some(*number)),
-            Label::Stated(ShardLabel::Name(name)) => match numeral(name) {
-                // Texts such as `1` in quotes, or `1.0`.
-                Some(number) => {
-                    let number = whole(number).ok_or_else(|| no_class(name))?;
-                    largest = largest.max(Some(number));
-                }
-                None => _ = names.insert(name.as_str()),
-            },
+pub(crate) fn gathered<'a>(labels: impl Iterator<Item = Label<'a>>) -> Result<Vec<String>, Ungathered> {
+    let (mut names, mut largest): (BTreeSet<&str>, Option<u32>) = (BTreeSet::new(), None);
+    for (at, label) in labels.enumerate() {
+        match number_or_name(label).map_err(|what| Ungathered { at, what })? {
+            Ok(number) => largest = largest.max(Some(number)),
+            Err(name) => _ = names.insert(name),
+        }
+        if let (Some(name), Some(number)) = (names.first(), largest) {
+            let what = format!(
+                "some labels are names ({}), others numbers ({number}); list the classes in classes.txt, one per line",
+                spelled(name)
+            );
+            return Err(Ungathered { at, what });
         }
     }
-    match (names.first(), largest) {
-        (Some(name), Some(number)) => Err(format!(
-            "some labels are names ({}), others numbers ({number}); list the classes in classes.txt, one per line",
-            spelled(name)
-        )),
-        (None, Some(number)) if number >= MAX_CLASSES => Err(no_class(&number.to_string())),
-        (None, Some(number)) => Ok((0..=number).map(|n| n.to_string()).collect()),
-        _ => Ok(names.into_iter().map(String::from).collect()),
-    }
+    Ok(match largest {
+        Some(number) => (0..=number).map(|n| n.to_string()).collect(),
+        None => names.into_iter().map(String::from).collect(),
+    })
+}
+
+/// The number that a label is, or the name. Texts such as `1` in quotes, or `1.0`, are numbers.
+fn number_or_name<'a>(label: Label<'a>) -> Result<Result<u32, &'a str>, String> {
+    let (number, said) = match label {
+        Label::Folder(name) => return Ok(Err(name)),
+        Label::Stated(ShardLabel::Number(number)) => (f64::from(*number), number.to_string()),
+        Label::Stated(ShardLabel::Name(name)) => match numeral(name) {
+            Some(number) => (number, name.clone()),
+            None => return Ok(Err(name)),
+        },
+    };
+    whole(number).filter(|n| *n < MAX_CLASSES).map(Ok).ok_or_else(|| no_class(&said))
 }
 
 fn no_class(label: &str) -> String {
@@ -235,9 +249,10 @@ mod tests {
         assert_eq!(of(&[ShardLabel::Number(2), name("1.0"), name("0")]), Ok(list(&["0", "1", "2"])));
         assert_eq!(of(&[name("b"), name("a")]), Ok(list(&["a", "b"])));
         for (label, part) in [("-1", "-1"), ("0.5", "0.5"), ("99999999999", "99999999999")] {
-            assert!(of(&[name(label)]).unwrap_err().contains(part), "{label}");
+            let refused = of(&[name("0"), name(label)]).unwrap_err();
+            assert!(refused.what.contains(part) && refused.at == 1, "{refused:?}");
         }
-        assert!(of(&[name("a"), name("1")]).unwrap_err().contains("classes.txt"));
+        assert!(of(&[name("a"), name("1")]).unwrap_err().what.contains("classes.txt"));
         // Folders are names, whatever they are called.
         assert_eq!(gathered(["-1", "1.5"].map(Label::Folder).into_iter()), Ok(list(&["-1", "1.5"])));
     }

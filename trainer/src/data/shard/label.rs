@@ -19,6 +19,9 @@ pub(crate) const LABEL_KEYS: [&str; 10] = [
     "class_name",
 ];
 
+/// Characters of a file that are shown.
+const MAX_SHOWN: usize = 80;
+
 /// Label of an image as its file says it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -32,8 +35,7 @@ pub enum ShardLabel {
 impl ShardLabel {
     /// Reads a label from the content of a text file: a whole number or a name, on one line.
     pub(super) fn from_text(bytes: &[u8]) -> Result<Self, String> {
-        let quoted =
-            || format!("`{}`", bytes.escape_ascii().to_string().chars().take(80).collect::<String>());
+        let quoted = || format!("`{}`", shown(bytes));
         let text = std::str::from_utf8(bytes)
             .map_err(|_| format!("is no text in UTF-8 ({}); expected a number or a name", quoted()))?;
         let text = text.trim_start_matches('\u{feff}').trim();
@@ -49,12 +51,13 @@ impl ShardLabel {
     /// Reads a label from a JSON file: a number or a text, alone or under one of [`LABEL_KEYS`].
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-        let value: Value = serde_json::from_slice(bytes).map_err(|e| format!("is no JSON: {e}"))?;
+        let expected = format!("expected a whole number or a name, under one of {}", LABEL_KEYS.join(", "));
+        let value: Value = serde_json::from_slice(bytes)
+            .map_err(|e| format!("is no JSON ({e}): `{}`; {expected}", shown(bytes)))?;
         let label = match &value {
             Value::Object(members) => LABEL_KEYS.iter().find_map(|key| members.get(*key)),
             other => Some(other),
         };
-        let expected = format!("expected a whole number or a name, under one of {}", LABEL_KEYS.join(", "));
         let Some(label) = label else {
             return Err(format!("has no label: {}; {expected}", printable(&value.to_string())));
         };
@@ -65,6 +68,11 @@ impl ShardLabel {
             _ => Err(said()),
         }
     }
+}
+
+/// Returns the beginning of a file as it can be printed.
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string().chars().take(MAX_SHOWN).collect()
 }
 
 /// Returns a number that is a position in a list: whole, and neither negative nor too large.

@@ -17,12 +17,13 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use rayon::prelude::*;
 
-pub(crate) use classes::{ClassList, Label, gathered, listed};
+pub(crate) use classes::{ClassList, Label, Ungathered, gathered, listed};
 pub(crate) use format::is_tar_name;
 pub use index::{ShardImage, ShardIndex};
 pub use label::ShardLabel;
 pub(crate) use label::{LABEL_KEYS, whole};
 
+use super::class_names::printable;
 use super::decode::{bad, decode};
 use super::folder::layout;
 use super::skipped::{SkipReason, Skipped};
@@ -78,11 +79,7 @@ impl TarShards {
         let folders = class_folders(&indexes, known.as_deref()).map_err(|what| layout(first, what))?;
         let classes = match known {
             Some(classes) => classes,
-            None => {
-                let images = indexes.iter().flat_map(|index| &index.images);
-                gathered(images.filter_map(|image| folders.label(image)))
-                    .map_err(|what| layout(first, what))?
-            }
+            None => gathered_classes(&indexes, paths, folders)?,
         };
         let keep = paths.len() <= MAX_OPEN;
         let open = |path: &PathBuf| InPlace::open(path, keep).map_err(DataError::io(path));
@@ -129,6 +126,24 @@ fn class_folders(indexes: &[ShardIndex], known: Option<&[String]>) -> Result<Cla
     let names: Vec<&str> = images.filter(|image| image.label.is_none()).map(|i| i.name.as_str()).collect();
     let known = known.map(|names| ClassList::new(names, None));
     ClassFolders::find(&names, known.as_ref())
+}
+
+/// Makes the list of classes from the labels of all images.
+fn gathered_classes(
+    indexes: &[ShardIndex],
+    paths: &[PathBuf],
+    folders: ClassFolders,
+) -> Result<Vec<String>, DataError> {
+    let labels = indexes.iter().flat_map(|index| &index.images).filter_map(|image| folders.label(image));
+    gathered(labels).map_err(|Ungathered { at, what }| {
+        let images =
+            indexes.iter().zip(paths).flat_map(|(index, path)| index.images.iter().map(move |i| (i, path)));
+        let (name, path) = images
+            .filter(|(image, _)| folders.label(image).is_some())
+            .nth(at)
+            .map_or((String::new(), Path::new("")), |(image, path)| (printable(&image.name), path));
+        layout(path, format!("image `{name}`: {what}"))
+    })
 }
 
 impl Source for TarShards {
