@@ -54,7 +54,7 @@ impl ImageFolder {
         let list = ClassList::new(classes, None);
         let position = |(name, _): &(String, PathBuf)| list.position(Label::Folder(name));
         let labels: Result<Vec<u32>, String> = folders.iter().map(position).collect();
-        let labels = labels.map_err(|what| layout(dir, format!("class folder of {what}")))?;
+        let labels = labels.map_err(|what| layout(dir, what))?;
         let mut images = Self::with_folders((folders, walk))?;
         if images.is_empty() {
             return Err(images.no_image(dir, ""));

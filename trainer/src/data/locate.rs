@@ -168,7 +168,7 @@ fn find_below(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
         }
         match find_in(&folder, split)? {
             Some(found) if matches!(found.kind, Kind::Tar(_) | Kind::Parquet(_)) => {
-                sets.push((folder, found))
+                sets.push((folder, found));
             }
             _ => {}
         }

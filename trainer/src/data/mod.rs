@@ -51,6 +51,7 @@ pub use parquet::ParquetFiles;
 pub use pipeline::{EvalPipeline, REDUCED_MARGIN, TrainPipeline, View, Workspace};
 pub(crate) use reduced::NEEDS_FEATURE;
 pub use reduced::{Divisor, decode_reduced};
+pub(crate) use regular::read_regular;
 pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
 pub use skipped::{SkipReason, Skipped, SkippedFiles};
 pub use stages::{Stage, StageClock};

@@ -70,46 +70,93 @@ pub(crate) struct Ungathered {
     pub(crate) what: String,
 }
 
-/// Returns a list of classes made from labels alone: the names in order, or the numbers up to the largest.
+/// Returns a list of classes made from labels alone: the names in order, or the numbers up to the largest. Texts such as
+/// `1999` are names, unless other labels are numbers.
 ///
 /// # Errors
 /// When some are names and others numbers, or a number is no class.
 pub(crate) fn gathered<'a>(labels: impl Iterator<Item = Label<'a>>) -> Result<Vec<String>, Ungathered> {
-    let (mut names, mut largest): (BTreeSet<&str>, Option<u32>) = (BTreeSet::new(), None);
+    let mut found = Found::default();
     for (at, label) in labels.enumerate() {
-        match number_or_name(label).map_err(|what| Ungathered { at, what })? {
-            Ok(number) => largest = largest.max(Some(number)),
-            Err(name) => _ = names.insert(name),
+        found.add(at, label).map_err(|what| Ungathered { at, what })?;
+    }
+    found.classes()
+}
+
+/// Labels of a set: names and numbers, each with the position of the first label of its kind.
+#[derive(Debug, Default)]
+struct Found<'a> {
+    names: BTreeSet<&'a str>,
+    first_name: usize,
+    /// Texts that could be either.
+    numerals: BTreeSet<&'a str>,
+    /// The largest number.
+    largest: Option<u32>,
+    first_number: usize,
+}
+
+impl<'a> Found<'a> {
+    fn add(&mut self, at: usize, label: Label<'a>) -> Result<(), String> {
+        match label {
+            Label::Stated(ShardLabel::Number(number)) => {
+                self.add_number(at, f64::from(*number), &number.to_string())
+            }
+            Label::Stated(ShardLabel::Name(name)) => match numeral(name) {
+                Some(_) if name.bytes().all(|b| b.is_ascii_digit()) && name.parse::<u32>().is_ok() => {
+                    self.numerals.insert(name);
+                    Ok(())
+                }
+                Some(number) => self.add_number(at, number, name),
+                None => self.add_name(at, name),
+            },
+            Label::Folder(name) => self.add_name(at, name),
         }
-        if let (Some(name), Some(number)) = (names.first(), largest) {
+    }
+
+    fn add_name(&mut self, at: usize, name: &'a str) -> Result<(), String> {
+        if self.names.is_empty() {
+            self.first_name = at;
+        }
+        self.names.insert(name);
+        Ok(())
+    }
+
+    fn add_number(&mut self, at: usize, number: f64, said: &str) -> Result<(), String> {
+        let number = whole(number).filter(|n| *n < MAX_CLASSES).ok_or_else(|| no_class(said))?;
+        if self.largest.is_none() {
+            self.first_number = at;
+        }
+        self.largest = self.largest.max(Some(number));
+        Ok(())
+    }
+
+    fn classes(mut self) -> Result<Vec<String>, Ungathered> {
+        let Some(mut largest) = self.largest else {
+            self.names.extend(self.numerals);
+            return Ok(self.names.into_iter().map(String::from).collect());
+        };
+        let at = self.first_number.max(self.first_name);
+        if let Some(name) = self.names.first() {
             let what = format!(
-                "some labels are names ({}), others numbers ({number}); list the classes in classes.txt, one per line",
+                "some labels are names ({}), others numbers ({largest}); list the classes in classes.txt, one per line",
                 spelled(name)
             );
             return Err(Ungathered { at, what });
         }
+        for text in self.numerals {
+            let number = text.parse().ok().filter(|n| *n < MAX_CLASSES);
+            largest = largest.max(number.ok_or_else(|| Ungathered { at, what: no_class(text) })?);
+        }
+        Ok((0..=largest).map(|n| n.to_string()).collect())
     }
-    Ok(match largest {
-        Some(number) => (0..=number).map(|n| n.to_string()).collect(),
-        None => names.into_iter().map(String::from).collect(),
-    })
-}
-
-/// The number that a label is, or the name. Texts such as `1` in quotes, or `1.0`, are numbers.
-fn number_or_name<'a>(label: Label<'a>) -> Result<Result<u32, &'a str>, String> {
-    let (number, said) = match label {
-        Label::Folder(name) => return Ok(Err(name)),
-        Label::Stated(ShardLabel::Number(number)) => (f64::from(*number), number.to_string()),
-        Label::Stated(ShardLabel::Name(name)) => match numeral(name) {
-            Some(number) => (number, name.clone()),
-            None => return Ok(Err(name)),
-        },
-    };
-    whole(number).filter(|n| *n < MAX_CLASSES).map(Ok).ok_or_else(|| no_class(&said))
 }
 
 fn no_class(label: &str) -> String {
-    format!("label {label} is no class; expected whole numbers from 0 to {}, or names", MAX_CLASSES - 1)
+    format!(
+        "label {label} is no class; expected whole numbers from 0 to {}, or names; where it is a name, list the \
+         classes in classes.txt, one per line",
+        MAX_CLASSES - 1
+    )
 }
 
 /// A list of classes in which labels are looked up.
@@ -138,37 +185,37 @@ impl<'a> ClassList<'a> {
     /// When there is none, or more than one; the message says which label, and what was expected.
     pub(crate) fn position(&self, label: Label) -> Result<u32, String> {
         match label {
-            Label::Folder(name) => self.of_name(name),
+            Label::Folder(name) => self.of_name("class folder", name),
             Label::Stated(ShardLabel::Number(number)) => self.of_number(*number),
             Label::Stated(ShardLabel::Name(name)) if self.positions.contains_key(name.as_str()) => {
-                self.of_name(name)
+                self.of_name("label", name)
             }
             Label::Stated(ShardLabel::Name(name)) => match numeral(name) {
                 // A list of numerals has names that are numbers, so that a text is one of them or wrong.
                 Some(number) if !self.names.iter().any(|class| numeral(class).is_some()) => {
                     whole(number).ok_or_else(|| no_class(name)).and_then(|number| self.of_number(number))
                 }
-                _ => self.of_name(name),
+                _ => self.of_name("label", name),
             },
         }
     }
 
-    fn of_name(&self, name: &str) -> Result<u32, String> {
+    fn of_name(&self, kind: &str, name: &str) -> Result<u32, String> {
         match self.positions.get(name) {
             Some(Some(position)) => Ok(*position),
             Some(None) => Err(format!(
-                "label {} is the name of several classes; give each class a name of its own, or write positions in \
+                "{kind} {} is the name of several classes; give each class a name of its own, or write positions in \
                  the list, counted from 0",
                 spelled(name)
             )),
-            None => Err(format!("label {}; both splits need the same classes", not_among(name, self.names))),
+            None => Err(format!("{kind} {}; both splits need the same classes", not_among(name, self.names))),
         }
     }
 
     fn of_number(&self, number: u32) -> Result<u32, String> {
         let list = self.own.unwrap_or(self.names);
         match (list.get(number as usize), self.own) {
-            (Some(name), Some(_)) => self.of_name(name),
+            (Some(name), Some(_)) => self.of_name("label", name),
             (Some(_), None) => Ok(number),
             (None, _) => Err(self.out_of_range(number, list)),
         }
@@ -246,13 +293,15 @@ mod tests {
     #[test]
     fn lists_are_gathered_from_numbers_or_from_names() {
         let of = |labels: &[ShardLabel]| gathered(labels.iter().map(Label::Stated));
-        assert_eq!(of(&[ShardLabel::Number(2), name("1.0"), name("0")]), Ok(list(&["0", "1", "2"])));
+        assert_eq!(of(&[ShardLabel::Number(1), name("1.0"), name("2")]), Ok(list(&["0", "1", "2"])));
         assert_eq!(of(&[name("b"), name("a")]), Ok(list(&["a", "b"])));
-        for (label, part) in [("-1", "-1"), ("0.5", "0.5"), ("99999999999", "99999999999")] {
+        assert_eq!(of(&[name("2001"), name("1999"), name("old")]), Ok(list(&["1999", "2001", "old"])));
+        for (label, part) in [("-1", "-1"), ("0.5", "0.5"), ("99999999999.0", "99999999999.0")] {
             let refused = of(&[name("0"), name(label)]).unwrap_err();
             assert!(refused.what.contains(part) && refused.at == 1, "{refused:?}");
         }
-        assert!(of(&[name("a"), name("1")]).unwrap_err().what.contains("classes.txt"));
+        let refused = of(&[name("a"), name("b"), ShardLabel::Number(1)]).unwrap_err();
+        assert!(refused.what.contains("classes.txt") && refused.at == 2, "{refused:?}");
         // Folders are names, whatever they are called.
         assert_eq!(gathered(["-1", "1.5"].map(Label::Folder).into_iter()), Ok(list(&["-1", "1.5"])));
     }
