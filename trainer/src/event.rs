@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use efficienttrain_schedule::Summary;
 use serde::{Deserialize, Serialize};
 
-use crate::data::BadImage;
+use crate::data::{BadImage, SplitNotes};
 use crate::error::Result;
 use crate::history::EvalRecord;
 
@@ -71,6 +71,12 @@ pub struct Start {
     pub val_images: usize,
     /// Classes.
     pub classes: usize,
+    /// What the training images lack.
+    #[serde(default, skip_serializing_if = "SplitNotes::is_empty")]
+    pub train_notes: SplitNotes,
+    /// What the evaluation images lack; empty where they are a part of the training images' set.
+    #[serde(default, skip_serializing_if = "SplitNotes::is_empty")]
+    pub val_notes: SplitNotes,
     /// The first step, above 0 after a stop.
     pub first_step: u64,
     /// Images that are prepared again to fill the replay buffer as it was at the stop.

@@ -1,6 +1,6 @@
 //! Predictions of a trained model.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -8,11 +8,12 @@ use efficienttrain_models::weights::{LoadOptions, Report, num_classes};
 use efficienttrain_models::{Backbone, Error as ModelError, Options, ParamStore, create, predict};
 
 use crate::checkpoint::Saved;
-use crate::data::{BadImage, EvalPipeline, ImageFiles, Loader, Source, Workspace, read_image};
+use crate::data::{BadImage, EvalPipeline, ImageFiles, Loader, Source, Workspace, read_image, unique_names};
 use crate::error::{DataError, Error, Result};
 use crate::evaluate::{at_size, logits};
 
-/// Every class with its probability, the most probable first.
+/// Every class with its probability, the most probable first. Classes of one name have their position behind it, as
+/// [`unique_names`] gives it.
 pub type Ranked = Vec<(String, f64)>;
 
 /// A trained model with its classes.
@@ -23,6 +24,8 @@ pub struct Predictor {
     /// The weights.
     pub params: ParamStore,
     classes: Vec<String>,
+    /// Names that tell the classes apart, where two are called the same.
+    unique: Vec<String>,
 }
 
 impl Predictor {
@@ -42,7 +45,7 @@ impl Predictor {
         let model = create(&run.model, &options)?;
         let (params, _) = saved.load_into(&*model, ema, &LoadOptions::default())?;
         let (model, params) = at_size(&*model, &params, run.base_size)?;
-        Ok(Self { model, params, classes: run.classes.clone() })
+        Ok(Self { model, params, classes: run.classes.clone(), unique: unique_names(&run.classes) })
     }
 
     /// The same at another size.
@@ -68,19 +71,18 @@ impl Predictor {
         &self.classes
     }
 
-    /// Predicts the images of a list of files and folders, in order, `batch` at a time and prepared by `workers` threads; gives those that could not be read. `pipeline` has the
-    /// size of the model.
+    /// Predicts the images of a list in order, `batch` at a time and prepared by `workers` threads; returns those that
+    /// could not be read. `pipeline` has the size of the model.
     ///
     /// # Errors
-    /// When a folder cannot be read or holds no image, or `each` fails.
+    /// When the model cannot take the size, or `each` fails.
     pub fn predict_files<E: From<crate::Error>>(
         &self,
-        list: &[PathBuf],
+        files: ImageFiles,
         pipeline: &EvalPipeline,
         (batch, workers): (usize, usize),
         each: &mut dyn FnMut(&str, Ranked) -> std::result::Result<(), E>,
     ) -> std::result::Result<Vec<BadImage>, E> {
-        let files = ImageFiles::new(list, &self.classes).map_err(crate::Error::from)?;
         let files: Arc<dyn Source> = Arc::new(files);
         let batches =
             Loader::eval(files.clone(), pipeline.clone(), batch, workers).map_err(crate::Error::from)?;
@@ -116,7 +118,7 @@ impl Predictor {
         let max = row.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
         let probability = row.iter().map(|&x| f64::from(x - max).exp() / mass);
-        let mut ranked: Vec<_> = self.classes.iter().cloned().zip(probability).collect();
+        let mut ranked: Vec<_> = self.unique.iter().cloned().zip(probability).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         ranked
     }

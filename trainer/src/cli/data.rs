@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use efficienttrain_trainer::data::{
-    BadImage, Check, DEFAULT_IMAGE_LIMIT, PackOptions, Packed, check, open_all, pack, stats, write_classes,
+    BadImage, Check, DEFAULT_IMAGE_LIMIT, PackOptions, Packed, SplitNotes, check, open_all, pack, stats,
+    write_classes,
 };
 use serde::Serialize;
 
@@ -149,6 +150,9 @@ fn show_check(split: &str, c: &Check) -> Result<()> {
             c.misnamed.len()
         ))?;
     }
+    let empty_classes = c.classes.iter().filter(|of| of.images == 0).map(|of| of.name.clone()).collect();
+    let notes = SplitNotes { skipped: c.skipped.clone(), empty_classes };
+    notes.lines(split).iter().try_for_each(|line| super::show(format!("  {line}")))?;
     for image in c.broken.iter().take(NAMED) {
         super::show(format!("  broken: {}", image.reason))?;
     }
@@ -164,6 +168,7 @@ fn run_stats(args: &StatsArgs) -> Result<()> {
     }
     let mut results = Vec::new();
     for (split, set) in open_all(&args.input.path, args.input.limit())? {
+        super::note_set(&split, &*set);
         let result = stats(&*set, args.images)?;
         warn(&result.broken);
         results.push(Of { split, result });
@@ -196,6 +201,7 @@ fn run_pack(args: &PackArgs) -> Result<()> {
         write_classes(&args.out, set.classes())?;
     }
     for (split, set) in sets {
+        super::note_set(&split, &*set);
         // A set without splits becomes shards in the folder itself.
         let dir = if split == "all" { args.out.clone() } else { args.out.join(&split) };
         let packed = pack(&*set, &dir, &split, options)?;

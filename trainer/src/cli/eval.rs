@@ -59,6 +59,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         Some(dir) => open_for_evaluation(dir, &record.classes, record.config.image_limit())?,
         None => Sources::open(&record.config)?.val,
     };
+    super::note_set("evaluation", &*source);
     let size = args.size.unwrap_or(record.base_size);
     let pipeline = EvalPipeline::new(size).with_crop_pct(args.crop_pct)?;
     let p = Predictor::load(&saved, args.ema)?.at_size(size)?.on(&args.inference.device.open()?)?;

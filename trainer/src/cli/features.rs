@@ -76,6 +76,7 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     let params = encoder.params.to_device(&args.inference.device.open()?)?;
     for (name, source) in [(FILES.0, sources.train), (FILES.1, sources.val)] {
+        super::note_set(name.trim_end_matches(".safetensors"), &*source);
         let (set, bad) = extract(&*encoder.model, &params, args.pool, source, args.inference.load())?;
         bad.iter().for_each(|b| super::note(format!("warning: skipped {}", b.reason)));
         let path = args.out.join(name);

@@ -30,6 +30,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use efficienttrain_trainer::data::{Source, SplitNotes};
 pub(crate) use efficienttrain_trainer::progress::tell as note;
 
 /// A command: its name, what it does in a line, its arguments, and its code.
@@ -185,6 +186,11 @@ const COMMANDS: &[Entry] = &[
 /// `println` would panic.
 fn show(line: impl std::fmt::Display) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
+}
+
+/// Says on the standard error what a set lacks.
+fn note_set(split: &str, source: &dyn Source) {
+    SplitNotes::of(source).lines(split).iter().for_each(note);
 }
 
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {

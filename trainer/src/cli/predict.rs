@@ -8,7 +8,7 @@ use candle_core::Device;
 use clap::Args;
 use efficienttrain_trainer::DeviceName;
 use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::data::EvalPipeline;
+use efficienttrain_trainer::data::{EvalPipeline, ImageFiles, Source};
 use efficienttrain_trainer::predict::{Predictor, Ranked, logits_of_tensor};
 
 use super::inference::{InferenceArgs, note_left_out};
@@ -97,15 +97,18 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     }
     predictor = predictor.on(&args.inference.device.open()?)?;
     let pipeline = EvalPipeline::new(predictor.model.input_size()[0]).with_crop_pct(args.crop_pct)?;
+    let files = ImageFiles::new(&args.images, predictor.classes())?;
+    if !files.skipped().is_empty() {
+        super::note(format!("note: left out {}", files.skipped()));
+    }
     if args.csv {
         super::show("image,rank,class,probability")?;
     }
     let mut images = 0;
-    let bad =
-        predictor.predict_files(&args.images, &pipeline, args.inference.load(), &mut |image, ranked| {
-            images += 1;
-            show(args, image, &ranked)
-        })?;
+    let bad = predictor.predict_files(files, &pipeline, args.inference.load(), &mut |image, ranked| {
+        images += 1;
+        show(args, image, &ranked)
+    })?;
     bad.iter().for_each(|bad| super::note(format!("error: {}", bad.reason)));
     if !bad.is_empty() {
         bail!("{} of {} images could not be read", bad.len(), images + bad.len());

@@ -5,7 +5,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{BadImage, Source};
+use super::{BadImage, Skipped, Source, unique_names};
 
 /// What a set holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +22,8 @@ pub struct Check {
     pub broken: Vec<BadImage>,
     /// Images whose content is of another format than their ending says; they are read by their content.
     pub misnamed: Vec<String>,
+    /// Files that are not among the images, by reason.
+    pub skipped: Skipped,
 }
 
 /// Number of images of a class.
@@ -73,7 +75,7 @@ pub fn check(source: &dyn Source) -> Check {
             Err(error) => broken.push(BadImage::of(source, index, &error)),
         }
     }
-    let names = source.classes().iter().cloned();
+    let names = unique_names(source.classes()).into_iter();
     Check {
         images: widths.len(),
         classes: names.zip(counts).map(|(name, images)| ClassCount { name, images }).collect(),
@@ -81,6 +83,7 @@ pub fn check(source: &dyn Source) -> Check {
         height: Range::of(heights),
         broken,
         misnamed,
+        skipped: source.skipped(),
     }
 }
 

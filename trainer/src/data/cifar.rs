@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use super::Source;
 use super::folder::layout;
+use super::regular::read_regular;
+use super::shard::{ClassList, Label};
+use super::{Source, Split};
 use crate::error::DataError;
 
 const EDGE: usize = 32;
@@ -22,6 +24,8 @@ pub struct Cifar {
     places: Vec<(u32, u32)>,
     /// Bytes of labels before the pixels: one for CIFAR-10; coarse and fine for CIFAR-100.
     labels: usize,
+    /// Positions of the file's classes in `classes`, where it is another list.
+    positions: Option<Vec<u32>>,
 }
 
 impl Cifar {
@@ -34,16 +38,49 @@ impl Cifar {
         let hundred =
             |p: &PathBuf| p.file_name().is_some_and(|name| name == "train.bin" || name == "test.bin");
         let labels = if paths.iter().any(hundred) { 2 } else { 1 };
-        let mut set =
-            Self { classes: class_names(paths, labels), files: Vec::new(), places: Vec::new(), labels };
+        let classes = class_names(paths, labels)?;
+        let mut set = Self { classes, positions: None, files: Vec::new(), places: Vec::new(), labels };
         for path in paths {
             set.add(path)?;
         }
+        set.check_lengths()?;
         Ok(set)
     }
 
+    /// As [`Self::open`], with the classes of another split or a model, which are met by name.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also when a class is not among them.
+    pub(crate) fn open_like(paths: &[PathBuf], classes: Option<&[String]>) -> Result<Self, DataError> {
+        let mut set = Self::open(paths)?;
+        let Some(classes) = classes.filter(|classes| **classes != set.classes) else { return Ok(set) };
+        let list = ClassList::new(classes, None);
+        let position = |name: &String| list.position(Label::Folder(name));
+        let positions: Result<Vec<u32>, String> = set.classes.iter().map(position).collect();
+        set.positions = Some(positions.map_err(|what| layout(&set.files[0].0, what))?);
+        set.classes = classes.to_vec();
+        Ok(set)
+    }
+
+    /// Checks that no file but the last is shorter than others: the batches of the download are equal.
+    fn check_lengths(&self) -> Result<(), DataError> {
+        let images = |file: &(PathBuf, Vec<u8>)| file.1.len() / self.record();
+        let most = self.files.iter().map(images).max().unwrap_or(0);
+        let others = self.files.len().saturating_sub(1);
+        match self.files[..others].iter().find(|file| images(file) < most) {
+            Some(file) => Err(layout(
+                &file.0,
+                format!(
+                    "{} images, another batch has {most}; the file is cut off: load it again",
+                    images(file)
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn add(&mut self, path: &Path) -> Result<(), DataError> {
-        let bytes = std::fs::read(path).map_err(DataError::io(path))?;
+        let bytes = read_regular(path).map_err(DataError::io(path))?;
         let record = self.record();
         if bytes.is_empty() || bytes.len() % record != 0 {
             let what = format!(
@@ -76,19 +113,50 @@ impl Cifar {
     }
 }
 
-fn class_names(paths: &[PathBuf], labels: usize) -> Vec<String> {
+/// Names of the classes: those of the `.txt` file beside the first file, if it is there.
+fn class_names(paths: &[PathBuf], labels: usize) -> Result<Vec<String>, DataError> {
     let (file, count) = if labels == 2 { ("fine_label_names.txt", 100) } else { ("batches.meta.txt", 10) };
-    let beside = paths.first().map(|p| p.with_file_name(file));
-    let text = beside.and_then(|p| std::fs::read_to_string(p).ok()).unwrap_or_default();
+    let beside = paths.first().map(|p| p.with_file_name(file)).filter(|path| path.exists());
+    let Some(path) = beside else {
+        let numbers = (0..count).map(|n| n.to_string()).collect();
+        return Ok(if labels == 1 { CIFAR10.map(String::from).to_vec() } else { numbers });
+    };
+    let text = String::from_utf8_lossy(&read_regular(&path).map_err(DataError::io(&path))?).into_owned();
     let listed: Vec<String> =
         text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
-    if listed.len() == count {
-        listed
-    } else if labels == 1 {
-        CIFAR10.map(String::from).to_vec()
-    } else {
-        (0..count).map(|n| n.to_string()).collect()
+    match listed.len() == count {
+        true => Ok(listed),
+        false => {
+            Err(layout(&path, format!("lists {} classes, expected {count}; load it again", listed.len())))
+        }
     }
+}
+
+/// Finds the files of one split in `dir`, or in the folder of the unpacked download in it.
+///
+/// # Errors
+/// When some batches are there and others are missing.
+pub(super) fn cifar_files(dir: &Path, split: Split) -> Result<Option<Vec<PathBuf>>, DataError> {
+    for folder in ["", "cifar-10-batches-bin", "cifar-100-binary"].map(|f| dir.join(f)) {
+        let (ten, hundred) = match split {
+            Split::Train => ((1..=5).map(|n| format!("data_batch_{n}.bin")).collect(), "train.bin"),
+            Split::Val => (vec!["test_batch.bin".to_string()], "test.bin"),
+        };
+        for names in [ten, vec![hundred.to_string()]] {
+            let (there, missing): (Vec<String>, Vec<String>) =
+                names.into_iter().partition(|name| folder.join(name).is_file());
+            match (there.is_empty(), missing.first()) {
+                (true, _) => {}
+                (false, None) => return Ok(Some(there.iter().map(|name| folder.join(name)).collect())),
+                (false, Some(_)) => {
+                    let what =
+                        format!("of CIFAR-10's batches {} is missing; load it again", missing.join(", "));
+                    return Err(layout(&folder, what));
+                }
+            }
+        }
+    }
+    Ok(None)
 }
 
 impl Source for Cifar {
@@ -101,7 +169,8 @@ impl Source for Cifar {
     }
 
     fn label(&self, index: usize) -> u32 {
-        u32::from(self.picture(index)[self.labels - 1])
+        let label = self.picture(index)[self.labels - 1];
+        self.positions.as_ref().map_or(u32::from(label), |positions| positions[usize::from(label)])
     }
 
     fn name(&self, index: usize) -> String {

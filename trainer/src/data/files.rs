@@ -6,7 +6,9 @@ use image::RgbImage;
 
 use super::Source;
 use super::decode::{DEFAULT_IMAGE_LIMIT, read_image_within};
-use super::folder::{collect, layout};
+use super::folder::layout;
+use super::skipped::Skipped;
+use super::walk::Walk;
 use crate::error::DataError;
 
 /// Image files in the order of a list. They have no labels: each counts as of the first class.
@@ -14,6 +16,7 @@ use crate::error::DataError;
 pub struct ImageFiles {
     paths: Vec<PathBuf>,
     classes: Vec<String>,
+    skipped: Skipped,
 }
 
 impl ImageFiles {
@@ -22,20 +25,23 @@ impl ImageFiles {
     /// # Errors
     /// When a folder cannot be read or holds no image.
     pub fn new(list: &[PathBuf], classes: &[String]) -> Result<Self, DataError> {
-        let mut paths = Vec::new();
+        let (mut paths, mut skipped) = (Vec::new(), Skipped::default());
         for path in list {
             if !path.is_dir() {
                 paths.push(path.clone());
                 continue;
             }
-            let mut found = Vec::new();
-            collect(path, 0, &mut found)?;
-            if found.is_empty() {
-                return Err(layout(path, "holds no image"));
+            let mut walk = Walk::default();
+            walk.enter(path, 0)?;
+            skipped.merge(&walk.skipped);
+            if walk.files.is_empty() {
+                let left_out =
+                    if skipped.is_empty() { String::new() } else { format!("; left out {skipped}") };
+                return Err(layout(path, format!("holds no image{left_out}")));
             }
-            paths.extend(found.into_iter().map(|(path, _)| path));
+            paths.extend(walk.files.into_iter().map(|(path, _)| path));
         }
-        Ok(Self { paths, classes: classes.to_vec() })
+        Ok(Self { paths, classes: classes.to_vec(), skipped })
     }
 }
 
@@ -50,6 +56,10 @@ impl Source for ImageFiles {
 
     fn label(&self, _: usize) -> u32 {
         0
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.skipped.clone()
     }
 
     fn name(&self, index: usize) -> String {

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::folder::{entries, is_hidden, layout};
-use super::{Cifar, ImageFolder, Source, Split, TarShards, shard};
+use super::folder::layout;
+use super::locate::{Found, Kind, find, of_file, of_folder, unnamed_shard};
+use super::walk::{entries, is_hidden};
+use super::{Cifar, ImageFolder, Skipped, Source, Split, TarShards, shard};
 use crate::error::DataError;
 
 /// What is looked for, as messages say it.
@@ -14,25 +16,6 @@ const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and va
 
 /// A set of images and the name of its split.
 pub type NamedSource = (String, Arc<dyn Source>);
-
-/// One split of a data set on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Found {
-    Folder(PathBuf),
-    Tar(Vec<PathBuf>),
-    Parquet(Vec<PathBuf>),
-    Cifar(Vec<PathBuf>),
-}
-
-impl Split {
-    /// Names of its folder or files, the usual one first.
-    fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::Train => &["train"],
-            Self::Val => &["val", "validation", "valid", "test"],
-        }
-    }
-}
 
 /// Opens one split of the data set in `dir`. With `classes`, labels are places in that list; an image may take at most
 /// `limit` bytes when decoded.
@@ -46,15 +29,30 @@ pub fn open_split(
     limit: u64,
 ) -> Result<Arc<dyn Source>, DataError> {
     check_folder(dir)?;
-    let name = split.names()[0];
-    let found = find(dir, split)?.ok_or_else(|| {
-        let instead = match split {
-            Split::Train => "where it holds one folder a class, --val-share 0.1 makes both splits of them; ",
-            Split::Val => "--val-share 0.1 evaluates on a tenth of the training images instead; ",
-        };
-        layout(dir, format!("has no {name} split; {instead}{EXPECTED}"))
-    })?;
+    let found = match find(dir, split)? {
+        Some(found) => found,
+        None => return Err(layout(dir, lacking(dir, split)?)),
+    };
     open(found, dir, classes, limit)
+}
+
+/// What to say of a data set without a split.
+fn lacking(dir: &Path, split: Split) -> Result<String, DataError> {
+    let name = split.name();
+    let other = if split == Split::Train { Split::Val } else { Split::Train };
+    let advice = match (split, unnamed_shard(dir)?) {
+        (_, Some(shard)) if find(dir, other)?.is_some() => {
+            let shard = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            format!("the name of `{shard}` says no split, call it `{name}-{shard}` if it is of this one; ")
+        }
+        (Split::Train, _) => {
+            "where it holds one folder a class, or shards whose names say no split, --val-share 0.1 \
+             makes both splits of them; "
+                .into()
+        }
+        (Split::Val, _) => "--val-share 0.1 evaluates on a tenth of the training images instead; ".into(),
+    };
+    Ok(format!("has no {name} split; {advice}{EXPECTED}"))
 }
 
 /// Opens what `path` holds: both splits of a data set, one split, or one file of a kind that holds many images. Each
@@ -76,7 +74,7 @@ pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> 
             && let Some(found) = find(path, split)?
         {
             let classes = sets.first().map(|(_, set)| set.classes().to_vec());
-            sets.push((split.names()[0].into(), open(found, path, classes.as_deref(), limit)?));
+            sets.push((split.name().into(), open(found, path, classes.as_deref(), limit)?));
         }
     }
     if sets.is_empty() {
@@ -115,7 +113,7 @@ pub(crate) fn open_plain(
     limit: u64,
 ) -> Result<Arc<dyn Source>, DataError> {
     check_folder(dir)?;
-    open(of_folder(dir)?, dir, classes, limit)
+    open(of_folder(dir, None)?, dir, classes, limit)
 }
 
 /// Opens images for a run that does not look at labels: the training split of the data set in `dir`, or all that is in
@@ -127,10 +125,10 @@ pub(crate) fn open_unlabelled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>,
     check_folder(dir)?;
     let found = match find(dir, Split::Train)? {
         Some(found) => found,
-        None => of_folder(dir)?,
+        None => of_folder(dir, Some(Split::Train))?,
     };
-    match &found {
-        Found::Folder(folder) if !has_folders(folder)? => {
+    match &found.kind {
+        Kind::Folder(folder) if !has_folders(folder)? => {
             Ok(Arc::new(ImageFolder::unlabelled(folder)?.with_limit(limit)))
         }
         _ => open(found, dir, None, limit),
@@ -149,86 +147,6 @@ fn check_folder(dir: &Path) -> Result<(), DataError> {
     }
 }
 
-fn find(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
-    for name in split.names() {
-        let folder = dir.join(name);
-        if folder.is_dir() {
-            return of_folder(&folder).map(Some);
-        }
-    }
-    for name in split.names() {
-        for folder in [dir.to_path_buf(), dir.join("data")] {
-            for ending in ["tar", "parquet"] {
-                let files = files_with(&folder, ending, name)?;
-                if let Some(found) = many(ending, files) {
-                    return Ok(Some(found));
-                }
-            }
-        }
-    }
-    Ok(cifar(dir, split))
-}
-
-fn of_folder(dir: &Path) -> Result<Found, DataError> {
-    for ending in ["tar", "parquet"] {
-        if let Some(found) = many(ending, files_with(dir, ending, "")?) {
-            return Ok(found);
-        }
-    }
-    Ok(Found::Folder(dir.into()))
-}
-
-fn of_file(path: &Path) -> Option<Found> {
-    match path.extension()?.to_str()? {
-        "bin" => Some(Found::Cifar(vec![path.into()])),
-        ending => many(ending, vec![path.into()]),
-    }
-}
-
-fn many(ending: &str, files: Vec<PathBuf>) -> Option<Found> {
-    match ending {
-        _ if files.is_empty() => None,
-        "tar" => Some(Found::Tar(files)),
-        "parquet" => Some(Found::Parquet(files)),
-        _ => None,
-    }
-}
-
-/// Files of `dir` with this ending, in the order of their names; with a `name`, those called `NAME.*`, `NAME-*`, `NAME_*`.
-fn files_with(dir: &Path, ending: &str, name: &str) -> Result<Vec<PathBuf>, DataError> {
-    if !dir.is_dir() {
-        return Ok(Vec::new());
-    }
-    let named = |path: &Path| {
-        let file = path.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
-        file.strip_prefix(name).is_some_and(|rest| name.is_empty() || rest.starts_with(['-', '.', '_']))
-    };
-    let wanted = |p: &PathBuf| {
-        p.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending))
-            && !is_hidden(p)
-            && named(p)
-            && p.is_file()
-    };
-    Ok(entries(dir)?.into_iter().filter(wanted).collect())
-}
-
-fn cifar(dir: &Path, split: Split) -> Option<Found> {
-    let present = |names: Vec<PathBuf>| names.into_iter().filter(|p| p.is_file()).collect::<Vec<_>>();
-    for folder in ["", "cifar-10-batches-bin", "cifar-100-binary"].map(|f| dir.join(f)) {
-        let (ten, hundred) = match split {
-            Split::Train => ((1..=5).map(|n| format!("data_batch_{n}.bin")).collect(), "train.bin"),
-            Split::Val => (vec!["test_batch.bin".to_string()], "test.bin"),
-        };
-        for files in [ten, vec![hundred.to_string()]] {
-            let files = present(files.iter().map(|f| folder.join(f)).collect());
-            if !files.is_empty() {
-                return Some(Found::Cifar(files));
-            }
-        }
-    }
-    None
-}
-
 /// `dir` is where a list of classes may be, if it is not beside the shards.
 fn open(
     found: Found,
@@ -236,50 +154,50 @@ fn open(
     classes: Option<&[String]>,
     limit: u64,
 ) -> Result<Arc<dyn Source>, DataError> {
-    Ok(match found {
-        Found::Folder(folder) => {
+    let Found { kind, skipped } = found;
+    let wanted = classes.map(<[String]>::to_vec);
+    Ok(match kind {
+        Kind::Folder(folder) => {
             let images = match classes {
                 Some(classes) => ImageFolder::open_like(&folder, classes)?,
                 None => ImageFolder::open(&folder)?,
             };
             Arc::new(images.with_limit(limit))
         }
-        Found::Tar(files) => {
-            let listed = listed(&files, dir, classes)?;
-            Arc::new(TarShards::open(&files, listed, limit)?)
+        Kind::Tar(files) => {
+            let listed = listed(&files, dir)?;
+            Arc::new(TarShards::open_as(&files, wanted, listed, limit)?.with_skipped(&skipped))
         }
-        Found::Cifar(files) => Arc::new(Cifar::open(&files)?),
-        Found::Parquet(files) => {
-            let listed = listed(&files, dir, classes)?;
-            parquet(&files, listed, limit)?
+        Kind::Cifar(files) => Arc::new(Cifar::open_like(&files, classes)?),
+        Kind::Parquet(files) => {
+            let listed = listed(&files, dir)?;
+            parquet(&files, (wanted, listed), limit, &skipped)?
         }
     })
 }
 
-/// The classes that were asked for, or are listed beside the files or in `dir`.
-fn listed(
-    files: &[PathBuf],
-    dir: &Path,
-    classes: Option<&[String]>,
-) -> Result<Option<Vec<String>>, DataError> {
+/// The classes that are listed beside the files or in `dir`.
+fn listed(files: &[PathBuf], dir: &Path) -> Result<Option<Vec<String>>, DataError> {
     let beside = files.first().and_then(|f| f.parent()).unwrap_or(dir);
-    match classes {
-        Some(classes) => Ok(Some(classes.to_vec())),
-        None => shard::listed(&[beside, dir]),
-    }
+    shard::listed(&[beside, dir])
 }
+
+/// Classes that labels are positions in, and those that the set lists itself.
+type Classes = (Option<Vec<String>>, Option<Vec<String>>);
 
 #[cfg(feature = "parquet")]
 fn parquet(
     files: &[PathBuf],
-    classes: Option<Vec<String>>,
+    (wanted, listed): Classes,
     limit: u64,
+    skipped: &Skipped,
 ) -> Result<Arc<dyn Source>, DataError> {
-    Ok(Arc::new(super::ParquetFiles::open(files, classes, limit)?))
+    let set = super::ParquetFiles::open_as(files, wanted, listed, limit)?;
+    Ok(Arc::new(set.with_skipped(skipped)))
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet(files: &[PathBuf], _: Option<Vec<String>>, _: u64) -> Result<Arc<dyn Source>, DataError> {
+fn parquet(files: &[PathBuf], _: Classes, _: u64, _: &Skipped) -> Result<Arc<dyn Source>, DataError> {
     let path = files.first().cloned().unwrap_or_default();
     Err(layout(
         &path,

@@ -4,7 +4,12 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use super::decode::{DEFAULT_IMAGE_LIMIT, ENDINGS, decode, has_image_ending, read_file};
+use super::class_names::{empty_classes, spelled};
+use super::decode::{DEFAULT_IMAGE_LIMIT, decode, read_file};
+use super::endings::ENDINGS;
+use super::shard::{ClassList, Label};
+use super::skipped::{SkipReason, Skipped};
+use super::walk::{Walk, entries, is_hidden};
 use super::{Decoded, Divisor, Source, decode_reduced};
 use crate::error::DataError;
 
@@ -13,6 +18,7 @@ use crate::error::DataError;
 pub struct ImageFolder {
     classes: Vec<String>,
     files: Vec<(PathBuf, u32)>,
+    skipped: Skipped,
     limit: u64,
 }
 
@@ -22,7 +28,11 @@ impl ImageFolder {
     /// # Errors
     /// When the folder is missing or cannot be read, holds no class folder, or a class has no image.
     pub fn open(dir: &Path) -> Result<Self, DataError> {
-        Self::with_folders(dir, class_folders(dir)?)
+        let images = Self::with_folders(class_folders(dir)?)?;
+        match empty_classes(&images).first() {
+            Some(class) => Err(images.no_image(dir, &format!("class folder {} ", spelled(class)))),
+            None => Ok(images),
+        }
     }
 
     /// Lists `dir/**/IMAGE`, all of one class that is called `all`: for training that does not look at labels.
@@ -30,34 +40,28 @@ impl ImageFolder {
     /// # Errors
     /// When the folder is missing or cannot be read, or has no image.
     pub fn unlabelled(dir: &Path) -> Result<Self, DataError> {
-        Self::with_folders(dir, vec![("all".into(), dir.into())])
+        let images = Self::with_folders((vec![("all".into(), dir.into())], Walk::default()))?;
+        if images.is_empty() { Err(images.no_image(dir, "")) } else { Ok(images) }
     }
 
-    /// As [`Self::open`], with the classes of another split, so that labels agree.
+    /// As [`Self::open`], with the classes of another split, so that labels agree: classes are met by name, and those
+    /// without images here keep their place.
     ///
     /// # Errors
-    /// As [`Self::open`]; also when a class has no folder here, or a folder is no class.
+    /// When the folder is missing or cannot be read, holds no image, or a folder is no class.
     pub fn open_like(dir: &Path, classes: &[String]) -> Result<Self, DataError> {
-        let folders = class_folders(dir)?;
-        let found: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
-        let differs = |a: &[String], b: &[String]| a.iter().find(|c| !b.contains(c)).cloned();
-        if let Some(extra) = differs(&found, classes) {
-            return Err(layout(
-                dir,
-                format!(
-                    "class folder `{extra}` is not among the training classes; both splits need the same class folders"
-                ),
-            ));
+        let (folders, walk) = class_folders(dir)?;
+        let list = ClassList::new(classes, None);
+        let position = |(name, _): &(String, PathBuf)| list.position(Label::Folder(name));
+        let labels: Result<Vec<u32>, String> = folders.iter().map(position).collect();
+        let labels = labels.map_err(|what| layout(dir, what))?;
+        let mut images = Self::with_folders((folders, walk))?;
+        if images.is_empty() {
+            return Err(images.no_image(dir, ""));
         }
-        if let Some(missing) = differs(classes, &found) {
-            return Err(layout(
-                dir,
-                format!("no folder for class `{missing}`; both splits need the same class folders"),
-            ));
-        }
-        let mut files = Self::with_folders(dir, folders)?;
-        files.relabel(classes);
-        Ok(files)
+        images.files.iter_mut().for_each(|(_, label)| *label = labels[*label as usize]);
+        images.classes = classes.to_vec();
+        Ok(images)
     }
 
     /// The same images, each of which may take at most `limit` bytes when decoded.
@@ -67,33 +71,21 @@ impl ImageFolder {
         self
     }
 
-    fn with_folders(dir: &Path, folders: Vec<(String, PathBuf)>) -> Result<Self, DataError> {
-        let mut files = Vec::new();
-        for (label, (class, folder)) in folders.iter().enumerate() {
-            let before = files.len();
-            collect(folder, label as u32, &mut files)?;
-            if files.len() == before {
-                let endings = ENDINGS.join(", ");
-                let what = match folder == dir {
-                    true => format!("has no image ({endings})"),
-                    false => {
-                        format!("class folder `{class}` has no image ({endings}); add some or remove it")
-                    }
-                };
-                return Err(layout(dir, what));
-            }
+    fn with_folders((folders, mut walk): (Vec<(String, PathBuf)>, Walk)) -> Result<Self, DataError> {
+        for ((_, folder), label) in folders.iter().zip(0..) {
+            walk.enter(folder, label)?;
         }
+        let Walk { files, skipped } = walk;
         let classes = folders.into_iter().map(|(name, _)| name).collect();
-        Ok(Self { classes, files, limit: DEFAULT_IMAGE_LIMIT })
+        Ok(Self { classes, files, skipped, limit: DEFAULT_IMAGE_LIMIT })
     }
 
-    /// Another order of the same classes: that of a set whose classes are not sorted.
-    fn relabel(&mut self, classes: &[String]) {
-        let places: Vec<u32> = (self.classes.iter())
-            .map(|c| classes.iter().position(|other| other == c).unwrap_or_default() as u32)
-            .collect();
-        self.files.iter_mut().for_each(|(_, label)| *label = places[*label as usize]);
-        self.classes = classes.to_vec();
+    /// What to say of `dir`, or of a part of it, that has no image.
+    fn no_image(&self, dir: &Path, part: &str) -> DataError {
+        let left_out =
+            if self.skipped.is_empty() { String::new() } else { format!("; left out {}", self.skipped) };
+        let endings = ENDINGS.join(", ");
+        layout(dir, format!("{part}has no image ({endings}){left_out}; add some or remove it"))
     }
 }
 
@@ -101,26 +93,22 @@ pub(crate) fn layout(path: &Path, what: impl Into<String>) -> DataError {
     DataError::Layout { path: path.into(), what: what.into() }
 }
 
-/// Entries of a folder, in the order of their names.
-pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let read = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| Ok(e?.path())).collect());
-    let mut paths: Vec<PathBuf> = read.map_err(|e| layout(dir, format!("cannot be read: {e}")))?;
-    paths.sort();
-    Ok(paths)
-}
-
-pub(crate) fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
-}
-
-/// Name and path of each class folder, in the order of their names.
-fn class_folders(dir: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
+/// Finds the name and path of each class folder, in the order of their names, and counts what lies beside them.
+fn class_folders(dir: &Path) -> Result<(Vec<(String, PathBuf)>, Walk), DataError> {
     let expected = "expected one folder a class with its images: CLASS/IMAGE";
     if !dir.is_dir() {
         return Err(layout(dir, format!("no such folder; {expected}")));
     }
-    let mut classes: Vec<(String, PathBuf)> = Vec::new();
-    for path in entries(dir)?.into_iter().filter(|p| p.is_dir() && !is_hidden(p)) {
+    let (mut classes, mut walk): (Vec<(String, PathBuf)>, _) = (Vec::new(), Walk::default());
+    for path in entries(dir)? {
+        if is_hidden(&path) {
+            walk.skip(SkipReason::Hidden, &path);
+            continue;
+        }
+        if !path.is_dir() {
+            walk.skip_outside(&path);
+            continue;
+        }
         refuse_loop(dir, &path)?;
         // A name that is not UTF-8 is shown with stand-ins; the folder is still found by its path.
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -132,7 +120,7 @@ fn class_folders(dir: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     if classes.is_empty() {
         return Err(layout(dir, format!("holds no class folder; {expected}")));
     }
-    Ok(classes)
+    Ok((classes, walk))
 }
 
 /// A class folder may be a link, but not one to a folder that holds it: all images would be of that class, too.
@@ -148,23 +136,6 @@ fn refuse_loop(dir: &Path, class: &Path) -> Result<(), DataError> {
     }
 }
 
-pub(super) fn collect(dir: &Path, label: u32, files: &mut Vec<(PathBuf, u32)>) -> Result<(), DataError> {
-    for path in entries(dir)? {
-        let ending = path.extension().map(|e| e.to_string_lossy().into_owned());
-        if path.is_dir() {
-            // A link to a folder could lead back up: only real folders are entered.
-            if !path.is_symlink() {
-                collect(&path, label, files)?;
-            }
-        } else if is_hidden(&path) {
-            // Such as the `._` companions that some systems write beside every file.
-        } else if ending.is_some_and(|e| has_image_ending(&e)) {
-            files.push((path, label));
-        }
-    }
-    Ok(())
-}
-
 impl Source for ImageFolder {
     fn len(&self) -> usize {
         self.files.len()
@@ -176,6 +147,10 @@ impl Source for ImageFolder {
 
     fn label(&self, index: usize) -> u32 {
         self.files[index].1
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.skipped.clone()
     }
 
     fn name(&self, index: usize) -> String {

@@ -2,25 +2,35 @@
 
 mod check;
 mod cifar;
+mod class_names;
 mod decode;
+mod endings;
 mod files;
 mod find;
 mod folder;
 mod fused;
+mod hidden;
 mod loader;
+mod locate;
+mod notes;
+mod numbered;
 mod order;
 mod ordered;
 mod pack;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod pipeline;
+mod regular;
 mod replay;
 mod shard;
+mod skipped;
+mod splits;
 mod stages;
 mod stats;
 mod subset;
 mod synthetic;
 mod unfinished;
+mod walk;
 
 pub use check::{Check, ClassCount, Range, check};
 pub use cifar::Cifar;
@@ -29,17 +39,22 @@ pub use decode::{
     read_image_within,
 };
 pub(crate) use decode::{decode_stored, read_file};
+pub(crate) use class_names::difference;
+pub use class_names::{empty_classes, unique_names};
 pub use files::ImageFiles;
 pub use find::{NamedSource, open_all, open_for_evaluation, open_split};
 pub(crate) use find::{has_split, open_plain, open_unlabelled};
 pub use folder::ImageFolder;
 pub use loader::{Loader, Request};
+pub use notes::SplitNotes;
 pub use order::SampleOrder;
 pub use pack::{PackOptions, Packed, pack, write_classes};
 #[cfg(feature = "parquet")]
 pub use parquet::ParquetFiles;
 pub use pipeline::{EvalPipeline, REDUCED_MARGIN, TrainPipeline, View, Workspace};
+pub(crate) use regular::read_regular;
 pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
+pub use skipped::{SkipReason, Skipped, SkippedFiles};
 pub use stages::{Stage, StageClock};
 pub use stats::{Stats, stats};
 pub use subset::Subset;
@@ -67,6 +82,11 @@ pub trait Source: Send + Sync {
 
     /// Label of an image.
     fn label(&self, index: usize) -> u32;
+
+    /// Files that lie in the data set and are not among its images, by reason.
+    fn skipped(&self) -> Skipped {
+        Skipped::default()
+    }
 
     /// What to call an image in messages: its path, for files.
     fn name(&self, index: usize) -> String;

@@ -6,6 +6,7 @@ use image::RgbImage;
 use rand::seq::SliceRandom;
 use randaug::{Purpose, sample_rng};
 
+use super::skipped::Skipped;
 use super::{Decoded, Divisor, Source};
 use crate::error::DataError;
 
@@ -103,6 +104,10 @@ impl Source for Subset {
 
     fn label(&self, index: usize) -> u32 {
         self.whole.label(self.whole_index(index))
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.whole.skipped()
     }
 
     fn name(&self, index: usize) -> String {

@@ -29,7 +29,7 @@ pub struct Synthetic {
 }
 
 /// Which part of the synthetic set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Split {
     /// For training.
     Train,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Judged;
 use crate::checkpoint::replace;
+use crate::data::unique_names;
 use crate::error::{Error, Result};
 
 /// How often images of each class were taken for each class.
@@ -43,7 +44,7 @@ impl Confusion {
     /// Nothing counted yet.
     pub fn new(classes: &[String]) -> Self {
         let n = classes.len();
-        Self { classes: classes.to_vec(), counts: vec![0; n * n], top5: vec![0; n] }
+        Self { classes: unique_names(classes), counts: vec![0; n * n], top5: vec![0; n] }
     }
 
     /// Counts an image.

@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::checkpoint::{replace, replace_with};
+use crate::data::read_regular;
 use crate::error::{Error, Result};
 
 /// Key of the classes in a file's metadata.
@@ -83,7 +84,7 @@ impl FeatureSet {
     /// # Errors
     /// When the file is missing, damaged or holds something else.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = read_regular(path).map_err(Error::io(path))?;
         let read = || -> std::result::Result<Self, String> {
             let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| e.to_string())?;
             let file = SafeTensors::deserialize(&bytes).map_err(|e| e.to_string())?;

@@ -55,6 +55,8 @@ fn of_start(s: &Start) -> Vec<String> {
         s.train_images,
         s.classes
     )];
+    lines.extend(s.train_notes.lines("training"));
+    lines.extend(s.val_notes.lines("evaluation"));
     if let Some(init) = &s.init {
         lines.push(format!("begins with {init}"));
     }

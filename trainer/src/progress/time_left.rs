@@ -95,6 +95,7 @@ mod tests {
 
     use super::*;
     use crate::EvalRecord;
+    use crate::data::SplitNotes;
 
     /// A run whose steps take a time in proportion to their compute, with an evaluation after each tenth of it.
     struct Imagined {
@@ -120,6 +121,8 @@ mod tests {
                 train_images: 1_000_000,
                 val_images: 0,
                 classes: 0,
+                train_notes: SplitNotes::default(),
+                val_notes: SplitNotes::default(),
                 first_step: 0,
                 refill_images: 0,
                 plan: plan.summary().unwrap(),

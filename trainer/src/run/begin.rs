@@ -10,6 +10,7 @@ use efficienttrain_schedule::Recipe;
 use super::Run;
 use crate::checkpoint::Saved;
 use crate::config::{RunOptions, TrainConfig};
+use crate::data::difference;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::loss::Loss;
@@ -205,12 +206,13 @@ fn check_data(saved: &Saved, sources: &Sources) -> Result<()> {
     if record.classes == sources.train.classes() && record.train_images == sources.train.len() {
         return Ok(());
     }
-    let what = format!(
-        "the run had {} training images in {} classes, --data now has {} in {}; give the same data",
-        record.train_images,
-        record.classes.len(),
-        sources.train.len(),
-        sources.train.classes().len()
-    );
+    let (was, is) = (record.train_images, sources.train.len());
+    let images = match was == is {
+        true => String::new(),
+        false => format!("the run had {was} training images, --data now has {is}; "),
+    };
+    let classes = difference(&record.classes, sources.train.classes())
+        .map_or(String::new(), |difference| format!("the classes differ: {difference}; "));
+    let what = format!("{images}{classes}give the same data");
     Err(Error::config("resume", what))
 }

@@ -20,7 +20,7 @@ use randaug::{Purpose, sample_rng};
 
 use crate::checkpoint::Keeper;
 use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, Loader, Request, TrainPipeline};
+use crate::data::{BadImage, Loader, Request, SplitNotes, TrainPipeline};
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
@@ -251,6 +251,10 @@ impl Run {
     fn start(&self) -> Result<Start> {
         let specs = self.state.model.specs().iter().filter(|s| s.kind == Kind::Parameter);
         let frozen = specs.clone().filter(|s| self.config.freezes(&s.name));
+        let train_notes = SplitNotes::of(&*self.sources.train);
+        // Two parts of one set would say the same twice.
+        let val_notes = SplitNotes::of(&*self.sources.val);
+        let val_notes = if val_notes == train_notes { SplitNotes::default() } else { val_notes };
         let numbers = |s: &ParamSpec| s.shape.iter().product::<usize>();
         Ok(Start {
             model: self.state.model.name().into(),
@@ -261,6 +265,8 @@ impl Run {
             train_images: self.sources.train.len(),
             val_images: self.sources.val.len(),
             classes: self.sources.train.classes().len(),
+            train_notes,
+            val_notes,
             first_step: self.step,
             refill_images: self.refill_images()?,
             plan: self.plan.summary()?,

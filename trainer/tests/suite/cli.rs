@@ -66,8 +66,12 @@ fn a_run_from_folder_to_prediction() {
     let said = refused(&["predict", "--weights", text(&weights), text(&data.join("nothing.jpg"))]);
     assert!(said.contains("nothing.jpg"), "{said}");
     let other = image_folder(&dir.path().join("other"), 2, 1);
+    let out = efficienttrain(&["eval", "--weights", text(&weights), "--data", text(&other)]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success() && said.contains("no image of 1 class: `class2`"), "{said}");
+    std::fs::rename(other.join("val/class1"), other.join("val/class7")).unwrap();
     let said = refused(&["eval", "--weights", text(&weights), "--data", text(&other)]);
-    assert!(said.contains("class2"), "{said}");
+    assert!(said.contains("class7"), "{said}");
 }
 
 #[test]

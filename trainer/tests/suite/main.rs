@@ -18,6 +18,8 @@ mod interrupt;
 mod jpeg_layouts;
 #[cfg(unix)]
 mod kill;
+mod labels;
+mod left_out;
 mod listing;
 mod logs;
 mod one_operator;
@@ -33,6 +35,7 @@ mod report;
 mod resume;
 mod search;
 mod sources;
+mod splits;
 mod subset;
 mod tools;
 mod view;

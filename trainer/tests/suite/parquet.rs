@@ -83,6 +83,30 @@ fn a_set_of_the_hub_is_found() {
 }
 
 #[test]
+fn splits_are_found_where_the_hub_puts_them() {
+    let hub = folder().join("hub/data");
+    for layout in [
+        ["plain_text/train-00000-of-00002-1a2b.parquet", "plain_text/train-00001-of-00002-3c4d.parquet"],
+        ["default/train/0000.parquet", "default/train/0001.parquet"],
+        ["my_train_0.parquet", "my_train_1.parquet"],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for (number, name) in layout.iter().enumerate() {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::copy(hub.join(format!("train-0000{number}-of-00002.parquet")), path).unwrap();
+        }
+        is_the_set(&*open_split(dir.path(), Split::Train, None, LIMIT).unwrap(), layout[0]);
+        std::fs::remove_file(dir.path().join(layout[0])).unwrap();
+        let left = open_split(dir.path(), Split::Train, None, LIMIT).map(|set| set.len());
+        match layout[0].contains("-of-") {
+            true => assert!(left.unwrap_err().to_string().contains("train-00000-of-00002")),
+            false => assert_eq!(left.unwrap(), 3),
+        }
+    }
+}
+
+#[test]
 fn columns_are_told_by_name_and_description() {
     for (name, classes) in [("binary", ["0", "1", "2"]), ("required", ["0", "1", "2"]), ("described", NAMES)]
     {
@@ -93,6 +117,12 @@ fn columns_are_told_by_name_and_description() {
     let strings = named("columns/strings");
     assert_eq!(strings.classes(), ["ant", "mole", "zebra"]);
     assert_eq!(labels(&strings), [2, 0, 1, 2, 0, 1, 2, 0]);
+    for name in ["large", "categories"] {
+        let set = named(&format!("columns/{name}"));
+        assert_eq!((set.classes(), labels(&set)), (strings.classes(), labels(&strings)), "{name}");
+        assert!((0..COUNT).all(|i| set.load(i).unwrap() == picture(i)), "{name}");
+    }
+    is_the_set(&named("columns/decimals"), "decimals");
     let repeated = named("columns/repeated");
     let pictures: Vec<_> = (0..COUNT).map(|i| repeated.load(i).unwrap()).collect();
     assert!(pictures == [0, 1, 0, 0, 1, 0, 2, 0].map(picture));
@@ -152,6 +182,10 @@ fn what_cannot_be_used_says_why() {
     contains("unlabelled", &["row 4", "`label`", "null"]);
     contains("negative", &["row 4", "-1"]);
     contains("beyond", &["row 3", "`3`", "3 classes"]);
+    contains("decimal", &["row 3", "0.5"]);
+    contains("gap", &["row 2", "NaN"]);
+    contains("list-label", &["column of labels", "label.list"]);
+    contains("paths", &["column of images", "paths alone", "`image.path`"]);
     contains("gzip", &["GZIP", "snappy", "row group 0"]);
     contains("no-image", &["column of images", "`text`"]);
     contains("no-label", &["column of labels", "fine_label", "`score`"]);

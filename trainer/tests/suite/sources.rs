@@ -131,10 +131,12 @@ fn cifar_binaries() {
     let ten = dir.path().join("ten/cifar-10-batches-bin");
     std::fs::create_dir_all(&ten).unwrap();
     std::fs::write(ten.join("data_batch_1.bin"), cifar(&[&[3], &[9]])).unwrap();
-    std::fs::write(ten.join("data_batch_2.bin"), cifar(&[&[0]])).unwrap();
+    for number in 2..=5 {
+        std::fs::write(ten.join(format!("data_batch_{number}.bin")), cifar(&[&[0], &[number]])).unwrap();
+    }
     std::fs::write(ten.join("test_batch.bin"), cifar(&[&[1]])).unwrap();
     let set = sources(&dir.path().join("ten"));
-    assert_eq!((labels(&*set.train), labels(&*set.val)), (vec![3, 9, 0], vec![1]));
+    assert_eq!((labels(&*set.train), labels(&*set.val)), (vec![3, 9, 0, 2, 0, 3, 0, 4, 0, 5], vec![1]));
     assert_eq!(set.train.load(1).unwrap().get_pixel(5, 7).0, [1, 7, 5]);
     assert_eq!(set.train.classes()[9], "truck");
     let hundred = dir.path().join("hundred");

@@ -17,14 +17,13 @@ use jpeg::Jpeg;
 use jpeg_stream::JpegStream;
 use orientation::Metadata;
 
+use super::endings::ENDINGS;
+use super::regular::read_regular;
 use crate::error::DataError;
 pub use guard::keep_decoder_panics_quiet;
 pub(super) use jpeg_stream::is_jpeg;
 pub use reduced::Divisor;
 pub(super) use reduced::divisor_for;
-
-/// Endings of the files that count as images, in lower case.
-pub(crate) const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
 
 /// Memory that decoding one image may take, in bytes, where nothing else is asked for.
 pub const DEFAULT_IMAGE_LIMIT: u64 = 1 << 30;
@@ -44,11 +43,6 @@ impl From<RgbImage> for Decoded {
     }
 }
 
-/// Whether the ending of a name says that it is an image.
-pub(crate) fn has_image_ending(ending: &str) -> bool {
-    ENDINGS.contains(&ending.to_lowercase().as_str())
-}
-
 /// Reads one image file as 8-bit RGB, turned upright as its EXIF orientation says.
 ///
 /// # Errors
@@ -66,7 +60,7 @@ pub fn read_image_within(path: &Path, limit: u64) -> Result<RgbImage, DataError>
 }
 
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
-    std::fs::read(path).map_err(|e| bad(&path.display(), &e))
+    read_regular(path).map_err(|e| bad(&path.display(), &e))
 }
 
 /// Decodes an image of any known format, by its content, as 8-bit RGB, turned upright. `name` is for messages, `limit` is what

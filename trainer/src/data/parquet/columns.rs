@@ -5,11 +5,10 @@ use ::parquet::file::metadata::FileMetaData;
 use ::parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 use serde_json::Value;
 
-/// Names of columns, the most usual first.
-const IMAGES: [&str; 6] = ["image", "img", "images", "picture", "photo", "jpg"];
-const LABELS: [&str; 9] =
-    ["label", "labels", "fine_label", "class", "class_label", "class_id", "target", "cls", "category"];
+use crate::data::shard::LABEL_KEYS;
 
+/// Names of the column of images, the most usual first.
+const IMAGES: [&str; 6] = ["image", "img", "images", "picture", "photo", "jpg"];
 /// A column of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
@@ -34,14 +33,14 @@ impl Columns {
         let image = image(schema, &described(&features, "Image")).ok_or_else(|| {
             format!(
                 "no column of images; expected `image` with the bytes of image files, or with the members `bytes` and \
-                 `path`; found {}",
+                 `path` (paths alone are not followed: write the set again with its images in it); found {}",
                 listed(schema)
             )
         })?;
         let label = label(schema, &described(&features, "ClassLabel")).ok_or_else(|| {
             format!(
                 "no column of labels; expected one of {}, whole numbers or names; found {}",
-                LABELS.join(", "),
+                LABEL_KEYS.join(", "),
                 listed(schema)
             )
         })?;
@@ -74,10 +73,11 @@ fn image(schema: &SchemaDescriptor, described: &[&str]) -> Option<Column> {
 }
 
 fn label(schema: &SchemaDescriptor, described: &[&str]) -> Option<Column> {
-    let usual = LABELS.iter().filter(|name| described.contains(name));
-    usual.chain(described).chain(&LABELS).find_map(|name| {
-        column(schema, &[name])
-            .filter(|c| matches!(c.of.physical_type(), Type::INT32 | Type::INT64 | Type::BYTE_ARRAY))
+    let usual = LABEL_KEYS.iter().filter(|name| described.contains(name));
+    usual.chain(described).chain(&LABEL_KEYS).find_map(|name| {
+        column(schema, &[name]).filter(|c| {
+            !matches!(c.of.physical_type(), Type::BOOLEAN | Type::INT96 | Type::FIXED_LEN_BYTE_ARRAY)
+        })
     })
 }
 
@@ -89,7 +89,11 @@ fn column(schema: &SchemaDescriptor, path: &[&str]) -> Option<Column> {
 }
 
 fn listed(schema: &SchemaDescriptor) -> String {
-    let names: Vec<_> =
-        schema.columns().iter().take(20).map(|c| format!("`{}`", c.path().string())).collect();
+    let names: Vec<_> = schema
+        .columns()
+        .iter()
+        .take(20)
+        .map(|c| format!("`{}` ({})", c.path().string(), c.physical_type()))
+        .collect();
     if names.is_empty() { "no column".into() } else { names.join(", ") }
 }

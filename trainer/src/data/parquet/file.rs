@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ::parquet::basic::Type;
-use ::parquet::data_type::{ByteArrayType, DataType, Int32Type, Int64Type};
+use ::parquet::data_type::{ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use ::parquet::schema::types::ColumnDescPtr;
 
@@ -11,8 +11,9 @@ use super::chunk::Chunk;
 use super::columns::{Column, Columns};
 use super::page::{guarded, values};
 use super::thrift::schema_is_sound;
+use crate::data::class_names::printable;
 use crate::data::folder::layout;
-use crate::data::shard::{InPlace, ShardLabel};
+use crate::data::shard::{InPlace, ShardLabel, whole};
 use crate::error::DataError;
 
 /// What a file ends with: the length of the footer in four bytes, and its mark.
@@ -90,13 +91,20 @@ fn add_labels(
     chunk: &Chunk,
 ) -> Result<(), String> {
     let number = |n: i64| u32::try_from(n).map(ShardLabel::Number).map_err(|_| n.to_string());
+    // Whole numbers become decimal ones where a table once had gaps.
+    let decimal = |n: f64| whole(n).map(ShardLabel::Number).ok_or_else(|| n.to_string());
+    let name = |bytes: &[u8]| match std::str::from_utf8(bytes).map(str::trim) {
+        Ok("") => Err("empty".into()),
+        Ok(text) if !text.contains(char::is_control) => Ok(ShardLabel::Name(text.into())),
+        _ => Err(format!("no name ({})", printable(&bytes.escape_ascii().to_string()))),
+    };
     for page in 0..chunk.pages.len() {
         match column.of.physical_type() {
             Type::INT32 => add::<Int32Type>(labels, file, column, (chunk, page), |n| number(i64::from(*n)))?,
             Type::INT64 => add::<Int64Type>(labels, file, column, (chunk, page), |n| number(*n))?,
-            _ => add::<ByteArrayType>(labels, file, column, (chunk, page), |text| {
-                Ok(ShardLabel::Name(String::from_utf8_lossy(text.data()).into_owned()))
-            })?,
+            Type::FLOAT => add::<FloatType>(labels, file, column, (chunk, page), |n| decimal(f64::from(*n)))?,
+            Type::DOUBLE => add::<DoubleType>(labels, file, column, (chunk, page), |n| decimal(*n))?,
+            _ => add::<ByteArrayType>(labels, file, column, (chunk, page), |text| name(text.data()))?,
         }
     }
     Ok(())

@@ -10,8 +10,7 @@ mod file;
 mod page;
 mod thrift;
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::data_type::ByteArrayType;
@@ -22,7 +21,8 @@ use rayon::prelude::*;
 use super::Source;
 use super::decode::{Decoded, bad, decode};
 use super::folder::layout;
-use super::shard::{InPlace, MAX_OPEN, ShardLabel, gathered, place, unknown};
+use super::shard::{ClassList, InPlace, Label, MAX_OPEN, ShardLabel, Ungathered, gathered};
+use super::skipped::Skipped;
 use super::{Divisor, decode_reduced};
 use crate::error::DataError;
 use cache::{Cache, Images};
@@ -37,6 +37,7 @@ pub struct ParquetFiles {
     labels: Vec<u32>,
     places: Vec<Place>,
     cache: Cache,
+    skipped: Skipped,
     limit: u64,
 }
 
@@ -69,16 +70,28 @@ impl ParquetFiles {
     /// When a file cannot be read or is damaged, has no column of images or of labels, or no row, a row has no label, or a
     /// label is not among the classes.
     pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>, limit: u64) -> Result<Self, DataError> {
+        Self::open_as(paths, classes, None, limit)
+    }
+
+    /// As [`Self::open`]; `listed` are the classes that a file beside them lists, in which the numbers of files without a
+    /// list of their own are positions.
+    pub(crate) fn open_as(
+        paths: &[PathBuf],
+        classes: Option<Vec<String>>,
+        listed: Option<Vec<String>>,
+        limit: u64,
+    ) -> Result<Self, DataError> {
         let mut opened: Vec<Opened> =
             paths.par_iter().map(|path| Opened::open(path)).collect::<Result<_, _>>()?;
-        let classes = match classes {
+        let classes = match classes.or_else(|| listed.clone()) {
             Some(classes) => classes,
             None => class_list(&opened, paths)?,
         };
         let mut labels = Vec::new();
         for (file, path) in opened.iter_mut().zip(paths) {
             let (found, names) = (std::mem::take(&mut file.labels), file.names.take());
-            numbers(&mut labels, found, names, &classes).map_err(|what| layout(path, what))?;
+            let list = ClassList::new(&classes, names.as_deref().or(listed.as_deref()));
+            numbers(&mut labels, &found, &list).map_err(|what| layout(path, what))?;
         }
         if labels.is_empty() {
             let first = paths.first().cloned().unwrap_or_default();
@@ -92,7 +105,22 @@ impl ParquetFiles {
             files.push(Pages { file, image, chunks, first });
             add_places(&mut places, &mut first, files.len() - 1, &files[files.len() - 1].chunks);
         }
-        Ok(Self { classes, files, labels, places, cache: Cache::default(), limit })
+        Ok(Self {
+            classes,
+            files,
+            labels,
+            places,
+            cache: Cache::default(),
+            skipped: Skipped::default(),
+            limit,
+        })
+    }
+
+    /// Adds files beside these to those that are left out.
+    #[must_use]
+    pub(crate) fn with_skipped(mut self, skipped: &Skipped) -> Self {
+        self.skipped.merge(skipped);
+        self
     }
 
     /// The page of an image, and the image's place in it.
@@ -112,7 +140,11 @@ impl ParquetFiles {
         let (page, at) = self.page(index).map_err(|e| bad(&self.name(index), &e))?;
         match &page.values[at] {
             Some(bytes) => use_them(bytes.data()),
-            None => Err(bad(&self.name(index), &"has no image (null); put its bytes in, or remove the row")),
+            None => {
+                let what =
+                    "has no image (null); put its bytes in (a path alone is not followed), or remove the row";
+                Err(bad(&self.name(index), &what))
+            }
         }
     }
 }
@@ -131,9 +163,15 @@ fn class_list(opened: &[Opened], paths: &[PathBuf]) -> Result<Vec<String>, DataE
     let listed = opened.iter().zip(paths).filter_map(|(file, path)| Some((file.names.as_ref()?, path)));
     let mut listed = listed.peekable();
     let Some(&(names, first)) = listed.peek() else {
-        let path = paths.first().cloned().unwrap_or_default();
-        let labels = opened.iter().flat_map(|file| &file.labels);
-        return gathered(labels).map_err(|what| layout(&path, what));
+        let labels = opened.iter().flat_map(|file| &file.labels).map(Label::Stated);
+        return gathered(labels).map_err(|Ungathered { at, what }| {
+            let rows = opened
+                .iter()
+                .zip(paths)
+                .flat_map(|(file, path)| (0..file.labels.len()).map(move |r| (r, path)));
+            let (row, path) = rows.into_iter().nth(at).map_or((0, Path::new("")), |(row, path)| (row, path));
+            layout(path, format!("row {row}: {what}"))
+        });
     };
     match listed.find(|(others, _)| *others != names) {
         Some((_, path)) => Err(layout(
@@ -144,28 +182,12 @@ fn class_list(opened: &[Opened], paths: &[PathBuf]) -> Result<Vec<String>, DataE
     }
 }
 
-/// Adds the labels of one file as places in `classes`.
-fn numbers(
-    labels: &mut Vec<u32>,
-    found: Vec<ShardLabel>,
-    names: Option<Vec<String>>,
-    classes: &[String],
-) -> Result<(), String> {
-    let numbers: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
-    // The same list needs no look at names, of which two may be alike.
-    let names = names.filter(|names| names != classes);
-    for (row, label) in found.into_iter().enumerate() {
-        // A number is a place in the list of its own file, where there is one.
-        let own = match (&label, &names) {
-            (ShardLabel::Number(n), Some(names)) => names.get(*n as usize).cloned().map(ShardLabel::Name),
-            _ => Some(label.clone()),
-        };
-        let known = own.as_ref().and_then(|own| place(own, &numbers, classes.len()));
-        labels.push(
-            known.ok_or_else(|| {
-                unknown(&format!("row {row}"), own.as_ref().unwrap_or(&label), classes.len())
-            })?,
-        );
+/// Adds the labels of one file as positions in a list of classes.
+fn numbers(labels: &mut Vec<u32>, found: &[ShardLabel], list: &ClassList) -> Result<(), String> {
+    labels.reserve(found.len());
+    for (row, label) in found.iter().enumerate() {
+        let position = list.position(Label::Stated(label));
+        labels.push(position.map_err(|what| format!("row {row}: {what}"))?);
     }
     Ok(())
 }
@@ -181,6 +203,10 @@ impl Source for ParquetFiles {
 
     fn label(&self, index: usize) -> u32 {
         self.labels[index]
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.skipped.clone()
     }
 
     fn name(&self, index: usize) -> String {

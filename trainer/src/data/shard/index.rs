@@ -1,27 +1,19 @@
 //! What is in a tar shard, and where.
 
-use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::scan::scan;
+use super::label::ShardLabel;
+use super::scan::{Scanned, scan};
+use crate::data::regular::open_regular;
+use crate::data::skipped::Skipped;
 use crate::error::DataError;
 
 /// Raised when the meaning of a kept index changes, so that old ones are made again.
-const VERSION: u32 = 1;
-
-/// Label of an image as its shard says it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum ShardLabel {
-    /// A position in the list of classes.
-    Number(u32),
-    /// The name of a class.
-    Name(String),
-}
+const VERSION: u32 = 2;
 
 /// One image of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +24,12 @@ pub struct ShardImage {
     pub offset: u64,
     /// How many bytes it has.
     pub length: u64,
-    /// Its label.
-    pub label: ShardLabel,
+    /// Its label; none for an image whose class is its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<ShardLabel>,
+    /// A second label, a name beside a number or the other way round, that must mean the same class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_label: Option<ShardLabel>,
 }
 
 /// The images of a shard, found by walking its headers once.
@@ -45,6 +41,9 @@ pub struct ShardIndex {
     modified: u64,
     /// The images, in the order of the shard.
     pub images: Vec<ShardImage>,
+    /// Entries that are not taken.
+    #[serde(default)]
+    pub skipped: Skipped,
 }
 
 impl ShardIndex {
@@ -52,14 +51,14 @@ impl ShardIndex {
     /// the folder can be written to.
     ///
     /// # Errors
-    /// When the shard cannot be read, is cut off or damaged, or an image has no label.
+    /// When the shard cannot be read, is cut off or damaged, or a label cannot be used.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let (size, modified) = stamp(path).map_err(DataError::io(path))?;
         let kept = kept_path(path);
         if let Some(index) = Self::kept(&kept).filter(|i| i.is_of(size, modified)) {
             return Ok(index);
         }
-        let file = File::open(path).map_err(DataError::io(path))?;
+        let file = open_regular(path).map_err(DataError::io(path))?;
         let index = Self { modified, ..Self::scan(file, size, path)? };
         // A read-only folder is no reason to stop: the index is made again next time.
         let _ = index.keep(&kept);
@@ -71,7 +70,8 @@ impl ShardIndex {
     /// # Errors
     /// As [`Self::open`].
     pub fn scan(shard: impl Read + Seek, size: u64, path: &Path) -> Result<Self, DataError> {
-        Ok(Self { version: VERSION, size, modified: 0, images: scan(shard, size, path)? })
+        let Scanned { images, skipped, .. } = scan(shard, size, path)?;
+        Ok(Self { version: VERSION, size, modified: 0, images, skipped })
     }
 
     /// A kept index, unless it is missing or unreadable: then it is made again.

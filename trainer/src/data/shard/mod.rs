@@ -1,26 +1,35 @@
 //! Images in tar files, read where they lie.
 //!
-//! Two layouts, which may be mixed: WebDataset (`000123.jpg` with `000123.cls` or `000123.json` beside it), and folders in
-//! a tar file (`CLASS/IMAGE`).
+//! Two layouts: WebDataset (`000123.jpg` with `000123.cls` or `000123.json` beside it), and folders in a tar file
+//! (`CLASS/.../IMAGE`). A shard has one of them, shards of a set may differ.
 
 mod classes;
+mod folders;
+mod format;
 mod index;
+mod label;
+mod part;
 mod read;
 mod scan;
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use rayon::prelude::*;
 
-pub(crate) use classes::{gathered, listed, place, unknown};
-pub use index::{ShardImage, ShardIndex, ShardLabel};
+pub(crate) use classes::{ClassList, Label, Ungathered, gathered, listed};
+pub(crate) use format::is_tar_name;
+pub use index::{ShardImage, ShardIndex};
+pub use label::ShardLabel;
+pub(crate) use label::{LABEL_KEYS, whole};
 
+use super::class_names::printable;
 use super::decode::{bad, decode};
 use super::folder::layout;
+use super::skipped::{SkipReason, Skipped};
 use super::{Decoded, Divisor, Source, decode_reduced};
 use crate::error::DataError;
+use folders::ClassFolders;
 pub(crate) use read::InPlace;
 
 /// More open files than this could take more handles than a process has.
@@ -32,6 +41,7 @@ pub struct TarShards {
     classes: Vec<String>,
     shards: Vec<InPlace>,
     images: Vec<Place>,
+    skipped: Skipped,
     limit: u64,
 }
 
@@ -52,35 +62,55 @@ impl TarShards {
     /// # Errors
     /// When a shard cannot be read, is cut off or has no image, or a label is not among the classes.
     pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>, limit: u64) -> Result<Self, DataError> {
+        Self::open_as(paths, classes, None, limit)
+    }
+
+    /// As [`Self::open`]; `listed` are the classes that the set lists itself, and in which numbers are positions.
+    pub(crate) fn open_as(
+        paths: &[PathBuf],
+        classes: Option<Vec<String>>,
+        listed: Option<Vec<String>>,
+        limit: u64,
+    ) -> Result<Self, DataError> {
         let indexes: Vec<ShardIndex> =
             paths.par_iter().map(|path| ShardIndex::open(path)).collect::<Result<_, _>>()?;
-        let first = paths.first().cloned().unwrap_or_default();
-        let labels = || indexes.iter().flat_map(|i| i.images.iter().map(|m| &m.label));
-        let classes = match classes {
+        let first = paths.first().map_or(Path::new(""), PathBuf::as_path);
+        let known = classes.or_else(|| listed.clone());
+        let folders = class_folders(&indexes, known.as_deref()).map_err(|what| layout(first, what))?;
+        let classes = match known {
             Some(classes) => classes,
-            None => gathered(labels()).map_err(|what| layout(&first, what))?,
+            None => gathered_classes(&indexes, paths, folders)?,
         };
-        let numbers: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
-        let mut images = Vec::new();
-        for ((index, path), shard) in indexes.into_iter().zip(paths).zip(0..) {
-            for image in index.images {
-                let label = place(&image.label, &numbers, classes.len()).ok_or_else(|| {
-                    layout(path, unknown(&format!("image `{}`", image.name), &image.label, classes.len()))
-                })?;
-                let ShardImage { name, offset, length, .. } = image;
-                images.push(Place { shard, label, offset, length, name });
-            }
-        }
-        if images.is_empty() {
-            return Err(layout(
-                &first,
-                "the shards hold no image; expected NAME.jpg with NAME.cls, or CLASS/IMAGE",
-            ));
-        }
         let keep = paths.len() <= MAX_OPEN;
         let open = |path: &PathBuf| InPlace::open(path, keep).map_err(DataError::io(path));
         let shards = paths.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { classes, shards, images, limit })
+        let list = ClassList::new(&classes, listed.as_deref());
+        let (mut images, mut skipped) = (Vec::new(), Skipped::default());
+        for ((index, path), shard) in indexes.into_iter().zip(paths).zip(0..) {
+            skipped.merge(&index.skipped);
+            for image in index.images {
+                match folders.position(&image, &list).map_err(|what| layout(path, what))? {
+                    Some(label) => {
+                        let ShardImage { name, offset, length, .. } = image;
+                        images.push(Place { shard, label, offset, length, name });
+                    }
+                    None => skipped.add(SkipReason::OutsideClass, &image.name),
+                }
+            }
+        }
+        if images.is_empty() {
+            let what = "the shards hold no image; expected NAME.jpg with NAME.cls, or CLASS/IMAGE";
+            let skipped = if skipped.is_empty() { String::new() } else { format!("; left out {skipped}") };
+            return Err(layout(first, format!("{what}{skipped}")));
+        }
+        Ok(Self { classes, shards, images, skipped, limit })
+    }
+
+    /// Adds files beside the shards to those that are left out.
+    #[must_use]
+    pub(crate) fn with_skipped(mut self, skipped: &Skipped) -> Self {
+        self.skipped.merge(skipped);
+        self
     }
 
     fn bytes(&self, index: usize) -> Result<Vec<u8>, DataError> {
@@ -88,6 +118,32 @@ impl TarShards {
         let read = self.shards[image.shard as usize].read(image.offset, image.length);
         read.map_err(|e| bad(&self.name(index), &e))
     }
+}
+
+/// Finds the class folders of all images without a label of their own.
+fn class_folders(indexes: &[ShardIndex], known: Option<&[String]>) -> Result<ClassFolders, String> {
+    let images = indexes.iter().flat_map(|index| &index.images);
+    let names: Vec<&str> = images.filter(|image| image.label.is_none()).map(|i| i.name.as_str()).collect();
+    let known = known.map(|names| ClassList::new(names, None));
+    ClassFolders::find(&names, known.as_ref())
+}
+
+/// Makes the list of classes from the labels of all images.
+fn gathered_classes(
+    indexes: &[ShardIndex],
+    paths: &[PathBuf],
+    folders: ClassFolders,
+) -> Result<Vec<String>, DataError> {
+    let labels = indexes.iter().flat_map(|index| &index.images).filter_map(|image| folders.label(image));
+    gathered(labels).map_err(|Ungathered { at, what }| {
+        let images =
+            indexes.iter().zip(paths).flat_map(|(index, path)| index.images.iter().map(move |i| (i, path)));
+        let (name, path) = images
+            .filter(|(image, _)| folders.label(image).is_some())
+            .nth(at)
+            .map_or((String::new(), Path::new("")), |(image, path)| (printable(&image.name), path));
+        layout(path, format!("image `{name}`: {what}"))
+    })
 }
 
 impl Source for TarShards {
@@ -101,6 +157,10 @@ impl Source for TarShards {
 
     fn label(&self, index: usize) -> u32 {
         self.images[index].label
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.skipped.clone()
     }
 
     fn name(&self, index: usize) -> String {

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::data::regular::open_regular;
+
 /// A file that is read in place. Nothing moves between reads, so threads do not wait for one another.
 #[derive(Debug)]
 pub(crate) struct InPlace {
@@ -22,7 +24,7 @@ struct Handle {
 impl Handle {
     fn open(path: &Path) -> io::Result<Self> {
         Ok(Self {
-            file: File::open(path)?,
+            file: open_regular(path)?,
             #[cfg(not(unix))]
             turn: std::sync::Mutex::new(()),
         })

@@ -75,6 +75,10 @@ def main():
     keep("columns/strings", {"image": binary, "label": [NAMES[label] for label in LABELS]})
     odd = {"info": {"features": {"x": {"_type": "Image"}, "kind": {"names": NAMES, "_type": "ClassLabel"}}}}
     keep("columns/described", {"x": in_structs(pictures), "kind": LABELS}, odd)
+    keep("columns/decimals", {"image": binary, "label": pa.array([float(label) for label in LABELS])})
+    large = {"image": pa.array(pictures, pa.large_binary()), "class": pa.array([NAMES[n] for n in LABELS], pa.large_string())}
+    keep("columns/large", large)
+    keep("columns/categories", {"image": binary, "label": pa.array([NAMES[n] for n in LABELS]).dictionary_encode()})
     keep("columns/repeated", {"image": binary.take(pa.array([0, 1, 0, 0, 1, 0, 2, 0])), "label": LABELS})
 
     lacking = [{"bytes": p, "path": "a.png"} for p in pictures]
@@ -83,6 +87,11 @@ def main():
     keep("refused/unlabelled", {"image": binary, "label": [0, 1, 2, 0, None, 1, 2, 0]})
     keep("refused/negative", {"image": binary, "label": [0, 1, 2, 0, -1, 1, 2, 0]})
     keep("refused/beyond", {"image": in_structs(pictures), "label": [0, 1, 2, 3, 0, 1, 2, 0]}, DESCRIBED)
+    keep("refused/decimal", {"image": binary, "label": [0.0, 1.0, 2.0, 0.5, 0.0, 1.0, 2.0, 0.0]})
+    keep("refused/gap", {"image": binary, "label": [0.0, 1.0, float("nan"), 0.0, 0.0, 1.0, 2.0, 0.0]})
+    keep("refused/list-label", {"image": binary, "label": [[label] for label in LABELS]})
+    paths = pa.array([{"path": f"{row}.png"} for row in range(COUNT)], pa.struct([("path", pa.string())]))
+    keep("refused/paths", {"image": paths, "label": LABELS})
     keep("refused/gzip", hub, DESCRIBED, compression="gzip")
     keep("refused/no-image", {"text": ["a"], "label": [0]})
     keep("refused/no-label", {"image": binary, "score": pa.array([0.5] * COUNT)})

@@ -1,0 +1,145 @@
+//! Splits of a data set: found by the names of folders and files, whole, and never mixed up.
+
+use std::path::Path;
+
+use crate::common::shards::{cifar, jpeg, tar_of};
+use efficienttrain_trainer::Sources;
+use efficienttrain_trainer::config::TrainConfig;
+use efficienttrain_trainer::data::{
+    DEFAULT_IMAGE_LIMIT, ShardIndex, Source, Split, TarShards, open_all, open_for_evaluation, open_split,
+};
+
+const LIMIT: u64 = DEFAULT_IMAGE_LIMIT;
+
+fn write(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// A shard of one image, whose label is `class`.
+fn shard(class: &str) -> Vec<u8> {
+    tar_of(&[("0.jpg", &jpeg(9, 8, 8)), ("0.cls", class.as_bytes())])
+}
+
+/// Names of the shards of a split.
+fn shards(dir: &Path, split: Split) -> Result<Vec<String>, String> {
+    let set = open_split(dir, split, None, LIMIT).map_err(|e| e.to_string())?;
+    let name = |i| set.name(i).rsplit('/').next().unwrap().split(':').next().unwrap().to_string();
+    Ok((0..set.len()).map(name).collect())
+}
+
+#[test]
+fn splits_are_recognized_anywhere_in_names() {
+    for (train, val) in [
+        ("imagenet1k-train-0000.tar", "imagenet1k-validation-0000.tar"),
+        ("cifar10-train-0.tar", "cifar10-test-0.tar"),
+        ("x_train_000.tar", "x_val_000.tar"),
+        ("Train000.TAR", "Val000.TAR"),
+        ("data/train-0.tar", "data/test-0.tar"),
+        ("plain_text/train-00000-of-00001.tar", "plain_text/test-00000-of-00001.tar"),
+        ("default/train/0.tar", "default/test/0.tar"),
+        ("TRAIN/0.tar", "Validation/0.tar"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join(train), &shard("0"));
+        write(&dir.path().join(val), &shard("1"));
+        let name = |path: &str| vec![path.rsplit('/').next().unwrap().to_string()];
+        assert_eq!(shards(dir.path(), Split::Train), Ok(name(train)));
+        assert_eq!(shards(dir.path(), Split::Val), Ok(name(val)));
+        let sets = open_all(dir.path(), LIMIT).map_err(|e| e.to_string());
+        // The classes of the training images alone would be one.
+        assert!(sets.is_err(), "{train}");
+    }
+}
+
+#[test]
+fn validation_shards_are_never_trained_on() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a-train-0.tar", "a-val-0.tar", "a-test-0.tar", "extra-0.tar"] {
+        write(&dir.path().join(name), &shard("0"));
+    }
+    assert_eq!(shards(dir.path(), Split::Train), Ok(vec!["a-train-0.tar".into()]));
+    assert_eq!(shards(dir.path(), Split::Val), Ok(vec!["a-val-0.tar".into()]));
+    let left_out = |split| open_split(dir.path(), split, None, LIMIT).unwrap().skipped().to_string();
+    assert!(left_out(Split::Train).contains("extra-0.tar"), "{}", left_out(Split::Train));
+    assert!(left_out(Split::Val).contains("a-test-0.tar"), "{}", left_out(Split::Val));
+    // In a folder of its own, too.
+    write(&dir.path().join("b/train/x-0.tar"), &shard("0"));
+    write(&dir.path().join("b/train/x-val-0.tar"), &shard("0"));
+    assert_eq!(shards(&dir.path().join("b"), Split::Train), Ok(vec!["x-0.tar".into()]));
+    std::fs::remove_file(dir.path().join("a-train-0.tar")).unwrap();
+    let message = shards(dir.path(), Split::Train).unwrap_err();
+    assert!(message.contains("`train-extra-0.tar`") && !message.contains("--val-share"), "{message}");
+    let pretrain = TrainConfig { data: Some(dir.path().into()), ..TrainConfig::default() };
+    let held = Sources::open(&TrainConfig { val_share: Some(0.5), ..pretrain }).err().unwrap().to_string();
+    assert!(held.contains("val split"), "{held}");
+}
+
+#[test]
+fn shards_whose_names_say_no_split_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, class) in [("000.tar", "0"), ("001.tar", "1"), ("002.tar", "0"), ("003.tar", "1")] {
+        write(&dir.path().join(name), &shard(class));
+    }
+    let sets = open_all(dir.path(), LIMIT).unwrap();
+    assert_eq!((sets.len(), sets[0].0.as_str(), sets[0].1.len()), (1, "all", 4));
+    let config =
+        TrainConfig { data: Some(dir.path().into()), val_share: Some(0.5), ..TrainConfig::default() };
+    let set = Sources::open(&config).unwrap();
+    assert_eq!((set.train.len(), set.val.len()), (2, 2));
+}
+
+#[test]
+fn joined_tar_files_are_read_to_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tar");
+    let image = jpeg(9, 8, 8);
+    let part = |class: &[u8]| tar_of(&[("0.jpg", &image), ("0.cls", class)]);
+    // Names begin anew in each part, and so do labels.
+    let joined = [part(b"0"), part(b"1"), vec![0; 9000 / 512 * 512], part(b"2"), vec![0; 10240]].concat();
+    std::fs::write(&path, &joined).unwrap();
+    let set = TarShards::open(std::slice::from_ref(&path), None, LIMIT).unwrap();
+    assert_eq!((0..set.len()).map(|i| set.label(i)).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!((0..3).all(|i| set.encoded(i).unwrap().unwrap() == image));
+    for rest in [&b"x"[..], &[b'x'; 512], &part(b"3")[..700]] {
+        std::fs::write(&path, [&joined[..], rest].concat()).unwrap();
+        let message = ShardIndex::open(&path).unwrap_err().to_string();
+        assert!(message.contains("a.tar") && message.contains("end of a tar file"), "{message}");
+    }
+}
+
+#[test]
+fn files_that_are_missing_by_the_names_of_others_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in [0, 1, 3] {
+        write(&dir.path().join(format!("data/train-{number:05}-of-00005.tar")), &shard("0"));
+    }
+    let message = shards(dir.path(), Split::Train).unwrap_err();
+    assert!(
+        message.contains("train-00002-of-00005") && message.contains("train-00004-of-00005"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_cifar_batch_that_is_missing_or_short_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in [1, 2, 4, 5] {
+        write(&dir.path().join(format!("data_batch_{number}.bin")), &cifar(&[&[3], &[9]]));
+    }
+    let message = || open_split(dir.path(), Split::Train, None, LIMIT).err().map(|e| e.to_string());
+    assert!(message().unwrap().contains("data_batch_3.bin"));
+    write(&dir.path().join("data_batch_3.bin"), &cifar(&[&[3]]));
+    let said = message().unwrap();
+    assert!(said.contains("data_batch_3.bin") && said.contains("cut off"), "{said}");
+    write(&dir.path().join("data_batch_3.bin"), &cifar(&[&[3], &[0]]));
+    assert_eq!(message(), None);
+    // Another model's classes are met by name.
+    write(&dir.path().join("test_batch.bin"), &cifar(&[&[3]]));
+    let mut classes: Vec<String> =
+        open_split(dir.path(), Split::Val, None, LIMIT).unwrap().classes().to_vec();
+    classes.reverse();
+    let set = open_for_evaluation(dir.path(), &classes, LIMIT).unwrap();
+    assert_eq!((set.label(0), set.classes()[6].as_str()), (6, "cat"));
+    assert!(open_for_evaluation(dir.path(), &classes[..9], LIMIT).is_err());
+}
