@@ -8,6 +8,7 @@ mod folders;
 mod format;
 mod index;
 mod label;
+mod listed;
 mod part;
 mod read;
 mod scan;
@@ -17,11 +18,13 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use rayon::prelude::*;
 
-pub(crate) use classes::{ClassList, Label, Ungathered, gathered, listed};
+pub(crate) use classes::{ClassList, Label, Ungathered, gathered};
 pub(crate) use format::is_tar_name;
 pub use index::{ShardImage, ShardIndex};
 pub use label::ShardLabel;
+#[cfg(feature = "parquet")]
 pub(crate) use label::{LABEL_KEYS, whole};
+pub(crate) use listed::listed;
 
 use super::class_names::printable;
 use super::decode::{bad, decode};
