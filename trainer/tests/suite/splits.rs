@@ -137,6 +137,9 @@ fn a_cifar_batch_that_is_missing_or_short_is_named() {
     assert!(said.contains("data_batch_3.bin") && said.contains("cut off"), "{said}");
     write(&dir.path().join("data_batch_3.bin"), &cifar(&[&[3], &[0]]));
     assert_eq!(message(), None);
+    write(&dir.path().join("data_batch_6.bin"), b"x");
+    let skipped = open_split(dir.path(), Split::Train, None, LIMIT).unwrap().skipped().to_string();
+    assert!(skipped.contains("data_batch_6.bin") && skipped.starts_with("1 file"), "{skipped}");
     // Another model's classes are met by name.
     write(&dir.path().join("test_batch.bin"), &cifar(&[&[3]]));
     let mut classes: Vec<String> =

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::label::{ShardLabel, numeral, whole};
 use crate::data::class_names::{not_among, printable, spelled};
 
-/// A number above this is not a class but a mistake; it bounds the list that is made from numbers alone.
+/// A number above this is not a class but a mistake; it bounds the list that is made from numbers
+/// alone.
 const MAX_CLASSES: u32 = 1 << 20;
 
 /// A label and where it is from.
@@ -24,8 +25,8 @@ pub(crate) struct Ungathered {
     pub(crate) what: String,
 }
 
-/// Returns a list of classes made from labels alone: the names in order, or the numbers up to the largest. Texts such as
-/// `1999` are names, unless other labels are numbers.
+/// Returns a list of classes made from labels alone: the names in order, or the numbers up to the
+/// largest. Texts such as `1999` are names, unless other labels are numbers.
 ///
 /// # Errors
 /// When some are names and others numbers, or a number is no class.
@@ -124,7 +125,8 @@ pub(crate) struct ClassList<'a> {
 }
 
 impl<'a> ClassList<'a> {
-    /// Makes a table of `names`. Numbers are positions in `own`, the list of the data set itself, if it has one.
+    /// Makes a table of `names`. Numbers are positions in `own`, the list of the data set itself,
+    /// if it has one.
     pub(crate) fn new(names: &'a [String], own: Option<&'a [String]>) -> Self {
         let mut positions = HashMap::new();
         for (name, position) in names.iter().zip(0..) {
@@ -145,7 +147,8 @@ impl<'a> ClassList<'a> {
                 self.of_name("label", name)
             }
             Label::Stated(ShardLabel::Name(name)) => match numeral(name) {
-                // A list of numerals has names that are numbers, so that a text is one of them or wrong.
+                // A list of numerals has names that are numbers, so that a text is one of them or
+                // wrong.
                 Some(number) if !self.names.iter().any(|class| numeral(class).is_some()) => {
                     whole(number).ok_or_else(|| no_class(name)).and_then(|number| self.of_number(number))
                 }

@@ -14,7 +14,8 @@ struct DatasetFile {
     classes: Vec<String>,
 }
 
-/// Returns the classes listed in `dataset.json` or, one per line, in `classes.txt` of the first folder that has one.
+/// Returns the classes listed in `dataset.json` or, one per line, in `classes.txt` of the first
+/// folder that has one.
 ///
 /// # Errors
 /// When the file cannot be read, or does not list names.
@@ -37,7 +38,8 @@ pub(crate) fn listed(folders: &[&Path]) -> Result<Option<Vec<String>>, DataError
     Ok(None)
 }
 
-/// Returns the lines of a file, without empty ones at its end. One in between would move all that follow.
+/// Returns the lines of a file, without empty ones at its end. One in between would move all that
+/// follow.
 fn lines(bytes: &[u8]) -> Result<Vec<String>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is no text in UTF-8; save it as such")?;
     let text = text.trim_start_matches('\u{feff}').trim_end();

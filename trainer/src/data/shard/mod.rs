@@ -1,7 +1,7 @@
 //! Images in tar files, read where they lie.
 //!
-//! Two layouts: WebDataset (`000123.jpg` with `000123.cls` or `000123.json` beside it), and folders in a tar file
-//! (`CLASS/.../IMAGE`). A shard has one of them, shards of a set may differ.
+//! Two layouts: WebDataset (`000123.jpg` with `000123.cls` or `000123.json` beside it), and folders
+//! in a tar file (`CLASS/.../IMAGE`). A shard has one of them, shards of a set may differ.
 
 mod classes;
 mod folders;
@@ -59,16 +59,19 @@ struct Place {
 }
 
 impl TarShards {
-    /// Opens shards; images in the order of shards and of entries. With `classes`, labels are places in that list, or
-    /// names of it; otherwise the list is made from all labels. An image may take at most `limit` bytes when decoded.
+    /// Opens shards; images in the order of shards and of entries. With `classes`, labels are
+    /// places in that list, or names of it; otherwise the list is made from all labels. An image
+    /// may take at most `limit` bytes when decoded.
     ///
     /// # Errors
-    /// When a shard cannot be read, is cut off or has no image, or a label is not among the classes.
+    /// When a shard cannot be read, is cut off or has no image, or a label is not among the
+    /// classes.
     pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>, limit: u64) -> Result<Self, DataError> {
         Self::open_as(paths, classes, None, limit)
     }
 
-    /// As [`Self::open`]; `listed` are the classes that the set lists itself, and in which numbers are positions.
+    /// As [`Self::open`]; `listed` are the classes that the set lists itself, and in which numbers
+    /// are positions.
     pub(crate) fn open_as(
         paths: &[PathBuf],
         classes: Option<Vec<String>>,
