@@ -7,7 +7,7 @@ use image::RgbImage;
 use super::folder::layout;
 use super::regular::read_regular;
 use super::shard::{ClassList, Label};
-use super::{Source, Split};
+use super::{Skipped, Source, Split};
 use crate::error::DataError;
 
 const EDGE: usize = 32;
@@ -26,6 +26,8 @@ pub struct Cifar {
     labels: usize,
     /// Positions of the file's classes in `classes`, where it is another list.
     positions: Option<Vec<u32>>,
+    /// Files beside the batches that are not taken.
+    skipped: Skipped,
 }
 
 impl Cifar {
@@ -39,7 +41,8 @@ impl Cifar {
             |p: &PathBuf| p.file_name().is_some_and(|name| name == "train.bin" || name == "test.bin");
         let labels = if paths.iter().any(hundred) { 2 } else { 1 };
         let classes = class_names(paths, labels)?;
-        let mut set = Self { classes, positions: None, files: Vec::new(), places: Vec::new(), labels };
+        let (files, places) = (Vec::new(), Vec::new());
+        let mut set = Self { classes, files, places, labels, positions: None, skipped: Skipped::default() };
         for path in paths {
             set.add(path)?;
         }
@@ -60,6 +63,13 @@ impl Cifar {
         set.positions = Some(positions.map_err(|what| layout(&set.files[0].0, what))?);
         set.classes = classes.to_vec();
         Ok(set)
+    }
+
+    /// Adds files beside the batches to those that are left out.
+    #[must_use]
+    pub(crate) fn with_skipped(mut self, skipped: Skipped) -> Self {
+        self.skipped = skipped;
+        self
     }
 
     /// Checks that no file but the last is shorter than others: the batches of the download are equal.
@@ -132,6 +142,14 @@ fn class_names(paths: &[PathBuf], labels: usize) -> Result<Vec<String>, DataErro
     }
 }
 
+/// Returns whether a file of this name is part of the download.
+pub(super) fn is_of_cifar(name: &str) -> bool {
+    let batch = name.strip_prefix("data_batch_").and_then(|rest| rest.strip_suffix(".bin"));
+    batch.is_some_and(|number| matches!(number, "1" | "2" | "3" | "4" | "5"))
+        || matches!(name, "test_batch.bin" | "train.bin" | "test.bin" | "batches.meta.txt" | "readme.html")
+        || matches!(name, "fine_label_names.txt" | "coarse_label_names.txt")
+}
+
 /// Finds the files of one split in `dir`, or in the folder of the unpacked download in it.
 ///
 /// # Errors
@@ -171,6 +189,10 @@ impl Source for Cifar {
     fn label(&self, index: usize) -> u32 {
         let label = self.picture(index)[self.labels - 1];
         self.positions.as_ref().map_or(u32::from(label), |positions| positions[usize::from(label)])
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.skipped.clone()
     }
 
     fn name(&self, index: usize) -> String {

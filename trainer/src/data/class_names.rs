@@ -9,8 +9,9 @@ const SHOWN: usize = 5;
 /// Characters of a text that are shown.
 const MAX_SHOWN: usize = 200;
 
-/// Returns a name for each class that no other class has: a name that several have gets its position in the list, counted
-/// from 0, as `crane (0)` and `crane (2)`. All others stay as they are.
+/// Returns a name for each class that no other class has: a name that several have gets its
+/// position in the list, counted from 0, as `crane (0)` and `crane (2)`. All others stay as they
+/// are.
 pub fn unique_names(classes: &[String]) -> Vec<String> {
     let mut taken: HashMap<&str, usize> = HashMap::new();
     classes.iter().for_each(|name| *taken.entry(name).or_default() += 1);
@@ -42,7 +43,8 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().take(MAX_SHOWN).map(shown).collect::<String>() + cut
 }
 
-/// Returns a name in backticks, followed by its code points where it could be taken for another that looks the same.
+/// Returns a name in backticks, followed by its code points where it could be taken for another
+/// that looks the same.
 pub(crate) fn spelled(name: &str) -> String {
     if is_plain(name) { format!("`{}`", printable(name)) } else { escaped(name) }
 }
@@ -76,7 +78,8 @@ fn folded(name: &str) -> String {
     name.trim().to_lowercase().chars().filter(|c| !is_mark(c)).collect()
 }
 
-/// Returns what to say of a name that is not among the classes: how it is spelled, and the one that it may be meant for.
+/// Returns what to say of a name that is not among the classes: how it is spelled, and the one that
+/// it may be meant for.
 pub(crate) fn not_among(name: &str, classes: &[String]) -> String {
     // Where one of the two is spelled out, so is the other: they may look the same.
     let alike = |class: &String| if is_plain(name) { spelled(class) } else { escaped(class) };

@@ -1,7 +1,8 @@
 //! Endings of file names.
 
-/// Endings of the files that count as images, in lower case: those of torchvision's `IMG_EXTENSIONS`, the other names of JPEG
-/// and PNG, the rest of the PNM family, and GIF (its first frame).
+/// Endings of the files that count as images, in lower case: those of torchvision's
+/// `IMG_EXTENSIONS`, the other names of JPEG and PNG, the rest of the PNM family, and GIF (its
+/// first frame).
 pub(crate) const ENDINGS: [&str; 16] = [
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "bmp", "webp", "gif", "tif", "tiff", "ppm", "pgm", "pbm",
     "pnm", "pam",

@@ -11,7 +11,7 @@ use crate::error::DataError;
 
 /// What is looked for, as messages say it.
 const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and val/CLASS/IMAGE); tar shards \
-     (train/*.tar and val/*.tar, or train-*.tar and val-*.tar); Parquet files of Hugging Face (the same with .parquet, also in \
+     (train/*.tar and val/*.tar, or names with the split in them, as train-*.tar and val-*.tar); Parquet files of Hugging Face (the same with .parquet, also in \
      data/); CIFAR binaries (data_batch_*.bin and test_batch.bin, or train.bin and test.bin)";
 
 /// A set of images and the name of its split.
@@ -168,7 +168,7 @@ fn open(
             let listed = listed(&files, dir)?;
             Arc::new(TarShards::open_as(&files, wanted, listed, limit)?.with_skipped(&skipped))
         }
-        Kind::Cifar(files) => Arc::new(Cifar::open_like(&files, classes)?),
+        Kind::Cifar(files) => Arc::new(Cifar::open_like(&files, classes)?.with_skipped(skipped)),
         Kind::Parquet(files) => {
             let listed = listed(&files, dir)?;
             parquet(&files, (wanted, listed), limit, &skipped)?

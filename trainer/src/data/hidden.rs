@@ -20,7 +20,8 @@ const SYSTEM: [&str; 16] = [
     "thumbs.db",
 ];
 
-/// Returns whether a file or folder of this name (one part of a path) is hidden, or one that a system leaves behind.
+/// Returns whether a file or folder of this name (one part of a path) is hidden, or one that a
+/// system leaves behind.
 pub(crate) fn is_hidden_name(name: &str) -> bool {
     match name {
         "." | ".." => false,

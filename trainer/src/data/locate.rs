@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Split;
-use super::cifar::cifar_files;
+use super::cifar::{cifar_files, is_of_cifar};
 use super::endings::ending;
 use super::folder::layout;
 use super::numbered::check_complete;
@@ -115,15 +115,31 @@ fn add_shards(skipped: &mut Skipped, shards: &[Shard]) {
 /// Finds one split of the data set in `dir`.
 ///
 /// # Errors
-/// When a folder cannot be read, files of a numbered series are missing, or there are several data sets.
+/// When a folder cannot be read, files of a numbered series are missing, or there are several data
+/// sets.
 pub(super) fn find(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     if let Some(found) = find_in(dir, split)? {
         return Ok(Some(found));
     }
     if let Some(files) = cifar_files(dir, split)? {
-        return Ok(Some(Found { kind: Kind::Cifar(files), skipped: Skipped::default() }));
+        // What is of no split is counted once, with the training images.
+        let beside = files.first().and_then(|file| file.parent()).filter(|_| split == Split::Train);
+        let skipped = beside.map(beside_cifar).transpose()?.unwrap_or_default();
+        return Ok(Some(Found { kind: Kind::Cifar(files), skipped }));
     }
     find_below(dir, split)
+}
+
+/// Counts the files of a folder that are not part of the download.
+fn beside_cifar(dir: &Path) -> Result<Skipped, DataError> {
+    let mut skipped = Skipped::default();
+    for path in entries(dir)?.iter().filter(|path| !path.is_dir() && !is_of_cifar(&lower_name(path))) {
+        match is_hidden(path) {
+            true => skipped.add(SkipReason::Hidden, &path.to_string_lossy()),
+            false => skipped.add_ending(&path.to_string_lossy()),
+        }
+    }
+    Ok(skipped)
 }
 
 /// Finds a split in its own folder, or by the names of shards.
@@ -151,7 +167,8 @@ fn find_in(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     Ok(None)
 }
 
-/// Finds a split in `data` or, where it is the only one, in a folder of another name, as the hub's configurations have.
+/// Finds a split in `data` or, where it is the only one, in a folder of another name, as the hub's
+/// configurations have.
 fn find_below(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     let mut folders: Vec<PathBuf> =
         entries(dir)?.into_iter().filter(|p| p.is_dir() && !is_hidden(p)).collect();
@@ -186,10 +203,12 @@ fn find_below(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     Ok(sets.pop().map(|(_, found)| found))
 }
 
-/// Returns what a folder holds: shards, of which those of other splits than `split` are left out, or class folders.
+/// Returns what a folder holds: shards, of which those of other splits than `split` are left out,
+/// or class folders.
 ///
 /// # Errors
-/// When it cannot be read, files of a numbered series are missing, or all shards are of the other split.
+/// When it cannot be read, files of a numbered series are missing, or all shards are of the other
+/// split.
 pub(super) fn of_folder(dir: &Path, split: Option<Split>) -> Result<Found, DataError> {
     let folder = || Found { kind: Kind::Folder(dir.into()), skipped: Skipped::default() };
     // Class folders can be large, and hold no shards.

@@ -23,7 +23,8 @@ pub enum SkipReason {
         /// The ending in lower case, without its dot; empty if the name has none.
         ending: String,
     },
-    /// A file or folder that is hidden, or that a system leaves behind; or one in such a folder of an archive.
+    /// A file or folder that is hidden, or that a system leaves behind; or one in such a folder of
+    /// an archive.
     Hidden,
     /// A FIFO, a socket or a device; in an archive a link, too.
     NotRegular,

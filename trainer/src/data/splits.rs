@@ -43,8 +43,9 @@ impl Split {
 /// The split that a file name says, and the word for it.
 pub(super) type NamedSplit = (Split, &'static str);
 
-/// Returns the split that a file name says, as in `train-00000.tar`, `imagenet1k-validation-0000.tar` and `part_val.parquet`:
-/// the word that it begins with, or the one somewhere in it.
+/// Returns the split that a file name says, as in `train-00000.tar`,
+/// `imagenet1k-validation-0000.tar` and `part_val.parquet`: the word that it begins with, or the
+/// one somewhere in it.
 ///
 /// # Errors
 /// When there are words for both splits.

@@ -66,11 +66,14 @@ impl Subset {
     /// function of the number of images in each class alone, so that it is the same wherever the set is opened.
     ///
     /// # Errors
-    /// When a class has less than two images.
+    /// When a class has a single image.
     pub fn hold_out(whole: &Arc<dyn Source>, share: f64) -> Result<(Self, Self), DataError> {
         let (mut kept, mut held) = (Vec::new(), Vec::new());
         for (label, mut of_class) in by_class(&**whole).into_iter().enumerate() {
             let there = of_class.len();
+            if there == 0 {
+                continue;
+            }
             if there < 2 {
                 let class = &whole.classes()[label];
                 let what = format!("class `{class}` has {there} images; two or more can be parted");

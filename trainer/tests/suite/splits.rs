@@ -6,7 +6,8 @@ use crate::common::shards::{cifar, jpeg, tar_of};
 use efficienttrain_trainer::Sources;
 use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::data::{
-    DEFAULT_IMAGE_LIMIT, ShardIndex, Source, Split, TarShards, open_all, open_for_evaluation, open_split,
+    DEFAULT_IMAGE_LIMIT, ShardIndex, Source, Split, TarShards, empty_classes, open_all, open_for_evaluation,
+    open_split,
 };
 
 const LIMIT: u64 = DEFAULT_IMAGE_LIMIT;
@@ -78,7 +79,7 @@ fn validation_shards_are_never_trained_on() {
 #[test]
 fn shards_whose_names_say_no_split_are_one() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, class) in [("000.tar", "0"), ("001.tar", "1"), ("002.tar", "0"), ("003.tar", "1")] {
+    for (name, class) in [("000.tar", "0"), ("001.tar", "2"), ("002.tar", "0"), ("003.tar", "2")] {
         write(&dir.path().join(name), &shard(class));
     }
     let sets = open_all(dir.path(), LIMIT).unwrap();
@@ -87,6 +88,8 @@ fn shards_whose_names_say_no_split_are_one() {
         TrainConfig { data: Some(dir.path().into()), val_share: Some(0.5), ..TrainConfig::default() };
     let set = Sources::open(&config).unwrap();
     assert_eq!((set.train.len(), set.val.len()), (2, 2));
+    // A number that no image has is a class without images in both parts.
+    assert_eq!(empty_classes(&*set.val), ["1"]);
 }
 
 #[test]
@@ -134,6 +137,9 @@ fn a_cifar_batch_that_is_missing_or_short_is_named() {
     assert!(said.contains("data_batch_3.bin") && said.contains("cut off"), "{said}");
     write(&dir.path().join("data_batch_3.bin"), &cifar(&[&[3], &[0]]));
     assert_eq!(message(), None);
+    write(&dir.path().join("data_batch_6.bin"), b"x");
+    let skipped = open_split(dir.path(), Split::Train, None, LIMIT).unwrap().skipped().to_string();
+    assert!(skipped.contains("data_batch_6.bin") && skipped.starts_with("1 file"), "{skipped}");
     // Another model's classes are met by name.
     write(&dir.path().join("test_batch.bin"), &cifar(&[&[3]]));
     let mut classes: Vec<String> =

@@ -1,58 +1,13 @@
 //! From labels to positions in one list of classes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
-
-use serde::Deserialize;
 
 use super::label::{ShardLabel, numeral, whole};
 use crate::data::class_names::{not_among, printable, spelled};
-use crate::data::folder::layout;
-use crate::data::regular::read_regular;
-use crate::error::DataError;
 
-/// A number above this is not a class but a mistake; it bounds the list that is made from numbers alone.
+/// A number above this is not a class but a mistake; it bounds the list that is made from numbers
+/// alone.
 const MAX_CLASSES: u32 = 1 << 20;
-
-/// The part of `dataset.json` that is read.
-#[derive(Deserialize)]
-struct DatasetFile {
-    classes: Vec<String>,
-}
-
-/// Returns the classes listed in `dataset.json` or, one per line, in `classes.txt` of the first folder that has one.
-///
-/// # Errors
-/// When the file cannot be read, or does not list names.
-pub(crate) fn listed(folders: &[&Path]) -> Result<Option<Vec<String>>, DataError> {
-    for folder in folders {
-        let json = folder.join("dataset.json");
-        if json.exists() {
-            let bytes = read_regular(&json).map_err(DataError::io(&json))?;
-            let file: DatasetFile = serde_json::from_slice(&bytes).map_err(|e| {
-                layout(&json, format!("{e}; expected {{\"classes\": [\"NAME\", ...]}}, or remove the file"))
-            })?;
-            return Ok(Some(file.classes));
-        }
-        let text = folder.join("classes.txt");
-        if text.exists() {
-            let bytes = read_regular(&text).map_err(DataError::io(&text))?;
-            return lines(&bytes).map(Some).map_err(|what| layout(&text, what));
-        }
-    }
-    Ok(None)
-}
-
-/// Returns the lines of a file, without empty ones at its end. One in between would move all that follow.
-fn lines(bytes: &[u8]) -> Result<Vec<String>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "is no text in UTF-8; save it as such")?;
-    let text = text.trim_start_matches('\u{feff}').trim_end();
-    let names: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
-    match names.iter().position(String::is_empty) {
-        Some(line) => Err(format!("line {} is empty; expected the name of class {line}", line + 1)),
-        None => Ok(names),
-    }
-}
 
 /// A label and where it is from.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +25,8 @@ pub(crate) struct Ungathered {
     pub(crate) what: String,
 }
 
-/// Returns a list of classes made from labels alone: the names in order, or the numbers up to the largest. Texts such as
-/// `1999` are names, unless other labels are numbers.
+/// Returns a list of classes made from labels alone: the names in order, or the numbers up to the
+/// largest. Texts such as `1999` are names, unless other labels are numbers.
 ///
 /// # Errors
 /// When some are names and others numbers, or a number is no class.
@@ -170,7 +125,8 @@ pub(crate) struct ClassList<'a> {
 }
 
 impl<'a> ClassList<'a> {
-    /// Makes a table of `names`. Numbers are positions in `own`, the list of the data set itself, if it has one.
+    /// Makes a table of `names`. Numbers are positions in `own`, the list of the data set itself,
+    /// if it has one.
     pub(crate) fn new(names: &'a [String], own: Option<&'a [String]>) -> Self {
         let mut positions = HashMap::new();
         for (name, position) in names.iter().zip(0..) {
@@ -191,7 +147,8 @@ impl<'a> ClassList<'a> {
                 self.of_name("label", name)
             }
             Label::Stated(ShardLabel::Name(name)) => match numeral(name) {
-                // A list of numerals has names that are numbers, so that a text is one of them or wrong.
+                // A list of numerals has names that are numbers, so that a text is one of them or
+                // wrong.
                 Some(number) if !self.names.iter().any(|class| numeral(class).is_some()) => {
                     whole(number).ok_or_else(|| no_class(name)).and_then(|number| self.of_number(number))
                 }
@@ -304,12 +261,5 @@ mod tests {
         assert!(refused.what.contains("classes.txt") && refused.at == 2, "{refused:?}");
         // Folders are names, whatever they are called.
         assert_eq!(gathered(["-1", "1.5"].map(Label::Folder).into_iter()), Ok(list(&["-1", "1.5"])));
-    }
-
-    #[test]
-    fn an_empty_line_of_a_list_is_named() {
-        assert_eq!(lines(b"\xef\xbb\xbfcat\r\n dog \n\n"), Ok(list(&["cat", "dog"])));
-        assert!(lines(b"cat\n\ndog\n").unwrap_err().contains("line 2"));
-        assert!(lines(b"caf\xe9").unwrap_err().contains("UTF-8"));
     }
 }

@@ -18,8 +18,8 @@ pub(super) struct ClassFolders {
 }
 
 impl ClassFolders {
-    /// Finds the level of the class folders among the names of all images without a label. With `known`, it is the first
-    /// level whose folders are all classes.
+    /// Finds the level of the class folders among the names of all images without a label. With
+    /// `known`, it is the first level whose folders are all classes.
     ///
     /// # Errors
     /// When the folders are splits.
@@ -47,7 +47,8 @@ impl ClassFolders {
         }
     }
 
-    /// The label of an image: its own or its class folder; none for one that lies beside the class folders.
+    /// The label of an image: its own or its class folder; none for one that lies beside the class
+    /// folders.
     pub(super) fn label(self, image: &ShardImage) -> Option<Label<'_>> {
         match &image.label {
             Some(label) => Some(Label::Stated(label)),

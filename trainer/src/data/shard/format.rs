@@ -24,7 +24,8 @@ const OTHERS: [(&[u8], &str, &str); 10] = [
 const COMPRESSED: [&str; 6] = ["gz", "zst", "zstd", "bz2", "xz", "lz4"];
 const COMPRESSED_TAR: [&str; 5] = ["tgz", "tzst", "tbz2", "tbz", "txz"];
 
-/// Returns whether a file name is one of a tar file, compressed ones included: they are refused by their content.
+/// Returns whether a file name is one of a tar file, compressed ones included: they are refused by
+/// their content.
 pub(crate) fn is_tar_name(name: &str) -> bool {
     let name = name.to_lowercase();
     let Some((stem, ending)) = name.rsplit_once('.') else { return false };
@@ -33,12 +34,14 @@ pub(crate) fn is_tar_name(name: &str) -> bool {
         || (COMPRESSED.contains(&ending) && stem.ends_with(".tar"))
 }
 
-/// Refuses a file that begins as one of another format does, and leaves the others at their beginning.
+/// Refuses a file that begins as one of another format does, and leaves the others at their
+/// beginning.
 pub(super) fn check_format<R: Read + Seek>(file: &mut R) -> Result<(), String> {
     let mut first = Vec::new();
     file.by_ref().take(32).read_to_end(&mut first).map_err(|e| e.to_string())?;
     file.seek(SeekFrom::Start(0)).map_err(|e| e.to_string())?;
-    // The name of a tar file's first entry could begin with one of the short marks; its header tells.
+    // The name of a tar file's first entry could begin with one of the short marks; its header
+    // tells.
     match OTHERS.iter().find(|(mark, ..)| first.starts_with(mark)) {
         Some((_, what, advice)) if !has_tar_header(file)? => {
             Err(format!("is {what}; shards are tar files that are read in place, so {advice}"))

@@ -27,7 +27,8 @@ pub struct ShardImage {
     /// Its label; none for an image whose class is its folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<ShardLabel>,
-    /// A second label, a name beside a number or the other way round, that must mean the same class.
+    /// A second label, a name beside a number or the other way round, that must mean the same
+    /// class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_label: Option<ShardLabel>,
 }
@@ -36,7 +37,8 @@ pub struct ShardImage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardIndex {
     version: u32,
-    /// Size of the shard in bytes and time of its last change in nanoseconds: the index is of this shard and no other.
+    /// Size of the shard in bytes and time of its last change in nanoseconds: the index is of this
+    /// shard and no other.
     size: u64,
     modified: u64,
     /// The images, in the order of the shard.
@@ -47,8 +49,8 @@ pub struct ShardIndex {
 }
 
 impl ShardIndex {
-    /// The index of the shard `path`: the one kept beside it as `NAME.index.json`, or a new one, which is then kept if
-    /// the folder can be written to.
+    /// The index of the shard `path`: the one kept beside it as `NAME.index.json`, or a new one,
+    /// which is then kept if the folder can be written to.
     ///
     /// # Errors
     /// When the shard cannot be read, is cut off or damaged, or a label cannot be used.
@@ -65,7 +67,8 @@ impl ShardIndex {
         Ok(index)
     }
 
-    /// The index of a shard of `size` bytes that is read from anywhere; `path` is its name in messages.
+    /// The index of a shard of `size` bytes that is read from anywhere; `path` is its name in
+    /// messages.
     ///
     /// # Errors
     /// As [`Self::open`].

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::data::class_names::printable;
 
-/// Keys of a label in a JSON file and names of the column of labels in a Parquet file, the most usual first.
+/// Keys of a label in a JSON file and names of the column of labels in a Parquet file, the most
+/// usual first.
 pub(crate) const LABEL_KEYS: [&str; 10] = [
     "label",
     "labels",

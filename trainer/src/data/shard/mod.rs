@@ -1,13 +1,14 @@
 //! Images in tar files, read where they lie.
 //!
-//! Two layouts: WebDataset (`000123.jpg` with `000123.cls` or `000123.json` beside it), and folders in a tar file
-//! (`CLASS/.../IMAGE`). A shard has one of them, shards of a set may differ.
+//! Two layouts: WebDataset (`000123.jpg` with `000123.cls` or `000123.json` beside it), and folders
+//! in a tar file (`CLASS/.../IMAGE`). A shard has one of them, shards of a set may differ.
 
 mod classes;
 mod folders;
 mod format;
 mod index;
 mod label;
+mod listed;
 mod part;
 mod read;
 mod scan;
@@ -17,11 +18,13 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use rayon::prelude::*;
 
-pub(crate) use classes::{ClassList, Label, Ungathered, gathered, listed};
+pub(crate) use classes::{ClassList, Label, Ungathered, gathered};
 pub(crate) use format::is_tar_name;
 pub use index::{ShardImage, ShardIndex};
 pub use label::ShardLabel;
+#[cfg(feature = "parquet")]
 pub(crate) use label::{LABEL_KEYS, whole};
+pub(crate) use listed::listed;
 
 use super::class_names::printable;
 use super::decode::{bad, decode};
@@ -56,16 +59,19 @@ struct Place {
 }
 
 impl TarShards {
-    /// Opens shards; images in the order of shards and of entries. With `classes`, labels are places in that list, or
-    /// names of it; otherwise the list is made from all labels. An image may take at most `limit` bytes when decoded.
+    /// Opens shards; images in the order of shards and of entries. With `classes`, labels are
+    /// places in that list, or names of it; otherwise the list is made from all labels. An image
+    /// may take at most `limit` bytes when decoded.
     ///
     /// # Errors
-    /// When a shard cannot be read, is cut off or has no image, or a label is not among the classes.
+    /// When a shard cannot be read, is cut off or has no image, or a label is not among the
+    /// classes.
     pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>, limit: u64) -> Result<Self, DataError> {
         Self::open_as(paths, classes, None, limit)
     }
 
-    /// As [`Self::open`]; `listed` are the classes that the set lists itself, and in which numbers are positions.
+    /// As [`Self::open`]; `listed` are the classes that the set lists itself, and in which numbers
+    /// are positions.
     pub(crate) fn open_as(
         paths: &[PathBuf],
         classes: Option<Vec<String>>,

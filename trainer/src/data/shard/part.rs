@@ -15,7 +15,8 @@ use crate::data::skipped::{SkipReason, Skipped};
 /// A label, or a description with a label in it, is not longer than this.
 const MAX_LABEL_BYTES: u64 = 1 << 20;
 
-/// Entries up to the blocks of zeros that end a tar file: in joined tar files each has names of its own.
+/// Entries up to the blocks of zeros that end a tar file: in joined tar files each has names of its
+/// own.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     images: Vec<Image>,
@@ -88,7 +89,8 @@ impl Part {
         Ok(())
     }
 
-    /// A later entry takes the place of an earlier one of the same name, as when the tar file is unpacked.
+    /// A later entry takes the place of an earlier one of the same name, as when the tar file is
+    /// unpacked.
     fn add_image(&mut self, image: Image, skipped: &mut Skipped) {
         match self.by_name.get(&image.name) {
             Some(&at) => {
@@ -140,7 +142,8 @@ impl Part {
     /// Returns the images with their labels, one image for each label.
     ///
     /// # Errors
-    /// When a label cannot be used, two labels of an image differ, or some images have labels and one has none.
+    /// When a label cannot be used, two labels of an image differ, or some images have labels and
+    /// one has none.
     pub(super) fn samples(mut self, skipped: &mut Skipped) -> Result<Vec<ShardImage>, String> {
         let stems: Vec<Option<String>> =
             self.images.iter().map(|image| self.label_stem(&image.name)).collect();
@@ -177,7 +180,8 @@ impl Part {
         Some(stem.into())
     }
 
-    /// Positions of the images to take: of those that share a label the one without a further ending.
+    /// Positions of the images to take: of those that share a label the one without a further
+    /// ending.
     fn chosen(&self, stems: &[Option<String>], skipped: &mut Skipped) -> Vec<usize> {
         let mut best: HashMap<&str, usize> = HashMap::new();
         let is_plain = |at: usize| stems[at].as_deref() == Some(stem(&self.images[at].name));
@@ -208,7 +212,8 @@ fn read_label<R: Read>(
     Ok(if ending == "cls" { ShardLabel::from_text(&bytes) } else { ShardLabel::from_json(&bytes) })
 }
 
-/// The label of a sample, and a second one that says the same by number or name; the list of classes tells whether it does.
+/// The label of a sample, and a second one that says the same by number or name; the list of
+/// classes tells whether it does.
 fn labels_of(files: &[LabelFile]) -> Result<(Option<ShardLabel>, Option<ShardLabel>), String> {
     let refused = |file: &LabelFile| match &file.label {
         Err(what) => Some(format!("label `{}` {what}", printable(&file.name))),

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::data::regular::open_regular;
 
-/// A file that is read in place. Nothing moves between reads, so threads do not wait for one another.
+/// A file that is read in place. Nothing moves between reads, so threads do not wait for one
+/// another.
 #[derive(Debug)]
 pub(crate) struct InPlace {
     pub(crate) path: PathBuf,

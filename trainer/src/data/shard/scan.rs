@@ -27,8 +27,8 @@ pub(super) struct Scanned {
     entries: u64,
 }
 
-/// Finds the images of the tar file `path` of `size` bytes, with their labels. Tar files that were joined are read to the
-/// end of the last one.
+/// Finds the images of the tar file `path` of `size` bytes, with their labels. Tar files that were
+/// joined are read to the end of the last one.
 ///
 /// # Errors
 /// When it is cut off, damaged or of another format, or a label cannot be used.
@@ -87,7 +87,8 @@ fn walk<R: Read + Seek>(
 
 /// Returns where another tar file begins behind the one that ends at `end`, if there is one.
 fn behind<R: Read + Seek>(tar: &mut R, end: u64, size: u64) -> Result<Option<u64>, String> {
-    // A file cut between two entries looks like one that ends there, but for the zeros that close a tar file.
+    // A file cut between two entries looks like one that ends there, but for the zeros that close a
+    // tar file.
     let mut closing = [1; BLOCK as usize];
     let read = tar.seek(SeekFrom::Start(end)).and_then(|_| tar.read_exact(&mut closing));
     if read.is_err() || closing != [0; BLOCK as usize] {
