@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::checkpoint::RunRecord;
 use crate::config::TrainConfig;
-use crate::data::{Source, Split, Subset, Synthetic, has_split, open_plain, open_split, open_unlabelled};
+use crate::data::{
+    Source, Split, Subset, Synthetic, has_split, open_for_evaluation, open_plain, open_split, open_unlabelled,
+};
 use crate::error::{Error, Result};
 
 /// The two sets of a run.
@@ -30,23 +33,53 @@ impl Sources {
     /// # Errors
     /// When a split is missing, empty or damaged, the two do not have the same classes, or a class has too few images.
     pub fn open(config: &TrainConfig) -> Result<Self> {
-        let whole = Self::whole(config)?;
+        Self::open_as(config, None)
+    }
+
+    /// Opens the data of a run that has been, as [`Self::open`] does. Labels are positions in the run's classes, whatever
+    /// folders there are today.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also when an image is of a class that the run did not have.
+    pub fn of_run(run: &RunRecord) -> Result<Self> {
+        Self::open_as(&run.config, Some(&run.classes))
+    }
+
+    /// Opens the images that the model of a run is evaluated on: those of `data`, or the run's own. Labels are positions in
+    /// the run's classes.
+    ///
+    /// # Errors
+    /// As [`Self::of_run`].
+    pub fn evaluation(run: &RunRecord, data: Option<&Path>) -> Result<Arc<dyn Source>> {
+        let (limit, classes) = (run.config.image_limit(), &run.classes);
+        match (data, &run.config) {
+            (Some(dir), _) => Ok(open_for_evaluation(dir, classes, limit)?),
+            // The training images need not be at hand.
+            (None, TrainConfig { data: Some(dir), val_share: None, target: None, .. }) => {
+                Ok(open_split(dir, Split::Val, Some(classes), limit)?)
+            }
+            _ => Ok(Self::of_run(run)?.val),
+        }
+    }
+
+    fn open_as(config: &TrainConfig, classes: Option<&[String]>) -> Result<Self> {
+        let whole = Self::whole(config, classes)?;
         let Some(of_class) = config.images_per_class else { return Ok(whole) };
         let subset = Subset::per_class(whole.train, of_class.images.get() as usize, config.images_seed())
             .map_err(|error| Error::config("images-per-class", format!("{error}; ask for fewer")))?;
         Ok(Self { train: Arc::new(subset), val: whole.val })
     }
 
-    fn whole(config: &TrainConfig) -> Result<Self> {
+    fn whole(config: &TrainConfig, classes: Option<&[String]>) -> Result<Self> {
         let Some(dir) = &config.data else { return Self::synthetic(config) };
         config.check_val_share()?;
         if config.target.is_some() && config.val_share.is_none() {
             return Self::unlabelled(dir, config.image_limit());
         }
         match config.val_share {
-            Some(share) => Self::held_out(dir, share, config.image_limit()),
+            Some(share) => Self::held_out(dir, share, classes, config.image_limit()),
             None => {
-                let train = open_split(dir, Split::Train, None, config.image_limit())?;
+                let train = open_split(dir, Split::Train, classes, config.image_limit())?;
                 let val = open_split(dir, Split::Val, Some(train.classes()), config.image_limit())?;
                 Ok(Self { train, val })
             }
@@ -54,14 +87,14 @@ impl Sources {
     }
 
     /// The images of `dir` without a part of each class, and that part.
-    fn held_out(dir: &Path, share: f64, limit: u64) -> Result<Self> {
+    fn held_out(dir: &Path, share: f64, classes: Option<&[String]>, limit: u64) -> Result<Self> {
         if has_split(dir, Split::Val)? {
             let what = format!("{} has a val split; leave this out to evaluate on it", dir.display());
             return Err(Error::config("val-share", what));
         }
         let whole = match has_split(dir, Split::Train)? {
-            true => open_split(dir, Split::Train, None, limit)?,
-            false => open_plain(dir, None, limit)?,
+            true => open_split(dir, Split::Train, classes, limit)?,
+            false => open_plain(dir, classes, limit)?,
         };
         let (train, val) = Subset::hold_out(&whole, share)
             .map_err(|error| Error::config("val-share", format!("{error}; add some or remove the class")))?;

@@ -163,7 +163,9 @@ fn unknown(start: &[u8]) -> String {
     const RESAVE: &str = "load it with PyTorch and write it again: `torch.save(torch.load(path), new_path)`";
     let text = String::from_utf8_lossy(&start[..start.len().min(64)]).trim_start().to_lowercase();
     if start.is_empty() {
-        "it is empty".into()
+        "it is empty, no complete file of weights; copy it again from where it came".into()
+    } else if start.len() < 9 {
+        format!("it has {} bytes, no complete file of weights; copy it again from where it came", start.len())
     } else if start[0] == 0x80 && start.get(1).is_some_and(|version| (2..=5).contains(version)) {
         format!("it is a pickle that `torch.save` did not write; {RESAVE}")
     } else if start.get(257..262) == Some(b"ustar") {

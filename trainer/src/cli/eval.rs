@@ -1,13 +1,12 @@
 //! `efficienttrain eval`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
 use efficienttrain_trainer::Sources;
 use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::data::{EvalPipeline, Source, open_for_evaluation};
+use efficienttrain_trainer::data::EvalPipeline;
 use efficienttrain_trainer::evaluate::{Confusion, evaluate_each};
 use efficienttrain_trainer::predict::Predictor;
 
@@ -55,10 +54,7 @@ pub(crate) struct EvalArgs {
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let saved = Saved::open(&args.weights)?;
     let record = saved.run()?;
-    let source: Arc<dyn Source> = match &args.data {
-        Some(dir) => open_for_evaluation(dir, &record.classes, record.config.image_limit())?,
-        None => Sources::open(&record.config)?.val,
-    };
+    let source = Sources::evaluation(record, args.data.as_deref())?;
     super::note_set("evaluation", &*source);
     let size = args.size.unwrap_or(record.base_size);
     let pipeline = EvalPipeline::new(size).with_crop_pct(args.crop_pct)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use efficienttrain_trainer::Sources;
-use efficienttrain_trainer::checkpoint::Saved;
+use efficienttrain_trainer::checkpoint::{RunRecord, Saved};
 use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::features::{
     Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbours,
@@ -71,7 +71,12 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     config.val_share = args.val_share.or(config.val_share);
     // Pre-training does without labels and a second split; what comes after does not.
     config.target = None;
-    let sources = Sources::open(&config)?;
+    let sources = match &saved.record {
+        Some(run) if args.data.is_none() && run.config.target.is_none() => {
+            Sources::of_run(&RunRecord { config, ..run.clone() })?
+        }
+        _ => Sources::open(&config)?,
+    };
     // Found out now, not after the images have gone through the network.
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     let params = encoder.params.to_device(&args.inference.device.open()?)?;

@@ -34,13 +34,13 @@ mod walk;
 
 pub use check::{Check, ClassCount, Range, check};
 pub use cifar::Cifar;
+pub(crate) use class_names::difference;
+pub use class_names::{empty_classes, unique_names};
 pub use decode::{
     DEFAULT_IMAGE_LIMIT, Decoded, Divisor, decode, decode_reduced, keep_decoder_panics_quiet, read_image,
     read_image_within,
 };
 pub(crate) use decode::{decode_stored, read_file};
-pub(crate) use class_names::difference;
-pub use class_names::{empty_classes, unique_names};
 pub use files::ImageFiles;
 pub use find::{NamedSource, open_all, open_for_evaluation, open_split};
 pub(crate) use find::{has_split, open_plain, open_unlabelled};

@@ -258,3 +258,44 @@ fn the_doctor_finds_what_is_there() {
         accepted(&["doctor", "--size", "32", "--batch", "2", "--seconds", "0", "--out", text(dir.path())]);
     assert!(said.contains("nothing is wrong") && said.contains("reach all"), "{said}");
 }
+
+/// The classes are the model's, also where `--data` is left out: labels are never positions among today's folders.
+#[test]
+fn folders_that_changed_after_the_run_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, weights) = trained(dir.path(), "resnet10");
+    let eval = ["eval", "--weights", text(&weights), "--json"];
+    let out = dir.path().join("features");
+    let features = ["features", "--weights", text(&weights), "--out", text(&out)];
+    let before = accepted(&eval);
+    let refused = |args: &[&str], name: &str| {
+        let output = efficienttrain(args);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && message.contains(name), "{args:?}: {message}");
+    };
+    let moved = |from: &str, to: &str| {
+        for split in ["train", "val"] {
+            std::fs::rename(data.join(split).join(from), data.join(split).join(to)).unwrap();
+        }
+    };
+    // Renamed: in alphabetical order it would be the last of three.
+    moved("class0", "zebra");
+    refused(&eval, "zebra");
+    refused(&features, "zebra");
+    moved("zebra", "class0");
+    // Added.
+    for split in ["train", "val"] {
+        let folder = data.join(split).join("aardvark");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(data.join(split).join("class0/000.jpg"), folder.join("0.jpg")).unwrap();
+    }
+    refused(&eval, "aardvark");
+    refused(&features, "aardvark");
+    for split in ["train", "val"] {
+        std::fs::remove_dir_all(data.join(split).join("aardvark")).unwrap();
+    }
+    assert_eq!(accepted(&eval), before);
+    // The training images need not be there.
+    std::fs::remove_dir_all(data.join("train")).unwrap();
+    assert_eq!(accepted(&eval), before);
+}
