@@ -110,8 +110,10 @@ pub struct StepRecord {
     /// Learning rate.
     pub lr: f64,
     /// Loss, averaged over the step's images.
+    #[serde(with = "crate::float_serde")]
     pub loss: f64,
-    /// Norm of all gradients, before clipping.
+    /// Norm of all gradients, before clipping; not finite in a step of half precision that was left out.
+    #[serde(with = "crate::float_serde")]
     pub grad_norm: f64,
     /// Images of the step.
     pub images: u64,

@@ -42,6 +42,7 @@ mod error;
 pub mod evaluate;
 pub mod event;
 pub mod features;
+mod float_serde;
 pub mod forecast;
 mod history;
 pub mod log;

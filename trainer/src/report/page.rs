@@ -12,6 +12,7 @@ use super::signs::{RULES, signs};
 use super::{RunLog, Shown};
 use crate::config::keys_of;
 use crate::forecast::clock;
+use crate::history::EvalRecord;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -66,8 +67,7 @@ fn swatch(index: usize) -> String {
 fn overview(runs: &[Shown]) -> String {
     let row = |(i, shown): (usize, &Shown)| {
         let run = &shown.log;
-        let (last, best) =
-            (run.evals.last(), run.evals.iter().map(crate::EvalRecord::score).reduce(f64::max));
+        let (last, best) = (run.evals.last(), best(&run.evals));
         let done = run.steps.last().map_or(0, |s| s.step + 1).max(run.end.map_or(0, |end| end.0));
         let elapsed = run.end.map(|end| end.1).or(run.steps.last().map(|s| s.elapsed)).unwrap_or(0.0);
         let state = match run.end {
@@ -94,6 +94,11 @@ fn overview(runs: &[Shown]) -> String {
     let heading =
         ["run", "model", "recipe", "images", "#steps", "#compute", "#top-1", "#best", "#time", "state"];
     table(&heading, &runs.iter().enumerate().map(row).collect::<Vec<_>>())
+}
+
+/// The best score of evaluations that did not diverge.
+fn best(evals: &[EvalRecord]) -> Option<f64> {
+    evals.iter().filter(|e| !e.diverged()).map(EvalRecord::score).reduce(f64::max)
 }
 
 fn troubles(runs: &[Shown]) -> String {

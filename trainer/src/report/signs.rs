@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::RunLog;
 use crate::event::StepRecord;
+use crate::history::EvalRecord;
 
 /// A sign of trouble, with its likely cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ fn phases(run: &RunLog) -> Vec<Phase> {
 }
 
 /// The rules, for the page. The thresholds are this project's choice.
-pub(super) const RULES: [&str; 3] = [
+pub(super) const RULES: [&str; 4] = [
+    "Diverged evaluation: the loss of an evaluation is not finite, at any size.",
     "Accuracy flattens early in a stage: of at least four evaluations at one size below the base size, those of the second half \
      of its steps bring less than a tenth of the gain.",
     "Unstable loss while pictures are smaller than the base size: a step with bad numbers, a logged loss above twice the median \
@@ -45,6 +47,8 @@ pub(super) const RULES: [&str; 3] = [
     "Network idle, loader busy: at one size, more than a fifth of the time in steps is spent waiting for images.",
 ];
 
+const DIVERGED: &str =
+    "Weights or activations have grown too large. Try a lower --lr, a longer --warmup, or --clip-grad 1.";
 const FLAT: &str = "B may be too small for too long, or m rises too fast. Try a recipe whose early stages are larger or shorter.";
 const UNSTABLE: &str = "Learning rate or batch may not suit the stage. Try a lower --lr, a longer --warmup, --lr-scaling sqrt, or \
                         --clip-grad 1.";
@@ -58,6 +62,7 @@ pub(super) fn signs(run: &RunLog) -> Vec<Sign> {
         let steps: Vec<&StepRecord> = run.steps.iter().filter(|s| range.contains(&s.step)).collect();
         let small = size < run.config.base_size;
         let seen = [
+            diverged(run, &range).map(|seen| (seen, DIVERGED)),
             small.then(|| flat(run, &range)).flatten().map(|seen| (seen, FLAT)),
             small.then(|| unstable(run, &range, &steps)).flatten().map(|seen| (seen, UNSTABLE)),
             waiting(&steps).map(|seen| (seen, WAITING)),
@@ -67,9 +72,26 @@ pub(super) fn signs(run: &RunLog) -> Vec<Sign> {
     found
 }
 
+/// The evaluations after steps of `range`.
+fn evals_within<'a>(run: &'a RunLog, range: &Range<u64>) -> impl Iterator<Item = &'a EvalRecord> {
+    let (first, last) = (range.start, range.end);
+    run.evals.iter().filter(move |e| e.step > first && e.step <= last)
+}
+
+fn diverged(run: &RunLog, range: &Range<u64>) -> Option<String> {
+    let count = evals_within(run, range).count();
+    let diverged: Vec<&EvalRecord> = evals_within(run, range).filter(|e| e.diverged()).collect();
+    let first = diverged.first()?;
+    Some(format!(
+        "the loss of {} of {count} evaluations is not finite, {} at step {} the first time",
+        diverged.len(),
+        first.loss,
+        first.step
+    ))
+}
+
 fn flat(run: &RunLog, range: &Range<u64>) -> Option<String> {
-    let within = |step: u64| step > range.start && step <= range.end;
-    let evals: Vec<_> = run.evals.iter().filter(|e| within(e.step)).collect();
+    let evals: Vec<_> = evals_within(run, range).filter(|e| !e.diverged()).collect();
     if evals.len() < 4 {
         return None;
     }

@@ -19,6 +19,7 @@ mod interrupt;
 mod kill;
 mod listing;
 mod logs;
+mod nonfinite;
 mod one_operator;
 mod optimisation;
 mod optimisers;
