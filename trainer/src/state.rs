@@ -63,7 +63,7 @@ pub struct TrainState {
     /// Put running statistics back to where they were before a step whose numbers are bad.
     pub undo_bad_steps: bool,
     /// Parameters and buffers that stay as they are, by position; empty for none.
-    frozen: Vec<bool>,
+    frozen: Arc<[bool]>,
     /// Buffers as they were before the step at hand.
     before: Vec<(ParamId, Tensor)>,
     gradients: Gradients,
@@ -119,7 +119,7 @@ impl TrainState {
             precision: Precision::default(),
             objective: Arc::new(Classification(Arc::new(CrossEntropy))),
             undo_bad_steps: false,
-            frozen: Vec::new(),
+            frozen: Arc::default(),
             before: Vec::new(),
             gradients,
             device: Device::Cpu,
@@ -179,11 +179,11 @@ impl TrainState {
     /// # Errors
     /// When a pattern matches nothing, or nothing is left to train.
     pub fn freeze(&mut self, patterns: &[String]) -> Result<usize> {
-        self.frozen = vec![false; self.model.specs().len()];
+        let mut frozen = vec![false; self.model.specs().len()];
         for pattern in patterns {
             let wild = wildmatch::WildMatch::new(pattern);
             let mut found = false;
-            for (spec, frozen) in self.model.specs().iter().zip(&mut self.frozen) {
+            for (spec, frozen) in self.model.specs().iter().zip(&mut frozen) {
                 let matches = wild.matches(&spec.name);
                 *frozen |= matches;
                 found |= matches;
@@ -199,7 +199,8 @@ impl TrainState {
             }
         }
         let trained = |(spec, frozen): &(&ParamSpec, &bool)| spec.kind == Kind::Parameter && !**frozen;
-        let left = self.model.specs().iter().zip(&self.frozen).filter(trained).count();
+        let left = self.model.specs().iter().zip(&frozen).filter(trained).count();
+        self.frozen = frozen.into();
         if left == 0 {
             return Err(Error::config("freeze", "nothing is left to train; freeze less"));
         }
@@ -277,6 +278,7 @@ impl TrainState {
         self.note_buffers()?;
         let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path })
             .with_compute_type(self.precision.dtype())
+            .with_frozen(self.frozen.clone())
             .with_checkpointing(self.checkpoint_activations);
         let loss = self.objective.loss(&mut cx, &*self.model, batch, seed)?;
         let seed = Tensor::new((share * self.scale()) as f32, &self.device)?;

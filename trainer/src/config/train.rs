@@ -123,7 +123,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DECAY", default_value_t = 1.0, help_heading = OPTIMISATION)]
     pub layer_decay: f64,
 
-    /// Parameters that stay as they are: names, with `*` for any text, such as `layer1.*`
+    /// Parameters that stay as they are: names, with `*` for any text, such as `layer1.*`. A batch norm whose running
+    /// statistics match normalizes by them in training too; stochastic depth stays on
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMISATION)]
     pub freeze: Vec<String>,
 
