@@ -72,6 +72,6 @@ pub use error::{DataError, Error, Result};
 pub use history::{EvalRecord, History};
 pub use loss_scale::LossScale;
 pub use optimiser::Optimiser;
-pub use run::Run;
+pub use run::{PlanOffset, Run};
 pub use sources::Sources;
 pub use state::{Precision, StepResult, TrainState};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{RunOptions, TrainConfig};
 use crate::history::History;
 use crate::loss_scale::LossScale;
+use crate::run::PlanOffset;
 
 /// Everything of a run that is not a tensor.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -21,6 +22,9 @@ pub struct RunRecord {
     pub train_images: usize,
     /// Optimiser steps done.
     pub step: u64,
+    /// What the run's counts are ahead of those of its plan.
+    #[serde(default)]
+    pub offset: PlanOffset,
     /// Edge of the pictures that the weights belong to, in pixels.
     pub size: usize,
     /// Edge of the pictures in evaluation, in pixels.

@@ -108,7 +108,7 @@ impl Comparison {
             let mut runs = Vec::new();
             for &seed in &self.seeds {
                 let mut run = self.begun(contestant, seed)?;
-                if run.step() < run.plan().total_steps() && !logged(&mut run, observer)? {
+                if run.step() < run.total_steps() && !logged(&mut run, observer)? {
                     return Ok(None);
                 }
                 runs.push(run);

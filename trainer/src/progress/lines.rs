@@ -58,7 +58,7 @@ fn of_start(s: &Start) -> Vec<String> {
         s.parameters as f64 / 1e6,
         if s.frozen > 0 { format!(", {:.1} M of them frozen", s.frozen as f64 / 1e6) } else { String::new() },
         s.recipe,
-        s.plan.total_steps,
+        s.total_steps(),
         s.plan.equivalent_epochs,
         s.train_images,
         s.classes
@@ -69,6 +69,7 @@ fn of_start(s: &Start) -> Vec<String> {
     if s.first_step > 0 {
         lines.push(format!("resuming at step {}", s.first_step));
     }
+    lines.extend(s.notes.iter().map(|note| format!("note: {note}")));
     if s.refill_images > 0 {
         lines.push(format!("filling the replay buffer again with {} images", s.refill_images));
     }

@@ -83,7 +83,7 @@ fn overview(runs: &[Shown]) -> String {
             escape(&run.start.model),
             escape(&run.start.recipe),
             format!("{} in {} classes", run.start.train_images, run.start.classes),
-            format!("{done} of {}", run.start.plan.total_steps),
+            format!("{done} of {}", run.start.total_steps()),
             format!("{compute:.2}"),
             last.map_or("-".into(), |e| percent(e.top1)),
             best.map_or("-".into(), percent),
@@ -153,7 +153,7 @@ fn curves(runs: &[Shown]) -> Result<String, String> {
 }
 
 fn schedule(run: &RunLog, named: bool) -> String {
-    let ranges = run.stage_steps();
+    let ranges = run.start.stage_steps();
     let row = |(i, stage): (usize, &efficienttrain_schedule::SummaryStage)| {
         let steps = || run.steps.iter().filter(|s| ranges[i].contains(&s.step));
         let sum = |value: fn(&crate::event::StepRecord) -> f64| steps().map(value).sum::<f64>();

@@ -28,7 +28,7 @@ struct Phase {
 
 fn phases(run: &RunLog) -> Vec<Phase> {
     let mut phases: Vec<Phase> = Vec::new();
-    for (i, (stage, steps)) in run.start.plan.stages.iter().zip(run.stage_steps()).enumerate() {
+    for (i, (stage, steps)) in run.start.plan.stages.iter().zip(run.start.stage_steps()).enumerate() {
         match phases.last_mut().filter(|phase| phase.size == stage.size) {
             Some(phase) => (phase.stages.1, phase.steps.end) = (i + 1, steps.end),
             None => phases.push(Phase { size: stage.size, stages: (i + 1, i + 1), steps }),

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use efficienttrain_models::{Backbone, Options, create};
 use efficienttrain_schedule::Recipe;
 
-use super::Run;
+use super::{PlanOffset, Run};
 use crate::checkpoint::Saved;
 use crate::config::{RunOptions, TrainConfig};
 use crate::error::{Error, Result};
@@ -89,8 +89,9 @@ impl Run {
             state,
             history: History::default(),
             step: 0,
-            first_sample: 0,
+            offset: PlanOffset::default(),
             init: None,
+            notes: Vec::new(),
             bad: BTreeSet::new(),
             stop: Arc::default(),
             keeper: None,
@@ -119,10 +120,11 @@ impl Run {
         Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
     }
 
-    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows.
+    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows. Where
+    /// the plan differs, the run goes on after the compute that it has spent, and with the next image of its order.
     ///
     /// # Errors
-    /// As [`Self::resume`]; also when the run as it is now has ended before the step of the checkpoint.
+    /// As [`Self::resume`]; also when the run as it is now ends before what the checkpoint has spent.
     pub fn resume_as(
         saved: &Saved,
         config: TrainConfig,
@@ -131,7 +133,10 @@ impl Run {
     ) -> Result<Self> {
         check_data(saved, &sources)?;
         // What it began with is in the checkpoint.
-        Self::fresh(config, options, sources)?.go_on(saved)
+        let mut run = Self::fresh(config, options, sources)?;
+        run.restore(saved)?;
+        run.take_place_of(saved.run()?)?;
+        Ok(run)
     }
 
     /// This run, which has not begun, at the step, with the weights and the history of a checkpoint.
@@ -140,17 +145,22 @@ impl Run {
     /// When the checkpoint is of another data set or model, or of a step behind the run's end.
     pub fn go_on(mut self, saved: &Saved) -> Result<Self> {
         check_data(saved, &self.sources)?;
-        let (record, total) = (saved.run()?, self.plan.total_steps());
-        if record.step > total {
-            let what = format!(
-                "the checkpoint is at step {}, the run now ends at step {total}; raise --epochs",
-                record.step
-            );
+        self.restore(saved)?;
+        let (step, total) = (self.step, self.total_steps());
+        if step > total {
+            let what =
+                format!("the checkpoint is at step {step}, the run now ends at step {total}; raise --epochs");
             return Err(Error::config("resume", what));
         }
-        saved.restore(&mut self.state)?;
-        (self.step, self.history) = (record.step, record.history.clone());
         Ok(self)
+    }
+
+    /// Takes weights, moments, averages and history of a checkpoint.
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        let record = saved.run()?;
+        saved.restore(&mut self.state)?;
+        (self.step, self.offset, self.history) = (record.step, record.offset, record.history.clone());
+        Ok(())
     }
 
     /// This run from its first step on, but with the weights, moments and averages of a checkpoint, and in the data from
@@ -160,7 +170,7 @@ impl Run {
     /// When the checkpoint is of another model.
     pub fn starting_from(mut self, saved: &Saved, first_sample: u64) -> Result<Self> {
         saved.restore(&mut self.state)?;
-        self.first_sample = first_sample;
+        self.offset.samples = i64::try_from(first_sample).unwrap_or(i64::MAX);
         Ok(self)
     }
 }

@@ -3,12 +3,12 @@
 mod begin;
 mod evaluation;
 mod feed;
+mod offset;
 mod room;
 mod saving;
 mod trouble;
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -20,17 +20,17 @@ use randaug::{Purpose, sample_rng};
 
 use crate::checkpoint::Keeper;
 use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, Loader, Request, TrainPipeline};
+use crate::data::{BadImage, Loader, TrainPipeline};
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
 use crate::history::History;
-use crate::requests::{refill, requests};
 use crate::sources::Sources;
 use crate::state::TrainState;
 
 pub(crate) use begin::first_state;
 use feed::Feed;
+pub use offset::PlanOffset;
 
 /// A run and where it is.
 #[derive(Debug)]
@@ -44,10 +44,12 @@ pub struct Run {
     /// Evaluations and time so far.
     pub history: History,
     step: u64,
-    /// Samples before the run's first: other than 0 for one that goes on in the data of another.
-    first_sample: u64,
+    /// What the counts of the run are ahead of those of its plan.
+    offset: PlanOffset,
     /// What became of the weights that it began with.
     init: Option<String>,
+    /// What is told at its start.
+    notes: Vec<String>,
     bad: BTreeSet<String>,
     stop: Arc<AtomicBool>,
     keeper: Option<Keeper>,
@@ -92,7 +94,7 @@ impl Run {
     /// # Errors
     /// When data, model or disk fail; the newest checkpoint stays.
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<bool> {
-        let total = self.plan.total_steps();
+        let total = self.total_steps();
         let last = self.options.stop_after.map_or(total, |n| n.min(total));
         self.claim()?;
         self.store_config()?;
@@ -102,7 +104,7 @@ impl Run {
         let mut feed = Feed::new(self.loader(last)?);
         while self.step < last && !self.is_stopping() {
             let before = self.place()?;
-            let mut settings = self.plan.at(self.step)?;
+            let mut settings = self.settings(self.step)?;
             settings.lr *= self.lr_factor();
             self.enter_stage(&settings, observer)?;
             let record = match self.train_step(&settings, &mut feed, observer) {
@@ -192,7 +194,7 @@ impl Run {
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
         let stage = &self.plan.stages()[s.stage];
-        if stage.first_step == s.step {
+        if self.begins_stage(s) {
             let event = StageStart {
                 stage: s.stage,
                 stages: self.plan.stages().len(),
@@ -213,13 +215,6 @@ impl Run {
         let pipeline = TrainPipeline { unfinished, ..self.config.pipeline(self.plan.recipe()) };
         let requests = self.requests(self.step..last)?;
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
-    }
-
-    /// What the steps ask of the loader.
-    fn requests(&self, steps: Range<u64>) -> Result<impl Iterator<Item = Request> + Send + use<>> {
-        let before = self.first_sample;
-        let moved = move |r: Request| Request { first_sample: before + r.first_sample, ..r };
-        Ok(requests(&self.plan, steps)?.map(moved))
     }
 
     /// Names each bad image once; stops the run when there are too many.
@@ -262,15 +257,11 @@ impl Run {
             val_images: self.sources.val.len(),
             classes: self.sources.train.classes().len(),
             first_step: self.step,
+            plan_offset: self.offset.steps,
+            notes: self.notes.clone(),
             refill_images: self.refill_images()?,
             plan: self.plan.summary()?,
         })
-    }
-
-    /// Images that fill the replay buffer before the first step.
-    fn refill_images(&self) -> Result<u64> {
-        let steps = refill(&self.plan, self.step)?;
-        Ok(self.plan.samples_before(steps.end)? - self.plan.samples_before(steps.start)?)
     }
 
     /// Where the run is before its next step.
@@ -280,13 +271,6 @@ impl Run {
 
     /// Where the run is at its end.
     pub(crate) fn end_place(&self) -> Result<Place> {
-        self.place_at(self.plan.total_steps())
-    }
-
-    fn place_at(&self, step: u64) -> Result<Place> {
-        let images = self.sources.train.len() as f64;
-        let ended = step == self.plan.total_steps();
-        let compute = if ended { 1.0 } else { self.plan.at(step)?.compute_fraction };
-        Ok(Place { steps: step, epochs: self.plan.samples_before(step)? as f64 / images, compute })
+        self.place_at(self.total_steps())
     }
 }

@@ -53,7 +53,7 @@ impl Run {
             let path = outcome?;
             observer.observe(&Event::Checkpoint { step, path })?;
         }
-        let finished = self.step == self.plan.total_steps();
+        let finished = self.step == self.total_steps();
         if finished {
             let (objective, record) = (&self.state.objective, self.record());
             let path = self.options.out.join(objective.exported_name());
@@ -76,6 +76,7 @@ impl Run {
             classes: self.sources.train.classes().to_vec(),
             train_images: self.sources.train.len(),
             step: self.step,
+            offset: self.offset,
             size: self.state.model.input_size()[0],
             base_size: self.config.base_size as usize,
             optimiser_steps: self.state.optimiser.steps,

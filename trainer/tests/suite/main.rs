@@ -4,6 +4,7 @@ mod common;
 
 mod after;
 mod bad_data;
+mod changed_plan;
 mod cli;
 mod compare;
 mod config;
