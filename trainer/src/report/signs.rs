@@ -43,7 +43,8 @@ pub(super) const RULES: [&str; 4] = [
     "Accuracy flattens early in a stage: of at least four evaluations at one size below the base size, those of the second half \
      of its steps bring less than a tenth of the gain.",
     "Unstable loss while pictures are smaller than the base size: a step with bad numbers, a logged loss above twice the median \
-     at that size, or a mean over the last quarter of its steps above that over the first.",
+     at that size (above twice the first loss of the run while it comes down after the change of size), or a mean over the last \
+     quarter of its steps above that over the first.",
     "Network idle, loader busy: at one size, more than a fifth of the time in steps is spent waiting for images.",
 ];
 
@@ -120,7 +121,7 @@ fn unstable(run: &RunLog, range: &Range<u64>, steps: &[&StepRecord]) -> Option<S
     if steps.len() < 8 {
         return None;
     }
-    let mut losses: Vec<f64> = steps.iter().map(|s| s.loss).collect();
+    let losses: Vec<f64> = steps.iter().map(|s| s.loss).collect();
     let quarter = losses.len() / 4;
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     let (first, last) = (mean(&losses[..quarter]), mean(&losses[losses.len() - quarter..]));
@@ -129,9 +130,25 @@ fn unstable(run: &RunLog, range: &Range<u64>, steps: &[&StepRecord]) -> Option<S
             "the mean loss rose from {first:.3} in the first quarter of the steps at this size to {last:.3} in its last"
         ));
     }
-    losses.sort_by(f64::total_cmp);
-    let (median, most) = (losses[losses.len() / 2], losses[losses.len() - 1]);
-    (most > 2.0 * median).then(|| format!("the loss went up to {most:.3}, with a median of {median:.3}"))
+    let untrained = run.steps.first().map_or(0.0, |s| s.loss);
+    spike(&losses, untrained)
+        .map(|(most, median)| format!("the loss went up to {most:.3}, with a median of {median:.3}"))
+}
+
+/// The largest loss at a size, beside their median, if it is no part of how training goes on at a new size.
+///
+/// The first loss at a size is that of weights which have seen another one alone: it stands before any update at the new
+/// size, so neither learning rate nor moments nor statistics (those of the batch, in training) have a part in it, and within
+/// some ten steps it is gone. While the loss comes down from there it is measured against that of the untrained network.
+fn spike(losses: &[f64], untrained: f64) -> Option<(f64, f64)> {
+    let mut sorted = losses.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted[sorted.len() / 2];
+    let settled = losses.iter().position(|&loss| loss <= median).unwrap_or(losses.len());
+    let most = |losses: &[f64]| losses.iter().copied().fold(f64::MIN, f64::max);
+    let (early, late) = (most(&losses[..settled]), most(&losses[settled..]));
+    let found = late > 2.0 * median || early > 2.0 * median.max(untrained);
+    found.then(|| (early.max(late), median))
 }
 
 fn waiting(steps: &[&StepRecord]) -> Option<String> {
