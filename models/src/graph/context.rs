@@ -195,9 +195,18 @@ impl<'a> Context<'a> {
         Ok(Act { tensor: value, source: self.note(&[x], pullback) })
     }
 
-    /// What has been counted so far, in [`Mode::Count`].
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
+    /// Notes that statistics are taken over the rows of a tensor of this shape, where costs are counted.
+    pub(crate) fn note_statistics(&mut self, shape: &[usize]) {
+        if self.mode == Mode::Count {
+            let values = shape[..shape.len().saturating_sub(1)].iter().product();
+            let fewest = &mut self.tally.fewest_values;
+            *fewest = Some(fewest.map_or(values, |fewest| fewest.min(values)));
+        }
+    }
+
+    /// What has been counted in [`Mode::Count`]; ends the pass.
+    pub(crate) fn into_tally(self) -> Tally {
+        self.tally
     }
 
     /// For each element 0 with probability `rate`, else `1 / (1 - rate)`; `None` outside training or where nothing is

@@ -43,6 +43,9 @@ impl BatchNorm {
         let residual = residual.as_ref();
         let inputs: Vec<&Act> = [x, &weight, &bias].into_iter().chain(residual).collect();
         let keeps = if relu { Keeps::InputAndValue } else { Keeps::Input };
+        if !self.is_frozen(cx) {
+            cx.note_statistics(x.dims());
+        }
         cx.apply(&inputs, x.dims(), Arithmetic::None, keeps, |cx| {
             let by_batch = cx.is_training() && !self.is_frozen(cx);
             let statistics = if by_batch { self.observe(cx, x.tensor())? } else { self.running(cx)? };
