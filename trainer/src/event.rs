@@ -80,6 +80,9 @@ pub struct Start {
     /// What is worth knowing about the run before it trains.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What looks like a mistake.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Images that are prepared again to fill the replay buffer as it was at the stop.
     pub refill_images: u64,
     /// The plan.

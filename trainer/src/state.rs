@@ -11,6 +11,7 @@ use efficienttrain_schedule::{Recipe, StepSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Batch;
+use crate::ema::{average, warmed_decay};
 use crate::error::{Error, Result};
 use crate::loss::CrossEntropy;
 use crate::loss_scale::LossScale;
@@ -52,6 +53,10 @@ pub struct TrainState {
     pub params: ParamStore,
     /// Moving average of the weights, if the recipe keeps one.
     pub ema: Option<ParamStore>,
+    /// Warm up the decay of the average, by [`warmed_decay`].
+    pub ema_warmup: bool,
+    /// Updates that the average has had.
+    pub ema_updates: u64,
     /// Optimiser and its moments.
     pub optimiser: Optimiser,
     /// Keep of each block its input alone and run it again in the backward pass: less memory, the same numbers.
@@ -114,6 +119,8 @@ impl TrainState {
             model,
             params,
             ema,
+            ema_warmup: false,
+            ema_updates: 0,
             optimiser,
             checkpoint_activations: false,
             precision: Precision::default(),
@@ -205,6 +212,11 @@ impl TrainState {
             return Err(Error::config("freeze", "nothing is left to train; freeze less"));
         }
         Ok(left)
+    }
+
+    /// Parameters and buffers that stay as they are, by position; empty for none.
+    pub(crate) fn frozen(&self) -> Arc<[bool]> {
+        self.frozen.clone()
     }
 
     /// Lowers the learning rate from layer to layer, from the head down: `decay ^ depth below the head`.
@@ -333,9 +345,7 @@ impl TrainState {
         )?;
         self.gradients.clear();
         self.put_back(false);
-        if let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) {
-            average(ema, &self.params, self.model.as_ref(), decay, None)?;
-        }
+        self.update_average(settings, None)?;
         Ok(Update::Applied(StepResult { loss, grad_norm }))
     }
 
@@ -358,11 +368,17 @@ impl TrainState {
         let Self { model, params, gradients, .. } = self;
         let rates = (settings.lr, settings.weight_decay);
         self.optimiser.step_by(model.specs(), params, gradients, rates, &factor)?;
-        if let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) {
-            average(ema, &self.params, self.model.as_ref(), decay, Some(&factor))?;
-        }
+        self.update_average(settings, Some(&factor))?;
         self.gradients.clear();
         Ok(Update::OnItsWay(settings.step, factor, losses))
+    }
+
+    /// Moves the average towards the weights, unless `factor` says that the step was bad.
+    fn update_average(&mut self, settings: &StepSettings, factor: Option<&Tensor>) -> Result<()> {
+        let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) else { return Ok(()) };
+        let decay = if self.ema_warmup { warmed_decay(decay, self.ema_updates) } else { decay };
+        self.ema_updates += 1;
+        average(ema, &self.params, self.model.as_ref(), decay, factor)
     }
 
     /// What an update came to.
@@ -379,6 +395,7 @@ impl TrainState {
         self.put_back(!good);
         if !good {
             self.optimiser.steps -= 1;
+            self.ema_updates = self.ema_updates.saturating_sub(1);
         }
         let scaled = self.precision == Precision::F16;
         let before = self.loss_scale.scale;
@@ -416,24 +433,4 @@ fn read(losses: &[(Tensor, f64)]) -> Result<f64> {
         sum += share * f64::from(loss.to_scalar::<f32>()?);
     }
     Ok(sum)
-}
-
-/// Moves the average towards the weights, unless `factor` says that the step was bad; counters are copied.
-fn average(
-    ema: &mut ParamStore,
-    params: &ParamStore,
-    model: &dyn Backbone,
-    decay: f64,
-    factor: Option<&Tensor>,
-) -> Result<()> {
-    for (spec, id) in model.specs().iter().zip(params.ids()) {
-        if spec.kind == Kind::Counter {
-            ema.set(id, params.get(id).copy()?);
-        }
-    }
-    let trained = |(spec, id): (&ParamSpec, ParamId)| {
-        (spec.kind != Kind::Counter).then(|| (ema.get(id), params.get(id)))
-    };
-    let pairs: Vec<_> = model.specs().iter().zip(params.ids()).filter_map(trained).collect();
-    Ok(ops::blend_all(&pairs, decay, factor)?)
 }

@@ -11,7 +11,7 @@ use efficienttrain_trainer::data::{EvalPipeline, Source, open_for_evaluation};
 use efficienttrain_trainer::evaluate::{Confusion, evaluate_each};
 use efficienttrain_trainer::predict::Predictor;
 
-use super::inference::InferenceArgs;
+use super::inference::{InferenceArgs, warn_of_nonfinite};
 
 /// Arguments of `eval`.
 #[derive(Args)]
@@ -55,6 +55,7 @@ pub(crate) struct EvalArgs {
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let saved = Saved::open(&args.weights)?;
     let record = saved.run()?;
+    warn_of_nonfinite(&saved, args.ema)?;
     let source: Arc<dyn Source> = match &args.data {
         Some(dir) => open_for_evaluation(dir, &record.classes, record.config.image_limit())?,
         None => Sources::open(&record.config)?.val,

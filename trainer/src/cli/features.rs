@@ -11,7 +11,7 @@ use efficienttrain_trainer::features::{
     Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbours,
 };
 
-use super::inference::InferenceArgs;
+use super::inference::{InferenceArgs, warn_of_nonfinite};
 
 /// Files of the two splits.
 const FILES: (&str, &str) = ("train.safetensors", "val.safetensors");
@@ -61,6 +61,7 @@ pub(crate) struct FeaturesArgs {
 
 pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     let saved = Saved::open(&args.weights)?;
+    warn_of_nonfinite(&saved, args.ema)?;
     let encoder = Encoder::load(&saved, args.model.as_deref(), args.size, args.ema)?;
     let run = saved.record.as_ref().map(|record| record.config.clone());
     let mut config = run.unwrap_or_default();

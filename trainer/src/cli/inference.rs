@@ -2,8 +2,10 @@
 
 use std::num::NonZeroUsize;
 
+use anyhow::Result;
 use clap::Args;
 use efficienttrain_trainer::DeviceName;
+use efficienttrain_trainer::checkpoint::Saved;
 
 /// Arguments of commands that run a model without training it.
 #[derive(Args)]
@@ -27,4 +29,12 @@ impl InferenceArgs {
         let cores = || std::thread::available_parallelism().ok();
         (self.batch.get(), self.workers.or_else(cores).map_or(1, NonZeroUsize::get))
     }
+}
+
+/// Warns of weights that are not finite: what they give means nothing.
+pub(super) fn warn_of_nonfinite(saved: &Saved, ema: bool) -> Result<()> {
+    if let Some(what) = saved.nonfinite_weights(ema)? {
+        super::note(format!("warning: in {} {what}", saved.path().display()));
+    }
+    Ok(())
 }

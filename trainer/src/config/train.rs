@@ -161,6 +161,12 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = OPTIMISATION)]
     pub ema_decay: Option<f64>,
 
+    /// Warm up the decay of the moving average as timm's `--model-ema-warmup` does: after n updates it is at most
+    /// 1 - (1 + n)^(-2/3), so that in a short run it does not hang on the untrained weights
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
+          action = clap::ArgAction::Set, help_heading = OPTIMISATION)]
+    pub ema_warmup: bool,
+
     /// Largest norm of all gradients together, 0 for no limit [default: the recipe's]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMISATION)]
     pub clip_grad: Option<f64>,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::folder::{entries, is_hidden, layout};
+use super::runs::holds_run;
 use super::{Cifar, ImageFolder, Source, Split, TarShards, shard};
 use crate::error::DataError;
 
@@ -138,7 +139,12 @@ pub(crate) fn open_unlabelled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>,
 }
 
 fn has_folders(dir: &Path) -> Result<bool, DataError> {
-    Ok(entries(dir)?.iter().any(|path| path.is_dir() && !is_hidden(path)))
+    for path in entries(dir)?.iter().filter(|path| path.is_dir() && !is_hidden(path)) {
+        if !holds_run(path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn check_folder(dir: &Path) -> Result<(), DataError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::decode::{DEFAULT_IMAGE_LIMIT, ENDINGS, decode, has_image_ending, read_file};
+use super::runs::holds_run;
 use super::{Decoded, Divisor, Source, decode_reduced};
 use crate::error::DataError;
 
@@ -38,7 +39,12 @@ impl ImageFolder {
     /// # Errors
     /// As [`Self::open`]; also when a class has no folder here, or a folder is no class.
     pub fn open_like(dir: &Path, classes: &[String]) -> Result<Self, DataError> {
-        let folders = class_folders(dir)?;
+        let mut folders = Vec::new();
+        for (name, path) in class_folders(dir)? {
+            if classes.contains(&name) || !holds_run(&path)? {
+                folders.push((name, path));
+            }
+        }
         let found: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
         let differs = |a: &[String], b: &[String]| a.iter().find(|c| !b.contains(c)).cloned();
         if let Some(extra) = differs(&found, classes) {
@@ -68,11 +74,14 @@ impl ImageFolder {
     }
 
     fn with_folders(dir: &Path, folders: Vec<(String, PathBuf)>) -> Result<Self, DataError> {
-        let mut files = Vec::new();
-        for (label, (class, folder)) in folders.iter().enumerate() {
+        let (mut classes, mut files) = (Vec::new(), Vec::new());
+        for (class, folder) in folders {
             let before = files.len();
-            collect(folder, label as u32, &mut files)?;
+            collect(&folder, classes.len() as u32, &mut files)?;
             if files.len() == before {
+                if folder != dir && holds_run(&folder)? {
+                    continue;
+                }
                 let endings = ENDINGS.join(", ");
                 let what = match folder == dir {
                     true => format!("has no image ({endings})"),
@@ -82,8 +91,11 @@ impl ImageFolder {
                 };
                 return Err(layout(dir, what));
             }
+            classes.push(class);
         }
-        let classes = folders.into_iter().map(|(name, _)| name).collect();
+        if classes.is_empty() {
+            return Err(layout(dir, format!("holds no class folder, only runs; {CLASS_FOLDERS}")));
+        }
         Ok(Self { classes, files, limit: DEFAULT_IMAGE_LIMIT })
     }
 
@@ -113,11 +125,12 @@ pub(crate) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
+const CLASS_FOLDERS: &str = "expected one folder a class with its images: CLASS/IMAGE";
+
 /// Name and path of each class folder, in the order of their names.
 fn class_folders(dir: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
-    let expected = "expected one folder a class with its images: CLASS/IMAGE";
     if !dir.is_dir() {
-        return Err(layout(dir, format!("no such folder; {expected}")));
+        return Err(layout(dir, format!("no such folder; {CLASS_FOLDERS}")));
     }
     let mut classes: Vec<(String, PathBuf)> = Vec::new();
     for path in entries(dir)?.into_iter().filter(|p| p.is_dir() && !is_hidden(p)) {
@@ -130,7 +143,7 @@ fn class_folders(dir: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
         classes.push((name, path));
     }
     if classes.is_empty() {
-        return Err(layout(dir, format!("holds no class folder; {expected}")));
+        return Err(layout(dir, format!("holds no class folder; {CLASS_FOLDERS}")));
     }
     Ok(classes)
 }

@@ -70,6 +70,7 @@ fn of_start(s: &Start) -> Vec<String> {
         lines.push(format!("resuming at step {}", s.first_step));
     }
     lines.extend(s.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(s.warnings.iter().map(|warning| format!("warning: {warning}")));
     if s.refill_images > 0 {
         lines.push(format!("filling the replay buffer again with {} images", s.refill_images));
     }

@@ -123,6 +123,7 @@ mod tests {
                 first_step: 0,
                 plan_offset: 0,
                 notes: Vec::new(),
+                warnings: Vec::new(),
                 refill_images: 0,
                 plan: plan.summary().unwrap(),
             };

@@ -113,6 +113,10 @@ fn troubles(runs: &[Shown]) -> String {
             let (size, seen, advice) = (sign.size, escape(&sign.seen), escape(sign.advice));
             let _ = writeln!(html, "<p class=sign><b>{which}B = {size} ({stages})</b>: {seen}. {advice}</p>");
         }
+        for warning in &run.log.start.warnings {
+            let name = if runs.len() > 1 { format!("{}: ", escape(&run.log.name)) } else { String::new() };
+            let _ = writeln!(html, "<p class=sign>{name}{}.</p>", escape(warning));
+        }
         let bad = run.log.bad_images;
         if bad > 0 {
             let _ = writeln!(

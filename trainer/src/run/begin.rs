@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 use efficienttrain_models::{Backbone, Options, create};
 use efficienttrain_schedule::Recipe;
 
-use super::{PlanOffset, Run};
-use crate::checkpoint::Saved;
-use crate::config::{RunOptions, TrainConfig};
+use super::{PlanOffset, Run, checks};
+use crate::checkpoint::{Saved, nonfinite_params};
+use crate::config::{RunOptions, TrainConfig, absolute};
+use crate::data::DataDigest;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::loss::Loss;
@@ -38,8 +39,10 @@ impl Run {
 
     fn begin_with(&mut self, init: Option<Saved>) -> Result<()> {
         if let Some(saved) = init {
-            let report = saved.begin(&mut self.state, self.config.init_ema)?;
-            self.init = Some(format!("{}: {report}", saved.path().display()));
+            let classes = self.sources.train.classes();
+            let initial = saved.begin(&mut self.state, self.config.init_ema, classes)?;
+            self.init = Some(format!("{}: {}", saved.path().display(), initial.report));
+            self.notes.extend(initial.head);
         }
         Ok(())
     }
@@ -80,7 +83,12 @@ impl Run {
         let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
         // A checkpoint names the model, also where the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
-        let state = state(&config, &options, plan.recipe(), &first)?;
+        let mut state = state(&config, &options, plan.recipe(), &first)?;
+        checks::check_batch_norm(&mut state, &plan)?;
+        let (data, warnings) =
+            (DataDigest::of(&*sources.train, config.data.as_deref()), checks::warnings(&plan)?);
+        // Whoever reads the checkpoint or the file of options may do so from elsewhere.
+        config.data = config.data.map(absolute);
         Ok(Self {
             config,
             options,
@@ -91,7 +99,9 @@ impl Run {
             step: 0,
             offset: PlanOffset::default(),
             init: None,
+            data,
             notes: Vec::new(),
+            warnings,
             bad: BTreeSet::new(),
             stop: Arc::default(),
             keeper: None,
@@ -158,7 +168,17 @@ impl Run {
     /// Takes weights, moments, averages and history of a checkpoint.
     fn restore(&mut self, saved: &Saved) -> Result<()> {
         let record = saved.run()?;
-        saved.restore(&mut self.state)?;
+        self.notes.extend(saved.restore(&mut self.state)?);
+        if let Some(what) = nonfinite_params(&self.state.params)? {
+            let what =
+                format!("in {} {what}: training has diverged before it was written", saved.path().display());
+            self.warnings.push(what);
+        }
+        let before = record.data.as_ref();
+        if let Some(what) = before.and_then(|data| self.data.changed_since(data, &record.classes)) {
+            let what = format!("the training images are not those that the run has been trained on: {what}");
+            self.warnings.push(what);
+        }
         (self.step, self.offset, self.history) = (record.step, record.offset, record.history.clone());
         Ok(())
     }

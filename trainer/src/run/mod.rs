@@ -1,6 +1,7 @@
 //! A training run: all stages of a plan in one process.
 
 mod begin;
+mod checks;
 mod evaluation;
 mod feed;
 mod offset;
@@ -18,9 +19,10 @@ use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
-use crate::checkpoint::Keeper;
+use crate::checkpoint::{Keeper, LAST};
 use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, Loader, TrainPipeline};
+use crate::data::{BadImage, DataDigest, Loader, TrainPipeline};
+use crate::disk::check_room;
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
@@ -29,6 +31,7 @@ use crate::sources::Sources;
 use crate::state::TrainState;
 
 pub(crate) use begin::first_state;
+pub(crate) use checks::check_batches;
 use feed::Feed;
 pub use offset::PlanOffset;
 
@@ -48,8 +51,12 @@ pub struct Run {
     offset: PlanOffset,
     /// What became of the weights that it began with.
     init: Option<String>,
+    /// Names and labels of the training images.
+    data: DataDigest,
     /// What is told at its start.
     notes: Vec<String>,
+    /// What looks like a mistake, told at its start.
+    warnings: Vec<String>,
     bad: BTreeSet<String>,
     stop: Arc<AtomicBool>,
     keeper: Option<Keeper>,
@@ -66,6 +73,12 @@ impl Run {
         &self.options
     }
 
+    /// What is worth knowing before it trains, and what looks like a mistake, a line each.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        let notes = self.notes.iter().map(|note| format!("note: {note}"));
+        notes.chain(self.warnings.iter().map(|warning| format!("warning: {warning}")))
+    }
+
     /// Optimiser steps done.
     pub fn step(&self) -> u64 {
         self.step
@@ -79,9 +92,12 @@ impl Run {
     /// Takes hold of the run's folder, as [`Self::train`] does first: no other process can train in it then.
     ///
     /// # Errors
-    /// When another process holds it, or the disk refuses.
+    /// When another process holds it, or the disk refuses or has no room.
     pub fn claim(&mut self) -> Result<()> {
         if self.keeper.is_none() {
+            let written = self.options.out.join(LAST).exists();
+            let (checkpoints, state) = (if written { 1 } else { 2 }, &self.state);
+            check_room(&self.options.out, checkpoints, state.stored_bytes(), state.weight_bytes())?;
             let resumed = (self.step > 0).then_some(self.step);
             self.keeper = Some(Keeper::open(&self.options, resumed, &self.history.ranking())?);
         }
@@ -259,6 +275,7 @@ impl Run {
             first_step: self.step,
             plan_offset: self.offset.steps,
             notes: self.notes.clone(),
+            warnings: self.warnings.clone(),
             refill_images: self.refill_images()?,
             plan: self.plan.summary()?,
         })

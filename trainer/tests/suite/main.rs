@@ -10,10 +10,12 @@ mod compare;
 mod config;
 mod costs;
 mod data;
+mod data_paths;
 mod first_hour;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod handy;
+mod initial_weights;
 #[cfg(unix)]
 mod interrupt;
 #[cfg(unix)]
@@ -26,6 +28,7 @@ mod optimisation;
 mod optimisers;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod plan_checks;
 mod pretrain;
 mod recipe_file;
 mod reduced;
