@@ -3,6 +3,7 @@
 mod apply;
 mod batch;
 mod check;
+mod flag_value;
 mod images;
 mod layers;
 mod names;
