@@ -1,5 +1,7 @@
 //! What a model costs, counted from shapes alone.
 
+use std::sync::Arc;
+
 use crate::backbone::Backbone;
 use crate::graph::{Act, Context, Mode, Tally};
 use crate::params::{Kind, ParamSpec, ParamStore};
@@ -43,15 +45,30 @@ impl Cost {
 /// # Errors
 /// When the model's layers do not fit each other.
 pub fn cost(model: &dyn Backbone) -> Result<Cost> {
+    Ok(Cost::of(&counted(model, Arc::default())?, model.specs()))
+}
+
+/// The fewest values a channel of which a batch norm takes statistics in training, for one picture at the model's present
+/// input size; none where nothing takes any. `frozen` is as for [`Context::with_frozen`]. A batch norm needs two values: a
+/// batch of one picture will not do for a model that ends in maps of one pixel.
+///
+/// # Errors
+/// As [`cost`].
+pub fn fewest_batch_norm_values(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<Option<usize>> {
+    Ok(counted(model, frozen)?.fewest_values)
+}
+
+/// A pass over one picture, counted.
+fn counted(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<Tally> {
     let params = ParamStore::placeholders(model.specs())?;
-    let mut cx = Context::new(&params, Mode::Count);
+    let mut cx = Context::new(&params, Mode::Count).with_frozen(frozen);
     let [height, width] = model.input_size();
     let picture = Act::constant(Tally::placeholder(&[1, height, width, model.in_channels()])?);
     let logits = model.forward(&mut cx, &picture)?;
     if logits.dims() != [1, model.num_classes()] {
         return Err(Error::shape("cost", format!("logits [1, {}]", model.num_classes()), logits.dims()));
     }
-    Ok(Cost::of(cx.tally(), model.specs()))
+    Ok(cx.into_tally())
 }
 
 impl Cost {

@@ -53,7 +53,7 @@ pub mod vit;
 pub mod weights;
 
 pub use backbone::{Backbone, Blueprint, FeatureInfo, ParamGroup, predict};
-pub use cost::{Cost, cost};
+pub use cost::{Cost, cost, fewest_batch_norm_values};
 pub use error::{Error, Result};
 pub use family::Family;
 pub use graph::{Act, Arithmetic, Context, Gradients, Keeps, Mode, drop_path_rates};

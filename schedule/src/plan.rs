@@ -112,6 +112,30 @@ impl Plan {
         Ok(stage.first_sample + (step - stage.first_step) * stage.fresh_per_step)
     }
 
+    /// Compute spent before `step`, in epochs at base size.
+    ///
+    /// # Errors
+    /// [`ScheduleError::StepOutOfRange`] past the end; the end itself gives the total.
+    pub fn compute_before(&self, step: u64) -> Result<f64> {
+        if step > self.total_steps() {
+            return Err(ScheduleError::StepOutOfRange { step, total_steps: self.total_steps() });
+        }
+        let stage = &self.stages[self.stage_of(step)];
+        let done = (step - stage.first_step) as f64 / stage.steps.max(1) as f64;
+        Ok(stage.equivalent_epochs_before + stage.equivalent_epochs * done)
+    }
+
+    /// The step before which the compute spent is nearest to `compute`, in epochs at base size; the end for more than the
+    /// run has.
+    #[must_use]
+    pub fn step_at_compute(&self, compute: f64) -> u64 {
+        let ends = |stage: &PlanStage| stage.equivalent_epochs_before + stage.equivalent_epochs;
+        let stage = self.stages.iter().find(|stage| stage.steps > 0 && compute < ends(stage));
+        let Some(stage) = stage else { return self.total_steps() };
+        let done = (compute - stage.equivalent_epochs_before).max(0.0) / stage.equivalent_epochs;
+        stage.first_step + (done * stage.steps as f64).round() as u64
+    }
+
     /// Index of the last stage that starts at or before `step`; stages without steps are passed over.
     pub(crate) fn stage_of(&self, step: u64) -> usize {
         let after = self.stages.partition_point(|stage| stage.first_step <= step);

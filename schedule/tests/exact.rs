@@ -303,3 +303,24 @@ fn a_replay_buffer_lives_as_long_as_its_images_fit() {
     assert_eq!(short.replay_batches(0), steps(0));
     assert_eq!(short.replay_batches(1), steps(0) + steps(1));
 }
+
+/// A run that changes its plan is placed by what it has spent.
+#[test]
+fn a_step_is_found_by_the_compute_before_it() {
+    for name in ["resnet50-etpp", "deit-small-et", "resnet18-baseline"] {
+        let plan = Plan::new(&Recipe::named(name).unwrap(), PlanOptions::new(2.0, 50_000, 1)).unwrap();
+        let total = plan.total_steps();
+        for step in 0..total {
+            let (spent, settings) = (plan.compute_before(step).unwrap(), plan.at(step).unwrap());
+            assert!((spent / plan.equivalent_epochs() - settings.compute_fraction).abs() < 1e-12);
+            assert_eq!(plan.step_at_compute(spent), step, "{name}");
+            // The nearest one, from either side.
+            let next = plan.compute_before(step + 1).unwrap();
+            assert_eq!(plan.step_at_compute(spent + 0.49 * (next - spent)), step, "{name}");
+            assert_eq!(plan.step_at_compute(spent + 0.51 * (next - spent)), step + 1, "{name}");
+        }
+        assert_eq!(plan.step_at_compute(plan.equivalent_epochs()), total);
+        assert_eq!((plan.step_at_compute(1e9), plan.step_at_compute(-1.0)), (total, 0));
+        assert!(plan.compute_before(total + 1).is_err());
+    }
+}

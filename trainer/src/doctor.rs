@@ -2,7 +2,7 @@
 //! takes.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use efficienttrain_models::{Kind, Options, ops};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::bench::{StepBench, StepReport, step};
 use crate::data::Batch;
 use crate::device::DeviceName;
+pub use crate::disk::Disk;
 use crate::error::Result;
 use crate::state::{Precision, TrainState};
 
@@ -72,19 +73,6 @@ pub struct Gradients {
     pub problem: Option<String>,
 }
 
-/// Where checkpoints are to lie.
-#[derive(Clone, Debug, Serialize)]
-pub struct Disk {
-    /// The folder, or the nearest one above it that is there.
-    pub folder: PathBuf,
-    /// Bytes free for this user; none where the system does not say.
-    pub free: Option<u64>,
-    /// Bytes of a checkpoint of the model.
-    pub checkpoint: u64,
-    /// What is wrong: no room for two checkpoints (one is written while the one before is there), or not to be written to.
-    pub problem: Option<String>,
-}
-
 /// Looks at everything.
 ///
 /// # Errors
@@ -107,7 +95,7 @@ pub fn checkup(check: &Checkup) -> Result<Findings> {
     };
     let batch = Batch::random(2, check.size, options.num_classes, state.device())?;
     let problem = state.check_gradients(&batch).err().map(|e| e.to_string());
-    let disk = disk(&check.out, state.stored_bytes());
+    let disk = Disk::of(&check.out, state.stored_bytes());
     drop(state);
     Ok(Findings {
         version: env!("CARGO_PKG_VERSION"),
@@ -170,31 +158,6 @@ fn free_memory() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib * 1024)
-}
-
-fn disk(out: &Path, checkpoint: u64) -> Disk {
-    let there = std::path::absolute(out).unwrap_or_else(|_| out.into());
-    let folder = there.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_path_buf();
-    let free = free_disk(&folder);
-    let problem = match tempfile::tempfile_in(&folder) {
-        Err(e) => Some(format!("cannot be written to ({e}); give another --out")),
-        Ok(_) if free.is_some_and(|free| free < 2 * checkpoint) => {
-            Some("has no room for two checkpoints; make some, or give another --out".into())
-        }
-        Ok(_) => None,
-    };
-    Disk { folder, free, checkpoint, problem }
-}
-
-#[cfg(unix)]
-fn free_disk(folder: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(folder).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_disk(_: &Path) -> Option<u64> {
-    None
 }
 
 impl Findings {

@@ -1,5 +1,6 @@
 //! What a run tells its observers: one event a line in the log.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use efficienttrain_schedule::Summary;
@@ -79,10 +80,38 @@ pub struct Start {
     pub val_notes: SplitNotes,
     /// The first step, above 0 after a stop.
     pub first_step: u64,
+    /// Steps that the run is ahead of its plan: other than 0 where the plan was changed on the way.
+    #[serde(default)]
+    pub plan_offset: i64,
+    /// What is worth knowing about the run before it trains.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// What looks like a mistake.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Images that are prepared again to fill the replay buffer as it was at the stop.
     pub refill_images: u64,
     /// The plan.
     pub plan: Summary,
+}
+
+impl Start {
+    /// Optimizer steps at the end of the run.
+    pub fn total_steps(&self) -> u64 {
+        self.plan.total_steps.saturating_add_signed(self.plan_offset)
+    }
+
+    /// Steps of the run in each stage of the plan; those of stages before a change of plan are not the plan's.
+    pub fn stage_steps(&self) -> Vec<Range<u64>> {
+        let mut begin = 0u64;
+        let run_step = |plan_step: u64| plan_step.saturating_add_signed(self.plan_offset);
+        let range = |steps: u64| {
+            let range = run_step(begin)..run_step(begin + steps);
+            begin += steps;
+            range
+        };
+        self.plan.stages.iter().map(|stage| stage.steps).map(range).collect()
+    }
 }
 
 /// The beginning of a stage.
@@ -116,8 +145,10 @@ pub struct StepRecord {
     /// Learning rate.
     pub lr: f64,
     /// Loss, averaged over the step's images.
+    #[serde(with = "crate::float_serde")]
     pub loss: f64,
-    /// Norm of all gradients, before clipping.
+    /// Norm of all gradients, before clipping; not finite in a step of half precision that was left out.
+    #[serde(with = "crate::float_serde")]
     pub grad_norm: f64,
     /// Images of the step.
     pub images: u64,

@@ -17,7 +17,8 @@ pub struct EvalRecord {
     pub top1: f64,
     /// Share of images whose label is among the five most probable classes, 0 to 1.
     pub top5: f64,
-    /// Cross entropy, averaged over the images.
+    /// Cross entropy, averaged over the images; not finite where the network has diverged.
+    #[serde(with = "crate::float_serde")]
     pub loss: f64,
     /// Top-1 of the moving average, if one is kept.
     pub ema_top1: Option<f64>,
@@ -27,6 +28,11 @@ impl EvalRecord {
     /// Top-1 of the weights or of their moving average, whichever is better: what checkpoints are ranked by.
     pub fn score(&self) -> f64 {
         self.ema_top1.map_or(self.top1, |ema| ema.max(self.top1))
+    }
+
+    /// Returns whether the network gave outputs that are not finite: its accuracy means nothing then.
+    pub fn diverged(&self) -> bool {
+        !self.loss.is_finite()
     }
 }
 
@@ -57,10 +63,13 @@ impl History {
         self.evals.iter().find(|eval| eval.step == step)
     }
 
-    /// Steps of all evaluations, the best first; of equals the earlier first.
+    /// Steps of all evaluations, the best first; of equals the earlier first. Those that diverged come last.
     pub fn ranking(&self) -> Vec<u64> {
         let mut evals: Vec<&EvalRecord> = self.evals.iter().collect();
-        evals.sort_by(|a, b| b.score().total_cmp(&a.score()).then(a.step.cmp(&b.step)));
+        let by_score = |a: &EvalRecord, b: &EvalRecord| b.score().total_cmp(&a.score());
+        evals.sort_by(|a, b| {
+            a.diverged().cmp(&b.diverged()).then_with(|| by_score(a, b)).then(a.step.cmp(&b.step))
+        });
         evals.into_iter().map(|eval| eval.step).collect()
     }
 }

@@ -42,6 +42,12 @@ impl Optimiser {
         })
     }
 
+    /// Which optimizer it is.
+    #[must_use]
+    pub fn kind(&self) -> OptimiserKind {
+        self.numbers.kind
+    }
+
     /// What the optimiser itself multiplies gradients of this common norm with before a step.
     #[must_use]
     pub fn gradient_factor(&self, norm: f64) -> f64 {

@@ -92,7 +92,11 @@ impl Predictor {
             if !batch.samples.is_empty() {
                 let rows = logits(&*self.model, &self.params, &batch.pictures(&Device::Cpu)?)?;
                 for (&index, row) in batch.samples.iter().zip(&rows) {
-                    each(&files.name(index), self.ranked(row))?;
+                    let name = files.name(index);
+                    match self.ranked(row, &name) {
+                        Ok(ranked) => each(&name, ranked)?,
+                        Err(error) => bad.push(BadImage { name, reason: error.to_string() }),
+                    }
                 }
             }
             bad.extend(batch.bad);
@@ -111,16 +115,22 @@ impl Predictor {
         pipeline.apply(&read_image(path)?, &mut Workspace::default(), &mut pixels)?;
         let picture = Tensor::from_vec(pixels, (1, size, size, 3), &Device::Cpu)?;
         let row = logits(&*self.model, &self.params, &picture)?.swap_remove(0);
-        Ok(self.ranked(&row))
+        Ok(self.ranked(&row, &path.display().to_string())?)
     }
 
-    fn ranked(&self, row: &[f32]) -> Ranked {
+    /// Ranks the classes of an image by its logits.
+    fn ranked(&self, row: &[f32], name: &str) -> Result<Ranked, DataError> {
+        if let Some(value) = row.iter().find(|value| !value.is_finite()) {
+            let reason =
+                format!("the model's outputs are not finite ({value}); use weights that have not diverged");
+            return Err(DataError::Image { name: name.into(), reason });
+        }
         let max = row.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
         let probability = row.iter().map(|&x| f64::from(x - max).exp() / mass);
         let mut ranked: Vec<_> = self.unique.iter().cloned().zip(probability).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        ranked
+        Ok(ranked)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::RunRecord;
-use crate::config::TrainConfig;
+use crate::config::{TrainConfig, shown};
 use crate::data::{
     Source, Split, Subset, Synthetic, has_split, open_for_evaluation, open_plain, open_split, open_unlabelled,
 };
@@ -72,6 +72,10 @@ impl Sources {
 
     fn whole(config: &TrainConfig, classes: Option<&[String]>) -> Result<Self> {
         let Some(dir) = &config.data else { return Self::synthetic(config) };
+        if !dir.exists() {
+            let what = format!("{}: no such folder; if it was moved, give where it is now", shown(dir));
+            return Err(Error::config("data", what));
+        }
         config.check_val_share()?;
         if config.target.is_some() && config.val_share.is_none() {
             return Self::unlabelled(dir, config.image_limit());

@@ -11,6 +11,7 @@ use efficienttrain_schedule::{Recipe, StepSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Batch;
+use crate::ema::{average, warmed_decay};
 use crate::error::{Error, Result};
 use crate::loss::CrossEntropy;
 use crate::loss_scale::LossScale;
@@ -52,6 +53,10 @@ pub struct TrainState {
     pub params: ParamStore,
     /// Moving average of the weights, if the recipe keeps one.
     pub ema: Option<ParamStore>,
+    /// Warm up the decay of the average, by [`warmed_decay`].
+    pub ema_warmup: bool,
+    /// Updates that the average has had.
+    pub ema_updates: u64,
     /// Optimiser and its moments.
     pub optimiser: Optimiser,
     /// Keep of each block its input alone and run it again in the backward pass: less memory, the same numbers.
@@ -63,7 +68,7 @@ pub struct TrainState {
     /// Put running statistics back to where they were before a step whose numbers are bad.
     pub undo_bad_steps: bool,
     /// Parameters and buffers that stay as they are, by position; empty for none.
-    frozen: Vec<bool>,
+    frozen: Arc<[bool]>,
     /// Buffers as they were before the step at hand.
     before: Vec<(ParamId, Tensor)>,
     gradients: Gradients,
@@ -114,12 +119,14 @@ impl TrainState {
             model,
             params,
             ema,
+            ema_warmup: false,
+            ema_updates: 0,
             optimiser,
             checkpoint_activations: false,
             precision: Precision::default(),
             objective: Arc::new(Classification(Arc::new(CrossEntropy))),
             undo_bad_steps: false,
-            frozen: Vec::new(),
+            frozen: Arc::default(),
             before: Vec::new(),
             gradients,
             device: Device::Cpu,
@@ -179,11 +186,11 @@ impl TrainState {
     /// # Errors
     /// When a pattern matches nothing, or nothing is left to train.
     pub fn freeze(&mut self, patterns: &[String]) -> Result<usize> {
-        self.frozen = vec![false; self.model.specs().len()];
+        let mut frozen = vec![false; self.model.specs().len()];
         for pattern in patterns {
             let wild = wildmatch::WildMatch::new(pattern);
             let mut found = false;
-            for (spec, frozen) in self.model.specs().iter().zip(&mut self.frozen) {
+            for (spec, frozen) in self.model.specs().iter().zip(&mut frozen) {
                 let matches = wild.matches(&spec.name);
                 *frozen |= matches;
                 found |= matches;
@@ -199,11 +206,17 @@ impl TrainState {
             }
         }
         let trained = |(spec, frozen): &(&ParamSpec, &bool)| spec.kind == Kind::Parameter && !**frozen;
-        let left = self.model.specs().iter().zip(&self.frozen).filter(trained).count();
+        let left = self.model.specs().iter().zip(&frozen).filter(trained).count();
+        self.frozen = frozen.into();
         if left == 0 {
             return Err(Error::config("freeze", "nothing is left to train; freeze less"));
         }
         Ok(left)
+    }
+
+    /// Parameters and buffers that stay as they are, by position; empty for none.
+    pub(crate) fn frozen(&self) -> Arc<[bool]> {
+        self.frozen.clone()
     }
 
     /// Lowers the learning rate from layer to layer, from the head down: `decay ^ depth below the head`.
@@ -277,6 +290,7 @@ impl TrainState {
         self.note_buffers()?;
         let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path })
             .with_compute_type(self.precision.dtype())
+            .with_frozen(self.frozen.clone())
             .with_checkpointing(self.checkpoint_activations);
         let loss = self.objective.loss(&mut cx, &*self.model, batch, seed)?;
         let seed = Tensor::new((share * self.scale()) as f32, &self.device)?;
@@ -331,9 +345,7 @@ impl TrainState {
         )?;
         self.gradients.clear();
         self.put_back(false);
-        if let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) {
-            average(ema, &self.params, self.model.as_ref(), decay, None)?;
-        }
+        self.update_average(settings, None)?;
         Ok(Update::Applied(StepResult { loss, grad_norm }))
     }
 
@@ -356,11 +368,17 @@ impl TrainState {
         let Self { model, params, gradients, .. } = self;
         let rates = (settings.lr, settings.weight_decay);
         self.optimiser.step_by(model.specs(), params, gradients, rates, &factor)?;
-        if let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) {
-            average(ema, &self.params, self.model.as_ref(), decay, Some(&factor))?;
-        }
+        self.update_average(settings, Some(&factor))?;
         self.gradients.clear();
         Ok(Update::OnItsWay(settings.step, factor, losses))
+    }
+
+    /// Moves the average towards the weights, unless `factor` says that the step was bad.
+    fn update_average(&mut self, settings: &StepSettings, factor: Option<&Tensor>) -> Result<()> {
+        let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) else { return Ok(()) };
+        let decay = if self.ema_warmup { warmed_decay(decay, self.ema_updates) } else { decay };
+        self.ema_updates += 1;
+        average(ema, &self.params, self.model.as_ref(), decay, factor)
     }
 
     /// What an update came to.
@@ -377,6 +395,7 @@ impl TrainState {
         self.put_back(!good);
         if !good {
             self.optimiser.steps -= 1;
+            self.ema_updates = self.ema_updates.saturating_sub(1);
         }
         let scaled = self.precision == Precision::F16;
         let before = self.loss_scale.scale;
@@ -414,24 +433,4 @@ fn read(losses: &[(Tensor, f64)]) -> Result<f64> {
         sum += share * f64::from(loss.to_scalar::<f32>()?);
     }
     Ok(sum)
-}
-
-/// Moves the average towards the weights, unless `factor` says that the step was bad; counters are copied.
-fn average(
-    ema: &mut ParamStore,
-    params: &ParamStore,
-    model: &dyn Backbone,
-    decay: f64,
-    factor: Option<&Tensor>,
-) -> Result<()> {
-    for (spec, id) in model.specs().iter().zip(params.ids()) {
-        if spec.kind == Kind::Counter {
-            ema.set(id, params.get(id).copy()?);
-        }
-    }
-    let trained = |(spec, id): (&ParamSpec, ParamId)| {
-        (spec.kind != Kind::Counter).then(|| (ema.get(id), params.get(id)))
-    };
-    let pairs: Vec<_> = model.specs().iter().zip(params.ids()).filter_map(trained).collect();
-    Ok(ops::blend_all(&pairs, decay, factor)?)
 }

@@ -58,9 +58,10 @@ impl<'a> Context<'a> {
         let params: Vec<Act> = used.iter().map(|&id| self.param(id)).collect();
         let inputs: Vec<&Act> = std::iter::once(x).chain(&params).collect();
         let (store, mode, block, input) = (self.params.clone(), self.mode, block.clone(), x.tensor().clone());
-        let compute_type = self.compute_type;
+        let (compute_type, frozen) = (self.compute_type, self.frozen.clone());
         let pullback: Pullback = Box::new(move |dy, needs| {
-            let again = Context::new(&store, mode).with_compute_type(compute_type);
+            let again =
+                Context::new(&store, mode).with_compute_type(compute_type).with_frozen(frozen.clone());
             let mut again = again.part(Recording::Again);
             let (x, slot) = again.leaf(input.clone(), needs[0]);
             let y = forward(&block, &mut again, &x)?;
@@ -76,7 +77,8 @@ impl<'a> Context<'a> {
     fn part(&self, recording: Recording) -> Self {
         let (tape, tally, used) = (Tape::default(), Tally::default(), RefCell::default());
         let (params, mode, compute_type) = (self.params, self.mode, self.compute_type);
-        Self { params, mode, tape, tally, recording, compute_type, used }
+        let frozen = self.frozen.clone();
+        Self { params, mode, tape, tally, recording, compute_type, used, frozen }
     }
 
     /// An input whose gradient is put aside, if it is needed.

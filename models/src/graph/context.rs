@@ -1,6 +1,7 @@
 //! What a pass through a model carries along.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
@@ -37,14 +38,30 @@ pub struct Context<'a> {
     pub(super) compute_type: DType,
     /// Parameters that were read, where nothing else is noted.
     pub(super) used: RefCell<Vec<ParamId>>,
+    /// Parameters and buffers that training leaves as they are, by position; empty for none.
+    pub(super) frozen: Arc<[bool]>,
 }
 
 impl<'a> Context<'a> {
     /// A pass with these parameters.
     pub fn new(params: &'a ParamStore, mode: Mode) -> Self {
         let (tape, tally) = (Tape::default(), Tally::default());
-        let (recording, used) = (Recording::Ops, RefCell::default());
-        Self { params, mode, tape, tally, recording, compute_type: DType::F32, used }
+        let (recording, used, frozen) = (Recording::Ops, RefCell::default(), Arc::default());
+        Self { params, mode, tape, tally, recording, compute_type: DType::F32, used, frozen }
+    }
+
+    /// Freezes parameters and buffers, by their position: a batch norm with frozen running statistics normalizes by them
+    /// in training too, as PyTorch's in `eval()` or timm's `FrozenBatchNorm2d` does. Stochastic depth and dropout are no
+    /// state and go on, as they do in timm's frozen modules.
+    #[must_use]
+    pub fn with_frozen(mut self, frozen: Arc<[bool]>) -> Self {
+        self.frozen = frozen;
+        self
+    }
+
+    /// Returns whether training leaves a parameter or buffer as it is.
+    pub fn is_frozen(&self, id: ParamId) -> bool {
+        self.frozen.get(id.index()).copied().unwrap_or(false)
     }
 
     /// Mixed precision: with [`DType::BF16`], or [`DType::F16`] on a GPU, layers read and write their activations in that type, as PyTorch's autocast
@@ -178,9 +195,18 @@ impl<'a> Context<'a> {
         Ok(Act { tensor: value, source: self.note(&[x], pullback) })
     }
 
-    /// What has been counted so far, in [`Mode::Count`].
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
+    /// Notes that statistics are taken over the rows of a tensor of this shape, where costs are counted.
+    pub(crate) fn note_statistics(&mut self, shape: &[usize]) {
+        if self.mode == Mode::Count {
+            let values = shape[..shape.len().saturating_sub(1)].iter().product();
+            let fewest = &mut self.tally.fewest_values;
+            *fewest = Some(fewest.map_or(values, |fewest| fewest.min(values)));
+        }
+    }
+
+    /// What has been counted in [`Mode::Count`]; ends the pass.
+    pub(crate) fn into_tally(self) -> Tally {
+        self.tally
     }
 
     /// For each element 0 with probability `rate`, else `1 / (1 - rate)`; `None` outside training or where nothing is

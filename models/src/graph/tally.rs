@@ -48,6 +48,8 @@ pub(crate) struct Tally {
     /// Elements that ops keep besides their inputs and values.
     own: u64,
     ops: usize,
+    /// The fewest values a channel of which a batch norm takes statistics.
+    pub(crate) fewest_values: Option<usize>,
 }
 
 impl Tally {

@@ -32,8 +32,8 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises `x`, adds `residual` if there is one, rectifies if `relu`. In training it updates the running
-    /// statistics.
+    /// Normalizes `x`, adds `residual` if there is one, rectifies if `relu`. In training it normalizes by the statistics
+    /// of the batch and updates the running ones, unless these are frozen: then it normalizes by them, as in evaluation.
     ///
     /// # Errors
     /// When shapes do not fit, or a training batch has a single value a channel.
@@ -43,8 +43,12 @@ impl BatchNorm {
         let residual = residual.as_ref();
         let inputs: Vec<&Act> = [x, &weight, &bias].into_iter().chain(residual).collect();
         let keeps = if relu { Keeps::InputAndValue } else { Keeps::Input };
+        if !self.is_frozen(cx) {
+            cx.note_statistics(x.dims());
+        }
         cx.apply(&inputs, x.dims(), Arithmetic::None, keeps, |cx| {
-            let statistics = if cx.is_training() { self.observe(cx, x.tensor())? } else { self.running(cx)? };
+            let by_batch = cx.is_training() && !self.is_frozen(cx);
+            let statistics = if by_batch { self.observe(cx, x.tensor())? } else { self.running(cx)? };
             ops::batch_norm(
                 x.tensor(),
                 weight.tensor(),
@@ -52,10 +56,15 @@ impl BatchNorm {
                 residual.map(Act::tensor),
                 relu,
                 &statistics,
-                cx.is_training(),
+                by_batch,
                 Self::EPS,
             )
         })
+    }
+
+    /// Mean and variance belong together: where one of them is frozen, the other is of no use on its own.
+    fn is_frozen(&self, cx: &Context) -> bool {
+        cx.is_frozen(self.running_mean) || cx.is_frozen(self.running_var)
     }
 
     /// The statistics of this batch, blended into the running ones (which hold the unbiased variance).

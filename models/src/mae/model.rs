@@ -207,7 +207,7 @@ impl Mae {
         let masking = Masking::draw(&[0], self.patches(), self.options.mask_ratio)?;
         let tokens = self.encode(&mut cx, &picture, &masking)?;
         self.decode(&mut cx, &tokens, &masking)?;
-        Ok(Cost::of(cx.tally(), &self.specs))
+        Ok(Cost::of(&cx.into_tally(), &self.specs))
     }
 
     /// The encoder's weights under timm's names, positions at the present input size among them: what

@@ -3,8 +3,9 @@
 use candle_core::{DType, Tensor};
 
 use super::load::Candidate;
+use crate::params::ParamId;
 use crate::registry::{Options, create};
-use crate::{Backbone, Result};
+use crate::{Backbone, ParamStore, Result};
 
 /// Whether two shapes differ by dimensions of 1 alone: the numbers are the same in the same order then.
 pub(super) fn same_but_ones(a: &[usize], b: &[usize]) -> bool {
@@ -24,6 +25,49 @@ pub(super) fn keep_head(model: &dyn Backbone, candidates: &mut [Candidate]) {
     if head.iter().any(|c| !c.fits()) {
         head.iter_mut().for_each(|c| c.kept = true);
     }
+}
+
+/// Makes the head of the file's rows for the classes that it knows, and of the model's own for the others. Without any row
+/// to take, the head is kept as it is.
+pub(super) fn head_rows(
+    model: &dyn Backbone,
+    candidates: &mut [Candidate],
+    params: &ParamStore,
+    rows: &[Option<usize>],
+) -> Result<()> {
+    for (index, candidate) in candidates.iter_mut().enumerate() {
+        if !is_head(model, &candidate.spec.name) {
+            continue;
+        }
+        let Some(tensor) = &candidate.tensor else { continue };
+        if rows.iter().all(Option::is_none) {
+            candidate.kept = true;
+        } else if let Some(head) = of_rows(tensor, params.get(ParamId(index)), rows)? {
+            candidate.tensor = Some(head);
+            candidate.adapted = true;
+        }
+    }
+    Ok(())
+}
+
+/// Rows of `file` in the order of the classes, `own` ones for those without; none where rows are not as long as the model's,
+/// or too few.
+fn of_rows(file: &Tensor, own: &Tensor, rows: &[Option<usize>]) -> Result<Option<Tensor>> {
+    let count = file.dims().first().copied().unwrap_or(0);
+    let fits = own.dims().first() == Some(&rows.len())
+        && rows.iter().flatten().all(|&row| row < count)
+        && file.elem_count() * rows.len() == own.elem_count() * count;
+    if !fits {
+        return Ok(None);
+    }
+    let matrix = |t: &Tensor, rows| t.to_dtype(own.dtype())?.to_device(own.device())?.reshape((rows, ()));
+    let (file, own) = (matrix(file, count)?, matrix(own, rows.len())?);
+    let row = |(class, row): (usize, &Option<usize>)| match row {
+        Some(row) => file.narrow(0, *row, 1),
+        None => own.narrow(0, class, 1),
+    };
+    let rows: Vec<Tensor> = rows.iter().enumerate().map(row).collect::<Result<_, _>>()?;
+    Ok(Some(Tensor::cat(&rows, 0)?))
 }
 
 /// Brings the first convolution to the model's number of picture channels, as timm does.

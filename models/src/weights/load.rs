@@ -73,9 +73,37 @@ pub fn load_into(
     tensors: &Tensors,
     options: &LoadOptions,
 ) -> Result<Report> {
+    load(model, params, tensors, options, None)
+}
+
+/// As [`load_into`], into a head for other classes, or for the same in another order: `rows` says for each class of the
+/// model which row of the file's head is its own. The others keep their values.
+///
+/// # Errors
+/// As [`load_into`].
+pub fn load_into_classes(
+    model: &dyn Backbone,
+    params: &mut ParamStore,
+    tensors: &Tensors,
+    options: &LoadOptions,
+    rows: &[Option<usize>],
+) -> Result<Report> {
+    load(model, params, tensors, options, Some(rows))
+}
+
+fn load(
+    model: &dyn Backbone,
+    params: &mut ParamStore,
+    tensors: &Tensors,
+    options: &LoadOptions,
+    rows: Option<&[Option<usize>]>,
+) -> Result<Report> {
     let spelling = recognise(model, tensors);
     let mut candidates: Vec<_> =
         model.specs().iter().map(|spec| candidate(spec, spelling, tensors)).collect();
+    if let Some(rows) = rows {
+        adapt::head_rows(model, &mut candidates, params, rows)?;
+    }
     if options.adapt_head {
         adapt::keep_head(model, &mut candidates);
     }

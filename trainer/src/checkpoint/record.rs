@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{RunOptions, TrainConfig};
+use crate::data::DataDigest;
 use crate::history::History;
 use crate::loss_scale::LossScale;
+use crate::run::PlanOffset;
 
 /// Everything of a run that is not a tensor.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -19,14 +21,23 @@ pub struct RunRecord {
     pub classes: Vec<String>,
     /// Training images.
     pub train_images: usize,
+    /// Names and labels of the training images; none in files from before they were digested.
+    #[serde(default)]
+    pub data: Option<DataDigest>,
     /// Optimiser steps done.
     pub step: u64,
+    /// What the run's counts are ahead of those of its plan.
+    #[serde(default)]
+    pub offset: PlanOffset,
     /// Edge of the pictures that the weights belong to, in pixels.
     pub size: usize,
     /// Edge of the pictures in evaluation, in pixels.
     pub base_size: usize,
     /// Steps the optimiser has counted.
     pub optimiser_steps: u64,
+    /// Updates that the average has had; none in files from before it was counted, where each step was one.
+    #[serde(default)]
+    pub ema_updates: Option<u64>,
     /// What losses are multiplied with in half precision.
     #[serde(default)]
     pub loss_scale: LossScale,

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{self, Format, LoadOptions, ReadOptions, Report, Tensors, WeightFile};
-use efficienttrain_models::{Backbone, Error as ModelError, ParamSpec, ParamStore};
+use efficienttrain_models::{Backbone, ParamSpec, ParamStore};
+use efficienttrain_schedule::OptimiserKind;
 
 use super::file::KEY;
 use super::{FORMAT, RunRecord};
 use crate::error::{Error, Result};
 use crate::optimiser::moment_of;
-use crate::pretrain::encoder_of;
 use crate::state::TrainState;
 
 /// A checkpoint or weight file, read and checked for completeness.
@@ -47,6 +47,11 @@ impl Saved {
         Ok(Self { path: path.into(), file, record })
     }
 
+    /// An error about this file.
+    pub(super) fn error(&self, what: String) -> Error {
+        Error::Checkpoint { path: self.path.clone(), what }
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -77,35 +82,6 @@ impl Saved {
         let options = LoadOptions { ignore_unexpected: self.record.is_none(), ..*options };
         let report = weights::load_into(model, &mut params, &self.weights(ema)?, &options)?;
         Ok((params, report))
-    }
-
-    /// Puts the weights into a state that has not begun, and into its average: a head for other classes stays as it is, and
-    /// tables of positions are brought to the model's size; of pre-training the encoder is taken. Gives what became of each tensor.
-    ///
-    /// # Errors
-    /// When the weights are those of another model, or `ema` is asked for and there is none.
-    pub fn begin(&self, state: &mut TrainState, ema: bool) -> Result<Report> {
-        let ignore_unexpected = self.record.is_none();
-        let adapt =
-            LoadOptions { adapt_head: true, adapt_size: true, ignore_unexpected, ..LoadOptions::default() };
-        let mut params = state.params.to_device(&Device::Cpu)?;
-        let first = match &self.record {
-            Some(run) if run.config.target.is_some() => encoder_of(self, &run.config, run.base_size, ema)?,
-            _ => self.weights(ema)?,
-        };
-        let report =
-            weights::load_into(&*state.model, &mut params, &first, &adapt).map_err(|error| match error {
-                ModelError::Weights { .. } => {
-                    let what = format!("{error}; expected weights of the model that is trained: see --model");
-                    Error::Checkpoint { path: self.path.clone(), what }
-                }
-                other => other.into(),
-            })?;
-        state.params = params.to_device(state.device())?;
-        if let Some(average) = &mut state.ema {
-            *average = state.params.deep_clone()?;
-        }
-        Ok(report)
     }
 
     /// The weights: a weight file's own, or those of a checkpoint (its moving average if `ema`).
@@ -146,26 +122,56 @@ impl Saved {
         self.file.tensors.clone().renamed(inner)
     }
 
-    /// Puts everything back into a fresh state of the same model and configuration.
+    /// Puts everything back into a fresh state of the same model and configuration. Gives what begins anew because the run
+    /// kept none of it: an average, or the moments of another optimizer.
     ///
     /// # Errors
-    /// When the checkpoint belongs to another model, or lacks a part.
-    pub fn restore(&self, state: &mut TrainState) -> Result<()> {
+    /// When the checkpoint belongs to another model, or lacks a part that its run kept.
+    pub fn restore(&self, state: &mut TrainState) -> Result<Vec<String>> {
         let record = self.run()?;
+        let recipe = record.config.recipe()?;
         state.resize(record.size)?;
         let specs = state.model.specs().to_vec();
-        let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
         let device = state.device().clone();
         state.params = self.store("model", &specs, &device)?;
+        state.loss_scale = record.loss_scale;
+        let mut notes = self.restore_moments(state, recipe.optimiser.kind)?;
+        notes.extend(self.restore_average(state, recipe.ema_decay.is_some())?);
+        Ok(notes)
+    }
+
+    /// Moments belong to an optimizer: those of another begin at zero, and its count of steps with them.
+    fn restore_moments(&self, state: &mut TrainState, kind: OptimiserKind) -> Result<Vec<String>> {
+        if kind != state.optimiser.kind() {
+            state.optimiser.steps = 0;
+            return Ok(vec![format!(
+                "the run was trained with {kind:?} so far: the moments of {:?} begin at zero",
+                state.optimiser.kind()
+            )]);
+        }
+        let (specs, device) = (state.model.specs(), state.device().clone());
+        let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
         for (part, store) in &mut state.optimiser.kept {
             *store = self.store(part, &moments, &device)?;
         }
-        state.loss_scale = record.loss_scale;
-        state.optimiser.steps = record.optimiser_steps;
-        if state.ema.is_some() {
-            state.ema = Some(self.store("ema", &specs, &device)?);
+        state.optimiser.steps = self.run()?.optimiser_steps;
+        Ok(Vec::new())
+    }
+
+    /// An average that the run did not keep begins with the weights as they are.
+    fn restore_average(&self, state: &mut TrainState, kept: bool) -> Result<Option<String>> {
+        let record = self.run()?;
+        if state.ema.is_none() {
+            return Ok(kept.then(|| "the moving average that the run has kept so far is dropped".into()));
         }
-        Ok(())
+        if !kept {
+            (state.ema, state.ema_updates) = (Some(state.params.deep_clone()?), 0);
+            let what = "the run has kept no moving average so far: it begins with the weights as they are";
+            return Ok(Some(what.into()));
+        }
+        state.ema = Some(self.store("ema", state.model.specs(), &state.device().clone())?);
+        state.ema_updates = record.ema_updates.unwrap_or(record.optimiser_steps);
+        Ok(None)
     }
 
     fn store(&self, part: &str, specs: &[ParamSpec], device: &Device) -> Result<ParamStore> {

@@ -10,7 +10,7 @@ use efficienttrain_trainer::data::EvalPipeline;
 use efficienttrain_trainer::evaluate::{Confusion, evaluate_each};
 use efficienttrain_trainer::predict::Predictor;
 
-use super::inference::InferenceArgs;
+use super::inference::{InferenceArgs, warn_of_nonfinite};
 
 /// Arguments of `eval`.
 #[derive(Args)]
@@ -54,6 +54,7 @@ pub(crate) struct EvalArgs {
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let saved = Saved::open(&args.weights)?;
     let record = saved.run()?;
+    warn_of_nonfinite(&saved, args.ema)?;
     let source = Sources::evaluation(record, args.data.as_deref())?;
     super::note_set("evaluation", &*source);
     let size = args.size.unwrap_or(record.base_size);

@@ -32,6 +32,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         bail!("--out: {} is there already; give another name, or --force", args.out.display());
     }
     let saved = Saved::open(&args.weights)?;
+    super::inference::warn_of_nonfinite(&saved, args.ema)?;
     // At the run's base size, where its tables of positions are those of the finished model.
     let predictor = Predictor::load(&saved, args.ema)?;
     let mut record = saved.run()?.clone();

@@ -11,7 +11,7 @@ use efficienttrain_trainer::features::{
     Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbours,
 };
 
-use super::inference::{InferenceArgs, note_left_out};
+use super::inference::{InferenceArgs, note_left_out, warn_of_nonfinite};
 
 /// Files of the two splits.
 const FILES: (&str, &str) = ("train.safetensors", "val.safetensors");
@@ -61,6 +61,7 @@ pub(crate) struct FeaturesArgs {
 
 pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     let saved = Saved::open(&args.weights)?;
+    warn_of_nonfinite(&saved, args.ema)?;
     let encoder = Encoder::load(&saved, args.model.as_deref(), args.size, args.ema)?;
     encoder.report.iter().for_each(|report| note_left_out(&args.weights, report));
     let run = saved.record.as_ref().map(|record| record.config.clone());

@@ -19,7 +19,7 @@ pub(crate) fn args(command: Command) -> Command {
     let defaults = [("out", OUT), ("recipe", "baseline"), ("epochs", "10"), ("layer_decay", "0.9")];
     let command = super::without(TrainArgs::augment_args(command), &DEMO);
     defaults.into_iter().fold(command, |c, (name, value)| c.mut_arg(name, |a| a.default_value(value))).after_help(
-        "Also, where it is not given: --opt adamw --lr 1e-4 --weight-decay 0.05 --warmup 5% --ema-decay 0.999 --mixup 0 \
+        "Also, where it is not given: --opt adamw --lr 1e-4 --weight-decay 0.05 --warmup 5% --ema-decay 0.999 --ema-warmup --mixup 0 \
          --cutmix 0; --model and --base-size are those of the run that --init is from.",
     )
 }
@@ -59,6 +59,7 @@ fn on_defaults(given: Layers, saved: &Saved) -> Result<Layers> {
         mixup: Some(0.0),
         cutmix: Some(0.0),
         ema_decay: Some(0.999),
+        ema_warmup: true,
         ..TrainConfig::default()
     };
     if let Some(record) = &saved.record {

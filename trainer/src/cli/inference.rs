@@ -3,9 +3,11 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use anyhow::Result;
 use clap::Args;
 use efficienttrain_models::weights::Report;
 use efficienttrain_trainer::DeviceName;
+use efficienttrain_trainer::checkpoint::Saved;
 
 /// Arguments of commands that run a model without training it.
 #[derive(Args)]
@@ -42,4 +44,12 @@ pub(super) fn note_left_out(file: &Path, report: &Report) {
             file.display()
         ));
     }
+}
+
+/// Warns of weights that are not finite: what they give means nothing.
+pub(super) fn warn_of_nonfinite(saved: &Saved, ema: bool) -> Result<()> {
+    if let Some(what) = saved.nonfinite_weights(ema)? {
+        super::note(format!("warning: in {} {what}", saved.path().display()));
+    }
+    Ok(())
 }

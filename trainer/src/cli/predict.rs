@@ -11,7 +11,7 @@ use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::data::{EvalPipeline, ImageFiles, Source};
 use efficienttrain_trainer::predict::{Predictor, Ranked, logits_of_tensor};
 
-use super::inference::{InferenceArgs, note_left_out};
+use super::inference::{InferenceArgs, note_left_out, warn_of_nonfinite};
 
 /// Arguments of `predict`.
 #[derive(Args)]
@@ -80,7 +80,9 @@ fn on_tensor(args: &PredictArgs, model: &str, tensor: &PathBuf, out: &PathBuf) -
     let Some(input) = tensors.remove("input") else {
         bail!("--tensor: {} has no key `input`; expected f32 [N, 3, H, W] under it", tensor.display());
     };
-    let (logits, report) = logits_of_tensor(model, &Saved::open(&args.weights)?, args.ema, &input)?;
+    let saved = Saved::open(&args.weights)?;
+    warn_of_nonfinite(&saved, args.ema)?;
+    let (logits, report) = logits_of_tensor(model, &saved, args.ema, &input)?;
     note_left_out(&args.weights, &report);
     let named = HashMap::from([("logits", logits)]);
     candle_core::safetensors::save(&named, out)
@@ -91,7 +93,9 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     if args.images.is_empty() {
         bail!("nothing to predict; give image files, or --tensor with --model and --out");
     }
-    let mut predictor = Predictor::load(&Saved::open(&args.weights)?, args.ema)?;
+    let saved = Saved::open(&args.weights)?;
+    warn_of_nonfinite(&saved, args.ema)?;
+    let mut predictor = Predictor::load(&saved, args.ema)?;
     if let Some(size) = args.size {
         predictor = predictor.at_size(size)?;
     }

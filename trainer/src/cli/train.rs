@@ -79,6 +79,7 @@ pub(crate) fn go(args: &TrainArgs, layers: Layers) -> Result<()> {
     })?;
     if args.dry_run {
         super::show(format!("{}\n", run.plan().summary()?))?;
+        run.remarks().try_for_each(super::show)?;
         return Ok(super::show(forecast(run)?)?);
     }
     let out = &resolved.options.out;

@@ -11,7 +11,7 @@ use crate::config::{RunOptions, TrainConfig, differences};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::log;
-use crate::run::Run;
+use crate::run::{Run, check_batches};
 use crate::sources::Sources;
 
 /// One way to train.
@@ -86,7 +86,8 @@ impl Comparison {
                 return Err(Error::config("target", what));
             }
             contestant.config.check()?;
-            contestant.config.plan(sources.train.len())?;
+            let plan = contestant.config.plan(sources.train.len())?;
+            check_batches(&contestant.config, &options, &plan, sources.train.classes().len())?;
         }
         let claim = RunFolder::claim(&options.out)?;
         Ok(Self { contestants, seeds, options, sources, stop: Arc::default(), _claim: claim })
@@ -108,7 +109,7 @@ impl Comparison {
             let mut runs = Vec::new();
             for &seed in &self.seeds {
                 let mut run = self.begun(contestant, seed)?;
-                if run.step() < run.plan().total_steps() && !logged(&mut run, observer)? {
+                if run.step() < run.total_steps() && !logged(&mut run, observer)? {
                     return Ok(None);
                 }
                 runs.push(run);

@@ -14,6 +14,7 @@ impl TrainConfig {
     pub(crate) fn apply_to(&self, state: &mut TrainState) -> Result<()> {
         state.objective = Arc::new(Classification(self.loss()));
         state.precision = self.precision;
+        state.ema_warmup = self.ema_warmup;
         state.undo_bad_steps = self.on_bad_numbers != BadNumbers::Stop;
         if self.layer_decay < 1.0 {
             state.decay_layers(self.layer_decay);

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use clap::ArgMatches;
 use clap::parser::ValueSource;
+use clap::{ArgMatches, FromArgMatches};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::flag_value::flag_value;
 use super::{BatchSize, RunOptions, TrainConfig, written_recipe};
 use crate::error::{Error, Result};
 
@@ -142,7 +143,6 @@ impl Layers {
     /// # Errors
     /// When a key was also given with `--set`, a path is not UTF-8, or a number is not finite.
     pub fn flags(mut self, matches: &ArgMatches) -> Result<Self> {
-        use clap::FromArgMatches;
         self.refuse_unwritable(matches)?;
         let parse = |e: clap::Error| Error::config("set", e.to_string());
         let config = keys_of(&TrainConfig::from_arg_matches(matches).map_err(parse)?);
@@ -231,7 +231,12 @@ impl Layers {
             options.insert(key.into(), value.clone());
             read::<RunOptions>(options).map(|_| ())
         };
-        tried.map_err(|e| key_error(&place, &e.to_string()))?;
+        let value = match (tried, value.as_str()) {
+            (Ok(()), _) => value,
+            // A text may be what the flag takes, such as `.001`, or names with commas for a list.
+            (Err(e), Some(text)) => flag_value(key, text).ok_or_else(|| key_error(&place, &e.to_string()))?,
+            (Err(e), None) => return Err(key_error(&place, &e.to_string())),
+        };
         self.given.insert(key.into(), (value, origin.clone()));
         Ok(())
     }

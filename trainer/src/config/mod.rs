@@ -3,6 +3,7 @@
 mod apply;
 mod batch;
 mod check;
+mod flag_value;
 mod images;
 mod layers;
 mod names;
@@ -29,6 +30,8 @@ pub(crate) use recipe::edge_multiple;
 pub use train::TrainConfig;
 pub use written::{read_recipe, written_recipe};
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, FromArgMatches};
 
 use crate::data::DEFAULT_IMAGE_LIMIT;
@@ -37,6 +40,19 @@ use crate::data::DEFAULT_IMAGE_LIMIT;
 const DEFAULT_BATCH: u32 = 64;
 
 pub(crate) const DEFAULT_IMAGE_MIB: u32 = (DEFAULT_IMAGE_LIMIT >> 20) as u32;
+
+/// The same path from anywhere; as it is where the present folder has no name in UTF-8, which options are kept in.
+pub(crate) fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).ok().filter(|absolute| absolute.to_str().is_some()).unwrap_or(path)
+}
+
+/// A path as messages show it: with the folder that it is relative to.
+pub(crate) fn shown(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(here) if path.is_relative() => format!("{} (relative to {})", path.display(), here.display()),
+        _ => path.display().to_string(),
+    }
+}
 
 /// The defaults of the flags, so that there is one definition of each.
 pub(crate) fn flag_defaults<T: Args + FromArgMatches>() -> T {

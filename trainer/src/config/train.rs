@@ -123,7 +123,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DECAY", default_value_t = 1.0, help_heading = OPTIMISATION)]
     pub layer_decay: f64,
 
-    /// Parameters that stay as they are: names, with `*` for any text, such as `layer1.*`
+    /// Parameters that stay as they are: names, with `*` for any text, such as `layer1.*`. A batch norm whose running
+    /// statistics match normalizes by them in training too; stochastic depth stays on
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMISATION)]
     pub freeze: Vec<String>,
 
@@ -159,6 +160,12 @@ pub struct TrainConfig {
     /// Decay of the moving average of the weights, 0 for none [default: the recipe's]
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = OPTIMISATION)]
     pub ema_decay: Option<f64>,
+
+    /// Warm up the decay of the moving average as timm's `--model-ema-warmup` does: after n updates it is at most
+    /// 1 - (1 + n)^(-2/3), so that in a short run it does not hang on the untrained weights
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
+          action = clap::ArgAction::Set, help_heading = OPTIMISATION)]
+    pub ema_warmup: bool,
 
     /// Largest norm of all gradients together, 0 for no limit [default: the recipe's]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMISATION)]

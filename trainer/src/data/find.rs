@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::folder::layout;
 use super::locate::{Found, Kind, find, of_file, of_folder, unnamed_shard};
+use super::runs::holds_run;
 use super::walk::{entries, is_hidden};
 use super::{Cifar, ImageFolder, Skipped, Source, Split, TarShards, shard};
 use crate::error::DataError;
@@ -136,7 +137,12 @@ pub(crate) fn open_unlabelled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>,
 }
 
 fn has_folders(dir: &Path) -> Result<bool, DataError> {
-    Ok(entries(dir)?.iter().any(|path| path.is_dir() && !is_hidden(path)))
+    for path in entries(dir)?.iter().filter(|path| path.is_dir() && !is_hidden(path)) {
+        if !holds_run(path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn check_folder(dir: &Path) -> Result<(), DataError> {

@@ -7,6 +7,7 @@ use image::RgbImage;
 use super::class_names::{empty_classes, spelled};
 use super::decode::{DEFAULT_IMAGE_LIMIT, decode, read_file};
 use super::endings::ENDINGS;
+use super::runs::holds_run;
 use super::shard::{ClassList, Label};
 use super::skipped::{SkipReason, Skipped};
 use super::walk::{Walk, entries, is_hidden};
@@ -28,10 +29,30 @@ impl ImageFolder {
     /// # Errors
     /// When the folder is missing or cannot be read, holds no class folder, or a class has no image.
     pub fn open(dir: &Path) -> Result<Self, DataError> {
-        let images = Self::with_folders(class_folders(dir)?)?;
-        match empty_classes(&images).first() {
-            Some(class) => Err(images.no_image(dir, &format!("class folder {} ", spelled(class)))),
-            None => Ok(images),
+        Self::open_without(dir, &[])
+    }
+
+    /// Leaves out some folders of runs. Others are looked for where a class has no image.
+    fn open_without(dir: &Path, runs: &[PathBuf]) -> Result<Self, DataError> {
+        let (mut folders, mut walk) = class_folders(dir)?;
+        folders.retain(|(_, path)| !runs.contains(path));
+        if folders.is_empty() {
+            return Err(layout(dir, format!("holds no class folder, only runs; {CLASS_FOLDERS}")));
+        }
+        runs.iter().for_each(|path| walk.skip(SkipReason::Run, path));
+        let paths: Vec<PathBuf> = folders.iter().map(|(_, path)| path.clone()).collect();
+        let images = Self::with_folders((folders, walk))?;
+        let empty = empty_classes(&images);
+        let Some(first) = empty.first() else { return Ok(images) };
+        let mut more = runs.to_vec();
+        for (class, path) in images.classes.iter().zip(paths) {
+            if empty.contains(class) && holds_run(&path)? {
+                more.push(path);
+            }
+        }
+        match more.len() > runs.len() {
+            true => Self::open_without(dir, &more),
+            false => Err(images.no_image(dir, &format!("class folder {} ", spelled(first)))),
         }
     }
 
@@ -50,7 +71,15 @@ impl ImageFolder {
     /// # Errors
     /// When the folder is missing or cannot be read, holds no image, or a folder is no class.
     pub fn open_like(dir: &Path, classes: &[String]) -> Result<Self, DataError> {
-        let (folders, walk) = class_folders(dir)?;
+        let (mut folders, mut walk) = (Vec::new(), Walk::default());
+        let (found, beside) = class_folders(dir)?;
+        walk.skipped.merge(&beside.skipped);
+        for (name, path) in found {
+            match classes.contains(&name) || !holds_run(&path)? {
+                true => folders.push((name, path)),
+                false => walk.skip(SkipReason::Run, &path),
+            }
+        }
         let list = ClassList::new(classes, None);
         let position = |(name, _): &(String, PathBuf)| list.position(Label::Folder(name));
         let labels: Result<Vec<u32>, String> = folders.iter().map(position).collect();
@@ -93,11 +122,12 @@ pub(crate) fn layout(path: &Path, what: impl Into<String>) -> DataError {
     DataError::Layout { path: path.into(), what: what.into() }
 }
 
+const CLASS_FOLDERS: &str = "expected one folder a class with its images: CLASS/IMAGE";
+
 /// Finds the name and path of each class folder, in the order of their names, and counts what lies beside them.
 fn class_folders(dir: &Path) -> Result<(Vec<(String, PathBuf)>, Walk), DataError> {
-    let expected = "expected one folder a class with its images: CLASS/IMAGE";
     if !dir.is_dir() {
-        return Err(layout(dir, format!("no such folder; {expected}")));
+        return Err(layout(dir, format!("no such folder; {CLASS_FOLDERS}")));
     }
     let (mut classes, mut walk): (Vec<(String, PathBuf)>, _) = (Vec::new(), Walk::default());
     for path in entries(dir)? {
@@ -118,7 +148,7 @@ fn class_folders(dir: &Path) -> Result<(Vec<(String, PathBuf)>, Walk), DataError
         classes.push((name, path));
     }
     if classes.is_empty() {
-        return Err(layout(dir, format!("holds no class folder; {expected}")));
+        return Err(layout(dir, format!("holds no class folder; {CLASS_FOLDERS}")));
     }
     Ok((classes, walk))
 }

@@ -4,6 +4,7 @@ mod check;
 mod cifar;
 mod class_names;
 mod decode;
+mod digest;
 mod endings;
 mod files;
 mod find;
@@ -22,6 +23,7 @@ mod parquet;
 mod pipeline;
 mod regular;
 mod replay;
+mod runs;
 mod shard;
 mod skipped;
 mod splits;
@@ -41,6 +43,7 @@ pub use decode::{
     read_image_within,
 };
 pub(crate) use decode::{decode_stored, read_file};
+pub use digest::DataDigest;
 pub use files::ImageFiles;
 pub use find::{NamedSource, open_all, open_for_evaluation, open_split};
 pub(crate) use find::{has_split, open_plain, open_unlabelled};

@@ -40,6 +40,8 @@ pub enum SkipReason {
     Replaced,
     /// A shard whose name gives another split, or none beside others that give one.
     OtherSplit,
+    /// A folder of this program's runs, among class folders.
+    Run,
     /// A file or folder of another kind of data set than the one it lies in.
     OtherKind,
 }
@@ -132,6 +134,7 @@ impl Display for SkipReason {
             Self::LabelAlone => "labels without an image",
             Self::Replaced => "replaced by later entries of the same name",
             Self::OtherSplit => "of another split or none by name",
+            Self::Run => "folders of runs",
             Self::OtherKind => "of another kind of data set",
         })
     }

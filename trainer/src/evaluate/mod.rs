@@ -21,7 +21,8 @@ pub struct Accuracy {
     pub top1: f64,
     /// Share of images whose label is among the five most probable classes, 0 to 1.
     pub top5: f64,
-    /// Cross entropy, averaged over the images.
+    /// Cross entropy, averaged over the images; not finite where an output of the network is not.
+    #[serde(with = "crate::float_serde")]
     pub loss: f64,
     /// Number of images.
     pub images: usize,

@@ -29,8 +29,10 @@ pub struct Probe {
     /// The same of those it was trained on.
     pub train_top1: f64,
     /// What it brought down, at the end.
+    #[serde(with = "crate::float_serde")]
     pub loss: f64,
     /// Largest slope at the end; near 0 where it has converged.
+    #[serde(with = "crate::float_serde")]
     pub slope: f64,
     /// Steps it took.
     pub steps: usize,

@@ -115,7 +115,12 @@ impl FeatureSet {
         })
     }
 
-    /// That two sets can be compared: same width and classes, none of them empty.
+    /// Counts the images that have a feature which is not finite.
+    fn diverged(&self) -> usize {
+        self.rows().filter(|row| row.iter().any(|value| !value.is_finite())).count()
+    }
+
+    /// That two sets can be compared: same width and classes, none of them empty, and all features finite.
     pub(super) fn check_with(&self, other: &Self) -> Result<()> {
         let what = if self.is_empty() || other.is_empty() {
             "a set without images".to_string()
@@ -123,6 +128,13 @@ impl FeatureSet {
             format!("features of width {} and {}", self.width, other.width)
         } else if self.classes != other.classes {
             "two sets of different classes".to_string()
+        } else if let Some(images) = [self, other].map(Self::diverged).into_iter().find(|&images| images > 0)
+        {
+            let what = format!(
+                "{images} images with features that are not finite: the network diverged, or its weights are \
+                 damaged; take them from another checkpoint"
+            );
+            return Err(Error::Key { place: "features".into(), what });
         } else {
             return Ok(());
         };

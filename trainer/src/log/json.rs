@@ -5,12 +5,10 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use efficienttrain_schedule::Summary;
-
 use super::STEP_INTERVAL;
 use crate::checkpoint::replace;
 use crate::error::{Error, Result};
-use crate::event::{Event, Observer, StepRecord};
+use crate::event::{Event, Observer, Start, StepRecord};
 
 /// Appends events to a file as they happen, each line complete: of the steps every tenth, and the first and the last of each
 /// stage, so that what is drawn from it does not end before the run.
@@ -50,21 +48,15 @@ fn kept_lines(path: &Path, step: u64) -> Result<String> {
 }
 
 /// The first and the last step of each stage.
-fn bounds(plan: &Summary) -> BTreeSet<u64> {
-    let mut begin = 0;
-    let of_stage = |steps: u64| {
-        let range = begin..begin + steps;
-        begin = range.end;
-        range
-    };
-    let stages = plan.stages.iter().map(|stage| stage.steps).map(of_stage);
+fn bounds(start: &Start) -> BTreeSet<u64> {
+    let stages = start.stage_steps().into_iter();
     stages.filter(|range| !range.is_empty()).flat_map(|range| [range.start, range.end - 1]).collect()
 }
 
 impl Observer for JsonLog {
     fn observe(&mut self, event: &Event) -> Result<()> {
         match event {
-            Event::Start(start) => self.bounds = bounds(&start.plan),
+            Event::Start(start) => self.bounds = bounds(start),
             Event::Step(StepRecord { step, .. })
                 if step % STEP_INTERVAL != 0 && !self.bounds.contains(step) =>
             {

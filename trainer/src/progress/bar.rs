@@ -61,7 +61,7 @@ impl Observer for Progress {
         match event {
             Event::Start(s) => {
                 self.stages = s.plan.stages.len();
-                self.bar = ProgressBar::new(s.plan.total_steps);
+                self.bar = ProgressBar::new(s.total_steps());
                 let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}");
                 self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             }

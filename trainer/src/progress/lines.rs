@@ -14,7 +14,7 @@ pub fn lines(event: &Event) -> Vec<String> {
         Event::Step(_) | Event::Checkpoint { .. } => Vec::new(),
         Event::Eval(e) => {
             let ema = e.ema_top1.map_or(String::new(), |t| format!("  EMA {:.2}%", 100.0 * t));
-            vec![format!(
+            let mut lines = vec![format!(
                 "epoch {:6.2}  compute {:6.2}  {:>8}  top-1 {:6.2}%  top-5 {:6.2}%  loss {:.4}{ema}",
                 e.epoch,
                 e.equivalent_epochs,
@@ -22,7 +22,15 @@ pub fn lines(event: &Event) -> Vec<String> {
                 100.0 * e.top1,
                 100.0 * e.top5,
                 e.loss
-            )]
+            )];
+            if e.diverged() {
+                lines.push(format!(
+                    "warning: the evaluation after {} steps gave outputs that are not finite: training may have \
+                     diverged; lower --lr, or give --clip-grad 1",
+                    e.step
+                ));
+            }
+            lines
         }
         Event::BadImage(b) => vec![format!("warning: skipped {}", b.reason)],
         Event::BadNumbers(b) => vec![format!(
@@ -50,7 +58,7 @@ fn of_start(s: &Start) -> Vec<String> {
         s.parameters as f64 / 1e6,
         if s.frozen > 0 { format!(", {:.1} M of them frozen", s.frozen as f64 / 1e6) } else { String::new() },
         s.recipe,
-        s.plan.total_steps,
+        s.total_steps(),
         s.plan.equivalent_epochs,
         s.train_images,
         s.classes
@@ -63,6 +71,8 @@ fn of_start(s: &Start) -> Vec<String> {
     if s.first_step > 0 {
         lines.push(format!("resuming at step {}", s.first_step));
     }
+    lines.extend(s.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(s.warnings.iter().map(|warning| format!("warning: {warning}")));
     if s.refill_images > 0 {
         lines.push(format!("filling the replay buffer again with {} images", s.refill_images));
     }

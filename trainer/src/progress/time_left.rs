@@ -39,11 +39,11 @@ impl TimeLeft {
     }
 
     fn of(start: &Start) -> Self {
-        let mut end = (0, 0.0);
+        let mut compute = 0.0;
         let mut ends = Vec::new();
-        for stage in &start.plan.stages {
-            end = (end.0 + stage.steps, end.1 + stage.share);
-            ends.push(end);
+        for (stage, steps) in start.plan.stages.iter().zip(start.stage_steps()) {
+            compute += stage.share;
+            ends.push((steps.end, compute));
         }
         Self { ends, ..Self::default() }
     }
@@ -124,6 +124,9 @@ mod tests {
                 train_notes: SplitNotes::default(),
                 val_notes: SplitNotes::default(),
                 first_step: 0,
+                plan_offset: 0,
+                notes: Vec::new(),
+                warnings: Vec::new(),
                 refill_images: 0,
                 plan: plan.summary().unwrap(),
             };

@@ -47,7 +47,9 @@ pub(super) fn colour(index: usize) -> RGBColor {
 
 fn svg(runs: &[Shown], axis: Axis, (title, y, range, lines): &What) -> Result<String, String> {
     let of_run = |(i, run): (usize, &Shown)| {
-        let line = move |(kind, points): (usize, Vec<(f64, f64)>)| {
+        let line = move |(kind, mut points): (usize, Vec<(f64, f64)>)| {
+            // A loss that is not finite has no place on an axis; the signs tell of it.
+            points.retain(|point| point.1.is_finite());
             let dots = if points.len() < 40 && title.starts_with("Top") { 2 } else { 0 };
             Line { points, colour: colour(i), name: None, dashed: kind == 1, dots }
         };

@@ -12,6 +12,7 @@ use super::signs::{RULES, signs};
 use super::{RunLog, Shown};
 use crate::config::keys_of;
 use crate::forecast::clock;
+use crate::history::EvalRecord;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -66,8 +67,7 @@ fn swatch(index: usize) -> String {
 fn overview(runs: &[Shown]) -> String {
     let row = |(i, shown): (usize, &Shown)| {
         let run = &shown.log;
-        let (last, best) =
-            (run.evals.last(), run.evals.iter().map(crate::EvalRecord::score).reduce(f64::max));
+        let (last, best) = (run.evals.last(), best(&run.evals));
         let done = run.steps.last().map_or(0, |s| s.step + 1).max(run.end.map_or(0, |end| end.0));
         let elapsed = run.end.map(|end| end.1).or(run.steps.last().map(|s| s.elapsed)).unwrap_or(0.0);
         let state = match run.end {
@@ -83,7 +83,7 @@ fn overview(runs: &[Shown]) -> String {
             escape(&run.start.model),
             escape(&run.start.recipe),
             format!("{} in {} classes", run.start.train_images, run.start.classes),
-            format!("{done} of {}", run.start.plan.total_steps),
+            format!("{done} of {}", run.start.total_steps()),
             format!("{compute:.2}"),
             last.map_or("-".into(), |e| percent(e.top1)),
             best.map_or("-".into(), percent),
@@ -94,6 +94,11 @@ fn overview(runs: &[Shown]) -> String {
     let heading =
         ["run", "model", "recipe", "images", "#steps", "#compute", "#top-1", "#best", "#time", "state"];
     table(&heading, &runs.iter().enumerate().map(row).collect::<Vec<_>>())
+}
+
+/// The best score of evaluations that did not diverge.
+fn best(evals: &[EvalRecord]) -> Option<f64> {
+    evals.iter().filter(|e| !e.diverged()).map(EvalRecord::score).reduce(f64::max)
 }
 
 fn troubles(runs: &[Shown]) -> String {
@@ -107,6 +112,10 @@ fn troubles(runs: &[Shown]) -> String {
             };
             let (size, seen, advice) = (sign.size, escape(&sign.seen), escape(sign.advice));
             let _ = writeln!(html, "<p class=sign><b>{which}B = {size} ({stages})</b>: {seen}. {advice}</p>");
+        }
+        for warning in &run.log.start.warnings {
+            let name = if runs.len() > 1 { format!("{}: ", escape(&run.log.name)) } else { String::new() };
+            let _ = writeln!(html, "<p class=sign>{name}{}.</p>", escape(warning));
         }
         let bad = run.log.bad_images;
         if bad > 0 {
@@ -148,7 +157,7 @@ fn curves(runs: &[Shown]) -> Result<String, String> {
 }
 
 fn schedule(run: &RunLog, named: bool) -> String {
-    let ranges = run.stage_steps();
+    let ranges = run.start.stage_steps();
     let row = |(i, stage): (usize, &efficienttrain_schedule::SummaryStage)| {
         let steps = || run.steps.iter().filter(|s| ranges[i].contains(&s.step));
         let sum = |value: fn(&crate::event::StepRecord) -> f64| steps().map(value).sum::<f64>();

@@ -29,6 +29,8 @@ pub struct RunLog {
     /// Steps and seconds at its end, and whether it had come to the end of its plan; none for one that goes on or was
     /// killed.
     pub end: Option<(u64, f64, bool)>,
+    /// Compute of the plan that steps are read by, in epochs at base size.
+    planned: Option<f64>,
 }
 
 impl RunLog {
@@ -68,6 +70,7 @@ impl RunLog {
             bad_steps: Vec::new(),
             bad_images: 0,
             end: None,
+            planned: None,
         };
         events.into_iter().for_each(|event| run.take(event));
         Ok(run)
@@ -80,21 +83,15 @@ impl RunLog {
             Event::BadNumbers(step) => self.bad_steps.push(step),
             Event::BadImage(_) => self.bad_images += 1,
             Event::End { step, finished, seconds } => self.end = Some((step, seconds, finished)),
-            // It went on after the end that stands before.
-            Event::Start(_) => self.end = None,
+            Event::Start(start) => {
+                // It went on after the end that stands before, and by another plan perhaps.
+                self.end = None;
+                let whole = start.plan.equivalent_epochs;
+                let share = self.planned.replace(whole).map_or(1.0, |before| before / whole);
+                self.steps.iter_mut().for_each(|step| step.compute *= share);
+            }
             Event::Stage(_) | Event::Checkpoint { .. } | Event::CheckpointFailed { .. } => {}
         }
-    }
-
-    /// Steps from the first of each stage to the first of the next.
-    pub(super) fn stage_steps(&self) -> Vec<std::ops::Range<u64>> {
-        let mut begin = 0;
-        let range = |steps| {
-            let range = begin..begin + steps;
-            begin = range.end;
-            range
-        };
-        self.start.plan.stages.iter().map(|stage| stage.steps).map(range).collect()
     }
 }
 

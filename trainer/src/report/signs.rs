@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::RunLog;
 use crate::event::StepRecord;
+use crate::history::EvalRecord;
 
 /// A sign of trouble, with its likely cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ struct Phase {
 
 fn phases(run: &RunLog) -> Vec<Phase> {
     let mut phases: Vec<Phase> = Vec::new();
-    for (i, (stage, steps)) in run.start.plan.stages.iter().zip(run.stage_steps()).enumerate() {
+    for (i, (stage, steps)) in run.start.plan.stages.iter().zip(run.start.stage_steps()).enumerate() {
         match phases.last_mut().filter(|phase| phase.size == stage.size) {
             Some(phase) => (phase.stages.1, phase.steps.end) = (i + 1, steps.end),
             None => phases.push(Phase { size: stage.size, stages: (i + 1, i + 1), steps }),
@@ -37,14 +38,18 @@ fn phases(run: &RunLog) -> Vec<Phase> {
 }
 
 /// The rules, for the page. The thresholds are this project's choice.
-pub(super) const RULES: [&str; 3] = [
+pub(super) const RULES: [&str; 4] = [
+    "Diverged evaluation: the loss of an evaluation is not finite, at any size.",
     "Accuracy flattens early in a stage: of at least four evaluations at one size below the base size, those of the second half \
      of its steps bring less than a tenth of the gain.",
     "Unstable loss while pictures are smaller than the base size: a step with bad numbers, a logged loss above twice the median \
-     at that size, or a mean over the last quarter of its steps above that over the first.",
+     at that size (above twice the first loss of the run while it comes down after the change of size), or a mean over the last \
+     quarter of its steps above that over the first.",
     "Network idle, loader busy: at one size, more than a fifth of the time in steps is spent waiting for images.",
 ];
 
+const DIVERGED: &str =
+    "Weights or activations have grown too large. Try a lower --lr, a longer --warmup, or --clip-grad 1.";
 const FLAT: &str = "B may be too small for too long, or m rises too fast. Try a recipe whose early stages are larger or shorter.";
 const UNSTABLE: &str = "Learning rate or batch may not suit the stage. Try a lower --lr, a longer --warmup, --lr-scaling sqrt, or \
                         --clip-grad 1.";
@@ -58,6 +63,7 @@ pub(super) fn signs(run: &RunLog) -> Vec<Sign> {
         let steps: Vec<&StepRecord> = run.steps.iter().filter(|s| range.contains(&s.step)).collect();
         let small = size < run.config.base_size;
         let seen = [
+            diverged(run, &range).map(|seen| (seen, DIVERGED)),
             small.then(|| flat(run, &range)).flatten().map(|seen| (seen, FLAT)),
             small.then(|| unstable(run, &range, &steps)).flatten().map(|seen| (seen, UNSTABLE)),
             waiting(&steps).map(|seen| (seen, WAITING)),
@@ -67,9 +73,26 @@ pub(super) fn signs(run: &RunLog) -> Vec<Sign> {
     found
 }
 
+/// The evaluations after steps of `range`.
+fn evals_within<'a>(run: &'a RunLog, range: &Range<u64>) -> impl Iterator<Item = &'a EvalRecord> {
+    let (first, last) = (range.start, range.end);
+    run.evals.iter().filter(move |e| e.step > first && e.step <= last)
+}
+
+fn diverged(run: &RunLog, range: &Range<u64>) -> Option<String> {
+    let count = evals_within(run, range).count();
+    let diverged: Vec<&EvalRecord> = evals_within(run, range).filter(|e| e.diverged()).collect();
+    let first = diverged.first()?;
+    Some(format!(
+        "the loss of {} of {count} evaluations is not finite, {} at step {} the first time",
+        diverged.len(),
+        first.loss,
+        first.step
+    ))
+}
+
 fn flat(run: &RunLog, range: &Range<u64>) -> Option<String> {
-    let within = |step: u64| step > range.start && step <= range.end;
-    let evals: Vec<_> = run.evals.iter().filter(|e| within(e.step)).collect();
+    let evals: Vec<_> = evals_within(run, range).filter(|e| !e.diverged()).collect();
     if evals.len() < 4 {
         return None;
     }
@@ -98,7 +121,7 @@ fn unstable(run: &RunLog, range: &Range<u64>, steps: &[&StepRecord]) -> Option<S
     if steps.len() < 8 {
         return None;
     }
-    let mut losses: Vec<f64> = steps.iter().map(|s| s.loss).collect();
+    let losses: Vec<f64> = steps.iter().map(|s| s.loss).collect();
     let quarter = losses.len() / 4;
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     let (first, last) = (mean(&losses[..quarter]), mean(&losses[losses.len() - quarter..]));
@@ -107,9 +130,25 @@ fn unstable(run: &RunLog, range: &Range<u64>, steps: &[&StepRecord]) -> Option<S
             "the mean loss rose from {first:.3} in the first quarter of the steps at this size to {last:.3} in its last"
         ));
     }
-    losses.sort_by(f64::total_cmp);
-    let (median, most) = (losses[losses.len() / 2], losses[losses.len() - 1]);
-    (most > 2.0 * median).then(|| format!("the loss went up to {most:.3}, with a median of {median:.3}"))
+    let untrained = run.steps.first().map_or(0.0, |s| s.loss);
+    spike(&losses, untrained)
+        .map(|(most, median)| format!("the loss went up to {most:.3}, with a median of {median:.3}"))
+}
+
+/// The largest loss at a size, beside their median, if it is no part of how training goes on at a new size.
+///
+/// The first loss at a size is that of weights which have seen another one alone: it stands before any update at the new
+/// size, so neither learning rate nor moments nor statistics (those of the batch, in training) have a part in it, and within
+/// some ten steps it is gone. While the loss comes down from there it is measured against that of the untrained network.
+fn spike(losses: &[f64], untrained: f64) -> Option<(f64, f64)> {
+    let mut sorted = losses.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted[sorted.len() / 2];
+    let settled = losses.iter().position(|&loss| loss <= median).unwrap_or(losses.len());
+    let most = |losses: &[f64]| losses.iter().copied().fold(f64::MIN, f64::max);
+    let (early, late) = (most(&losses[..settled]), most(&losses[settled..]));
+    let found = late > 2.0 * median || early > 2.0 * median.max(untrained);
+    found.then(|| (early.max(late), median))
 }
 
 fn waiting(steps: &[&StepRecord]) -> Option<String> {

@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use efficienttrain_models::{Backbone, Options, create};
 use efficienttrain_schedule::Recipe;
 
-use super::Run;
-use crate::checkpoint::Saved;
-use crate::config::{RunOptions, TrainConfig};
-use crate::data::difference;
+use super::{PlanOffset, Run, checks};
+use crate::checkpoint::{Saved, nonfinite_params};
+use crate::config::{RunOptions, TrainConfig, absolute};
+use crate::data::{DataDigest, difference};
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::loss::Loss;
@@ -39,8 +39,10 @@ impl Run {
 
     fn begin_with(&mut self, init: Option<Saved>) -> Result<()> {
         if let Some(saved) = init {
-            let report = saved.begin(&mut self.state, self.config.init_ema)?;
-            self.init = Some(format!("{}: {report}", saved.path().display()));
+            let classes = self.sources.train.classes();
+            let initial = saved.begin(&mut self.state, self.config.init_ema, classes)?;
+            self.init = Some(format!("{}: {}", saved.path().display(), initial.report));
+            self.notes.extend(initial.head);
         }
         Ok(())
     }
@@ -81,7 +83,12 @@ impl Run {
         let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
         // A checkpoint names the model, also where the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
-        let state = state(&config, &options, plan.recipe(), &first)?;
+        let mut state = state(&config, &options, plan.recipe(), &first)?;
+        checks::check_batch_norm(&mut state, &plan)?;
+        let (data, warnings) =
+            (DataDigest::of(&*sources.train, config.data.as_deref()), checks::warnings(&plan)?);
+        // Whoever reads the checkpoint or the file of options may do so from elsewhere.
+        config.data = config.data.map(absolute);
         Ok(Self {
             config,
             options,
@@ -90,8 +97,11 @@ impl Run {
             state,
             history: History::default(),
             step: 0,
-            first_sample: 0,
+            offset: PlanOffset::default(),
             init: None,
+            data,
+            notes: Vec::new(),
+            warnings,
             bad: BTreeSet::new(),
             stop: Arc::default(),
             keeper: None,
@@ -120,10 +130,11 @@ impl Run {
         Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
     }
 
-    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows.
+    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows. Where
+    /// the plan differs, the run goes on after the compute that it has spent, and with the next image of its order.
     ///
     /// # Errors
-    /// As [`Self::resume`]; also when the run as it is now has ended before the step of the checkpoint.
+    /// As [`Self::resume`]; also when the run as it is now ends before what the checkpoint has spent.
     pub fn resume_as(
         saved: &Saved,
         config: TrainConfig,
@@ -132,7 +143,10 @@ impl Run {
     ) -> Result<Self> {
         check_data(saved, &sources)?;
         // What it began with is in the checkpoint.
-        Self::fresh(config, options, sources)?.go_on(saved)
+        let mut run = Self::fresh(config, options, sources)?;
+        run.restore(saved)?;
+        run.take_place_of(saved.run()?)?;
+        Ok(run)
     }
 
     /// This run, which has not begun, at the step, with the weights and the history of a checkpoint.
@@ -141,17 +155,32 @@ impl Run {
     /// When the checkpoint is of another data set or model, or of a step behind the run's end.
     pub fn go_on(mut self, saved: &Saved) -> Result<Self> {
         check_data(saved, &self.sources)?;
-        let (record, total) = (saved.run()?, self.plan.total_steps());
-        if record.step > total {
-            let what = format!(
-                "the checkpoint is at step {}, the run now ends at step {total}; raise --epochs",
-                record.step
-            );
+        self.restore(saved)?;
+        let (step, total) = (self.step, self.total_steps());
+        if step > total {
+            let what =
+                format!("the checkpoint is at step {step}, the run now ends at step {total}; raise --epochs");
             return Err(Error::config("resume", what));
         }
-        saved.restore(&mut self.state)?;
-        (self.step, self.history) = (record.step, record.history.clone());
         Ok(self)
+    }
+
+    /// Takes weights, moments, averages and history of a checkpoint.
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        let record = saved.run()?;
+        self.notes.extend(saved.restore(&mut self.state)?);
+        if let Some(what) = nonfinite_params(&self.state.params)? {
+            let what =
+                format!("in {} {what}: training has diverged before it was written", saved.path().display());
+            self.warnings.push(what);
+        }
+        let before = record.data.as_ref();
+        if let Some(what) = before.and_then(|data| self.data.changed_since(data, &record.classes)) {
+            let what = format!("the training images are not those that the run has been trained on: {what}");
+            self.warnings.push(what);
+        }
+        (self.step, self.offset, self.history) = (record.step, record.offset, record.history.clone());
+        Ok(())
     }
 
     /// This run from its first step on, but with the weights, moments and averages of a checkpoint, and in the data from
@@ -161,7 +190,7 @@ impl Run {
     /// When the checkpoint is of another model.
     pub fn starting_from(mut self, saved: &Saved, first_sample: u64) -> Result<Self> {
         saved.restore(&mut self.state)?;
-        self.first_sample = first_sample;
+        self.offset.samples = i64::try_from(first_sample).unwrap_or(i64::MAX);
         Ok(self)
     }
 }

@@ -16,8 +16,7 @@ const EVAL_BATCH: usize = 64;
 impl Run {
     /// Whether the step that was just done, `before` which the run was, is one to evaluate after.
     pub(super) fn is_evaluation_due(&self, before: Place) -> Result<bool> {
-        let due =
-            self.step == self.plan.total_steps() || self.options.eval_every.is_due(before, self.place()?);
+        let due = self.step == self.total_steps() || self.options.eval_every.is_due(before, self.place()?);
         Ok(due && self.state.objective.has_accuracy())
     }
 

@@ -1,14 +1,15 @@
 //! A training run: all stages of a plan in one process.
 
 mod begin;
+mod checks;
 mod evaluation;
 mod feed;
+mod offset;
 mod room;
 mod saving;
 mod trouble;
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -18,19 +19,21 @@ use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
-use crate::checkpoint::Keeper;
+use crate::checkpoint::{Keeper, LAST};
 use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, Loader, Request, SplitNotes, TrainPipeline};
+use crate::data::{BadImage, DataDigest, Loader, SplitNotes, TrainPipeline};
+use crate::disk::check_room;
 use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
 use crate::history::History;
-use crate::requests::{refill, requests};
 use crate::sources::Sources;
 use crate::state::TrainState;
 
 pub(crate) use begin::first_state;
+pub(crate) use checks::check_batches;
 use feed::Feed;
+pub use offset::PlanOffset;
 
 /// A run and where it is.
 #[derive(Debug)]
@@ -44,10 +47,16 @@ pub struct Run {
     /// Evaluations and time so far.
     pub history: History,
     step: u64,
-    /// Samples before the run's first: other than 0 for one that goes on in the data of another.
-    first_sample: u64,
+    /// What the counts of the run are ahead of those of its plan.
+    offset: PlanOffset,
     /// What became of the weights that it began with.
     init: Option<String>,
+    /// Names and labels of the training images.
+    data: DataDigest,
+    /// What is told at its start.
+    notes: Vec<String>,
+    /// What looks like a mistake, told at its start.
+    warnings: Vec<String>,
     bad: BTreeSet<String>,
     stop: Arc<AtomicBool>,
     keeper: Option<Keeper>,
@@ -64,6 +73,12 @@ impl Run {
         &self.options
     }
 
+    /// What is worth knowing before it trains, and what looks like a mistake, a line each.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        let notes = self.notes.iter().map(|note| format!("note: {note}"));
+        notes.chain(self.warnings.iter().map(|warning| format!("warning: {warning}")))
+    }
+
     /// Optimiser steps done.
     pub fn step(&self) -> u64 {
         self.step
@@ -77,9 +92,12 @@ impl Run {
     /// Takes hold of the run's folder, as [`Self::train`] does first: no other process can train in it then.
     ///
     /// # Errors
-    /// When another process holds it, or the disk refuses.
+    /// When another process holds it, or the disk refuses or has no room.
     pub fn claim(&mut self) -> Result<()> {
         if self.keeper.is_none() {
+            let written = self.options.out.join(LAST).exists();
+            let (checkpoints, state) = (if written { 1 } else { 2 }, &self.state);
+            check_room(&self.options.out, checkpoints, state.stored_bytes(), state.weight_bytes())?;
             let resumed = (self.step > 0).then_some(self.step);
             self.keeper = Some(Keeper::open(&self.options, resumed, &self.history.ranking())?);
         }
@@ -92,7 +110,7 @@ impl Run {
     /// # Errors
     /// When data, model or disk fail; the newest checkpoint stays.
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<bool> {
-        let total = self.plan.total_steps();
+        let total = self.total_steps();
         let last = self.options.stop_after.map_or(total, |n| n.min(total));
         self.claim()?;
         self.store_config()?;
@@ -102,7 +120,7 @@ impl Run {
         let mut feed = Feed::new(self.loader(last)?);
         while self.step < last && !self.is_stopping() {
             let before = self.place()?;
-            let mut settings = self.plan.at(self.step)?;
+            let mut settings = self.settings(self.step)?;
             settings.lr *= self.lr_factor();
             self.enter_stage(&settings, observer)?;
             let record = match self.train_step(&settings, &mut feed, observer) {
@@ -192,7 +210,7 @@ impl Run {
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
         let stage = &self.plan.stages()[s.stage];
-        if stage.first_step == s.step {
+        if self.begins_stage(s) {
             let event = StageStart {
                 stage: s.stage,
                 stages: self.plan.stages().len(),
@@ -213,13 +231,6 @@ impl Run {
         let pipeline = TrainPipeline { unfinished, ..self.config.pipeline(self.plan.recipe()) };
         let requests = self.requests(self.step..last)?;
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
-    }
-
-    /// What the steps ask of the loader.
-    fn requests(&self, steps: Range<u64>) -> Result<impl Iterator<Item = Request> + Send + use<>> {
-        let before = self.first_sample;
-        let moved = move |r: Request| Request { first_sample: before + r.first_sample, ..r };
-        Ok(requests(&self.plan, steps)?.map(moved))
     }
 
     /// Names each bad image once; stops the run when there are too many.
@@ -268,15 +279,12 @@ impl Run {
             train_notes,
             val_notes,
             first_step: self.step,
+            plan_offset: self.offset.steps,
+            notes: self.notes.clone(),
+            warnings: self.warnings.clone(),
             refill_images: self.refill_images()?,
             plan: self.plan.summary()?,
         })
-    }
-
-    /// Images that fill the replay buffer before the first step.
-    fn refill_images(&self) -> Result<u64> {
-        let steps = refill(&self.plan, self.step)?;
-        Ok(self.plan.samples_before(steps.end)? - self.plan.samples_before(steps.start)?)
     }
 
     /// Where the run is before its next step.
@@ -286,13 +294,6 @@ impl Run {
 
     /// Where the run is at its end.
     pub(crate) fn end_place(&self) -> Result<Place> {
-        self.place_at(self.plan.total_steps())
-    }
-
-    fn place_at(&self, step: u64) -> Result<Place> {
-        let images = self.sources.train.len() as f64;
-        let ended = step == self.plan.total_steps();
-        let compute = if ended { 1.0 } else { self.plan.at(step)?.compute_fraction };
-        Ok(Place { steps: step, epochs: self.plan.samples_before(step)? as f64 / images, compute })
+        self.place_at(self.total_steps())
     }
 }

@@ -4,7 +4,7 @@ use candle_core::Device;
 
 use super::Run;
 use crate::checkpoint::{self, FORMAT, RunRecord, Written};
-use crate::config::{self, RunOptions};
+use crate::config::{self, RunOptions, TrainConfig};
 use crate::duration::Place;
 use crate::error::Result;
 use crate::event::{Event, Observer};
@@ -12,7 +12,9 @@ use crate::event::{Event, Observer};
 impl Run {
     /// The options, as a file from which the run can be repeated.
     pub(super) fn store_config(&self) -> Result<()> {
-        let text = config::to_toml(&self.config, &self.options)?;
+        let init = self.config.init.clone().map(config::absolute);
+        let config = TrainConfig { init, ..self.config.clone() };
+        let text = config::to_toml(&config, &self.options)?;
         checkpoint::replace(&self.options.out.join("config.toml"), text.as_bytes())
     }
 
@@ -53,7 +55,7 @@ impl Run {
             let path = outcome?;
             observer.observe(&Event::Checkpoint { step, path })?;
         }
-        let finished = self.step == self.plan.total_steps();
+        let finished = self.step == self.total_steps();
         if finished {
             let (objective, record) = (&self.state.objective, self.record());
             let path = self.options.out.join(objective.exported_name());
@@ -75,10 +77,13 @@ impl Run {
             model: self.state.model.name().into(),
             classes: self.sources.train.classes().to_vec(),
             train_images: self.sources.train.len(),
+            data: Some(self.data.clone()),
             step: self.step,
+            offset: self.offset,
             size: self.state.model.input_size()[0],
             base_size: self.config.base_size as usize,
             optimiser_steps: self.state.optimiser.steps,
+            ema_updates: self.state.ema.is_some().then_some(self.state.ema_updates),
             loss_scale: self.state.loss_scale,
             history: self.history.clone(),
             options: Some(RunOptions { stop_after: None, ..self.options.clone() }),

@@ -58,13 +58,13 @@ fn progress(frame: &mut Frame, area: Rect, dashboard: &Dashboard, start: &Start)
     let [run, stage] = Layout::vertical([Constraint::Length(1); 2]).areas(area);
     let last = dashboard.last.as_ref();
     let left = |seconds: Option<f64>| seconds.map_or("?".into(), clock);
-    let whole = start.plan.total_steps.max(1);
+    let whole = start.total_steps().max(1);
     let done = last.map_or(0, |s| s.step + 1);
     let label = format!("run: step {done} of {whole}, {} left", left(dashboard.left.run()));
     frame.render_widget(gauge(last.map_or(0.0, |s| s.compute), label, BLUE), run);
     let number = last.map_or(0, |s| s.stage);
-    let before: u64 = start.plan.stages.iter().take(number).map(|s| s.steps).sum();
-    let steps = start.plan.stages.get(number).map_or(1, |s| s.steps.max(1));
+    let range = start.stage_steps().get(number).cloned().unwrap_or_default();
+    let (before, steps) = (range.start, (range.end - range.start).max(1));
     let label =
         format!("stage {} of {}: {} left", number + 1, start.plan.stages.len(), left(dashboard.left.stage()));
     frame.render_widget(gauge(done.saturating_sub(before) as f64 / steps as f64, label, ORANGE), stage);

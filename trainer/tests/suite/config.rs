@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
+use clap::{Args, Command};
 use efficienttrain_trainer::Every;
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{
@@ -183,4 +184,72 @@ fn recipes_are_listed_with_their_origin() {
     assert!(said.lines().any(|l| l.starts_with("resnet10-baseline") && l.contains("this project")));
     let json: serde_json::Value = serde_json::from_str(&accepted(&["recipes", "swin", "--json"])).unwrap();
     assert!(json.as_array().unwrap().iter().all(|r| r["model"].as_str().unwrap().contains("swin")));
+}
+
+/// What a flag takes, `--set` takes, and a file where it is written as text.
+#[test]
+fn values_of_set_are_those_of_the_flags() {
+    let cases: &[(&str, &[&str])] = &[
+        ("lr", &[".001", "1.", "1e-3", "+0.5", "05"]),
+        ("epochs", &["05", "5", "5.50", ".5"]),
+        ("freeze", &["conv1.*", "conv1.*,layer1.*", "*"]),
+        ("batch", &["8", "08", "256,128,64", "recipe"]),
+        ("images-per-class", &["50", "50@3", "007"]),
+        ("warmup", &["0st", "5%", "20ep"]),
+        ("eval-every", &["500st"]),
+        ("lr-step-every", &["10%"]),
+        ("opt", &["adamw", "lamb", "sgd"]),
+        ("lr-curve", &["cosine", "step"]),
+        ("lr-scaling", &["none", "sqrt"]),
+        ("loss", &["bce", "cross-entropy"]),
+        ("precision", &["bf16"]),
+        ("on-bad-numbers", &["lower-lr"]),
+        ("auto-augment", &["3a", "none", "rand-m9-mstd0.5-inc1"]),
+        ("log", &["csv", "csv,tensorboard"]),
+        ("view", &["full"]),
+        ("device", &["cpu"]),
+        ("target", &["hog", "normalised-pixels"]),
+        ("decoder", &["256x8x4"]),
+        ("mask-ratio", &[".5"]),
+        ("crop", &["lanczos"]),
+        ("order", &["augment-then-crop"]),
+        ("seed", &["007", "18446744073709551615"]),
+        ("workers", &["02"]),
+        ("checkpoint-minutes", &[".5"]),
+        ("keep-last", &["3"]),
+        ("stop-after", &["010"]),
+        ("data", &["2024", "true", "a=b", "1e3", "./a b"]),
+        ("out", &["2024-01-01", "[x]"]),
+        ("model", &["true", "resnet10"]),
+        ("ema-warmup", &["true", "false"]),
+    ];
+    let command = RunOptions::augment_args(TrainConfig::augment_args(Command::new("train")));
+    for (key, texts) in cases {
+        for text in *texts {
+            let flag = format!("--{key}={text}");
+            let matches = command.clone().try_get_matches_from(["train", &flag]).unwrap();
+            let by_flag = Layers::new().flags(&matches).unwrap().resolve().unwrap();
+            let by_set = Layers::new().set(&format!("{key}={text}"));
+            let by_set = by_set.unwrap_or_else(|e| panic!("{flag}: {e}")).resolve().unwrap();
+            assert_eq!((&by_set.config, &by_set.options), (&by_flag.config, &by_flag.options), "{flag}");
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("options.toml");
+            std::fs::write(&file, format!("{key} = {text:?}")).unwrap();
+            let by_file = Layers::new().file(&file);
+            let by_file = by_file.unwrap_or_else(|e| panic!("{flag}: {e}")).resolve().unwrap();
+            assert_eq!((&by_file.config, &by_file.options), (&by_flag.config, &by_flag.options), "{flag}");
+        }
+    }
+    // As a file writes them, too.
+    let written = Layers::new().set("freeze=[\"a.*\", \"b.*\"]").unwrap().set("model=\"resnet10\"").unwrap();
+    let config = written.set("init-ema=true").unwrap().resolve().unwrap().config;
+    assert_eq!(config.freeze, ["a.*", "b.*"]);
+    assert_eq!((config.model.as_deref(), config.init_ema), (Some("resnet10"), true));
+    for wrong in
+        ["lr=fast", "lr=nan", "lr=inf", "epochs=", "opt=adam", "init-ema=maybe", "seed=-1", "batch=0"]
+    {
+        let key = wrong.split('=').next().unwrap();
+        let said = Layers::new().set(wrong).unwrap_err().to_string();
+        assert!(said.contains(&format!("--set {key}")), "{wrong}: {said}");
+    }
 }

@@ -4,15 +4,18 @@ mod common;
 
 mod after;
 mod bad_data;
+mod changed_plan;
 mod cli;
 mod compare;
 mod config;
 mod costs;
 mod data;
+mod data_paths;
 mod first_hour;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod handy;
+mod initial_weights;
 #[cfg(unix)]
 mod interrupt;
 mod jpeg_layouts;
@@ -22,11 +25,13 @@ mod labels;
 mod left_out;
 mod listing;
 mod logs;
+mod nonfinite;
 mod one_operator;
 mod optimisation;
 mod optimisers;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod plan_checks;
 mod pretrain;
 mod recipe_file;
 mod reduced;

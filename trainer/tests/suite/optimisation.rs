@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::{bits, config, options, run};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use efficienttrain_models::ops::{Traced, soft_cross_entropy};
+use efficienttrain_models::{Options, predict};
+use efficienttrain_schedule::{Plan, PlanOptions, Recipe};
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{BadNumbers, LossName, RunOptions, TrainConfig};
+use efficienttrain_trainer::data::Batch;
 use efficienttrain_trainer::event::{BadStep, Event, Observer};
 use efficienttrain_trainer::loss::Loss;
-use efficienttrain_trainer::{Error, Precision, Run, Sources};
+use efficienttrain_trainer::{Error, Precision, Run, Sources, TrainState};
 
 fn short(config: TrainConfig) -> TrainConfig {
     TrainConfig { epochs: 0.5, ..config }
@@ -48,6 +51,42 @@ fn frozen_parts_stay_bit_for_bit_and_the_rest_moves() {
     assert!(refused("*").contains("nothing is left"));
 }
 
+/// The loss of a training step with frozen statistics is that of the network in evaluation, on the same batch.
+#[test]
+fn frozen_statistics_are_what_training_normalizes_by() {
+    let options = Options { num_classes: 3, input_size: [32; 2], ..Options::default() };
+    let recipe = Recipe::named("resnet10-baseline").unwrap();
+    let batch = Batch {
+        pixels: (0..4 * 32 * 32 * 3).map(|i| ((i * 37 % 101) as f32 - 20.0) / 50.0).collect(),
+        unfinished: None,
+        targets: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]].concat(),
+        labels: vec![0, 1, 2, 0],
+        samples: vec![0, 1, 2, 3],
+        size: 32,
+        bad: Vec::new(),
+    };
+    let settings = Plan::new(&recipe, PlanOptions::new(1.0, 100_000, 1)).unwrap().at(1).unwrap();
+    let loss = |freeze: &[&str]| {
+        let mut state = TrainState::new(&options, &recipe, 0).unwrap();
+        state.freeze(&freeze.iter().map(|f| (*f).into()).collect::<Vec<_>>()).unwrap();
+        let pictures = batch.pictures(&Device::Cpu).unwrap().permute((0, 3, 1, 2)).unwrap();
+        let logits = predict(&*state.model, &state.params, &pictures.contiguous().unwrap()).unwrap();
+        let logits: Vec<Vec<f32>> = logits.to_vec2().unwrap();
+        let of = |(row, &label): (&Vec<f32>, &u32)| {
+            let mass: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+            mass.ln() - f64::from(row[label as usize])
+        };
+        let evaluated = logits.iter().zip(&batch.labels).map(of).sum::<f64>() / 4.0;
+        state.accumulate(&batch, 1.0, 0.0, 0).unwrap();
+        (state.update(&settings, None).unwrap().loss, evaluated)
+    };
+    let (trained, evaluated) = loss(&["conv1.*", "bn1.*", "layer*"]);
+    assert!((trained - evaluated).abs() < 1e-5, "{trained} in training, {evaluated} in evaluation");
+    // Of weights alone, as with `requires_grad` off in PyTorch, training is by the batch.
+    let (trained, evaluated) = loss(&["*conv*", "*bn?.weight", "*bn?.bias"]);
+    assert!((trained - evaluated).abs() > 1e-2, "{trained} in training, {evaluated} in evaluation");
+}
+
 /// Without decay of weights and with one step of Adam, each weight moves by the learning rate of its layer.
 #[test]
 fn lower_layers_move_less_under_layer_wise_decay() {
@@ -80,7 +119,7 @@ fn binary_cross_entropy_trains() {
     let dir = tempfile::tempdir().unwrap();
     let config = TrainConfig {
         loss: LossName::Bce,
-        epochs: 4.0,
+        epochs: 8.0,
         mixup: Some(0.0),
         cutmix: Some(0.0),
         ..config("resnet10")

@@ -183,6 +183,21 @@ fn signs_of_trouble_are_named_with_their_stage() {
     );
     let spike = changed(out, |log| log.steps[3].loss = 9.0);
     assert!(spike.contains("<b>B = 16 (stages 1 to 2)</b>: the loss went up to 9.000"));
+    // Right after a change of size the loss is that of weights which do not know it: no sign, unless it is worse than the
+    // loss of the untrained network, or comes again.
+    let after_change = |losses: &'static [f64], later: Option<f64>| {
+        changed(out, move |log| {
+            let first = log.steps.iter().position(|s| s.size == 24).unwrap();
+            log.steps[first..].iter_mut().for_each(|s| s.loss *= 0.4);
+            log.steps[first..].iter_mut().zip(losses).for_each(|(s, &loss)| s.loss = loss);
+            let last = log.steps.iter().rposition(|s| s.size == 24).unwrap();
+            log.steps[last - 2].loss = later.unwrap_or(log.steps[last - 2].loss);
+        })
+    };
+    assert!(!after_change(&[1.9, 1.5, 1.1], None).contains("class=sign>"));
+    assert!(after_change(&[4.5, 1.5, 1.1], None).contains("the loss went up to 4.500"));
+    assert!(after_change(&[1.9, 4.5, 1.1], None).contains("the loss went up to 4.500"));
+    assert!(after_change(&[1.9, 1.5, 1.1], Some(1.8)).contains("the loss went up to 1.900"));
     let waiting = with(32, |s| s.data_seconds = 0.25);
     assert!(
         waiting.contains("<b>B = 32 (stages 7 to 10)</b>: 25% of the time in steps")

@@ -1,0 +1,39 @@
+//! Folders of runs among those of classes: `cd photos; train --data .` leaves its own there.
+
+use std::path::Path;
+
+use super::walk::{Walk, entries};
+use crate::error::DataError;
+
+/// Folders below a folder that runs are looked for in, such as `runs/search/trials/NAME`.
+const DEPTH: usize = 4;
+
+/// Returns whether a folder holds what this program wrote into a run's folder, and no image: then it is no class.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn holds_run(dir: &Path) -> Result<bool, DataError> {
+    if !has_run(dir, DEPTH)? {
+        return Ok(false);
+    }
+    let mut walk = Walk::default();
+    walk.enter(dir, 0)?;
+    Ok(walk.files.is_empty())
+}
+
+fn has_run(dir: &Path, depth: usize) -> Result<bool, DataError> {
+    // What every run leaves, and a search.
+    let has = |name: &str| dir.join(name).is_file();
+    if has("config.toml") && has("log.jsonl") || has("search.json") {
+        return Ok(true);
+    }
+    if depth == 0 {
+        return Ok(false);
+    }
+    for path in entries(dir)?.iter().filter(|path| path.is_dir() && !path.is_symlink()) {
+        if has_run(path, depth - 1)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,111 @@
+//! What can be wrong with a plan, or look like a mistake in it, found before the first step.
+
+use efficienttrain_models::{Options, fewest_batch_norm_values};
+use efficienttrain_schedule::Plan;
+
+use super::first_state;
+use crate::config::{RunOptions, TrainConfig};
+use crate::error::{Error, Result};
+use crate::state::TrainState;
+
+/// Stages of a plan that have steps, counted from 1.
+fn stages(plan: &Plan) -> impl Iterator<Item = (usize, &efficienttrain_schedule::PlanStage)> {
+    (1..).zip(plan.stages()).filter(|(_, stage)| stage.steps > 0)
+}
+
+/// Checks that every batch norm has values to take a variance of, which a single picture may not give it.
+///
+/// # Errors
+/// Names the first stage where it has not.
+pub(super) fn check_batch_norm(state: &mut TrainState, plan: &Plan) -> Result<()> {
+    let size = state.model.input_size();
+    // With two pictures there are always two values.
+    let single = stages(plan).filter(|(_, stage)| stage.batch_per_device == 1);
+    for (number, stage) in single.filter(|_| state.objective.has_accuracy()) {
+        // The structure alone takes the other size for the time being.
+        state.model.set_input_size([stage.size as usize; 2])?;
+        let fewest = fewest_batch_norm_values(&*state.model, state.frozen());
+        state.model.set_input_size(size)?;
+        if fewest? == Some(1) {
+            let what = format!(
+                "with 1 image of {0} x {0} pixels in stage {number}, a batch norm sees a single value a channel, which \
+                 has no variance; give 2 or more (--accumulation adds up small batches), a larger --base-size, or keep \
+                 the running statistics with --freeze",
+                stage.size
+            );
+            return Err(Error::config("batch", what));
+        }
+    }
+    Ok(())
+}
+
+/// As [`check_batch_norm`], for a run that is not to begin yet.
+///
+/// # Errors
+/// As [`check_batch_norm`].
+pub(crate) fn check_batches(
+    config: &TrainConfig,
+    options: &RunOptions,
+    plan: &Plan,
+    num_classes: usize,
+) -> Result<()> {
+    if stages(plan).all(|(_, stage)| stage.batch_per_device > 1) {
+        return Ok(());
+    }
+    let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
+    check_batch_norm(&mut first_state(config, options, plan.recipe(), &first)?, plan)
+}
+
+/// What looks like a mistake in a plan, a text each.
+pub(super) fn warnings(plan: &Plan) -> Result<Vec<String>> {
+    Ok(warm_up(plan)?.into_iter().chain(mixing(plan)).collect())
+}
+
+/// A warm-up that does not come to its end.
+fn warm_up(plan: &Plan) -> Result<Option<String>> {
+    let (total, last) = (plan.total_steps(), plan.at(plan.total_steps() - 1)?);
+    if plan.warm_up_share() <= last.compute_fraction {
+        return Ok(None);
+    }
+    let advice = "give a shorter --warmup (`0st` for none), or more --epochs";
+    if last.lr == 0.0 {
+        let what = format!(
+            "the run has a single step, and the warm-up of the learning rate begins at 0: nothing is trained; {advice}"
+        );
+        return Ok(Some(what));
+    }
+    let o = &plan.recipe().optimiser;
+    let peak = o.lr * o.lr_scaling.factor(last.global_batch, o.reference_batch);
+    let what = format!(
+        "the warm-up takes all {total} steps: the learning rate ends at {:.2e} and never comes to its peak of \
+         {peak:.2e}; {advice}",
+        last.lr
+    );
+    Ok(Some(what))
+}
+
+/// Mixup and cutmix of batches whose pictures have no partner.
+fn mixing(plan: &Plan) -> Option<String> {
+    let a = &plan.recipe().augmentation;
+    if a.mixup <= 0.0 && a.cutmix <= 0.0 {
+        return None;
+    }
+    let listed = |alone: fn(u32) -> bool| -> String {
+        let numbers = stages(plan).filter(|(_, stage)| alone(stage.batch_per_device));
+        numbers.map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let (single, odd) = (listed(|images| images == 1), listed(|images| images > 1 && images % 2 == 1));
+    let what = "mixup and cutmix mix the images of one pass with each other";
+    if !single.is_empty() {
+        return Some(format!(
+            "{what}: in stages {single} a pass has one image, and nothing is mixed; give --batch 2 or more (with \
+             --accumulation for fewer at a time), or --mixup 0 --cutmix 0"
+        ));
+    }
+    (!odd.is_empty()).then(|| {
+        format!(
+            "{what}, the first with the last and so on: in stages {odd} their number is odd, and the middle one is never \
+             mixed; give an even --batch"
+        )
+    })
+}

@@ -1,0 +1,183 @@
+//! A run that goes on by another plan: after the compute it has spent, with the next image of its order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::common::{config, options, run};
+use efficienttrain_trainer::checkpoint::{LAST, Saved};
+use efficienttrain_trainer::config::{RunOptions, TrainConfig};
+use efficienttrain_trainer::data::Source;
+use efficienttrain_trainer::event::{Event, Observer};
+use efficienttrain_trainer::report::RunLog;
+use efficienttrain_trainer::{DataError, Run, Sources, log};
+use image::RgbImage;
+
+/// A set that counts how often each image is read.
+struct Counted {
+    of: Arc<dyn Source>,
+    reads: Arc<Vec<AtomicU32>>,
+}
+
+impl Source for Counted {
+    fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        self.of.classes()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.of.label(index)
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.of.name(index)
+    }
+
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        self.reads[index].fetch_add(1, Ordering::Relaxed);
+        self.of.load(index)
+    }
+}
+
+fn plain(change: impl FnOnce(&mut TrainConfig)) -> TrainConfig {
+    let mut config = TrainConfig {
+        synthetic_images: 48,
+        recipe: "baseline".into(),
+        batch: 8.into(),
+        epochs: 6.0,
+        ema_decay: Some(0.0),
+        mixup: Some(0.0),
+        cutmix: Some(0.0),
+        ..config("resnet10")
+    };
+    change(&mut config);
+    config
+}
+
+/// Trains `first` to a step, goes on as `then` to the end; gives the run and how often each image was read.
+fn changed(first: &TrainConfig, stop: u64, then: &TrainConfig, out: &Path) -> (Run, Vec<u32>) {
+    let reads: Arc<Vec<AtomicU32>> = Arc::new((0..48).map(|_| AtomicU32::new(0)).collect());
+    let sources = || {
+        let Sources { train, val } = Sources::open(first).unwrap();
+        Sources { train: Arc::new(Counted { of: train, reads: reads.clone() }), val }
+    };
+    let o = options(out, 1);
+    let mut run =
+        Run::new(first.clone(), RunOptions { stop_after: Some(stop), ..o.clone() }, sources()).unwrap();
+    run.train(&mut log::open(run.options(), 0).unwrap()).unwrap();
+    let saved = Saved::open(&out.join(LAST)).unwrap();
+    // A stop between the change and the end must not matter.
+    let later = RunOptions { stop_after: Some(stop + 3), ..o.clone() };
+    let mut run = Run::resume_as(&saved, then.clone(), later, sources()).unwrap();
+    run.train(&mut log::open(run.options(), run.step()).unwrap()).unwrap();
+    let saved = Saved::open(&out.join(LAST)).unwrap();
+    let mut run = Run::resume(&saved, o, sources()).unwrap();
+    assert_eq!(run.step(), stop + 3);
+    run.train(&mut log::open(run.options(), run.step()).unwrap()).unwrap();
+    (run, reads.iter().map(|n| n.load(Ordering::Relaxed)).collect())
+}
+
+#[test]
+fn no_image_is_seen_more_or_less_often_than_the_epochs_say() {
+    /// Change of the configuration, step of the stop, steps in all, passes in all.
+    type Case = (fn(&mut TrainConfig), u64, u64, u32);
+    let cases: [Case; 6] = [
+        // Six steps a pass before: four of six passes in 24 steps, then twice as many steps a pass.
+        (|c| c.batch = 4.into(), 24, 24 + 24, 6),
+        // In the middle of a pass.
+        (|c| c.batch = 4.into(), 15, 15 + 42, 6),
+        (|c| c.batch = 16.into(), 24, 24 + 6, 6),
+        (|c| c.accumulation = 2, 24, 24 + 6, 6),
+        (|c| c.epochs = 8.0, 24, 24 + 24, 8),
+        (|c| c.epochs = 5.0, 24, 24 + 6, 5),
+    ];
+    for (i, (change, stop, steps, passes)) in cases.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, reads) = changed(&plain(|_| ()), stop, &plain(change), dir.path());
+        assert_eq!((run.step(), run.total_steps()), (steps, steps), "case {i}");
+        assert!(reads.iter().all(|&n| n == passes), "case {i}: {reads:?}");
+        let last = run.history.last().unwrap();
+        let (told, spent) = (last.epoch, last.equivalent_epochs);
+        let expected = f64::from(passes);
+        assert!(
+            (told - expected).abs() < 1e-9 && (spent - expected).abs() < 1e-9,
+            "case {i}: {told}, {spent}"
+        );
+        // Steps are numbered on, in every line of the log, and compute never goes back.
+        let log = RunLog::read(dir.path()).unwrap();
+        assert!(log.steps.windows(2).all(|pair| pair[0].step < pair[1].step), "case {i}");
+        assert!(log.steps.windows(2).all(|pair| pair[0].compute < pair[1].compute + 1e-12), "case {i}");
+    }
+}
+
+/// Sizes follow the compute, replayed images the order.
+#[test]
+fn a_curriculum_goes_on_where_its_compute_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = plain(|c| c.recipe = "etpp".into());
+    let then = TrainConfig { batch: 4.into(), ..first.clone() };
+    let (before, after) = (first.plan(48).unwrap(), then.plan(48).unwrap());
+    let stop = before.total_steps() / 2;
+    let spent = before.at(stop).unwrap().compute_fraction * before.equivalent_epochs();
+    let (run, reads) = changed(&first, stop, &then, dir.path());
+    let (least, most) = (reads.iter().min().unwrap(), reads.iter().max().unwrap());
+    assert!(most - least <= 1, "{reads:?}");
+    // What is left of the new plan is what it would cost from there.
+    let left = run.total_steps() - stop;
+    let from = after.total_steps() - left;
+    let off = (after.at(from).unwrap().compute_fraction * after.equivalent_epochs() - spent).abs();
+    assert!(off <= 0.5 * 4.0 / 48.0 + 1e-9, "off by {off} epochs");
+    let log = RunLog::read(dir.path()).unwrap();
+    let size = |step: u64| log.steps.iter().rfind(|s| s.step <= step).unwrap().size;
+    assert!(size(stop) >= size(stop - 1), "pictures became smaller");
+
+    let replaying =
+        |c: &mut TrainConfig| (c.recipe, c.replay, c.replay_batches) = ("etpp".into(), Some(2), Some(4));
+    let dir = tempfile::tempdir().unwrap();
+    let (first, then) = (plain(replaying), TrainConfig { batch: 4.into(), ..plain(replaying) });
+    let (run, _) = changed(&first, 7, &then, dir.path());
+    assert_eq!(run.step(), run.total_steps());
+}
+
+#[test]
+fn a_run_that_has_spent_more_than_there_is_says_what_to_raise() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = plain(|_| ());
+    let mut run = run(&first, RunOptions { stop_after: Some(24), ..options(dir.path(), 1) });
+    run.train(&mut ()).unwrap();
+    let saved = Saved::open(&dir.path().join(LAST)).unwrap();
+    let resumed = |then: &TrainConfig| {
+        Run::resume_as(&saved, then.clone(), options(dir.path(), 1), Sources::open(then).unwrap())
+    };
+    let message = resumed(&plain(|c| c.epochs = 3.0)).unwrap_err().to_string();
+    assert!(message.contains("4.00 epochs") && message.contains("raise --epochs"), "{message}");
+    // What is told of a change that is none of the plan, and of one that is.
+    let notes = |then: &TrainConfig| {
+        let mut told = Told(Vec::new());
+        let mut run = resumed(then).unwrap();
+        run.stop_flag().store(true, Ordering::Relaxed);
+        run.train(&mut told).unwrap();
+        told.0.join("; ")
+    };
+    assert_eq!(notes(&plain(|c| c.label_smoothing = Some(0.0))), "");
+    let told = notes(&plain(|c| c.batch = 4.into()));
+    assert!(told.contains("4.00 of 6.00 epochs") && told.contains("24 of its 72 steps"), "{told}");
+    // At another full size the same arithmetic is another number of epochs: four at 32 pixels are one at 64.
+    let told = notes(&plain(|c| c.base_size = 64));
+    assert!(told.contains("1.00 of 6.00 epochs"), "{told}");
+}
+
+/// The notes at the start of a run.
+struct Told(Vec<String>);
+
+impl Observer for Told {
+    fn observe(&mut self, event: &Event) -> efficienttrain_trainer::Result<()> {
+        if let Event::Start(start) = event {
+            self.0.extend(start.notes.clone());
+        }
+        Ok(())
+    }
+}
