@@ -56,6 +56,7 @@ impl Sources {
             (Some(dir), _) => Ok(open_for_evaluation(dir, classes, limit)?),
             // The training images need not be at hand.
             (None, TrainConfig { data: Some(dir), val_share: None, target: None, .. }) => {
+                check_there(dir)?;
                 Ok(open_split(dir, Split::Val, Some(classes), limit)?)
             }
             _ => Ok(Self::of_run(run)?.val),
@@ -72,10 +73,7 @@ impl Sources {
 
     fn whole(config: &TrainConfig, classes: Option<&[String]>) -> Result<Self> {
         let Some(dir) = &config.data else { return Self::synthetic(config) };
-        if !dir.exists() {
-            let what = format!("{}: no such folder; if it was moved, give where it is now", shown(dir));
-            return Err(Error::config("data", what));
-        }
+        check_there(dir)?;
         config.check_val_share()?;
         if config.target.is_some() && config.val_share.is_none() {
             return Self::unlabelled(dir, config.image_limit());
@@ -123,4 +121,12 @@ impl Sources {
         let val = Synthetic::new(config.seed, Split::Val, (images / 4).max(10), edge)?;
         Ok(Self { train: Arc::new(train), val: Arc::new(val) })
     }
+}
+
+fn check_there(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        return Ok(());
+    }
+    let what = format!("{}: no such folder; if it was moved, give where it is now", shown(dir));
+    Err(Error::config("data", what))
 }

@@ -164,8 +164,6 @@ fn unknown(start: &[u8]) -> String {
     let text = String::from_utf8_lossy(&start[..start.len().min(64)]).trim_start().to_lowercase();
     if start.is_empty() {
         "it is empty, no complete file of weights; copy it again from where it came".into()
-    } else if start.len() < 9 {
-        format!("it has {} bytes, no complete file of weights; copy it again from where it came", start.len())
     } else if start[0] == 0x80 && start.get(1).is_some_and(|version| (2..=5).contains(version)) {
         format!("it is a pickle that `torch.save` did not write; {RESAVE}")
     } else if start.get(257..262) == Some(b"ustar") {
@@ -174,6 +172,8 @@ fn unknown(start: &[u8]) -> String {
         "it is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`".into()
     } else if text.starts_with('<') {
         "it is a web page, not weights; download the file itself".into()
+    } else if start.len() < 9 {
+        format!("it has {} bytes, no complete file of weights; copy it again from where it came", start.len())
     } else {
         "it is neither a safetensors file nor a zip archive of `torch.save`".into()
     }

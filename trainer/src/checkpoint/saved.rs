@@ -12,6 +12,7 @@ use super::file::KEY;
 use super::{FORMAT, RunRecord};
 use crate::error::{Error, Result};
 use crate::optimiser::moment_of;
+use crate::regular::read_regular;
 use crate::state::TrainState;
 
 /// A checkpoint or weight file, read and checked for completeness.
@@ -30,7 +31,7 @@ impl Saved {
     /// When it is missing, truncated, or no weight file, or was written by a newer version.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |what: String| Error::Checkpoint { path: path.into(), what };
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = read_regular(path).map_err(Error::io(path))?;
         let file = weights::read_bytes(&bytes, path, &ReadOptions::default())?;
         // Nothing of an earlier version is refused: it has no checksum.
         super::file::verify(&bytes, &file.metadata).map_err(failed)?;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use super::folder::layout;
-use super::regular::read_regular;
 use super::shard::{ClassList, Label};
 use super::{Skipped, Source, Split};
 use crate::error::DataError;
+use crate::regular::read_regular;
 
 const EDGE: usize = 32;
 const PIXELS: usize = EDGE * EDGE;

@@ -21,7 +21,6 @@ mod pack;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod pipeline;
-mod regular;
 mod replay;
 mod runs;
 mod shard;
@@ -55,7 +54,6 @@ pub use pack::{PackOptions, Packed, pack, write_classes};
 #[cfg(feature = "parquet")]
 pub use parquet::ParquetFiles;
 pub use pipeline::{EvalPipeline, REDUCED_MARGIN, TrainPipeline, View, Workspace};
-pub(crate) use regular::read_regular;
 pub use shard::{ShardImage, ShardIndex, ShardLabel, TarShards};
 pub use skipped::{SkipReason, Skipped, SkippedFiles};
 pub use stages::{Stage, StageClock};

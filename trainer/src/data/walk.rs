@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::endings::{ending, has_image_ending};
 use super::folder::layout;
 use super::hidden::is_hidden_name;
-use super::regular::is_special;
 use super::skipped::{SkipReason, Skipped};
 use crate::error::DataError;
+use crate::regular::is_special;
 
 /// Image files that a walk finds, and files that it leaves out.
 #[derive(Debug, Default)]

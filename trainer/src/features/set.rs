@@ -7,8 +7,8 @@ use candle_core::{Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::checkpoint::{replace, replace_with};
-use crate::data::read_regular;
 use crate::error::{Error, Result};
+use crate::regular::read_regular;
 
 /// Key of the classes in a file's metadata.
 const CLASSES: &str = "classes";

@@ -71,7 +71,10 @@ fn the_folder_of_runs_among_the_classes_is_no_class() {
         ],
     );
     let checked = accepted(&photos, &["data", "check", "."]);
-    assert!(!checked.contains("runs"), "{checked}");
+    assert!(
+        checked.contains("2 classes") && checked.contains("folders of runs (such as ./runs)"),
+        "{checked}"
+    );
     // A class without images is one as before.
     std::fs::create_dir_all(photos.join("empty/runs")).unwrap();
     let said = refused(&photos, &[&once[..], &["--out", "third"]].concat());

@@ -130,3 +130,15 @@ fn what_is_no_weight_file_is_called_by_its_name() {
     }
     accepted(&["models"]);
 }
+
+/// Nobody writes to it, so reading it would never end.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_weight_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.safetensors");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let output = efficienttrain(&["eval", "--weights", text(&path)]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && message.contains("FIFO"), "{message}");
+}

@@ -18,8 +18,8 @@ use jpeg_stream::JpegStream;
 use orientation::Metadata;
 
 use super::endings::ENDINGS;
-use super::regular::read_regular;
 use crate::error::DataError;
+use crate::regular::read_regular;
 pub use guard::keep_decoder_panics_quiet;
 pub(super) use jpeg_stream::is_jpeg;
 pub use reduced::Divisor;

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::label::ShardLabel;
 use super::scan::{Scanned, scan};
-use crate::data::regular::open_regular;
 use crate::data::skipped::Skipped;
 use crate::error::DataError;
+use crate::regular::open_regular;
 
 /// Raised when the meaning of a kept index changes, so that old ones are made again.
 const VERSION: u32 = 2;

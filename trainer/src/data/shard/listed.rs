@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::data::folder::layout;
-use crate::data::regular::read_regular;
 use crate::error::DataError;
+use crate::regular::read_regular;
 
 /// The part of `dataset.json` that is read.
 #[derive(Deserialize)]

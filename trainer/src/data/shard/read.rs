@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::data::regular::open_regular;
+use crate::regular::open_regular;
 
 /// A file that is read in place. Nothing moves between reads, so threads do not wait for one
 /// another.
