@@ -11,6 +11,7 @@ mod config;
 mod costs;
 mod data;
 mod data_paths;
+mod earlier_files;
 mod first_hour;
 #[cfg(feature = "cuda")]
 mod gpu;

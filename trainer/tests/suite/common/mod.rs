@@ -1,6 +1,7 @@
 //! Small data sets and configurations.
 
 pub(crate) mod command;
+pub(crate) mod plain;
 pub(crate) mod shards;
 
 use std::path::{Path, PathBuf};
