@@ -2,7 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
+use efficienttrain_models::{
+    Context, Gradients, Mode, ModelOptions, ParamStore, Variable, create_model, ops,
+};
 
 const BATCH: usize = 8;
 
@@ -12,8 +14,9 @@ fn passes(c: &mut Criterion) {
         group.throughput(Throughput::Elements(BATCH as u64)).sample_size(10);
         for size in [96, 160, 224] {
             group.bench_function(BenchmarkId::from_parameter(size), |b| {
-                let options = Options { num_classes: 1000, input_size: [size; 2], ..Options::default() };
-                let model = create(name, &options).expect("a known model");
+                let options =
+                    ModelOptions { num_classes: 1000, input_size: [size; 2], ..ModelOptions::default() };
+                let model = create_model(name, &options).expect("a known model");
                 let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).expect("memory");
                 let (pictures, targets) = inputs(size).expect("memory");
                 b.iter(|| {
@@ -29,9 +32,9 @@ fn passes(c: &mut Criterion) {
     }
 }
 
-fn inputs(size: usize) -> Result<(Act, Tensor)> {
+fn inputs(size: usize) -> Result<(Variable, Tensor)> {
     let pictures = Tensor::rand(-1f32, 1., (BATCH, size, size, 3), &Device::Cpu)?;
-    Ok((Act::constant(pictures), Tensor::full(1e-3f32, (BATCH, 1000), &Device::Cpu)?))
+    Ok((Variable::constant(pictures), Tensor::full(1e-3f32, (BATCH, 1000), &Device::Cpu)?))
 }
 
 criterion_group!(benches, passes);

@@ -16,7 +16,8 @@
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::layers::{Activation, Linear, add, upsample_nearest};
 use efficienttrain_models::{
-    Act, Backbone, Context, Gradients, Init, Mode, Options, ParamBuilder, ParamSpec, ParamStore, create, ops,
+    Backbone, Context, Gradients, Init, Mode, ModelOptions, ParamBuilder, ParamSpec, ParamStore, Variable,
+    create_model, ops,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -37,8 +38,10 @@ struct Segmenter {
 
 impl Segmenter {
     fn new(name: &str, size: usize) -> Result<Self, Failure> {
-        let backbone =
-            create(name, &Options { num_classes: 1, input_size: [size; 2], ..Options::default() })?;
+        let backbone = create_model(
+            name,
+            &ModelOptions { num_classes: 1, input_size: [size; 2], ..ModelOptions::default() },
+        )?;
         let mut b = ParamBuilder::following(backbone.specs());
         let channels: Vec<usize> = backbone.feature_info().iter().map(|level| level.channels).collect();
         let levels = b.within("levels", |b| {
@@ -55,9 +58,9 @@ impl Segmenter {
     }
 
     /// Logits `[N * edge * edge, CLASSES]`.
-    fn forward(&self, cx: &mut Context, pictures: &Act) -> Result<Act, Failure> {
-        let maps = self.backbone.pyramid(cx, pictures)?;
-        let mut sum: Option<Act> = None;
+    fn forward(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable, Failure> {
+        let maps = self.backbone.feature_maps(cx, pictures)?;
+        let mut sum: Option<Variable> = None;
         for (level, map) in self.levels.iter().zip(&maps) {
             // A 1x1 convolution of a channels-last map is a linear layer.
             let narrow = level.forward(cx, map)?;
@@ -91,7 +94,7 @@ fn draw(counter: &mut u64) -> f64 {
 
 /// A batch of noisy pictures, each with a disc and a square of random place, size and brightness, and the class of
 /// every pixel of the finest level. Only the shape tells the classes apart.
-fn batch(seed: u64, size: usize, edge: usize) -> Result<(Act, Vec<usize>), Failure> {
+fn batch(seed: u64, size: usize, edge: usize) -> Result<(Variable, Vec<usize>), Failure> {
     let (mut counter, stride) = (seed << 32, size / edge);
     let (mut pixels, mut classes) = (Vec::with_capacity(BATCH * size * size * 3), Vec::new());
     for _ in 0..BATCH {
@@ -116,7 +119,7 @@ fn batch(seed: u64, size: usize, edge: usize) -> Result<(Act, Vec<usize>), Failu
         let middle = |i: usize| (i * stride) as f64 + (stride - 1) as f64 / 2.0;
         classes.extend((0..edge * edge).map(|i| class(middle(i / edge), middle(i % edge))));
     }
-    Ok((Act::constant(Tensor::from_vec(pixels, (BATCH, size, size, 3), &Device::Cpu)?), classes))
+    Ok((Variable::constant(Tensor::from_vec(pixels, (BATCH, size, size, 3), &Device::Cpu)?), classes))
 }
 
 /// Share of right pixels, and the mean over the classes of intersection over union.

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
+use efficienttrain_models::{
+    Context, Gradients, Mode, ModelOptions, ParamStore, Variable, create_model, ops,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -11,11 +13,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (name, size, batch) =
         (text(0, "resnet10"), text(1, "32").parse::<usize>()?, text(2, "8").parse::<usize>()?);
     let steps: usize = text(3, "5").parse()?;
-    let model = create(&name, &Options { num_classes: 1000, input_size: [size; 2], ..Options::default() })?;
+    let model = create_model(
+        &name,
+        &ModelOptions { num_classes: 1000, input_size: [size; 2], ..ModelOptions::default() },
+    )?;
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu)?;
     let zeros = || ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu);
     let (mean, square) = (zeros()?, zeros()?);
-    let pictures = Act::constant(Tensor::rand(-1f32, 1., (batch, size, size, 3), &Device::Cpu)?);
+    let pictures = Variable::constant(Tensor::rand(-1f32, 1., (batch, size, size, 3), &Device::Cpu)?);
     let targets = Tensor::full(1e-3f32, (batch, 1000), &Device::Cpu)?;
     let mut gradients = Gradients::new(params.len());
     for step in 1..=steps {

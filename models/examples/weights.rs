@@ -13,7 +13,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{self, LoadOptions, ReadOptions};
-use efficienttrain_models::{Backbone, Init, Kind, Options, ParamStore, create, predict};
+use efficienttrain_models::{Backbone, Init, ModelOptions, ParamKind, ParamStore, create_model, predict};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -27,10 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn init(model: &str, out: &Path) -> Result<(), Box<dyn Error>> {
-    let model = create(model, &Options::default())?;
+    let model = create_model(model, &ModelOptions::default())?;
     let mut params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu)?;
     let ids: Vec<_> = params.ids().collect();
-    for (id, spec) in ids.into_iter().zip(model.specs()).filter(|(_, spec)| spec.kind != Kind::Counter) {
+    for (id, spec) in ids.into_iter().zip(model.specs()).filter(|(_, spec)| spec.kind != ParamKind::Counter) {
         // Tensors that start even (zeros, ones, layer scales) would hide that two of them are swapped.
         let std = if spec.shape.len() > 1 { 0.01 } else { 0.1 };
         let noise = Init::Normal { std }.draw(2, &spec.name, spec.shape.iter().product());
@@ -50,7 +50,8 @@ fn logits(
     let pictures = candle_core::safetensors::load(pictures, &Device::Cpu)?;
     let pictures = pictures.get("pictures").ok_or("the file of pictures has no tensor `pictures`")?;
     let (_, _, height, width) = pictures.dims4()?;
-    let model = create(model, &Options { input_size: [height, width], ..Options::default() })?;
+    let model =
+        create_model(model, &ModelOptions { input_size: [height, width], ..ModelOptions::default() })?;
     let params = load(&*model, file)?;
     let logits = predict(&*model, &params, pictures)?;
     candle_core::safetensors::save(&HashMap::from([("logits", logits)]), out)?;

@@ -4,15 +4,15 @@ use std::fmt::Debug;
 
 use candle_core::Tensor;
 
-use crate::graph::{Act, Context, Mode, on_pool};
+use crate::graph::{Context, Mode, Variable, in_thread_pool};
 use crate::layers::dropout;
-use crate::params::{Kind, ParamId, ParamSpec, ParamStore};
+use crate::params::{ParamId, ParamKind, ParamSpec, ParamStore};
 use crate::resample::Resample;
 use crate::{Error, Family, Result};
 
 /// What every backbone is described by.
 #[derive(Clone, Debug)]
-pub struct Blueprint {
+pub struct ModelInfo {
     /// Name in the registry, e.g. `resnet18`.
     pub name: String,
     /// The family it belongs to.
@@ -65,41 +65,41 @@ pub struct ParamGroup {
 /// A vision backbone with a classification head: structure only, values come from a [`ParamStore`].
 pub trait Backbone: Debug + Send + Sync {
     /// Name, parameters and sizes.
-    fn blueprint(&self) -> &Blueprint;
+    fn info(&self) -> &ModelInfo;
 
     /// Name in the registry, e.g. `resnet18`.
     fn name(&self) -> &str {
-        &self.blueprint().name
+        &self.info().name
     }
 
     /// Parameters and buffers at the current input size, in the order of a timm state dict.
     fn specs(&self) -> &[ParamSpec] {
-        &self.blueprint().specs
+        &self.info().specs
     }
 
     /// Height and width that the shapes of [`Self::specs`] belong to, in pixels.
     fn input_size(&self) -> [usize; 2] {
-        self.blueprint().input_size
+        self.info().input_size
     }
 
     /// Number of classes of the head.
     fn num_classes(&self) -> usize {
-        self.blueprint().num_classes
+        self.info().num_classes
     }
 
     /// Names of the linear layers that give the logits (two with a distillation token): a `weight` has a row a class.
     fn classifiers(&self) -> &'static [&'static str] {
-        self.blueprint().classifiers
+        self.info().classifiers
     }
 
     /// Channels of the pictures.
     fn in_channels(&self) -> usize {
-        self.blueprint().in_channels
+        self.info().in_channels
     }
 
     /// Channels and strides of [`Self::pyramid`].
     fn feature_info(&self) -> &[FeatureInfo] {
-        &self.blueprint().feature_info
+        &self.info().feature_info
     }
 
     /// The trained parameters, grouped by depth (stem first) and by whether weight decay applies.
@@ -109,8 +109,8 @@ pub trait Backbone: Debug + Send + Sync {
 
     /// Factor of the learning rate under layer-wise decay: `decay ^ (layers - 1 - layer)`, 1 for the head.
     fn lr_scale(&self, id: ParamId, decay: f64) -> f64 {
-        let blueprint = self.blueprint();
-        let below = blueprint.layers.saturating_sub(1 + blueprint.specs[id.index()].layer);
+        let info = self.info();
+        let below = info.layers.saturating_sub(1 + info.specs[id.index()].layer);
         decay.powi(i32::try_from(below).unwrap_or(i32::MAX))
     }
 
@@ -127,20 +127,20 @@ pub trait Backbone: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the pictures do not have the input size.
-    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>>;
+    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>>;
 
     /// Pooled features `[N, features]` of channels-last pictures `[N, H, W, 3]`.
     ///
     /// # Errors
     /// When the pictures do not have the input size.
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act>;
+    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable>;
 
     /// Features averaged over the picture, `[N, features]`: of models whose head reads a token, the mean of the patch tokens
     /// after the final norm (timm's `global_pool="avg"`); of all others, [`Self::features`].
     ///
     /// # Errors
     /// When the pictures do not have the input size.
-    fn mean_features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+    fn mean_features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
         self.features(cx, pictures)
     }
 
@@ -148,16 +148,16 @@ pub trait Backbone: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the shape does not fit.
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act>;
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable>;
 
     /// Class logits `[N, classes]` of channels-last pictures `[N, H, W, 3]`.
     ///
     /// # Errors
     /// As [`Self::features`].
-    fn forward(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        on_pool(&cx.device(), || {
+    fn forward(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+        in_thread_pool(&cx.device(), || {
             let features = self.features(cx, pictures)?;
-            let features = dropout(cx, &features, self.blueprint().drop_rate, "head_drop")?;
+            let features = dropout(cx, &features, self.info().drop_rate, "head_drop")?;
             self.head(cx, &features)
         })
     }
@@ -169,11 +169,11 @@ pub trait Backbone: Debug + Send + Sync {
 /// When the pictures do not fit the model.
 pub fn predict(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Tensor> {
     let mut cx = Context::new(params, Mode::Eval);
-    let pictures = Act::constant(pictures.permute((0, 2, 3, 1))?.contiguous()?);
+    let pictures = Variable::constant(pictures.permute((0, 2, 3, 1))?.contiguous()?);
     Ok(model.forward(&mut cx, &pictures)?.tensor().clone())
 }
 
-pub(crate) fn check_pictures(model: &dyn Backbone, pictures: &Act) -> Result<()> {
+pub(crate) fn check_pictures(model: &dyn Backbone, pictures: &Variable) -> Result<()> {
     let ([h, w], c) = (model.input_size(), model.in_channels());
     if matches!(pictures.dims(), &[_, ph, pw, pc] if (ph, pw, pc) == (h, w, c)) {
         return Ok(());
@@ -182,7 +182,7 @@ pub(crate) fn check_pictures(model: &dyn Backbone, pictures: &Act) -> Result<()>
 }
 
 /// The last map of a pyramid.
-pub(crate) fn last(maps: Vec<Act>) -> Result<Act> {
+pub(crate) fn last(maps: Vec<Variable>) -> Result<Variable> {
     maps.into_iter()
         .next_back()
         .ok_or_else(|| Error::shape("backbone", "a model with at least one stage", &[]))
@@ -190,7 +190,7 @@ pub(crate) fn last(maps: Vec<Act>) -> Result<Act> {
 
 fn param_groups(specs: &[ParamSpec]) -> Vec<ParamGroup> {
     let mut groups = std::collections::BTreeMap::<(usize, bool), Vec<ParamId>>::new();
-    for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| spec.kind == Kind::Parameter) {
+    for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| spec.kind == ParamKind::Parameter) {
         groups.entry((spec.layer, spec.decay)).or_default().push(ParamId(index));
     }
     groups.into_iter().map(|((layer, decay), params)| ParamGroup { decay, layer, params }).collect()

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::backbone::Backbone;
-use crate::graph::{Act, Context, Mode, Tally};
-use crate::params::{Kind, ParamSpec, ParamStore};
+use crate::graph::{Context, CostCounter, Mode, Variable};
+use crate::params::{ParamKind, ParamSpec, ParamStore};
 use crate::{Error, Result};
 
 /// Cost of a model for one picture at its input size.
@@ -35,9 +35,9 @@ impl Cost {
 /// Counts what `model` costs for one picture at its present input size, without running it.
 ///
 /// ```
-/// use efficienttrain_models::{Options, cost, create};
+/// use efficienttrain_models::{ModelOptions, cost, create_model};
 ///
-/// let model = create("resnet50", &Options { input_size: [96, 96], ..Options::default() })?;
+/// let model = create_model("resnet50", &ModelOptions { input_size: [96, 96], ..ModelOptions::default() })?;
 /// assert_eq!(cost(&*model)?.macs(), 752_746_496);
 /// # Ok::<(), efficienttrain_models::Error>(())
 /// ```
@@ -59,11 +59,11 @@ pub fn fewest_batch_norm_values(model: &dyn Backbone, frozen: Arc<[bool]>) -> Re
 }
 
 /// A pass over one picture, counted.
-fn counted(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<Tally> {
+fn counted(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<CostCounter> {
     let params = ParamStore::placeholders(model.specs())?;
     let mut cx = Context::new(&params, Mode::Count).with_frozen(frozen);
     let [height, width] = model.input_size();
-    let picture = Act::constant(Tally::placeholder(&[1, height, width, model.in_channels()])?);
+    let picture = Variable::constant(CostCounter::placeholder(&[1, height, width, model.in_channels()])?);
     let logits = model.forward(&mut cx, &picture)?;
     if logits.dims() != [1, model.num_classes()] {
         return Err(Error::shape("cost", format!("logits [1, {}]", model.num_classes()), logits.dims()));
@@ -73,17 +73,17 @@ fn counted(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<Tally> {
 
 impl Cost {
     /// What has been counted of one picture's pass.
-    pub(crate) fn of(tally: &Tally, specs: &[ParamSpec]) -> Self {
-        let macs = tally.conv + tally.linear + tally.attention;
-        let trained = specs.iter().filter(|s| s.kind == Kind::Parameter);
+    pub(crate) fn of(counter: &CostCounter, specs: &[ParamSpec]) -> Self {
+        let macs = counter.conv + counter.linear + counter.attention;
+        let trained = specs.iter().filter(|s| s.kind == ParamKind::Parameter);
         Self {
             params: trained.map(|s| s.shape.iter().product::<usize>() as u64).sum(),
-            conv_macs: tally.conv,
-            linear_macs: tally.linear,
-            attention_macs: tally.attention,
+            conv_macs: counter.conv,
+            linear_macs: counter.linear,
+            attention_macs: counter.attention,
             // Two operations a multiply-accumulate; gradients of both factors, but none of the picture.
-            train_flops: 2 * (3 * macs - tally.on_constants),
-            activation_bytes: 4 * tally.kept(),
+            train_flops: 2 * (3 * macs - counter.on_constants),
+            activation_bytes: 4 * counter.kept(),
         }
     }
 }

@@ -6,14 +6,14 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
-//! use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
+//! use efficienttrain_models::{Variable, Context, Gradients, Mode, ModelOptions, ParamStore, create_model, ops};
 //!
-//! let options = Options { num_classes: 10, input_size: [64, 64], ..Options::default() };
-//! let model = create("resnet18", &options)?;
+//! let options = ModelOptions { num_classes: 10, input_size: [64, 64], ..ModelOptions::default() };
+//! let model = create_model("resnet18", &options)?;
 //! let params = ParamStore::init(model.specs(), 42, DType::F32, &Device::Cpu)?;
 //!
 //! // One training pass: pictures are channels-last, targets one row of class probabilities a picture.
-//! let pictures = Act::constant(Tensor::rand(0f32, 1., (4, 64, 64, 3), &Device::Cpu)?);
+//! let pictures = Variable::constant(Tensor::rand(0f32, 1., (4, 64, 64, 3), &Device::Cpu)?);
 //! let targets = Tensor::full(0.1f32, (4, 10), &Device::Cpu)?;
 //! let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
 //! let logits = model.forward(&mut cx, &pictures)?;
@@ -32,31 +32,25 @@
 struct Readme;
 
 mod backbone;
-pub mod convnext;
 mod cost;
-pub mod cswin;
 mod error;
-mod family;
+mod families;
 mod graph;
 pub mod hog;
 pub mod layers;
 pub mod mae;
-pub mod metaformer;
 pub mod ops;
 mod params;
-pub mod pvt;
-mod registry;
 mod resample;
-pub mod resnet;
-pub mod swin;
-pub mod vit;
 pub mod weights;
 
-pub use backbone::{Backbone, Blueprint, FeatureInfo, ParamGroup, predict};
+pub use backbone::{Backbone, FeatureInfo, ModelInfo, ParamGroup, predict};
 pub use cost::{Cost, cost, fewest_batch_norm_values};
 pub use error::{Error, Result};
-pub use family::Family;
-pub use graph::{Act, Arithmetic, Context, Gradients, Keeps, Mode, drop_path_rates};
-pub use params::{Init, Kind, ParamBuilder, ParamId, ParamSpec, ParamStore};
-pub use registry::{Options, create, names};
+
+pub use families::{
+    Family, ModelOptions, convnext, create_model, cswin, metaformer, model_names, pvt, resnet, swin, vit,
+};
+pub use graph::{Context, Gradients, Macs, Mode, SavedForBackward, Variable, drop_path_rates};
+pub use params::{Init, ParamBuilder, ParamId, ParamKind, ParamSpec, ParamStore};
 pub use resample::Resample;

@@ -4,7 +4,9 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::model_input;
-use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, ops};
+use efficienttrain_models::{
+    Context, Gradients, Mode, ModelOptions, ParamStore, Variable, create_model, ops,
+};
 
 /// Bits of the loss, of all gradients and of the running statistics of one training pass.
 fn pass(name: &str, size: usize, batch: usize, threads: usize, checkpoint: bool) -> Vec<u32> {
@@ -22,15 +24,18 @@ fn pass_in(
 ) -> Vec<u32> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
-        let model =
-            create(name, &Options { num_classes: 10, input_size: [size; 2], ..Options::default() }).unwrap();
+        let model = create_model(
+            name,
+            &ModelOptions { num_classes: 10, input_size: [size; 2], ..ModelOptions::default() },
+        )
+        .unwrap();
         let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
         let x = model_input(5, batch, size, size).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
         let targets = Tensor::full(0.1f32, (batch, 10), &Device::Cpu).unwrap();
         let mut cx = Context::new(&params, Mode::Train { seed: 3, drop_path: 0.2 })
             .with_checkpointing(checkpoint)
             .with_compute_type(dtype);
-        let logits = model.forward(&mut cx, &Act::constant(x)).unwrap();
+        let logits = model.forward(&mut cx, &Variable::constant(x)).unwrap();
         let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
         let mut gradients = Gradients::new(params.len());
         cx.backward(&loss, Tensor::new(1f32, &Device::Cpu).unwrap(), &mut gradients).unwrap();

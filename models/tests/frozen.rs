@@ -7,14 +7,19 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use common::gradients::{dot, filled};
 use common::numbers;
-use efficienttrain_models::{Act, Backbone, Context, Gradients, Mode, Options, ParamStore, create};
+use efficienttrain_models::{
+    Backbone, Context, Gradients, Mode, ModelOptions, ParamStore, Variable, create_model,
+};
 
 const TRAIN: Mode = Mode::Train { seed: 3, drop_path: 0.0 };
 
 /// A small network in double precision whose running statistics are those of no batch.
 fn network() -> (Box<dyn Backbone>, ParamStore) {
-    let model =
-        create("resnet10", &Options { num_classes: 3, input_size: [32; 2], ..Options::default() }).unwrap();
+    let model = create_model(
+        "resnet10",
+        &ModelOptions { num_classes: 3, input_size: [32; 2], ..ModelOptions::default() },
+    )
+    .unwrap();
     let mut params = ParamStore::init(model.specs(), 1, DType::F64, &Device::Cpu).unwrap();
     for (spec, id) in model.specs().iter().zip(params.ids()) {
         let noise = filled(&spec.name, &spec.shape);
@@ -30,8 +35,8 @@ fn network() -> (Box<dyn Backbone>, ParamStore) {
     (model, params)
 }
 
-fn pictures() -> Act {
-    Act::constant(filled("pictures", &[2, 32, 32, 3]))
+fn pictures() -> Variable {
+    Variable::constant(filled("pictures", &[2, 32, 32, 3]))
 }
 
 /// Which parameters and buffers have such names.

@@ -7,7 +7,8 @@ use common::{
     assert_close, devices, floats, golden_weights, json, max_difference, model_input, numbers, tensors,
 };
 use efficienttrain_models::{
-    Act, Backbone, Context, Gradients, Kind, Mode, Options, ParamStore, cost, create, ops, predict,
+    Backbone, Context, Gradients, Mode, ModelOptions, ParamKind, ParamStore, Variable, cost, create_model,
+    ops, predict,
 };
 use serde_json::Value;
 
@@ -15,9 +16,9 @@ const TRAIN: Mode = Mode::Train { seed: 0, drop_path: 0.0 };
 
 fn model(case: &Value) -> Box<dyn Backbone> {
     let size = case["size"].as_u64().unwrap() as usize;
-    create(
+    create_model(
         case["model"].as_str().unwrap(),
-        &Options { num_classes: 1000, input_size: [size; 2], ..Options::default() },
+        &ModelOptions { num_classes: 1000, input_size: [size; 2], ..ModelOptions::default() },
     )
     .unwrap()
 }
@@ -39,10 +40,10 @@ fn targets(case: &Value, lam: f64, smoothing: f64) -> Tensor {
 }
 
 /// Loss of a forward pass in training.
-fn loss_of(model: &dyn Backbone, cx: &mut Context, x: &Tensor, targets: &Tensor) -> Act {
+fn loss_of(model: &dyn Backbone, cx: &mut Context, x: &Tensor, targets: &Tensor) -> Variable {
     let device = x.device();
     let x = x.to_device(&Device::Cpu).unwrap().permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
-    let logits = model.forward(cx, &Act::constant(x.to_device(device).unwrap())).unwrap();
+    let logits = model.forward(cx, &Variable::constant(x.to_device(device).unwrap())).unwrap();
     let targets = targets.to_dtype(x.dtype()).unwrap().to_device(device).unwrap();
     cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap())
 }
@@ -74,8 +75,8 @@ fn names_shapes_order_and_decay_are_the_reference_s() {
         "CSWin_64_24322_small_224",
     ] {
         let golden = json(&format!("params_{file}.json"));
-        let mut model = create(file, &Options::default()).unwrap();
-        let params: Vec<_> = model.specs().iter().filter(|s| s.kind == Kind::Parameter).collect();
+        let mut model = create_model(file, &ModelOptions::default()).unwrap();
+        let params: Vec<_> = model.specs().iter().filter(|s| s.kind == ParamKind::Parameter).collect();
         let expected = golden["params"].as_array().unwrap();
         assert_eq!(params.len(), expected.len(), "{file}");
         for (spec, want) in params.iter().zip(expected) {
@@ -94,7 +95,7 @@ fn names_shapes_order_and_decay_are_the_reference_s() {
         let count: usize = params.iter().map(|s| s.shape.iter().product::<usize>()).sum();
         assert_eq!(count as u64, golden["num_params"].as_u64().unwrap());
         check_layer_decay(&*model, &golden);
-        let buffers: Vec<_> = model.specs().iter().filter(|s| s.kind != Kind::Parameter).collect();
+        let buffers: Vec<_> = model.specs().iter().filter(|s| s.kind != ParamKind::Parameter).collect();
         // Swin's indices and masks follow from shapes: computed, not stored.
         let computed = |b: &&Value| {
             let name = b[0].as_str().unwrap();
@@ -130,7 +131,7 @@ fn multiply_accumulates_are_the_reference_s_at_every_size() {
     let models = golden["models"].as_object().unwrap();
     assert_eq!(models.len(), 16);
     for (name, sizes) in models {
-        let mut model = create(name, &Options::default()).unwrap();
+        let mut model = create_model(name, &ModelOptions::default()).unwrap();
         for (size, want) in sizes.as_object().unwrap() {
             model.set_input_size([size.parse().unwrap(); 2]).unwrap();
             let got = cost(&*model).unwrap();
@@ -203,7 +204,7 @@ fn losses_and_gradients_are_the_reference_s_in_single_precision() {
 
 fn check_norms(what: &str, model: &dyn Backbone, gradients: &Gradients, golden: &Value, relative: f64) {
     let total = golden["grad_norm_total"].as_f64().unwrap();
-    let params = model.specs().iter().enumerate().filter(|(_, s)| s.kind == Kind::Parameter);
+    let params = model.specs().iter().enumerate().filter(|(_, s)| s.kind == ParamKind::Parameter);
     for ((index, spec), want) in params.zip(floats(&golden["grad_norm_all"])) {
         let (_, gradient) = gradients.iter().find(|(id, _)| id.index() == index).unwrap();
         let norm = ops::squared_norm(gradient).unwrap().sqrt();

@@ -6,7 +6,9 @@ use candle_core::{DType, Device, Tensor};
 use common::{
     assert_close, floats, fnv1a64, hash_uniform, json, max_difference, numbers, tensors, weight_fill,
 };
-use efficienttrain_models::{Gradients, Options, ParamStore, Resample, create, drop_path_rates, ops};
+use efficienttrain_models::{
+    Gradients, ModelOptions, ParamStore, Resample, create_model, drop_path_rates, ops,
+};
 use serde_json::Value;
 
 #[test]
@@ -17,7 +19,7 @@ fn position_embeddings_and_moments_are_resampled_as_the_reference_does() {
         let name = if swin { "swin_tiny" } else { "deit_tiny" };
         let size = |key: &str| [case[key].as_u64().unwrap() as usize; 2];
         let input_size = size("old_size");
-        let mut model = create(name, &Options { input_size, ..Options::default() }).unwrap();
+        let mut model = create_model(name, &ModelOptions { input_size, ..ModelOptions::default() }).unwrap();
         let changes = model.set_input_size(size("new_size")).unwrap();
         let change = changes.first().cloned().unwrap_or_else(|| {
             assert_eq!(case["old_size"], case["new_size"]);
@@ -259,8 +261,11 @@ fn losses_and_their_gradients_are_the_reference_s() {
 
 #[test]
 fn a_missing_gradient_is_named() {
-    let model =
-        create("resnet10", &Options { num_classes: 3, input_size: [32, 32], ..Options::default() }).unwrap();
+    let model = create_model(
+        "resnet10",
+        &ModelOptions { num_classes: 3, input_size: [32, 32], ..ModelOptions::default() },
+    )
+    .unwrap();
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let none = Gradients::new(params.len());
     let message = none.check_complete("resnet10", model.specs()).unwrap_err().to_string();

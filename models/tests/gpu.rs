@@ -10,7 +10,7 @@ use efficienttrain_models::hog::Hog;
 use efficienttrain_models::mae::{Mae, MaeOptions, Masking, Target, TransformerShape};
 use efficienttrain_models::ops::{self, Stepped};
 use efficienttrain_models::{
-    Act, Backbone, Context, Gradients, Mode, Options, ParamSpec, ParamStore, create,
+    Backbone, Context, Gradients, Mode, ModelOptions, ParamSpec, ParamStore, Variable, create_model,
 };
 
 /// One of each family.
@@ -23,14 +23,14 @@ fn pass(model: &dyn Backbone, params: &ParamStore, dtype: DType) -> (f64, Gradie
     let x = model_input(5, 2, 64, 64).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
     let targets = Tensor::eye(10, DType::F32, &Device::Cpu).unwrap().narrow(0, 0, 2).unwrap();
     let targets = targets.contiguous().unwrap().to_device(&device).unwrap();
-    let logits = model.forward(&mut cx, &Act::constant(x.to_device(&device).unwrap())).unwrap();
+    let logits = model.forward(&mut cx, &Variable::constant(x.to_device(&device).unwrap())).unwrap();
     assert_eq!(logits.tensor().dtype(), dtype);
     let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
     back(cx, &loss, (model.name(), model.specs()))
 }
 
 /// A loss and its gradients, which reach every parameter.
-fn back(cx: Context, loss: &Act, (name, specs): (&str, &[ParamSpec])) -> (f64, Gradients) {
+fn back(cx: Context, loss: &Variable, (name, specs): (&str, &[ParamSpec])) -> (f64, Gradients) {
     let mut gradients = Gradients::new(specs.len());
     let value = numbers(loss.tensor())[0];
     let seed = Tensor::new(1f32, &Device::Cpu).unwrap().to_device(&cx.device()).unwrap();
@@ -44,7 +44,7 @@ fn reconstruct(mae: &Mae, params: &ParamStore, dtype: DType) -> (f64, Gradients)
     let [h, w] = mae.options().input_size;
     let x = model_input(5, 3, h, w).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
     let masking = Masking::draw(&[1, 2, 3], mae.patches(), mae.mask_ratio()).unwrap();
-    let pictures = Act::constant(x.to_device(&cx.device()).unwrap());
+    let pictures = Variable::constant(x.to_device(&cx.device()).unwrap());
     let loss = mae.loss(&mut cx, &pictures, &masking).unwrap();
     assert_eq!(loss.tensor().dtype(), DType::F32);
     back(cx, &loss, (mae.name(), mae.specs()))
@@ -63,8 +63,8 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
 fn models_train_as_on_the_cpu_in_every_precision() {
     let Some(gpu) = gpu() else { return };
     for name in MODELS {
-        let options = Options { num_classes: 10, input_size: [64; 2], ..Options::default() };
-        let model = create(name, &options).unwrap();
+        let options = ModelOptions { num_classes: 10, input_size: [64; 2], ..ModelOptions::default() };
+        let model = create_model(name, &options).unwrap();
         let params = || ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
         let (want, gradients) = pass(&*model, &params(), DType::F32);
         let want_all = all(&gradients);
@@ -255,14 +255,17 @@ fn attention_takes_more_groups_than_a_grid_is_wide() {
 #[test]
 fn a_pass_stays_on_its_thread() {
     let Some(gpu) = gpu() else { return };
-    let model = create("resnet10", &Options { num_classes: 10, input_size: [32; 2], ..Options::default() });
+    let model = create_model(
+        "resnet10",
+        &ModelOptions { num_classes: 10, input_size: [32; 2], ..ModelOptions::default() },
+    );
     let model = model.unwrap();
     let params =
         ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
     let here = std::thread::current().id();
     let mut cx = Context::new(&params, Mode::Train { seed: 3, drop_path: 0.0 });
     let x = Tensor::zeros((2, 32, 32, 3), DType::F32, &gpu).unwrap();
-    let logits = model.forward(&mut cx, &Act::constant(x)).unwrap();
+    let logits = model.forward(&mut cx, &Variable::constant(x)).unwrap();
     let value = logits.tensor().clone();
     let pullback = move |dy: &Tensor, _: &[bool]| {
         assert_eq!(std::thread::current().id(), here);

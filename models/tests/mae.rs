@@ -11,7 +11,8 @@ use efficienttrain_models::mae::{
     Mae, MaeOptions, Masking, Target, TransformerShape, patchify, sincos_positions,
 };
 use efficienttrain_models::{
-    Act, Context, Gradients, Kind, Mode, Options, ParamSpec, ParamStore, create, ops, weights,
+    Context, Gradients, Mode, ModelOptions, ParamKind, ParamSpec, ParamStore, Variable, create_model, ops,
+    weights,
 };
 
 const TARGETS: [Target; 3] =
@@ -129,7 +130,7 @@ fn every_parameter_gets_a_gradient_with_every_target_at_every_size() {
         let options = MaeOptions { input_size: size, target, ..MaeOptions::default() };
         let model = Mae::new("mae_small", &options).unwrap();
         let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
-        let pictures = Act::constant(channels_last(&model_input(1, 2, size[0], size[1])));
+        let pictures = Variable::constant(channels_last(&model_input(1, 2, size[0], size[1])));
         let masking = Masking::draw(&[3, 4], model.patches(), model.mask_ratio()).unwrap();
         let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.1 });
         let loss = model.loss(&mut cx, &pictures, &masking).unwrap();
@@ -143,7 +144,7 @@ fn every_parameter_gets_a_gradient_with_every_target_at_every_size() {
     }
 }
 
-fn loss_of(model: &Mae, params: &ParamStore, pictures: &Act, masking: &Masking) -> f64 {
+fn loss_of(model: &Mae, params: &ParamStore, pictures: &Variable, masking: &Masking) -> f64 {
     let mut cx = Context::new(params, Mode::Eval);
     numbers(model.loss(&mut cx, pictures, masking).unwrap().tensor())[0]
 }
@@ -155,7 +156,7 @@ fn gradients_are_the_slopes_of_the_loss() {
         let model = tiny(target, [32, 48]);
         let params = golden_weights("mae_test", model.specs(), DType::F64);
         let pictures = model_input(5, 2, 32, 48).narrow(1, 0, 2).unwrap().to_dtype(DType::F64).unwrap();
-        let pictures = Act::constant(channels_last(&pictures));
+        let pictures = Variable::constant(channels_last(&pictures));
         let masking = Masking::draw(&[1, 2], 6, 0.5).unwrap();
         let mut cx = Context::new(&params, train());
         let loss = model.loss(&mut cx, &pictures, &masking).unwrap();
@@ -201,7 +202,7 @@ fn the_encoder_does_not_see_what_is_removed_and_the_loss_not_what_is_seen() {
     };
     let encoded = |pictures: &Tensor| {
         let mut cx = Context::new(&params, Mode::Eval);
-        let tokens = model.encode(&mut cx, &Act::constant(pictures.clone()), &masking).unwrap();
+        let tokens = model.encode(&mut cx, &Variable::constant(pictures.clone()), &masking).unwrap();
         assert_eq!(tokens.dims(), [1, 3, 8]);
         numbers(tokens.tensor())
     };
@@ -227,7 +228,7 @@ fn the_size_may_change_and_no_parameter_with_it() {
     for size in [[96, 96], [32, 80], [64, 64]] {
         model.set_input_size(size).unwrap();
         assert_eq!(model.specs(), specs);
-        let pictures = Act::constant(channels_last(&model_input(1, 1, size[0], size[1])));
+        let pictures = Variable::constant(channels_last(&model_input(1, 1, size[0], size[1])));
         let masking = Masking::draw(&[7], model.patches(), 0.75).unwrap();
         let mut cx = Context::new(&params, Mode::Eval);
         let tokens = model.encode(&mut cx, &pictures, &masking).unwrap();
@@ -265,8 +266,8 @@ fn encoders_load_into_deit() {
         };
         let model = Mae::new(name, &options).unwrap();
         let params = ParamStore::init(model.specs(), 3, DType::F64, &Device::Cpu).unwrap();
-        let options = Options { num_classes: 5, input_size: [32, 48], ..Options::default() };
-        let vit = create(deit, &options).unwrap();
+        let options = ModelOptions { num_classes: 5, input_size: [32, 48], ..ModelOptions::default() };
+        let vit = create_model(deit, &options).unwrap();
         let mut tuned = ParamStore::init(vit.specs(), 4, DType::F64, &Device::Cpu).unwrap();
         let tensors = model.encoder_weights(&params).unwrap();
         let adapt = weights::LoadOptions { adapt_head: true, ..Default::default() };
@@ -276,7 +277,7 @@ fn encoders_load_into_deit() {
         assert!(report.missing.is_empty() && report.unexpected.is_empty());
         // With nothing removed the two are one network: the class token is DeiT's feature. Tokens come in another order.
         let pictures = model_input(2, 1, 32, 48).to_dtype(DType::F64).unwrap();
-        let pictures = Act::constant(channels_last(&pictures));
+        let pictures = Variable::constant(channels_last(&pictures));
         let whole = Masking::draw(&[11], 6, 0.0).unwrap();
         let encoded = model.encode(&mut Context::new(&params, Mode::Eval), &pictures, &whole).unwrap();
         let features = vit.features(&mut Context::new(&tuned, Mode::Eval), &pictures).unwrap();
@@ -284,8 +285,11 @@ fn encoders_load_into_deit() {
         let class = &numbers(encoded.tensor())[..width];
         assert!(max_difference(class, &numbers(features.tensor())) < 1e-10, "{name}");
         // At another size the positions are resampled, as DeiT's own.
-        let other =
-            create(deit, &Options { num_classes: 5, input_size: [64, 64], ..Options::default() }).unwrap();
+        let other = create_model(
+            deit,
+            &ModelOptions { num_classes: 5, input_size: [64, 64], ..ModelOptions::default() },
+        )
+        .unwrap();
         let mut store = ParamStore::init(other.specs(), 4, DType::F32, &Device::Cpu).unwrap();
         let mut square = Mae::new(name, &MaeOptions { input_size: [32, 32], ..*model.options() }).unwrap();
         square.set_input_size([96, 96]).unwrap();
@@ -299,11 +303,11 @@ fn encoders_load_into_deit() {
 #[test]
 fn encoder_parameters_decay_and_layer_as_deit_does() {
     let model = Mae::new("mae_small", &MaeOptions::default()).unwrap();
-    let vit = create("deit_small", &Options::default()).unwrap();
+    let vit = create_model("deit_small", &ModelOptions::default()).unwrap();
     let find = |name: &str| -> Option<&ParamSpec> { vit.specs().iter().find(|spec| spec.name == name) };
     let mut shared = 0;
     for spec in model.specs() {
-        assert_eq!(spec.kind, Kind::Parameter);
+        assert_eq!(spec.kind, ParamKind::Parameter);
         if let Some(theirs) = find(&spec.name) {
             // First values are the one thing that differs.
             assert_eq!(spec, &ParamSpec { init: spec.init, ..theirs.clone() });
@@ -367,7 +371,7 @@ fn a_mask_is_a_function_of_the_pictures_own_seed() {
 fn checkpointing_gives_the_same_gradients() {
     let model = tiny(TARGETS[2], [64, 64]);
     let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
-    let pictures = Act::constant(channels_last(&model_input(3, 2, 64, 64).narrow(1, 0, 2).unwrap()));
+    let pictures = Variable::constant(channels_last(&model_input(3, 2, 64, 64).narrow(1, 0, 2).unwrap()));
     let masking = Masking::draw(&[1, 2], 16, 0.75).unwrap();
     let run = |checkpoint: bool| {
         let mut cx = Context::new(&params, train()).with_checkpointing(checkpoint);
@@ -385,7 +389,7 @@ fn training_lowers_the_loss() {
     let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
     let zeros = || ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu).unwrap();
     let (mean, square) = (zeros(), zeros());
-    let pictures = Act::constant(channels_last(&model_input(3, 4, 64, 64).narrow(1, 0, 2).unwrap()));
+    let pictures = Variable::constant(channels_last(&model_input(3, 4, 64, 64).narrow(1, 0, 2).unwrap()));
     let masking = Masking::draw(&[1, 2, 3, 4], 16, 0.75).unwrap();
     let before = loss_of(&model, &params, &pictures, &masking);
     for step in 1..=60 {
@@ -424,13 +428,13 @@ fn misfits_are_named() {
 
     let model = tiny(Target::Pixels, [32, 32]);
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
-    let pictures = Act::constant(Tensor::zeros((2, 32, 32, 2), DType::F32, &Device::Cpu).unwrap());
+    let pictures = Variable::constant(Tensor::zeros((2, 32, 32, 2), DType::F32, &Device::Cpu).unwrap());
     for masking in [Masking::draw(&[1], 4, 0.5), Masking::draw(&[1, 2], 9, 0.5)] {
         let mut cx = Context::new(&params, Mode::Eval);
         let error = model.loss(&mut cx, &pictures, &masking.unwrap()).unwrap_err().to_string();
         assert!(error.contains("expected pictures ["), "{error}");
     }
-    let deit = create("deit_small", &Options::default()).unwrap();
+    let deit = create_model("deit_small", &ModelOptions::default()).unwrap();
     let other = ParamStore::init(&deit.specs()[..2], 0, DType::F32, &Device::Cpu).unwrap();
     assert!(model.encoder_weights(&other).is_err());
 }
@@ -441,7 +445,7 @@ fn mixed_precision_gives_gradients_in_single_precision_that_point_the_same_way()
         let options = MaeOptions { input_size: [64, 64], target, ..MaeOptions::default() };
         let model = Mae::new("mae_tiny", &options).unwrap();
         let params = ParamStore::init(model.specs(), 5, DType::F32, &Device::Cpu).unwrap();
-        let pictures = Act::constant(channels_last(&model_input(900, 4, 64, 64)));
+        let pictures = Variable::constant(channels_last(&model_input(900, 4, 64, 64)));
         let masking = Masking::draw(&[1, 2, 3, 4], model.patches(), 0.75).unwrap();
         let pass = |dtype: DType| {
             let mut cx = Context::new(&params, train()).with_compute_type(dtype);

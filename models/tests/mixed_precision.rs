@@ -4,7 +4,9 @@ mod common;
 
 use candle_core::{DType, Device, Tensor};
 use common::{floats, golden_weights, json, model_input, numbers};
-use efficienttrain_models::{Act, Backbone, Context, Gradients, Mode, Options, ParamStore, create, ops};
+use efficienttrain_models::{
+    Backbone, Context, Gradients, Mode, ModelOptions, ParamStore, Variable, create_model, ops,
+};
 
 /// One of each family.
 const MODELS: [&str; 7] =
@@ -26,7 +28,7 @@ fn pass(
 ) -> Pass {
     let mode = Mode::Train { seed: 3, drop_path: 0.1 };
     let mut cx = Context::new(params, mode).with_compute_type(dtype).with_checkpointing(checkpoint);
-    let x = Act::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap());
+    let x = Variable::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap());
     let logits = model.forward(&mut cx, &x).unwrap();
     assert_eq!(logits.tensor().dtype(), dtype);
     let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), targets).unwrap());
@@ -44,8 +46,8 @@ fn all(gradients: &Gradients) -> Vec<f64> {
 #[test]
 fn gradients_point_the_way_of_single_precision() {
     for name in MODELS {
-        let options = Options { num_classes: 10, input_size: [64; 2], ..Options::default() };
-        let model = create(name, &options).unwrap();
+        let options = ModelOptions { num_classes: 10, input_size: [64; 2], ..ModelOptions::default() };
+        let model = create_model(name, &options).unwrap();
         let x = model_input(5, 6, 64, 64);
         let targets = Tensor::eye(10, DType::F32, &Device::Cpu).unwrap().narrow(0, 0, 6).unwrap();
         let params = || ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
@@ -74,8 +76,8 @@ fn gradients_point_the_way_of_single_precision() {
 fn four_adamw_steps_stay_near_the_reference() {
     for case in json("train_steps.json").as_array().unwrap() {
         let size = case["size"].as_u64().unwrap() as usize;
-        let options = Options { num_classes: 1000, input_size: [size; 2], ..Options::default() };
-        let model = create(case["model"].as_str().unwrap(), &options).unwrap();
+        let options = ModelOptions { num_classes: 1000, input_size: [size; 2], ..ModelOptions::default() };
+        let model = create_model(case["model"].as_str().unwrap(), &options).unwrap();
         let params = golden_weights(model.name(), model.specs(), DType::F32);
         let x = model_input(case["input_seed"].as_u64().unwrap(), 2, size, size);
         let (lam, smoothing) = (0.7, 0.1);
@@ -91,7 +93,7 @@ fn four_adamw_steps_stay_near_the_reference() {
         for (step, want) in floats(&case["loss_f64"]).into_iter().enumerate() {
             let mode = Mode::Train { seed: 0, drop_path: 0.0 };
             let mut cx = Context::new(&params, mode).with_compute_type(DType::BF16);
-            let pictures = Act::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap());
+            let pictures = Variable::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap());
             let logits = model.forward(&mut cx, &pictures).unwrap();
             let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
             let got = numbers(loss.tensor())[0];

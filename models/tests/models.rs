@@ -5,8 +5,8 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use common::{max_difference, model_input, numbers};
 use efficienttrain_models::{
-    Act, Backbone, Context, Family, Gradients, Kind, Mode, Options, ParamStore, cost, create, names, ops,
-    predict,
+    Backbone, Context, Family, Gradients, Mode, ModelOptions, ParamKind, ParamStore, Variable, cost,
+    create_model, model_names, ops, predict,
 };
 
 /// Sizes that every kind of edge gets: the smallest, a rectangle, and one that is no multiple of anything.
@@ -20,7 +20,7 @@ fn sizes(family: Family) -> Vec<[usize; 2]> {
 }
 
 fn family(name: &str) -> Family {
-    create(name, &Options::default()).unwrap().blueprint().family
+    create_model(name, &ModelOptions::default()).unwrap().info().family
 }
 
 /// The smallest model of each family.
@@ -35,18 +35,19 @@ const SMALLEST: [&str; 8] = [
     "pvt_tiny",
 ];
 
-fn channels_last(x: &Tensor) -> Act {
-    Act::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap())
+fn channels_last(x: &Tensor) -> Variable {
+    Variable::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap())
 }
 
 #[test]
 fn every_parameter_of_every_model_gets_a_gradient() {
-    for name in names() {
+    for name in model_names() {
         // Large variants repeat the small one's blocks: one size is enough for them.
         let count = if SMALLEST.contains(&name) { 2 } else { 1 };
         for size in sizes(family(name)).into_iter().take(count) {
-            let options = Options { num_classes: 3, input_size: size, drop_rate: 0.2, ..Options::default() };
-            let model = create(name, &options).unwrap();
+            let options =
+                ModelOptions { num_classes: 3, input_size: size, drop_rate: 0.2, ..ModelOptions::default() };
+            let model = create_model(name, &options).unwrap();
             let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
             let x = channels_last(&model_input(1, 2, size[0], size[1]));
             let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.1 });
@@ -59,7 +60,7 @@ fn every_parameter_of_every_model_gets_a_gradient() {
             gradients.check_complete(name, model.specs()).unwrap();
             for (id, gradient) in gradients.iter() {
                 let spec = &model.specs()[id.index()];
-                assert_eq!(spec.kind, Kind::Parameter);
+                assert_eq!(spec.kind, ParamKind::Parameter);
                 assert_eq!(gradient.dims(), spec.shape, "{name}: {}", spec.name);
                 assert!(numbers(gradient).iter().all(|g| g.is_finite()), "{name}: {}", spec.name);
             }
@@ -71,12 +72,15 @@ fn every_parameter_of_every_model_gets_a_gradient() {
 fn pyramids_are_what_they_say_and_counting_gives_the_shapes_of_running() {
     for name in SMALLEST {
         for size in sizes(family(name)) {
-            let model =
-                create(name, &Options { num_classes: 4, input_size: size, ..Options::default() }).unwrap();
+            let model = create_model(
+                name,
+                &ModelOptions { num_classes: 4, input_size: size, ..ModelOptions::default() },
+            )
+            .unwrap();
             let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
             let x = channels_last(&model_input(1, 1, size[0], size[1]));
             let mut cx = Context::new(&params, Mode::Eval);
-            let maps = model.pyramid(&mut cx, &x).unwrap();
+            let maps = model.feature_maps(&mut cx, &x).unwrap();
             assert_eq!(maps.len(), model.feature_info().len(), "{name}");
             for (map, info) in maps.iter().zip(model.feature_info()) {
                 // Overlapping patches round up, others down.
@@ -87,7 +91,7 @@ fn pyramids_are_what_they_say_and_counting_gives_the_shapes_of_running() {
                 assert!(fits(0) && fits(1) && map.dims()[3] == info.channels, "{name}: {:?}", map.dims());
             }
             let mut counting = Context::new(&params, Mode::Count);
-            let counted = model.pyramid(&mut counting, &x).unwrap();
+            let counted = model.feature_maps(&mut counting, &x).unwrap();
             for (counted, map) in counted.iter().zip(&maps) {
                 assert_eq!(counted.dims(), map.dims(), "{name}");
             }
@@ -100,13 +104,16 @@ fn pyramids_are_what_they_say_and_counting_gives_the_shapes_of_running() {
 fn the_last_map_is_what_is_pooled() {
     // Of families that pool the last map by its mean: the head reads nothing else.
     for name in ["resnet10", "convnext_tiny", "caformer_s18"] {
-        let model =
-            create(name, &Options { num_classes: 4, input_size: [64, 64], ..Options::default() }).unwrap();
+        let model = create_model(
+            name,
+            &ModelOptions { num_classes: 4, input_size: [64, 64], ..ModelOptions::default() },
+        )
+        .unwrap();
         let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
         let x = channels_last(&model_input(1, 2, 64, 64));
         let mut cx = Context::new(&params, Mode::Eval);
         let features = model.features(&mut cx, &x).unwrap();
-        let map = model.pyramid(&mut cx, &x).unwrap().pop().unwrap();
+        let map = model.feature_maps(&mut cx, &x).unwrap().pop().unwrap();
         let mut pooled = ops::global_avg_pool(map.tensor()).unwrap().value;
         if let (Some(w), b) = (params.by_name("norm.weight"), params.by_name("norm.bias")) {
             pooled = ops::layer_norm(&pooled, w, b, 1e-6).unwrap().value;
@@ -120,8 +127,11 @@ fn the_mean_over_the_picture_is_of_normed_patch_tokens() {
     for (name, eps) in
         [("deit_tiny", 1e-6), ("deit_tiny_distilled", 1e-6), ("pvt_tiny", 1e-6), ("resnet10", 0.0)]
     {
-        let model =
-            create(name, &Options { num_classes: 4, input_size: [64, 64], ..Options::default() }).unwrap();
+        let model = create_model(
+            name,
+            &ModelOptions { num_classes: 4, input_size: [64, 64], ..ModelOptions::default() },
+        )
+        .unwrap();
         let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
         let x = channels_last(&model_input(1, 2, 64, 64));
         let mut cx = Context::new(&params, Mode::Eval);
@@ -131,7 +141,7 @@ fn the_mean_over_the_picture_is_of_normed_patch_tokens() {
             continue;
         }
         // First values of a norm scale by 1 and add nothing.
-        let map = model.pyramid(&mut cx, &x).unwrap().pop().unwrap();
+        let map = model.feature_maps(&mut cx, &x).unwrap().pop().unwrap();
         let &[n, h, w, c] = map.dims() else { panic!("{name}: {:?}", map.dims()) };
         let values = numbers(map.tensor());
         let mut expected = vec![0.0; n * c];
@@ -153,8 +163,8 @@ fn the_mean_over_the_picture_is_of_normed_patch_tokens() {
 #[test]
 fn a_change_of_size_there_and_back_keeps_everything_else() {
     for name in SMALLEST {
-        let options = Options { num_classes: 5, input_size: [96, 96], ..Options::default() };
-        let mut model = create(name, &options).unwrap();
+        let options = ModelOptions { num_classes: 5, input_size: [96, 96], ..ModelOptions::default() };
+        let mut model = create_model(name, &options).unwrap();
         let mut params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
         let before = params.deep_clone().unwrap();
         let mut changed = std::collections::HashSet::new();
@@ -169,7 +179,7 @@ fn a_change_of_size_there_and_back_keeps_everything_else() {
             let logits = predict(&*model, &params, &model_input(1, 1, size[0], size[1])).unwrap();
             assert_eq!(logits.dims(), [1, 5]);
             // A model made for the size from the start has the same shapes.
-            let fresh = create(name, &Options { input_size: size, ..options }).unwrap();
+            let fresh = create_model(name, &ModelOptions { input_size: size, ..options }).unwrap();
             assert_eq!(fresh.specs(), model.specs());
         }
         for ((key, now), (_, then)) in
@@ -194,8 +204,9 @@ fn a_change_of_size_there_and_back_keeps_everything_else() {
 #[test]
 fn channels_classes_and_dropout_are_options() {
     for name in SMALLEST {
-        let options = Options { num_classes: 7, input_size: [32, 32], in_channels: 5, ..Options::default() };
-        let model = create(name, &options).unwrap();
+        let options =
+            ModelOptions { num_classes: 7, input_size: [32, 32], in_channels: 5, ..ModelOptions::default() };
+        let model = create_model(name, &options).unwrap();
         let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
         let x = Tensor::rand(-1f32, 1., (2, 5, 32, 32), &Device::Cpu).unwrap();
         assert_eq!(predict(&*model, &params, &x).unwrap().dims(), [2, 7], "{name}");
@@ -205,7 +216,7 @@ fn channels_classes_and_dropout_are_options() {
             assert_eq!(params.by_name(&format!("{classifier}.weight")).unwrap().dim(0).unwrap(), 7);
         }
         // Dropout changes training passes alone, by the seed.
-        let dropped = create(name, &Options { drop_rate: 0.5, ..options }).unwrap();
+        let dropped = create_model(name, &ModelOptions { drop_rate: 0.5, ..options }).unwrap();
         let run = |model: &dyn Backbone, mode| {
             let mut cx = Context::new(&params, mode);
             numbers(model.forward(&mut cx, &channels_last(&x)).unwrap().tensor())
@@ -216,23 +227,23 @@ fn channels_classes_and_dropout_are_options() {
         assert_eq!(run(&*dropped, Mode::Eval), run(&*dropped, Mode::Eval), "{name}");
     }
     for (options, expected) in [
-        (Options { drop_rate: 1.0, ..Options::default() }, "drop_rate must be 0 to below 1, got 1"),
-        (Options { in_channels: 0, ..Options::default() }, "in_channels must be above 0"),
-        (Options { num_classes: 0, ..Options::default() }, "num_classes must be above 0"),
+        (ModelOptions { drop_rate: 1.0, ..ModelOptions::default() }, "drop_rate must be 0 to below 1, got 1"),
+        (ModelOptions { in_channels: 0, ..ModelOptions::default() }, "in_channels must be above 0"),
+        (ModelOptions { num_classes: 0, ..ModelOptions::default() }, "num_classes must be above 0"),
     ] {
-        let error = create("swin_tiny", &options).unwrap_err().to_string();
+        let error = create_model("swin_tiny", &options).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
 
 #[test]
 fn parameters_are_grouped_by_decay_and_depth() {
-    for name in names() {
-        let model = create(name, &Options::default()).unwrap();
+    for name in model_names() {
+        let model = create_model(name, &ModelOptions::default()).unwrap();
         let groups = model.param_groups();
         let mut seen: Vec<usize> = groups.iter().flat_map(|g| &g.params).map(|id| id.index()).collect();
         seen.sort_unstable();
-        let trained = model.specs().iter().enumerate().filter(|(_, s)| s.kind == Kind::Parameter);
+        let trained = model.specs().iter().enumerate().filter(|(_, s)| s.kind == ParamKind::Parameter);
         assert_eq!(
             seen,
             trained.map(|(i, _)| i).collect::<Vec<_>>(),
@@ -247,7 +258,7 @@ fn parameters_are_grouped_by_decay_and_depth() {
         }
         // The stem is the lowest layer, the classifier the highest, with the full learning rate.
         let of = |name: &str| model.specs().iter().find(|s| s.name == name).unwrap().layer;
-        let highest = model.blueprint().layers - 1;
+        let highest = model.info().layers - 1;
         for classifier in model.classifiers() {
             assert_eq!(of(&format!("{classifier}.weight")), highest, "{name}");
         }
@@ -280,7 +291,7 @@ fn published_sizes_of_models_without_golden_numbers() {
         ("pvt_medium", 44.2, 6.7),
         ("pvt_large", 61.4, 9.8),
     ] {
-        let cost = cost(&*create(name, &Options::default()).unwrap()).unwrap();
+        let cost = cost(&*create_model(name, &ModelOptions::default()).unwrap()).unwrap();
         let (p, m) = (cost.params as f64 / 1e6, cost.macs() as f64 / 1e9);
         assert!(
             (p - params).abs() < 0.051 && (macs.is_nan() || (m - macs).abs() < 0.1),
@@ -291,12 +302,15 @@ fn published_sizes_of_models_without_golden_numbers() {
 
 #[test]
 fn stochastic_depth_keeps_the_expectation_and_is_seeded() {
-    let model =
-        create("resnet10", &Options { num_classes: 2, input_size: [32, 32], ..Options::default() }).unwrap();
+    let model = create_model(
+        "resnet10",
+        &ModelOptions { num_classes: 2, input_size: [32, 32], ..ModelOptions::default() },
+    )
+    .unwrap();
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let draw = |seed, index| {
         let cx = Context::new(&params, Mode::Train { seed, drop_path: 0.4 });
-        cx.keep_samples((index, 3), "", 20_000)
+        cx.drop_path_mask((index, 3), "", 20_000)
     };
     assert_eq!(draw(1, 0), None, "the first block is never dropped");
     for (index, rate) in [(1, 0.2f64), (2, 0.4)] {
@@ -311,12 +325,12 @@ fn stochastic_depth_keeps_the_expectation_and_is_seeded() {
     assert_eq!(draw(1, 2), draw(1, 2));
     assert_ne!(draw(1, 2), draw(2, 2));
     let eval = Context::new(&params, Mode::Eval);
-    assert_eq!(eval.keep_samples((2, 3), "", 4), None);
+    assert_eq!(eval.drop_path_mask((2, 3), "", 4), None);
 }
 
 #[test]
 fn names_and_weights_that_do_not_fit_are_errors_that_name_them() {
-    let unknown = create("resnet81", &Options::default()).unwrap_err().to_string();
+    let unknown = create_model("resnet81", &ModelOptions::default()).unwrap_err().to_string();
     assert!(unknown.contains("did you mean `resnet18`"), "{unknown}");
     for (spelling, name) in [
         ("DeiT_small_patch16_224", "deit_small"),
@@ -325,16 +339,23 @@ fn names_and_weights_that_do_not_fit_are_errors_that_name_them() {
         ("CSWin_96_24322_base_224", "cswin_base"),
         ("caformer_s18.sail_in1k", "caformer_s18"),
     ] {
-        assert_eq!(create(spelling, &Options::default()).unwrap().name(), name);
+        assert_eq!(create_model(spelling, &ModelOptions::default()).unwrap().name(), name);
     }
-    let near = create("swin_tiny_patch4_window7", &Options::default()).unwrap_err().to_string();
+    let near = create_model("swin_tiny_patch4_window7", &ModelOptions::default()).unwrap_err().to_string();
     assert!(near.contains("did you mean `swin_tiny`"), "{near}");
     assert!(
-        create("resnet18", &Options { num_classes: 2, input_size: [0, 32], ..Options::default() }).is_err()
+        create_model(
+            "resnet18",
+            &ModelOptions { num_classes: 2, input_size: [0, 32], ..ModelOptions::default() }
+        )
+        .is_err()
     );
 
-    let model =
-        create("resnet10", &Options { num_classes: 2, input_size: [32, 32], ..Options::default() }).unwrap();
+    let model = create_model(
+        "resnet10",
+        &ModelOptions { num_classes: 2, input_size: [32, 32], ..ModelOptions::default() },
+    )
+    .unwrap();
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let mut tensors: std::collections::HashMap<String, Tensor> =
         params.iter().map(|(n, t)| (n.to_string(), t.clone())).collect();
@@ -356,8 +377,11 @@ fn names_and_weights_that_do_not_fit_are_errors_that_name_them() {
 
 #[test]
 fn a_candle_var_builder_reads_the_store() {
-    let model =
-        create("resnet10", &Options { num_classes: 2, input_size: [32, 32], ..Options::default() }).unwrap();
+    let model = create_model(
+        "resnet10",
+        &ModelOptions { num_classes: 2, input_size: [32, 32], ..ModelOptions::default() },
+    )
+    .unwrap();
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let builder = params.var_builder(DType::F32, &Device::Cpu);
     let fc = candle_nn::linear(512, 2, builder.pp("fc")).unwrap();

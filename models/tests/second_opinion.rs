@@ -8,7 +8,7 @@ use candle_core::{DType, Device, ModuleT, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{convnext, resnet, vit};
 use common::{golden_weights, max_difference, model_input, numbers};
-use efficienttrain_models::{Options, create, predict, weights};
+use efficienttrain_models::{ModelOptions, create_model, predict, weights};
 
 #[test]
 fn resnets_agree_with_candle_transformers() {
@@ -20,8 +20,11 @@ fn resnets_agree_with_candle_transformers() {
         ("resnet101", resnet::resnet101),
     ];
     for (name, build) in cases {
-        let model =
-            create(name, &Options { num_classes: 10, input_size: [64, 64], ..Options::default() }).unwrap();
+        let model = create_model(
+            name,
+            &ModelOptions { num_classes: 10, input_size: [64, 64], ..ModelOptions::default() },
+        )
+        .unwrap();
         let params = golden_weights(name, model.specs(), DType::F64);
         let other = build(10, params.var_builder(DType::F64, &Device::Cpu)).unwrap();
         let x = model_input(9, 2, 64, 64).to_dtype(DType::F64).unwrap();
@@ -60,8 +63,11 @@ fn hugging_face(key: &str) -> String {
 #[test]
 fn vision_transformers_agree_with_candle_transformers() {
     for (name, width, heads) in [("deit_tiny", 192, 3), ("deit_small", 384, 6)] {
-        let model =
-            create(name, &Options { num_classes: 10, input_size: [64, 64], ..Options::default() }).unwrap();
+        let model = create_model(
+            name,
+            &ModelOptions { num_classes: 10, input_size: [64, 64], ..ModelOptions::default() },
+        )
+        .unwrap();
         let params = golden_weights(name, model.specs(), DType::F32);
         let mut tensors: HashMap<String, Tensor> = HashMap::new();
         for (key, tensor) in params.iter() {
@@ -102,8 +108,11 @@ fn convnexts_agree_with_candle_transformers() {
     for (name, config) in
         [("convnext_tiny", convnext::Config::tiny()), ("convnext_small", convnext::Config::small())]
     {
-        let model =
-            create(name, &Options { num_classes: 10, input_size: [64, 64], ..Options::default() }).unwrap();
+        let model = create_model(
+            name,
+            &ModelOptions { num_classes: 10, input_size: [64, 64], ..ModelOptions::default() },
+        )
+        .unwrap();
         let params = golden_weights(name, model.specs(), DType::F32);
         let tensors: HashMap<String, Tensor> =
             weights::export(&*model, &params).unwrap().into_iter().collect();

@@ -7,10 +7,14 @@ use common::{golden_weights, model_input, numbers};
 use efficienttrain_models::weights::{
     LoadOptions, ReadOptions, Report, Tensors, export, load_into, num_classes, read, save,
 };
-use efficienttrain_models::{Backbone, Error, Options, ParamStore, create, ops, predict};
+use efficienttrain_models::{Backbone, Error, ModelOptions, ParamStore, create_model, ops, predict};
 
 fn model(name: &str, classes: usize, edge: usize) -> Box<dyn Backbone> {
-    create(name, &Options { num_classes: classes, input_size: [edge, edge], ..Options::default() }).unwrap()
+    create_model(
+        name,
+        &ModelOptions { num_classes: classes, input_size: [edge, edge], ..ModelOptions::default() },
+    )
+    .unwrap()
 }
 
 fn init(model: &dyn Backbone, seed: u64) -> ParamStore {
@@ -67,7 +71,7 @@ fn exported_weights_come_back_bitwise() {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(found.tensors.len(), params.len());
         assert!(found.tensors.contains_key(key), "{name}: {key}");
-        let probe = create(name, &Options { num_classes: 1, ..Options::default() }).unwrap();
+        let probe = create_model(name, &ModelOptions { num_classes: 1, ..ModelOptions::default() }).unwrap();
         assert_eq!(num_classes(&*probe, &found.tensors), Some(5), "{name}");
         // This crate's own names are those of the authors.
         for tensors in [found.tensors, named(&params)] {

@@ -5,7 +5,8 @@
 
 use efficienttrain_models::layers::{BatchNorm, Conv2d, ConvShape, Linear, global_avg_pool};
 use efficienttrain_models::{
-    Act, Backbone, Blueprint, Context, Family, FeatureInfo, Init, Options, ParamBuilder, Resample, Result,
+    Backbone, Context, Family, FeatureInfo, Init, ModelInfo, ModelOptions, ParamBuilder, Resample, Result,
+    Variable,
 };
 use efficienttrain_trainer::config::{RunOptions, TrainConfig};
 use efficienttrain_trainer::progress::Progress;
@@ -16,13 +17,13 @@ const WIDTHS: [usize; 4] = [16, 32, 64, 96];
 /// Four strided convolutions with batch norm, the mean over all pixels, and a linear head.
 #[derive(Debug)]
 struct Plain {
-    blueprint: Blueprint,
+    info: ModelInfo,
     levels: Vec<(Conv2d, BatchNorm)>,
     head: Linear,
 }
 
 impl Plain {
-    fn new(options: &Options) -> Self {
+    fn new(options: &ModelOptions) -> Self {
         let mut b = ParamBuilder::default();
         let mut inputs = options.in_channels;
         let mut levels = Vec::new();
@@ -39,7 +40,7 @@ impl Plain {
         let init = Init::fan_in_uniform(inputs);
         let head = b.within("head", |b| Linear::new(b, inputs, options.num_classes, init, Some(init)));
         let level = |(i, channels)| FeatureInfo { channels, stride: 2usize << i };
-        let blueprint = Blueprint {
+        let info = ModelInfo {
             name: "plain".into(),
             family: Family::ResNet,
             specs: b.finish(),
@@ -51,23 +52,23 @@ impl Plain {
             feature_info: WIDTHS.into_iter().enumerate().map(level).collect(),
             layers: WIDTHS.len() + 1,
         };
-        Self { blueprint, levels, head }
+        Self { info, levels, head }
     }
 }
 
 impl Backbone for Plain {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     /// No parameter has a shape that follows the size.
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        self.blueprint.input_size = size;
+        self.info.input_size = size;
         Ok(Vec::new())
     }
 
-    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
-        let mut maps: Vec<Act> = Vec::new();
+    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
+        let mut maps: Vec<Variable> = Vec::new();
         for (conv, norm) in &self.levels {
             let map = conv.forward(cx, maps.last().unwrap_or(pictures))?;
             maps.push(norm.forward(cx, &map, None, true)?);
@@ -75,12 +76,12 @@ impl Backbone for Plain {
         Ok(maps)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        let maps = self.pyramid(cx, pictures)?;
+    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+        let maps = self.feature_maps(cx, pictures)?;
         global_avg_pool(cx, maps.last().unwrap_or(pictures))
     }
 
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         self.head.forward(cx, features)
     }
 }

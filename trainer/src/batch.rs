@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use efficienttrain_models::Options;
+use efficienttrain_models::ModelOptions;
 use efficienttrain_schedule::{LrScaling, Recipe};
 use serde::Serialize;
 
@@ -66,7 +66,8 @@ pub fn choose(config: &TrainConfig, options: &RunOptions, classes: usize, images
     // The recipe's own batches, to compare with.
     let own = TrainConfig { batch: BatchSize::Recipe, ..config.clone() }.recipe()?;
     let recipe = TrainConfig { batch: BatchSize::Auto, ..config.clone() }.recipe()?;
-    let first = Options { num_classes: classes, input_size: first_size(&recipe), ..Options::default() };
+    let first =
+        ModelOptions { num_classes: classes, input_size: first_size(&recipe), ..ModelOptions::default() };
     let mut state = first_state(config, options, &recipe, &first)?;
     let mut known: Vec<SizeChoice> = Vec::new();
     let mut sizes = Vec::new();

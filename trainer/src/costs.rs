@@ -1,6 +1,6 @@
 //! What an image costs at each size of a recipe, for plans: the one place where models and schedules meet.
 
-use efficienttrain_models::{Options, cost, create};
+use efficienttrain_models::{ModelOptions, cost, create_model};
 use efficienttrain_schedule::{CostModel, Recipe};
 
 use crate::error::Result;
@@ -20,6 +20,6 @@ pub fn macs_of(recipe: &Recipe) -> Result<CostModel> {
 }
 
 fn macs_at(model: &str, size: u32) -> Result<f64> {
-    let options = Options { input_size: [size as usize; 2], ..Options::default() };
-    Ok(cost(&*create(model, &options)?)?.macs() as f64)
+    let options = ModelOptions { input_size: [size as usize; 2], ..ModelOptions::default() };
+    Ok(cost(&*create_model(model, &options)?)?.macs() as f64)
 }

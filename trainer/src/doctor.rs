@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use efficienttrain_models::{Kind, Options, ops};
+use efficienttrain_models::{ModelOptions, ParamKind, ops};
 use efficienttrain_schedule::Recipe;
 use serde::Serialize;
 
@@ -78,11 +78,11 @@ pub struct Gradients {
 /// # Errors
 /// When the model is unknown or cannot take the size; what is wrong with machine or build stands in the findings.
 pub fn checkup(check: &Checkup) -> Result<Findings> {
-    let options = Options { input_size: [check.size; 2], ..Options::default() };
-    let name = efficienttrain_models::create(&check.model, &options)?.name().to_string();
+    let options = ModelOptions { input_size: [check.size; 2], ..ModelOptions::default() };
+    let name = efficienttrain_models::create_model(&check.model, &options)?.name().to_string();
     let recipe = Recipe::named(&format!("{name}-baseline"))?;
     let mut state = TrainState::new(&options, &recipe, 0)?;
-    let parameters = state.model.specs().iter().filter(|spec| spec.kind == Kind::Parameter).count();
+    let parameters = state.model.specs().iter().filter(|spec| spec.kind == ParamKind::Parameter).count();
     let bench = StepBench {
         model: name.clone(),
         size: check.size,

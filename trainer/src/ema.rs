@@ -1,7 +1,7 @@
 //! The exponential moving average of the weights.
 
 use candle_core::Tensor;
-use efficienttrain_models::{Backbone, Kind, ParamId, ParamSpec, ParamStore, ops};
+use efficienttrain_models::{Backbone, ParamId, ParamKind, ParamSpec, ParamStore, ops};
 
 use crate::error::Result;
 
@@ -22,12 +22,12 @@ pub(crate) fn average(
     factor: Option<&Tensor>,
 ) -> Result<()> {
     for (spec, id) in model.specs().iter().zip(params.ids()) {
-        if spec.kind == Kind::Counter {
+        if spec.kind == ParamKind::Counter {
             ema.set(id, params.get(id).copy()?);
         }
     }
     let trained = |(spec, id): (&ParamSpec, ParamId)| {
-        (spec.kind != Kind::Counter).then(|| (ema.get(id), params.get(id)))
+        (spec.kind != ParamKind::Counter).then(|| (ema.get(id), params.get(id)))
     };
     let pairs: Vec<_> = model.specs().iter().zip(params.ids()).filter_map(trained).collect();
     Ok(ops::blend_all(&pairs, decay, factor)?)

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use efficienttrain_models::{Act, Backbone, Context, Cost, ParamStore, cost, ops, weights};
+use efficienttrain_models::{Backbone, Context, Cost, ParamStore, Variable, cost, ops, weights};
 
 use crate::data::Batch;
 use crate::error::Result;
@@ -16,7 +16,7 @@ pub trait Objective: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the batch does not fit the model.
-    fn loss(&self, cx: &mut Context, model: &dyn Backbone, batch: &Batch, seed: u64) -> Result<Act>;
+    fn loss(&self, cx: &mut Context, model: &dyn Backbone, batch: &Batch, seed: u64) -> Result<Variable>;
 
     /// Whether the model gives logits of classes, so that there is an accuracy to measure.
     fn has_accuracy(&self) -> bool {
@@ -50,9 +50,9 @@ pub trait Objective: Debug + Send + Sync {
 pub struct Classification(pub Arc<dyn Loss>);
 
 impl Objective for Classification {
-    fn loss(&self, cx: &mut Context, model: &dyn Backbone, batch: &Batch, _seed: u64) -> Result<Act> {
+    fn loss(&self, cx: &mut Context, model: &dyn Backbone, batch: &Batch, _seed: u64) -> Result<Variable> {
         let device = cx.device();
-        let logits = model.forward(cx, &Act::constant(batch.pictures(&device)?))?;
+        let logits = model.forward(cx, &Variable::constant(batch.pictures(&device)?))?;
         let targets = ops::upload(&batch.targets, &[batch.labels.len(), model.num_classes()], &device)?;
         // A loss of one's own need not know of half precision.
         let logits = cx.cast(&logits, DType::F32)?;

@@ -1,7 +1,7 @@
 //! The optimiser of a run: AdamW, LAMB or gradient descent over all parameters of a model.
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{Gradients, Kind, ParamSpec, ParamStore, Resample, ops};
+use efficienttrain_models::{Gradients, ParamKind, ParamSpec, ParamStore, Resample, ops};
 use efficienttrain_schedule::{Optimiser as Numbers, OptimiserKind};
 
 use crate::error::Result;
@@ -144,6 +144,6 @@ impl Optimiser {
 
 /// The specification of a parameter's moment; a scalar for what is not trained.
 pub(crate) fn moment_of(spec: &ParamSpec) -> ParamSpec {
-    let shape = if spec.kind == Kind::Parameter { spec.shape.clone() } else { Vec::new() };
+    let shape = if spec.kind == ParamKind::Parameter { spec.shape.clone() } else { Vec::new() };
     ParamSpec { shape, ..spec.clone() }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{LoadOptions, Report, num_classes};
-use efficienttrain_models::{Backbone, Error as ModelError, Options, ParamStore, create, predict};
+use efficienttrain_models::{Backbone, Error as ModelError, ModelOptions, ParamStore, create_model, predict};
 
 use crate::checkpoint::Saved;
 use crate::data::{BadImage, EvalPipeline, ImageFiles, Loader, Source, Workspace, read_image, unique_names};
@@ -40,9 +40,12 @@ impl Predictor {
                         `efficienttrain features` to see what it has learned";
             return Err(Error::Checkpoint { path: saved.path().into(), what: what.into() });
         }
-        let options =
-            Options { num_classes: run.classes.len(), input_size: [run.size; 2], ..Options::default() };
-        let model = create(&run.model, &options)?;
+        let options = ModelOptions {
+            num_classes: run.classes.len(),
+            input_size: [run.size; 2],
+            ..ModelOptions::default()
+        };
+        let model = create_model(&run.model, &options)?;
         let (params, _) = saved.load_into(&*model, ema, &LoadOptions::default())?;
         let (model, params) = at_size(&*model, &params, run.base_size)?;
         Ok(Self { model, params, classes: run.classes.clone(), unique: unique_names(&run.classes) })
@@ -145,8 +148,8 @@ pub fn logits_of_tensor(model: &str, saved: &Saved, ema: bool, input: &Tensor) -
         let what = format!("`input` must be [N, C, H, W], got {:?}", input.dims());
         return Err(DataError::Setting(what).into());
     };
-    let options = Options { input_size: [height, width], in_channels, ..Options::default() };
-    let probe = create(model, &options)?;
+    let options = ModelOptions { input_size: [height, width], in_channels, ..ModelOptions::default() };
+    let probe = create_model(model, &options)?;
     let Some(num_classes) = num_classes(&*probe, &saved.weights(ema)?) else {
         let what = format!(
             "missing `{}.weight`, whose rows are the classes; are they of another model?",
@@ -154,7 +157,7 @@ pub fn logits_of_tensor(model: &str, saved: &Saved, ema: bool, input: &Tensor) -
         );
         return Err(ModelError::Weights { model: model.into(), what }.into());
     };
-    let model = create(model, &Options { num_classes, ..options })?;
+    let model = create_model(model, &ModelOptions { num_classes, ..options })?;
     let adapt = LoadOptions { adapt_size: true, ..LoadOptions::default() };
     let (params, report) = saved.load_into(&*model, ema, &adapt)?;
     Ok((predict(&*model, &params, &input.to_dtype(DType::F32)?)?, report))

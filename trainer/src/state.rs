@@ -5,7 +5,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
 use efficienttrain_models::{
-    Backbone, Context, Gradients, Kind, Mode, Options, ParamId, ParamSpec, ParamStore, create, ops,
+    Backbone, Context, Gradients, Mode, ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore,
+    create_model, ops,
 };
 use efficienttrain_schedule::{Recipe, StepSettings};
 use serde::{Deserialize, Serialize};
@@ -102,8 +103,8 @@ impl TrainState {
     ///
     /// # Errors
     /// When the model is unknown, cannot take the size, or the recipe's optimiser is not available.
-    pub fn new(options: &Options, recipe: &Recipe, seed: u64) -> Result<Self> {
-        Self::with_model(create(&recipe.model, options)?, recipe, seed)
+    pub fn new(options: &ModelOptions, recipe: &Recipe, seed: u64) -> Result<Self> {
+        Self::with_model(create_model(&recipe.model, options)?, recipe, seed)
     }
 
     /// As [`Self::new`], with a model of one's own.
@@ -205,7 +206,7 @@ impl TrainState {
                 return Err(Error::config("freeze", what));
             }
         }
-        let trained = |(spec, frozen): &(&ParamSpec, &bool)| spec.kind == Kind::Parameter && !**frozen;
+        let trained = |(spec, frozen): &(&ParamSpec, &bool)| spec.kind == ParamKind::Parameter && !**frozen;
         let left = self.model.specs().iter().zip(&frozen).filter(trained).count();
         self.frozen = frozen.into();
         if left == 0 {
@@ -240,7 +241,7 @@ impl TrainState {
             return Ok(());
         }
         for (spec, id) in self.model.specs().iter().zip(self.params.ids()) {
-            if spec.kind != Kind::Parameter && (self.undo_bad_steps || self.frozen[id.index()]) {
+            if spec.kind != ParamKind::Parameter && (self.undo_bad_steps || self.frozen[id.index()]) {
                 self.before.push((id, self.params.get(id).copy()?));
             }
         }

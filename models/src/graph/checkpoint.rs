@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 
-use super::{Act, Context, Gradients, Source, Tally, Tape};
+use super::{Context, CostCounter, Gradients, Source, Tape, Variable};
 use crate::Result;
 use crate::ops::{Pullback, Traced};
 use crate::params::ParamId;
@@ -20,7 +20,7 @@ pub(super) enum Recording {
     /// Nothing: a block's first run.
     Nothing,
     /// Each op of a block that is run again: what the first run changed stays as it is.
-    Again,
+    Recompute,
 }
 
 impl<'a> Context<'a> {
@@ -34,7 +34,7 @@ impl<'a> Context<'a> {
 
     /// Whether this run may change running statistics: not where a block is run again.
     pub fn observes(&self) -> bool {
-        self.is_training() && self.recording != Recording::Again
+        self.is_training() && self.recording != Recording::Recompute
     }
 
     /// Runs a block of a model, `forward` of a copy of `block`, with or without checkpointing.
@@ -44,25 +44,25 @@ impl<'a> Context<'a> {
     pub fn block<B: Clone + Send + Sync + 'static>(
         &mut self,
         block: &B,
-        x: &Act,
-        forward: impl Fn(&B, &mut Context, &Act) -> Result<Act> + Send + Sync + 'static,
-    ) -> Result<Act> {
+        x: &Variable,
+        forward: impl Fn(&B, &mut Context, &Variable) -> Result<Variable> + Send + Sync + 'static,
+    ) -> Result<Variable> {
         if !self.is_training() || self.recording != Recording::Blocks {
             return forward(block, self, x);
         }
         let mut first = self.part(Recording::Nothing);
-        let value = forward(block, &mut first, &Act::constant(x.tensor().clone()))?.tensor;
+        let value = forward(block, &mut first, &Variable::constant(x.tensor().clone()))?.tensor;
         let mut used = first.used.into_inner();
         used.sort_unstable();
         used.dedup();
-        let params: Vec<Act> = used.iter().map(|&id| self.param(id)).collect();
-        let inputs: Vec<&Act> = std::iter::once(x).chain(&params).collect();
+        let params: Vec<Variable> = used.iter().map(|&id| self.param(id)).collect();
+        let inputs: Vec<&Variable> = std::iter::once(x).chain(&params).collect();
         let (store, mode, block, input) = (self.params.clone(), self.mode, block.clone(), x.tensor().clone());
         let (compute_type, frozen) = (self.compute_type, self.frozen.clone());
         let pullback: Pullback = Box::new(move |dy, needs| {
             let again =
                 Context::new(&store, mode).with_compute_type(compute_type).with_frozen(frozen.clone());
-            let mut again = again.part(Recording::Again);
+            let mut again = again.part(Recording::Recompute);
             let (x, slot) = again.leaf(input.clone(), needs[0]);
             let y = forward(&block, &mut again, &x)?;
             let mut gradients = Gradients::new(store.len());
@@ -75,24 +75,24 @@ impl<'a> Context<'a> {
 
     /// A pass with the same parameters and draws, and a tape of its own.
     fn part(&self, recording: Recording) -> Self {
-        let (tape, tally, used) = (Tape::default(), Tally::default(), RefCell::default());
+        let (tape, counter, used) = (Tape::default(), CostCounter::default(), RefCell::default());
         let (params, mode, compute_type) = (self.params, self.mode, self.compute_type);
         let frozen = self.frozen.clone();
-        Self { params, mode, tape, tally, recording, compute_type, used, frozen }
+        Self { params, mode, tape, counter, recording, compute_type, used, frozen }
     }
 
     /// An input whose gradient is put aside, if it is needed.
-    fn leaf(&mut self, tensor: Tensor, needed: bool) -> (Act, Arc<Mutex<Option<Tensor>>>) {
+    fn leaf(&mut self, tensor: Tensor, needed: bool) -> (Variable, Arc<Mutex<Option<Tensor>>>) {
         let slot = Arc::new(Mutex::new(None));
         if !needed {
-            return (Act::constant(tensor), slot);
+            return (Variable::constant(tensor), slot);
         }
         let aside = slot.clone();
         let pullback: Pullback = Box::new(move |dy, _| {
             *aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(dy.clone());
             Ok(Vec::new())
         });
-        (Act { tensor, source: self.tape.record(Vec::new(), pullback) }, slot)
+        (Variable { tensor, source: self.tape.record(Vec::new(), pullback) }, slot)
     }
 
     /// Notes that a block's first run reads a parameter.

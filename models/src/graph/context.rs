@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
 
 use super::checkpoint::Recording;
-use super::{Act, Arithmetic, Gradients, Keeps, Source, Tally, Tape};
+use super::{CostCounter, Gradients, Macs, SavedForBackward, Source, Tape, Variable};
 use crate::Result;
 use crate::ops::{self, Pullback, Traced};
 use crate::params::{ParamId, ParamStore};
@@ -33,7 +33,7 @@ pub struct Context<'a> {
     pub(super) params: &'a ParamStore,
     pub(super) mode: Mode,
     pub(super) tape: Tape,
-    pub(super) tally: Tally,
+    pub(super) counter: CostCounter,
     pub(super) recording: Recording,
     pub(super) compute_type: DType,
     /// Parameters that were read, where nothing else is noted.
@@ -45,9 +45,9 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// A pass with these parameters.
     pub fn new(params: &'a ParamStore, mode: Mode) -> Self {
-        let (tape, tally) = (Tape::default(), Tally::default());
+        let (tape, counter) = (Tape::default(), CostCounter::default());
         let (recording, used, frozen) = (Recording::Ops, RefCell::default(), Arc::default());
-        Self { params, mode, tape, tally, recording, compute_type: DType::F32, used, frozen }
+        Self { params, mode, tape, counter, recording, compute_type: DType::F32, used, frozen }
     }
 
     /// Freezes parameters and buffers, by their position: a batch norm with frozen running statistics normalizes by them
@@ -82,7 +82,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When it is on an unsupported device.
-    pub fn computed(&mut self, x: &Act) -> Result<Act> {
+    pub fn to_compute_dtype(&mut self, x: &Variable) -> Result<Variable> {
         if self.is_mixed() { self.cast(x, self.compute_type) } else { Ok(x.clone()) }
     }
 
@@ -90,12 +90,12 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When it is on an unsupported device.
-    pub fn streamed(&mut self, x: &Act) -> Result<Act> {
+    pub fn to_residual_dtype(&mut self, x: &Variable) -> Result<Variable> {
         if self.is_mixed() { self.cast(x, DType::F32) } else { Ok(x.clone()) }
     }
 
     /// The element type that a layer gives which got `x`.
-    pub fn layer_type(&self, x: &Act) -> DType {
+    pub fn layer_type(&self, x: &Variable) -> DType {
         if self.is_mixed() { self.compute_type } else { x.tensor.dtype() }
     }
 
@@ -107,7 +107,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When there is no way from one type to the other, or `x` is on an unsupported device.
-    pub fn cast(&mut self, x: &Act, dtype: DType) -> Result<Act> {
+    pub fn cast(&mut self, x: &Variable, dtype: DType) -> Result<Variable> {
         if x.tensor.dtype() == dtype {
             return Ok(x.clone());
         }
@@ -126,8 +126,8 @@ impl<'a> Context<'a> {
     }
 
     /// A parameter as an input of an op.
-    pub fn param(&self, id: ParamId) -> Act {
-        Act { tensor: self.params.get(id).clone(), source: self.note_use(id) }
+    pub fn param(&self, id: ParamId) -> Variable {
+        Variable { tensor: self.params.get(id).clone(), source: self.note_use(id) }
     }
 
     /// Runs one op of a layer and notes it for the backward pass; gives its value, of shape `shape`.
@@ -139,14 +139,14 @@ impl<'a> Context<'a> {
     /// The op's own.
     pub fn apply(
         &mut self,
-        inputs: &[&Act],
+        inputs: &[&Variable],
         shape: &[usize],
-        arithmetic: Arithmetic,
-        keeps: Keeps,
+        arithmetic: Macs,
+        keeps: SavedForBackward,
         op: impl FnOnce(&Self) -> Result<Traced>,
-    ) -> Result<Act> {
+    ) -> Result<Variable> {
         if self.mode == Mode::Count {
-            return self.tally.note(inputs, shape, arithmetic, keeps);
+            return self.counter.note(inputs, shape, arithmetic, keeps);
         }
         let traced = op(self)?;
         debug_assert_eq!(traced.value.dims(), shape, "a layer promised another shape");
@@ -157,22 +157,22 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// The op's own.
-    pub fn apply_free(
+    pub fn apply_uncounted(
         &mut self,
-        inputs: &[&Act],
+        inputs: &[&Variable],
         shape: &[usize],
         op: impl FnOnce(&Self) -> Result<Traced>,
-    ) -> Result<Act> {
-        self.apply(inputs, shape, Arithmetic::None, Keeps::Nothing, op)
+    ) -> Result<Variable> {
+        self.apply(inputs, shape, Macs::None, SavedForBackward::Nothing, op)
     }
 
     /// Notes the op that made `traced` from `inputs`, in the order of its pullback, and gives its value.
-    pub fn record(&mut self, inputs: &[&Act], traced: Traced) -> Act {
+    pub fn record(&mut self, inputs: &[&Variable], traced: Traced) -> Variable {
         let Traced { value, pullback } = traced;
-        Act { tensor: value, source: self.note(inputs, pullback) }
+        Variable { tensor: value, source: self.note(inputs, pullback) }
     }
 
-    fn note(&mut self, inputs: &[&Act], pullback: Pullback) -> Source {
+    fn note(&mut self, inputs: &[&Variable], pullback: Pullback) -> Source {
         let sources: Vec<Source> = inputs.iter().map(|a| a.source).collect();
         let noted = self.is_training() && self.recording != Recording::Nothing;
         if !noted || sources.iter().all(|s| *s == Source::Constant) {
@@ -185,33 +185,33 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When the number of elements differs.
-    pub fn reshape(&mut self, x: &Act, shape: &[usize]) -> Result<Act> {
+    pub fn reshape(&mut self, x: &Variable, shape: &[usize]) -> Result<Variable> {
         if self.mode == Mode::Count {
-            return Ok(Act { tensor: Tally::placeholder(shape)?, source: x.source });
+            return Ok(Variable { tensor: CostCounter::placeholder(shape)?, source: x.source });
         }
         let before = x.tensor.dims().to_vec();
         let value = x.tensor.reshape(shape)?;
         let pullback: Pullback = Box::new(move |dy, _| Ok(vec![Some(dy.reshape(before.as_slice())?)]));
-        Ok(Act { tensor: value, source: self.note(&[x], pullback) })
+        Ok(Variable { tensor: value, source: self.note(&[x], pullback) })
     }
 
     /// Notes that statistics are taken over the rows of a tensor of this shape, where costs are counted.
     pub(crate) fn note_statistics(&mut self, shape: &[usize]) {
         if self.mode == Mode::Count {
             let values = shape[..shape.len().saturating_sub(1)].iter().product();
-            let fewest = &mut self.tally.fewest_values;
+            let fewest = &mut self.counter.fewest_values;
             *fewest = Some(fewest.map_or(values, |fewest| fewest.min(values)));
         }
     }
 
     /// What has been counted in [`Mode::Count`]; ends the pass.
-    pub(crate) fn into_tally(self) -> Tally {
-        self.tally
+    pub(crate) fn into_tally(self) -> CostCounter {
+        self.counter
     }
 
     /// For each element 0 with probability `rate`, else `1 / (1 - rate)`; `None` outside training or where nothing is
     /// dropped. The draw depends on the pass's seed and `name` alone.
-    pub fn keep_elements(&self, rate: f64, name: &str, n: usize) -> Option<Vec<f64>> {
+    pub fn dropout_mask(&self, rate: f64, name: &str, n: usize) -> Option<Vec<f64>> {
         let Mode::Train { seed, .. } = self.mode else { return None };
         (rate > 0.0).then(|| keep(seed, name, rate, n))
     }
@@ -221,7 +221,7 @@ impl<'a> Context<'a> {
     ///
     /// `None` in evaluation and where nothing is dropped. The draw depends on the pass's seed, the block and
     /// the branch alone.
-    pub fn keep_samples(&self, (index, depth): (usize, usize), branch: &str, n: usize) -> Option<Vec<f64>> {
+    pub fn drop_path_mask(&self, (index, depth): (usize, usize), branch: &str, n: usize) -> Option<Vec<f64>> {
         let Mode::Train { seed, drop_path } = self.mode else { return None };
         let rate = f64::from(*drop_path_rates(drop_path, depth).get(index)?);
         if rate <= 0.0 {
@@ -234,14 +234,14 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// When an op fails; in evaluation there is nothing to go back through, and nothing is added.
-    pub fn backward(self, output: &Act, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
-        on_pool(&self.device(), || self.tape.backward(output, seed, gradients))
+    pub fn backward(self, output: &Variable, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
+        in_thread_pool(&self.device(), || self.tape.backward(output, seed, gradients))
     }
 }
 
 /// Runs a pass where it is fastest. On the CPU that is inside the thread pool: a parallel loop that starts outside it puts its
 /// thread to sleep first. Work for a GPU stays on the thread that it is on: cuDNN's handles and plans are made once a thread.
-pub(crate) fn on_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn in_thread_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
     if device.is_cpu() { rayon::scope(|_| pass()) } else { pass() }
 }
 

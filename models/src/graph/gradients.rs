@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::accumulate;
 use crate::ops::{scale_by, squared_norm};
-use crate::params::{Kind, ParamId, ParamSpec};
+use crate::params::{ParamId, ParamKind, ParamSpec};
 use crate::{Error, Result};
 
 /// One gradient a parameter, in the model's order; grows over the micro-batches of an accumulation.
@@ -64,7 +64,7 @@ impl Gradients {
         let names: Vec<String> = specs
             .iter()
             .enumerate()
-            .filter(|(i, spec)| spec.kind == Kind::Parameter && self.get(ParamId(*i)).is_none())
+            .filter(|(i, spec)| spec.kind == ParamKind::Parameter && self.get(ParamId(*i)).is_none())
             .map(|(_, spec)| spec.name.clone())
             .collect();
         if names.is_empty() { Ok(()) } else { Err(Error::NoGradient { model: model.into(), names }) }

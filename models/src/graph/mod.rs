@@ -6,14 +6,14 @@
 
 mod checkpoint;
 mod context;
+mod counter;
 mod gradients;
-mod tally;
 
-pub(crate) use context::on_pool;
+pub(crate) use context::in_thread_pool;
 pub use context::{Context, Mode, drop_path_rates};
+pub(crate) use counter::CostCounter;
+pub use counter::{Macs, SavedForBackward};
 pub use gradients::Gradients;
-pub(crate) use tally::Tally;
-pub use tally::{Arithmetic, Keeps};
 
 use candle_core::Tensor;
 
@@ -23,12 +23,12 @@ use crate::params::ParamId;
 
 /// A tensor on its way through a model, and where its gradient goes.
 #[derive(Clone, Debug)]
-pub struct Act {
+pub struct Variable {
     tensor: Tensor,
     source: Source,
 }
 
-impl Act {
+impl Variable {
     /// An input that needs no gradient.
     pub fn constant(tensor: Tensor) -> Self {
         Self { tensor, source: Source::Constant }
@@ -71,7 +71,7 @@ impl Tape {
     }
 
     /// Walks back from `output`, adding to `gradients`, and frees each node on the way.
-    fn backward(self, output: &Act, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
+    fn backward(self, output: &Variable, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
         let mut pending: Vec<Option<Tensor>> = vec![None; self.nodes.len()];
         if let Source::Node(last) = output.source {
             pending[last] = Some(seed);

@@ -1,7 +1,7 @@
 //! Activations, those with parameters and those without.
 
 use crate::Result;
-use crate::graph::{Act, Arithmetic, Context, Keeps};
+use crate::graph::{Context, Macs, SavedForBackward, Variable};
 use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId};
 
@@ -34,10 +34,10 @@ impl Activation {
     ///
     /// # Errors
     /// When `x` is not `f32`, `f64` or `bf16` on the CPU.
-    pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let (t, dims) = (x.tensor(), x.dims());
         let mut plain = |op: fn(&candle_core::Tensor) -> Result<ops::Traced>| {
-            cx.apply(&[x], dims, Arithmetic::None, Keeps::Input, |_| op(t))
+            cx.apply(&[x], dims, Macs::None, SavedForBackward::Input, |_| op(t))
         };
         match self {
             Self::Relu => plain(ops::relu),
@@ -45,7 +45,7 @@ impl Activation {
             Self::SquaredRelu => plain(ops::squared_relu),
             Self::StarRelu { scale, bias } => {
                 let (scale, bias) = (cx.param(*scale), cx.param(*bias));
-                cx.apply(&[x, &scale, &bias], dims, Arithmetic::None, Keeps::Input, |_| {
+                cx.apply(&[x, &scale, &bias], dims, Macs::None, SavedForBackward::Input, |_| {
                     ops::star_relu(t, scale.tensor(), bias.tensor())
                 })
             }

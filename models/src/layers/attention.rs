@@ -2,7 +2,7 @@
 
 use super::{Conv2d, ConvShape, DepthwiseConv2d, LayerNorm, Linear, add, concat_channels, slice_channels};
 use crate::Result;
-use crate::graph::{Act, Arithmetic, Context, Keeps};
+use crate::graph::{Context, Macs, SavedForBackward, Variable};
 use crate::ops::{self, Windows};
 use crate::params::{Init, ParamBuilder, ParamId};
 
@@ -26,7 +26,7 @@ impl Attention {
     ///
     /// # Errors
     /// When the last dimension does not fit.
-    pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let qkv = self.qkv.forward(cx, x)?;
         let shape = x.dims();
         let tokens: usize = shape[1..shape.len() - 1].iter().product();
@@ -63,7 +63,7 @@ impl WindowAttention {
     ///
     /// # Errors
     /// When the windows do not tile the map, or are not those the bias table is for.
-    pub fn forward(&self, cx: &mut Context, x: &Act, windows: Windows) -> Result<Act> {
+    pub fn forward(&self, cx: &mut Context, x: &Variable, windows: Windows) -> Result<Variable> {
         let qkv = self.inner.qkv.forward(cx, x)?;
         let table = cx.param(self.table);
         let mixed = attend(cx, &qkv, self.inner.heads, &[windows], Some(&table))?;
@@ -94,7 +94,7 @@ impl StripeAttention {
     ///
     /// # Errors
     /// When the windows do not tile the map.
-    pub fn forward(&self, cx: &mut Context, qkv: &Act, windows: &[Windows]) -> Result<Act> {
+    pub fn forward(&self, cx: &mut Context, qkv: &Variable, windows: &[Windows]) -> Result<Variable> {
         let width = qkv.dims()[3] / 3;
         let share = width / self.get_v.len();
         let mixed = attend(cx, qkv, self.heads, windows, None)?;
@@ -139,7 +139,7 @@ impl ReducedAttention {
     ///
     /// # Errors
     /// When shapes do not fit.
-    pub fn forward(&self, cx: &mut Context, x: &Act, [h, w]: [usize; 2]) -> Result<Act> {
+    pub fn forward(&self, cx: &mut Context, x: &Variable, [h, w]: [usize; 2]) -> Result<Variable> {
         let (n, l, c) = (x.dims()[0], x.dims()[1], x.dims()[2]);
         let q = self.q.forward(cx, x)?;
         let coarse = match &self.reduction {
@@ -153,8 +153,8 @@ impl ReducedAttention {
             None => x.clone(),
         };
         let kv = self.kv.forward(cx, &coarse)?;
-        let macs = Arithmetic::Attention(2 * n * l * kv.dims()[1] * c);
-        let mixed = cx.apply(&[&q, &kv], x.dims(), macs, Keeps::Inputs(&[0, 1]), |_| {
+        let macs = Macs::Attention(2 * n * l * kv.dims()[1] * c);
+        let mixed = cx.apply(&[&q, &kv], x.dims(), macs, SavedForBackward::Inputs(&[0, 1]), |_| {
             ops::cross_attention(q.tensor(), kv.tensor(), self.heads)
         })?;
         self.proj.forward(cx, &mixed)
@@ -164,16 +164,16 @@ impl ReducedAttention {
 /// `[B, H, W, 3C]` to `[B, H, W, C]`.
 fn attend(
     cx: &mut Context,
-    qkv: &Act,
+    qkv: &Variable,
     heads: usize,
     windows: &[Windows],
-    table: Option<&Act>,
-) -> Result<Act> {
+    table: Option<&Variable>,
+) -> Result<Variable> {
     let [n, h, w, width] = [0, 1, 2, 3].map(|i| qkv.dims()[i]);
     let seen: usize = windows.iter().map(|x| x.size[0] * x.size[1]).sum();
-    let macs = Arithmetic::Attention(2 * n * h * w * seen * (width / 3) / windows.len());
-    let inputs: Vec<&Act> = [qkv].into_iter().chain(table).collect();
-    cx.apply(&inputs, &[n, h, w, width / 3], macs, Keeps::Input, |_| {
-        ops::window_attention(qkv.tensor(), heads, windows, table.map(Act::tensor))
+    let macs = Macs::Attention(2 * n * h * w * seen * (width / 3) / windows.len());
+    let inputs: Vec<&Variable> = [qkv].into_iter().chain(table).collect();
+    cx.apply(&inputs, &[n, h, w, width / 3], macs, SavedForBackward::Input, |_| {
+        ops::window_attention(qkv.tensor(), heads, windows, table.map(Variable::tensor))
     })
 }

@@ -2,7 +2,7 @@
 
 use super::{Conv2d, LayerNorm, Mlp, Place, Residual};
 use crate::Result;
-use crate::graph::{Act, Context};
+use crate::graph::{Context, Variable};
 use crate::params::{Init, ParamBuilder};
 
 /// What takes one map or sequence and gives one.
@@ -11,7 +11,7 @@ pub trait Layer {
     ///
     /// # Errors
     /// When `x` does not fit.
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act>;
+    fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable>;
 }
 
 /// A token mixer and a perceptron, each on a residual branch behind a norm. The mixer itself is the family's.
@@ -57,9 +57,9 @@ impl PreNormBlock {
     pub fn forward(
         &self,
         cx: &mut Context,
-        x: &Act,
-        mix: impl FnOnce(&mut Context, &Act) -> Result<Act>,
-    ) -> Result<Act> {
+        x: &Variable,
+        mix: impl FnOnce(&mut Context, &Variable) -> Result<Variable>,
+    ) -> Result<Variable> {
         let y = self.norm1.forward(cx, x)?;
         let y = mix(cx, &y)?;
         let x = self.residual1.forward(cx, x, &y, self.place, "attn")?;
@@ -81,7 +81,7 @@ pub struct Downsample {
 }
 
 impl Layer for Downsample {
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let x = match &self.before {
             Some(norm) => norm.forward(cx, x)?,
             None => x.clone(),
@@ -100,10 +100,10 @@ impl Layer for Downsample {
 /// Those of the layers.
 pub fn run_stages<D: Layer, B: Layer + Clone + Send + Sync + 'static>(
     cx: &mut Context,
-    pictures: &Act,
+    pictures: &Variable,
     downsample: &[D],
     stages: &[Vec<B>],
-) -> Result<Vec<Act>> {
+) -> Result<Vec<Variable>> {
     let mut x = pictures.clone();
     let mut maps = Vec::with_capacity(stages.len());
     for (downsample, blocks) in downsample.iter().zip(stages) {

@@ -1,6 +1,6 @@
 //! Convolution layers.
 
-use crate::graph::{Act, Arithmetic, Context, Keeps};
+use crate::graph::{Context, Macs, SavedForBackward, Variable};
 use crate::ops::{self, Conv2dConfig};
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::{Error, Result};
@@ -61,8 +61,8 @@ impl Conv2d {
     ///
     /// # Errors
     /// When the picture does not fit.
-    pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let x = &cx.computed(x)?;
+    pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
+        let x = &cx.to_compute_dtype(x)?;
         let ConvShape { inputs, outputs, kernel, stride, padding } = self.shape;
         let &[n, h, w, _] = x.dims() else {
             return Err(Error::shape("conv2d", "a picture [N, H, W, C]", x.dims()));
@@ -70,11 +70,11 @@ impl Conv2d {
         let places = |size: usize| (size + 2 * padding).checked_sub(kernel).map_or(0, |s| s / stride + 1);
         let (ho, wo) = (places(h), places(w));
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
-        let all: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
-        let macs = Arithmetic::Conv(n * ho * wo * outputs * kernel * kernel * inputs);
-        cx.apply(&all, &[n, ho, wo, outputs], macs, Keeps::Input, |_| {
+        let all: Vec<&Variable> = [x, &weight].into_iter().chain(&bias).collect();
+        let macs = Macs::Conv(n * ho * wo * outputs * kernel * kernel * inputs);
+        cx.apply(&all, &[n, ho, wo, outputs], macs, SavedForBackward::Input, |_| {
             let config = Conv2dConfig { stride, padding, ..Conv2dConfig::default() };
-            ops::conv2d(x.tensor(), weight.tensor(), bias.as_ref().map(Act::tensor), config)
+            ops::conv2d(x.tensor(), weight.tensor(), bias.as_ref().map(Variable::tensor), config)
         })
     }
 }
@@ -103,7 +103,7 @@ impl DepthwiseConv2d {
     ///
     /// # Errors
     /// When the picture does not fit.
-    pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         self.forward_tiled(cx, x, None)
     }
 
@@ -111,13 +111,18 @@ impl DepthwiseConv2d {
     ///
     /// # Errors
     /// When the tiles do not divide the picture.
-    pub fn forward_tiled(&self, cx: &mut Context, x: &Act, tile: Option<[usize; 2]>) -> Result<Act> {
-        let x = &cx.computed(x)?;
+    pub fn forward_tiled(
+        &self,
+        cx: &mut Context,
+        x: &Variable,
+        tile: Option<[usize; 2]>,
+    ) -> Result<Variable> {
+        let x = &cx.to_compute_dtype(x)?;
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
-        let all: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
-        let macs = Arithmetic::Conv(x.tensor().elem_count() * self.kernel * self.kernel);
-        cx.apply(&all, x.dims(), macs, Keeps::Input, |_| {
-            let bias = bias.as_ref().map(Act::tensor);
+        let all: Vec<&Variable> = [x, &weight].into_iter().chain(&bias).collect();
+        let macs = Macs::Conv(x.tensor().elem_count() * self.kernel * self.kernel);
+        cx.apply(&all, x.dims(), macs, SavedForBackward::Input, |_| {
+            let bias = bias.as_ref().map(Variable::tensor);
             ops::depthwise_conv2d(x.tensor(), weight.tensor(), bias, self.kernel / 2, tile)
         })
     }

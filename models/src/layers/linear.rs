@@ -2,7 +2,7 @@
 
 use super::Activation;
 use crate::Result;
-use crate::graph::{Act, Arithmetic, Context, Keeps};
+use crate::graph::{Context, Macs, SavedForBackward, Variable};
 use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId};
 
@@ -31,17 +31,17 @@ impl Linear {
     ///
     /// # Errors
     /// When the last dimension does not fit.
-    pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
-        let x = &cx.computed(x)?;
+    pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
+        let x = &cx.to_compute_dtype(x)?;
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
-        let all: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
+        let all: Vec<&Variable> = [x, &weight].into_iter().chain(&bias).collect();
         let mut shape = x.dims().to_vec();
         if let Some(last) = shape.last_mut() {
             *last = self.outputs;
         }
-        let macs = Arithmetic::Linear(x.tensor().elem_count() * self.outputs);
-        cx.apply(&all, &shape, macs, Keeps::Input, |_| {
-            ops::linear(x.tensor(), weight.tensor(), bias.as_ref().map(Act::tensor))
+        let macs = Macs::Linear(x.tensor().elem_count() * self.outputs);
+        cx.apply(&all, &shape, macs, SavedForBackward::Input, |_| {
+            ops::linear(x.tensor(), weight.tensor(), bias.as_ref().map(Variable::tensor))
         })
     }
 }
@@ -79,7 +79,7 @@ impl Mlp {
     ///
     /// # Errors
     /// When the last dimension does not fit.
-    pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let hidden = self.fc1.forward(cx, x)?;
         let active = self.act.forward(cx, &hidden)?;
         self.fc2.forward(cx, &active)
@@ -90,10 +90,10 @@ impl Mlp {
 ///
 /// # Errors
 /// When `x` is not `f32`, `f64` or `bf16` on the CPU.
-pub fn dropout(cx: &mut Context, x: &Act, rate: f64, name: &str) -> Result<Act> {
+pub fn dropout(cx: &mut Context, x: &Variable, rate: f64, name: &str) -> Result<Variable> {
     let n = x.tensor().elem_count();
-    match cx.keep_elements(rate, name, n) {
-        Some(keep) => cx.apply(&[x], x.dims(), Arithmetic::None, Keeps::Own(n), |_| {
+    match cx.dropout_mask(rate, name, n) {
+        Some(keep) => cx.apply(&[x], x.dims(), Macs::None, SavedForBackward::Own(n), |_| {
             ops::scale_elements(x.tensor(), &keep)
         }),
         None => Ok(x.clone()),

@@ -1,25 +1,31 @@
 //! Sequences of which only some tokens are seen.
 
 use crate::Result;
-use crate::graph::{Act, Context};
+use crate::graph::{Context, Variable};
 use crate::ops;
 
 /// Tokens of every sequence at the given places: `[B, L, C]` to `[B, K, C]`.
 ///
 /// # Errors
 /// As [`ops::gather_tokens`].
-pub fn gather_tokens(cx: &mut Context, x: &Act, places: &[u32]) -> Result<Act> {
+pub fn gather_tokens(cx: &mut Context, x: &Variable, places: &[u32]) -> Result<Variable> {
     let (b, c) = (x.dims()[0], x.dims()[x.dims().len() - 1]);
-    cx.apply_free(&[x], &[b, places.len() / b.max(1), c], |_| ops::gather_tokens(x.tensor(), places))
+    cx.apply_uncounted(&[x], &[b, places.len() / b.max(1), c], |_| ops::gather_tokens(x.tensor(), places))
 }
 
 /// Tokens back at their places in sequences of `length`, `filler` everywhere else: `[B, K, C]` to `[B, length, C]`.
 ///
 /// # Errors
 /// As [`ops::restore_tokens`].
-pub fn restore_tokens(cx: &mut Context, x: &Act, filler: &Act, places: &[u32], length: usize) -> Result<Act> {
+pub fn restore_tokens(
+    cx: &mut Context,
+    x: &Variable,
+    filler: &Variable,
+    places: &[u32],
+    length: usize,
+) -> Result<Variable> {
     let (b, c) = (x.dims()[0], x.dims()[x.dims().len() - 1]);
-    cx.apply_free(&[x, filler], &[b, length, c], |_| {
+    cx.apply_uncounted(&[x, filler], &[b, length, c], |_| {
         ops::restore_tokens(x.tensor(), filler.tensor(), places, length)
     })
 }

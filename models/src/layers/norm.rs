@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::graph::{Act, Arithmetic, Context, Keeps};
+use crate::graph::{Context, Macs, SavedForBackward, Variable};
 use crate::ops::{self, BatchStatistics, increment};
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::{Error, Result};
@@ -37,23 +37,29 @@ impl BatchNorm {
     ///
     /// # Errors
     /// When shapes do not fit, or a training batch has a single value a channel.
-    pub fn forward(&self, cx: &mut Context, x: &Act, residual: Option<&Act>, relu: bool) -> Result<Act> {
+    pub fn forward(
+        &self,
+        cx: &mut Context,
+        x: &Variable,
+        residual: Option<&Variable>,
+        relu: bool,
+    ) -> Result<Variable> {
         let (weight, bias) = (cx.param(self.weight), cx.param(self.bias));
         let residual = residual.map(|residual| cx.cast(residual, x.tensor().dtype())).transpose()?;
         let residual = residual.as_ref();
-        let inputs: Vec<&Act> = [x, &weight, &bias].into_iter().chain(residual).collect();
-        let keeps = if relu { Keeps::InputAndValue } else { Keeps::Input };
+        let inputs: Vec<&Variable> = [x, &weight, &bias].into_iter().chain(residual).collect();
+        let keeps = if relu { SavedForBackward::InputAndValue } else { SavedForBackward::Input };
         if !self.is_frozen(cx) {
             cx.note_statistics(x.dims());
         }
-        cx.apply(&inputs, x.dims(), Arithmetic::None, keeps, |cx| {
+        cx.apply(&inputs, x.dims(), Macs::None, keeps, |cx| {
             let by_batch = cx.is_training() && !self.is_frozen(cx);
             let statistics = if by_batch { self.observe(cx, x.tensor())? } else { self.running(cx)? };
             ops::batch_norm(
                 x.tensor(),
                 weight.tensor(),
                 bias.tensor(),
-                residual.map(Act::tensor),
+                residual.map(Variable::tensor),
                 relu,
                 &statistics,
                 by_batch,
@@ -112,11 +118,11 @@ impl LayerNorm {
     ///
     /// # Errors
     /// When the last dimension does not fit.
-    pub fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
-        let inputs: Vec<&Act> = [x, &weight].into_iter().chain(&bias).collect();
-        cx.apply(&inputs, x.dims(), Arithmetic::None, Keeps::Input, |cx| {
-            let (bias, dtype) = (bias.as_ref().map(Act::tensor), cx.layer_type(x));
+        let inputs: Vec<&Variable> = [x, &weight].into_iter().chain(&bias).collect();
+        cx.apply(&inputs, x.dims(), Macs::None, SavedForBackward::Input, |cx| {
+            let (bias, dtype) = (bias.as_ref().map(Variable::tensor), cx.layer_type(x));
             ops::layer_norm_to(x.tensor(), weight.tensor(), bias, self.eps, dtype)
         })
     }

@@ -1,7 +1,7 @@
 //! Residual connections with stochastic depth, layer scale and residual scaling.
 
 use crate::Result;
-use crate::graph::{Act, Arithmetic, Context, Keeps};
+use crate::graph::{Context, Macs, SavedForBackward, Variable};
 use crate::ops::{self, Scales};
 use crate::params::{Init, ParamBuilder, ParamId};
 
@@ -34,26 +34,26 @@ impl Residual {
     pub fn forward(
         &self,
         cx: &mut Context,
-        x: &Act,
-        branch: &Act,
+        x: &Variable,
+        branch: &Variable,
         place: Place,
         branch_name: &str,
-    ) -> Result<Act> {
-        let x = &cx.streamed(x)?;
-        let keep = cx.keep_samples(place, branch_name, x.dims()[0]);
+    ) -> Result<Variable> {
+        let x = &cx.to_residual_dtype(x)?;
+        let keep = cx.drop_path_mask(place, branch_name, x.dims()[0]);
         let (skip, scale) = (self.skip.map(|id| cx.param(id)), self.branch.map(|id| cx.param(id)));
         if keep.is_none() && skip.is_none() && scale.is_none() {
             return add(cx, x, branch);
         }
-        let inputs: Vec<&Act> = [x, branch].into_iter().chain(&skip).chain(&scale).collect();
+        let inputs: Vec<&Variable> = [x, branch].into_iter().chain(&skip).chain(&scale).collect();
         let keeps = match (&skip, &scale) {
-            (None, None) => Keeps::Nothing,
-            (Some(_), None) => Keeps::Input,
-            (None, Some(_)) => Keeps::Inputs(&[1]),
-            (Some(_), Some(_)) => Keeps::Inputs(&[0, 1]),
+            (None, None) => SavedForBackward::Nothing,
+            (Some(_), None) => SavedForBackward::Input,
+            (None, Some(_)) => SavedForBackward::Inputs(&[1]),
+            (Some(_), Some(_)) => SavedForBackward::Inputs(&[0, 1]),
         };
-        let tensor = |act: &Option<Act>| act.as_ref().map(|a| a.tensor().clone());
-        cx.apply(&inputs, x.dims(), Arithmetic::None, keeps, |_| {
+        let tensor = |act: &Option<Variable>| act.as_ref().map(|a| a.tensor().clone());
+        cx.apply(&inputs, x.dims(), Macs::None, keeps, |_| {
             let scales = Scales { skip: tensor(&skip), branch: tensor(&scale), keep };
             ops::residual(x.tensor(), branch.tensor(), scales)
         })
@@ -64,6 +64,6 @@ impl Residual {
 ///
 /// # Errors
 /// When the two differ in shape.
-pub fn add(cx: &mut Context, x: &Act, y: &Act) -> Result<Act> {
-    cx.apply_free(&[x, y], x.dims(), |_| ops::add(x.tensor(), y.tensor()))
+pub fn add(cx: &mut Context, x: &Variable, y: &Variable) -> Result<Variable> {
+    cx.apply_uncounted(&[x, y], x.dims(), |_| ops::add(x.tensor(), y.tensor()))
 }

@@ -1,6 +1,6 @@
 //! Finer maps from coarse ones.
 
-use crate::graph::{Act, Context};
+use crate::graph::{Context, Variable};
 use crate::ops;
 use crate::{Error, Result};
 
@@ -8,9 +8,9 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// When `x` is no map, or `factor` is 0.
-pub fn upsample_nearest(cx: &mut Context, x: &Act, factor: usize) -> Result<Act> {
+pub fn upsample_nearest(cx: &mut Context, x: &Variable, factor: usize) -> Result<Variable> {
     let &[n, h, w, c] = x.dims() else {
         return Err(Error::shape("upsample_nearest", "a map [N, H, W, C]", x.dims()));
     };
-    cx.apply_free(&[x], &[n, factor * h, factor * w, c], |_| ops::upsample_nearest(x.tensor(), factor))
+    cx.apply_uncounted(&[x], &[n, factor * h, factor * w, c], |_| ops::upsample_nearest(x.tensor(), factor))
 }

@@ -8,13 +8,13 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use efficienttrain_models::mae::{Mae, MaeOptions, Masking};
-//! use efficienttrain_models::{Act, Context, Gradients, Mode, Options, ParamStore, create, weights};
+//! use efficienttrain_models::{Variable, Context, Gradients, Mode, ModelOptions, ParamStore, create_model, weights};
 //!
 //! let model = Mae::new("mae_small", &MaeOptions { input_size: [32, 32], ..MaeOptions::default() })?;
 //! let params = ParamStore::init(model.specs(), 42, DType::F32, &Device::Cpu)?;
 //!
 //! // One training pass. Each picture's mask follows from its own seed.
-//! let pictures = Act::constant(Tensor::rand(-1f32, 1., (2, 32, 32, 3), &Device::Cpu)?);
+//! let pictures = Variable::constant(Tensor::rand(-1f32, 1., (2, 32, 32, 3), &Device::Cpu)?);
 //! let masking = Masking::draw(&[1, 2], model.patches(), model.mask_ratio())?;
 //! let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
 //! let loss = model.loss(&mut cx, &pictures, &masking)?;
@@ -23,7 +23,7 @@
 //! gradients.check_complete(model.name(), model.specs())?;
 //!
 //! // Fine-tuning: the encoder's weights under timm's names.
-//! let deit = create("deit_small", &Options { num_classes: 10, input_size: [32, 32], ..Options::default() })?;
+//! let deit = create_model("deit_small", &ModelOptions { num_classes: 10, input_size: [32, 32], ..ModelOptions::default() })?;
 //! let mut tuned = ParamStore::init(deit.specs(), 1, DType::F32, &Device::Cpu)?;
 //! let options = weights::LoadOptions { adapt_head: true, ..Default::default() };
 //! weights::load_into(&*deit, &mut tuned, &model.encoder_weights(&params)?, &options)?;

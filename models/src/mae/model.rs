@@ -3,7 +3,7 @@
 use super::options::{LIGHT_DECODER, PAPER_DECODER, TINY_DECODER, check, check_size};
 use super::{MaeOptions, Masking, TransformerShape, sincos_positions};
 use crate::cost::Cost;
-use crate::graph::{Act, Context, Mode, Tally, on_pool};
+use crate::graph::{Context, CostCounter, Mode, Variable, in_thread_pool};
 use crate::layers::{
     Conv2d, ConvShape, LayerNorm, Linear, flatten, gather_tokens, join_tokens, restore_tokens, select_tokens,
 };
@@ -147,7 +147,7 @@ impl Mae {
     ///
     /// # Errors
     /// When pictures or masking do not fit the input size.
-    pub fn encode(&self, cx: &mut Context, pictures: &Act, masking: &Masking) -> Result<Act> {
+    pub fn encode(&self, cx: &mut Context, pictures: &Variable, masking: &Masking) -> Result<Variable> {
         self.check_batch(pictures, masking)?;
         let patches = self.patch_embed.forward(cx, pictures)?;
         let patches = flatten(cx, &patches)?;
@@ -165,7 +165,7 @@ impl Mae {
     ///
     /// # Errors
     /// When tokens and masking do not fit.
-    pub fn decode(&self, cx: &mut Context, tokens: &Act, masking: &Masking) -> Result<Act> {
+    pub fn decode(&self, cx: &mut Context, tokens: &Variable, masking: &Masking) -> Result<Variable> {
         let seen = self.decoder_embed.forward(cx, tokens)?;
         let (filler, length) = (cx.param(self.mask_token), 1 + masking.patches());
         let all = restore_tokens(cx, &seen, &filler, &masking.places(1), length)?;
@@ -184,14 +184,14 @@ impl Mae {
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn loss(&self, cx: &mut Context, pictures: &Act, masking: &Masking) -> Result<Act> {
-        on_pool(&cx.device(), || {
+    pub fn loss(&self, cx: &mut Context, pictures: &Variable, masking: &Masking) -> Result<Variable> {
+        in_thread_pool(&cx.device(), || {
             let tokens = self.encode(cx, pictures, masking)?;
             let predicted = self.decode(cx, &tokens, masking)?;
             let target = self.options.target.of(pictures.tensor(), PATCH)?;
             let removed = masking.removed();
             let error = ops::masked_squared_error(predicted.tensor(), &target, &removed)?;
-            Ok(cx.record(&[&predicted, &Act::constant(target)], error))
+            Ok(cx.record(&[&predicted, &Variable::constant(target)], error))
         })
     }
 
@@ -203,7 +203,7 @@ impl Mae {
         let params = ParamStore::placeholders(&self.specs)?;
         let mut cx = Context::new(&params, Mode::Count);
         let [h, w] = self.options.input_size;
-        let picture = Act::constant(Tally::placeholder(&[1, h, w, self.options.in_channels])?);
+        let picture = Variable::constant(CostCounter::placeholder(&[1, h, w, self.options.in_channels])?);
         let masking = Masking::draw(&[0], self.patches(), self.options.mask_ratio)?;
         let tokens = self.encode(&mut cx, &picture, &masking)?;
         self.decode(&mut cx, &tokens, &masking)?;
@@ -226,7 +226,7 @@ impl Mae {
             }
             tensors.insert(name.to_owned(), tensor.clone());
             if name == "cls_token" {
-                let positions = self.positions(self.widths[0], &Act::constant(tensor.clone()))?;
+                let positions = self.positions(self.widths[0], &Variable::constant(tensor.clone()))?;
                 tensors.insert("pos_embed".into(), positions.tensor().clone());
             }
         }
@@ -235,17 +235,17 @@ impl Mae {
 
     /// Positions of the class token (zeros) and the patches, `[1, 1 + L, width]`, beside `like` and of its type: a parameter, since
     /// neither positions nor what is added to them are rounded as activations are.
-    fn positions(&self, width: usize, like: &Act) -> Result<Act> {
+    fn positions(&self, width: usize, like: &Variable) -> Result<Variable> {
         let grid = |size: [usize; 2]| size.map(|edge| edge / PATCH);
         let MaeOptions { input_size, base_size, .. } = self.options;
         let table = sincos_positions(grid(input_size), grid(base_size), width)?;
         let table = table.pad_with_zeros(0, 1, 0)?.unsqueeze(0)?;
         // Converted where it is made: a conversion from double precision is no work for a GPU.
         let table = table.to_dtype(like.tensor().dtype())?.to_device(like.tensor().device())?;
-        Ok(Act::constant(table))
+        Ok(Variable::constant(table))
     }
 
-    fn check_batch(&self, pictures: &Act, masking: &Masking) -> Result<()> {
+    fn check_batch(&self, pictures: &Variable, masking: &Masking) -> Result<()> {
         let ([h, w], c) = (self.options.input_size, self.options.in_channels);
         let fits = matches!(pictures.dims(), &[n, ph, pw, pc]
             if (n, ph, pw, pc) == (masking.pictures(), h, w, c) && masking.patches() == self.patches());

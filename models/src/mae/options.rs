@@ -1,8 +1,8 @@
 //! What a masked autoencoder is made for.
 
 use super::{Masking, Target};
+use crate::families::registry;
 use crate::hog::Hog;
-use crate::registry;
 use crate::vit::PATCH;
 use crate::{Error, Result};
 

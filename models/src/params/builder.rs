@@ -1,6 +1,6 @@
 //! Collects the parameters of a model while its layers are made.
 
-use super::{Init, Kind, ParamId, ParamSpec};
+use super::{Init, ParamId, ParamKind, ParamSpec};
 
 /// The growing parameter list of a model, and the name prefix of the layer being made.
 ///
@@ -39,22 +39,22 @@ impl ParamBuilder {
 
     /// Adds a parameter; weight decay applies if it has two or more dimensions.
     pub fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> ParamId {
-        self.push(name, shape, Kind::Parameter, init, shape.len() > 1)
+        self.push(name, shape, ParamKind::Parameter, init, shape.len() > 1)
     }
 
     /// Adds a parameter that weight decay leaves alone whatever its shape (position embeddings, class tokens).
     pub fn undecayed(&mut self, name: &str, shape: &[usize], init: Init) -> ParamId {
-        self.push(name, shape, Kind::Parameter, init, false)
+        self.push(name, shape, ParamKind::Parameter, init, false)
     }
 
     /// Adds a buffer.
     pub fn buffer(&mut self, name: &str, shape: &[usize], init: Init) -> ParamId {
-        self.push(name, shape, Kind::Buffer, init, false)
+        self.push(name, shape, ParamKind::Buffer, init, false)
     }
 
     /// Adds a counter.
     pub fn counter(&mut self, name: &str) -> ParamId {
-        self.push(name, &[], Kind::Counter, Init::Zeros, false)
+        self.push(name, &[], ParamKind::Counter, Init::Zeros, false)
     }
 
     /// The finished list.
@@ -62,7 +62,7 @@ impl ParamBuilder {
         self.specs
     }
 
-    fn push(&mut self, name: &str, shape: &[usize], kind: Kind, init: Init, decay: bool) -> ParamId {
+    fn push(&mut self, name: &str, shape: &[usize], kind: ParamKind, init: Init, decay: bool) -> ParamId {
         let mut parts = self.prefix.clone();
         parts.push(name.to_string());
         self.specs.push(ParamSpec {

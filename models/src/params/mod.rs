@@ -28,7 +28,7 @@ impl ParamId {
 
 /// What a tensor of the store is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ParamKind {
     /// Trained by gradients.
     Parameter,
     /// State that training updates by other means (running statistics).
@@ -45,7 +45,7 @@ pub struct ParamSpec {
     /// Shape; it may depend on the model's input size.
     pub shape: Vec<usize>,
     /// Parameter or buffer.
-    pub kind: Kind,
+    pub kind: ParamKind,
     /// First value.
     pub init: Init,
     /// Whether weight decay applies: not to one-dimensional parameters, nor to those that the model excepts.

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use indexmap::IndexMap;
 
-use super::{Init, Kind, ParamId, ParamSpec};
+use super::{Init, ParamId, ParamKind, ParamSpec};
 use crate::{Error, Result};
 
 /// Values for a list of [`ParamSpec`], in the same order.
@@ -44,7 +44,7 @@ impl ParamStore {
 
     /// Tensors that have the shapes and take no memory, for counting.
     pub(crate) fn placeholders(specs: &[ParamSpec]) -> Result<Self> {
-        Self::from_specs(specs, |spec| crate::graph::Tally::placeholder(&spec.shape))
+        Self::from_specs(specs, |spec| crate::graph::CostCounter::placeholder(&spec.shape))
     }
 
     /// Values taken from `tensors` by name; every name must be there with the right shape, and no other.
@@ -61,7 +61,7 @@ impl ParamStore {
         let mut faults = Vec::new();
         for spec in specs {
             match tensors.get(&spec.name) {
-                None if spec.kind == Kind::Counter => {}
+                None if spec.kind == ParamKind::Counter => {}
                 None => faults.push(format!("missing `{}`", spec.name)),
                 Some(t) if t.dims() != spec.shape => {
                     faults.push(format!(
@@ -176,8 +176,8 @@ impl ParamStore {
     }
 }
 
-fn cast(value: &Tensor, kind: Kind, dtype: DType) -> Result<Tensor> {
-    Ok(value.to_dtype(if kind == Kind::Counter { DType::I64 } else { dtype })?)
+fn cast(value: &Tensor, kind: ParamKind, dtype: DType) -> Result<Tensor> {
+    Ok(value.to_dtype(if kind == ParamKind::Counter { DType::I64 } else { dtype })?)
 }
 
 /// The first few faults, and how many more there are.

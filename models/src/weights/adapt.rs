@@ -3,8 +3,8 @@
 use candle_core::{DType, Tensor};
 
 use super::load::Candidate;
+use crate::families::registry::{ModelOptions, create_model};
 use crate::params::ParamId;
-use crate::registry::{Options, create};
 use crate::{Backbone, ParamStore, Result};
 
 /// Whether two shapes differ by dimensions of 1 alone: the numbers are the same in the same order then.
@@ -107,10 +107,10 @@ pub(super) fn input_size(model: &dyn Backbone, candidates: &mut [Candidate]) -> 
         return Ok(());
     }
     let (num_classes, in_channels) = (model.num_classes(), model.in_channels());
-    let options = Options { num_classes, in_channels, ..Options::default() };
+    let options = ModelOptions { num_classes, in_channels, ..ModelOptions::default() };
     for edge in (STEP..=MAX_EDGE).step_by(STEP) {
-        let options = Options { input_size: [edge, edge], ..options };
-        let Ok(mut other) = create(model.name(), &options) else { continue };
+        let options = ModelOptions { input_size: [edge, edge], ..options };
+        let Ok(mut other) = create_model(model.name(), &options) else { continue };
         let fits = candidates
             .iter()
             .zip(other.specs())

@@ -16,7 +16,7 @@ use crate::{Backbone, Error, Family, ParamStore, Result};
 /// # Errors
 /// When `params` belongs to another model.
 pub fn export(model: &dyn Backbone, params: &ParamStore) -> Result<Vec<(String, Tensor)>> {
-    let (family, specs) = (model.blueprint().family, model.specs());
+    let (family, specs) = (model.info().family, model.specs());
     let names: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     let one = |spec: &ParamSpec| {
         let tensor = params.by_name(&spec.name).ok_or_else(|| Error::Weights {
@@ -59,7 +59,7 @@ fn timm_shape(family: Family, spec: &ParamSpec, names: &HashSet<&str>) -> Option
 mod tests {
     use super::super::names::tests::{LISTED, rows};
     use super::*;
-    use crate::{Init, Kind};
+    use crate::{Init, ParamKind};
 
     #[test]
     fn shapes_are_timms() {
@@ -73,7 +73,7 @@ mod tests {
                 let spec = ParamSpec {
                     name: row[0].as_str().unwrap().into(),
                     shape: shape(&row[1]),
-                    kind: Kind::Parameter,
+                    kind: ParamKind::Parameter,
                     init: Init::Zeros,
                     decay: true,
                     layer: 0,

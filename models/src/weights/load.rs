@@ -6,7 +6,7 @@ use indexmap::IndexSet;
 use super::names::{Spelling, is_computed, spellings};
 use super::report::Report;
 use super::{Tensors, adapt};
-use crate::params::{Kind, ParamId, ParamSpec, summary};
+use crate::params::{ParamId, ParamKind, ParamSpec, summary};
 use crate::{Backbone, Error, ParamStore, Result};
 
 /// What may differ between a file and a model.
@@ -143,7 +143,7 @@ pub fn num_classes(model: &dyn Backbone, tensors: &Tensors) -> Option<usize> {
 /// The spelling under which the file has the most parameters.
 fn recognise(model: &dyn Backbone, tensors: &Tensors) -> &'static Spelling {
     let found = |s: &Spelling| model.specs().iter().filter(|p| tensors.contains_key(&s.of(&p.name))).count();
-    let all = spellings(model.blueprint().family);
+    let all = spellings(model.info().family);
     // `max_by_key` takes the last of equals; the first is timm's.
     all.iter().rev().max_by_key(|spelling| found(spelling)).unwrap_or(&all[0])
 }
@@ -173,7 +173,7 @@ fn sort_keys(candidates: &[Candidate], tensors: &Tensors, report: &mut Report) -
         match tensor {
             _ if *kept => report.reinitialised.push(key.clone()),
             // Old files do not count batches.
-            None if spec.kind == Kind::Counter => {}
+            None if spec.kind == ParamKind::Counter => {}
             None => match tensors.unread(key) {
                 Some(why) => faults.push(format!("`{key}` {why}")),
                 None => report.missing.push(key.clone()),

@@ -7,15 +7,15 @@
 //!
 //! ```
 //! use candle_core::{DType, Device};
-//! use efficienttrain_models::{Options, ParamStore, create, weights};
+//! use efficienttrain_models::{ModelOptions, ParamStore, create_model, weights};
 //!
-//! let thousand = create("resnet10", &Options { num_classes: 1000, ..Options::default() })?;
+//! let thousand = create_model("resnet10", &ModelOptions { num_classes: 1000, ..ModelOptions::default() })?;
 //! let params = ParamStore::init(thousand.specs(), 1, DType::F32, &Device::Cpu)?;
 //! let path = std::env::temp_dir().join("efficienttrain-doc.safetensors");
 //! weights::save(&path, &*thousand, &params)?;
 //!
 //! // Fine-tuning on ten classes: everything but the head comes from the file.
-//! let ten = create("resnet10", &Options { num_classes: 10, ..Options::default() })?;
+//! let ten = create_model("resnet10", &ModelOptions { num_classes: 10, ..ModelOptions::default() })?;
 //! let mut params = ParamStore::init(ten.specs(), 2, DType::F32, &Device::Cpu)?;
 //! let file = weights::read(&path, &weights::ReadOptions::default())?;
 //! let options = weights::LoadOptions { adapt_head: true, ..Default::default() };

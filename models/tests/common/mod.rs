@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{Kind, ParamSpec, ParamStore};
+use efficienttrain_models::{ParamKind, ParamSpec, ParamStore};
 
 /// The `index`-th number of the stream `seed`, in [-1, 1).
 pub fn hash_uniform(seed: u64, index: u64) -> f64 {
@@ -58,7 +58,7 @@ pub fn model_input(seed: u64, b: usize, h: usize, w: usize) -> Tensor {
 /// Golden weights for every parameter of a model.
 pub fn golden_weights(name: &str, specs: &[ParamSpec], dtype: DType) -> ParamStore {
     let fill = |s: &ParamSpec| {
-        let values = if s.kind == Kind::Counter { vec![0.0] } else { weight_fill(&s.name, &s.shape, 0) };
+        let values = if s.kind == ParamKind::Counter { vec![0.0] } else { weight_fill(&s.name, &s.shape, 0) };
         (s.name.clone(), Tensor::from_vec(values, s.shape.as_slice(), &Device::Cpu).unwrap())
     };
     let tensors: HashMap<String, Tensor> = specs.iter().map(fill).collect();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{Options, cost, create, ops};
+use efficienttrain_models::{ModelOptions, cost, create_model, ops};
 use efficienttrain_schedule::{Batch as BatchRule, Plan, PlanOptions, Recipe};
 use serde::Serialize;
 
@@ -78,8 +78,8 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     if let Some((option, _)) = [("batch", bench.batch), ("steps", bench.steps)].iter().find(|o| o.1 == 0) {
         return Err(Error::config(*option, "must be above 0"));
     }
-    let options = Options { input_size: [bench.size; 2], ..Options::default() };
-    let model = create(&bench.model, &options)?;
+    let options = ModelOptions { input_size: [bench.size; 2], ..ModelOptions::default() };
+    let model = create_model(&bench.model, &options)?;
     let (name, cost) = (model.name().to_string(), cost(&*model)?);
     let mut recipe = Recipe::named(&format!("{name}-baseline"))?;
     // The weights' average and clipping are choices of a recipe, not part of a step.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use efficienttrain_models::{Backbone, Cost, Error, Options, cost, create, names};
+use efficienttrain_models::{Backbone, Cost, Error, ModelOptions, cost, create_model, model_names};
 use serde::Serialize;
 
 /// Arguments of `models`.
@@ -48,7 +48,7 @@ impl Row {
         let cost: Cost = cost(model)?;
         Ok(Self {
             name: model.name().into(),
-            family: model.blueprint().family.to_string(),
+            family: model.info().family.to_string(),
             input_size: model.input_size()[0],
             num_classes: model.num_classes(),
             params: cost.params,
@@ -59,7 +59,7 @@ impl Row {
             train_flops: cost.train_flops,
             activation_bytes: cost.activation_bytes,
             num_features: model.feature_info().last().map_or(0, |level| level.channels),
-            layers: model.blueprint().layers,
+            layers: model.info().layers,
         })
     }
 
@@ -77,13 +77,16 @@ impl Row {
 }
 
 pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
-    let options =
-        Options { num_classes: args.num_classes, input_size: [args.input_size; 2], ..Options::default() };
+    let options = ModelOptions {
+        num_classes: args.num_classes,
+        input_size: [args.input_size; 2],
+        ..ModelOptions::default()
+    };
     let mut rows = Vec::new();
     let mut left_out = Vec::new();
     if args.models.is_empty() {
-        for name in names() {
-            match create(name, &options) {
+        for name in model_names() {
+            match create_model(name, &options) {
                 Ok(model) => rows.push(Row::new(&*model)?),
                 // A size is asked for all models at once: those that cannot take it are named, not fatal.
                 Err(Error::InputSize { reason, .. }) => left_out.push(format!("{name}: {reason}")),
@@ -92,7 +95,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
         }
     } else {
         for name in &args.models {
-            rows.push(Row::new(&*create(name, &options)?)?);
+            rows.push(Row::new(&*create_model(name, &options)?)?);
         }
     }
     show(&rows, args)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use efficienttrain_models::{Options, cost, create};
+use efficienttrain_models::{ModelOptions, cost, create_model};
 use efficienttrain_schedule::search::Measured;
 use serde::Serialize;
 
@@ -48,12 +48,12 @@ impl Row {
         let plan = runs[0].plan();
         let (mut sizes, mut operations, mut images) = (Vec::new(), 0.0, 0.0);
         for stage in plan.stages().iter().filter(|stage| stage.steps > 0) {
-            let options = Options {
+            let options = ModelOptions {
                 num_classes: runs[0].state.model.num_classes(),
                 input_size: [stage.size as usize; 2],
-                ..Options::default()
+                ..ModelOptions::default()
             };
-            let model = create(&plan.recipe().model, &options)?;
+            let model = create_model(&plan.recipe().model, &options)?;
             let trained = (stage.steps * stage.images_per_step) as f64;
             operations += trained * cost(&*model)?.train_flops as f64;
             images += trained;

@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration, found before any data is read.
 
-use efficienttrain_models::{Options, create};
+use efficienttrain_models::{ModelOptions, create_model};
 use efficienttrain_schedule::{OptimiserKind, Recipe};
 
 use super::{CurveName, LossName, TrainConfig};
@@ -22,9 +22,9 @@ impl TrainConfig {
             if self.target.is_some() {
                 autoencoder(self, size as usize)?;
             }
-            create(
+            create_model(
                 &recipe.model,
-                &Options { num_classes: 1, input_size: [size as usize; 2], ..Options::default() },
+                &ModelOptions { num_classes: 1, input_size: [size as usize; 2], ..ModelOptions::default() },
             )?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Errors of a schedule in the words of the options that they come from.
 
-use efficienttrain_models::{Error as ModelError, Options, create};
+use efficienttrain_models::{Error as ModelError, ModelOptions, create_model};
 use efficienttrain_schedule::ScheduleError;
 
 use crate::error::Error;
@@ -76,7 +76,7 @@ fn option_of(field: &str) -> Option<&'static str> {
 
 /// That there is a model of this name: where a preset's recipe is not found, it is the model that is misspelt.
 pub(super) fn known_model(name: &str) -> Result<(), Error> {
-    match create(name, &Options::default()) {
+    match create_model(name, &ModelOptions::default()) {
         Err(unknown @ ModelError::UnknownModel { .. }) => Err(Error::config("model", unknown.to_string())),
         _ => Ok(()),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{Act, Backbone, Context, Mode, Options, ParamStore, create};
+use efficienttrain_models::{Backbone, Context, Mode, ModelOptions, ParamStore, Variable, create_model};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{BadImage, Batch, EvalPipeline, Loader, Source};
@@ -52,9 +52,12 @@ pub fn at_size(
     params: &ParamStore,
     size: usize,
 ) -> Result<(Box<dyn Backbone>, ParamStore)> {
-    let options =
-        Options { num_classes: model.num_classes(), input_size: model.input_size(), ..Options::default() };
-    let mut resized = create(model.name(), &options)?;
+    let options = ModelOptions {
+        num_classes: model.num_classes(),
+        input_size: model.input_size(),
+        ..ModelOptions::default()
+    };
+    let mut resized = create_model(model.name(), &options)?;
     let mut params = params.clone();
     for change in resized.set_input_size([size; 2])? {
         change.apply_in(&mut params)?;
@@ -180,6 +183,6 @@ pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tenso
 fn logits_at_once(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
     let mut cx = Context::new(params, Mode::Eval);
     let device = params.iter().next().map_or(&Device::Cpu, |(_, t)| t.device());
-    let logits = model.forward(&mut cx, &Act::constant(pictures.to_device(device)?))?;
+    let logits = model.forward(&mut cx, &Variable::constant(pictures.to_device(device)?))?;
     Ok(logits.tensor().to_dtype(DType::F32)?.to_vec2()?)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 use efficienttrain_models::weights::{LoadOptions, Report, load_into};
-use efficienttrain_models::{Backbone, Options, ParamStore, create};
+use efficienttrain_models::{Backbone, ModelOptions, ParamStore, create_model};
 
 use crate::checkpoint::Saved;
 use crate::error::{Error, Result};
@@ -46,7 +46,10 @@ impl Encoder {
     }
 
     fn bare(model: &str, size: usize, weights: &efficienttrain_models::weights::Tensors) -> Result<Self> {
-        let model = create(model, &Options { input_size: [size; 2], num_classes: 1, ..Options::default() })?;
+        let model = create_model(
+            model,
+            &ModelOptions { input_size: [size; 2], num_classes: 1, ..ModelOptions::default() },
+        )?;
         let mut params = ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu)?;
         let options = LoadOptions {
             adapt_head: true,

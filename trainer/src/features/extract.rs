@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use clap::ValueEnum;
-use efficienttrain_models::{Act, Backbone, Context, Mode, ParamStore};
+use efficienttrain_models::{Backbone, Context, Mode, ParamStore, Variable};
 
 use super::FeatureSet;
 use crate::data::{BadImage, EvalPipeline, Loader, Source};
@@ -39,7 +39,7 @@ pub fn extract(
     for batch in Loader::eval(source, EvalPipeline::new(model.input_size()[0]), batch, workers)? {
         let batch = batch?;
         if !batch.labels.is_empty() {
-            let pictures = Act::constant(batch.pictures(&device)?);
+            let pictures = Variable::constant(batch.pictures(&device)?);
             // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
             let features = rayon::scope(|_| {
                 let cx = &mut Context::new(params, Mode::Eval);

@@ -6,8 +6,8 @@ use candle_core::Tensor;
 use efficienttrain_models::mae::{Mae, MaeOptions, Masking};
 use efficienttrain_models::weights::{LoadOptions, Tensors};
 use efficienttrain_models::{
-    Act, Backbone, Blueprint, Context, Cost, Error as ModelError, Family, Options, ParamStore, Resample,
-    create,
+    Backbone, Context, Cost, Error as ModelError, Family, ModelInfo, ModelOptions, ParamStore, Resample,
+    Variable, create_model,
 };
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
@@ -39,7 +39,7 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<(MaskedModel, Re
     let Some(target) = config.target else {
         return Err(Error::config("target", "pre-training wants one, such as `hog`"));
     };
-    let encoder = create(&config.recipe()?.model, &Options::default())?.name().to_string();
+    let encoder = create_model(&config.recipe()?.model, &ModelOptions::default())?.name().to_string();
     let Some((_, variant)) = ENCODERS.iter().find(|(name, _)| *name == encoder) else {
         let known = ENCODERS.map(|(name, _)| name).join(", ");
         let what = format!("masked autoencoders have one of {known} as encoder, not {encoder}");
@@ -60,7 +60,7 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<(MaskedModel, Re
         }
         _ => error.into(),
     })?;
-    let blueprint = Blueprint {
+    let info = ModelInfo {
         name: mae.name().into(),
         family: Family::Vit,
         specs: mae.specs().to_vec(),
@@ -73,7 +73,7 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<(MaskedModel, Re
         layers: mae.specs().iter().map(|spec| spec.layer + 1).max().unwrap_or(0),
     };
     let shared = Arc::new(RwLock::new(mae));
-    Ok((MaskedModel { blueprint, shared: shared.clone() }, Reconstruction { shared }))
+    Ok((MaskedModel { info, shared: shared.clone() }, Reconstruction { shared }))
 }
 
 /// The encoder's weights of a checkpoint of pre-training, under timm's names, with positions for pictures of edge `size`.
@@ -90,7 +90,7 @@ pub(crate) fn encoder_of(saved: &Saved, config: &TrainConfig, size: usize, ema: 
 /// A masked autoencoder's parameters and sizes, as a run wants to know them. It has no classes.
 #[derive(Debug)]
 pub struct MaskedModel {
-    blueprint: Blueprint,
+    info: ModelInfo,
     shared: Shared,
 }
 
@@ -106,30 +106,30 @@ impl MaskedModel {
     fn no_classes<T>(&self) -> efficienttrain_models::Result<T> {
         let what =
             "an autoencoder has neither classes nor maps; load its encoder into a model that has".into();
-        Err(ModelError::Option { model: self.blueprint.name.clone(), what })
+        Err(ModelError::Option { model: self.info.name.clone(), what })
     }
 }
 
 impl Backbone for MaskedModel {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> efficienttrain_models::Result<Vec<Resample>> {
         self.shared.write().unwrap_or_else(PoisonError::into_inner).set_input_size(size)?;
-        self.blueprint.input_size = size;
+        self.info.input_size = size;
         Ok(Vec::new())
     }
 
-    fn pyramid(&self, _: &mut Context, _: &Act) -> efficienttrain_models::Result<Vec<Act>> {
+    fn feature_maps(&self, _: &mut Context, _: &Variable) -> efficienttrain_models::Result<Vec<Variable>> {
         self.no_classes()
     }
 
-    fn features(&self, _: &mut Context, _: &Act) -> efficienttrain_models::Result<Act> {
+    fn features(&self, _: &mut Context, _: &Variable) -> efficienttrain_models::Result<Variable> {
         self.no_classes()
     }
 
-    fn head(&self, _: &mut Context, _: &Act) -> efficienttrain_models::Result<Act> {
+    fn head(&self, _: &mut Context, _: &Variable) -> efficienttrain_models::Result<Variable> {
         self.no_classes()
     }
 }
@@ -141,12 +141,12 @@ pub struct Reconstruction {
 }
 
 impl Objective for Reconstruction {
-    fn loss(&self, cx: &mut Context, _: &dyn Backbone, batch: &Batch, seed: u64) -> Result<Act> {
+    fn loss(&self, cx: &mut Context, _: &dyn Backbone, batch: &Batch, seed: u64) -> Result<Variable> {
         let mae = read(&self.shared);
         let of_picture = |index| sample_rng(seed, 0, index as u64, Purpose::Other(2)).next_u64();
         let seeds: Vec<u64> = (0..batch.labels.len()).map(of_picture).collect();
         let masking = Masking::draw(&seeds, mae.patches(), mae.mask_ratio())?;
-        Ok(mae.loss(cx, &Act::constant(batch.pictures(&cx.device())?), &masking)?)
+        Ok(mae.loss(cx, &Variable::constant(batch.pictures(&cx.device())?), &masking)?)
     }
 
     fn has_accuracy(&self) -> bool {

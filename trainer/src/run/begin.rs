@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use efficienttrain_models::{Backbone, Options, create};
+use efficienttrain_models::{Backbone, ModelOptions, create_model};
 use efficienttrain_schedule::Recipe;
 
 use super::{PlanOffset, Run, checks};
@@ -56,10 +56,10 @@ impl Run {
         config: TrainConfig,
         options: RunOptions,
         sources: Sources,
-        model: impl FnOnce(&Options) -> Result<Box<dyn Backbone>>,
+        model: impl FnOnce(&ModelOptions) -> Result<Box<dyn Backbone>>,
     ) -> Result<Self> {
         let init = config.first_weights()?;
-        let state = |config: &TrainConfig, options: &RunOptions, recipe: &Recipe, first: &Options| {
+        let state = |config: &TrainConfig, options: &RunOptions, recipe: &Recipe, first: &ModelOptions| {
             state_of(model(first)?, config, options, recipe)
         };
         let mut run = Self::build(config, options, sources, state)?;
@@ -71,7 +71,7 @@ impl Run {
         mut config: TrainConfig,
         options: RunOptions,
         sources: Sources,
-        state: impl FnOnce(&TrainConfig, &RunOptions, &Recipe, &Options) -> Result<TrainState>,
+        state: impl FnOnce(&TrainConfig, &RunOptions, &Recipe, &ModelOptions) -> Result<TrainState>,
     ) -> Result<Self> {
         // A checkpoint and the file of options say everything by themselves.
         config.embed_recipe()?;
@@ -80,7 +80,11 @@ impl Run {
         let plan = config.plan(sources.train.len())?;
         options.check_replay(&plan)?;
         let num_classes = sources.train.classes().len();
-        let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
+        let first = ModelOptions {
+            num_classes,
+            input_size: [plan.at(0)?.size as usize; 2],
+            ..ModelOptions::default()
+        };
         // A checkpoint names the model, also where the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let mut state = state(&config, &options, plan.recipe(), &first)?;
@@ -204,10 +208,10 @@ pub(crate) fn first_state(
     config: &TrainConfig,
     options: &RunOptions,
     recipe: &Recipe,
-    first: &Options,
+    first: &ModelOptions,
 ) -> Result<TrainState> {
     if config.target.is_none() {
-        return state_of(create(&recipe.model, first)?, config, options, recipe);
+        return state_of(create_model(&recipe.model, first)?, config, options, recipe);
     }
     let (model, objective) = autoencoder(config, first.input_size[0])?;
     let mut state = state_of(Box::new(model), config, options, recipe)?;

@@ -1,6 +1,6 @@
 //! What can be wrong with a plan, or look like a mistake in it, found before the first step.
 
-use efficienttrain_models::{Options, fewest_batch_norm_values};
+use efficienttrain_models::{ModelOptions, fewest_batch_norm_values};
 use efficienttrain_schedule::Plan;
 
 use super::first_state;
@@ -52,7 +52,8 @@ pub(crate) fn check_batches(
     if stages(plan).all(|(_, stage)| stage.batch_per_device > 1) {
         return Ok(());
     }
-    let first = Options { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..Options::default() };
+    let first =
+        ModelOptions { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..ModelOptions::default() };
     check_batch_norm(&mut first_state(config, options, plan.recipe(), &first)?, plan)
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use efficienttrain_models::{Kind, ParamSpec};
+use efficienttrain_models::{ParamKind, ParamSpec};
 use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
@@ -260,7 +260,7 @@ impl Run {
     }
 
     fn start(&self) -> Result<Start> {
-        let specs = self.state.model.specs().iter().filter(|s| s.kind == Kind::Parameter);
+        let specs = self.state.model.specs().iter().filter(|s| s.kind == ParamKind::Parameter);
         let frozen = specs.clone().filter(|s| self.config.freezes(&s.name));
         let train_notes = SplitNotes::of(&*self.sources.train);
         // Two parts of one set would say the same twice.

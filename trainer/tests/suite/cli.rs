@@ -209,12 +209,13 @@ fn a_plan_as_json_has_the_documented_keys() {
 #[test]
 fn logits_of_a_tensor_are_those_of_the_library() {
     use candle_core::{DType, Device, Tensor};
-    use efficienttrain_models::{Options, ParamStore, create, predict};
+    use efficienttrain_models::{ModelOptions, ParamStore, create_model, predict};
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     for (name, size) in [("resnet10", [40, 56]), ("deit_tiny_patch16_224", [48, 32])] {
         let model =
-            create(name, &Options { num_classes: 7, input_size: size, ..Options::default() }).unwrap();
+            create_model(name, &ModelOptions { num_classes: 7, input_size: size, ..ModelOptions::default() })
+                .unwrap();
         let params = ParamStore::init(model.specs(), 3, DType::F32, &Device::Cpu).unwrap();
         let weights: std::collections::HashMap<_, _> = params.iter().map(|(n, t)| (n, t.clone())).collect();
         candle_core::safetensors::save(&weights, path("w.safetensors")).unwrap();

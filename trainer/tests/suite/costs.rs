@@ -1,14 +1,14 @@
 //! Costs of models under the authors' schedules, against the reference.
 
-use efficienttrain_models::{Options, cost, create};
+use efficienttrain_models::{ModelOptions, cost, create_model};
 use efficienttrain_schedule::{CostModel, Plan, PlanOptions, Preset, Recipe, Rounding};
 use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::macs_of;
 use serde_json::Value;
 
 fn macs(model: &str, size: u32) -> f64 {
-    let options = Options { input_size: [size as usize; 2], ..Options::default() };
-    cost(&*create(model, &options).unwrap()).unwrap().macs() as f64
+    let options = ModelOptions { input_size: [size as usize; 2], ..ModelOptions::default() };
+    cost(&*create_model(model, &options).unwrap()).unwrap().macs() as f64
 }
 
 /// The recipe whose schedule a row of the table uses.
@@ -55,10 +55,13 @@ fn theoretical_speed_ups_are_the_reference_s() {
 
 #[test]
 fn every_model_has_a_recipe_that_it_can_follow() {
-    for name in efficienttrain_models::names() {
+    for name in efficienttrain_models::model_names() {
         let config = TrainConfig { model: Some(name.into()), ..TrainConfig::default() };
         config.check().unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(create(&config.recipe().unwrap().model, &Options::default()).unwrap().name(), name);
+        assert_eq!(
+            create_model(&config.recipe().unwrap().model, &ModelOptions::default()).unwrap().name(),
+            name
+        );
     }
 }
 

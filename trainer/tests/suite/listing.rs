@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use efficienttrain_models::names;
+use efficienttrain_models::model_names;
 use serde_json::Value;
 
 fn json(args: &[&str]) -> Value {
@@ -22,7 +22,7 @@ fn refused(args: &[&str], expected: &str) {
 fn models_are_listed_with_exact_numbers() {
     let rows = json(&["models", "--json", "--input-size", "96"]);
     let listed: Vec<&str> = rows.as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    assert_eq!(listed, names().collect::<Vec<_>>());
+    assert_eq!(listed, model_names().collect::<Vec<_>>());
     let row = |name: &str| rows.as_array().unwrap().iter().find(|r| r["name"] == name).unwrap();
     // Of the reference (models/tests/data/macs.json).
     for (name, params, macs) in

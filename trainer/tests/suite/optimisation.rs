@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::common::{bits, config, options, run};
 use candle_core::{Device, Tensor};
 use efficienttrain_models::ops::{Traced, soft_cross_entropy};
-use efficienttrain_models::{Options, predict};
+use efficienttrain_models::{ModelOptions, predict};
 use efficienttrain_schedule::{Plan, PlanOptions, Recipe};
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{BadNumbers, LossName, RunOptions, TrainConfig};
@@ -54,7 +54,7 @@ fn frozen_parts_stay_bit_for_bit_and_the_rest_moves() {
 /// The loss of a training step with frozen statistics is that of the network in evaluation, on the same batch.
 #[test]
 fn frozen_statistics_are_what_training_normalizes_by() {
-    let options = Options { num_classes: 3, input_size: [32; 2], ..Options::default() };
+    let options = ModelOptions { num_classes: 3, input_size: [32; 2], ..ModelOptions::default() };
     let recipe = Recipe::named("resnet10-baseline").unwrap();
     let batch = Batch {
         pixels: (0..4 * 32 * 32 * 3).map(|i| ((i * 37 % 101) as f32 - 20.0) / 50.0).collect(),

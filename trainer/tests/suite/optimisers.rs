@@ -1,6 +1,6 @@
 //! Each optimiser brings down the loss of a batch that it sees again and again.
 
-use efficienttrain_models::Options;
+use efficienttrain_models::ModelOptions;
 use efficienttrain_schedule::{Batch as BatchRule, OptimiserKind, Plan, PlanOptions, Recipe};
 use efficienttrain_trainer::TrainState;
 use efficienttrain_trainer::data::Batch;
@@ -31,7 +31,7 @@ fn losses(kind: OptimiserKind, lr: f64, weight_decay: f64) -> Vec<f64> {
     recipe.ema_decay = None;
     let rule = BatchRule::Fixed { per_device: IMAGES as u32, accumulation: 1 };
     let plan = Plan::new(&recipe, PlanOptions::new(25.0, IMAGES as u64, 1).with_batch(rule)).unwrap();
-    let options = Options { num_classes: IMAGES, input_size: [SIZE; 2], ..Options::default() };
+    let options = ModelOptions { num_classes: IMAGES, input_size: [SIZE; 2], ..ModelOptions::default() };
     let mut state = TrainState::new(&options, &recipe, 3).unwrap();
     let batch = batch();
     (0..25)

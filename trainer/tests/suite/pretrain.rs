@@ -6,7 +6,7 @@ use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{bits, options, run};
 use candle_core::{DType, Device};
 use efficienttrain_models::weights::LoadOptions;
-use efficienttrain_models::{Options, create};
+use efficienttrain_models::{ModelOptions, create_model};
 use efficienttrain_trainer::checkpoint::Saved;
 use efficienttrain_trainer::config::{BatchSize, TrainConfig};
 use efficienttrain_trainer::features::{FeatureSet, ProbeOptions, linear_probe, nearest_neighbours};
@@ -98,8 +98,8 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     // Its weights are those of a deit_tiny but for the head, and of the checkpoint.
     let encoder = Saved::open(&out.join("encoder.safetensors")).unwrap();
     assert!(encoder.record.is_none());
-    let made = Options { num_classes: 3, input_size: [32, 32], ..Options::default() };
-    let deit = create("deit_tiny", &made).unwrap();
+    let made = ModelOptions { num_classes: 3, input_size: [32, 32], ..ModelOptions::default() };
+    let deit = create_model("deit_tiny", &made).unwrap();
     let adapt = LoadOptions { adapt_head: true, ..LoadOptions::default() };
     let (loaded, _) = encoder.load_into(&*deit, false, &adapt).unwrap();
     let last = Saved::open(&out.join("last.safetensors")).unwrap().weights(false).unwrap();

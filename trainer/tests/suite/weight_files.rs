@@ -5,13 +5,13 @@ use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{Options, ParamStore, create, weights};
+use efficienttrain_models::{ModelOptions, ParamStore, create_model, weights};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 /// A network of four classes, and an input for it.
 fn plain(dir: &Path) -> Vec<u8> {
-    let options = Options { num_classes: 4, input_size: [32, 32], ..Options::default() };
-    let model = create("resnet10", &options).unwrap();
+    let options = ModelOptions { num_classes: 4, input_size: [32, 32], ..ModelOptions::default() };
+    let model = create_model("resnet10", &options).unwrap();
     let params = ParamStore::init(model.specs(), 3, DType::F32, &Device::Cpu).unwrap();
     let path = dir.join("plain.safetensors");
     weights::save(&path, &*model, &params).unwrap();

@@ -2,7 +2,8 @@
 
 use efficienttrain_models::layers::{BatchNorm, Conv2d, ConvShape, Linear, global_avg_pool};
 use efficienttrain_models::{
-    Act, Backbone, Blueprint, Context, Family, FeatureInfo, Init, Options, ParamBuilder, Resample, Result,
+    Backbone, Context, Family, FeatureInfo, Init, ModelInfo, ModelOptions, ParamBuilder, Resample, Result,
+    Variable,
 };
 
 const WIDTHS: [usize; 2] = [4, 8];
@@ -10,13 +11,13 @@ const WIDTHS: [usize; 2] = [4, 8];
 /// Two strided convolutions with batch norm, the mean over all pixels, and a linear head.
 #[derive(Debug)]
 pub(crate) struct Plain {
-    blueprint: Blueprint,
+    info: ModelInfo,
     levels: Vec<(Conv2d, BatchNorm)>,
     head: Linear,
 }
 
 impl Plain {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &ModelOptions) -> Self {
         let mut b = ParamBuilder::default();
         let mut inputs = options.in_channels;
         let mut levels = Vec::new();
@@ -32,7 +33,7 @@ impl Plain {
         let init = Init::fan_in_uniform(inputs);
         let head = b.within("head", |b| Linear::new(b, inputs, options.num_classes, init, Some(init)));
         let level = |(i, channels)| FeatureInfo { channels, stride: 2usize << i };
-        let blueprint = Blueprint {
+        let info = ModelInfo {
             name: "plain".into(),
             family: Family::ResNet,
             specs: b.finish(),
@@ -44,22 +45,22 @@ impl Plain {
             feature_info: WIDTHS.into_iter().enumerate().map(level).collect(),
             layers: WIDTHS.len() + 1,
         };
-        Self { blueprint, levels, head }
+        Self { info, levels, head }
     }
 }
 
 impl Backbone for Plain {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        self.blueprint.input_size = size;
+        self.info.input_size = size;
         Ok(Vec::new())
     }
 
-    fn pyramid(&self, cx: &mut Context, images: &Act) -> Result<Vec<Act>> {
-        let mut maps: Vec<Act> = Vec::new();
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
+        let mut maps: Vec<Variable> = Vec::new();
         for (conv, norm) in &self.levels {
             let map = conv.forward(cx, maps.last().unwrap_or(images))?;
             maps.push(norm.forward(cx, &map, None, true)?);
@@ -67,12 +68,12 @@ impl Backbone for Plain {
         Ok(maps)
     }
 
-    fn features(&self, cx: &mut Context, images: &Act) -> Result<Act> {
-        let maps = self.pyramid(cx, images)?;
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let maps = self.feature_maps(cx, images)?;
         global_avg_pool(cx, maps.last().unwrap_or(images))
     }
 
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         self.head.forward(cx, features)
     }
 }

@@ -11,21 +11,21 @@
 //! the authors.
 //!
 //! ```
-//! use efficienttrain_models::{Options, cost, create};
+//! use efficienttrain_models::{ModelOptions, cost, create_model};
 //!
-//! let model = create("convnext_tiny", &Options::default())?;
+//! let model = create_model("convnext_tiny", &ModelOptions::default())?;
 //! assert_eq!(cost(&*model)?.params, 28_589_128);
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
-use crate::graph::{Act, Context};
+use super::registry::{ModelOptions, at_least};
+use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::graph::{Context, Variable};
 use crate::layers::{
     Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp, Place, Residual,
     global_avg_pool, run_stages,
 };
 use crate::params::{Init, ParamBuilder};
-use crate::registry::{Options, at_least};
 use crate::resample::Resample;
 use crate::{Family, Result};
 
@@ -47,7 +47,7 @@ pub struct ConvNextConfig {
 /// A ConvNeXt with a linear head.
 #[derive(Debug)]
 pub struct ConvNext {
-    blueprint: Blueprint,
+    info: ModelInfo,
     downsample: Vec<Downsample>,
     stages: Vec<Vec<Block>>,
     norm: LayerNorm,
@@ -59,7 +59,7 @@ impl ConvNext {
     ///
     /// # Errors
     /// When the input size is too small.
-    pub fn new(name: &str, config: ConvNextConfig, options: &Options) -> Result<Self> {
+    pub fn new(name: &str, config: ConvNextConfig, options: &ModelOptions) -> Result<Self> {
         check_size(name, options.input_size)?;
         let ConvNextConfig { width, depths } = config;
         let mut b = ParamBuilder::default();
@@ -86,8 +86,8 @@ impl ConvNext {
         let norm = b.within("norm", |b| LayerNorm::new(b, 8 * width, EPS));
         let head = b.within("head", |b| Linear::new(b, 8 * width, options.num_classes, INIT, ZEROS));
         let info = FeatureInfo::stages([0, 1, 2, 3].map(|i| width << i));
-        let blueprint = options.blueprint(name, Family::ConvNext, b, &["head"], info);
-        Ok(Self { blueprint, downsample, stages, norm, head })
+        let info = options.info(name, Family::ConvNext, b, &["head"], info);
+        Ok(Self { info, downsample, stages, norm, head })
     }
 }
 
@@ -108,28 +108,28 @@ fn layer_of(i: usize, j: usize) -> usize {
 }
 
 impl Backbone for ConvNext {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
         check_size(self.name(), size)?;
-        self.blueprint.input_size = size;
+        self.info.input_size = size;
         Ok(Vec::new())
     }
 
-    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
         check_pictures(self, pictures)?;
         run_stages(cx, pictures, &self.downsample, &self.stages)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        let x = last(self.pyramid(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, pictures)?)?;
         let x = global_avg_pool(cx, &x)?;
         self.norm.forward(cx, &x)
     }
 
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         self.head.forward(cx, features)
     }
 }
@@ -169,7 +169,7 @@ impl Block {
 }
 
 impl Layer for Block {
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let y = self.dwconv.forward(cx, x)?;
         let y = self.norm.forward(cx, &y)?;
         let y = self.mlp.forward(cx, &y)?;

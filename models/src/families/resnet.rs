@@ -13,20 +13,20 @@
 //! tests and demonstrations.
 //!
 //! ```
-//! use efficienttrain_models::{Options, create};
+//! use efficienttrain_models::{ModelOptions, create_model};
 //!
-//! let model = create("resnet50", &Options { num_classes: 10, ..Options::default() })?;
+//! let model = create_model("resnet50", &ModelOptions { num_classes: 10, ..ModelOptions::default() })?;
 //! assert!(model.specs().iter().any(|s| s.name == "fc.weight" && s.shape == [10, 2048]));
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
-use crate::graph::{Act, Context};
+use super::registry::ModelOptions;
+use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::graph::{Context, Variable};
 use crate::layers::{
     Activation, BatchNorm, Conv2d, ConvShape, Linear, Place, Residual, global_avg_pool, max_pool2d,
 };
 use crate::params::{Init, ParamBuilder};
-use crate::registry::Options;
 use crate::resample::Resample;
 use crate::{Family, Result};
 
@@ -42,7 +42,7 @@ pub struct ResNetConfig {
 /// A ResNet with a linear head.
 #[derive(Debug)]
 pub struct ResNet {
-    blueprint: Blueprint,
+    info: ModelInfo,
     conv1: Conv2d,
     bn1: BatchNorm,
     stages: Vec<Vec<Block>>,
@@ -51,7 +51,7 @@ pub struct ResNet {
 
 impl ResNet {
     /// Makes the structure of a variant.
-    pub fn new(name: &str, config: ResNetConfig, options: &Options) -> Self {
+    pub fn new(name: &str, config: ResNetConfig, options: &ModelOptions) -> Self {
         let mut b = ParamBuilder::default();
         let stem = ConvShape { inputs: options.in_channels, outputs: 64, kernel: 7, stride: 2, padding: 3 };
         let conv1 = b.within("conv1", |b| Conv2d::unbiased(b, stem));
@@ -79,23 +79,23 @@ impl ResNet {
         let init = Init::fan_in_uniform(inputs);
         let fc = b.within("fc", |b| Linear::new(b, inputs, options.num_classes, init, Some(init)));
         let info = FeatureInfo::stages([8, 4, 2, 1].map(|part| inputs / part));
-        let blueprint = options.blueprint(name, Family::ResNet, b, &["fc"], info);
-        Self { blueprint, conv1, bn1, stages, fc }
+        let info = options.info(name, Family::ResNet, b, &["fc"], info);
+        Self { info, conv1, bn1, stages, fc }
     }
 }
 
 impl Backbone for ResNet {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        crate::registry::check_nonzero(self.name(), size)?;
-        self.blueprint.input_size = size;
+        super::registry::check_nonzero(self.name(), size)?;
+        self.info.input_size = size;
         Ok(Vec::new())
     }
 
-    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
         check_pictures(self, pictures)?;
         let x = self.conv1.forward(cx, pictures)?;
         let x = self.bn1.forward(cx, &x, None, true)?;
@@ -110,12 +110,12 @@ impl Backbone for ResNet {
         Ok(maps)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        let x = last(self.pyramid(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, pictures)?)?;
         global_avg_pool(cx, &x)
     }
 
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         self.fc.forward(cx, features)
     }
 }
@@ -182,7 +182,7 @@ impl Block {
         Self { branch, downsample, place }
     }
 
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let skip = match &self.downsample {
             Some((conv, norm)) => {
                 let projected = conv.forward(cx, x)?;
@@ -190,7 +190,7 @@ impl Block {
             }
             None => x.clone(),
         };
-        let dropped = cx.keep_samples(self.place, "", x.dims()[0]).is_some();
+        let dropped = cx.drop_path_mask(self.place, "", x.dims()[0]).is_some();
         let mut y = x.clone();
         for (i, (conv, norm)) in self.branch.iter().enumerate() {
             let z = conv.forward(cx, &y)?;

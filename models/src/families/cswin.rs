@@ -12,22 +12,22 @@
 //! parameter changes with the size. Names and order of parameters are those of the authors.
 //!
 //! ```
-//! use efficienttrain_models::{Options, create};
+//! use efficienttrain_models::{ModelOptions, create_model};
 //!
-//! let model = create("CSWin_64_12211_tiny_224", &Options::default())?;
+//! let model = create_model("CSWin_64_12211_tiny_224", &ModelOptions::default())?;
 //! assert_eq!(model.name(), "cswin_tiny");
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
-use crate::graph::{Act, Context};
+use super::registry::{ModelOptions, grid};
+use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::graph::{Context, Variable};
 use crate::layers::{
     Conv2d, ConvShape, Downsample, Layer, LayerNorm, Linear, Mlp, Place, PreNormBlock, Residual,
     StripeAttention, global_avg_pool, run_stages,
 };
 use crate::ops::Windows;
 use crate::params::{Init, ParamBuilder};
-use crate::registry::{Options, grid};
 use crate::resample::Resample;
 use crate::{Family, Result};
 
@@ -49,7 +49,7 @@ pub struct CsWinConfig {
 /// A CSWin transformer with a linear head.
 #[derive(Debug)]
 pub struct CsWin {
-    blueprint: Blueprint,
+    info: ModelInfo,
     embeds: Vec<Downsample>,
     stages: Vec<Vec<Block>>,
     norm: LayerNorm,
@@ -61,7 +61,7 @@ impl CsWin {
     ///
     /// # Errors
     /// When the input size is no multiple of 32.
-    pub fn new(name: &str, config: CsWinConfig, options: &Options) -> Result<Self> {
+    pub fn new(name: &str, config: CsWinConfig, options: &ModelOptions) -> Result<Self> {
         cells(name, options.input_size)?;
         let CsWinConfig { width, depths, heads } = config;
         let (mut index, depth) = (0, depths.iter().sum());
@@ -86,8 +86,8 @@ impl CsWin {
         let norm = b.within("norm", |b| LayerNorm::new(b, 8 * width, EPS));
         let head = b.within("head", |b| Linear::new(b, 8 * width, options.num_classes, INIT, ZEROS));
         let info = FeatureInfo::stages([0, 1, 2, 3].map(|i| width << i));
-        let blueprint = options.blueprint(name, Family::CsWin, b, &["head"], info);
-        Ok(Self { blueprint, embeds, stages, norm, head })
+        let info = options.info(name, Family::CsWin, b, &["head"], info);
+        Ok(Self { info, embeds, stages, norm, head })
     }
 }
 
@@ -109,28 +109,28 @@ fn cells(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
 }
 
 impl Backbone for CsWin {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
         cells(self.name(), size)?;
-        self.blueprint.input_size = size;
+        self.info.input_size = size;
         Ok(Vec::new())
     }
 
-    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
         check_pictures(self, pictures)?;
         run_stages(cx, pictures, &self.embeds, &self.stages)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        let x = last(self.pyramid(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, pictures)?)?;
         let x = self.norm.forward(cx, &x)?;
         global_avg_pool(cx, &x)
     }
 
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         self.head.forward(cx, features)
     }
 }
@@ -188,7 +188,7 @@ impl Block {
 }
 
 impl Layer for Block {
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let windows = self.windows([x.dims()[1], x.dims()[2]]);
         self.inner.forward(cx, x, |cx, y| {
             let qkv = self.qkv.forward(cx, y)?;

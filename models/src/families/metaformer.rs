@@ -13,21 +13,21 @@
 //! those of the authors.
 //!
 //! ```
-//! use efficienttrain_models::{FeatureInfo, Options, create};
+//! use efficienttrain_models::{FeatureInfo, ModelOptions, create_model};
 //!
-//! let model = create("caformer_s18", &Options { num_classes: 10, ..Options::default() })?;
+//! let model = create_model("caformer_s18", &ModelOptions { num_classes: 10, ..ModelOptions::default() })?;
 //! assert_eq!(model.feature_info()[3], FeatureInfo { channels: 512, stride: 32 });
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
-use crate::graph::{Act, Context};
+use super::registry::{ModelOptions, at_least};
+use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::graph::{Context, Variable};
 use crate::layers::{
     Activation, Attention, Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp,
     Place, PreNormBlock, Residual, global_avg_pool, run_stages,
 };
 use crate::params::{Init, ParamBuilder};
-use crate::registry::{Options, at_least};
 use crate::resample::Resample;
 use crate::{Family, Result};
 
@@ -60,7 +60,7 @@ pub struct MetaFormerConfig {
 /// A MetaFormer with a two-layer head.
 #[derive(Debug)]
 pub struct MetaFormer {
-    blueprint: Blueprint,
+    info: ModelInfo,
     downsample: Vec<Downsample>,
     stages: Vec<Vec<Block>>,
     norm: LayerNorm,
@@ -72,7 +72,7 @@ impl MetaFormer {
     ///
     /// # Errors
     /// When the input size is too small.
-    pub fn new(name: &str, config: MetaFormerConfig, options: &Options) -> Result<Self> {
+    pub fn new(name: &str, config: MetaFormerConfig, options: &ModelOptions) -> Result<Self> {
         check_size(name, options.input_size)?;
         let MetaFormerConfig { widths, depths, mixers } = config;
         let first_of = |stage: usize| depths[..stage].iter().sum::<usize>();
@@ -101,8 +101,8 @@ impl MetaFormer {
         let norm = b.within("norm", |b| LayerNorm::new(b, widths[3], EPS));
         let head = b.within("head", |b| MlpHead::new(b, widths[3], options.num_classes));
         let info = FeatureInfo::stages(widths);
-        let blueprint = options.blueprint(name, Family::MetaFormer, b, &["head.fc2"], info);
-        Ok(Self { blueprint, downsample, stages, norm, head })
+        let info = options.info(name, Family::MetaFormer, b, &["head.fc2"], info);
+        Ok(Self { info, downsample, stages, norm, head })
     }
 }
 
@@ -111,28 +111,28 @@ fn check_size(name: &str, size: [usize; 2]) -> Result<()> {
 }
 
 impl Backbone for MetaFormer {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
         check_size(self.name(), size)?;
-        self.blueprint.input_size = size;
+        self.info.input_size = size;
         Ok(Vec::new())
     }
 
-    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
         check_pictures(self, pictures)?;
         run_stages(cx, pictures, &self.downsample, &self.stages)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        let x = last(self.pyramid(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, pictures)?)?;
         let x = global_avg_pool(cx, &x)?;
         self.norm.forward(cx, &x)
     }
 
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         self.head.forward(cx, features)
     }
 }
@@ -173,7 +173,7 @@ impl Block {
 }
 
 impl Layer for Block {
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         self.inner.forward(cx, x, |cx, y| self.token_mixer.forward(cx, y))
     }
 }
@@ -197,7 +197,7 @@ impl TokenMixer {
         }
     }
 
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         match self {
             Self::SeparableConv { pwconv1, act1, dwconv, pwconv2 } => {
                 let x = pwconv1.forward(cx, x)?;
@@ -227,7 +227,7 @@ impl MlpHead {
         }
     }
 
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let x = self.fc1.forward(cx, x)?;
         let x = Activation::SquaredRelu.forward(cx, &x)?;
         let x = self.norm.forward(cx, &x)?;

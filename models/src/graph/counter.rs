@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Act, Source};
+use super::{Source, Variable};
 use crate::Result;
 
 /// Multiply-accumulates of one op, by kind. Norms, activations, softmax, biases and sums count as nothing, as is usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
+pub enum Macs {
     /// None to speak of.
     None,
     /// A convolution.
@@ -22,7 +22,7 @@ pub enum Arithmetic {
 
 /// What an op keeps for its backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeps {
+pub enum SavedForBackward {
     /// Nothing.
     Nothing,
     /// Its first input.
@@ -37,7 +37,7 @@ pub enum Keeps {
 
 /// Sums over the ops of a pass.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct CostCounter {
     pub(crate) conv: u64,
     pub(crate) linear: u64,
     pub(crate) attention: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Tally {
     pub(crate) fewest_values: Option<usize>,
 }
 
-impl Tally {
+impl CostCounter {
     /// A tensor that has this shape and takes no memory.
     pub(crate) fn placeholder(shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
@@ -65,38 +65,40 @@ impl Tally {
 
     pub(super) fn note(
         &mut self,
-        inputs: &[&Act],
+        inputs: &[&Variable],
         shape: &[usize],
-        arithmetic: Arithmetic,
-        keeps: Keeps,
-    ) -> Result<Act> {
+        arithmetic: Macs,
+        keeps: SavedForBackward,
+    ) -> Result<Variable> {
         let macs = match arithmetic {
-            Arithmetic::None => 0,
-            Arithmetic::Conv(n) | Arithmetic::Linear(n) | Arithmetic::Attention(n) => n as u64,
+            Macs::None => 0,
+            Macs::Conv(n) | Macs::Linear(n) | Macs::Attention(n) => n as u64,
         };
         match arithmetic {
-            Arithmetic::None => {}
-            Arithmetic::Conv(_) => self.conv += macs,
-            Arithmetic::Linear(_) => self.linear += macs,
-            Arithmetic::Attention(_) => self.attention += macs,
+            Macs::None => {}
+            Macs::Conv(_) => self.conv += macs,
+            Macs::Linear(_) => self.linear += macs,
+            Macs::Attention(_) => self.attention += macs,
         }
         if inputs.first().is_some_and(|x| x.source == Source::Constant) {
             self.on_constants += macs;
         }
-        let value = Act { tensor: Self::placeholder(shape)?, source: Source::Node(self.ops) };
+        let value = Variable { tensor: Self::placeholder(shape)?, source: Source::Node(self.ops) };
         self.ops += 1;
         match keeps {
-            Keeps::Nothing => {}
-            Keeps::Input => self.keep(inputs.iter().take(1).copied()),
-            Keeps::Inputs(places) => self.keep(places.iter().filter_map(|&i| inputs.get(i).copied())),
-            Keeps::InputAndValue => self.keep(inputs.iter().take(1).copied().chain([&value])),
-            Keeps::Own(n) => self.own += n as u64,
+            SavedForBackward::Nothing => {}
+            SavedForBackward::Input => self.keep(inputs.iter().take(1).copied()),
+            SavedForBackward::Inputs(places) => {
+                self.keep(places.iter().filter_map(|&i| inputs.get(i).copied()));
+            }
+            SavedForBackward::InputAndValue => self.keep(inputs.iter().take(1).copied().chain([&value])),
+            SavedForBackward::Own(n) => self.own += n as u64,
         }
         Ok(value)
     }
 
     /// Counts tensors once, however many ops keep them. Pictures and parameters live anyway.
-    fn keep<'a>(&mut self, tensors: impl Iterator<Item = &'a Act>) {
+    fn keep<'a>(&mut self, tensors: impl Iterator<Item = &'a Variable>) {
         for tensor in tensors {
             if let Source::Node(index) = tensor.source {
                 self.kept.insert(index, tensor.tensor.elem_count() as u64);

@@ -12,23 +12,23 @@
 //! blocks.
 //!
 //! ```
-//! use efficienttrain_models::{Options, create};
+//! use efficienttrain_models::{ModelOptions, create_model};
 //!
-//! let mut model = create("deit_small", &Options { input_size: [96, 96], ..Options::default() })?;
+//! let mut model = create_model("deit_small", &ModelOptions { input_size: [96, 96], ..ModelOptions::default() })?;
 //! let changes = model.set_input_size([224, 224])?;
 //! assert_eq!((changes[0].from, changes[0].to), ([6, 6], [14, 14]));
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
-use crate::graph::{Act, Context};
+use super::registry::{self, ModelOptions};
+use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::graph::{Context, Variable};
 use crate::layers::{
     Attention, Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, flatten, global_avg_pool,
     join_tokens, select_tokens, unflatten,
 };
 use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId};
-use crate::registry::{self, Options};
 use crate::resample::Resample;
 use crate::{Error, Family, Result};
 
@@ -57,7 +57,7 @@ pub struct VitConfig {
 /// A vision transformer with a linear head on its class token, and one on its distillation token if it has one.
 #[derive(Debug)]
 pub struct VisionTransformer {
-    blueprint: Blueprint,
+    info: ModelInfo,
     tokens: Vec<ParamId>,
     pos_embed: ParamId,
     patch_embed: Conv2d,
@@ -71,7 +71,7 @@ impl VisionTransformer {
     ///
     /// # Errors
     /// When the input size is no multiple of the patch.
-    pub fn new(name: &str, config: VitConfig, options: &Options) -> Result<Self> {
+    pub fn new(name: &str, config: VitConfig, options: &ModelOptions) -> Result<Self> {
         let VitConfig { width, heads, depth, distilled } = config;
         let [rows, cols] = grid(name, options.input_size)?;
         let mut b = ParamBuilder::default();
@@ -94,16 +94,21 @@ impl VisionTransformer {
         let classifier = |b: &mut ParamBuilder| Linear::new(b, width, options.num_classes, INIT, ZEROS);
         let heads = classifiers.iter().map(|name| b.within(name, classifier)).collect();
         let info = vec![FeatureInfo { channels: width, stride: PATCH }; LEVELS];
-        let blueprint = options.blueprint(name, Family::Vit, b, classifiers, info);
-        Ok(Self { blueprint, tokens, pos_embed, patch_embed, blocks, norm, heads })
+        let info = options.info(name, Family::Vit, b, classifiers, info);
+        Ok(Self { info, tokens, pos_embed, patch_embed, blocks, norm, heads })
     }
 
     /// Tokens after each block that `keep` wants, and after the last.
-    fn run(&self, cx: &mut Context, pictures: &Act, mut keep: impl FnMut(usize, &Act)) -> Result<Act> {
+    fn run(
+        &self,
+        cx: &mut Context,
+        pictures: &Variable,
+        mut keep: impl FnMut(usize, &Variable),
+    ) -> Result<Variable> {
         check_pictures(self, pictures)?;
         let patches = self.patch_embed.forward(cx, pictures)?;
         let patches = flatten(cx, &patches)?;
-        let tokens: Vec<Act> = self.tokens.iter().map(|&id| cx.param(id)).collect();
+        let tokens: Vec<Variable> = self.tokens.iter().map(|&id| cx.param(id)).collect();
         let position = cx.param(self.pos_embed);
         let mut x = join_tokens(cx, &patches, &tokens, &position)?;
         for (i, block) in self.blocks.iter().enumerate() {
@@ -120,18 +125,18 @@ fn grid(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
 }
 
 impl Backbone for VisionTransformer {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
         let (from, to) = (grid(self.name(), self.input_size())?, grid(self.name(), size)?);
-        self.blueprint.input_size = size;
-        let specs = &mut self.blueprint.specs;
+        self.info.input_size = size;
+        let specs = &mut self.info.specs;
         Ok(Resample::plan(specs, self.pos_embed, self.tokens.len(), from, to).into_iter().collect())
     }
 
-    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
         let (depth, mut levels) = (self.blocks.len(), Vec::new());
         self.run(cx, pictures, |i, x| {
             if (i + 1) * LEVELS % depth < LEVELS {
@@ -139,7 +144,7 @@ impl Backbone for VisionTransformer {
             }
         })?;
         let [rows, cols] = grid(self.name(), self.input_size())?;
-        let map = |x: Act| {
+        let map = |x: Variable| {
             let patches = select_tokens(cx, &x, self.tokens.len(), rows * cols)?;
             unflatten(cx, &patches, [rows, cols])
         };
@@ -147,7 +152,7 @@ impl Backbone for VisionTransformer {
     }
 
     /// The class token, and the distillation token behind it if there is one: `[N, width]` or `[N, 2 width]`.
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
         let x = self.run(cx, pictures, |_, _| {})?;
         // Layer norm works token by token: only those that are read need it.
         let tokens = select_tokens(cx, &x, 0, self.tokens.len())?;
@@ -156,20 +161,20 @@ impl Backbone for VisionTransformer {
         cx.reshape(&normed, &[n, length])
     }
 
-    fn mean_features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        let map = last(self.pyramid(cx, pictures)?)?;
+    fn mean_features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+        let map = last(self.feature_maps(cx, pictures)?)?;
         let map = self.norm.forward(cx, &map)?;
         global_avg_pool(cx, &map)
     }
 
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         let [only] = self.heads.as_slice() else { return self.mean_of_heads(cx, features) };
         only.forward(cx, features)
     }
 }
 
 impl VisionTransformer {
-    fn mean_of_heads(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn mean_of_heads(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         let n = features.dims()[0];
         let width = features.tensor().elem_count() / n / self.tokens.len();
         let tokens = cx.reshape(features, &[n, self.tokens.len(), width])?;
@@ -187,10 +192,10 @@ impl VisionTransformer {
 }
 
 /// The mean of two tensors.
-fn mean(cx: &mut Context, x: &Act, y: &Act) -> Result<Act> {
+fn mean(cx: &mut Context, x: &Variable, y: &Variable) -> Result<Variable> {
     let half = vec![0.5; x.tensor().elem_count()];
     let sum = crate::layers::add(cx, x, y)?;
-    cx.apply_free(&[&sum], x.dims(), |_| ops::scale_elements(sum.tensor(), &half))
+    cx.apply_uncounted(&[&sum], x.dims(), |_| ops::scale_elements(sum.tensor(), &half))
 }
 
 /// Attention and perceptron.
@@ -207,7 +212,7 @@ impl Block {
         Self { inner, attn }
     }
 
-    pub(crate) fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    pub(crate) fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         self.inner.forward(cx, x, |cx, y| self.attn.forward(cx, y))
     }
 }

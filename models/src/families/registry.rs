@@ -1,19 +1,19 @@
 //! Models by name.
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo};
-use crate::convnext::{ConvNext, ConvNextConfig};
-use crate::cswin::{CsWin, CsWinConfig};
-use crate::metaformer::{MetaFormer, MetaFormerConfig, Mixer};
+use super::convnext::{ConvNext, ConvNextConfig};
+use super::cswin::{CsWin, CsWinConfig};
+use super::metaformer::{MetaFormer, MetaFormerConfig, Mixer};
+use super::pvt::{Pvt, PvtConfig};
+use super::resnet::{ResNet, ResNetConfig};
+use super::swin::{Swin, SwinConfig};
+use super::vit::{VisionTransformer, VitConfig};
+use crate::backbone::{Backbone, FeatureInfo, ModelInfo};
 use crate::params::ParamBuilder;
-use crate::pvt::{Pvt, PvtConfig};
-use crate::resnet::{ResNet, ResNetConfig};
-use crate::swin::{Swin, SwinConfig};
-use crate::vit::{VisionTransformer, VitConfig};
 use crate::{Error, Family, Result};
 
 /// What a model is made for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Options {
+pub struct ModelOptions {
     /// Classes of the head.
     pub num_classes: usize,
     /// Height and width of the pictures, in pixels.
@@ -24,25 +24,25 @@ pub struct Options {
     pub drop_rate: f64,
 }
 
-impl Default for Options {
+impl Default for ModelOptions {
     /// ImageNet-1K at 224.
     fn default() -> Self {
         Self { num_classes: 1000, input_size: [224, 224], in_channels: 3, drop_rate: 0.0 }
     }
 }
 
-impl Options {
+impl ModelOptions {
     /// The description of a model made for these options, with the parameters that `builder` has collected.
-    pub(crate) fn blueprint(
+    pub(crate) fn info(
         &self,
         name: &str,
         family: Family,
         builder: ParamBuilder,
         classifiers: &'static [&'static str],
         feature_info: Vec<FeatureInfo>,
-    ) -> Blueprint {
+    ) -> ModelInfo {
         let specs = builder.finish();
-        Blueprint {
+        ModelInfo {
             name: name.into(),
             family,
             layers: specs.iter().map(|s| s.layer + 1).max().unwrap_or(0),
@@ -157,7 +157,7 @@ const MODELS: &[(&str, &[&str], Config)] = &[
 ];
 
 /// Names of all models.
-pub fn names() -> impl Iterator<Item = &'static str> {
+pub fn model_names() -> impl Iterator<Item = &'static str> {
     MODELS.iter().map(|(name, ..)| *name)
 }
 
@@ -167,7 +167,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// When there is no such model (the nearest is named), an option is out of range, or the model cannot take the input
 /// size.
-pub fn create(name: &str, options: &Options) -> Result<Box<dyn Backbone>> {
+pub fn create_model(name: &str, options: &ModelOptions) -> Result<Box<dyn Backbone>> {
     let wanted = name.split('.').next().unwrap_or_default().to_lowercase().replace('-', "_");
     let found =
         MODELS.iter().find(|(known, aliases, _)| *known == wanted || aliases.contains(&wanted.as_str()));
@@ -194,7 +194,7 @@ fn unknown(name: &str, wanted: &str) -> Error {
     Error::UnknownModel {
         name: name.into(),
         nearest: nearest.unwrap_or_default().into(),
-        known: names().collect::<Vec<_>>().join(", "),
+        known: model_names().collect::<Vec<_>>().join(", "),
     }
 }
 

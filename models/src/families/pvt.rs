@@ -11,21 +11,21 @@
 //! position embeddings follow the size. Names and order of parameters are those of the authors.
 //!
 //! ```
-//! use efficienttrain_models::{Options, create};
+//! use efficienttrain_models::{ModelOptions, create_model};
 //!
-//! let mut model = create("pvt_tiny", &Options::default())?;
+//! let mut model = create_model("pvt_tiny", &ModelOptions::default())?;
 //! assert_eq!(model.set_input_size([96, 96])?.len(), 4);
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
-use crate::graph::{Act, Context};
+use super::registry::{ModelOptions, grid};
+use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::graph::{Context, Variable};
 use crate::layers::{
     Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, ReducedAttention, flatten, global_avg_pool,
     join_tokens, select_tokens, unflatten,
 };
 use crate::params::{Init, ParamBuilder, ParamId};
-use crate::registry::{Options, grid};
 use crate::resample::Resample;
 use crate::{Error, Family, Result};
 
@@ -47,7 +47,7 @@ pub struct PvtConfig {
 /// A pyramid vision transformer with a linear head on its class token.
 #[derive(Debug)]
 pub struct Pvt {
-    blueprint: Blueprint,
+    info: ModelInfo,
     cls_token: ParamId,
     stages: Vec<Stage>,
     norm: LayerNorm,
@@ -67,7 +67,7 @@ impl Pvt {
     ///
     /// # Errors
     /// When the input size is no multiple of 32.
-    pub fn new(name: &str, config: PvtConfig, options: &Options) -> Result<Self> {
+    pub fn new(name: &str, config: PvtConfig, options: &ModelOptions) -> Result<Self> {
         let cells = cells(name, options.input_size)?;
         let first_of = |stage: usize| config.depths[..stage].iter().sum::<usize>();
         let layer_of = |stage: usize| if stage == 0 { 0 } else { first_of(stage) + 1 };
@@ -94,21 +94,21 @@ impl Pvt {
         let norm = b.within("norm", |b| LayerNorm::new(b, WIDTHS[3], EPS));
         let zeros = Some(Init::Zeros);
         let head = b.within("head", |b| Linear::new(b, WIDTHS[3], options.num_classes, INIT, zeros));
-        let blueprint = options.blueprint(name, Family::Pvt, b, &["head"], FeatureInfo::stages(WIDTHS));
-        Ok(Self { blueprint, cls_token, stages: stages.into(), norm, head })
+        let info = options.info(name, Family::Pvt, b, &["head"], FeatureInfo::stages(WIDTHS));
+        Ok(Self { info, cls_token, stages: stages.into(), norm, head })
     }
 
     /// Tokens of the last stage, class token first, and the maps of all stages.
-    fn run(&self, cx: &mut Context, pictures: &Act) -> Result<(Act, Vec<Act>)> {
+    fn run(&self, cx: &mut Context, pictures: &Variable) -> Result<(Variable, Vec<Variable>)> {
         check_pictures(self, pictures)?;
-        let mut maps: Vec<Act> = Vec::new();
+        let mut maps: Vec<Variable> = Vec::new();
         let mut tokens = None;
         for (i, stage) in self.stages.iter().enumerate() {
             let x = stage.proj.forward(cx, maps.last().unwrap_or(pictures))?;
             let size = [x.dims()[1], x.dims()[2]];
             let x = flatten(cx, &x)?;
             let x = stage.norm.forward(cx, &x)?;
-            let class: Vec<Act> = (0..classes_in(i)).map(|_| cx.param(self.cls_token)).collect();
+            let class: Vec<Variable> = (0..classes_in(i)).map(|_| cx.param(self.cls_token)).collect();
             let position = cx.param(stage.pos_embed);
             let mut x = join_tokens(cx, &x, &class, &position)?;
             for block in &stage.blocks {
@@ -143,14 +143,14 @@ fn classes_in(stage: usize) -> usize {
 }
 
 impl Backbone for Pvt {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
         let (from, to) = (cells(self.name(), self.input_size())?, cells(self.name(), size)?);
-        self.blueprint.input_size = size;
-        let specs = &mut self.blueprint.specs;
+        self.info.input_size = size;
+        let specs = &mut self.info.specs;
         let tables = self.stages.iter().enumerate();
         let plan = |(i, stage): (usize, &Stage)| {
             Resample::plan(specs, stage.pos_embed, classes_in(i), map(from, i), map(to, i))
@@ -158,30 +158,30 @@ impl Backbone for Pvt {
         Ok(tables.filter_map(plan).collect())
     }
 
-    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
         Ok(self.run(cx, pictures)?.1)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
+    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
         let (tokens, _) = self.run(cx, pictures)?;
         let class = select_tokens(cx, &tokens, 0, 1)?;
         let class = cx.reshape(&class, &[pictures.dims()[0], WIDTHS[3]])?;
         self.norm.forward(cx, &class)
     }
 
-    fn mean_features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        let map = last(self.pyramid(cx, pictures)?)?;
+    fn mean_features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+        let map = last(self.feature_maps(cx, pictures)?)?;
         let map = self.norm.forward(cx, &map)?;
         global_avg_pool(cx, &map)
     }
 
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         self.head.forward(cx, features)
     }
 }
 
 impl Stage {
-    fn embed(b: &mut ParamBuilder, options: &Options, i: usize) -> (Conv2d, LayerNorm) {
+    fn embed(b: &mut ParamBuilder, options: &ModelOptions, i: usize) -> (Conv2d, LayerNorm) {
         let (inputs, patch) = if i == 0 { (options.in_channels, 4) } else { (WIDTHS[i - 1], 2) };
         let proj = b.within("proj", |b| Conv2d::plain(b, ConvShape::patches(inputs, WIDTHS[i], patch)));
         (proj, b.within("norm", |b| LayerNorm::new(b, WIDTHS[i], LayerNorm::DEFAULT_EPS)))
@@ -203,7 +203,7 @@ impl Block {
         Self { inner, attn }
     }
 
-    fn forward(&self, cx: &mut Context, x: &Act, size: [usize; 2]) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable, size: [usize; 2]) -> Result<Variable> {
         self.inner.forward(cx, x, |cx, y| self.attn.forward(cx, y, size))
     }
 }

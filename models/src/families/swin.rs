@@ -11,24 +11,24 @@
 //! order of parameters are those of the authors.
 //!
 //! ```
-//! use efficienttrain_models::{Options, create};
+//! use efficienttrain_models::{ModelOptions, create_model};
 //!
-//! let mut model = create("swin_tiny", &Options { input_size: [96, 96], ..Options::default() })?;
+//! let mut model = create_model("swin_tiny", &ModelOptions { input_size: [96, 96], ..ModelOptions::default() })?;
 //! let tables = model.set_input_size([224, 224])?;
 //! assert_eq!(tables.len(), 2 + 2 + 6 + 2);
 //! assert_eq!((tables[0].from, tables[0].to), ([5, 5], [13, 13]));
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use crate::backbone::{Backbone, Blueprint, FeatureInfo, check_pictures, last};
-use crate::graph::{Act, Context};
+use super::registry::{ModelOptions, grid};
+use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::graph::{Context, Variable};
 use crate::layers::{
     Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, WindowAttention, global_avg_pool,
     merge_patches,
 };
 use crate::ops::Windows;
 use crate::params::{Init, ParamBuilder};
-use crate::registry::{Options, grid};
 use crate::resample::Resample;
 use crate::{Family, Result};
 
@@ -49,7 +49,7 @@ pub struct SwinConfig {
 /// A Swin transformer with a linear head.
 #[derive(Debug)]
 pub struct Swin {
-    blueprint: Blueprint,
+    info: ModelInfo,
     window: [usize; 2],
     patch_embed: Conv2d,
     patch_norm: LayerNorm,
@@ -69,7 +69,7 @@ impl Swin {
     ///
     /// # Errors
     /// When the input size is no multiple of 32.
-    pub fn new(name: &str, config: SwinConfig, options: &Options) -> Result<Self> {
+    pub fn new(name: &str, config: SwinConfig, options: &ModelOptions) -> Result<Self> {
         let SwinConfig { width, depths, heads } = config;
         let window = window(name, options.input_size)?;
         let depth: usize = depths.iter().sum();
@@ -102,8 +102,8 @@ impl Swin {
         let zeros = Some(Init::Zeros);
         let head = b.within("head", |b| Linear::new(b, 8 * width, options.num_classes, INIT, zeros));
         let info = FeatureInfo::stages([0, 1, 2, 3].map(|i| width << i));
-        let blueprint = options.blueprint(name, Family::Swin, b, &["head"], info);
-        Ok(Self { blueprint, window, patch_embed, patch_norm, stages, norm, head })
+        let info = options.info(name, Family::Swin, b, &["head"], info);
+        Ok(Self { info, window, patch_embed, patch_norm, stages, norm, head })
     }
 }
 
@@ -113,20 +113,20 @@ fn window(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
 }
 
 impl Backbone for Swin {
-    fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
         let [from, to] = [self.window, window(self.name(), size)?].map(|w| w.map(|w| 2 * w - 1));
-        self.blueprint.input_size = size;
-        self.window = window(&self.blueprint.name, size)?;
+        self.info.input_size = size;
+        self.window = window(&self.info.name, size)?;
         let tables = self.stages.iter().flat_map(|s| &s.blocks).map(|block| block.attn.table());
-        let specs = &mut self.blueprint.specs;
+        let specs = &mut self.info.specs;
         Ok(tables.filter_map(|id| Resample::plan(specs, id, 0, from, to)).collect())
     }
 
-    fn pyramid(&self, cx: &mut Context, pictures: &Act) -> Result<Vec<Act>> {
+    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
         check_pictures(self, pictures)?;
         let x = self.patch_embed.forward(cx, pictures)?;
         let mut x = self.patch_norm.forward(cx, &x)?;
@@ -144,19 +144,19 @@ impl Backbone for Swin {
         Ok(maps)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Act) -> Result<Act> {
-        let x = last(self.pyramid(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, pictures)?)?;
         let x = self.norm.forward(cx, &x)?;
         global_avg_pool(cx, &x)
     }
 
-    fn head(&self, cx: &mut Context, features: &Act) -> Result<Act> {
+    fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
         self.head.forward(cx, features)
     }
 }
 
 /// Windows on a map; shifted ones by half a window, but not along an edge that one window covers.
-fn windows(x: &Act, size: [usize; 2], shifted: bool) -> Windows {
+fn windows(x: &Variable, size: [usize; 2], shifted: bool) -> Windows {
     let shift = [0, 1].map(|i| if shifted && x.dims()[1 + i] > size[i] { size[i] / 2 } else { 0 });
     Windows { size, shift }
 }
@@ -175,7 +175,7 @@ impl Block {
         Self { inner, attn }
     }
 
-    fn forward(&self, cx: &mut Context, x: &Act, windows: Windows) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable, windows: Windows) -> Result<Variable> {
         self.inner.forward(cx, x, |cx, y| self.attn.forward(cx, y, windows))
     }
 }
@@ -193,7 +193,7 @@ impl Merge {
         Self { reduction, norm: b.within("norm", |b| LayerNorm::new(b, 4 * width, EPS)) }
     }
 
-    fn forward(&self, cx: &mut Context, x: &Act) -> Result<Act> {
+    fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let x = merge_patches(cx, x)?;
         let x = self.norm.forward(cx, &x)?;
         self.reduction.forward(cx, &x)
