@@ -29,7 +29,7 @@ pub struct ModelInfo {
     pub drop_rate: f64,
     /// Names of the linear layers that give the logits.
     pub classifiers: &'static [&'static str],
-    /// What [`Backbone::pyramid`] gives, finest first.
+    /// What [`Backbone::feature_maps`] gives, finest first.
     pub feature_info: Vec<FeatureInfo>,
     /// Number of layers for layer-wise decay: [`ParamSpec::layer`] is below it.
     pub layers: usize,
@@ -97,7 +97,7 @@ pub trait Backbone: Debug + Send + Sync {
         self.info().in_channels
     }
 
-    /// Channels and strides of [`Self::pyramid`].
+    /// Channels and strides of [`Self::feature_maps`].
     fn feature_info(&self) -> &[FeatureInfo] {
         &self.info().feature_info
     }
