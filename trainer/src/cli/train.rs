@@ -119,6 +119,16 @@ fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
     })
 }
 
+/// Keys that cannot change on the way, and why.
+const FIXED: [(&str, &str); 6] = [
+    ("init", "the run has begun, so first weights have no effect any more"),
+    ("init-ema", "the run has begun, so first weights have no effect any more"),
+    ("images-per-class", "it decides which images are trained on, and the run counts them"),
+    ("val-share", "it decides which images are trained on, and the run counts them"),
+    ("synthetic-images", "it decides which images are trained on, and the run counts them"),
+    ("target", "it decides what is trained"),
+];
+
 /// The options of a run that goes on. What is given now must agree with what it was started with, but for `allowed` keys
 /// and for the folder of the data, which may have moved: its content is compared.
 fn resumed(layers: &Layers, saved: &Saved, out: PathBuf, allowed: &[String]) -> Result<Resolved> {
@@ -129,6 +139,10 @@ fn resumed(layers: &Layers, saved: &Saved, out: PathBuf, allowed: &[String]) -> 
     // What was measured then counts.
     if resolved.config.batch == BatchSize::Auto {
         resolved.config.batch = stored.batch.clone();
+        super::note(format!("note: --batch auto: the run keeps its batch of {}", stored.batch));
+    }
+    if let Some((key, why)) = FIXED.iter().find(|(key, _)| allowed.iter().any(|allowed| allowed == key)) {
+        bail!("--allow-change {key}: {why}; leave it out, or begin another run");
     }
     if let Some(unknown) = allowed.iter().find(|key| !resolved.origins.contains_key(*key)) {
         bail!("--allow-change: there is no option `{unknown}`; expected keys as --print-config shows them");

@@ -168,7 +168,7 @@ fn open(
                 Some(classes) => ImageFolder::open_like(&folder, classes)?,
                 None => ImageFolder::open(&folder)?,
             };
-            Arc::new(images.with_limit(limit))
+            Arc::new(images.with_limit(limit).with_skipped(&skipped))
         }
         Kind::Tar(files) => {
             let listed = listed(&files, dir)?;

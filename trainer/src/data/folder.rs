@@ -100,6 +100,13 @@ impl ImageFolder {
         self
     }
 
+    /// The same images, with what was left out beside their folder.
+    #[must_use]
+    pub(super) fn with_skipped(mut self, skipped: &Skipped) -> Self {
+        self.skipped.merge(skipped);
+        self
+    }
+
     fn with_folders((folders, mut walk): (Vec<(String, PathBuf)>, Walk)) -> Result<Self, DataError> {
         for ((_, folder), label) in folders.iter().zip(0..) {
             walk.enter(folder, label)?;

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::Split;
 use super::cifar::{cifar_files, is_of_cifar};
-use super::endings::ending;
+use super::endings::{ending, has_image_ending};
 use super::folder::layout;
 use super::numbered::check_complete;
+use super::runs::holds_run;
 use super::shard::is_tar_name;
 use super::skipped::{SkipReason, Skipped};
 use super::splits::{NamedSplit, split_of};
@@ -142,13 +143,69 @@ fn beside_cifar(dir: &Path) -> Result<Skipped, DataError> {
     Ok(skipped)
 }
 
+/// Returns the folder of a split: one that has its name, or, where both splits have such, one whose name says it among other
+/// words (`train_images` and `val_images`).
+fn split_folder(folders: &[PathBuf], split: Split) -> Result<Option<PathBuf>, DataError> {
+    for name in split.folder_names() {
+        if let Some(folder) = folders.iter().find(|folder| lower_name(folder) == *name)
+            && !is_class_among(folder, folders)?
+        {
+            return Ok(Some(folder.clone()));
+        }
+    }
+    let worded = |split: Split| -> Result<Option<PathBuf>, DataError> {
+        let mut found = Vec::new();
+        for folder in folders {
+            let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            // The ending of a file is no part of its name; a folder has none.
+            let said = split_of(&format!("{name}.")).ok().flatten();
+            if said.is_some_and(|(of, _)| of == split) && holds_sets(folder)? {
+                found.push(folder.clone());
+            }
+        }
+        Ok(if found.len() == 1 { found.pop() } else { None })
+    };
+    match (worded(split)?, worded(split.other())?) {
+        (Some(folder), Some(_)) => Ok(Some(folder)),
+        _ => Ok(None),
+    }
+}
+
+/// Returns whether a folder holds folders or shards, as that of a split does.
+fn holds_sets(folder: &Path) -> Result<bool, DataError> {
+    let is_set = |path: &PathBuf| path.is_dir() || is_shard_name(&path.to_string_lossy());
+    Ok(entries(folder)?.iter().any(|path| !is_hidden(path) && is_set(path)))
+}
+
+/// Returns whether a folder with the name of a split is a class: it holds images, as folders of other names beside it do.
+fn is_class_among(folder: &Path, folders: &[PathBuf]) -> Result<bool, DataError> {
+    if holds_sets(folder)? {
+        return Ok(false);
+    }
+    for other in folders.iter().filter(|other| Split::of_folder(&lower_name(other)).is_none()) {
+        if entries(other)?.iter().any(|path| has_image_ending(ending(&path.to_string_lossy()))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Finds a split in its own folder, or by the names of shards.
 fn find_in(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     let mut listing = Listing::of(dir)?;
-    for name in split.folder_names() {
-        if let Some(folder) = listing.folders.iter().find(|folder| lower_name(folder) == *name) {
-            return of_folder(folder, Some(split)).map(Some);
+    if let Some(folder) = split_folder(&listing.folders, split)? {
+        let mut found = of_folder(&folder, Some(split))?;
+        // What is of no split is counted once, with the training images.
+        if split == Split::Train {
+            let val = split_folder(&listing.folders, Split::Val)?;
+            for other in
+                listing.folders.iter().filter(|other| **other != folder && Some(*other) != val.as_ref())
+            {
+                let reason = if holds_run(other)? { SkipReason::Run } else { SkipReason::OtherSplit };
+                found.skipped.add(reason, &other.to_string_lossy());
+            }
         }
+        return Ok(Some(found));
     }
     let (unnamed, mut named) = listing.parted(|of| of.is_none());
     for word in split.names() {

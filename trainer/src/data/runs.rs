@@ -1,6 +1,6 @@
 //! Folders of runs among those of classes: `cd photos; train --data .` leaves its own there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::walk::{Walk, entries};
 use crate::error::DataError;
@@ -8,7 +8,8 @@ use crate::error::DataError;
 /// Folders below a folder that runs are looked for in, such as `runs/search/trials/NAME`.
 const DEPTH: usize = 4;
 
-/// Returns whether a folder holds what this program wrote into a run's folder, and no image: then it is no class.
+/// Returns whether a folder holds what this program writes (a run, features, weights, shards), and no image: then it is no
+/// class.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -25,6 +26,11 @@ fn has_run(dir: &Path, depth: usize) -> Result<bool, DataError> {
     // What every run leaves, and a search.
     let has = |name: &str| dir.join(name).is_file();
     if has("config.toml") && has("log.jsonl") || has("search.json") {
+        return Ok(true);
+    }
+    // Packed shards; features and exported weights.
+    let is_weights = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "safetensors");
+    if has("dataset.json") || entries(dir)?.iter().any(is_weights) {
         return Ok(true);
     }
     if depth == 0 {

@@ -40,7 +40,7 @@ pub enum SkipReason {
     Replaced,
     /// A shard whose name gives another split, or none beside others that give one.
     OtherSplit,
-    /// A folder of this program's runs, among class folders.
+    /// A folder of this program's runs, features, weights or shards, among class folders.
     Run,
     /// A file or folder of another kind of data set than the one it lies in.
     OtherKind,
@@ -134,7 +134,7 @@ impl Display for SkipReason {
             Self::LabelAlone => "labels without an image",
             Self::Replaced => "replaced by later entries of the same name",
             Self::OtherSplit => "of another split or none by name",
-            Self::Run => "folders of runs",
+            Self::Run => "folders that this program wrote",
             Self::OtherKind => "of another kind of data set",
         })
     }

@@ -33,6 +33,14 @@ impl Split {
         }
     }
 
+    /// The other one.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Train => Self::Val,
+            Self::Val => Self::Train,
+        }
+    }
+
     /// Returns the split that a folder of this name holds.
     pub(super) fn of_folder(name: &str) -> Option<Self> {
         let name = name.to_lowercase();
@@ -73,10 +81,28 @@ pub(super) fn split_of(name: &str) -> Result<Option<NamedSplit>, String> {
 
 /// The words of a file name, in lower case, without its ending and the digits behind them.
 fn words(name: &str) -> Vec<String> {
-    let name = file_name(name).to_lowercase();
-    let (stem, _) = name.split_once('.').unwrap_or((&name, ""));
-    let words = stem.split(|c: char| !c.is_alphanumeric());
-    words.map(|word| word.trim_end_matches(|c: char| c.is_ascii_digit()).to_string()).collect()
+    let name = file_name(name);
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let words = stem.split(|c: char| !c.is_alphanumeric()).flat_map(humps);
+    let bare = |word: String| {
+        let word = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        word.strip_suffix("set").filter(|rest| !rest.is_empty()).unwrap_or(word).to_string()
+    };
+    words.map(bare).collect()
+}
+
+/// The parts of a name such as `imagenetTrain`, in lower case.
+fn humps(word: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut was_lower = false;
+    for c in word.chars() {
+        if was_lower && c.is_uppercase() {
+            parts.push(String::new());
+        }
+        was_lower = c.is_lowercase();
+        parts.last_mut().into_iter().for_each(|part| part.extend(c.to_lowercase()));
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -97,7 +123,15 @@ mod tests {
         {
             assert_eq!(of(name), Some(Split::Train), "{name}");
         }
-        for name in ["imagenet1k-validation-0000.tar", "cifar10-test-3.tar", "part_val.parquet", "val0.tar"] {
+        for name in [
+            "imagenet1k-validation-0000.tar",
+            "cifar10-test-3.tar",
+            "part_val.parquet",
+            "val0.tar",
+            "mnist.test.0.tar",
+            "testset.tar",
+            "imagenetVal-0.tar",
+        ] {
             assert_eq!(of(name), Some(Split::Val), "{name}");
         }
         for name in [

@@ -89,8 +89,11 @@ impl Run {
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let mut state = state(&config, &options, plan.recipe(), &first)?;
         checks::check_batch_norm(&mut state, &plan)?;
-        let (data, warnings) =
+        let (data, mut warnings) =
             (DataDigest::of(&*sources.train, config.data.as_deref()), checks::warnings(&plan)?);
+        if config.ema_warmup && state.ema.is_none() {
+            warnings.push("--ema-warmup has no effect: the run keeps no average; give --ema-decay".into());
+        }
         // Whoever reads the checkpoint or the file of options may do so from elsewhere.
         config.data = config.data.map(absolute);
         Ok(Self {
@@ -173,10 +176,13 @@ impl Run {
     fn restore(&mut self, saved: &Saved) -> Result<()> {
         let record = saved.run()?;
         self.notes.extend(saved.restore(&mut self.state)?);
-        if let Some(what) = nonfinite_params(&self.state.params)? {
-            let what =
-                format!("in {} {what}: training has diverged before it was written", saved.path().display());
-            self.warnings.push(what);
+        let stores = [("", Some(&self.state.params)), ("of the average ", self.state.ema.as_ref())];
+        for (of, store) in stores {
+            if let Some(what) = store.map(nonfinite_params).transpose()?.flatten() {
+                let file = saved.path().display();
+                self.warnings
+                    .push(format!("in {file} {of}{what}: training has diverged before it was written"));
+            }
         }
         let before = record.data.as_ref();
         if let Some(what) = before.and_then(|data| self.data.changed_since(data, &record.classes)) {

@@ -95,8 +95,11 @@ impl Run {
     /// When another process holds it, or the disk refuses or has no room.
     pub fn claim(&mut self) -> Result<()> {
         if self.keeper.is_none() {
-            let written = self.options.out.join(LAST).exists();
-            let (checkpoints, state) = (if written { 1 } else { 2 }, &self.state);
+            let (options, state) = (&self.options, &self.state);
+            // One is written while the kept ones are there; those of a run that goes on are there already.
+            let kept = u64::from(options.keep_last.max(1)) + u64::from(options.keep_best);
+            let written = options.out.join(LAST).exists();
+            let checkpoints = if written { 1 } else { (kept + 1).min(self.checkpoints_at_most()?) };
             check_room(&self.options.out, checkpoints, state.stored_bytes(), state.weight_bytes())?;
             let resumed = (self.step > 0).then_some(self.step);
             self.keeper = Some(Keeper::open(&self.options, resumed, &self.history.ranking())?);
@@ -285,6 +288,11 @@ impl Run {
             refill_images: self.refill_images()?,
             plan: self.plan.summary()?,
         })
+    }
+
+    /// Number of checkpoints that the run can come to, the one that is being written included.
+    fn checkpoints_at_most(&self) -> Result<u64> {
+        Ok((self.total_steps() - self.step).saturating_add(1).max(2))
     }
 
     /// Where the run is before its next step.

@@ -151,6 +151,15 @@ fn an_image_too_long_to_evaluate_is_skipped() {
     assert!(batch.bad[0].reason.contains("below 2^32"), "{}", batch.bad[0].reason);
 }
 
+/// Files without pixels are broken for every command: training has to replace them.
+#[test]
+fn an_image_of_no_pixels_is_named() {
+    for bytes in [&b"P6 0 5 255\n"[..], b"P5 5 0 255\n"] {
+        let message = refusal("empty.ppm", bytes).unwrap();
+        assert!(message.contains("empty.ppm"), "{message}");
+    }
+}
+
 /// All that is held counts: the gray pixels and the RGB made of them, or a turned copy.
 #[test]
 fn the_limit_counts_what_is_held() {

@@ -72,7 +72,7 @@ fn the_folder_of_runs_among_the_classes_is_no_class() {
     );
     let checked = accepted(&photos, &["data", "check", "."]);
     assert!(
-        checked.contains("2 classes") && checked.contains("folders of runs (such as ./runs)"),
+        checked.contains("2 classes") && checked.contains("folders that this program wrote (such as ./runs)"),
         "{checked}"
     );
     // A class without images is one as before.

@@ -57,6 +57,28 @@ fn every_layout_has_the_pixels_of_libjpeg() {
     }
 }
 
+/// A JPEG that ends between two scans.
+#[test]
+fn a_missing_scan_is_named() {
+    let bytes = file();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    for layout in ["separate", "luma-then-chroma", "reversed", "progressive"] {
+        let name = format!("jpeg/2x2/{layout}");
+        let whole = tensors.tensor(&name).unwrap().data();
+        let scans: Vec<usize> = whole
+            .windows(2)
+            .enumerate()
+            .filter(|(_, pair)| *pair == [0xff, 0xda])
+            .map(|(at, _)| at)
+            .collect();
+        // Progressive files begin with the means of all components: what follows refines them, and may be left out.
+        let end = if layout == "progressive" { scans[0] } else { scans[1] };
+        let early = [&whole[..end], &[0xff, 0xd9]].concat();
+        let message = decode(&early, "early.jpg", 1 << 30).map(|_| name.clone()).unwrap_err().to_string();
+        assert!(message.contains("early.jpg") && message.contains("a scan is missing"), "{name}: {message}");
+    }
+}
+
 /// A JPEG with all its markers, whose entropy-coded data stop in the middle. (Arithmetic coding has no end of its own: as in
 /// libjpeg, what is missing there reads as zeros.)
 #[test]

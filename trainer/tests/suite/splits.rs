@@ -149,3 +149,49 @@ fn a_cifar_batch_that_is_missing_or_short_is_named() {
     assert_eq!((set.label(0), set.classes()[6].as_str()), (6, "cat"));
     assert!(open_for_evaluation(dir.path(), &classes[..9], LIMIT).is_err());
 }
+
+/// Folders of the names that Kaggle's sets have, one more folder beside the splits, and a class with the name of a split.
+#[test]
+fn folders_of_splits_are_told_from_those_of_classes() {
+    let images = |names: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        names.iter().for_each(|name| write(&dir.path().join(name), &jpeg(9, 8, 8)));
+        dir
+    };
+    for (train, val) in [("Training", "Testing"), ("train_images", "val_images"), ("trainset", "valset")] {
+        let paths = [train, val].map(|split| ["a", "b"].map(|class| format!("{split}/{class}/0.jpg")));
+        let dir = images(&paths.as_flattened().iter().map(String::as_str).collect::<Vec<_>>());
+        for (split, name) in [(Split::Train, train), (Split::Val, val)] {
+            let set = open_split(dir.path(), split, None, LIMIT).unwrap();
+            assert_eq!((set.len(), set.classes()), (2, &["a".to_string(), "b".into()][..]));
+            assert!(set.name(0).contains(name), "{}", set.name(0));
+        }
+    }
+    let dir = images(&["train/a/0.jpg", "val/a/0.jpg", "dog/0.jpg", "test/a/0.jpg"]);
+    let train = open_split(dir.path(), Split::Train, None, LIMIT).unwrap();
+    assert_eq!(train.skipped().files(), 2, "{}", train.skipped());
+    // Vehicles.
+    let dir = images(&["bus/0.jpg", "car/0.jpg", "train/0.jpg"]);
+    let sets = open_all(dir.path(), LIMIT).unwrap();
+    assert_eq!((sets.len(), sets[0].1.classes().len(), sets[0].1.len()), (1, 3, 3));
+}
+
+/// Names that are not UTF-8 stay different names.
+#[test]
+fn names_of_any_bytes_stay_apart_in_shards() {
+    let entry = |name: &[u8], bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name);
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let padding = vec![0; bytes.len().next_multiple_of(512) - bytes.len()];
+        [header.as_bytes(), bytes, &padding].concat()
+    };
+    let image = jpeg(9, 8, 8);
+    let tar = [entry(b"caf\xe9/0.jpg", &image), entry(b"caf\xe8/0.jpg", &image), vec![0; 1024]].concat();
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("x.tar"), &tar);
+    let set = TarShards::open(&[dir.path().join("x.tar")], None, LIMIT).unwrap();
+    assert_eq!((set.len(), set.classes().len()), (2, 2));
+}

@@ -26,6 +26,9 @@ impl<'a> Jpeg<'a> {
             return Err("the JPEG is cut off: it has no end-of-image marker".into());
         }
         let frame = stream.frame.clone().ok_or("the JPEG has no frame header")?;
+        if !stream.has_all_components() {
+            return Err("the JPEG's data end early: a scan is missing".into());
+        }
         Ok(Self {
             bytes,
             needs_second_decoder: needs_second_decoder(&frame, &stream.scans),

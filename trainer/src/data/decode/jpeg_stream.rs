@@ -7,6 +7,8 @@ pub(super) struct JpegStream {
     pub(super) frame: Option<Frame>,
     /// Number of components in each scan.
     pub(super) scans: Vec<usize>,
+    /// The components whose first scan (of the whole blocks, or of their means) is there, by their number.
+    begun: Vec<u8>,
     /// Whether the end-of-image marker is there.
     pub(super) is_whole: bool,
     /// The EXIF data before the first scan, without their prefix; parts in several segments are joined.
@@ -62,7 +64,7 @@ impl JpegStream {
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) && self.frame.is_none() => {
                 self.frame = Frame::parse(marker, content);
             }
-            0xda => self.scans.extend(content.first().map(|&count| usize::from(count))),
+            0xda => self.scan(content),
             0xe1 if self.scans.is_empty() => {
                 if let Some(exif) = content.strip_prefix(b"Exif\0\0") {
                     self.exif.extend_from_slice(exif);
@@ -72,6 +74,26 @@ impl JpegStream {
             }
             _ => {}
         }
+    }
+}
+
+impl JpegStream {
+    fn scan(&mut self, content: &[u8]) {
+        let Some((&count, rest)) = content.split_first() else { return };
+        self.scans.push(usize::from(count));
+        let (components, spectrum) = rest.as_chunks::<2>().0.split_at(usize::from(count).min(rest.len() / 2));
+        // Later scans of progressive JPEGs refine what is there.
+        if spectrum.first().is_none_or(|first| first[0] == 0) {
+            self.begun.extend(components.iter().map(|component| component[0]));
+        }
+    }
+
+    /// Returns whether every component of the frame has a scan.
+    pub(super) fn has_all_components(&self) -> bool {
+        let mut begun = self.begun.clone();
+        begun.sort_unstable();
+        begun.dedup();
+        self.frame.as_ref().is_none_or(|frame| begun.len() >= frame.sampling.len())
     }
 }
 

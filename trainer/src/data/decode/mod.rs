@@ -100,7 +100,11 @@ pub(crate) fn decode_stored(
         true => decode_jpeg(bytes, limit, divisor),
         false => decode_other(bytes, limit),
     });
-    decoded.map_err(|what| bad(&name, &what))
+    let (image, full) = decoded.map_err(|what| bad(&name, &what))?;
+    match image.width() == 0 || image.height() == 0 {
+        true => Err(bad(&name, &format!("the image is empty: {}x{} pixels", image.width(), image.height()))),
+        false => Ok((image, full)),
+    }
 }
 
 type Upright = (DynamicImage, (u32, u32));
@@ -171,7 +175,7 @@ fn check_memory((width, height): (u32, u32), held: u64, limit: u64) -> Result<()
     }
     Err(format!(
         "{width}x{height} pixels take {} MiB while they are decoded, more than the {} MiB an image may take; \
-         remove it, or raise --max-image-mib",
+         remove it, or raise --max-image-mib where a command has it",
         held.div_ceil(1 << 20),
         limit >> 20
     ))

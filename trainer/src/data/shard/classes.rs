@@ -152,7 +152,13 @@ impl<'a> ClassList<'a> {
                 Some(number) if !self.names.iter().any(|class| numeral(class).is_some()) => {
                     whole(number).ok_or_else(|| no_class(name)).and_then(|number| self.of_number(number))
                 }
-                _ => self.of_name("label", name),
+                // Written with a fraction, as `1.0`, it is the same number.
+                Some(number) => {
+                    let text = whole(number).map(|number| number.to_string());
+                    let known = text.filter(|text| self.positions.contains_key(text.as_str()));
+                    self.of_name("label", known.as_deref().unwrap_or(name))
+                }
+                None => self.of_name("label", name),
             },
         }
     }
@@ -216,6 +222,7 @@ mod tests {
         assert_eq!(position(ShardLabel::Number(2)), Ok(2));
         assert_eq!(position(name("7")), Ok(2));
         assert!(position(name("2")).is_err(), "a text is a name where names are numerals");
+        assert_eq!([name("5.0"), name("7e0")].map(position), [Ok(1), Ok(2)]);
         let message = position(ShardLabel::Number(7)).unwrap_err();
         assert!(message.contains("position 2, write 2") && message.contains("from 0 to 2"), "{message}");
         let names = list(&["cat", "dog"]);

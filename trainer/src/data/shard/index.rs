@@ -10,7 +10,7 @@ use super::label::ShardLabel;
 use super::scan::{Scanned, scan};
 use crate::data::skipped::Skipped;
 use crate::error::DataError;
-use crate::regular::open_regular;
+use crate::regular::{open_regular, read_regular};
 
 /// Raised when the meaning of a kept index changes, so that old ones are made again.
 const VERSION: u32 = 2;
@@ -79,7 +79,7 @@ impl ShardIndex {
 
     /// A kept index, unless it is missing or unreadable: then it is made again.
     fn kept(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        serde_json::from_slice(&read_regular(path).ok()?).ok()
     }
 
     fn is_of(&self, size: u64, modified: u64) -> bool {

@@ -73,7 +73,7 @@ fn walk<R: Read + Seek>(
     let mut behind = start;
     for entry in archive.entries_with_seek().map_err(|e| e.to_string())? {
         let mut entry = entry.map_err(|e| e.to_string())?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = text_of(&entry.path_bytes());
         let (offset, length) = (start + entry.raw_file_position(), entry.size());
         let end = offset.checked_add(length).filter(|&end| end <= size);
         let end = end.ok_or_else(|| format!("`{name}` should have {length} bytes"))?;
@@ -83,6 +83,11 @@ fn walk<R: Read + Seek>(
         scanned.last = Some(name);
     }
     Ok(behind)
+}
+
+/// Returns a name as text. Bytes that are no UTF-8 are written out, so that different names stay different.
+fn text_of(name: &[u8]) -> String {
+    std::str::from_utf8(name).map_or_else(|_| name.escape_ascii().to_string(), String::from)
 }
 
 /// Returns where another tar file begins behind the one that ends at `end`, if there is one.
