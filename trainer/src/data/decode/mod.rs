@@ -5,6 +5,7 @@ mod jpeg;
 mod jpeg_stream;
 mod orientation;
 mod reduced;
+mod tiff;
 
 use std::fmt::Display;
 use std::io::Cursor;
@@ -132,6 +133,7 @@ fn decode_other(bytes: &[u8], limit: u64) -> Result<Upright, String> {
     if format == ImageFormat::WebP && webp_is_cut_off(bytes) {
         return Err("the WebP is cut off: it has fewer bytes than its header says".into());
     }
+    let associated = format == ImageFormat::Tiff && tiff::has_associated_alpha(bytes)?;
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(limit);
     reader.limits(limits);
@@ -147,6 +149,9 @@ fn decode_other(bytes: &[u8], limit: u64) -> Result<Upright, String> {
     // The decoders do not all count the image itself, so it is counted here, before anything is allocated.
     check_memory(size, decoder.total_bytes().saturating_add(copies(size, is_rgb, orientation)), limit)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    if associated {
+        image = tiff::without_association(image)?;
+    }
     image.apply_orientation(orientation);
     let full = (image.width(), image.height());
     Ok((image, full))

@@ -1,5 +1,6 @@
 """Makes the images of this folder, of less usual formats, and beside each the pixels that Pillow reads from it."""
 
+import struct
 import sys
 from pathlib import Path
 
@@ -25,8 +26,30 @@ def keep(name, image, **options):
     Image.open(path).convert("RGB").save(path.with_name(name + ".pixels.png"), optimize=True)
 
 
+def with_tag(path, tag, old, new):
+    """Changes the value of a SHORT tag of a little-endian TIFF."""
+    entry = struct.pack("<HHI", tag, 3, 1)
+    content = path.read_bytes()
+    assert content.count(entry + struct.pack("<H", old)) == 1
+    path.write_bytes(content.replace(entry + struct.pack("<H", old), entry + struct.pack("<H", new)))
+
+
+def tiffs(rgb):
+    """Colors that are multiplied by their alpha; bits in reverse order, which is refused."""
+    rgba = rgb.copy()
+    rgba.putalpha(Image.linear_gradient("L").resize(SIZE))
+    path = HERE / "associated.tif"
+    rgba.save(path)
+    with_tag(path, 338, 2, 1)
+    Image.open(path).convert("RGB").save(path.with_name(path.name + ".pixels.png"), optimize=True)
+    reversed_bits = HERE / "reversed-bits.tif"
+    rgb.convert("L").save(reversed_bits, tiffinfo={266: 1})
+    with_tag(reversed_bits, 266, 1, 2)
+
+
 def main():
     rgb = picture()
+    tiffs(rgb)
     frames = [picture(shift).quantize(64) for shift in (0, 90)]
     keep("frames.gif", frames[0], save_all=True, append_images=frames[1:])
     keep("plain.tif", rgb)
