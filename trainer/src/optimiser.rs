@@ -1,7 +1,7 @@
 //! The optimiser of a run: AdamW, LAMB or gradient descent over all parameters of a model.
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{Gradients, ParamKind, ParamSpec, ParamStore, Resample, ops};
+use efficienttrain_models::{Gradients, ParamId, ParamKind, ParamSpec, ParamStore, Resample, ops};
 use efficienttrain_schedule::{Optimiser as Numbers, OptimiserKind};
 
 use crate::error::Result;
@@ -18,6 +18,8 @@ pub struct Optimiser {
     pub steps: u64,
     /// Factors of the learning rate, one a parameter; empty for none.
     pub lr_scale: Vec<f64>,
+    /// Parameters that do not decay though their model lets them, by position; empty for none.
+    pub no_decay: Vec<bool>,
     numbers: Numbers,
 }
 
@@ -38,6 +40,7 @@ impl Optimiser {
             kept: names.iter().map(zeros).collect::<Result<_>>()?,
             steps: 0,
             lr_scale: Vec::new(),
+            no_decay: Vec::new(),
             numbers: numbers.clone(),
         })
     }
@@ -105,12 +108,15 @@ impl Optimiser {
         let Numbers { betas: (beta1, beta2), eps, momentum, kind, .. } = self.numbers;
         let step = self.steps;
         let last = self.kept.len() - 1;
+        let decays = |id: ParamId| {
+            specs[id.index()].decay && !self.no_decay.get(id.index()).is_some_and(|&exempt| exempt)
+        };
         let stepped = |(id, grad)| ops::Stepped {
             param: params.get(id),
             grad,
             kept: [0, 1].map(|i| self.kept[i.min(last)].1.get(id)),
             lr: lr * self.lr_scale.get(id.index()).copied().unwrap_or(1.0),
-            weight_decay: if specs[id.index()].decay { weight_decay } else { 0.0 },
+            weight_decay: if decays(id) { weight_decay } else { 0.0 },
         };
         let tensors: Vec<ops::Stepped> = gradients.iter().map(stepped).collect();
         match kind {

@@ -187,13 +187,34 @@ impl TrainState {
     /// # Errors
     /// When a pattern matches nothing, or nothing is left to train.
     pub fn freeze(&mut self, patterns: &[String]) -> Result<usize> {
-        let mut frozen = vec![false; self.model.specs().len()];
+        let frozen = self.matching("freeze", patterns)?;
+        let trained = |(spec, frozen): &(&ParamSpec, &bool)| spec.kind == ParamKind::Parameter && !**frozen;
+        let left = self.model.specs().iter().zip(&frozen).filter(trained).count();
+        self.frozen = frozen.into();
+        if left == 0 {
+            return Err(Error::config("freeze", "nothing is left to train; freeze less"));
+        }
+        Ok(left)
+    }
+
+    /// Takes weight decay off the parameters whose names match one of `patterns`, as [`Self::freeze`] reads them.
+    ///
+    /// # Errors
+    /// When a pattern matches nothing.
+    pub fn exempt_from_decay(&mut self, patterns: &[String]) -> Result<()> {
+        self.optimiser.no_decay = self.matching("no-decay", patterns)?;
+        Ok(())
+    }
+
+    /// Returns which parameters and buffers one of `patterns` matches, by position.
+    fn matching(&self, option: &str, patterns: &[String]) -> Result<Vec<bool>> {
+        let mut matching = vec![false; self.model.specs().len()];
         for pattern in patterns {
             let wild = wildmatch::WildMatch::new(pattern);
             let mut found = false;
-            for (spec, frozen) in self.model.specs().iter().zip(&mut frozen) {
+            for (spec, matching) in self.model.specs().iter().zip(&mut matching) {
                 let matches = wild.matches(&spec.name);
-                *frozen |= matches;
+                *matching |= matches;
                 found |= matches;
             }
             if !found {
@@ -203,16 +224,10 @@ impl TrainState {
                     self.model.name(),
                     names.join(", ")
                 );
-                return Err(Error::config("freeze", what));
+                return Err(Error::config(option, what));
             }
         }
-        let trained = |(spec, frozen): &(&ParamSpec, &bool)| spec.kind == ParamKind::Parameter && !**frozen;
-        let left = self.model.specs().iter().zip(&frozen).filter(trained).count();
-        self.frozen = frozen.into();
-        if left == 0 {
-            return Err(Error::config("freeze", "nothing is left to train; freeze less"));
-        }
-        Ok(left)
+        Ok(matching)
     }
 
     /// Parameters and buffers that stay as they are, by position; empty for none.

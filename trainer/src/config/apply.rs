@@ -22,6 +22,9 @@ impl TrainConfig {
         if !self.freeze.is_empty() {
             state.freeze(&self.freeze)?;
         }
+        if !self.no_decay.is_empty() {
+            state.exempt_from_decay(&self.no_decay)?;
+        }
         Ok(())
     }
 

@@ -128,6 +128,11 @@ pub struct TrainConfig {
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMISATION)]
     pub freeze: Vec<String>,
 
+    /// Parameters without weight decay besides those of the recipe (biases, norms, the model's own list): names, with `*` for
+    /// any text. timm exempts Swin's `*.relative_position_bias_table`, which the authors' code does not
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMISATION)]
+    pub no_decay: Vec<String>,
+
     /// What training brings down
     #[arg(long, value_enum, default_value_t = LossName::CrossEntropy, help_heading = OPTIMISATION)]
     pub loss: LossName,

@@ -114,6 +114,41 @@ fn lower_layers_move_less_under_layer_wise_decay() {
     }
 }
 
+/// With a decay so strong that it moves weights by itself: by `lr * decay` of their value where their gradient is no matter.
+#[test]
+fn patterns_exempt_parameters_from_decay() {
+    let dir = tempfile::tempdir().unwrap();
+    let trained = |no_decay: &[&str]| {
+        let config = TrainConfig {
+            no_decay: no_decay.iter().map(|pattern| pattern.to_string()).collect(),
+            weight_decay: Some(2.0),
+            warmup: Some("0st".parse().unwrap()),
+            ..config("resnet10")
+        };
+        let mut options = options(dir.path(), 1);
+        options.stop_after = Some(1);
+        let mut run = run(&config, options);
+        let first = run.state.params.by_name("fc.weight").unwrap().copy().unwrap();
+        run.train(&mut ()).unwrap();
+        let last = run.state.params.by_name("fc.weight").unwrap().clone();
+        (first, last, run.state.params.by_name("conv1.weight").unwrap().copy().unwrap())
+    };
+    let norm =
+        |t: &candle_core::Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+    let ((first, decayed, conv), (_, exempt, same_conv)) = (trained(&[]), trained(&["fc.*"]));
+    // AdamW's decay is apart from its gradient: the two ends differ by `lr * decay` of the first weights.
+    let difference = (&exempt - &decayed).unwrap();
+    let share = norm(&difference) / norm(&first);
+    let (lr, decay) = (1e-3, 2.0);
+    assert!((share / (lr * decay) - 1.0).abs() < 1e-3, "{share}");
+    assert_eq!(norm(&(conv - same_conv).unwrap()), 0.0);
+    let config = TrainConfig { no_decay: vec!["nothing.*".into()], ..config("resnet10") };
+    let sources = efficienttrain_trainer::Sources::open(&config).unwrap();
+    let message =
+        efficienttrain_trainer::Run::new(config, options(dir.path(), 1), sources).unwrap_err().to_string();
+    assert!(message.contains("--no-decay") && message.contains("nothing.*"), "{message}");
+}
+
 #[test]
 fn binary_cross_entropy_trains() {
     let dir = tempfile::tempdir().unwrap();
