@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The input pipeline beside timm's, one core each, alternating in one run: images/s from file to training picture.
 
-    cargo build --release -p efficienttrain-trainer
+    cargo build --release -p efficienttrain
     pip install torch torchvision timm pillow            (in a virtual environment of its own)
     python bench/scripts/preprocess_vs_torch.py target/release/efficienttrain imagenette-224 --write trainer/README.md
 

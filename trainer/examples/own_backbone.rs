@@ -1,16 +1,16 @@
-//! Trains a network of one's own: `cargo run --release -p efficienttrain-trainer --example own_backbone`.
+//! Trains a network of one's own: `cargo run --release -p efficienttrain --example own_backbone`.
 //!
 //! A backbone names its parameters and says how a pass goes; gradients, the optimiser, the average and the changes of size
 //! follow from that. Layers are in `efficienttrain_models::layers`.
 
+use efficienttrain::config::{RunOptions, TrainConfig};
+use efficienttrain::observe::progress::Progress;
+use efficienttrain::{Run, Sources};
 use efficienttrain_models::layers::{BatchNorm, Conv2d, ConvShape, Linear, global_avg_pool};
 use efficienttrain_models::{
     Backbone, Context, Family, FeatureInfo, Init, ModelInfo, ModelOptions, ParamBuilder, Resample, Result,
     Variable,
 };
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
-use efficienttrain_trainer::progress::Progress;
-use efficienttrain_trainer::{Run, Sources};
 
 const WIDTHS: [usize; 4] = [16, 32, 64, 96];
 
@@ -86,7 +86,7 @@ impl Backbone for Plain {
     }
 }
 
-fn main() -> std::result::Result<(), efficienttrain_trainer::Error> {
+fn main() -> std::result::Result<(), efficienttrain::Error> {
     let config = TrainConfig {
         // A full name: its stages, its optimiser, its augmentation.
         recipe: "resnet18-etpp".into(),

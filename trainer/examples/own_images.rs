@@ -1,11 +1,11 @@
-//! Trains on images that the program makes itself: `cargo run --release -p efficienttrain-trainer --example own_images`.
+//! Trains on images that the program makes itself: `cargo run --release -p efficienttrain --example own_images`.
 
 use std::sync::Arc;
 
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
-use efficienttrain_trainer::data::Source;
-use efficienttrain_trainer::progress::Progress;
-use efficienttrain_trainer::{DataError, Run, Sources};
+use efficienttrain::config::{RunOptions, TrainConfig};
+use efficienttrain::data::Source;
+use efficienttrain::observe::progress::Progress;
+use efficienttrain::{DataError, Run, Sources};
 use image::{Rgb, RgbImage};
 
 /// Warm and cold colour gradients.
@@ -40,7 +40,7 @@ impl Source for Gradients {
     }
 }
 
-fn main() -> Result<(), efficienttrain_trainer::Error> {
+fn main() -> Result<(), efficienttrain::Error> {
     let source = |images| Arc::new(Gradients { classes: vec!["warm".into(), "cold".into()], images });
     let sources = Sources { train: source(512), val: source(100) };
     let config = TrainConfig {

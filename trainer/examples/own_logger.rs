@@ -1,9 +1,10 @@
 //! Watches a run with an observer of one's own, beside those that are there:
-//! `cargo run --release -p efficienttrain-trainer --example own_logger`.
+//! `cargo run --release -p efficienttrain --example own_logger`.
 
-use efficienttrain_trainer::config::{LogFormat, RunOptions, TrainConfig};
-use efficienttrain_trainer::event::{Event, Observer};
-use efficienttrain_trainer::{Error, Run, Sources, log};
+use efficienttrain::config::{LogFormat, RunOptions, TrainConfig};
+use efficienttrain::events::{Event, Observer};
+use efficienttrain::observe::log;
+use efficienttrain::{Error, Run, Sources};
 
 /// Prints what each stage came to.
 #[derive(Default)]

@@ -1,13 +1,13 @@
-//! Trains with a loss of one's own: `cargo run --release -p efficienttrain-trainer --example own_loss`.
+//! Trains with a loss of one's own: `cargo run --release -p efficienttrain --example own_loss`.
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use efficienttrain::config::{RunOptions, TrainConfig};
+use efficienttrain::observe::progress::Progress;
+use efficienttrain::training::Loss;
+use efficienttrain::{Error, Run, Sources};
 use efficienttrain_models::ops::Traced;
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
-use efficienttrain_trainer::loss::Loss;
-use efficienttrain_trainer::progress::Progress;
-use efficienttrain_trainer::{Error, Run, Sources};
 
 /// Mean squared distance of the logits from the targets, the Brier score without a softmax.
 #[derive(Debug)]

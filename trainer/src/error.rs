@@ -7,6 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of a run. Every message names the file, option or parameter, what was expected, and what to do.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The data set or an image.
     #[error(transparent)]
@@ -126,6 +127,18 @@ impl Error {
     }
 }
 
+impl From<freqcrop::Error> for Error {
+    fn from(error: freqcrop::Error) -> Self {
+        DataError::from(error).into()
+    }
+}
+
+impl From<randaug::Error> for Error {
+    fn from(error: randaug::Error) -> Self {
+        DataError::from(error).into()
+    }
+}
+
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
         Self::Model(error.into())
@@ -134,6 +147,7 @@ impl From<candle_core::Error> for Error {
 
 /// What can be wrong with a data set or an image.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DataError {
     /// A folder is missing, empty, or not laid out as expected.
     #[error("{}: {what}", path.display())]
@@ -171,6 +185,15 @@ pub enum DataError {
         /// The first few names and reasons.
         examples: String,
     },
+    /// An augmentation, or its setting.
+    #[error(transparent)]
+    Augmentation(#[from] randaug::Error),
+    /// A low-frequency crop, or its size.
+    #[error(transparent)]
+    FrequencyCrop(#[from] freqcrop::Error),
+    /// The replay buffer.
+    #[error(transparent)]
+    Replay(#[from] efficienttrain_schedule::ScheduleError),
     /// A setting of the pipeline is out of range.
     #[error("{0}")]
     Setting(String),

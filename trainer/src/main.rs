@@ -20,7 +20,7 @@ fn keep_memory() {
 
 fn main() -> ExitCode {
     keep_memory();
-    efficienttrain_trainer::data::keep_decoder_panics_quiet();
+    efficienttrain::data::keep_decoder_panics_quiet();
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<cli::signals::Stopped>() => {

@@ -3,7 +3,7 @@
 
 use std::sync::Once;
 
-use efficienttrain_trainer::data::{decode, decode_reduced};
+use efficienttrain::data::{decode, decode_reduced};
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT: u64 = 1 << 20;

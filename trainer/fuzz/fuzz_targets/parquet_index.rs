@@ -1,7 +1,7 @@
 //! A Parquet file: opened, then every image of it read.
 #![no_main]
 
-use efficienttrain_trainer::data::{ParquetFiles, Source};
+use efficienttrain::data::{ParquetFiles, Source};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(

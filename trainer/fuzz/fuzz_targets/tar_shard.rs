@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use efficienttrain_trainer::data::{ShardIndex, decode};
+use efficienttrain::data::{ShardIndex, decode};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

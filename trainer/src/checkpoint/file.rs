@@ -1,26 +1,24 @@
 //! One safetensors file with a checksum over all of it, replaced in one step.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use efficienttrain_models::{Backbone, ParamStore, weights};
 
-use super::RunRecord;
+use crate::checkpoint::record::RunRecord;
 use crate::error::{Error, Result};
-use crate::state::TrainState;
+use crate::training::state::TrainState;
+use crate::util::atomic_file::replace;
 
 /// Key of the record in a file's metadata.
-pub(super) const KEY: &str = "efficienttrain";
+pub(crate) const KEY: &str = "efficienttrain";
 /// Key of the checksum in a file's metadata: CRC-32 of the file with [`BLANK`] in its place.
 const CHECKSUM: &str = "efficienttrain-checksum";
 /// The same in files of earlier versions. Other programs use the key, too: it counts beside the record of a run alone.
 const OLD_CHECKSUM: &str = "checksum";
 const BLANK: &str = "00000000";
-/// Begins and ends the names of files that are being written.
-pub(super) const WRITING: (&str, &str) = (".writing-", ".tmp");
 
 /// Writes a checkpoint to `path`: first beside it, synced, then moved over it. A crash leaves the old one or the new.
 ///
@@ -33,7 +31,7 @@ pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
 }
 
 /// The file of a checkpoint for `path`, without its checksum.
-pub(super) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Result<Vec<u8>> {
+pub(crate) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Result<Vec<u8>> {
     let kept = state.optimiser.kept.iter().map(|(part, store)| (*part, store));
     let ema = state.ema.as_ref().map(|store| ("ema", store));
     let tensors =
@@ -97,7 +95,7 @@ fn checksum(bytes: &[u8], digits: &Range<usize>) -> String {
 }
 
 /// Puts the checksum in.
-pub(super) fn seal(bytes: &mut [u8]) {
+pub(crate) fn seal(bytes: &mut [u8]) {
     if let Some(digits) = digits(bytes, CHECKSUM) {
         let sum = checksum(bytes, &digits);
         bytes[digits].copy_from_slice(sum.as_bytes());
@@ -105,7 +103,7 @@ pub(super) fn seal(bytes: &mut [u8]) {
 }
 
 /// Checks that a file of this program is what was written, where it has a checksum.
-pub(super) fn verify(bytes: &[u8], metadata: &HashMap<String, String>) -> std::result::Result<(), String> {
+pub(crate) fn verify(bytes: &[u8], metadata: &HashMap<String, String>) -> std::result::Result<(), String> {
     let key = match metadata.contains_key(CHECKSUM) {
         true => CHECKSUM,
         false if metadata.contains_key(KEY) => OLD_CHECKSUM,
@@ -120,74 +118,4 @@ pub(super) fn verify(bytes: &[u8], metadata: &HashMap<String, String>) -> std::r
     Err(format!(
         "its checksum is {sum}, not {written} as when it was written; use another checkpoint or copy it again"
     ))
-}
-
-/// Replaces a file in one step.
-///
-/// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
-}
-
-/// As [`replace`], with what `write` writes to a file that is to take the place.
-///
-/// # Errors
-/// As [`replace`], and those of `write`.
-pub(crate) fn replace_with(
-    path: &Path,
-    write: impl FnOnce(&mut tempfile::NamedTempFile) -> Result<()>,
-) -> Result<()> {
-    let folder = folder_of(path);
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let mut file = beside(path)?;
-    write(&mut file)?;
-    file.as_file().sync_all().map_err(Error::io(path))?;
-    file.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    sync(folder)
-}
-
-/// Gives the file at `from` a second name, which may be that of another file; copies it where the file system cannot.
-///
-/// # Errors
-/// When the disk refuses; what was at `to` is untouched then.
-pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
-    let folder = folder_of(to);
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    let between = folder.join(format!("{}{name}{}", WRITING.0, WRITING.1));
-    let gone = |path: &Path| match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
-        _ => Ok(()),
-    };
-    gone(&between)?;
-    if std::fs::hard_link(from, &between).is_err() {
-        let bytes = std::fs::read(from).map_err(Error::io(from))?;
-        return replace(to, &bytes);
-    }
-    std::fs::rename(&between, to).map_err(Error::io(to))?;
-    // Where both are the same file already, a rename leaves both names.
-    gone(&between)?;
-    sync(folder)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
-}
-
-/// A file to write to, which is gone unless it is kept.
-fn beside(path: &Path) -> Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(WRITING.0).suffix(WRITING.1);
-    // Readable as any other new file, not by its owner alone.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(path)).map_err(Error::io(folder_of(path)))
-}
-
-/// The new name must reach the disk too; only Unix can sync a folder.
-fn sync(folder: &Path) -> Result<()> {
-    #[cfg(unix)]
-    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))?;
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use efficienttrain_models::ParamStore;
 
-use super::Saved;
+use crate::checkpoint::read::Saved;
 use crate::error::Result;
 
 /// Tensors that are named at most.

@@ -3,16 +3,16 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::Saved;
-use super::file::WRITING;
+use crate::checkpoint::read::Saved;
 use crate::error::{Error, Result};
+use crate::util::atomic_file::WRITING;
 
 /// The newest checkpoint, replaced in one step.
 pub const LAST: &str = "last.safetensors";
 /// The checkpoint with the best evaluation.
 pub const BEST: &str = "best.safetensors";
 /// Folder of the checkpoints that are kept besides.
-pub(super) const KEPT: &str = "checkpoints";
+pub(crate) const KEPT: &str = "checkpoints";
 
 /// A run's folder, held by this process as long as it lives.
 #[derive(Debug)]
@@ -77,12 +77,12 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// File name of a kept checkpoint.
-pub(super) fn kept_name(kind: &str, step: u64) -> String {
+pub(crate) fn kept_name(kind: &str, step: u64) -> String {
     format!("{kind}-{step:08}.safetensors")
 }
 
 /// The step in the name of a kept checkpoint of a kind.
-pub(super) fn kept_step(kind: &str, name: &str) -> Option<u64> {
+pub(crate) fn kept_step(kind: &str, name: &str) -> Option<u64> {
     name.strip_prefix(kind)?.strip_prefix('-')?.strip_suffix(".safetensors")?.parse().ok()
 }
 

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use efficienttrain_models::Error as ModelError;
 use efficienttrain_models::weights::{self, LoadOptions, Report, Tensors};
 
-use super::{Saved, nonfinite};
+use crate::checkpoint::finite::nonfinite;
+use crate::checkpoint::read::Saved;
 use crate::error::Result;
-use crate::pretrain::encoder_of;
-use crate::state::TrainState;
+use crate::pretrain::masked::encoder_of;
+use crate::training::state::TrainState;
 
 /// What became of first weights.
 #[derive(Clone, Debug)]

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{RunOptions, TrainConfig};
-use crate::data::DataDigest;
-use crate::history::History;
-use crate::loss_scale::LossScale;
-use crate::run::PlanOffset;
+use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
+use crate::data::source::digest::DataDigest;
+use crate::events::history::History;
+use crate::run::offset::PlanOffset;
+use crate::training::loss_scale::LossScale;
 
 /// Everything of a run that is not a tensor.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]

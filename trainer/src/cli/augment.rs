@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use efficienttrain_trainer::tools::Picture;
+use efficienttrain::observe::preview::Picture;
 use image::{DynamicImage, GrayImage, RgbImage};
 use randaug::{Interpolation, Op, OpConfig, Scratch, to_rgb8};
 

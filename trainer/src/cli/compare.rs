@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use efficienttrain_trainer::compare::{Comparison, Contestant, half_at, to_markdown, write_comparison};
-use efficienttrain_trainer::config::{Layers, Origin, RunOptions, TrainConfig};
-use efficienttrain_trainer::progress::Progress;
-use efficienttrain_trainer::{Every, Sources};
+use efficienttrain::Sources;
+use efficienttrain::config::Every;
+use efficienttrain::config::{Layers, Origin, RunOptions, TrainConfig};
+use efficienttrain::experiments::compare::{Comparison, Contestant, half_at, to_markdown, write_comparison};
+use efficienttrain::observe::progress::Progress;
 
 use super::layered::Layered;
 use super::signals::{Stopped, set_on_stop};

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
-use efficienttrain_trainer::config::CropMethod;
-use efficienttrain_trainer::tools::{CropTool, Picture, crop_picture};
+use efficienttrain::config::CropMethod;
+use efficienttrain::observe::preview::{CropTool, Picture, crop_picture};
+use efficienttrain::{DataError, Error};
 
 /// Arguments of `crop`.
 #[derive(Args)]
@@ -43,7 +44,11 @@ fn size(text: &str) -> Result<[usize; 2], String> {
 
 pub(crate) fn run(args: &CropArgs) -> Result<()> {
     let tool = CropTool { size: args.size, method: args.method, low_pass: args.low_pass };
-    Ok(crop_picture(&Picture::read(&args.input)?, tool)?.write(&args.out)?)
+    let cropped = crop_picture(&Picture::read(&args.input)?, tool).map_err(|error| match error {
+        Error::Data(DataError::FrequencyCrop(error)) => anyhow!("--size: {error}"),
+        other => other.into(),
+    })?;
+    Ok(cropped.write(&args.out)?)
 }
 
 #[cfg(test)]

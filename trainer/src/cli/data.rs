@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use efficienttrain_trainer::data::{
+use efficienttrain::data::{
     BadImage, Check, DEFAULT_IMAGE_LIMIT, PackOptions, Packed, SplitNotes, check, open_all, pack, stats,
     write_classes,
 };
@@ -132,7 +132,7 @@ fn show_check(split: &str, c: &Check) -> Result<()> {
         c.classes.len(),
         c.broken.len()
     ))?;
-    let by_count = |class: &&efficienttrain_trainer::data::ClassCount| class.images;
+    let by_count = |class: &&efficienttrain::data::ClassCount| class.images;
     if let (Some(few), Some(many)) =
         (c.classes.iter().min_by_key(by_count), c.classes.iter().max_by_key(by_count))
     {

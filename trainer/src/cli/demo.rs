@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 use clap::ArgMatches;
-use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
-use efficienttrain_trainer::config::{RunOptions, TrainConfig, differences};
-use efficienttrain_trainer::{Every, Run, Sources};
+use efficienttrain::config::Every;
+use efficienttrain::config::{RunOptions, TrainConfig, differences};
+use efficienttrain::observe::chart::{Curve, accuracy_against_compute};
+use efficienttrain::{Run, Sources};
 
 use super::signals::Stopped;
 use super::train::TrainArgs;

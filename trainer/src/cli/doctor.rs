@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use efficienttrain_trainer::doctor::{Checkup, checkup};
+use efficienttrain::measure::doctor::{Checkup, checkup};
 
 /// Arguments of `doctor`.
 #[derive(Args)]

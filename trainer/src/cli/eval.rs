@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use efficienttrain_trainer::Sources;
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::data::EvalPipeline;
-use efficienttrain_trainer::evaluate::{Confusion, evaluate_each};
-use efficienttrain_trainer::predict::Predictor;
+use efficienttrain::Sources;
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::data::EvalPipeline;
+use efficienttrain::inference::evaluate::{Confusion, evaluate_each};
+use efficienttrain::inference::predict::Predictor;
 
 use super::inference::{InferenceArgs, warn_of_nonfinite};
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use efficienttrain_trainer::checkpoint::{self, Saved};
-use efficienttrain_trainer::predict::Predictor;
+use efficienttrain::checkpoint;
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::inference::predict::Predictor;
 
 /// Arguments of `export`.
 #[derive(Args)]

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use efficienttrain_trainer::Sources;
-use efficienttrain_trainer::checkpoint::{RunRecord, Saved};
-use efficienttrain_trainer::config::TrainConfig;
-use efficienttrain_trainer::features::{
+use efficienttrain::Sources;
+use efficienttrain::checkpoint::{RunRecord, Saved};
+use efficienttrain::config::TrainConfig;
+use efficienttrain::inference::features::{
     Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbours,
 };
 

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{Layers, OptimiserName, Origin, RunOptions, TrainConfig};
-use efficienttrain_trainer::{Every, Span};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::{Every, Span};
+use efficienttrain::config::{Layers, OptimiserName, Origin, RunOptions, TrainConfig};
 
 use super::train::{TrainArgs, go};
 

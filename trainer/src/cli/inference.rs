@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::DeviceName;
 use efficienttrain_models::weights::Report;
-use efficienttrain_trainer::DeviceName;
-use efficienttrain_trainer::checkpoint::Saved;
 
 /// Arguments of commands that run a model without training it.
 #[derive(Args)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{ArgMatches, Args};
-use efficienttrain_trainer::config::{Layers, RunOptions, TrainConfig};
+use efficienttrain::config::{Layers, RunOptions, TrainConfig};
 
 /// Options of a run and where they may be taken from.
 #[derive(Args)]

@@ -30,8 +30,8 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use efficienttrain_trainer::data::{Source, SplitNotes};
-pub(crate) use efficienttrain_trainer::progress::tell as note;
+use efficienttrain::data::{Source, SplitNotes};
+pub(crate) use efficienttrain::observe::progress::tell as note;
 
 /// A command: its name, what it does in a line, its arguments, and its code.
 struct Entry {

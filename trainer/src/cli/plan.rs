@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use efficienttrain::config::written_recipe;
+use efficienttrain::measure::macs_of;
 use efficienttrain_schedule::{Plan, PlanOptions, Recipe, Rounding};
-use efficienttrain_trainer::config::written_recipe;
-use efficienttrain_trainer::macs_of;
 
 /// Arguments of `plan`.
 #[derive(Args)]

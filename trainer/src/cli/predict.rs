@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::Args;
-use efficienttrain_trainer::DeviceName;
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::data::{EvalPipeline, ImageFiles, Source};
-use efficienttrain_trainer::predict::{Predictor, Ranked, logits_of_tensor};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::DeviceName;
+use efficienttrain::data::{EvalPipeline, ImageFiles, Source};
+use efficienttrain::inference::predict::{Predictor, Ranked, logits_of_tensor};
 
 use super::inference::{InferenceArgs, note_left_out, warn_of_nonfinite};
 

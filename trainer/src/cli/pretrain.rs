@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command};
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
-use efficienttrain_trainer::pretrain::TargetName;
+use efficienttrain::config::TargetName;
+use efficienttrain::config::{RunOptions, TrainConfig};
 
 use super::train::TrainArgs;
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use efficienttrain_trainer::Sources;
-use efficienttrain_trainer::config::TrainConfig;
-use efficienttrain_trainer::tools::Preview;
+use efficienttrain::Sources;
+use efficienttrain::config::TrainConfig;
+use efficienttrain::observe::preview::Preview;
 
 /// Arguments of `preview`.
 #[derive(Args)]

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use efficienttrain_trainer::Sources;
-use efficienttrain_trainer::report::{self, RunLog, Shown, StagePictures};
+use efficienttrain::Sources;
+use efficienttrain::observe::report;
+use efficienttrain::observe::report::{RunLog, Shown, StagePictures};
 
 /// Arguments of `report`.
 #[derive(Args)]

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use efficienttrain::config::{Origin, RunOptions, TrainConfig};
+use efficienttrain::experiments::search::{SearchRun, SearchSettings, TrialEvent, write_outcome};
+use efficienttrain::measure::forecast::clock;
 use efficienttrain_schedule::search::{Report, Trial};
-use efficienttrain_trainer::config::{Origin, RunOptions, TrainConfig};
-use efficienttrain_trainer::forecast::clock;
-use efficienttrain_trainer::search::{SearchRun, SearchSettings, TrialEvent, write_outcome};
 
 use super::layered::Layered;
 use super::signals::{Stopped, set_on_stop};

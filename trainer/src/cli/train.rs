@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
-use efficienttrain_trainer::chart::{Curve, accuracy_against_compute};
-use efficienttrain_trainer::checkpoint::{LAST, Saved, newest};
-use efficienttrain_trainer::config::{
+use efficienttrain::checkpoint::{LAST, Saved, newest};
+use efficienttrain::config::{
     BatchSize, Layers, Origin, Resolved, RunOptions, TrainConfig, ViewName, differences,
 };
-use efficienttrain_trainer::event::Observer;
-use efficienttrain_trainer::forecast::forecast;
-use efficienttrain_trainer::pretrain::ENCODER;
-use efficienttrain_trainer::progress::Progress;
-use efficienttrain_trainer::{Run, Sources, batch, log, view};
+use efficienttrain::events::Observer;
+use efficienttrain::measure::autobatch as batch;
+use efficienttrain::measure::forecast::forecast;
+use efficienttrain::observe::chart::{Curve, accuracy_against_compute};
+use efficienttrain::observe::progress::Progress;
+use efficienttrain::observe::{log, view};
+use efficienttrain::pretrain::ENCODER;
+use efficienttrain::{Run, Sources};
 
 use super::layered::Layered;
 use super::signals::Stopped;

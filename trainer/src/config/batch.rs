@@ -7,7 +7,7 @@ use efficienttrain_schedule::Recipe;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::TrainConfig;
+use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 
 /// Images of a forward and backward pass. Written as a number, as one number a size (`256,128,64`), `recipe` or `auto`.
@@ -19,7 +19,7 @@ pub enum BatchSize {
     EachSize(Vec<u32>),
     /// The recipe's own, with its own accumulation.
     Recipe,
-    /// As [`batch::choose`](crate::batch::choose) finds them on this machine. A run wants the numbers.
+    /// As [`batch::choose`](crate::measure::autobatch::choose) finds them on this machine. A run wants the numbers.
     Auto,
 }
 
@@ -117,11 +117,11 @@ pub(crate) fn stages_by_size(recipe: &Recipe) -> Vec<(u32, Vec<usize>)> {
 
 impl TrainConfig {
     /// The recipe with the batches asked for; `auto` counts as the default until it has been measured.
-    pub(super) fn with_batches(&self, mut recipe: Recipe) -> Result<Recipe> {
+    pub(crate) fn with_batches(&self, mut recipe: Recipe) -> Result<Recipe> {
         let each = match &self.batch {
             BatchSize::Recipe => return Ok(recipe),
             BatchSize::Images(images) => return Ok(recipe.with_batch(*images, self.accumulation)?),
-            BatchSize::Auto => return Ok(recipe.with_batch(super::DEFAULT_BATCH, self.accumulation)?),
+            BatchSize::Auto => return Ok(recipe.with_batch(crate::config::DEFAULT_BATCH, self.accumulation)?),
             BatchSize::EachSize(each) => each,
         };
         let sizes = stages_by_size(&recipe);

@@ -3,9 +3,10 @@
 use efficienttrain_models::{ModelOptions, create_model};
 use efficienttrain_schedule::{OptimiserKind, Recipe};
 
-use super::{CurveName, LossName, TrainConfig};
+use crate::config::train::TrainConfig;
+use crate::config::values::{CurveName, LossName};
 use crate::error::{Error, Result};
-use crate::pretrain::autoencoder;
+use crate::pretrain::masked::autoencoder;
 
 /// Images of the synthetic set at most: more would only fill memory.
 const MOST_SYNTHETIC: usize = 10_000_000;
@@ -36,9 +37,9 @@ impl TrainConfig {
     }
 
     /// That no option is given which the others make meaningless.
-    pub(super) fn check_combinations(&self, recipe: &Recipe) -> Result<()> {
+    pub(crate) fn check_combinations(&self, recipe: &Recipe) -> Result<()> {
         let refuse = |option: &str, what: String| Err(Error::config(option, what));
-        let kind = self.opt.map_or(recipe.optimiser.kind, super::OptimiserName::kind);
+        let kind = self.opt.map_or(recipe.optimiser.kind, crate::config::values::OptimiserName::kind);
         if self.momentum.is_some() && kind != OptimiserKind::Sgd {
             return refuse("momentum", format!("{kind:?} has none; leave it out, or choose --opt sgd"));
         }
@@ -95,7 +96,7 @@ impl TrainConfig {
     }
 
     /// That another optimiser than the recipe's comes with numbers of its own.
-    pub(super) fn check_optimiser(&self, recipe: &Recipe) -> Result<()> {
+    pub(crate) fn check_optimiser(&self, recipe: &Recipe) -> Result<()> {
         let other = self.opt.is_some_and(|opt| opt.kind() != recipe.optimiser.kind);
         if other && (self.lr.is_none() || self.weight_decay.is_none()) {
             let kind = recipe.optimiser.kind;
@@ -115,7 +116,7 @@ impl TrainConfig {
         }
     }
 
-    pub(super) fn check_ranges(&self) -> Result<()> {
+    pub(crate) fn check_ranges(&self) -> Result<()> {
         let within = |option, value: f64, low: f64, high: f64| {
             if value >= low && value <= high {
                 Ok(())

@@ -3,11 +3,12 @@
 use clap::{Args, Command, FromArgMatches};
 use serde_json::Value;
 
-use super::layers::keys_of;
-use super::{RunOptions, TrainConfig};
+use crate::config::layers::keys_of;
+use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
 
 /// A value as the flag of its key reads it; none where the flag does not take it, or takes no value.
-pub(super) fn flag_value(key: &str, text: &str) -> Option<Value> {
+pub(crate) fn flag_value(key: &str, text: &str) -> Option<Value> {
     let command = RunOptions::augment_args(TrainConfig::augment_args(Command::new("set")));
     let matches = command.no_binary_name(true).try_get_matches_from([format!("--{key}={text}")]).ok()?;
     let mut keys = keys_of(&TrainConfig::from_arg_matches(&matches).ok()?);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::TrainConfig;
+use crate::config::train::TrainConfig;
 
 /// Training images of each class. Written as a number; behind an `@` may stand the seed that chooses them, where it is not the
 /// run's: `50`, `50@3`.

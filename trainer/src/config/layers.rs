@@ -10,8 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::flag_value::flag_value;
-use super::{BatchSize, RunOptions, TrainConfig, written_recipe};
+use crate::config::batch::BatchSize;
+use crate::config::flag_value::flag_value;
+use crate::config::options::RunOptions;
+use crate::config::recipe_source::written_recipe;
+use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 
 /// Where the value of an option comes from.
@@ -44,13 +47,13 @@ impl fmt::Display for Origin {
 /// The layers of a run's options, on the way to a [`Resolved`] configuration.
 ///
 /// ```
-/// use efficienttrain_trainer::config::Layers;
+/// use efficienttrain::config::Layers;
 ///
 /// let resolved = Layers::new().set("epochs=5")?.set("model=resnet10")?.resolve()?;
 /// assert_eq!(resolved.config.epochs, 5.0);
 /// let error = Layers::new().set("epoch=5").unwrap_err().to_string();
 /// assert!(error.contains("the nearest known is `epochs`"));
-/// # Ok::<(), efficienttrain_trainer::Error>(())
+/// # Ok::<(), efficienttrain::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Layers {

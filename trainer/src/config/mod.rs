@@ -1,58 +1,47 @@
 //! Options of a run: one definition each for flag, stored key, key in a file, help and default.
 
-mod apply;
-mod batch;
-mod check;
-mod flag_value;
-mod images;
-mod layers;
-mod names;
-mod options;
-mod policy;
-mod print;
-mod recipe;
-mod train;
-mod wording;
-mod written;
+pub(crate) mod batch;
+pub(crate) mod check;
+pub(crate) mod device;
+pub(crate) mod flag_value;
+pub(crate) mod images;
+pub(crate) mod interval;
+pub(crate) mod layers;
+pub(crate) mod option_errors;
+pub(crate) mod options;
+pub(crate) mod policy;
+pub(crate) mod precision;
+pub(crate) mod pretraining;
+pub(crate) mod print;
+pub(crate) mod recipe;
+pub(crate) mod recipe_source;
+pub(crate) mod train;
+pub(crate) mod values;
 
 pub use batch::BatchSize;
-pub(crate) use batch::stages_by_size;
+pub use device::DeviceName;
 pub use images::ImagesPerClass;
-pub(crate) use layers::keys_of;
+pub use interval::{Every, Place, Span};
 pub use layers::{Layers, Origin, Resolved};
-pub use names::{
-    BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimiserName, ScalingName, ViewName,
-};
 pub use options::RunOptions;
 pub use policy::PolicyName;
+pub use precision::Precision;
+pub use pretraining::{DecoderShape, TargetName};
 pub use print::to_toml;
-pub(crate) use recipe::edge_multiple;
+pub use recipe_source::{read_recipe, written_recipe};
 pub use train::TrainConfig;
-pub use written::{read_recipe, written_recipe};
-
-use std::path::{Path, PathBuf};
+pub use values::{
+    BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimiserName, ScalingName, ViewName,
+};
 
 use clap::{Args, FromArgMatches};
 
-use crate::data::DEFAULT_IMAGE_LIMIT;
+use crate::data::decode::DEFAULT_IMAGE_LIMIT;
 
 /// Images of a pass where nobody says how many.
 const DEFAULT_BATCH: u32 = 64;
 
 pub(crate) const DEFAULT_IMAGE_MIB: u32 = (DEFAULT_IMAGE_LIMIT >> 20) as u32;
-
-/// The same path from anywhere; as it is where the present folder has no name in UTF-8, which options are kept in.
-pub(crate) fn absolute(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).ok().filter(|absolute| absolute.to_str().is_some()).unwrap_or(path)
-}
-
-/// A path as messages show it: with the folder that it is relative to.
-pub(crate) fn shown(path: &Path) -> String {
-    match std::env::current_dir() {
-        Ok(here) if path.is_relative() => format!("{} (relative to {})", path.display(), here.display()),
-        _ => path.display().to_string(),
-    }
-}
 
 /// The defaults of the flags, so that there is one definition of each.
 pub(crate) fn flag_defaults<T: Args + FromArgMatches>() -> T {

@@ -7,9 +7,9 @@ use clap::Args;
 use efficienttrain_schedule::Plan;
 use serde::{Deserialize, Serialize};
 
-use super::{LogFormat, ViewName};
-use crate::device::DeviceName;
-use crate::duration::Every;
+use crate::config::device::DeviceName;
+use crate::config::interval::Every;
+use crate::config::values::{LogFormat, ViewName};
 use crate::error::{Error, Result};
 
 /// Loader threads at most: beyond it is a typing error, which the system would not survive.

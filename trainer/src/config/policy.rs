@@ -7,7 +7,7 @@ use image::RgbImage;
 use randaug::{Policy, Scratch};
 use serde::{Deserialize, Serialize};
 
-use crate::text::stored_as_text;
+use crate::util::string_serde::stored_as_text;
 
 /// The magnitude at which the method's recipes end; a policy has its own strength there.
 const FULL: f64 = 9.0;

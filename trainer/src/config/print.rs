@@ -4,8 +4,10 @@ use clap::Args;
 use efficienttrain_schedule::{DropPath, Recipe};
 use serde_json::Value;
 
-use super::layers::keys_of;
-use super::{Origin, Resolved, RunOptions, TrainConfig};
+use crate::config::layers::keys_of;
+use crate::config::layers::{Origin, Resolved};
+use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
 use crate::error::Result;
 
 /// The options as a file for `--config`, from which the run can be repeated.

@@ -2,13 +2,16 @@
 
 use efficienttrain_schedule::{Family, Length, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, WarmUp};
 
-use super::wording::known_model;
-use super::written::full_name;
-use super::{BatchSize, CropOrder, CurveName, TrainConfig, written_recipe};
-use crate::data::TrainPipeline;
-use crate::duration::Span;
+use crate::config::batch::BatchSize;
+use crate::config::interval::Span;
+use crate::config::option_errors::known_model;
+use crate::config::recipe_source::full_name;
+use crate::config::recipe_source::written_recipe;
+use crate::config::train::TrainConfig;
+use crate::config::values::{CropOrder, CurveName};
+use crate::data::pipeline::train::TrainPipeline;
 use crate::error::{Error, Result};
-use crate::pretrain::for_pretraining;
+use crate::pretrain::recipe::for_pretraining;
 
 /// Batches in the replay buffer where neither recipe nor option says how many.
 const DEFAULT_REPLAY_BATCHES: u32 = 256;

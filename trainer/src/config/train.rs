@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    BadNumbers, BatchSize, CropMethod, CropOrder, CurveName, DEFAULT_BATCH, DEFAULT_IMAGE_MIB,
-    ImagesPerClass, LossName, OptimiserName, PolicyName, ScalingName,
+use crate::config::batch::BatchSize;
+use crate::config::images::ImagesPerClass;
+use crate::config::interval::{Every, Span};
+use crate::config::policy::PolicyName;
+use crate::config::precision::Precision;
+use crate::config::pretraining::{DecoderShape, TargetName};
+use crate::config::values::{
+    BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimiserName, ScalingName,
 };
-use crate::duration::{Every, Span};
-use crate::pretrain::{DecoderShape, TargetName};
-use crate::state::Precision;
+use crate::config::{DEFAULT_BATCH, DEFAULT_IMAGE_MIB};
 
 const DATA: &str = "Data";
 const RUN: &str = "Run";

@@ -12,12 +12,12 @@ use efficienttrain_models::{
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
-use super::ENCODER;
-use crate::checkpoint::Saved;
-use crate::config::TrainConfig;
-use crate::data::Batch;
+use crate::checkpoint::read::Saved;
+use crate::config::train::TrainConfig;
+use crate::data::batch::Batch;
 use crate::error::{Error, Result};
-use crate::objective::Objective;
+use crate::pretrain::ENCODER;
+use crate::training::objective::Objective;
 
 /// Encoders, and the autoencoders they are trained in.
 const ENCODERS: [(&str, &str); 3] =

@@ -3,10 +3,11 @@
 use efficienttrain_models::{ModelOptions, fewest_batch_norm_values};
 use efficienttrain_schedule::Plan;
 
-use super::first_state;
-use crate::config::{RunOptions, TrainConfig};
+use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
-use crate::state::TrainState;
+use crate::run::setup::first_state;
+use crate::training::state::TrainState;
 
 /// Stages of a plan that have steps, counted from 1.
 fn stages(plan: &Plan) -> impl Iterator<Item = (usize, &efficienttrain_schedule::PlanStage)> {
@@ -17,7 +18,7 @@ fn stages(plan: &Plan) -> impl Iterator<Item = (usize, &efficienttrain_schedule:
 ///
 /// # Errors
 /// Names the first stage where it has not.
-pub(super) fn check_batch_norm(state: &mut TrainState, plan: &Plan) -> Result<()> {
+pub(crate) fn check_batch_norm(state: &mut TrainState, plan: &Plan) -> Result<()> {
     let size = state.model.input_size();
     // With two pictures there are always two values.
     let single = stages(plan).filter(|(_, stage)| stage.batch_per_device == 1);
@@ -58,7 +59,7 @@ pub(crate) fn check_batches(
 }
 
 /// What looks like a mistake in a plan, a text each.
-pub(super) fn warnings(plan: &Plan) -> Result<Vec<String>> {
+pub(crate) fn warnings(plan: &Plan) -> Result<Vec<String>> {
     Ok(warm_up(plan)?.into_iter().chain(mixing(plan)).collect())
 }
 

@@ -1,13 +1,15 @@
 //! A training run: all stages of a plan in one process.
 
-mod begin;
-mod checks;
-mod evaluation;
-mod feed;
-mod offset;
-mod room;
-mod saving;
-mod trouble;
+pub(crate) mod checkpointing;
+pub(crate) mod checks;
+pub(crate) mod configure;
+pub(crate) mod evaluate;
+pub(crate) mod nonfinite;
+pub(crate) mod offset;
+pub(crate) mod oom;
+pub(crate) mod prefetch;
+pub(crate) mod setup;
+pub(crate) mod sources;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,21 +21,25 @@ use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
-use crate::checkpoint::{Keeper, LAST};
-use crate::config::{RunOptions, TrainConfig};
-use crate::data::{BadImage, DataDigest, Loader, SplitNotes, TrainPipeline};
-use crate::disk::check_room;
-use crate::duration::Place;
+use crate::checkpoint::folder::LAST;
+use crate::checkpoint::writer::Keeper;
+use crate::config::interval::Place;
+use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
+use crate::data::loader::Loader;
+use crate::data::pipeline::train::TrainPipeline;
+use crate::data::source::BadImage;
+use crate::data::source::digest::DataDigest;
+use crate::data::source::notes::SplitNotes;
 use crate::error::{DataError, Error, Result};
-use crate::event::{Event, Observer, StageStart, Start, StepRecord};
-use crate::history::History;
-use crate::sources::Sources;
-use crate::state::TrainState;
+use crate::events::history::History;
+use crate::events::{Event, Observer, StageStart, Start, StepRecord};
+use crate::run::sources::Sources;
+use crate::training::state::TrainState;
+use crate::util::disk::check_room;
 
-pub(crate) use begin::first_state;
-pub(crate) use checks::check_batches;
-use feed::Feed;
-pub use offset::PlanOffset;
+use crate::run::offset::PlanOffset;
+use crate::run::prefetch::Feed;
 
 /// A run and where it is.
 #[derive(Debug)]

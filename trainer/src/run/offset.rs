@@ -5,13 +5,13 @@ use std::ops::Range;
 use efficienttrain_schedule::{Plan, StepSettings};
 use serde::{Deserialize, Serialize};
 
-use super::Run;
-use crate::checkpoint::RunRecord;
-use crate::config::TrainConfig;
-use crate::data::Request;
-use crate::duration::Place;
+use crate::checkpoint::record::RunRecord;
+use crate::config::interval::Place;
+use crate::config::train::TrainConfig;
+use crate::data::loader::Request;
+use crate::data::loader::request::{refill, requests};
 use crate::error::{Error, Result};
-use crate::requests::{refill, requests};
+use crate::run::Run;
 
 /// What a run's own counts are ahead of its plan's. Both are 0 unless the run changed its plan on the way
 /// (`--allow-change batch`), or goes on in the data of another.
@@ -76,7 +76,7 @@ impl Run {
     ///
     /// # Errors
     /// When the run as it is now ends before what the checkpoint has spent.
-    pub(super) fn take_place_of(&mut self, record: &RunRecord) -> Result<()> {
+    pub(crate) fn take_place_of(&mut self, record: &RunRecord) -> Result<()> {
         let before = record.config.plan(record.train_images)?;
         self.offset = PlanOffset::moved(&self.plan, &self.config, &before, record)?;
         if before.stages() == self.plan.stages() {
@@ -96,17 +96,17 @@ impl Run {
     }
 
     /// The settings of a step of the run.
-    pub(super) fn settings(&self, step: u64) -> Result<StepSettings> {
+    pub(crate) fn settings(&self, step: u64) -> Result<StepSettings> {
         Ok(StepSettings { step, ..self.plan.at(self.offset.plan_step(step))? })
     }
 
     /// Returns whether a stage of the plan begins with a step of the run.
-    pub(super) fn begins_stage(&self, s: &StepSettings) -> bool {
+    pub(crate) fn begins_stage(&self, s: &StepSettings) -> bool {
         self.plan.stages()[s.stage].first_step == self.offset.plan_step(s.step)
     }
 
     /// What steps of the run ask of the loader.
-    pub(super) fn requests(&self, steps: Range<u64>) -> Result<impl Iterator<Item = Request> + Send + use<>> {
+    pub(crate) fn requests(&self, steps: Range<u64>) -> Result<impl Iterator<Item = Request> + Send + use<>> {
         let offset = self.offset;
         let moved = move |r: Request| Request { first_sample: offset.sample(r.first_sample), ..r };
         let steps = offset.plan_step(steps.start)..offset.plan_step(steps.end);
@@ -114,13 +114,13 @@ impl Run {
     }
 
     /// Images that fill the replay buffer before the first step.
-    pub(super) fn refill_images(&self) -> Result<u64> {
+    pub(crate) fn refill_images(&self) -> Result<u64> {
         let steps = refill(&self.plan, self.offset.plan_step(self.step))?;
         Ok(self.plan.samples_before(steps.end)? - self.plan.samples_before(steps.start)?)
     }
 
     /// Where the run is before a step.
-    pub(super) fn place_at(&self, step: u64) -> Result<Place> {
+    pub(crate) fn place_at(&self, step: u64) -> Result<Place> {
         let (images, at) = (self.sources.train.len() as f64, self.offset.plan_step(step));
         let compute = if at == self.plan.total_steps() { 1.0 } else { self.plan.at(at)?.compute_fraction };
         let samples = self.offset.sample(self.plan.samples_before(at)?);

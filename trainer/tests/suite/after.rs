@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, image_folder, options, run};
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::TrainConfig;
-use efficienttrain_trainer::predict::Predictor;
-use efficienttrain_trainer::{Run, Sources};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::TrainConfig;
+use efficienttrain::inference::predict::Predictor;
+use efficienttrain::{Run, Sources};
 use serde_json::Value;
 
 /// A run over a folder of three classes, and its data.

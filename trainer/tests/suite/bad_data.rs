@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::common::image_folder;
 use crate::common::shards::{cifar, jpeg, tar_of, webdataset};
-use efficienttrain_schedule::{Order, Recipe};
-use efficienttrain_trainer::config::CropMethod;
-use efficienttrain_trainer::data::{
+use efficienttrain::config::CropMethod;
+use efficienttrain::data::{
     Cifar, DEFAULT_IMAGE_LIMIT, EvalPipeline, ImageFolder, Loader, Request, ShardIndex, Source, TarShards,
     TrainPipeline, View, decode, open_all, read_image, read_image_within,
 };
+use efficienttrain_schedule::{Order, Recipe};
 use image::{ImageFormat, Rgb, RgbImage};
 use rand::RngExt;
 use randaug::{Purpose, sample_rng};
@@ -98,7 +98,7 @@ impl Source for Pictures {
     fn name(&self, index: usize) -> String {
         index.to_string()
     }
-    fn load(&self, index: usize) -> Result<RgbImage, efficienttrain_trainer::DataError> {
+    fn load(&self, index: usize) -> Result<RgbImage, efficienttrain::DataError> {
         Ok(self.0[index].clone())
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::{config, options, run};
-use efficienttrain_trainer::checkpoint::{LAST, Saved};
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
-use efficienttrain_trainer::data::Source;
-use efficienttrain_trainer::event::{Event, Observer};
-use efficienttrain_trainer::report::RunLog;
-use efficienttrain_trainer::{DataError, Run, Sources, log};
+use efficienttrain::checkpoint::{LAST, Saved};
+use efficienttrain::config::{RunOptions, TrainConfig};
+use efficienttrain::data::Source;
+use efficienttrain::events::{Event, Observer};
+use efficienttrain::observe::log;
+use efficienttrain::observe::report::RunLog;
+use efficienttrain::{DataError, Run, Sources};
 use image::RgbImage;
 
 /// A set that counts how often each image is read.
@@ -174,7 +175,7 @@ fn a_run_that_has_spent_more_than_there_is_says_what_to_raise() {
 struct Told(Vec<String>);
 
 impl Observer for Told {
-    fn observe(&mut self, event: &Event) -> efficienttrain_trainer::Result<()> {
+    fn observe(&mut self, event: &Event) -> efficienttrain::Result<()> {
         if let Event::Start(start) = event {
             self.0.extend(start.notes.clone());
         }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
 use clap::{Args, Command};
-use efficienttrain_trainer::Every;
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::Every;
+use efficienttrain::config::{
     CropMethod, Layers, OptimiserName, Origin, RunOptions, TrainConfig, differences, to_toml,
 };
 

@@ -1,9 +1,9 @@
 //! Costs of models under the authors' schedules, against the reference.
 
+use efficienttrain::config::TrainConfig;
+use efficienttrain::measure::macs_of;
 use efficienttrain_models::{ModelOptions, cost, create_model};
 use efficienttrain_schedule::{CostModel, Plan, PlanOptions, Preset, Recipe, Rounding};
-use efficienttrain_trainer::config::TrainConfig;
-use efficienttrain_trainer::macs_of;
 use serde_json::Value;
 
 fn macs(model: &str, size: u32) -> f64 {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::common::{image_folder, pipeline};
 use candle_core::Device;
-use efficienttrain_models::ops::Blend;
-use efficienttrain_schedule::{Augmentation, Order, Replay};
-use efficienttrain_trainer::DataError;
-use efficienttrain_trainer::data::{
+use efficienttrain::DataError;
+use efficienttrain::data::{
     Batch, EvalPipeline, ImageFolder, Loader, Request, Source, Split, Synthetic, TrainPipeline, View,
 };
+use efficienttrain_models::ops::Blend;
+use efficienttrain_schedule::{Augmentation, Order, Replay};
 use image::RgbImage;
 
 /// Twelve batches over two and a half epochs of 40 images, size and magnitude changing on the way.
@@ -203,7 +203,7 @@ fn splits_must_have_the_same_classes() {
     std::fs::remove_dir_all(val.join("class0")).unwrap();
     let part = ImageFolder::open_like(&val, train.classes()).unwrap();
     assert_eq!((part.len(), part.label(0), part.classes()), (1, 1, train.classes()));
-    assert_eq!(efficienttrain_trainer::data::empty_classes(&part), ["class0"]);
+    assert_eq!(efficienttrain::data::empty_classes(&part), ["class0"]);
     std::fs::remove_dir_all(val.join("class1")).unwrap();
     assert!(ImageFolder::open_like(&val, train.classes()).is_err());
 }
@@ -218,16 +218,13 @@ fn damaged_files_are_errors_and_odd_ones_are_read() {
     {
         let path = folder.join(name);
         std::fs::write(&path, bytes).unwrap();
-        let message = efficienttrain_trainer::data::read_image(&path).unwrap_err().to_string();
+        let message = efficienttrain::data::read_image(&path).unwrap_err().to_string();
         assert!(message.contains(name), "{message}");
     }
     // Content counts, not the ending; grey and transparent pictures become RGB.
     std::fs::write(folder.join("jpeg.png"), &whole).unwrap();
-    assert_eq!(
-        efficienttrain_trainer::data::read_image(&folder.join("jpeg.png")).unwrap().dimensions(),
-        (40, 36)
-    );
+    assert_eq!(efficienttrain::data::read_image(&folder.join("jpeg.png")).unwrap().dimensions(), (40, 36));
     image::GrayImage::from_pixel(5, 4, image::Luma([9])).save(folder.join("grey.png")).unwrap();
-    let grey = efficienttrain_trainer::data::read_image(&folder.join("grey.png")).unwrap();
+    let grey = efficienttrain::data::read_image(&folder.join("grey.png")).unwrap();
     assert_eq!(grey.get_pixel(2, 2).0, [9, 9, 9]);
 }

@@ -6,10 +6,11 @@ use crate::common::command::{accepted, text};
 use crate::common::options;
 use crate::common::plain::Plain;
 use candle_core::DType;
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::RunOptions;
-use efficienttrain_trainer::data::{Source, TarShards};
-use efficienttrain_trainer::{Every, Run, Sources};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::Every;
+use efficienttrain::config::RunOptions;
+use efficienttrain::data::{Source, TarShards};
+use efficienttrain::{Run, Sources};
 use image::{Rgb, RgbImage};
 
 fn file(name: &str) -> PathBuf {
@@ -68,7 +69,7 @@ fn a_run_in_its_middle_ends_as_it_did() {
     run.train(&mut ()).unwrap();
     let far = distance(&run, &end);
     assert!(far < 1e-4, "{far} from where the earlier version ended");
-    let evals = |history: &efficienttrain_trainer::History| -> Vec<(u64, f64)> {
+    let evals = |history: &efficienttrain::events::History| -> Vec<(u64, f64)> {
         history.evals.iter().map(|e| (e.step, e.top1)).collect()
     };
     assert_eq!(evals(&run.history), evals(&end.run().unwrap().history));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::image_folder;
-use efficienttrain_trainer::checkpoint::Saved;
+use efficienttrain::checkpoint::Saved;
 
 fn refused(args: &[&str]) -> String {
     let out = efficienttrain(args);

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use efficienttrain::config::{DeviceName, Every};
+use efficienttrain::config::{RunOptions, TrainConfig};
+use efficienttrain::inference::features::FeatureSet;
 use efficienttrain_models::ops::cuda;
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
-use efficienttrain_trainer::features::FeatureSet;
-use efficienttrain_trainer::{DeviceName, Every};
 
 use crate::common::command::{accepted, text};
 use crate::common::{config, options, run};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, options, run};
-use efficienttrain_trainer::checkpoint::Saved;
+use efficienttrain::checkpoint::Saved;
 
 #[test]
 fn exported_weights_are_those_of_the_run_and_of_its_average() {

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::common::command::{efficienttrain, text};
 use crate::common::{config, image_folder, options, run};
 use candle_core::{Device, Tensor};
-use efficienttrain_trainer::checkpoint::{LAST, Saved};
-use efficienttrain_trainer::config::{OptimiserName, RunOptions, TrainConfig};
-use efficienttrain_trainer::{Run, Sources, warmed_decay};
+use efficienttrain::checkpoint::{LAST, Saved};
+use efficienttrain::config::{OptimiserName, RunOptions, TrainConfig};
+use efficienttrain::training::warmed_decay;
+use efficienttrain::{Run, Sources};
 
 /// A set whose classes have these names.
 fn set_of(dir: &Path, classes: &[&str]) -> PathBuf {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::image_folder;
-use efficienttrain_trainer::checkpoint::Saved;
+use efficienttrain::checkpoint::Saved;
 
 const SIGINT: i32 = 2;
 /// What a machine that is busy with other tests may take; a run that does not listen would go on for minutes.

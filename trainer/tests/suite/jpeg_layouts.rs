@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use efficienttrain_trainer::data::decode;
+use efficienttrain::data::decode;
 use safetensors::SafeTensors;
 
 /// Levels by which the second decoder's pixels may differ where it interpolates chroma or rounds in its own way.

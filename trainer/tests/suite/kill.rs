@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use candle_core::DType;
-use efficienttrain_trainer::checkpoint::{Saved, newest};
+use efficienttrain::checkpoint::{Saved, newest};
 
 /// A run over three sizes with a moving average, checkpoints at every step and evaluations in between.
 fn command(model: &str, out: &Path, more: &[&str]) -> Command {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::common::shards::{jpeg, tar_of};
-use efficienttrain_trainer::data::{
+use efficienttrain::data::{
     DEFAULT_IMAGE_LIMIT, ImageFolder, SkipReason, Skipped, Source, Split, TarShards, open_all, open_split,
 };
 use rand::RngExt;

@@ -5,14 +5,14 @@ use std::path::Path;
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::shards::{jpeg, tar_of};
 use crate::common::{config, image_folder, options};
-use efficienttrain_trainer::config::TrainConfig;
-use efficienttrain_trainer::data::{
+use efficienttrain::config::TrainConfig;
+use efficienttrain::data::{
     DEFAULT_IMAGE_LIMIT, ImageFiles, ImageFolder, Source, Split, TarShards, check, open_all, open_split,
     read_image,
 };
-use efficienttrain_trainer::event::{Event, Observer};
-use efficienttrain_trainer::progress::lines;
-use efficienttrain_trainer::{Run, Sources};
+use efficienttrain::events::{Event, Observer};
+use efficienttrain::observe::progress::lines;
+use efficienttrain::{Run, Sources};
 
 const LIMIT: u64 = DEFAULT_IMAGE_LIMIT;
 
@@ -97,7 +97,7 @@ fn what_is_hidden_is_no_image_in_folders_and_archives() {
 struct First(Vec<String>, serde_json::Value);
 
 impl Observer for First {
-    fn observe(&mut self, event: &Event) -> efficienttrain_trainer::Result<()> {
+    fn observe(&mut self, event: &Event) -> efficienttrain::Result<()> {
         if let Event::Start(_) = event {
             self.0 = lines(event);
             self.1 = serde_json::to_value(event).unwrap();
@@ -258,7 +258,7 @@ fn a_resumed_run_says_which_classes_differ() {
     for split in ["train", "val"] {
         std::fs::rename(data.join(split).join("class1"), data.join(split).join("class9")).unwrap();
     }
-    let saved = efficienttrain_trainer::checkpoint::Saved::open(&out.join("last.safetensors")).unwrap();
+    let saved = efficienttrain::checkpoint::Saved::open(&out.join("last.safetensors")).unwrap();
     let resumed = Run::resume(&saved, options(&out, 1), Sources::open(&config).unwrap());
     let message = resumed.err().unwrap().to_string();
     assert!(

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::common::{config, options, run};
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{LogFormat, RunOptions};
-use efficienttrain_trainer::{Every, Run, Sources, log};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::Every;
+use efficienttrain::config::{LogFormat, RunOptions};
+use efficienttrain::observe::log;
+use efficienttrain::{Run, Sources};
 
 /// CRC-32C bit by bit, as RFC 3720 defines it.
 fn crc32c(bytes: &[u8]) -> u32 {

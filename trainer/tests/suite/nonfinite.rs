@@ -6,11 +6,14 @@ use std::path::Path;
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, options, run};
 use candle_core::{Device, Tensor};
-use efficienttrain_trainer::checkpoint::{LAST, Saved};
-use efficienttrain_trainer::config::{LogFormat, RunOptions, TrainConfig};
-use efficienttrain_trainer::event::Event;
-use efficienttrain_trainer::report::RunLog;
-use efficienttrain_trainer::{EvalRecord, Every, History, Run, Sources, log};
+use efficienttrain::checkpoint::{LAST, Saved};
+use efficienttrain::config::Every;
+use efficienttrain::config::{LogFormat, RunOptions, TrainConfig};
+use efficienttrain::events::Event;
+use efficienttrain::events::{EvalRecord, History};
+use efficienttrain::observe::log;
+use efficienttrain::observe::report::RunLog;
+use efficienttrain::{Run, Sources};
 
 /// A run to its end, whose last evaluation diverges: running statistics, which training does not read, are spoilt on the
 /// way.
@@ -111,7 +114,7 @@ fn a_diverged_evaluation_is_told_when_it_happens() {
         loss: f64::INFINITY,
         ema_top1: None,
     };
-    let lines = efficienttrain_trainer::progress::lines(&Event::Eval(record.clone())).join("\n");
+    let lines = efficienttrain::observe::progress::lines(&Event::Eval(record.clone())).join("\n");
     assert!(lines.contains("warning") && lines.contains("7 steps") && lines.contains("--lr"), "{lines}");
     // However good its accuracy seems, it is behind all others.
     let sound = EvalRecord { step: 3, top1: 0.1, loss: 2.0, ..record.clone() };

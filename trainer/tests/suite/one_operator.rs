@@ -3,9 +3,9 @@
 
 use std::f64::consts::PI;
 
+use efficienttrain::config::CropMethod;
+use efficienttrain::data::{TrainPipeline, View, Workspace};
 use efficienttrain_schedule::{Augmentation, Order, Recipe};
-use efficienttrain_trainer::config::CropMethod;
-use efficienttrain_trainer::data::{TrainPipeline, View, Workspace};
 use image::RgbImage;
 use randaug::{CropBox, Filter, Purpose, RandomResizedCrop, sample_rng};
 

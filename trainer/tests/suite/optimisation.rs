@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::{bits, config, options, run};
 use candle_core::{Device, Tensor};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::Precision;
+use efficienttrain::config::{BadNumbers, LossName, RunOptions, TrainConfig};
+use efficienttrain::data::Batch;
+use efficienttrain::events::{BadStep, Event, Observer};
+use efficienttrain::training::Loss;
+use efficienttrain::training::TrainState;
+use efficienttrain::{Error, Run, Sources};
 use efficienttrain_models::ops::{Traced, soft_cross_entropy};
 use efficienttrain_models::{ModelOptions, predict};
 use efficienttrain_schedule::{Plan, PlanOptions, Recipe};
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{BadNumbers, LossName, RunOptions, TrainConfig};
-use efficienttrain_trainer::data::Batch;
-use efficienttrain_trainer::event::{BadStep, Event, Observer};
-use efficienttrain_trainer::loss::Loss;
-use efficienttrain_trainer::{Error, Precision, Run, Sources, TrainState};
 
 fn short(config: TrainConfig) -> TrainConfig {
     TrainConfig { epochs: 0.5, ..config }
@@ -143,9 +145,8 @@ fn patterns_exempt_parameters_from_decay() {
     assert!((share / (lr * decay) - 1.0).abs() < 1e-3, "{share}");
     assert_eq!(norm(&(conv - same_conv).unwrap()), 0.0);
     let config = TrainConfig { no_decay: vec!["nothing.*".into()], ..config("resnet10") };
-    let sources = efficienttrain_trainer::Sources::open(&config).unwrap();
-    let message =
-        efficienttrain_trainer::Run::new(config, options(dir.path(), 1), sources).unwrap_err().to_string();
+    let sources = efficienttrain::Sources::open(&config).unwrap();
+    let message = efficienttrain::Run::new(config, options(dir.path(), 1), sources).unwrap_err().to_string();
     assert!(message.contains("--no-decay") && message.contains("nothing.*"), "{message}");
 }
 

@@ -1,9 +1,9 @@
 //! Each optimiser brings down the loss of a batch that it sees again and again.
 
+use efficienttrain::data::Batch;
+use efficienttrain::training::TrainState;
 use efficienttrain_models::ModelOptions;
 use efficienttrain_schedule::{Batch as BatchRule, OptimiserKind, Plan, PlanOptions, Recipe};
-use efficienttrain_trainer::TrainState;
-use efficienttrain_trainer::data::Batch;
 
 const IMAGES: usize = 8;
 const SIZE: usize = 32;

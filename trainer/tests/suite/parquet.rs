@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use efficienttrain_trainer::Sources;
-use efficienttrain_trainer::config::TrainConfig;
-use efficienttrain_trainer::data::{
+use efficienttrain::Sources;
+use efficienttrain::config::TrainConfig;
+use efficienttrain::data::{
     DEFAULT_IMAGE_LIMIT, PackOptions, ParquetFiles, Source, Split, check, open_all, open_split, pack, stats,
 };
 use image::RgbImage;

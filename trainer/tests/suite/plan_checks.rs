@@ -2,10 +2,10 @@
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, image_folder, options, run};
-use efficienttrain_trainer::checkpoint::{LAST, Saved};
-use efficienttrain_trainer::compare::{Comparison, Contestant};
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
-use efficienttrain_trainer::{Run, Sources};
+use efficienttrain::checkpoint::{LAST, Saved};
+use efficienttrain::config::{RunOptions, TrainConfig};
+use efficienttrain::experiments::compare::{Comparison, Contestant};
+use efficienttrain::{Run, Sources};
 
 fn small(change: impl FnOnce(&mut TrainConfig)) -> TrainConfig {
     let mut config = TrainConfig { recipe: "baseline".into(), synthetic_images: 40, ..config("resnet10") };
@@ -13,7 +13,7 @@ fn small(change: impl FnOnce(&mut TrainConfig)) -> TrainConfig {
     config
 }
 
-fn begun(config: &TrainConfig) -> efficienttrain_trainer::Result<Run> {
+fn begun(config: &TrainConfig) -> efficienttrain::Result<Run> {
     Run::new(config.clone(), options(std::path::Path::new("unused"), 1), Sources::open(config).unwrap())
 }
 

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{bits, options, run};
 use candle_core::{DType, Device};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::Precision;
+use efficienttrain::config::TargetName;
+use efficienttrain::config::{BatchSize, TrainConfig};
+use efficienttrain::inference::features::{FeatureSet, ProbeOptions, linear_probe, nearest_neighbours};
+use efficienttrain::{Run, Sources};
 use efficienttrain_models::weights::LoadOptions;
 use efficienttrain_models::{ModelOptions, create_model};
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{BatchSize, TrainConfig};
-use efficienttrain_trainer::features::{FeatureSet, ProbeOptions, linear_probe, nearest_neighbours};
-use efficienttrain_trainer::pretrain::TargetName;
-use efficienttrain_trainer::{Precision, Run, Sources};
 
 fn config(target: TargetName) -> TrainConfig {
     TrainConfig {

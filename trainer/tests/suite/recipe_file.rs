@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
+use efficienttrain::checkpoint::Saved;
 use efficienttrain_schedule::{Plan, PlanOptions, Preset, Recipe};
-use efficienttrain_trainer::checkpoint::Saved;
 
 fn refused(args: &[&str]) -> String {
     let out = efficienttrain(args);

@@ -1,10 +1,8 @@
 //! JPEGs decoded at a fraction of their size.
 
+use efficienttrain::config::{CropMethod, TrainConfig};
+use efficienttrain::data::{Decoded, ImageFolder, TrainPipeline, View, Workspace, decode, decode_reduced};
 use efficienttrain_schedule::{Augmentation, Order, Recipe};
-use efficienttrain_trainer::config::{CropMethod, TrainConfig};
-use efficienttrain_trainer::data::{
-    Decoded, ImageFolder, TrainPipeline, View, Workspace, decode, decode_reduced,
-};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
 const LIMIT: u64 = 1 << 30;

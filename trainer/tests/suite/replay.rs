@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::common::{bits, config, options, pipeline, run};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::TrainConfig;
+use efficienttrain::data::{Batch, Loader, Request, Source, Split, Synthetic, TrainPipeline, View};
+use efficienttrain::events::{Event, Observer};
+use efficienttrain::{Run, Sources};
 use efficienttrain_schedule::{Augmentation, Order, Replay};
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::TrainConfig;
-use efficienttrain_trainer::data::{Batch, Loader, Request, Source, Split, Synthetic, TrainPipeline, View};
-use efficienttrain_trainer::event::{Event, Observer};
-use efficienttrain_trainer::{Run, Sources};
 
 const REPLAY: Replay = Replay { times: 3, buffer_batches: 4 };
 const FRESH: usize = 6;
@@ -151,7 +151,7 @@ struct Load {
 }
 
 impl Observer for Load {
-    fn observe(&mut self, event: &Event) -> efficienttrain_trainer::Result<()> {
+    fn observe(&mut self, event: &Event) -> efficienttrain::Result<()> {
         match event {
             Event::Start(start) => self.share = start.plan.decoded_share,
             Event::Step(step) => {

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, options, run};
-use efficienttrain_trainer::report::{RunLog, Shown, StagePictures, write};
-use efficienttrain_trainer::{Run, Sources, log};
+use efficienttrain::observe::log;
+use efficienttrain::observe::report::{RunLog, Shown, StagePictures, write};
+use efficienttrain::{Run, Sources};
 
-fn trained(out: &Path, change: impl FnOnce(&mut efficienttrain_trainer::config::TrainConfig)) -> Run {
+fn trained(out: &Path, change: impl FnOnce(&mut efficienttrain::config::TrainConfig)) -> Run {
     let mut config = config("resnet10");
     change(&mut config);
     let mut run = run(&config, options(out, 2));
@@ -131,7 +132,7 @@ fn changed(out: &Path, change: impl Fn(&mut RunLog)) -> String {
     let stage = |step: u64| ends.iter().filter(|&&end| step >= end).count();
     let sizes: Vec<u32> = log.start.plan.stages.iter().map(|s| s.size).collect();
     // A quiet run: every step logged, loss falling, evaluations that go on rising.
-    let quiet = |step: u64| efficienttrain_trainer::event::StepRecord {
+    let quiet = |step: u64| efficienttrain::events::StepRecord {
         step,
         stage: stage(step),
         size: sizes[stage(step)],
@@ -143,7 +144,7 @@ fn changed(out: &Path, change: impl Fn(&mut RunLog)) -> String {
     log.steps = (0..total).map(quiet).collect();
     let eval = log.evals[0].clone();
     log.evals = (1..=total)
-        .map(|step| efficienttrain_trainer::EvalRecord {
+        .map(|step| efficienttrain::events::EvalRecord {
             step,
             top1: 0.5 * step as f64 / total as f64,
             ema_top1: None,
@@ -173,7 +174,7 @@ fn signs_of_trouble_are_named_with_their_stage() {
         flat.contains("<b>B = 16 (stages 1 to 2)</b>: top-1 went from")
             && flat.contains("too small for too long")
     );
-    let with = |size: u32, change: fn(&mut efficienttrain_trainer::event::StepRecord)| {
+    let with = |size: u32, change: fn(&mut efficienttrain::events::StepRecord)| {
         changed(out, |log| log.steps.iter_mut().filter(|s| s.size == size).for_each(change))
     };
     let rising = with(24, |s| s.loss = s.step as f64);

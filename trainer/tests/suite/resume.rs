@@ -1,10 +1,10 @@
 //! A run that is stopped and resumed ends bitwise where an undisturbed one does.
 
 use crate::common::{bits, config, options, run};
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{CropMethod, CropOrder, OptimiserName, RunOptions, TrainConfig};
-use efficienttrain_trainer::log::JsonLog;
-use efficienttrain_trainer::{Run, Sources};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::{CropMethod, CropOrder, OptimiserName, RunOptions, TrainConfig};
+use efficienttrain::observe::log::JsonLog;
+use efficienttrain::{Run, Sources};
 
 /// Accuracies of a run, without its times.
 fn accuracies(run: &Run) -> Vec<(u64, f64, f64, Option<f64>)> {

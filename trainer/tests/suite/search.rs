@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::command::{accepted, efficienttrain, text};
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::{RunOptions, TrainConfig};
+use efficienttrain::experiments::search::{AlgorithmName, SearchRun, SearchSettings, write_outcome};
 use efficienttrain_schedule::search::{Outcome, Report, Verdict};
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{RunOptions, TrainConfig};
-use efficienttrain_trainer::search::{AlgorithmName, SearchRun, SearchSettings, write_outcome};
 
 fn config() -> TrainConfig {
     TrainConfig {
@@ -76,9 +76,9 @@ fn the_found_recipe_trains_to_the_state_that_the_search_ended_with() {
     // The built-in images depend on the seed of the configuration, which was 0 in the search: train on the same ones.
     let same = Saved::open(&states(&out)[0]).unwrap();
     let config = TrainConfig { epochs: 1.2, seed: 3, ..same.run().unwrap().config.clone() };
-    let sources = efficienttrain_trainer::Sources::open(&self::config()).unwrap();
+    let sources = efficienttrain::Sources::open(&self::config()).unwrap();
     let options = RunOptions { out: again.clone(), ..RunOptions::default() };
-    let mut trained = efficienttrain_trainer::Run::new(config, options, sources).unwrap();
+    let mut trained = efficienttrain::Run::new(config, options, sources).unwrap();
     assert!(trained.train(&mut ()).unwrap());
     assert_eq!(trained.plan(), &outcome.plan().unwrap());
     assert_eq!(states(&out).len(), 1);

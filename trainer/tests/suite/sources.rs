@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::common::image_folder;
 use crate::common::shards::{cifar, jpeg, tar_of, webdataset};
-use efficienttrain_trainer::Sources;
-use efficienttrain_trainer::config::TrainConfig;
-use efficienttrain_trainer::data::{
+use efficienttrain::Sources;
+use efficienttrain::config::TrainConfig;
+use efficienttrain::data::{
     DEFAULT_IMAGE_LIMIT, PackOptions, ShardIndex, Source, Split, TarShards, check, open_all, open_split,
     pack, read_image, stats, write_classes,
 };

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::common::shards::{cifar, jpeg, tar_of};
-use efficienttrain_trainer::Sources;
-use efficienttrain_trainer::config::TrainConfig;
-use efficienttrain_trainer::data::{
+use efficienttrain::Sources;
+use efficienttrain::config::TrainConfig;
+use efficienttrain::data::{
     DEFAULT_IMAGE_LIMIT, ShardIndex, Source, Split, TarShards, empty_classes, open_all, open_for_evaluation,
     open_split,
 };

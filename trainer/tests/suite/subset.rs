@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, image_folder, options, run};
-use efficienttrain_trainer::Sources;
-use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{Layers, TrainConfig};
+use efficienttrain::Sources;
+use efficienttrain::checkpoint::Saved;
+use efficienttrain::config::{Layers, TrainConfig};
 
 /// Names of the training images of a configuration.
 fn images(config: &TrainConfig) -> Vec<String> {

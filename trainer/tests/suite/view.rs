@@ -1,9 +1,9 @@
 //! The full-screen view: what it shows, and that the terminal is as before after every way out.
 
 use crate::common::{config, options, run};
-use efficienttrain_trainer::Result;
-use efficienttrain_trainer::event::{Event, Observer};
-use efficienttrain_trainer::view::{Dashboard, draw};
+use efficienttrain::Result;
+use efficienttrain::events::{Event, Observer};
+use efficienttrain::observe::view::{Dashboard, draw};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 

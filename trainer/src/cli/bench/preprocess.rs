@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use efficienttrain::config::{CropMethod, CropOrder};
+use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, Stage, TrainPipeline, View, open_all};
+use efficienttrain::measure::bench::{PreprocessBench, PreprocessReport, preprocess};
 use efficienttrain_schedule::{Order, Recipe};
-use efficienttrain_trainer::bench::{PreprocessBench, PreprocessReport, preprocess};
-use efficienttrain_trainer::config::{CropMethod, CropOrder};
-use efficienttrain_trainer::data::{DEFAULT_IMAGE_LIMIT, Stage, TrainPipeline, View, open_all};
 use serde::Serialize;
 
 /// Arguments of `bench preprocess`.

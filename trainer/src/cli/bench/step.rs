@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use clap::Args;
-use efficienttrain_trainer::bench::{StepBench, step};
-use efficienttrain_trainer::{DeviceName, Precision};
+use efficienttrain::config::DeviceName;
+use efficienttrain::config::Precision;
+use efficienttrain::measure::bench::{StepBench, step};
 
 use crate::cli::show;
 

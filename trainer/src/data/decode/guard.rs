@@ -8,7 +8,7 @@ thread_local! {
 }
 
 /// Runs a decoder of foreign bytes; a panic is an error that says what it said.
-pub(super) fn catch<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(crate) fn catch<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     DECODING.set(true);
     let caught = catch_unwind(AssertUnwindSafe(decode));
     DECODING.set(false);

@@ -9,19 +9,19 @@ use image::{DynamicImage, GrayImage, RgbImage};
 use libjpeg_turbo_rs::decode::pipeline::Decoder;
 use libjpeg_turbo_rs::{JpegError, PixelFormat, ScalingFactor};
 
-use super::jpeg_stream::{Frame, JpegStream};
+use crate::data::decode::jpeg_stream::{Frame, JpegStream};
 
 /// A JPEG whose headers have been read.
-pub(super) struct Jpeg<'a> {
+pub(crate) struct Jpeg<'a> {
     bytes: &'a [u8],
-    pub(super) frame: Frame,
+    pub(crate) frame: Frame,
     needs_second_decoder: bool,
     keeps_coefficients: bool,
 }
 
 impl<'a> Jpeg<'a> {
     /// Checks that a file is whole and has a frame.
-    pub(super) fn new(bytes: &'a [u8], stream: &JpegStream) -> Result<Self, String> {
+    pub(crate) fn new(bytes: &'a [u8], stream: &JpegStream) -> Result<Self, String> {
         if !stream.is_whole {
             return Err("the JPEG is cut off: it has no end-of-image marker".into());
         }
@@ -38,7 +38,7 @@ impl<'a> Jpeg<'a> {
     }
 
     /// Returns the bytes held while it is decoded at 1/`divisor` of its size, its pixels included.
-    pub(super) fn memory(&self, divisor: u32) -> u64 {
+    pub(crate) fn memory(&self, divisor: u32) -> u64 {
         let Frame { width, height, ref sampling, .. } = self.frame;
         let divisor = if self.needs_second_decoder { 1 } else { divisor };
         let pixels = u64::from(width.div_ceil(divisor)) * u64::from(height.div_ceil(divisor));
@@ -49,7 +49,7 @@ impl<'a> Jpeg<'a> {
     }
 
     /// Decodes to gray or RGB pixels, at 1/`divisor` of its size (rounded up) where the decoder can.
-    pub(super) fn decode(&self, divisor: u32, limit: u64) -> Result<DynamicImage, String> {
+    pub(crate) fn decode(&self, divisor: u32, limit: u64) -> Result<DynamicImage, String> {
         if self.needs_second_decoder {
             return self.decode_second(limit);
         }

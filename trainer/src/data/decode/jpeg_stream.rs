@@ -2,37 +2,37 @@
 
 /// What the markers of a JPEG file say.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct JpegStream {
+pub(crate) struct JpegStream {
     /// The frame header; none in a file without one.
-    pub(super) frame: Option<Frame>,
+    pub(crate) frame: Option<Frame>,
     /// Number of components in each scan.
-    pub(super) scans: Vec<usize>,
+    pub(crate) scans: Vec<usize>,
     /// The components whose first scan (of the whole blocks, or of their means) is there, by their number.
     begun: Vec<u8>,
     /// Whether the end-of-image marker is there.
-    pub(super) is_whole: bool,
+    pub(crate) is_whole: bool,
     /// The EXIF data before the first scan, without their prefix; parts in several segments are joined.
-    pub(super) exif: Vec<u8>,
+    pub(crate) exif: Vec<u8>,
     /// The XMP packet before the first scan.
-    pub(super) xmp: Vec<u8>,
+    pub(crate) xmp: Vec<u8>,
 }
 
 /// A frame header (ITU-T T.81, B.2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// The second byte of its marker: 0xc0 baseline, 0xc1 extended sequential, 0xc2 progressive, and further ones.
-    pub(super) kind: u8,
+    pub(crate) kind: u8,
     /// Width in pixels.
-    pub(super) width: u32,
+    pub(crate) width: u32,
     /// Height in pixels.
-    pub(super) height: u32,
+    pub(crate) height: u32,
     /// Horizontal and vertical sampling factor of each component.
-    pub(super) sampling: Vec<(u32, u32)>,
+    pub(crate) sampling: Vec<(u32, u32)>,
 }
 
 impl JpegStream {
     /// Walks over all markers. Thumbnails inside segments have markers of their own and are stepped over.
-    pub(super) fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let mut stream = Self::default();
         let mut at = 2;
         // Between markers is entropy-coded data, or padding between segments.
@@ -89,7 +89,7 @@ impl JpegStream {
     }
 
     /// Returns whether every component of the frame has a scan.
-    pub(super) fn has_all_components(&self) -> bool {
+    pub(crate) fn has_all_components(&self) -> bool {
         let mut begun = self.begun.clone();
         begun.sort_unstable();
         begun.dedup();
@@ -111,12 +111,12 @@ impl Frame {
     }
 
     /// Returns whether whole scans of coefficients must be kept until the last one has been read.
-    pub(super) fn keeps_coefficients(&self, scans: &[usize]) -> bool {
+    pub(crate) fn keeps_coefficients(&self, scans: &[usize]) -> bool {
         matches!(self.kind, 0xc2 | 0xca) || scans.len() > 1
     }
 
     /// Returns the number of samples of all components together.
-    pub(super) fn samples(&self) -> u64 {
+    pub(crate) fn samples(&self) -> u64 {
         let largest =
             |factor: fn(&(u32, u32)) -> u32| self.sampling.iter().map(factor).max().unwrap_or(1).max(1);
         let (h_max, v_max) = (largest(|s| s.0), largest(|s| s.1));

@@ -1,11 +1,12 @@
 //! From the bytes of an image file to 8-bit pixels. Every command reads images here.
 
-mod guard;
-mod jpeg;
-mod jpeg_stream;
-mod orientation;
-mod reduced;
-mod tiff;
+pub(crate) mod endings;
+pub(crate) mod guard;
+pub(crate) mod jpeg;
+pub(crate) mod jpeg_stream;
+pub(crate) mod orientation;
+pub(crate) mod reduced;
+pub(crate) mod tiff;
 
 use std::fmt::Display;
 use std::io::Cursor;
@@ -14,17 +15,14 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
-use jpeg::Jpeg;
-use jpeg_stream::JpegStream;
-use orientation::Metadata;
+use crate::data::decode::jpeg::Jpeg;
+use crate::data::decode::jpeg_stream::{JpegStream, is_jpeg};
+use crate::data::decode::orientation::Metadata;
+use crate::data::decode::reduced::Divisor;
 
-use super::endings::ENDINGS;
+use crate::data::decode::endings::ENDINGS;
 use crate::error::DataError;
-use crate::regular::read_regular;
-pub use guard::keep_decoder_panics_quiet;
-pub(super) use jpeg_stream::is_jpeg;
-pub use reduced::Divisor;
-pub(super) use reduced::divisor_for;
+use crate::util::regular::read_regular;
 
 /// Memory that decoding one image may take, in bytes, where nothing else is asked for.
 pub const DEFAULT_IMAGE_LIMIT: u64 = 1 << 30;

@@ -6,25 +6,25 @@ use exif::{In, Reader, Tag};
 use image::ImageFormat;
 use image::metadata::Orientation;
 
-use super::jpeg_stream::JpegStream;
+use crate::data::decode::jpeg_stream::JpegStream;
 
 /// Metadata beyond this are not looked at.
 const MAX_METADATA: u64 = 1 << 20;
 
 /// EXIF data (without prefix) and an XMP packet, as far as a file has them.
 #[derive(Debug, Default)]
-pub(super) struct Metadata {
+pub(crate) struct Metadata {
     exif: Vec<u8>,
     xmp: Vec<u8>,
 }
 
 impl Metadata {
-    pub(super) fn of_jpeg(stream: &JpegStream) -> Self {
+    pub(crate) fn of_jpeg(stream: &JpegStream) -> Self {
         Self { exif: stream.exif.clone(), xmp: stream.xmp.clone() }
     }
 
     /// Reads those of a PNG, from its chunks; of other formats what their decoder found.
-    pub(super) fn of(format: ImageFormat, bytes: &[u8], exif: Option<Vec<u8>>, xmp: Option<Vec<u8>>) -> Self {
+    pub(crate) fn of(format: ImageFormat, bytes: &[u8], exif: Option<Vec<u8>>, xmp: Option<Vec<u8>>) -> Self {
         match format {
             ImageFormat::Png => Self::of_png(bytes),
             _ => Self { exif: exif.unwrap_or_default(), xmp: xmp.unwrap_or_default() },
@@ -72,7 +72,7 @@ impl Metadata {
     }
 
     /// Returns the orientation: EXIF's tag (of any integer type), else XMP's `tiff:Orientation`.
-    pub(super) fn orientation(&self) -> Orientation {
+    pub(crate) fn orientation(&self) -> Orientation {
         let value = self.of_exif().or_else(|| of_xmp(&self.xmp));
         value.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)
     }

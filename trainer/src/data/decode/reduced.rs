@@ -2,7 +2,7 @@
 
 use randaug::CropBox;
 
-use super::Decoded;
+use crate::data::decode::Decoded;
 
 /// Given width and height of the image as stored (and upright), the number it may be divided by: 1, 2, 4 or 8.
 pub type Divisor<'a> = &'a dyn Fn((u32, u32)) -> u32;

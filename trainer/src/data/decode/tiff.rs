@@ -13,7 +13,7 @@ const ASSOCIATED_ALPHA: u16 = 1;
 ///
 /// # Errors
 /// When the bits of each byte are in reverse, which is not read.
-pub(super) fn has_associated_alpha(bytes: &[u8]) -> Result<bool, String> {
+pub(crate) fn has_associated_alpha(bytes: &[u8]) -> Result<bool, String> {
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| e.to_string())?;
     // What cannot be read of these tags is told by the decoder of the pixels.
     if decoder.find_tag_unsigned(Tag::FillOrder).ok().flatten() == Some(2u16) {
@@ -27,7 +27,7 @@ pub(super) fn has_associated_alpha(bytes: &[u8]) -> Result<bool, String> {
 }
 
 /// Divides colors by their alpha, with Pillow's rounding (`Convert.c`, `rgba2rgbA`'s inverse).
-pub(super) fn without_association(image: DynamicImage) -> Result<DynamicImage, String> {
+pub(crate) fn without_association(image: DynamicImage) -> Result<DynamicImage, String> {
     let DynamicImage::ImageRgba8(mut pixels) = image else {
         return Err("the TIFF has colors that are multiplied by their alpha, in other than 8 bits; convert it with another program".into());
     };

@@ -6,10 +6,11 @@ pub(crate) mod shards;
 
 use std::path::{Path, PathBuf};
 
+use efficienttrain::config::Every;
+use efficienttrain::config::{CropMethod, RunOptions, TrainConfig};
+use efficienttrain::data::TrainPipeline;
+use efficienttrain::{Run, Sources};
 use efficienttrain_schedule::Recipe;
-use efficienttrain_trainer::config::{CropMethod, RunOptions, TrainConfig};
-use efficienttrain_trainer::data::TrainPipeline;
-use efficienttrain_trainer::{Every, Run, Sources};
 use image::{Rgb, RgbImage};
 
 /// A run of a few dozen steps on the built-in set.

@@ -1,0 +1,183 @@
+//! Reading checkpoints and weight files.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use efficienttrain_models::weights::{self, Format, LoadOptions, ReadOptions, Report, Tensors, WeightFile};
+use efficienttrain_models::{Backbone, ParamSpec, ParamStore};
+use efficienttrain_schedule::OptimiserKind;
+
+use crate::checkpoint::file::KEY;
+use crate::checkpoint::record::{FORMAT, RunRecord};
+use crate::error::{Error, Result};
+use crate::training::optimizer::moment_of;
+use crate::training::state::TrainState;
+use crate::util::regular::read_regular;
+
+/// A checkpoint or weight file, read and checked for completeness.
+#[derive(Debug)]
+pub struct Saved {
+    path: PathBuf,
+    file: WeightFile,
+    /// The run it comes from; weight files of other programs have none.
+    pub record: Option<RunRecord>,
+}
+
+impl Saved {
+    /// Reads a checkpoint, or a weight file of any kind that [`weights::read`] takes.
+    ///
+    /// # Errors
+    /// When it is missing, truncated, or no weight file, or was written by a newer version.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |what: String| Error::Checkpoint { path: path.into(), what };
+        let bytes = read_regular(path).map_err(Error::io(path))?;
+        let file = weights::read_bytes(&bytes, path, &ReadOptions::default())?;
+        // Nothing of an earlier version is refused: it has no checksum.
+        crate::checkpoint::file::verify(&bytes, &file.metadata).map_err(failed)?;
+        let json = file.metadata.get(KEY);
+        let record: Option<RunRecord> =
+            json.map(|json| serde_json::from_str(json)).transpose().map_err(|e| {
+                failed(format!(
+                    "its description of the run cannot be read ({e}); written by another version?"
+                ))
+            })?;
+        if let Some(record) = record.as_ref().filter(|r| r.format != FORMAT) {
+            return Err(failed(format!("has format {}, this version reads {FORMAT}", record.format)));
+        }
+        Ok(Self { path: path.into(), file, record })
+    }
+
+    /// An error about this file.
+    pub(crate) fn error(&self, what: String) -> Error {
+        Error::Checkpoint { path: self.path.clone(), what }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The record of the run.
+    ///
+    /// # Errors
+    /// When the file holds bare weights.
+    pub fn run(&self) -> Result<&RunRecord> {
+        let what = "holds weights alone, not a run; expected a checkpoint that `efficienttrain train` wrote";
+        self.record.as_ref().ok_or_else(|| Error::Checkpoint { path: self.path.clone(), what: what.into() })
+    }
+
+    /// Puts the weights into a store for `model`: those of a checkpoint (its moving average if `ema`), or those of a
+    /// weight file under the names of timm, torchvision or the authors. Keys of a weight file that the model does not need are
+    /// left out; the report names them.
+    ///
+    /// # Errors
+    /// When they do not fit the model; `options` says what may differ.
+    pub fn load_into(
+        &self,
+        model: &dyn Backbone,
+        ema: bool,
+        options: &LoadOptions,
+    ) -> Result<(ParamStore, Report)> {
+        let mut params = ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu)?;
+        let options = LoadOptions { ignore_unexpected: self.record.is_none(), ..*options };
+        let report = weights::load_into(model, &mut params, &self.weights(ema)?, &options)?;
+        Ok((params, report))
+    }
+
+    /// The weights: a weight file's own, or those of a checkpoint (its moving average if `ema`).
+    ///
+    /// # Errors
+    /// When `ema` is asked for and there is none, or a `.pth` file cannot be read.
+    pub fn weights(&self, ema: bool) -> Result<Tensors> {
+        if self.file.format == Format::PyTorch {
+            return self.pytorch_weights(ema);
+        }
+        let has = |part: &str| self.file.tensors.keys().any(|key| key.starts_with(part));
+        if ema && !has("ema/") {
+            let what = "holds no moving average; leave out --ema, or train with --ema-decay".into();
+            return Err(Error::Checkpoint { path: self.path.clone(), what });
+        }
+        match has("model/") {
+            true => Ok(self.part(if ema { "ema" } else { "model" })),
+            false => Ok(self.file.tensors.clone()),
+        }
+    }
+
+    fn pytorch_weights(&self, ema: bool) -> Result<Tensors> {
+        if !ema {
+            return Ok(self.file.tensors.clone());
+        }
+        let file = weights::read(&self.path, &ReadOptions { prefer_ema: true })?;
+        // All names under which programs keep averages have it in them.
+        if file.wrapper.contains("ema") {
+            return Ok(file.tensors);
+        }
+        let what = "holds no moving average; leave out --ema".into();
+        Err(Error::Checkpoint { path: self.path.clone(), what })
+    }
+
+    /// The tensors whose names begin with `part/`, without it.
+    fn part(&self, part: &str) -> Tensors {
+        let inner = |name: &str| Some(name.strip_prefix(part)?.strip_prefix('/')?.to_string());
+        self.file.tensors.clone().renamed(inner)
+    }
+
+    /// Puts everything back into a fresh state of the same model and configuration. Gives what begins anew because the run
+    /// kept none of it: an average, or the moments of another optimizer.
+    ///
+    /// # Errors
+    /// When the checkpoint belongs to another model, or lacks a part that its run kept.
+    pub fn restore(&self, state: &mut TrainState) -> Result<Vec<String>> {
+        let record = self.run()?;
+        let recipe = record.config.recipe()?;
+        state.resize(record.size)?;
+        let specs = state.model.specs().to_vec();
+        let device = state.device().clone();
+        state.params = self.store("model", &specs, &device)?;
+        state.loss_scale = record.loss_scale;
+        let mut notes = self.restore_moments(state, recipe.optimiser.kind)?;
+        notes.extend(self.restore_average(state, recipe.ema_decay.is_some())?);
+        Ok(notes)
+    }
+
+    /// Moments belong to an optimizer: those of another begin at zero, and its count of steps with them.
+    fn restore_moments(&self, state: &mut TrainState, kind: OptimiserKind) -> Result<Vec<String>> {
+        if kind != state.optimiser.kind() {
+            state.optimiser.steps = 0;
+            return Ok(vec![format!(
+                "the run was trained with {kind:?} so far: the moments of {:?} begin at zero",
+                state.optimiser.kind()
+            )]);
+        }
+        let (specs, device) = (state.model.specs(), state.device().clone());
+        let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
+        for (part, store) in &mut state.optimiser.kept {
+            *store = self.store(part, &moments, &device)?;
+        }
+        state.optimiser.steps = self.run()?.optimiser_steps;
+        Ok(Vec::new())
+    }
+
+    /// An average that the run did not keep begins with the weights as they are.
+    fn restore_average(&self, state: &mut TrainState, kept: bool) -> Result<Option<String>> {
+        let record = self.run()?;
+        if state.ema.is_none() {
+            return Ok(kept.then(|| "the moving average that the run has kept so far is dropped".into()));
+        }
+        if !kept {
+            (state.ema, state.ema_updates) = (Some(state.params.deep_clone()?), 0);
+            let what = "the run has kept no moving average so far: it begins with the weights as they are";
+            return Ok(Some(what.into()));
+        }
+        state.ema = Some(self.store("ema", state.model.specs(), &state.device().clone())?);
+        state.ema_updates = record.ema_updates.unwrap_or(record.optimiser_steps);
+        Ok(None)
+    }
+
+    fn store(&self, part: &str, specs: &[ParamSpec], device: &Device) -> Result<ParamStore> {
+        let tensors: HashMap<String, Tensor> = self.part(part).into_iter().collect();
+        ParamStore::from_tensors(&format!("the run's {part}"), specs, &tensors, DType::F32, device)
+            .map_err(|e| Error::Checkpoint { path: self.path.clone(), what: e.to_string() })
+    }
+}

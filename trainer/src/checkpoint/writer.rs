@@ -1,0 +1,168 @@
+//! Writes checkpoints beside the training, and keeps the last and the best of them.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::file::{encode, seal};
+use crate::checkpoint::folder::RunFolder;
+use crate::checkpoint::folder::{BEST, KEPT, LAST, kept_name, kept_step, names};
+use crate::checkpoint::read::Saved;
+use crate::checkpoint::record::RunRecord;
+use crate::config::options::RunOptions;
+use crate::error::{DataError, Error, Result};
+use crate::training::state::TrainState;
+use crate::util::atomic_file::{link, replace};
+
+/// What is kept besides the newest checkpoint.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    last: usize,
+    best: usize,
+}
+
+/// How a checkpoint came out.
+pub(crate) struct Written {
+    /// Optimiser steps done at the checkpoint.
+    pub(crate) step: u64,
+    /// The file, or why there is none.
+    pub(crate) outcome: Result<PathBuf>,
+}
+
+/// Writes one checkpoint at a time on a thread of its own: training waits only while a second one is due before the first
+/// is on the disk.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    folder: RunFolder,
+    rule: Rule,
+    every: Option<Duration>,
+    since: Instant,
+    writing: Option<(u64, JoinHandle<Result<PathBuf>>)>,
+    /// Step of the newest checkpoint that was handed over or read.
+    newest: Option<u64>,
+}
+
+impl Keeper {
+    /// Takes hold of the run's folder. A run that goes on has a checkpoint of `resumed`; `ranking` is that of its evaluations.
+    pub(crate) fn open(options: &RunOptions, resumed: Option<u64>, ranking: &[u64]) -> Result<Self> {
+        let folder = RunFolder::claim(&options.out)?;
+        let rule = Rule { last: options.keep_last as usize, best: options.keep_best as usize };
+        if let Some(step) = resumed.filter(|_| rule.last > 1 || rule.best > 0) {
+            // It may have been killed between that checkpoint and its further names.
+            let newest = Saved::open(&folder.path().join(LAST)).ok();
+            if newest.is_some_and(|saved| saved.run().is_ok_and(|run| run.step == step)) {
+                give_names(folder.path(), rule, step, ranking)?;
+            }
+        }
+        Ok(Self {
+            folder,
+            rule,
+            every: options.checkpoint_minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
+            since: Instant::now(),
+            writing: None,
+            newest: resumed,
+        })
+    }
+
+    /// Whether the last checkpoint is older than `--checkpoint-minutes`.
+    pub(crate) fn is_late(&self) -> bool {
+        self.every.is_some_and(|every| self.since.elapsed() >= every)
+    }
+
+    /// Whether the newest checkpoint is of this step.
+    pub(crate) fn has(&self, step: u64) -> bool {
+        self.newest == Some(step)
+    }
+
+    /// Begins to write a checkpoint; gives how the one before came out, if it was still being written.
+    pub(crate) fn write(&mut self, state: &TrainState, record: &RunRecord) -> Result<Option<Written>> {
+        let path = self.folder.path().join(LAST);
+        let before = self.wait();
+        // Training goes on changing the tensors, so they are copied now, into the bytes of the file.
+        let bytes = encode(&path, state, record)?;
+        let (folder, rule, step) = (self.folder.path().to_path_buf(), self.rule, record.step);
+        let ranking = record.history.ranking();
+        let work = move || write(&folder, bytes, rule, step, &ranking);
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(work);
+        let thread = thread.map_err(Error::io(path))?;
+        (self.writing, self.newest, self.since) = (Some((step, thread)), Some(step), Instant::now());
+        Ok(before)
+    }
+
+    /// How a checkpoint came out, once it is on the disk.
+    pub(crate) fn poll(&mut self) -> Option<Written> {
+        if self.writing.as_ref()?.1.is_finished() { self.wait() } else { None }
+    }
+
+    /// Waits for the checkpoint that is being written, if any.
+    pub(crate) fn wait(&mut self) -> Option<Written> {
+        let (step, thread) = self.writing.take()?;
+        let panicked = |_| Err(DataError::Worker("the writer of checkpoints panicked".into()).into());
+        let outcome = thread.join().unwrap_or_else(panicked);
+        if outcome.is_err() {
+            self.newest = None;
+        }
+        Some(Written { step, outcome })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.wait();
+    }
+}
+
+/// Replaces the newest checkpoint, and gives it its further names.
+fn write(folder: &Path, mut bytes: Vec<u8>, rule: Rule, step: u64, ranking: &[u64]) -> Result<PathBuf> {
+    let path = folder.join(LAST);
+    seal(&mut bytes);
+    replace(&path, &bytes)?;
+    drop(bytes);
+    give_names(folder, rule, step, ranking)?;
+    Ok(path)
+}
+
+/// Gives the newest checkpoint, of `step`, its names among those that are kept, and removes those that no longer are.
+fn give_names(folder: &Path, rule: Rule, step: u64, ranking: &[u64]) -> Result<()> {
+    let (path, kept) = (folder.join(LAST), folder.join(KEPT));
+    if rule.last > 1 {
+        link(&path, &kept.join(kept_name("step", step)))?;
+        let mut steps = steps_of(&kept, "step")?;
+        steps.sort_unstable_by(|a, b| b.cmp(a));
+        // Those of later steps are left from before the run went on from an older one.
+        let (later, steps): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|&other| other > step);
+        remove(&kept, "step", later.into_iter().chain(steps.into_iter().skip(rule.last)))?;
+    }
+    if rule.best > 0 && ranking.contains(&step) {
+        keep_best(folder, step, rule.best, ranking)?;
+    }
+    Ok(())
+}
+
+/// Keeps the checkpoint among the best if it is one of them.
+fn keep_best(folder: &Path, step: u64, count: usize, ranking: &[u64]) -> Result<()> {
+    let kept = folder.join(KEPT);
+    let mut steps = steps_of(&kept, "best")?;
+    if !steps.contains(&step) {
+        steps.push(step);
+    }
+    let rank = |step: &u64| ranking.iter().position(|other| other == step).unwrap_or(usize::MAX);
+    steps.sort_by_key(rank);
+    if steps.iter().take(count).any(|&best| best == step) {
+        link(&folder.join(LAST), &kept.join(kept_name("best", step)))?;
+        link(&kept.join(kept_name("best", steps[0])), &folder.join(BEST))?;
+    }
+    remove(&kept, "best", steps.into_iter().skip(count).filter(|&other| other != step))
+}
+
+fn steps_of(folder: &Path, kind: &str) -> Result<Vec<u64>> {
+    Ok(names(folder)?.iter().filter_map(|name| kept_step(kind, name)).collect())
+}
+
+fn remove(folder: &Path, kind: &str, steps: impl Iterator<Item = u64>) -> Result<()> {
+    for step in steps {
+        let path = folder.join(kept_name(kind, step));
+        std::fs::remove_file(&path).map_err(Error::io(&path))?;
+    }
+    Ok(())
+}

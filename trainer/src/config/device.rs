@@ -1,0 +1,111 @@
+//! Where a run computes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::util::string_serde::stored_as_text;
+
+/// What a run computes on, by name: `cpu`, or a GPU as `cuda` (the first) or `cuda:1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceName {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// NVIDIA's GPU of this number, counted from 0.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = |digits: &str| digits.parse().ok();
+        match text.split_once(':') {
+            None if text == "cpu" => Some(Self::Cpu),
+            None if text == "cuda" => Some(Self::Cuda(0)),
+            Some(("cuda", digits)) => number(digits).map(Self::Cuda),
+            _ => None,
+        }
+        .ok_or_else(|| format!("expected `cpu`, `cuda` or `cuda:1`, got `{text}`"))
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+stored_as_text!(DeviceName);
+
+impl DeviceName {
+    /// The processor and all GPUs that can be used, or why none can.
+    pub fn found() -> Vec<String> {
+        let mut devices = vec![Self::Cpu.to_string()];
+        if cfg!(feature = "cuda") {
+            let gpus = (0..).map(|number| (Self::Cuda(number), Self::Cuda(number).open()));
+            for (name, opened) in gpus {
+                match opened {
+                    Ok(_) => devices.push(name.to_string()),
+                    Err(e) if name == Self::Cuda(0) => {
+                        devices.push(e.to_string());
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+        devices
+    }
+
+    /// The device.
+    ///
+    /// # Errors
+    /// When it is not there, or this build is for the CPU alone.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => cuda(number),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Device> {
+    efficienttrain_models::ops::cuda::device(number).map_err(|e| Error::config("device", e.to_string()))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(number: usize) -> Result<Device> {
+    let what = format!(
+        "this build of efficienttrain has no CUDA, so it cannot use cuda:{number}; build it with `cargo build --release \
+         --features cuda` where NVIDIA's compiler is installed, or use `cpu`"
+    );
+    Err(Error::config("device", what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for (text, device) in
+            [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(0)), ("cuda:3", DeviceName::Cuda(3))]
+        {
+            assert_eq!(text.parse(), Ok(device));
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        for text in ["", "gpu", "cuda:", "cuda:x", "cpu:0", "CUDA"] {
+            assert!(text.parse::<DeviceName>().unwrap_err().contains("`cuda:1`"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A walk over a whole set: what is there, and what is broken.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::data::source::class_names::unique_names;
+use crate::data::source::skipped::Skipped;
+use crate::data::source::{BadImage, Source};
+
+/// What a set holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Images that can be decoded.
+    pub images: usize,
+    /// Images of each class, broken ones included, in the order of labels.
+    pub classes: Vec<ClassCount>,
+    /// Widths of the images, in pixels.
+    pub width: Range,
+    /// Heights of the images, in pixels.
+    pub height: Range,
+    /// Images that cannot be read or decoded, in their order.
+    pub broken: Vec<BadImage>,
+    /// Images whose content is of another format than their ending says; they are read by their content.
+    pub misnamed: Vec<String>,
+    /// Files that are not among the images, by reason.
+    pub skipped: Skipped,
+}
+
+/// Number of images of a class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClassCount {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub images: usize,
+}
+
+/// Smallest, middle and largest of some numbers; all 0 where there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Range {
+    /// The smallest.
+    pub min: u32,
+    /// The middle one.
+    pub median: u32,
+    /// The largest.
+    pub max: u32,
+}
+
+impl Range {
+    fn of(mut values: Vec<u32>) -> Self {
+        values.sort_unstable();
+        let at = |i: usize| values.get(i).copied().unwrap_or_default();
+        Self { min: at(0), median: at(values.len() / 2), max: at(values.len().saturating_sub(1)) }
+    }
+}
+
+/// Decodes every image of a set.
+pub fn check(source: &dyn Source) -> Check {
+    let mut counts = vec![0; source.classes().len()];
+    (0..source.len()).for_each(|i| counts[source.label(i) as usize] += 1);
+    let seen: Vec<_> = (0..source.len())
+        .into_par_iter()
+        .map(|i| (source.load(i).map(|p| p.dimensions()), is_misnamed(source, i)))
+        .collect();
+    let (mut widths, mut heights, mut broken, mut misnamed) = (vec![], vec![], vec![], vec![]);
+    for (index, (size, wrong_ending)) in seen.into_iter().enumerate() {
+        match size {
+            Ok((width, height)) => {
+                widths.push(width);
+                heights.push(height);
+                if wrong_ending {
+                    misnamed.push(source.name(index));
+                }
+            }
+            Err(error) => broken.push(BadImage::of(source, index, &error)),
+        }
+    }
+    let names = unique_names(source.classes()).into_iter();
+    Check {
+        images: widths.len(),
+        classes: names.zip(counts).map(|(name, images)| ClassCount { name, images }).collect(),
+        width: Range::of(widths),
+        height: Range::of(heights),
+        broken,
+        misnamed,
+        skipped: source.skipped(),
+    }
+}
+
+fn is_misnamed(source: &dyn Source, index: usize) -> bool {
+    let Ok(Some(bytes)) = source.encoded(index) else { return false };
+    let name = source.name(index);
+    let said = Path::new(&name).extension().and_then(image::ImageFormat::from_extension);
+    let is = image::guess_format(&bytes).ok();
+    said.is_some() && is.is_some() && said != is
+}

@@ -1,0 +1,8 @@
+//! From a decoded image to a normalized one: the transforms of training and evaluation.
+
+pub(crate) mod eval;
+pub(crate) mod resize_crop;
+pub(crate) mod timer;
+pub(crate) mod train;
+pub(crate) mod view;
+pub(crate) mod workspace;

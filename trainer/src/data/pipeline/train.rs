@@ -1,0 +1,310 @@
+//! The transforms of training: from a decoded image to one that is normalized and erased.
+
+use efficienttrain_schedule::{Augmentation, Order};
+use image::RgbImage;
+use rand::RngExt;
+use randaug::{
+    BatchShape, CropBox, Filter, Layout, Mix, Mixup, Op, Purpose, RandAugment, RandomErasing,
+    RandomResizedCrop, flip_horizontal, resize_crop_into, sample_rng, soft_targets_each,
+};
+
+use crate::config::policy::PolicyName;
+use crate::config::values::CropMethod;
+use crate::data::batch::Batch;
+use crate::data::decode::Decoded;
+use crate::data::decode::reduced::divisor_for;
+use crate::data::pipeline::resize_crop::fits;
+use crate::data::pipeline::timer::Stage;
+use crate::data::pipeline::view::View;
+use crate::data::pipeline::workspace::Workspace;
+use crate::data::raw_batch::Unfinished;
+use crate::data::source::Source;
+use crate::error::DataError;
+
+/// Pixels that a reduced image keeps for each pixel of the view, along an edge.
+pub const REDUCED_MARGIN: u32 = 2;
+
+/// What training does to every image; size, magnitude and order come with each request.
+#[derive(Clone, Debug)]
+pub struct TrainPipeline {
+    /// Seed of all draws.
+    pub seed: u64,
+    /// Edge of the random crop, before the low-frequency crop, in pixels.
+    pub base_size: u32,
+    /// How images are brought to the size of the stage.
+    pub crop: CropMethod,
+    /// Where it is possible, resize to base size and low-frequency crop as one operator: see [`Self::apply`].
+    pub fused: bool,
+    /// Decode JPEGs at a fraction of their size where the crop box keeps [`REDUCED_MARGIN`] times the pixels of the view.
+    pub reduced_decode: bool,
+    /// Smallest share of the image's area that the random crop takes.
+    pub min_crop_area: f64,
+    /// What is applied in place of the recipe's RandAugment, if anything.
+    pub policy: Option<PolicyName>,
+    /// Numbers of the recipe.
+    pub augmentation: Augmentation,
+    /// Leave normalising, erasing and mixing to the device: [`Batch::unfinished`].
+    pub unfinished: bool,
+}
+
+/// Gives `picture` the size asked for; its pixels are then unspecified.
+fn sized(picture: &mut RgbImage, size: u32) {
+    if picture.dimensions() != (size, size) {
+        *picture = RgbImage::new(size, size);
+    }
+}
+
+/// The box of the image at the size of `picture`, flipped or not.
+fn take_crop(
+    pixels: &RgbImage,
+    area: CropBox,
+    flip: bool,
+    w: &mut Workspace,
+    picture: &mut RgbImage,
+) -> Result<(), DataError> {
+    resize_crop_into(pixels, area, Filter::Bicubic, picture, &mut w.scratch)?;
+    if flip {
+        flip_horizontal(picture);
+    }
+    w.mark(Stage::Geometry);
+    Ok(())
+}
+
+impl TrainPipeline {
+    /// Turns an image into `size * size * 3` normalised values, channels-last: [`Self::prepare`], then [`Self::pack`].
+    ///
+    /// # Errors
+    /// When the image is empty or a setting is out of range.
+    pub fn apply(
+        &self,
+        image: &Decoded,
+        view: View,
+        sample: (u64, usize),
+        w: &mut Workspace,
+        out: &mut [f32],
+    ) -> Result<(), DataError> {
+        // Taken out, so that the rest of the workspace can be lent beside it; an error merely costs a new one.
+        let mut picture = std::mem::take(&mut w.small);
+        self.prepare(image, view, sample, w, &mut picture)?;
+        self.pack(&picture, sample, w, out)?;
+        w.small = picture;
+        Ok(())
+    }
+
+    /// Crops and augments an image: `picture` gets the size of the view. The sample's epoch and index decide all draws.
+    ///
+    /// Crop box, resize, flip and low-frequency crop are linear. With [`Self::fused`], in the order crop then augment and with
+    /// [`CropMethod::Fourier`], they are applied as one operator from the image's pixels to the small picture, unless the
+    /// box is much wider than the base size. That is the stepwise result without its two roundings to 8 bits and its
+    /// clipping at base size; the small picture is rounded and clipped as ever.
+    ///
+    /// # Errors
+    /// When the image is empty or a setting is out of range.
+    pub fn prepare(
+        &self,
+        image: &Decoded,
+        view: View,
+        sample: (u64, usize),
+        w: &mut Workspace,
+        picture: &mut RgbImage,
+    ) -> Result<(), DataError> {
+        sized(picture, view.size);
+        let (area, flip) = self.draw_crop(image.full, sample)?;
+        let area = image.scaled(area);
+        let pixels = &image.pixels;
+        let augment_last = view.order == Order::CropThenAugment;
+        let one_operator = self.fused && augment_last && self.crop == CropMethod::Fourier;
+        if view.size == self.base_size {
+            take_crop(pixels, area, flip, w, picture)?;
+            return self.augment(picture, view.magnitude, sample, w);
+        }
+        if one_operator
+            && fits(area, self.base_size)
+            && w.crop_fused(pixels, area, flip, self.base_size, picture)?
+        {
+            w.mark(Stage::Geometry);
+            return self.augment(picture, view.magnitude, sample, w);
+        }
+        let mut base = std::mem::take(&mut w.base);
+        sized(&mut base, self.base_size);
+        take_crop(pixels, area, flip, w, &mut base)?;
+        if !augment_last {
+            self.augment(&mut base, view.magnitude, sample, w)?;
+        }
+        self.shrink(&base, view.size, w, picture)?;
+        w.base = base;
+        if augment_last {
+            self.augment(picture, view.magnitude, sample, w)?;
+        }
+        Ok(())
+    }
+
+    /// Reads an image of a source for [`Self::prepare`]: with [`Self::reduced_decode`], a JPEG no larger than its crop box
+    /// needs.
+    ///
+    /// # Errors
+    /// When it cannot be read or decoded; the message names it.
+    pub fn load(&self, source: &dyn Source, sample: (u64, usize), view: View) -> Result<Decoded, DataError> {
+        if !self.reduced_decode {
+            return source.load(sample.1).map(Decoded::from);
+        }
+        let needed = view.size.saturating_mul(REDUCED_MARGIN);
+        // A box that cannot be drawn is an error later on, where the image is known.
+        let divisor = |full| self.draw_crop(full, sample).map_or(1, |(area, _)| divisor_for(area, needed));
+        source.load_reduced(sample.1, &divisor)
+    }
+
+    /// Adds a picture to a batch, normalised and erased, or with what is left to do.
+    pub(crate) fn add(
+        &self,
+        picture: &RgbImage,
+        (label, sample): (u32, (u64, usize)),
+        w: &mut Workspace,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
+        let number = batch.labels.len();
+        if let Some(unfinished) = &mut batch.unfinished {
+            let mut rng = self.rng(sample, Purpose::Erase);
+            let erasures = self.erasing().sample(picture.dimensions(), 3, &mut rng)?;
+            unfinished.push(number, picture, erasures);
+            w.mark(Stage::Pack);
+        } else {
+            let values = batch.size * batch.size * 3;
+            self.pack(picture, sample, w, &mut batch.pixels[number * values..][..values])?;
+        }
+        batch.labels.push(label);
+        batch.samples.push(sample.1);
+        Ok(())
+    }
+
+    /// An empty batch for `count` pictures.
+    pub(crate) fn batch(&self, count: usize, size: u32, classes: usize) -> Batch {
+        if !self.unfinished {
+            return Batch::empty(count, size as usize, classes);
+        }
+        let bytes = Vec::with_capacity(count * size as usize * size as usize * 3);
+        Batch {
+            unfinished: Some(Unfinished { bytes, ..Unfinished::default() }),
+            size: size as usize,
+            ..Batch::empty(0, 0, classes)
+        }
+    }
+
+    /// Mixes the pictures of a batch, and makes its targets.
+    ///
+    /// # Errors
+    /// When a setting is out of range.
+    pub(crate) fn mix(&self, batch: &mut Batch, classes: usize, first_sample: u64) -> Result<(), DataError> {
+        let a = &self.augmentation;
+        let mixup = Mixup {
+            mixup_alpha: a.mixup,
+            cutmix_alpha: a.cutmix,
+            switch_prob: a.switch_probability,
+            label_smoothing: a.label_smoothing,
+            ..Mixup::default()
+        };
+        let (height, width) = (batch.size, batch.size);
+        let shape = BatchShape { batch: batch.labels.len(), channels: 3, height, width, layout: Layout::Hwc };
+        let mut rng = sample_rng(self.seed, 0, first_sample, Purpose::Mix);
+        if let Some(unfinished) = &mut batch.unfinished {
+            // One draw for all pictures: the mode of the recipes.
+            let mixes = mixup.sample_batch(&shape, &mut rng)?;
+            unfinished.mix(mixes.first().copied().unwrap_or(Mix::None));
+            let targets = soft_targets_each(&batch.labels, classes, &mixes, mixup.label_smoothing);
+            batch.targets = targets?;
+            return Ok(());
+        }
+        let mixed = mixup.apply(&mut batch.pixels, &shape, &batch.labels, classes, &mut rng);
+        batch.targets = mixed?.0;
+        Ok(())
+    }
+
+    fn erasing(&self) -> RandomErasing {
+        RandomErasing { probability: self.augmentation.erasing, ..RandomErasing::default() }
+    }
+
+    fn rng(&self, (epoch, index): (u64, usize), purpose: Purpose) -> impl rand::Rng + use<> {
+        sample_rng(self.seed, epoch, index as u64, purpose)
+    }
+
+    /// Draws the box, and whether it is mirrored.
+    fn draw_crop(
+        &self,
+        (width, height): (u32, u32),
+        sample: (u64, usize),
+    ) -> Result<(CropBox, bool), DataError> {
+        let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
+        let mut rng = self.rng(sample, Purpose::Crop);
+        let area = crop.sample(width, height, &mut rng)?;
+        Ok((area, self.rng(sample, Purpose::Flip).random_bool(self.augmentation.flip)))
+    }
+
+    fn augment(
+        &self,
+        picture: &mut RgbImage,
+        magnitude: f64,
+        sample: (u64, usize),
+        w: &mut Workspace,
+    ) -> Result<(), DataError> {
+        let mut rng = self.rng(sample, Purpose::Augment);
+        let done = match &self.policy {
+            Some(policy) => policy.apply(picture, magnitude, &mut rng, &mut w.scratch),
+            None => self.rand_augment().apply(picture, magnitude, &mut rng, &mut w.scratch),
+        };
+        done?;
+        w.mark(Stage::Augment);
+        Ok(())
+    }
+
+    /// The recipe's.
+    fn rand_augment(&self) -> RandAugment {
+        let ops = if self.augmentation.increasing { Op::INCREASING } else { Op::PLAIN };
+        RandAugment {
+            ops: ops.to_vec(),
+            num_layers: self.augmentation.ops as usize,
+            prob: self.augmentation.op_probability,
+            magnitude_std: self.augmentation.magnitude_std,
+            ..RandAugment::default()
+        }
+    }
+
+    fn shrink(
+        &self,
+        picture: &RgbImage,
+        size: u32,
+        w: &mut Workspace,
+        small: &mut RgbImage,
+    ) -> Result<(), DataError> {
+        sized(small, size);
+        match self.crop {
+            CropMethod::Fourier => {
+                let edges = (self.base_size as usize, size as usize);
+                w.fourier(edges)?.apply_rgb8_into(picture, small)?;
+            }
+            CropMethod::Lanczos => {
+                let whole = CropBox::whole(picture);
+                resize_crop_into(picture, whole, Filter::Lanczos, small, &mut w.scratch)?;
+            }
+        }
+        w.mark(Stage::Crop);
+        Ok(())
+    }
+
+    /// Normalises a picture and erases, as the sample's draws say, into channels-last values.
+    ///
+    /// # Errors
+    /// When `out` does not have the length of the picture, or a setting is out of range.
+    pub fn pack(
+        &self,
+        picture: &RgbImage,
+        sample: (u64, usize),
+        w: &mut Workspace,
+        out: &mut [f32],
+    ) -> Result<(), DataError> {
+        w.normalize.apply(picture, Layout::Hwc, out)?;
+        let shape = (3, picture.height(), picture.width());
+        self.erasing().apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase))?;
+        w.mark(Stage::Pack);
+        Ok(())
+    }
+}

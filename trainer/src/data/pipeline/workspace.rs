@@ -1,0 +1,42 @@
+//! Buffers and plans of one worker.
+
+use freqcrop::FrequencyCrop;
+use image::RgbImage;
+use randaug::{Normalize, Scratch};
+
+use crate::data::pipeline::resize_crop::Fused;
+use crate::data::pipeline::timer::{Stage, StageClock};
+use crate::error::DataError;
+
+/// Buffers and plans that a worker keeps from image to image.
+#[derive(Default)]
+pub struct Workspace {
+    /// Counts the time of each stage where it is set.
+    pub clock: Option<StageClock>,
+    pub(crate) scratch: Scratch,
+    pub(crate) normalize: Normalize,
+    fourier: Option<FrequencyCrop>,
+    pub(crate) fused: Fused,
+    /// The picture at base size.
+    pub(crate) base: RgbImage,
+    /// The picture at the size of the stage.
+    pub(crate) small: RgbImage,
+}
+
+impl Workspace {
+    /// The low-frequency crop between two edges, planned anew only when they change.
+    pub(crate) fn fourier(&mut self, (from, to): (usize, usize)) -> Result<&FrequencyCrop, DataError> {
+        let crop = match self.fourier.take() {
+            Some(crop) if crop.input_size() == (from, from) && crop.output_size() == (to, to) => crop,
+            _ => FrequencyCrop::new((from, from), (to, to))?,
+        };
+        Ok(self.fourier.insert(crop))
+    }
+
+    /// Books the time since the last mark to `stage`, if anyone counts.
+    pub fn mark(&mut self, stage: Stage) {
+        if let Some(clock) = &mut self.clock {
+            clock.mark(stage);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Names of classes in messages and outputs: told apart where two are alike or only look alike.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::data::source::Source;
+
+/// Names that are written out in a message.
+const SHOWN: usize = 5;
+/// Characters of a text that are shown.
+const MAX_SHOWN: usize = 200;
+
+/// Returns a name for each class that no other class has: a name that several have gets its
+/// position in the list, counted from 0, as `crane (0)` and `crane (2)`. All others stay as they
+/// are.
+pub fn unique_names(classes: &[String]) -> Vec<String> {
+    let mut taken: HashMap<&str, usize> = HashMap::new();
+    classes.iter().for_each(|name| *taken.entry(name).or_default() += 1);
+    let unique = |(position, name): (usize, &String)| {
+        let mut own = name.clone();
+        while taken.get(own.as_str()).is_some_and(|count| *count > usize::from(own == *name)) {
+            own = format!("{own} ({position})");
+        }
+        own
+    };
+    classes.iter().enumerate().map(unique).collect()
+}
+
+/// Returns the names of the classes of which a set has no image.
+pub fn empty_classes(source: &dyn Source) -> Vec<String> {
+    let mut seen = vec![false; source.classes().len()];
+    (0..source.len()).for_each(|index| seen[source.label(index) as usize] = true);
+    let names = unique_names(source.classes()).into_iter().zip(seen);
+    names.filter(|(_, seen)| !seen).map(|(name, _)| name).collect()
+}
+
+/// Returns a text that can be printed: control characters escaped, what is too long cut.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        _ if c.is_control() => c.escape_default().collect(),
+        _ => String::from(c),
+    };
+    let cut = if text.chars().nth(MAX_SHOWN).is_some() { "..." } else { "" };
+    text.chars().take(MAX_SHOWN).map(shown).collect::<String>() + cut
+}
+
+/// Returns a name in backticks, followed by its code points where it could be taken for another
+/// that looks the same.
+pub(crate) fn spelled(name: &str) -> String {
+    if is_plain(name) { format!("`{}`", printable(name)) } else { escaped(name) }
+}
+
+fn is_plain(name: &str) -> bool {
+    name.is_ascii() && name.trim() == name && !name.contains("  ")
+}
+
+fn escaped(name: &str) -> String {
+    format!("`{}` ({})", printable(name), code_points(name))
+}
+
+fn code_points(name: &str) -> String {
+    let shown = |c: char| match c {
+        ' ' => String::from("\\u{20}"),
+        _ => c.escape_default().to_string(),
+    };
+    name.chars().take(MAX_SHOWN).map(shown).collect()
+}
+
+/// Returns the class whose name is nearest to one that is not among them, if any is near.
+fn nearest<'a>(name: &str, classes: &'a [String]) -> Option<&'a String> {
+    let near = classes.iter().map(|class| (strsim::levenshtein(&folded(class), &folded(name)), class));
+    let limit = (name.chars().count() / 3).max(2);
+    near.min_by_key(|(distance, _)| *distance).filter(|(distance, _)| *distance <= limit).map(|(_, c)| c)
+}
+
+/// Case, spaces at the ends and combining marks are what names that look the same differ in.
+fn folded(name: &str) -> String {
+    let is_mark = |c: &char| ('\u{300}'..='\u{36f}').contains(c);
+    name.trim().to_lowercase().chars().filter(|c| !is_mark(c)).collect()
+}
+
+/// Returns what to say of a name that is not among the classes: how it is spelled, and the one that
+/// it may be meant for.
+pub(crate) fn not_among(name: &str, classes: &[String]) -> String {
+    // Where one of the two is spelled out, so is the other: they may look the same.
+    let alike = |class: &String| if is_plain(name) { spelled(class) } else { escaped(class) };
+    let nearest = nearest(name, classes).map(|class| format!("; the nearest is {}", alike(class)));
+    let count = classes.len();
+    format!("{} is not among the {count} classes{}", spelled(name), nearest.unwrap_or_default())
+}
+
+/// Returns how two lists of classes differ; none if they do not.
+pub(crate) fn difference(was: &[String], is: &[String]) -> Option<String> {
+    let missing_in = |list: &[String], of: &[String]| {
+        let there: HashSet<&String> = list.iter().collect();
+        of.iter().filter(|name| !there.contains(name)).cloned().collect::<Vec<_>>()
+    };
+    let (gone, new) = (missing_in(is, was), missing_in(was, is));
+    let counted = match was.len() == is.len() {
+        true => String::new(),
+        false => format!("{} classes became {}; ", was.len(), is.len()),
+    };
+    match (gone.is_empty(), new.is_empty()) {
+        (true, true) => {
+            let first = was.iter().zip(is).enumerate().find(|(_, (a, b))| a != b);
+            let order = first.map(|(at, (a, b))| {
+                format!("{counted}their order differs: class {at} was {}, is {}", spelled(a), spelled(b))
+            });
+            order.or(Some(counted).filter(|text| !text.is_empty()))
+        }
+        (false, true) => Some(format!("{counted}gone: {}", some(&gone))),
+        (true, false) => Some(format!("{counted}new: {}", some(&new))),
+        (false, false) => Some(format!("{counted}gone: {}; new: {}", some(&gone), some(&new))),
+    }
+}
+
+/// Returns the first few names, and how many others there are.
+pub(crate) fn some(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| spelled(name)).collect();
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    shown.join(", ") + &more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_name_of_two_classes_gets_its_position() {
+        assert_eq!(unique_names(&list(&["a", "b"])), ["a", "b"]);
+        assert_eq!(unique_names(&list(&["crane", "dog", "crane"])), ["crane (0)", "dog", "crane (2)"]);
+        let unique = unique_names(&list(&["x", "x (0)", "x"]));
+        assert_eq!(unique, ["x (0) (0)", "x (0)", "x (2)"]);
+    }
+
+    #[test]
+    fn names_that_look_the_same_are_spelled_out() {
+        let message = not_among("cafe\u{301}", &list(&["caf\u{e9}", "bar"]));
+        assert!(message.contains("(cafe\\u{301})") && message.contains("(caf\\u{e9})"), "{message}");
+        let message = not_among("cat ", &list(&["cat"]));
+        assert!(message.contains("cat\\u{20}") && message.contains("nearest is `cat` (cat)"), "{message}");
+        let message = not_among("\u{1f}\u{8b}", &list(&["cat"]));
+        assert!(!message.chars().any(char::is_control) && !message.contains("nearest"), "{message}");
+    }
+
+    #[test]
+    fn lists_say_how_they_differ() {
+        let was = list(&["cat", "dog"]);
+        assert_eq!(difference(&was, &was), None);
+        let to = |names: &[&str]| difference(&was, &list(names)).unwrap();
+        assert_eq!(to(&["dog", "kat"]), "gone: `cat`; new: `kat`");
+        assert_eq!(to(&["dog", "cat"]), "their order differs: class 0 was `cat`, is `dog`");
+        assert_eq!(to(&["cat", "cow", "dog"]), "2 classes became 3; new: `cow`");
+        assert_eq!(to(&["dog"]), "2 classes became 1; gone: `cat`");
+    }
+}

@@ -1,0 +1,210 @@
+//! Image folders: `SPLIT/CLASS/IMAGE`, as torchvision's.
+
+use std::path::{Path, PathBuf};
+
+use image::RgbImage;
+
+use crate::data::decode::endings::ENDINGS;
+use crate::data::decode::reduced::Divisor;
+use crate::data::decode::{DEFAULT_IMAGE_LIMIT, decode, read_file};
+use crate::data::decode::{Decoded, decode_reduced};
+use crate::data::source::Source;
+use crate::data::source::class_names::{empty_classes, spelled};
+use crate::data::source::runs::holds_run;
+use crate::data::source::shard::classes::{ClassList, Label};
+use crate::data::source::skipped::{SkipReason, Skipped};
+use crate::data::source::walk::{Walk, entries, is_hidden};
+use crate::error::DataError;
+
+/// Images in one folder a class.
+#[derive(Debug)]
+pub struct ImageFolder {
+    classes: Vec<String>,
+    files: Vec<(PathBuf, u32)>,
+    skipped: Skipped,
+    limit: u64,
+}
+
+impl ImageFolder {
+    /// Lists `dir/CLASS/**/IMAGE`; classes and files in the order of their names.
+    ///
+    /// # Errors
+    /// When the folder is missing or cannot be read, holds no class folder, or a class has no image.
+    pub fn open(dir: &Path) -> Result<Self, DataError> {
+        Self::open_without(dir, &[])
+    }
+
+    /// Leaves out some folders of runs. Others are looked for where a class has no image.
+    fn open_without(dir: &Path, runs: &[PathBuf]) -> Result<Self, DataError> {
+        let (mut folders, mut walk) = class_folders(dir)?;
+        folders.retain(|(_, path)| !runs.contains(path));
+        if folders.is_empty() {
+            return Err(layout(dir, format!("holds no class folder, only runs; {CLASS_FOLDERS}")));
+        }
+        runs.iter().for_each(|path| walk.skip(SkipReason::Run, path));
+        let paths: Vec<PathBuf> = folders.iter().map(|(_, path)| path.clone()).collect();
+        let images = Self::with_folders((folders, walk))?;
+        let empty = empty_classes(&images);
+        let Some(first) = empty.first() else { return Ok(images) };
+        let mut more = runs.to_vec();
+        for (class, path) in images.classes.iter().zip(paths) {
+            if empty.contains(class) && holds_run(&path)? {
+                more.push(path);
+            }
+        }
+        match more.len() > runs.len() {
+            true => Self::open_without(dir, &more),
+            false => Err(images.no_image(dir, &format!("class folder {} ", spelled(first)))),
+        }
+    }
+
+    /// Lists `dir/**/IMAGE`, all of one class that is called `all`: for training that does not look at labels.
+    ///
+    /// # Errors
+    /// When the folder is missing or cannot be read, or has no image.
+    pub fn unlabelled(dir: &Path) -> Result<Self, DataError> {
+        let images = Self::with_folders((vec![("all".into(), dir.into())], Walk::default()))?;
+        if images.is_empty() { Err(images.no_image(dir, "")) } else { Ok(images) }
+    }
+
+    /// As [`Self::open`], with the classes of another split, so that labels agree: classes are met by name, and those
+    /// without images here keep their place.
+    ///
+    /// # Errors
+    /// When the folder is missing or cannot be read, holds no image, or a folder is no class.
+    pub fn open_like(dir: &Path, classes: &[String]) -> Result<Self, DataError> {
+        let (mut folders, mut walk) = (Vec::new(), Walk::default());
+        let (found, beside) = class_folders(dir)?;
+        walk.skipped.merge(&beside.skipped);
+        for (name, path) in found {
+            match classes.contains(&name) || !holds_run(&path)? {
+                true => folders.push((name, path)),
+                false => walk.skip(SkipReason::Run, &path),
+            }
+        }
+        let list = ClassList::new(classes, None);
+        let position = |(name, _): &(String, PathBuf)| list.position(Label::Folder(name));
+        let labels: Result<Vec<u32>, String> = folders.iter().map(position).collect();
+        let labels = labels.map_err(|what| layout(dir, what))?;
+        let mut images = Self::with_folders((folders, walk))?;
+        if images.is_empty() {
+            return Err(images.no_image(dir, ""));
+        }
+        images.files.iter_mut().for_each(|(_, label)| *label = labels[*label as usize]);
+        images.classes = classes.to_vec();
+        Ok(images)
+    }
+
+    /// The same images, each of which may take at most `limit` bytes when decoded.
+    #[must_use]
+    pub fn with_limit(mut self, limit: u64) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The same images, with what was left out beside their folder.
+    #[must_use]
+    pub(crate) fn with_skipped(mut self, skipped: &Skipped) -> Self {
+        self.skipped.merge(skipped);
+        self
+    }
+
+    fn with_folders((folders, mut walk): (Vec<(String, PathBuf)>, Walk)) -> Result<Self, DataError> {
+        for ((_, folder), label) in folders.iter().zip(0..) {
+            walk.enter(folder, label)?;
+        }
+        let Walk { files, skipped } = walk;
+        let classes = folders.into_iter().map(|(name, _)| name).collect();
+        Ok(Self { classes, files, skipped, limit: DEFAULT_IMAGE_LIMIT })
+    }
+
+    /// What to say of `dir`, or of a part of it, that has no image.
+    fn no_image(&self, dir: &Path, part: &str) -> DataError {
+        let left_out =
+            if self.skipped.is_empty() { String::new() } else { format!("; left out {}", self.skipped) };
+        let endings = ENDINGS.join(", ");
+        layout(dir, format!("{part}has no image ({endings}){left_out}; add some or remove it"))
+    }
+}
+
+pub(crate) fn layout(path: &Path, what: impl Into<String>) -> DataError {
+    DataError::Layout { path: path.into(), what: what.into() }
+}
+
+const CLASS_FOLDERS: &str = "expected one folder a class with its images: CLASS/IMAGE";
+
+/// Finds the name and path of each class folder, in the order of their names, and counts what lies beside them.
+fn class_folders(dir: &Path) -> Result<(Vec<(String, PathBuf)>, Walk), DataError> {
+    if !dir.is_dir() {
+        return Err(layout(dir, format!("no such folder; {CLASS_FOLDERS}")));
+    }
+    let (mut classes, mut walk): (Vec<(String, PathBuf)>, _) = (Vec::new(), Walk::default());
+    for path in entries(dir)? {
+        if is_hidden(&path) {
+            walk.skip(SkipReason::Hidden, &path);
+            continue;
+        }
+        if !path.is_dir() {
+            walk.skip_outside(&path);
+            continue;
+        }
+        refuse_loop(dir, &path)?;
+        // A name that is not UTF-8 is shown with stand-ins; the folder is still found by its path.
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if classes.iter().any(|(other, _)| *other == name) {
+            return Err(layout(dir, format!("two class folders read `{name}` in UTF-8; rename one of them")));
+        }
+        classes.push((name, path));
+    }
+    if classes.is_empty() {
+        return Err(layout(dir, format!("holds no class folder; {CLASS_FOLDERS}")));
+    }
+    Ok((classes, walk))
+}
+
+/// A class folder may be a link, but not one to a folder that holds it: all images would be of that class, too.
+fn refuse_loop(dir: &Path, class: &Path) -> Result<(), DataError> {
+    if !class.is_symlink() {
+        return Ok(());
+    }
+    match (dir.canonicalize(), class.canonicalize()) {
+        (Ok(dir), Ok(target)) if dir.starts_with(&target) => {
+            Err(layout(class, "is a link to a folder that holds it; remove the link"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Source for ImageFolder {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.files[index].1
+    }
+
+    fn skipped(&self) -> Skipped {
+        self.skipped.clone()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.files[index].0.display().to_string()
+    }
+
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        decode(&read_file(&self.files[index].0)?, &self.name(index), self.limit)
+    }
+
+    fn load_reduced(&self, index: usize, divisor: Divisor) -> Result<Decoded, DataError> {
+        decode_reduced(&read_file(&self.files[index].0)?, &self.name(index), self.limit, divisor)
+    }
+
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
+        read_file(&self.files[index].0).map(Some)
+    }
+}

@@ -1,0 +1,219 @@
+//! What kind of data set a path holds.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::data::source::Source;
+use crate::data::source::cifar::Cifar;
+use crate::data::source::folder::ImageFolder;
+use crate::data::source::folder::layout;
+use crate::data::source::locate::{Found, Kind, find, of_file, of_folder, unnamed_shard};
+use crate::data::source::runs::holds_run;
+use crate::data::source::shard::TarShards;
+use crate::data::source::shard::listed::listed as listed_classes;
+use crate::data::source::skipped::Skipped;
+use crate::data::source::synthetic::Split;
+use crate::data::source::walk::{entries, is_hidden};
+use crate::error::DataError;
+
+/// What is looked for, as messages say it.
+const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and val/CLASS/IMAGE); tar shards \
+     (train/*.tar and val/*.tar, or names with the split in them, as train-*.tar and val-*.tar); Parquet files of Hugging Face (the same with .parquet, also in \
+     data/); CIFAR binaries (data_batch_*.bin and test_batch.bin, or train.bin and test.bin)";
+
+/// A set of images and the name of its split.
+pub type NamedSource = (String, Arc<dyn Source>);
+
+/// Opens one split of the data set in `dir`. With `classes`, labels are places in that list; an image may take at most
+/// `limit` bytes when decoded.
+///
+/// # Errors
+/// When there is no such split (the message lists what was looked for), or it cannot be opened.
+pub fn open_split(
+    dir: &Path,
+    split: Split,
+    classes: Option<&[String]>,
+    limit: u64,
+) -> Result<Arc<dyn Source>, DataError> {
+    check_folder(dir)?;
+    let found = match find(dir, split)? {
+        Some(found) => found,
+        None => return Err(layout(dir, lacking(dir, split)?)),
+    };
+    open(found, dir, classes, limit)
+}
+
+/// What to say of a data set without a split.
+fn lacking(dir: &Path, split: Split) -> Result<String, DataError> {
+    let name = split.name();
+    let other = if split == Split::Train { Split::Val } else { Split::Train };
+    let advice = match (split, unnamed_shard(dir)?) {
+        (_, Some(shard)) if find(dir, other)?.is_some() => {
+            let shard = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            format!("the name of `{shard}` says no split, call it `{name}-{shard}` if it is of this one; ")
+        }
+        (Split::Train, _) => {
+            "where it holds one folder a class, or shards whose names say no split, --val-share 0.1 \
+             makes both splits of them; "
+                .into()
+        }
+        (Split::Val, _) => "--val-share 0.1 evaluates on a tenth of the training images instead; ".into(),
+    };
+    Ok(format!("has no {name} split; {advice}{EXPECTED}"))
+}
+
+/// Opens what `path` holds: both splits of a data set, one split, or one file of a kind that holds many images. Each
+/// comes with the name of its split; a set without splits has the name `all`.
+///
+/// # Errors
+/// As [`open_split`].
+pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> {
+    if path.is_file() {
+        let found = of_file(path).ok_or_else(|| {
+            layout(path, "is no set of images; expected a .tar, .parquet or CIFAR .bin file")
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        return Ok(vec![("all".into(), open(found, folder, None, limit)?)]);
+    }
+    let mut sets: Vec<NamedSource> = Vec::new();
+    for split in [Split::Train, Split::Val] {
+        if path.is_dir()
+            && let Some(found) = find(path, split)?
+        {
+            let classes = sets.first().map(|(_, set)| set.classes().to_vec());
+            sets.push((split.name().into(), open(found, path, classes.as_deref(), limit)?));
+        }
+    }
+    if sets.is_empty() {
+        sets.push(("all".into(), open_plain(path, None, limit)?));
+    }
+    Ok(sets)
+}
+
+/// Opens the evaluation split of the data set in `dir`, or, where it has none, `dir` itself as one.
+///
+/// # Errors
+/// As [`open_split`].
+pub fn open_for_evaluation(dir: &Path, classes: &[String], limit: u64) -> Result<Arc<dyn Source>, DataError> {
+    if dir.is_dir() && find(dir, Split::Val)?.is_some() {
+        return open_split(dir, Split::Val, Some(classes), limit);
+    }
+    open_plain(dir, Some(classes), limit)
+}
+
+/// Whether the data set in `dir` has a split.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(crate) fn has_split(dir: &Path, split: Split) -> Result<bool, DataError> {
+    check_folder(dir)?;
+    Ok(find(dir, split)?.is_some())
+}
+
+/// A folder that is one split: shards, parquet files or class folders.
+///
+/// # Errors
+/// As [`open_split`].
+pub(crate) fn open_plain(
+    dir: &Path,
+    classes: Option<&[String]>,
+    limit: u64,
+) -> Result<Arc<dyn Source>, DataError> {
+    check_folder(dir)?;
+    open(of_folder(dir, None)?, dir, classes, limit)
+}
+
+/// Opens images for a run that does not look at labels: the training split of the data set in `dir`, or all that is in
+/// `dir`; images need not lie in folders of classes.
+///
+/// # Errors
+/// As [`open_split`].
+pub(crate) fn open_unlabelled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>, DataError> {
+    check_folder(dir)?;
+    let found = match find(dir, Split::Train)? {
+        Some(found) => found,
+        None => of_folder(dir, Some(Split::Train))?,
+    };
+    match &found.kind {
+        Kind::Folder(folder) if !has_folders(folder)? => {
+            Ok(Arc::new(ImageFolder::unlabelled(folder)?.with_limit(limit)))
+        }
+        _ => open(found, dir, None, limit),
+    }
+}
+
+fn has_folders(dir: &Path) -> Result<bool, DataError> {
+    for path in entries(dir)?.iter().filter(|path| path.is_dir() && !is_hidden(path)) {
+        if !holds_run(path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn check_folder(dir: &Path) -> Result<(), DataError> {
+    match (dir.is_dir(), dir.exists()) {
+        (true, _) => Ok(()),
+        (false, true) => Err(layout(dir, format!("is a file, not a folder; {EXPECTED}"))),
+        (false, false) => Err(layout(dir, format!("no such folder; {EXPECTED}"))),
+    }
+}
+
+/// `dir` is where a list of classes may be, if it is not beside the shards.
+fn open(
+    found: Found,
+    dir: &Path,
+    classes: Option<&[String]>,
+    limit: u64,
+) -> Result<Arc<dyn Source>, DataError> {
+    let Found { kind, skipped } = found;
+    let wanted = classes.map(<[String]>::to_vec);
+    Ok(match kind {
+        Kind::Folder(folder) => {
+            let images = match classes {
+                Some(classes) => ImageFolder::open_like(&folder, classes)?,
+                None => ImageFolder::open(&folder)?,
+            };
+            Arc::new(images.with_limit(limit).with_skipped(&skipped))
+        }
+        Kind::Tar(files) => {
+            let listed = listed(&files, dir)?;
+            Arc::new(TarShards::open_as(&files, wanted, listed, limit)?.with_skipped(&skipped))
+        }
+        Kind::Cifar(files) => Arc::new(Cifar::open_like(&files, classes)?.with_skipped(skipped)),
+        Kind::Parquet(files) => {
+            let listed = listed(&files, dir)?;
+            parquet(&files, (wanted, listed), limit, &skipped)?
+        }
+    })
+}
+
+/// The classes that are listed beside the files or in `dir`.
+fn listed(files: &[PathBuf], dir: &Path) -> Result<Option<Vec<String>>, DataError> {
+    let beside = files.first().and_then(|f| f.parent()).unwrap_or(dir);
+    listed_classes(&[beside, dir])
+}
+
+/// Classes that labels are positions in, and those that the set lists itself.
+type Classes = (Option<Vec<String>>, Option<Vec<String>>);
+
+#[cfg(feature = "parquet")]
+fn parquet(
+    files: &[PathBuf],
+    (wanted, listed): Classes,
+    limit: u64,
+    skipped: &Skipped,
+) -> Result<Arc<dyn Source>, DataError> {
+    let set = crate::data::source::parquet::ParquetFiles::open_as(files, wanted, listed, limit)?;
+    Ok(Arc::new(set.with_skipped(skipped)))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(files: &[PathBuf], _: Classes, _: u64, _: &Skipped) -> Result<Arc<dyn Source>, DataError> {
+    let path = files.first().cloned().unwrap_or_default();
+    Err(layout(
+        &path,
+        "this build cannot read Parquet files; build it with them (`cargo install --path trainer --features parquet`), or turn \
+         the files into image folders or tar shards",
+    ))
+}

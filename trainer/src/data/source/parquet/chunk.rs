@@ -1,0 +1,131 @@
+//! Where the pages of a column are.
+
+use ::parquet::basic::Compression;
+use ::parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+
+use crate::data::source::parquet::thrift::{PageHeader, PageKind};
+use crate::data::source::shard::read::InPlace;
+
+/// Bytes that a header is first looked for in; most are far smaller.
+const HEADER_GUESS: u64 = 256;
+/// A header with its statistics is not longer than this.
+const MAX_HEADER: u64 = 1 << 20;
+/// A page may take this much when decompressed, or [`MAX_RATIO`] times what it takes in the file: beyond, its header is damaged.
+const MAX_UNPACKED: u64 = 64 << 20;
+const MAX_RATIO: u64 = 32;
+
+/// The pages of one column in one group of rows.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) compression: Compression,
+    pub(crate) dictionary: Option<Span>,
+    pub(crate) pages: Vec<Page>,
+}
+
+/// Bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+/// A page of values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Page {
+    pub(crate) span: Span,
+    pub(crate) rows: u32,
+    /// Whether its values are places in the dictionary.
+    pub(crate) coded: bool,
+}
+
+impl Chunk {
+    /// Walks the page headers of column `column` of a group of rows, in a file of `size` bytes.
+    pub(crate) fn walk(
+        file: &InPlace,
+        size: u64,
+        group: &RowGroupMetaData,
+        column: usize,
+    ) -> Result<Self, String> {
+        let data = group.columns().get(column).ok_or("the footer lacks a column")?;
+        let rows = u64::try_from(group.num_rows()).map_err(|_| "the footer claims less than no rows")?;
+        let (mut at, end) =
+            range(data).filter(|(_, end)| *end <= size).ok_or("a column ends behind the file")?;
+        let mut chunk = Self { compression: codec(data)?, dictionary: None, pages: Vec::new() };
+        let mut found = 0;
+        while found < rows && at < end {
+            let header = header(file, at, end)?;
+            let span = Span { offset: at, length: header.length + header.stored };
+            at =
+                at.checked_add(span.length).filter(|at| *at <= end).ok_or("a page ends behind its column")?;
+            check(&header, rows)?;
+            match header.kind {
+                PageKind::Dictionary if chunk.dictionary.is_some() || found > 0 => {
+                    return Err("a column has a second dictionary".into());
+                }
+                PageKind::Data if header.coded && chunk.dictionary.is_none() => {
+                    return Err("a column lacks its dictionary".into());
+                }
+                PageKind::Dictionary => chunk.dictionary = Some(span),
+                PageKind::Data if header.values > 0 => {
+                    let rows = u32::try_from(header.values).map_err(|_| "a page has too many rows")?;
+                    chunk.pages.push(Page { span, rows, coded: header.coded });
+                    found += header.values;
+                }
+                _ => {}
+            }
+        }
+        if found == rows { Ok(chunk) } else { Err(format!("a column holds {found} of {rows} rows")) }
+    }
+}
+
+/// First byte, and the one behind the last.
+fn range(data: &ColumnChunkMetaData) -> Option<(u64, u64)> {
+    let first = u64::try_from(data.data_page_offset()).ok()?;
+    // Some writers put 0 where there is no dictionary.
+    let dictionary = data.dictionary_page_offset().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+    let start = dictionary.map_or(first, |dictionary| dictionary.min(first));
+    Some((start, start.checked_add(u64::try_from(data.compressed_size()).ok()?)?))
+}
+
+fn codec(data: &ColumnChunkMetaData) -> Result<Compression, String> {
+    match data.compression() {
+        known @ (Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_)) => Ok(known),
+        other => Err(format!(
+            "compressed with {other}; expected snappy, zstd or none: write it again with one of them"
+        )),
+    }
+}
+
+fn header(file: &InPlace, at: u64, end: u64) -> Result<PageHeader, String> {
+    let mut length = HEADER_GUESS;
+    loop {
+        let available = length.min(end - at);
+        let bytes = file.read(at, available).map_err(|e| e.to_string())?;
+        match PageHeader::parse(&bytes) {
+            Some(header) => return Ok(header),
+            None if available < length || length >= MAX_HEADER => {
+                return Err(format!("the page header at byte {at} is damaged"));
+            }
+            None => length *= 8,
+        }
+    }
+}
+
+/// That nothing a header claims is out of proportion to the file.
+fn check(header: &PageHeader, rows: u64) -> Result<(), String> {
+    if header.unpacked > MAX_UNPACKED.max(header.stored.saturating_mul(MAX_RATIO)) {
+        return Err(format!("a page of {} bytes claims {} when unpacked", header.stored, header.unpacked));
+    }
+    // A dictionary may hold values that no row of the group has, each of a few bytes.
+    let most = if header.kind == PageKind::Dictionary { header.unpacked } else { rows };
+    if header.values > most {
+        return Err(format!("a page claims {} values in a group of {rows} rows", header.values));
+    }
+    if header.levels > header.stored.min(header.unpacked) {
+        return Err("the levels of a page are longer than the page".into());
+    }
+    if !header.plain_levels {
+        return Err("levels in a spelling that has been given up since; write it again".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! What is in a tar shard, and where.
+
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::source::shard::label::ShardLabel;
+use crate::data::source::shard::scan::{Scanned, scan};
+use crate::data::source::skipped::Skipped;
+use crate::error::DataError;
+use crate::util::regular::{open_regular, read_regular};
+
+/// Raised when the meaning of a kept index changes, so that old ones are made again.
+const VERSION: u32 = 2;
+
+/// One image of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardImage {
+    /// Its name in the shard.
+    pub name: String,
+    /// Where its bytes begin.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: u64,
+    /// Its label; none for an image whose class is its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<ShardLabel>,
+    /// A second label, a name beside a number or the other way round, that must mean the same
+    /// class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_label: Option<ShardLabel>,
+}
+
+/// The images of a shard, found by walking its headers once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardIndex {
+    version: u32,
+    /// Size of the shard in bytes and time of its last change in nanoseconds: the index is of this
+    /// shard and no other.
+    size: u64,
+    modified: u64,
+    /// The images, in the order of the shard.
+    pub images: Vec<ShardImage>,
+    /// Entries that are not taken.
+    #[serde(default)]
+    pub skipped: Skipped,
+}
+
+impl ShardIndex {
+    /// The index of the shard `path`: the one kept beside it as `NAME.index.json`, or a new one,
+    /// which is then kept if the folder can be written to.
+    ///
+    /// # Errors
+    /// When the shard cannot be read, is cut off or damaged, or a label cannot be used.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let (size, modified) = stamp(path).map_err(DataError::io(path))?;
+        let kept = kept_path(path);
+        if let Some(index) = Self::kept(&kept).filter(|i| i.is_of(size, modified)) {
+            return Ok(index);
+        }
+        let file = open_regular(path).map_err(DataError::io(path))?;
+        let index = Self { modified, ..Self::scan(file, size, path)? };
+        // A read-only folder is no reason to stop: the index is made again next time.
+        let _ = index.keep(&kept);
+        Ok(index)
+    }
+
+    /// The index of a shard of `size` bytes that is read from anywhere; `path` is its name in
+    /// messages.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn scan(shard: impl Read + Seek, size: u64, path: &Path) -> Result<Self, DataError> {
+        let Scanned { images, skipped, .. } = scan(shard, size, path)?;
+        Ok(Self { version: VERSION, size, modified: 0, images, skipped })
+    }
+
+    /// A kept index, unless it is missing or unreadable: then it is made again.
+    fn kept(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&read_regular(path).ok()?).ok()
+    }
+
+    fn is_of(&self, size: u64, modified: u64) -> bool {
+        let inside = |i: &ShardImage| i.offset.checked_add(i.length).is_some_and(|end| end <= size);
+        (self.version, self.size, self.modified) == (VERSION, size, modified)
+            && self.images.iter().all(inside)
+    }
+
+    fn keep(&self, path: &Path) -> std::io::Result<()> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer(std::io::BufWriter::new(&mut file), self)?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+fn kept_path(shard: &Path) -> PathBuf {
+    let mut name = shard.as_os_str().to_owned();
+    name.push(".index.json");
+    name.into()
+}
+
+fn stamp(path: &Path) -> std::io::Result<(u64, u64)> {
+    let data = std::fs::metadata(path)?;
+    let since = data.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    Ok((data.len(), since.map_or(0, |d| d.as_nanos() as u64)))
+}

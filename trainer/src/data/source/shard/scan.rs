@@ -1,0 +1,134 @@
+//! One walk over the headers of a tar file.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use tar::Archive;
+
+use crate::data::source::class_names::printable;
+use crate::data::source::folder::layout;
+use crate::data::source::shard::format::check_format;
+use crate::data::source::shard::index::ShardImage;
+use crate::data::source::shard::part::Part;
+use crate::data::source::skipped::Skipped;
+use crate::error::DataError;
+
+const BLOCK: u64 = 512;
+/// Bytes that are read at a time where only zeros are expected.
+const CHUNK: u64 = 1 << 16;
+
+/// What has been found so far.
+#[derive(Default)]
+pub(crate) struct Scanned {
+    pub(crate) images: Vec<ShardImage>,
+    pub(crate) skipped: Skipped,
+    /// The last entry that was there in full.
+    last: Option<String>,
+    entries: u64,
+}
+
+/// Finds the images of the tar file `path` of `size` bytes, with their labels. Tar files that were
+/// joined are read to the end of the last one.
+///
+/// # Errors
+/// When it is cut off, damaged or of another format, or a label cannot be used.
+pub(crate) fn scan<R: Read + Seek>(mut tar: R, size: u64, path: &Path) -> Result<Scanned, DataError> {
+    check_format(&mut tar).map_err(|what| layout(path, what))?;
+    let mut scanned = Scanned::default();
+    let mut next = Some(0);
+    while let Some(start) = next {
+        let mut part = Part::default();
+        let end = walk(&mut tar, (start, size), &mut part, &mut scanned)
+            .and_then(|end| Ok((end, behind(&mut tar, end, size)?)));
+        let (_, following) = end.map_err(|reason| layout(path, cut_off(&scanned, start, &reason)))?;
+        let samples = part.samples(&mut scanned.skipped).map_err(|what| layout(path, what))?;
+        scanned.images.extend(samples);
+        next = following;
+    }
+    Ok(scanned)
+}
+
+fn cut_off(found: &Scanned, start: u64, reason: &str) -> String {
+    let after = match &found.last {
+        Some(name) => format!("after `{}`, the last of {} complete entries", printable(name), found.entries),
+        None => "before its first complete entry".into(),
+    };
+    let joined = match start {
+        0 => String::new(),
+        _ => format!(", in what follows the end of a tar file at byte {start}"),
+    };
+    let reason = printable(reason);
+    format!("the shard is cut off or damaged {after}{joined}: {reason}; copy or make it again")
+}
+
+/// Reads the entries from `start` on; returns where the blocks of zeros behind them begin.
+fn walk<R: Read + Seek>(
+    tar: &mut R,
+    (start, size): (u64, u64),
+    part: &mut Part,
+    scanned: &mut Scanned,
+) -> Result<u64, String> {
+    tar.seek(SeekFrom::Start(start)).map_err(|e| e.to_string())?;
+    let mut archive = Archive::new(From { tar: &mut *tar, start });
+    let mut behind = start;
+    for entry in archive.entries_with_seek().map_err(|e| e.to_string())? {
+        let mut entry = entry.map_err(|e| e.to_string())?;
+        let name = text_of(&entry.path_bytes());
+        let (offset, length) = (start + entry.raw_file_position(), entry.size());
+        let end = offset.checked_add(length).filter(|&end| end <= size);
+        let end = end.ok_or_else(|| format!("`{name}` should have {length} bytes"))?;
+        part.add(&name, (offset, length), &mut entry, &mut scanned.skipped)?;
+        behind = end.next_multiple_of(BLOCK);
+        scanned.entries += 1;
+        scanned.last = Some(name);
+    }
+    Ok(behind)
+}
+
+/// Returns a name as text. Bytes that are no UTF-8 are written out, so that different names stay different.
+fn text_of(name: &[u8]) -> String {
+    std::str::from_utf8(name).map_or_else(|_| name.escape_ascii().to_string(), String::from)
+}
+
+/// Returns where another tar file begins behind the one that ends at `end`, if there is one.
+fn behind<R: Read + Seek>(tar: &mut R, end: u64, size: u64) -> Result<Option<u64>, String> {
+    // A file cut between two entries looks like one that ends there, but for the zeros that close a
+    // tar file.
+    let mut closing = [1; BLOCK as usize];
+    let read = tar.seek(SeekFrom::Start(end)).and_then(|_| tar.read_exact(&mut closing));
+    if read.is_err() || closing != [0; BLOCK as usize] {
+        return Err("the closing block of zeros is missing".into());
+    }
+    let mut at = end + BLOCK;
+    while at < size {
+        let mut bytes = vec![0; CHUNK.min(size - at) as usize];
+        tar.read_exact(&mut bytes).map_err(|e| e.to_string())?;
+        if let Some(first) = bytes.iter().position(|byte| *byte != 0) {
+            return Ok(Some((at + first as u64) / BLOCK * BLOCK));
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(None)
+}
+
+/// A file as it is from a byte on.
+struct From<'a, R> {
+    tar: &'a mut R,
+    start: u64,
+}
+
+impl<R: Read> Read for From<'_, R> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        self.tar.read(bytes)
+    }
+}
+
+impl<R: Seek> Seek for From<'_, R> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => self.tar.seek(SeekFrom::Start(self.start.saturating_add(at))),
+            other => self.tar.seek(other),
+        };
+        at.map(|at| at.saturating_sub(self.start))
+    }
+}

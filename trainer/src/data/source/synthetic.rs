@@ -1,0 +1,194 @@
+//! A built-in image set, made from a seed: for demonstrations and tests without data.
+//!
+//! Ten classes: five coarse shapes, each with fine stripes along or across. The stripes have 24 periods an image, so
+//! they vanish below a bandwidth of 48: shapes can be told at low frequencies, classes cannot.
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{Rgb, RgbImage};
+use rand::{Rng, RngExt};
+use randaug::{Purpose, sample_rng};
+use rayon::prelude::*;
+
+use crate::data::decode::{DEFAULT_IMAGE_LIMIT, decode};
+use crate::data::source::Source;
+use crate::error::DataError;
+
+const SHAPES: [&str; 5] = ["disc", "square", "triangle", "cross", "ring"];
+const TEXTURES: [&str; 2] = ["horizontal", "vertical"];
+/// Stripes across an image.
+const PERIODS: f32 = 24.0;
+/// Half the difference between light and dark stripes, in levels of 0..255.
+const AMPLITUDE: f32 = 28.0;
+const JPEG_QUALITY: u8 = 92;
+
+/// Labelled pictures, JPEG-encoded in memory.
+#[derive(Debug)]
+pub struct Synthetic {
+    classes: Vec<String>,
+    files: Vec<Vec<u8>>,
+}
+
+/// Which part of the synthetic set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Split {
+    /// For training.
+    Train,
+    /// For evaluation; shares no picture with the other.
+    Val,
+}
+
+impl Synthetic {
+    /// Makes `images` pictures of `edge` x `edge` pixels; classes take turns.
+    ///
+    /// # Errors
+    /// When `images` is 0, or `edge` is below 48, where the stripes could not be drawn.
+    pub fn new(seed: u64, split: Split, images: usize, edge: u32) -> Result<Self, DataError> {
+        if images == 0 || edge < 2 * PERIODS as u32 {
+            let what = format!(
+                "a synthetic set needs at least 1 image of at least 48 pixels, got {images} of {edge}"
+            );
+            return Err(DataError::Setting(what));
+        }
+        let classes = SHAPES.iter().flat_map(|s| TEXTURES.iter().map(move |t| format!("{s}-{t}"))).collect();
+        let stream = match split {
+            Split::Train => 0,
+            Split::Val => 1,
+        };
+        let make = |index: usize| {
+            let picture =
+                draw(label(index), edge, &mut sample_rng(seed, stream, index as u64, Purpose::Other(0)));
+            let mut bytes = Vec::new();
+            let encoded = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(&picture);
+            encoded.map_err(|e| DataError::Setting(format!("cannot encode a synthetic picture: {e}")))?;
+            Ok(bytes)
+        };
+        let files = (0..images).into_par_iter().map(make).collect::<Result<_, DataError>>()?;
+        Ok(Self { classes, files })
+    }
+}
+
+fn label(index: usize) -> u32 {
+    (index % (SHAPES.len() * TEXTURES.len())) as u32
+}
+
+/// One picture of class `label`: a smooth background, a shape, stripes over both, a little noise.
+fn draw(label: u32, edge: u32, rng: &mut impl Rng) -> RgbImage {
+    let shape = label as usize / TEXTURES.len();
+    let vertical = label as usize % TEXTURES.len() == 1;
+    let ground = colour(rng);
+    let drift: [f32; 3] = std::array::from_fn(|_| rng.random_range(-50.0..50.0));
+    // The shape stands out in brightness by at least 50 levels, one way or the other.
+    let lift: f32 = rng.random_range(50.0..90.0) * if rng.random_bool(0.5) { 1.0 } else { -1.0 };
+    let tint: [f32; 3] = std::array::from_fn(|_| lift + rng.random_range(-25.0..25.0));
+    let (cx, cy) = (rng.random_range(0.4..0.6), rng.random_range(0.4..0.6));
+    let radius = rng.random_range(0.24..0.34);
+    let (phase, noise_seed) = (rng.random_range(0.0..std::f32::consts::TAU), rng.next_u64());
+    RgbImage::from_fn(edge, edge, |x, y| {
+        let (u, v) = ((x as f32 + 0.5) / edge as f32, (y as f32 + 0.5) / edge as f32);
+        let along = if vertical { u } else { v };
+        let stripe = AMPLITUDE * (std::f32::consts::TAU * PERIODS * along + phase).sin();
+        let noise = grain(noise_seed, y * edge + x);
+        let inside = covers(shape, (u - cx) / radius, (v - cy) / radius);
+        Rgb(std::array::from_fn(|c| {
+            let base = ground[c] + drift[c] * (u - 0.5) + if inside { tint[c] } else { 0.0 };
+            (base + stripe + noise).round().clamp(0.0, 255.0) as u8
+        }))
+    })
+}
+
+fn colour(rng: &mut impl Rng) -> [f32; 3] {
+    std::array::from_fn(|_| rng.random_range(90.0..165.0))
+}
+
+/// Noise of up to six levels.
+fn grain(seed: u64, pixel: u32) -> f32 {
+    let mixed =
+        (seed ^ u64::from(pixel).wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    (mixed >> 40) as f32 / (1 << 24) as f32 * 12.0 - 6.0
+}
+
+/// Whether a shape of unit radius covers a point.
+fn covers(shape: usize, x: f32, y: f32) -> bool {
+    let distance = (x * x + y * y).sqrt();
+    match SHAPES[shape] {
+        "disc" => distance < 1.0,
+        "square" => x.abs().max(y.abs()) < 0.88,
+        "triangle" => y < 0.8 && y > -1.0 && x.abs() < (y + 1.0) * 0.62,
+        "cross" => x.abs().min(y.abs()) < 0.32 && x.abs().max(y.abs()) < 1.05,
+        _ => distance < 1.08 && distance > 0.62,
+    }
+}
+
+impl Source for Synthetic {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        label(index)
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("synthetic picture {index}")
+    }
+
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        decode(&self.files[index], &self.name(index), DEFAULT_IMAGE_LIMIT)
+    }
+
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
+        Ok(Some(self.files[index].clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use freqcrop::FrequencyCrop;
+
+    /// Mean distance between two pictures, in levels.
+    fn distance(a: &[u8], b: &[u8]) -> f64 {
+        let sum: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a.abs_diff(b))).sum();
+        sum / a.len() as f64
+    }
+
+    fn pair(edge: u32, index: u64) -> (RgbImage, RgbImage) {
+        let rng = || sample_rng(3, 0, index, Purpose::Other(0));
+        (draw(2, edge, &mut rng()), draw(3, edge, &mut rng()))
+    }
+
+    #[test]
+    fn textures_vanish_at_low_bandwidth_and_show_at_full_size() {
+        for index in 0..5 {
+            // The same square, ground and noise, with stripes along and across.
+            let (along, across) = pair(96, index);
+            assert!(distance(&along, &across) > 15.0);
+            let low = FrequencyCrop::<f32>::new((96, 96), (40, 40)).unwrap();
+            let (along, across) = (low.apply_rgb8(&along).unwrap(), low.apply_rgb8(&across).unwrap());
+            assert!(distance(&along, &across) < 2.0, "{}", distance(&along, &across));
+        }
+    }
+
+    #[test]
+    fn shapes_remain_at_low_bandwidth() {
+        let low = FrequencyCrop::<f32>::new((96, 96), (24, 24)).unwrap();
+        let small =
+            |label| low.apply_rgb8(&draw(label, 96, &mut sample_rng(3, 0, 1, Purpose::Other(0)))).unwrap();
+        assert!(distance(&small(0), &small(8)) > 5.0, "disc and ring look the same");
+    }
+
+    #[test]
+    fn the_set_is_a_function_of_its_seed_and_splits_differ() {
+        let bytes = |seed, split| Synthetic::new(seed, split, 12, 64).unwrap().files;
+        assert_eq!(bytes(1, Split::Train), bytes(1, Split::Train));
+        assert_ne!(bytes(1, Split::Train)[0], bytes(2, Split::Train)[0]);
+        assert_ne!(bytes(1, Split::Train)[0], bytes(1, Split::Val)[0]);
+        let set = Synthetic::new(1, Split::Train, 12, 64).unwrap();
+        assert_eq!((set.len(), set.classes().len(), set.label(11)), (12, 10, 1));
+        assert_eq!(set.load(3).unwrap().dimensions(), (64, 64));
+    }
+}

@@ -1,0 +1,75 @@
+//! What a run has measured so far.
+
+use serde::{Deserialize, Serialize};
+
+/// One evaluation of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Passes over the training set done.
+    pub epoch: f64,
+    /// Compute spent, in equivalent epochs at base size.
+    pub equivalent_epochs: f64,
+    /// Wall time of the run so far, in seconds, evaluations included.
+    pub seconds: f64,
+    /// Share of images whose label is the most probable class, 0 to 1.
+    pub top1: f64,
+    /// Share of images whose label is among the five most probable classes, 0 to 1.
+    pub top5: f64,
+    /// Cross entropy, averaged over the images; not finite where the network has diverged.
+    #[serde(with = "crate::util::float_serde")]
+    pub loss: f64,
+    /// Top-1 of the moving average, if one is kept.
+    pub ema_top1: Option<f64>,
+}
+
+impl EvalRecord {
+    /// Top-1 of the weights or of their moving average, whichever is better: what checkpoints are ranked by.
+    pub fn score(&self) -> f64 {
+        self.ema_top1.map_or(self.top1, |ema| ema.max(self.top1))
+    }
+
+    /// Returns whether the network gave outputs that are not finite: its accuracy means nothing then.
+    pub fn diverged(&self) -> bool {
+        !self.loss.is_finite()
+    }
+}
+
+/// The evaluations of a run and the time it has taken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// All evaluations, in order.
+    pub evals: Vec<EvalRecord>,
+    /// Wall time over all processes of the run, in seconds.
+    pub seconds: f64,
+    /// Steps that were left out because their numbers were bad.
+    #[serde(default)]
+    pub bad_steps: Vec<u64>,
+    /// How often the learning rate was halved because of them.
+    #[serde(default)]
+    pub lr_halvings: u32,
+}
+
+impl History {
+    /// The last evaluation.
+    pub fn last(&self) -> Option<&EvalRecord> {
+        self.evals.last()
+    }
+
+    /// The best evaluation, the earlier one of equals.
+    pub fn best(&self) -> Option<&EvalRecord> {
+        let step = *self.ranking().first()?;
+        self.evals.iter().find(|eval| eval.step == step)
+    }
+
+    /// Steps of all evaluations, the best first; of equals the earlier first. Those that diverged come last.
+    pub fn ranking(&self) -> Vec<u64> {
+        let mut evals: Vec<&EvalRecord> = self.evals.iter().collect();
+        let by_score = |a: &EvalRecord, b: &EvalRecord| b.score().total_cmp(&a.score());
+        evals.sort_by(|a, b| {
+            a.diverged().cmp(&b.diverged()).then_with(|| by_score(a, b)).then(a.step.cmp(&b.step))
+        });
+        evals.into_iter().map(|eval| eval.step).collect()
+    }
+}

@@ -1,0 +1,148 @@
+//! Training every contestant with every seed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::checkpoint::folder::{RunFolder, newest};
+use crate::config::differences;
+use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
+use crate::error::{Error, Result};
+use crate::events::{Event, Observer};
+use crate::experiments::compare::table::Row;
+use crate::observe::chart::Curve;
+use crate::observe::log;
+use crate::run::Run;
+use crate::run::checks::check_batches;
+use crate::run::sources::Sources;
+
+/// One way to train.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contestant {
+    /// What tells it from the others, for people.
+    pub name: String,
+    /// What is trained; the seed is the comparison's, but for the choice of `--images-per-class`.
+    pub config: TrainConfig,
+}
+
+impl Contestant {
+    /// Name of its folder with a seed.
+    fn folder(&self, seed: u64) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.=".contains(c) { c } else { '-' };
+        format!("{}-seed{seed}", self.name.chars().map(plain).collect::<String>())
+    }
+}
+
+/// Trains a run to its end, with its logs in its folder; gives whether it came there.
+fn logged(run: &mut Run, observer: &mut dyn Observer) -> Result<bool> {
+    run.claim()?;
+    let logs = log::open(run.options(), run.step())?;
+    run.train(&mut Logged { logs, observer })
+}
+
+/// Logs, and somebody besides.
+struct Logged<'a> {
+    logs: Vec<Box<dyn Observer>>,
+    observer: &'a mut dyn Observer,
+}
+
+impl Observer for Logged<'_> {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        self.logs.observe(event)?;
+        self.observer.observe(event)
+    }
+}
+
+/// Contestants, seeds, and where they are trained.
+#[derive(Debug)]
+pub struct Comparison {
+    contestants: Vec<Contestant>,
+    seeds: Vec<u64>,
+    options: RunOptions,
+    sources: Sources,
+    stop: Arc<AtomicBool>,
+    _claim: RunFolder,
+}
+
+impl Comparison {
+    /// A comparison in the folder of `options`. Everything that can be wrong with a contestant is found here.
+    ///
+    /// # Errors
+    /// When a contestant's configuration does not fit the data, two have one name, or another process works in the folder.
+    pub fn new(
+        contestants: Vec<Contestant>,
+        seeds: Vec<u64>,
+        options: RunOptions,
+        sources: Sources,
+    ) -> Result<Self> {
+        if contestants.is_empty() || seeds.is_empty() {
+            return Err(Error::config("recipes", "there is nothing to train; give recipes and seeds"));
+        }
+        for (index, contestant) in contestants.iter().enumerate() {
+            let folder = contestant.folder(0);
+            if contestants[..index].iter().any(|other| other.folder(0) == folder) {
+                return Err(Error::config("recipes", format!("`{}` is given twice", contestant.name)));
+            }
+            if contestant.config.target.is_some() {
+                let what = "accuracies are compared, and pre-training has none; leave it out";
+                return Err(Error::config("target", what));
+            }
+            contestant.config.check()?;
+            let plan = contestant.config.plan(sources.train.len())?;
+            check_batches(&contestant.config, &options, &plan, sources.train.classes().len())?;
+        }
+        let claim = RunFolder::claim(&options.out)?;
+        Ok(Self { contestants, seeds, options, sources, stop: Arc::default(), _claim: claim })
+    }
+
+    /// Setting it makes [`Self::run`] finish its step, save, and return.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// Trains what is not trained yet; gives a row and a curve (of the first seed) a contestant, or none where it was
+    /// asked to stop before.
+    ///
+    /// # Errors
+    /// When data, model or disk fail, or a folder holds a run of another configuration.
+    pub fn run(&self, observer: &mut dyn Observer) -> Result<Option<(Vec<Row>, Vec<Curve>)>> {
+        let (mut rows, mut curves) = (Vec::new(), Vec::new());
+        for contestant in &self.contestants {
+            let mut runs = Vec::new();
+            for &seed in &self.seeds {
+                let mut run = self.begun(contestant, seed)?;
+                if run.step() < run.total_steps() && !logged(&mut run, observer)? {
+                    return Ok(None);
+                }
+                runs.push(run);
+            }
+            rows.push(Row::of(&contestant.name, &runs)?);
+            let evals = runs.first().map_or_else(Vec::new, |run| run.history.evals.clone());
+            curves.push(Curve { name: contestant.name.clone(), evals });
+        }
+        Ok(Some((rows, curves)))
+    }
+
+    /// The run of a contestant where it stopped, or at its start.
+    fn begun(&self, contestant: &Contestant, seed: u64) -> Result<Run> {
+        let out: PathBuf = self.options.out.join(contestant.folder(seed));
+        let config = contestant.config.with_seed(seed);
+        let options = RunOptions { out: out.clone(), ..self.options.clone() };
+        let run = Run::new(config, options, self.sources.clone())?.with_stop_flag(self.stop.clone());
+        let Some(found) = newest(&out)? else { return Ok(run) };
+        let stored = &found.saved.run()?.config;
+        // The data may have moved; its content is compared.
+        let changed: Vec<String> = differences(&run.config, stored)
+            .into_iter()
+            .filter(|difference| difference.key != "data")
+            .map(|d| format!("--{} {} (the run has {})", d.key, d.ours, d.theirs))
+            .collect();
+        if changed.is_empty() {
+            return run.go_on(&found.saved);
+        }
+        let what =
+            format!("{} holds another run: {}; choose another folder", out.display(), changed.join(", "));
+        Err(Error::config("out", what))
+    }
+}

@@ -1,0 +1,142 @@
+//! The outcome of a comparison as a table, in three formats.
+
+use std::path::Path;
+
+use efficienttrain_models::{ModelOptions, cost, create_model};
+use efficienttrain_schedule::search::Measured;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::events::history::EvalRecord;
+use crate::observe::chart::{Curve, accuracy_against_compute};
+use crate::run::Run;
+use crate::util::atomic_file::replace;
+use crate::util::csv::csv;
+
+/// One contestant over its seeds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// Model.
+    pub model: String,
+    /// Recipe.
+    pub recipe: String,
+    /// Sizes in the order of the curriculum, in pixels.
+    pub sizes: Vec<u32>,
+    /// Compute, in epochs at base size.
+    pub equivalent_epochs: f64,
+    /// Arithmetic of all training passes, in 10^12 operations.
+    pub tera_operations: f64,
+    /// Passes over the data, replayed images included.
+    pub passes: f64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Top-1 at the end with each seed (of weights or average, the better), 0 to 1.
+    pub top1: Vec<f64>,
+    /// Mean and spread of them.
+    pub measured: Measured,
+    /// Wall time with each seed, evaluations included, in seconds.
+    pub seconds: Vec<f64>,
+    /// Images trained on over that time.
+    pub images_per_second: f64,
+}
+
+impl Row {
+    /// The row of finished runs that differ by their seeds alone; there is at least one.
+    pub(crate) fn of(name: &str, runs: &[Run]) -> Result<Self> {
+        let plan = runs[0].plan();
+        let (mut sizes, mut operations, mut images) = (Vec::new(), 0.0, 0.0);
+        for stage in plan.stages().iter().filter(|stage| stage.steps > 0) {
+            let options = ModelOptions {
+                num_classes: runs[0].state.model.num_classes(),
+                input_size: [stage.size as usize; 2],
+                ..ModelOptions::default()
+            };
+            let model = create_model(&plan.recipe().model, &options)?;
+            let trained = (stage.steps * stage.images_per_step) as f64;
+            operations += trained * cost(&*model)?.train_flops as f64;
+            images += trained;
+            sizes.push(stage.size);
+        }
+        sizes.dedup();
+        let top1: Vec<f64> =
+            runs.iter().map(|run| run.history.last().map_or(0.0, EvalRecord::score)).collect();
+        let seconds: Vec<f64> = runs.iter().map(|run| run.history.seconds).collect();
+        Ok(Self {
+            name: name.into(),
+            model: runs[0].state.model.name().into(),
+            recipe: plan.recipe().name.clone(),
+            sizes,
+            equivalent_epochs: plan.equivalent_epochs(),
+            tera_operations: operations / 1e12,
+            passes: plan.stages().iter().map(|stage| stage.epochs).sum(),
+            steps: plan.total_steps(),
+            measured: Measured::of(&top1),
+            images_per_second: images * runs.len() as f64 / seconds.iter().sum::<f64>().max(1e-9),
+            top1,
+            seconds,
+        })
+    }
+
+    fn cells(&self) -> [String; 10] {
+        let sizes: Vec<String> = self.sizes.iter().map(u32::to_string).collect();
+        let seconds = self.seconds.iter().sum::<f64>() / self.seconds.len() as f64;
+        [
+            self.name.clone(),
+            self.model.clone(),
+            sizes.join(", "),
+            format!("{:.2}", self.equivalent_epochs),
+            format!("{:.3}", self.tera_operations),
+            format!("{:.1}", self.passes),
+            percent(&self.measured),
+            self.top1.len().to_string(),
+            format!("{seconds:.1}"),
+            format!("{:.0}", self.images_per_second),
+        ]
+    }
+}
+
+const HEAD: [&str; 10] = [
+    "run",
+    "model",
+    "sizes",
+    "compute (epochs at base size)",
+    "10^12 operations",
+    "passes",
+    "top-1 %",
+    "seeds",
+    "wall time s",
+    "images/s",
+];
+
+fn percent(measured: &Measured) -> String {
+    let mean = 100.0 * measured.mean;
+    measured.spread.map_or(format!("{mean:.2}"), |spread| format!("{mean:.2} +- {:.2}", 100.0 * spread))
+}
+
+/// A table for a README.
+pub fn to_markdown(rows: &[Row]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut out = line(&HEAD.map(str::to_string)) + &"| --- ".repeat(HEAD.len()) + "|\n";
+    rows.iter().for_each(|row| out += &line(&row.cells()));
+    out
+}
+
+/// Comma-separated values.
+pub fn to_csv(rows: &[Row]) -> String {
+    csv(&HEAD, rows.iter().map(Row::cells))
+}
+
+/// Writes `compare.md`, `compare.csv`, `compare.json` and `compare.svg` to a folder.
+///
+/// # Errors
+/// When the disk refuses, or there is nothing to draw.
+pub fn write_comparison(folder: &Path, rows: &[Row], curves: &[Curve]) -> Result<()> {
+    let write = |name: &str, text: String| replace(&folder.join(name), text.as_bytes());
+    write("compare.md", to_markdown(rows))?;
+    write("compare.csv", to_csv(rows))?;
+    let json = serde_json::to_string_pretty(rows).map_err(|e| Error::io(folder)(e.into()))?;
+    write("compare.json", json)?;
+    accuracy_against_compute(&folder.join("compare.svg"), "Top-1 against compute", curves)
+}

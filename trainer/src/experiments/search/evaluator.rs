@@ -1,0 +1,232 @@
+//! Trials as runs of this crate.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use efficienttrain_schedule::Plan;
+use efficienttrain_schedule::search::{Evaluator, FineTuneRun, Outcome, Report, SavedState, Search, Trial};
+
+use crate::checkpoint::folder::{LAST, RunFolder, newest};
+use crate::checkpoint::read::Saved;
+use crate::config::interval::Every;
+use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
+use crate::error::{Error, Result};
+use crate::experiments::search::settings::SearchSettings;
+use crate::experiments::search::store::{Folder, Stored, remove_folder};
+use crate::run::Run;
+use crate::run::sources::Sources;
+
+/// What happens in a search.
+#[derive(Debug)]
+pub enum TrialEvent<'a> {
+    /// A trial begins, or goes on after a stop.
+    Begin(&'a Trial),
+    /// A trial is done.
+    End {
+        /// The trial.
+        trial: &'a Trial,
+        /// What became of it.
+        report: &'a Report,
+        /// Wall time, in seconds.
+        seconds: f64,
+    },
+}
+
+/// A search and the folder it works in.
+#[derive(Debug)]
+pub struct SearchRun {
+    options: RunOptions,
+    sources: Sources,
+    folder: Folder,
+    stored: Stored,
+    stop: Arc<AtomicBool>,
+    _claim: RunFolder,
+}
+
+impl SearchRun {
+    /// Opens the search in the folder of `options`: goes on with what is there, or begins.
+    ///
+    /// # Errors
+    /// When an option, the data or the model is not as expected; when the folder holds another search, or another process
+    /// works in it.
+    pub fn open(config: TrainConfig, settings: &SearchSettings, options: RunOptions) -> Result<Self> {
+        let sources = Sources::open(&config)?;
+        Self::with_sources(config, settings, options, sources)
+    }
+
+    /// As [`Self::open`], on data of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_sources(
+        mut config: TrainConfig,
+        settings: &SearchSettings,
+        options: RunOptions,
+        sources: Sources,
+    ) -> Result<Self> {
+        config.embed_recipe()?;
+        options.check()?;
+        if config.target.is_some() {
+            let what = "a search compares accuracies, and pre-training has none; leave it out";
+            return Err(Error::config("target", what));
+        }
+        config.plan(sources.train.len())?;
+        let search = settings.search(&config, sources.train.len())?;
+        let claim = RunFolder::claim(&options.out)?;
+        let folder = Folder(options.out.clone());
+        let stored = folder.open(Stored { config, search, seconds: Vec::new() })?;
+        folder.tidy(&stored.search)?;
+        Ok(Self { options, sources, folder, stored, stop: Arc::default(), _claim: claim })
+    }
+
+    /// Whether a search has begun in a folder.
+    pub fn is_begun(out: &Path) -> bool {
+        Folder(out.into()).is_begun()
+    }
+
+    /// Settings and reports so far.
+    pub fn search(&self) -> &Search {
+        &self.stored.search
+    }
+
+    /// Wall time of each trial, in the order of the reports, in seconds.
+    pub fn seconds(&self) -> &[f64] {
+        &self.stored.seconds
+    }
+
+    /// Setting it makes [`Self::run`] finish its step, save, and return.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// Runs trials to the end, or until [`Self::stop_flag`] is set (none then).
+    ///
+    /// # Errors
+    /// When data, model or disk fail, or every candidate of a stage diverged; what was reported stays.
+    pub fn run(&mut self, observer: &mut dyn FnMut(&TrialEvent)) -> Result<Option<Outcome>> {
+        let mut search = self.stored.search.clone();
+        let mut trials = Trials { run: self, observer, seconds: 0.0, error: None };
+        let outcome = search.run(&mut trials)?;
+        trials.error.map_or(Ok(outcome), Err)
+    }
+
+    /// Trains a trial and measures it; none where it was asked to stop before. Also gives the time it took.
+    fn train(&self, trial: &Trial) -> Result<Option<(f64, f64)>> {
+        let (mut run, before) = self.begun(trial)?;
+        let out = run.options.out.clone();
+        for &step in trial.keep.iter().chain([&trial.steps.end]) {
+            if !train_to(&mut run, step)? {
+                return Ok(None);
+            }
+            if trial.keep.contains(&step) {
+                self.folder.keep(&out.join(LAST), SavedState { trial: trial.id, step })?;
+            }
+        }
+        let measured = match &trial.fine_tune {
+            None => run.measure(&mut ())?.map(|accuracy| (accuracy, 0.0)),
+            Some(fine_tune) => self.fine_tuned(trial, fine_tune, &out)?,
+        };
+        Ok(measured.map(|(accuracy, seconds)| (accuracy, run.history.seconds - before + seconds)))
+    }
+
+    /// The run of a trial, where it stopped, at the state it begins from, or at the very start; and the time of the run
+    /// before the trial.
+    fn begun(&self, trial: &Trial) -> Result<(Run, f64)> {
+        let out = self.folder.trial(trial.id);
+        let run = self.fresh(&trial.plan, trial.seed, &out)?;
+        let start = trial.start.map(|state| Saved::open(&self.folder.state(state))).transpose()?;
+        let before = start.as_ref().map_or(Ok(0.0), |saved| saved.run().map(|run| run.history.seconds))?;
+        let interrupted = newest(&out)?.map(|found| found.saved);
+        let run = match interrupted.or(start) {
+            Some(saved) => run.go_on(&saved)?,
+            None => run,
+        };
+        Ok((run, before))
+    }
+
+    /// The short training at full size, from the end of a trial: always from its beginning.
+    fn fine_tuned(&self, trial: &Trial, of: &FineTuneRun, from: &Path) -> Result<Option<(f64, f64)>> {
+        let out = from.join("fine-tune");
+        remove_folder(&out)?;
+        let run = self.fresh(&of.plan, trial.seed, &out)?;
+        let mut run = run.starting_from(&Saved::open(&from.join(LAST))?, of.samples_before)?;
+        if !train_to(&mut run, of.plan.total_steps())? {
+            return Ok(None);
+        }
+        Ok(run.measure(&mut ())?.map(|accuracy| (accuracy, run.history.seconds)))
+    }
+
+    /// A run of a plan that has not begun.
+    fn fresh(&self, plan: &Plan, seed: u64, out: &Path) -> Result<Run> {
+        let config = self.stored.config.of_recipe(plan.recipe(), plan.options().equivalent_epochs)?;
+        // A trial is measured at its end alone.
+        let options = RunOptions {
+            out: out.into(),
+            eval_every: Every::Percent(100.0),
+            keep_last: 1,
+            keep_best: 0,
+            ..self.options.clone()
+        };
+        let run = Run::new(config.with_seed(seed), options, self.sources.clone())?;
+        debug_assert_eq!(run.plan(), plan, "the configuration does not say the trial's plan");
+        Ok(run.with_stop_flag(self.stop.clone()))
+    }
+}
+
+/// Trains up to a step; gives whether the run came there.
+fn train_to(run: &mut Run, step: u64) -> Result<bool> {
+    if run.step() < step {
+        run.options.stop_after = Some(step);
+        run.train(&mut ())?;
+    }
+    Ok(run.step() >= step)
+}
+
+/// The evaluator of a search while it runs.
+struct Trials<'a> {
+    run: &'a mut SearchRun,
+    observer: &'a mut dyn FnMut(&TrialEvent),
+    /// Of the trial at hand.
+    seconds: f64,
+    error: Option<Error>,
+}
+
+impl Evaluator for Trials<'_> {
+    fn evaluate(&mut self, trial: &Trial) -> ControlFlow<(), Report> {
+        (self.observer)(&TrialEvent::Begin(trial));
+        let report = match self.run.train(trial) {
+            Ok(Some((accuracy, seconds))) => {
+                self.seconds = seconds;
+                Report::Accuracy(accuracy)
+            }
+            Ok(None) => return ControlFlow::Break(()),
+            // Of all that can go wrong, this alone says something about the candidate.
+            Err(error @ (Error::NotFinite { .. } | Error::BadNumbers { .. })) => {
+                self.seconds = 0.0;
+                Report::Failed(error.to_string())
+            }
+            Err(error) => {
+                self.error = Some(error);
+                return ControlFlow::Break(());
+            }
+        };
+        (self.observer)(&TrialEvent::End { trial, report: &report, seconds: self.seconds });
+        ControlFlow::Continue(report)
+    }
+
+    fn reported(&mut self, search: &Search) -> ControlFlow<()> {
+        self.run.stored.search = search.clone();
+        self.run.stored.seconds.push(self.seconds);
+        let stored = self.run.folder.store(&self.run.stored);
+        match stored.and_then(|()| self.run.folder.tidy(search)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.error = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}

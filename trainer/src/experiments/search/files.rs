@@ -1,0 +1,41 @@
+//! What a search leaves: the recipe it found, the table of all trials, and a chart.
+
+use std::path::{Path, PathBuf};
+
+use efficienttrain_schedule::search::Outcome;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::experiments::search::chart::draw_outcome;
+use crate::experiments::search::table::{HEAD, Row, rows};
+use crate::util::atomic_file::replace;
+use crate::util::csv::csv;
+
+/// `outcome.json`.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    /// Wall time of all trials, in seconds.
+    seconds: f64,
+    /// The trials as `trials.csv` has them.
+    table: &'a [Row],
+}
+
+/// Writes `recipe.json` (for `--recipe`), `outcome.json`, `trials.csv` and `search.svg` to a folder; gives the recipe's path.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_outcome(folder: &Path, outcome: &Outcome, seconds: &[f64]) -> Result<PathBuf> {
+    let path = folder.join("recipe.json");
+    replace(&path, (outcome.recipe.to_json()? + "\n").as_bytes())?;
+    let table = rows(outcome, seconds);
+    let whole = Whole { outcome, seconds: seconds.iter().sum(), table: &table };
+    let json = folder.join("outcome.json");
+    let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::io(&json)(e.into()))?;
+    replace(&json, text.as_bytes())?;
+    let text = csv(&HEAD, table.iter().map(Row::cells));
+    replace(&folder.join("trials.csv"), text.as_bytes())?;
+    draw_outcome(&folder.join("search.svg"), outcome)?;
+    Ok(path)
+}

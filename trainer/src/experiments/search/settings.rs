@@ -1,0 +1,186 @@
+//! Options of a search, one definition each.
+
+use clap::{Args, ValueEnum};
+use efficienttrain_models::{ModelOptions, create_model};
+use efficienttrain_schedule::search::{
+    Algorithm, EarlyStop, FineTune, Prefer, Search, SearchOptions, Space, StageBatch, TieRule,
+};
+use efficienttrain_schedule::{Family, PlanOptions, Recipe, ScheduleError};
+use serde::{Deserialize, Serialize};
+
+use crate::config::recipe::edge_multiple;
+use crate::config::train::TrainConfig;
+use crate::error::{Error, Result};
+
+const SEARCH: &str = "Search";
+
+/// Which of the papers' algorithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlgorithmName {
+    /// Algorithm 2 (EfficientTrain++): stages of equal compute, each from the best checkpoint of the one before.
+    Sequential,
+    /// Algorithm 1 (EfficientTrain): stages of equal passes, each the smallest size that does not lower the accuracy.
+    Greedy,
+}
+
+/// Who wins a tie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PreferName {
+    /// The smaller size.
+    Smaller,
+    /// The larger size.
+    Larger,
+    /// The higher mean.
+    Best,
+}
+
+/// What to search, and how. `--epochs` of the run is the budget: compute for the sequential search, passes over the data
+/// for the greedy one.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchSettings {
+    /// Which of the papers' searches
+    #[arg(long, value_enum, default_value_t = AlgorithmName::Sequential, help_heading = SEARCH)]
+    pub algorithm: AlgorithmName,
+
+    /// Stages of the curriculum, of equal compute (sequential) or equal passes (greedy)
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = SEARCH)]
+    pub stages: u32,
+
+    /// Sizes to choose from, in pixels [default: the paper's 96, 128, 160, 192 and 224, scaled to the base size]
+    #[arg(long, value_name = "B,...", value_delimiter = ',', help_heading = SEARCH)]
+    pub sizes: Vec<u32>,
+
+    /// RandAugment magnitudes to choose from [default: none, m(t) grows to --last-magnitude over the run]
+    #[arg(long, value_name = "M,...", value_delimiter = ',', help_heading = SEARCH)]
+    pub magnitudes: Vec<f64>,
+
+    /// Batches to choose from [default: none, --batch in every stage]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', help_heading = SEARCH)]
+    pub batches: Vec<u32>,
+
+    /// Seeds that every candidate is trained with; with two and more there is a spread, and a tie is called one
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [0], help_heading = SEARCH)]
+    pub seeds: Vec<u64>,
+
+    /// Let sizes only stay or grow from stage to stage
+    #[arg(long, help_heading = SEARCH)]
+    pub growing: bool,
+
+    /// Magnitude at the end of the run, where magnitudes are not searched
+    #[arg(long, value_name = "M", default_value_t = 9.0, help_heading = SEARCH)]
+    pub last_magnitude: f64,
+
+    /// Sequential: part of the budget that a candidate is fine-tuned at full size before it is measured
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, help_heading = SEARCH)]
+    pub fine_tune: f64,
+
+    /// Sequential: learning rate of that fine-tuning over the one the stage ended with
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, help_heading = SEARCH)]
+    pub fine_tune_lr: f64,
+
+    /// Sequential: give up candidates that are far behind when this part of the stage is trained [default: no]
+    #[arg(long, value_name = "SHARE", help_heading = SEARCH)]
+    pub early_stop: Option<f64>,
+
+    /// With --early-stop: how far behind the best, as a share of all images
+    #[arg(long, value_name = "MARGIN", default_value_t = 0.05, help_heading = SEARCH)]
+    pub early_stop_margin: f64,
+
+    /// Difference of accuracy that does not matter, as a share of all images
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = SEARCH)]
+    pub tie: f64,
+
+    /// Who wins a tie
+    #[arg(long, value_enum, default_value_t = PreferName::Smaller, help_heading = SEARCH)]
+    pub prefer: PreferName,
+
+    /// How often a trial that diverged is tried again
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = SEARCH)]
+    pub retries: u32,
+}
+
+impl Default for SearchSettings {
+    fn default() -> Self {
+        crate::config::flag_defaults()
+    }
+}
+
+impl SearchSettings {
+    /// The search of `config`'s run over `images` training images, not begun.
+    ///
+    /// # Errors
+    /// When an option is out of range, or the model cannot take a size.
+    pub(crate) fn search(&self, config: &TrainConfig, images: usize) -> Result<Search> {
+        let recipe = config.recipe()?;
+        let options = self.options(config, &recipe, images as u64)?;
+        for &size in &options.space.sizes {
+            let made =
+                ModelOptions { num_classes: 1, input_size: [size as usize; 2], ..ModelOptions::default() };
+            create_model(&recipe.model, &made).map_err(|e| Error::config("sizes", e.to_string()))?;
+        }
+        Search::new(&recipe, options).map_err(|error| match error {
+            ScheduleError::BudgetTooSmall { .. } => {
+                let what = "a stage or the fine-tuning is shorter than an optimiser step; raise --epochs or --fine-tune, \
+                            or lower --batch";
+                Error::config("epochs", what)
+            }
+            other => Error::from(other).of_option(),
+        })
+    }
+
+    fn options(&self, config: &TrainConfig, recipe: &Recipe, images: u64) -> Result<SearchOptions> {
+        let sizes = Space::at_base_size(config.base_size, multiple(recipe.family, config.base_size))?.sizes;
+        let batch = |&per_device: &u32| StageBatch { per_device, accumulation: config.accumulation };
+        let space = Space {
+            sizes: if self.sizes.is_empty() { sizes } else { self.sizes.clone() },
+            magnitudes: self.magnitudes.clone(),
+            batches: self.batches.iter().map(batch).collect(),
+        };
+        let early_stop = self.early_stop.map(|after| EarlyStop { after, margin: self.early_stop_margin });
+        let fine_tune = FineTune { share: self.fine_tune, lr_factor: self.fine_tune_lr };
+        let base = match self.algorithm {
+            AlgorithmName::Greedy => SearchOptions::greedy(config.epochs, images, 1),
+            AlgorithmName::Sequential => {
+                let algorithm = Algorithm::Sequential { fine_tune, early_stop };
+                SearchOptions { algorithm, ..SearchOptions::sequential(config.epochs, images, 1) }
+            }
+        };
+        if self.early_stop.is_some() && self.algorithm == AlgorithmName::Greedy {
+            let what = "a greedy trial is only measured at its end; leave it out, or search sequentially";
+            return Err(Error::config("early-stop", what));
+        }
+        let tie = TieRule { absolute: self.tie, prefer: self.prefer.rule(), ..TieRule::default() };
+        let options = SearchOptions {
+            space,
+            growing: self.growing,
+            last_magnitude: self.last_magnitude,
+            seeds: self.seeds.clone(),
+            tie,
+            retries: self.retries,
+            // The budget as it is given, not the paper's two thirds of it.
+            plan: PlanOptions::new(config.epochs, images, 1),
+            ..base
+        };
+        options.with_stages(self.stages).map_err(|error| Error::from(error).of_option())
+    }
+}
+
+/// What the paper's sizes are rounded to: what the model wants, or whole pixels where it has no grid and the base size is no
+/// multiple of that.
+fn multiple(family: Family, base_size: u32) -> u32 {
+    let wanted = edge_multiple(family);
+    if base_size.is_multiple_of(wanted) || wanted > 8 { wanted } else { 1 }
+}
+
+impl PreferName {
+    fn rule(self) -> Prefer {
+        match self {
+            Self::Smaller => Prefer::Smaller,
+            Self::Larger => Prefer::Larger,
+            Self::Best => Prefer::Best,
+        }
+    }
+}

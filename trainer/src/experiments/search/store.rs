@@ -1,0 +1,131 @@
+//! What a search keeps on the disk: settings and reports in one file, states beside it.
+
+use std::path::{Path, PathBuf};
+
+use efficienttrain_schedule::search::{SavedState, Search, TrialId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::checkpoint::folder::names;
+use crate::config::train::TrainConfig;
+use crate::error::{Error, Result};
+use crate::util::atomic_file::link;
+use crate::util::atomic_file::replace;
+
+/// The file of a search.
+const FILE: &str = "search.json";
+
+/// A search as far as it has come, and the time it took.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    /// The run that is searched for.
+    pub(crate) config: TrainConfig,
+    /// Settings and reports.
+    pub(crate) search: Search,
+    /// Wall time of each trial, in the order of the reports, in seconds.
+    pub(crate) seconds: Vec<f64>,
+}
+
+/// The folder of a search.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    /// Goes on with the search of the folder, which must be the same as `fresh`, or begins it.
+    pub(crate) fn open(&self, fresh: Stored) -> Result<Stored> {
+        let path = self.0.join(FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                self.store(&fresh)?;
+                return Ok(fresh);
+            }
+            Err(e) => return Err(Error::io(&path)(e)),
+        };
+        let place = path.display().to_string();
+        let wrong = |what: String| Error::Key { place: place.clone(), what };
+        let stored: Stored = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let changed = differing(&settings_of(&stored)?, &settings_of(&fresh)?);
+        if !changed.is_empty() {
+            return Err(wrong(format!(
+                "the search was begun with other values of {}; give the same command, or another --out",
+                changed.join(", ")
+            )));
+        }
+        Ok(stored)
+    }
+
+    /// Whether there is a search in the folder.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.0.join(FILE).exists()
+    }
+
+    /// Replaces the file in one step.
+    pub(crate) fn store(&self, stored: &Stored) -> Result<()> {
+        let path = self.0.join(FILE);
+        let text = serde_json::to_string_pretty(stored).map_err(|e| Error::io(&path)(e.into()))?;
+        replace(&path, text.as_bytes())
+    }
+
+    /// The folder of a trial.
+    pub(crate) fn trial(&self, id: TrialId) -> PathBuf {
+        self.0.join("trials").join(id.to_string())
+    }
+
+    /// The file of a state.
+    pub(crate) fn state(&self, state: SavedState) -> PathBuf {
+        self.0.join("states").join(state_name(state))
+    }
+
+    /// Keeps a checkpoint as a state.
+    pub(crate) fn keep(&self, checkpoint: &Path, state: SavedState) -> Result<()> {
+        let path = self.state(state);
+        if path.exists() { Ok(()) } else { link(checkpoint, &path) }
+    }
+
+    /// Deletes what no trial to come needs: states but for those listed, and trials that have been reported.
+    pub(crate) fn tidy(&self, search: &Search) -> Result<()> {
+        let needed: Vec<String> = search.needed_states()?.into_iter().map(state_name).collect();
+        let states = self.0.join("states");
+        for name in names(&states)?.into_iter().filter(|name| !needed.contains(name)) {
+            let path = states.join(name);
+            std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+        for entry in search.finished() {
+            remove_folder(&self.trial(entry.id))?;
+        }
+        Ok(())
+    }
+}
+
+fn state_name(state: SavedState) -> String {
+    format!("{}-step{:08}.safetensors", state.trial, state.step)
+}
+
+/// Removes a folder if it is there.
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Everything that decides what a search finds, as one flat list.
+fn settings_of(stored: &Stored) -> Result<Vec<(String, Value)>> {
+    let failed = |e: serde_json::Error| Error::Key { place: FILE.into(), what: e.to_string() };
+    let config = serde_json::to_value(&stored.config).map_err(failed)?;
+    let search = serde_json::to_value(&stored.search).map_err(failed)?;
+    let mut flat = Vec::new();
+    for (part, prefix) in [(&config, "--"), (&search["recipe"], "recipe."), (&search["options"], "")] {
+        let pairs = part.as_object().into_iter().flatten();
+        flat.extend(pairs.map(|(key, value)| (format!("{prefix}{}", key.replace('_', "-")), value.clone())));
+    }
+    // The data may have moved; its size is among the options.
+    flat.retain(|(key, _)| key != "--data");
+    Ok(flat)
+}
+
+fn differing(ours: &[(String, Value)], theirs: &[(String, Value)]) -> Vec<String> {
+    let other = |key: &str| theirs.iter().find(|(k, _)| k == key).map(|(_, value)| value);
+    ours.iter().filter(|(key, value)| other(key) != Some(value)).map(|(key, _)| key.clone()).collect()
+}

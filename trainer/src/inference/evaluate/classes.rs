@@ -1,0 +1,146 @@
+//! Which classes a model takes for which.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::data::source::class_names::unique_names;
+use crate::error::{Error, Result};
+use crate::inference::evaluate::Judged;
+use crate::util::atomic_file::replace;
+
+/// How often images of each class were taken for each class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confusion {
+    classes: Vec<String>,
+    /// Row after row: images of a class, by what they were taken for.
+    counts: Vec<u64>,
+    /// Images of each class whose class was among the five most probable.
+    top5: Vec<u64>,
+}
+
+/// One class in a table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassRow {
+    /// Its name.
+    pub class: String,
+    /// Its images.
+    pub images: u64,
+    /// Of these, those that were recognised.
+    pub correct: u64,
+    /// Share of its images that were recognised, 0 to 1; none where there is no image.
+    pub recall: Option<f64>,
+    /// Share of those taken for it that were of it; none where none was taken for it.
+    pub precision: Option<f64>,
+    /// Share of its images for which it was among the five most probable classes.
+    pub top5: Option<f64>,
+    /// The other class that its images are most often taken for.
+    pub taken_for: Option<String>,
+    /// How often.
+    pub taken_for_images: u64,
+}
+
+impl Confusion {
+    /// Nothing counted yet.
+    pub fn new(classes: &[String]) -> Self {
+        let n = classes.len();
+        Self { classes: unique_names(classes), counts: vec![0; n * n], top5: vec![0; n] }
+    }
+
+    /// Counts an image.
+    pub fn add(&mut self, judged: &Judged) {
+        self.counts[judged.label * self.classes.len() + judged.predicted] += 1;
+        self.top5[judged.label] += u64::from(judged.better < 5);
+    }
+
+    /// Images of class `label` that were taken for class `predicted`.
+    pub fn count(&self, label: usize, predicted: usize) -> u64 {
+        self.counts[label * self.classes.len() + predicted]
+    }
+
+    /// A row a class.
+    pub fn rows(&self) -> Vec<ClassRow> {
+        let n = self.classes.len();
+        let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
+        let row = |label: usize| {
+            let images = (0..n).map(|class| self.count(label, class)).sum();
+            let taken = (0..n).map(|other| self.count(other, label)).sum();
+            let correct = self.count(label, label);
+            // The first of equals.
+            let rival =
+                (0..n).rev().filter(|&class| class != label).max_by_key(|&class| self.count(label, class));
+            let rival = rival.filter(|&class| self.count(label, class) > 0);
+            ClassRow {
+                class: self.classes[label].clone(),
+                images,
+                correct,
+                recall: share(correct, images),
+                precision: share(correct, taken),
+                top5: share(self.top5[label], images),
+                taken_for: rival.map(|class| self.classes[class].clone()),
+                taken_for_images: rival.map_or(0, |class| self.count(label, class)),
+            }
+        };
+        (0..n).map(row).collect()
+    }
+
+    /// Writes [`Self::rows`] as CSV.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_rows(&self, path: &Path) -> Result<()> {
+        write(path, |table| self.rows().iter().try_for_each(|row| table.serialize(row)))
+    }
+
+    /// Writes the matrix as CSV: a row a class, a column for each class that its images were taken for.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_matrix(&self, path: &Path) -> Result<()> {
+        write(path, |table| {
+            let heading = std::iter::once("class").chain(self.classes.iter().map(String::as_str));
+            table.write_record(heading)?;
+            for (class, counts) in self.classes.iter().zip(self.counts.chunks_exact(self.classes.len())) {
+                let counts = counts.iter().map(u64::to_string);
+                table.write_record(std::iter::once(class.clone()).chain(counts))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn write(path: &Path, fill: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Result<()> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    fill(&mut table).map_err(|e| Error::io(path)(e.into()))?;
+    let bytes = table.into_inner().map_err(|e| Error::io(path)(e.into_error()))?;
+    replace(path, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_by_hand() {
+        let classes = ["a", "b,c", "d", "never"].map(String::from);
+        let mut confusion = Confusion::new(&classes);
+        // Three of a, one of them taken for d; two of b,c, both taken for a, one with six classes before it; one of d.
+        for (label, predicted, better) in [(0, 0, 0), (0, 0, 0), (0, 2, 1), (1, 0, 1), (1, 0, 6), (2, 2, 0)] {
+            confusion.add(&Judged { index: 0, label, predicted, better, loss: 0.0 });
+        }
+        let rows = confusion.rows();
+        let row =
+            |i: usize| (rows[i].images, rows[i].correct, rows[i].recall, rows[i].precision, rows[i].top5);
+        assert_eq!(row(0), (3, 2, Some(2.0 / 3.0), Some(0.5), Some(1.0)));
+        assert_eq!(row(1), (2, 0, Some(0.0), None, Some(0.5)));
+        assert_eq!(row(2), (1, 1, Some(1.0), Some(0.5), Some(1.0)));
+        assert_eq!(row(3), (0, 0, None, None, None));
+        let taken = |i: usize| (rows[i].taken_for.as_deref(), rows[i].taken_for_images);
+        assert_eq!([taken(0), taken(1), taken(2)], [(Some("d"), 1), (Some("a"), 2), (None, 0)]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("matrix.csv");
+        confusion.write_matrix(&path).unwrap();
+        let expected = "class,a,\"b,c\",d,never\na,2,0,1,0\n\"b,c\",2,0,0,0\nd,0,0,1,0\nnever,0,0,0,0\n";
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    }
+}

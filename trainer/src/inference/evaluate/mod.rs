@@ -1,0 +1,191 @@
+//! Accuracy of a model over a set of images, in all and class by class.
+
+pub(crate) mod classes;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::{DType, Device, Tensor};
+use efficienttrain_models::{Backbone, Context, Mode, ModelOptions, ParamStore, Variable, create_model};
+use serde::{Deserialize, Serialize};
+
+use crate::data::batch::Batch;
+use crate::data::loader::Loader;
+use crate::data::pipeline::eval::EvalPipeline;
+use crate::data::source::{BadImage, Source};
+use crate::error::{DataError, Result};
+
+pub use classes::{ClassRow, Confusion};
+
+/// Accuracy and loss over a set of images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// Share of images whose label is the most probable class, 0 to 1.
+    pub top1: f64,
+    /// Share of images whose label is among the five most probable classes, 0 to 1.
+    pub top5: f64,
+    /// Cross entropy, averaged over the images; not finite where an output of the network is not.
+    #[serde(with = "crate::util::float_serde")]
+    pub loss: f64,
+    /// Number of images.
+    pub images: usize,
+}
+
+/// What a model made of one image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judged {
+    /// Place of the image in its source.
+    pub index: usize,
+    /// Its class.
+    pub label: usize,
+    /// The most probable class; never the label where another class ties with it.
+    pub predicted: usize,
+    /// Classes that are at least as probable as the label.
+    pub better: usize,
+    /// Cross entropy.
+    pub loss: f64,
+}
+
+/// A model and weights for pictures of edge `size`, made from weights that belong to edge `from`.
+///
+/// # Errors
+/// When the model cannot take the size.
+pub fn at_size(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    size: usize,
+) -> Result<(Box<dyn Backbone>, ParamStore)> {
+    let options = ModelOptions {
+        num_classes: model.num_classes(),
+        input_size: model.input_size(),
+        ..ModelOptions::default()
+    };
+    let mut resized = create_model(model.name(), &options)?;
+    let mut params = params.clone();
+    for change in resized.set_input_size([size; 2])? {
+        change.apply_in(&mut params)?;
+    }
+    Ok((resized, params))
+}
+
+/// Evaluates over all images of `source`, in order, `batch` at a time; also gives the images that could not be read,
+/// which do not count.
+///
+/// # Errors
+/// When the model cannot take the size, or no image can be read.
+pub fn evaluate(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    source: Arc<dyn Source>,
+    pipeline: &EvalPipeline,
+    batch: usize,
+    workers: usize,
+) -> Result<(Accuracy, Vec<BadImage>)> {
+    evaluate_each(model, params, source, pipeline, (batch, workers), &mut |_| ())
+}
+
+/// As [`evaluate`], and tells of each image.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_each(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    source: Arc<dyn Source>,
+    pipeline: &EvalPipeline,
+    (batch, workers): (usize, usize),
+    each: &mut dyn FnMut(Judged),
+) -> Result<(Accuracy, Vec<BadImage>)> {
+    let (model, params) = at_size(model, params, pipeline.size)?;
+    let never = AtomicBool::new(false);
+    let scored = score(&*model, &params, source, pipeline, (batch, workers), &never, each)?;
+    scored.ok_or_else(|| DataError::Worker("the evaluation was stopped".into()).into())
+}
+
+/// As [`evaluate`], by a model that has the size already; none when `stop` is set before the end.
+pub(crate) fn score(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    source: Arc<dyn Source>,
+    pipeline: &EvalPipeline,
+    (batch, workers): (usize, usize),
+    stop: &AtomicBool,
+    each: &mut dyn FnMut(Judged),
+) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
+    let (mut sum, mut bad) = (Accuracy::default(), Vec::new());
+    for batch in Loader::eval(source, pipeline.clone(), batch, workers)? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let batch = batch?;
+        for judged in judge(model, params, &batch)? {
+            sum.add(&judged);
+            each(judged);
+        }
+        bad.extend(batch.bad);
+    }
+    if sum.images == 0 {
+        let why = bad.first().map_or("there is none".to_string(), |b| b.reason.clone());
+        return Err(DataError::Setting(format!("no image to evaluate on could be read: {why}")).into());
+    }
+    let n = sum.images as f64;
+    let accuracy =
+        Accuracy { top1: sum.top1 / n, top5: sum.top5 / n, loss: sum.loss / n, images: sum.images };
+    Ok(Some((accuracy, bad)))
+}
+
+impl Accuracy {
+    /// Adds an image to the sums, before they are divided by the number of images.
+    fn add(&mut self, judged: &Judged) {
+        self.top1 += f64::from(judged.better == 0);
+        self.top5 += f64::from(judged.better < 5);
+        self.loss += judged.loss;
+        self.images += 1;
+    }
+}
+
+fn judge(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<Vec<Judged>> {
+    if batch.labels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let one = |((logits, &label), &index): ((&Vec<f32>, &u32), &usize)| {
+        let label = label as usize;
+        let own = logits[label];
+        let others = || logits.iter().copied().enumerate().filter(|&(class, _)| class != label);
+        // Classes that the label does not beat: a tie or a NaN is no success.
+        let beats = |x: f32| own > x;
+        let better = others().filter(|&(_, x)| !beats(x)).count();
+        let rival = others().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(label, |(class, _)| class);
+        let max = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+        let mass: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
+        let loss = mass.ln() - f64::from(own - max);
+        Judged { index, label, predicted: if better == 0 { label } else { rival }, better, loss }
+    };
+    let logits = logits(model, params, &batch.pictures(&Device::Cpu)?)?;
+    Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())
+}
+
+/// Logits of channels-last pictures, a row a picture; of a part after another where the memory of a GPU is too small for all.
+pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let count = pictures.dims()[0];
+    match logits_at_once(model, params, pictures) {
+        Err(e) if e.is_out_of_memory() && count > 1 => {
+            let part = |from, to| {
+                let part = pictures.narrow(0, from, to - from)?;
+                // A copy on the CPU: what is sent to a GPU is all the memory that a tensor lies in.
+                if part.device().is_cpu() { part.force_contiguous() } else { Ok(part) }
+            };
+            let mut rows = logits(model, params, &part(0, count / 2)?)?;
+            rows.extend(logits(model, params, &part(count / 2, count)?)?);
+            Ok(rows)
+        }
+        other => other,
+    }
+}
+
+fn logits_at_once(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let mut cx = Context::new(params, Mode::Eval);
+    let device = params.iter().next().map_or(&Device::Cpu, |(_, t)| t.device());
+    let logits = model.forward(&mut cx, &Variable::constant(pictures.to_device(device)?))?;
+    Ok(logits.tensor().to_dtype(DType::F32)?.to_vec2()?)
+}

@@ -1,0 +1,61 @@
+//! From images to features.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use clap::ValueEnum;
+use efficienttrain_models::{Backbone, Context, Mode, ParamStore, Variable};
+
+use crate::data::loader::Loader;
+use crate::data::pipeline::eval::EvalPipeline;
+use crate::data::source::{BadImage, Source};
+use crate::error::Result;
+use crate::inference::features::set::FeatureSet;
+
+/// What stands for an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Pool {
+    /// What the model's head reads: the class token of a vision transformer, the mean over the map elsewhere.
+    #[default]
+    Head,
+    /// The mean over the picture, of a vision transformer's patch tokens too.
+    Mean,
+}
+
+/// Features of every image of `source` at the model's size, in order, pooled as `pool` says, `batch` at a time, where the weights are; images that cannot be read are left out and
+/// given beside them.
+///
+/// # Errors
+/// When the weights do not fit the model, or the system refuses a thread.
+pub fn extract(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    pool: Pool,
+    source: Arc<dyn Source>,
+    (batch, workers): (usize, usize),
+) -> Result<(FeatureSet, Vec<BadImage>)> {
+    let classes = source.classes().to_vec();
+    let device = params.iter().next().map_or(Device::Cpu, |(_, tensor)| tensor.device().clone());
+    let mut set = FeatureSet { features: Vec::new(), width: 0, labels: Vec::new(), classes };
+    let mut bad = Vec::new();
+    for batch in Loader::eval(source, EvalPipeline::new(model.input_size()[0]), batch, workers)? {
+        let batch = batch?;
+        if !batch.labels.is_empty() {
+            let pictures = Variable::constant(batch.pictures(&device)?);
+            // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
+            let features = rayon::scope(|_| {
+                let cx = &mut Context::new(params, Mode::Eval);
+                match pool {
+                    Pool::Head => model.features(cx, &pictures),
+                    Pool::Mean => model.mean_features(cx, &pictures),
+                }
+            })?;
+            set.width = features.dims()[features.dims().len() - 1];
+            let values = features.tensor().to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?;
+            set.features.extend(values.to_vec1::<f32>()?);
+            set.labels.extend(&batch.labels);
+        }
+        bad.extend(batch.bad);
+    }
+    Ok((set, bad))
+}

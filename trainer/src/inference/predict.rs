@@ -1,0 +1,170 @@
+//! Predictions of a trained model.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use efficienttrain_models::weights::{LoadOptions, Report, num_classes};
+use efficienttrain_models::{Backbone, Error as ModelError, ModelOptions, ParamStore, create_model, predict};
+
+use crate::checkpoint::read::Saved;
+use crate::data::decode::read_image;
+use crate::data::loader::Loader;
+use crate::data::pipeline::eval::EvalPipeline;
+use crate::data::pipeline::workspace::Workspace;
+use crate::data::source::class_names::unique_names;
+use crate::data::source::files::ImageFiles;
+use crate::data::source::{BadImage, Source};
+use crate::error::{DataError, Error, Result};
+use crate::inference::evaluate::{at_size, logits};
+
+/// Every class with its probability, the most probable first. Classes of one name have their position behind it, as
+/// [`unique_names`] gives it.
+pub type Ranked = Vec<(String, f64)>;
+
+/// A trained model with its classes.
+#[derive(Debug)]
+pub struct Predictor {
+    /// The structure, at the base size of its run.
+    pub model: Box<dyn Backbone>,
+    /// The weights.
+    pub params: ParamStore,
+    classes: Vec<String>,
+    /// Names that tell the classes apart, where two are called the same.
+    unique: Vec<String>,
+}
+
+impl Predictor {
+    /// The model of a run's checkpoint or exported weights, at the run's base size.
+    ///
+    /// # Errors
+    /// When the file is not of a run, or does not fit its model.
+    pub fn load(saved: &Saved, ema: bool) -> Result<Self> {
+        let run = saved.run()?;
+        if run.config.target.is_some() {
+            let what = "is of pre-training, which has no classes; take `encoder.safetensors` to begin training with, or \
+                        `efficienttrain features` to see what it has learned";
+            return Err(Error::Checkpoint { path: saved.path().into(), what: what.into() });
+        }
+        let options = ModelOptions {
+            num_classes: run.classes.len(),
+            input_size: [run.size; 2],
+            ..ModelOptions::default()
+        };
+        let model = create_model(&run.model, &options)?;
+        let (params, _) = saved.load_into(&*model, ema, &LoadOptions::default())?;
+        let (model, params) = at_size(&*model, &params, run.base_size)?;
+        Ok(Self { model, params, classes: run.classes.clone(), unique: unique_names(&run.classes) })
+    }
+
+    /// The same at another size.
+    ///
+    /// # Errors
+    /// When the model cannot take it.
+    pub fn at_size(mut self, size: usize) -> Result<Self> {
+        (self.model, self.params) = at_size(&*self.model, &self.params, size)?;
+        Ok(self)
+    }
+
+    /// The same on a device, which predictions are then computed on.
+    ///
+    /// # Errors
+    /// When the device has no room for the weights.
+    pub fn on(mut self, device: &Device) -> Result<Self> {
+        self.params = self.params.to_device(device)?;
+        Ok(self)
+    }
+
+    /// The names of the classes, in the order of the logits.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Predicts the images of a list in order, `batch` at a time and prepared by `workers` threads; returns those that
+    /// could not be read. `pipeline` has the size of the model.
+    ///
+    /// # Errors
+    /// When the model cannot take the size, or `each` fails.
+    pub fn predict_files<E: From<crate::error::Error>>(
+        &self,
+        files: ImageFiles,
+        pipeline: &EvalPipeline,
+        (batch, workers): (usize, usize),
+        each: &mut dyn FnMut(&str, Ranked) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Vec<BadImage>, E> {
+        let files: Arc<dyn Source> = Arc::new(files);
+        let batches = Loader::eval(files.clone(), pipeline.clone(), batch, workers)
+            .map_err(crate::error::Error::from)?;
+        let mut bad = Vec::new();
+        for batch in batches {
+            let batch = batch.map_err(crate::error::Error::from)?;
+            if !batch.samples.is_empty() {
+                let rows = logits(&*self.model, &self.params, &batch.pictures(&Device::Cpu)?)?;
+                for (&index, row) in batch.samples.iter().zip(&rows) {
+                    let name = files.name(index);
+                    match self.ranked(row, &name) {
+                        Ok(ranked) => each(&name, ranked)?,
+                        Err(error) => bad.push(BadImage { name, reason: error.to_string() }),
+                    }
+                }
+            }
+            bad.extend(batch.bad);
+        }
+        Ok(bad)
+    }
+
+    /// Every class with its probability, the most probable first.
+    ///
+    /// # Errors
+    /// When the image cannot be read; the message names it.
+    pub fn probabilities(&self, path: &Path) -> Result<Ranked> {
+        let size = self.model.input_size()[0];
+        let pipeline = EvalPipeline::new(size);
+        let mut pixels = vec![0.0; size * size * 3];
+        pipeline.apply(&read_image(path)?, &mut Workspace::default(), &mut pixels)?;
+        let picture = Tensor::from_vec(pixels, (1, size, size, 3), &Device::Cpu)?;
+        let row = logits(&*self.model, &self.params, &picture)?.swap_remove(0);
+        Ok(self.ranked(&row, &path.display().to_string())?)
+    }
+
+    /// Ranks the classes of an image by its logits.
+    fn ranked(&self, row: &[f32], name: &str) -> Result<Ranked, DataError> {
+        if let Some(value) = row.iter().find(|value| !value.is_finite()) {
+            let reason =
+                format!("the model's outputs are not finite ({value}); use weights that have not diverged");
+            return Err(DataError::Image { name: name.into(), reason });
+        }
+        let max = row.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+        let mass: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
+        let probability = row.iter().map(|&x| f64::from(x - max).exp() / mass);
+        let mut ranked: Vec<_> = self.unique.iter().cloned().zip(probability).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        Ok(ranked)
+    }
+}
+
+/// Logits `[N, classes]` of normalised pictures `[N, C, H, W]`, with the weights of any file that [`Saved`] reads, and what
+/// became of the file's keys. The number of classes is read off the weights; tables of positions follow the size of the
+/// pictures.
+///
+/// # Errors
+/// When the model is unknown, cannot take the size, or the weights do not fit it.
+pub fn logits_of_tensor(model: &str, saved: &Saved, ema: bool, input: &Tensor) -> Result<(Tensor, Report)> {
+    let &[_, in_channels, height, width] = input.dims() else {
+        let what = format!("`input` must be [N, C, H, W], got {:?}", input.dims());
+        return Err(DataError::Setting(what).into());
+    };
+    let options = ModelOptions { input_size: [height, width], in_channels, ..ModelOptions::default() };
+    let probe = create_model(model, &options)?;
+    let Some(num_classes) = num_classes(&*probe, &saved.weights(ema)?) else {
+        let what = format!(
+            "missing `{}.weight`, whose rows are the classes; are they of another model?",
+            probe.classifiers()[0]
+        );
+        return Err(ModelError::Weights { model: model.into(), what }.into());
+    };
+    let model = create_model(model, &ModelOptions { num_classes, ..options })?;
+    let adapt = LoadOptions { adapt_size: true, ..LoadOptions::default() };
+    let (params, report) = saved.load_into(&*model, ema, &adapt)?;
+    Ok((predict(&*model, &params, &input.to_dtype(DType::F32)?)?, report))
+}

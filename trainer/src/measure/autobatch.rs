@@ -1,0 +1,210 @@
+//! Which batch is fastest on this machine, for each size of a curriculum.
+
+use std::fmt;
+
+use efficienttrain_models::ModelOptions;
+use efficienttrain_schedule::{LrScaling, Recipe};
+use serde::Serialize;
+
+use crate::config::batch::{BatchSize, stages_by_size};
+use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
+use crate::error::{Error, Result};
+use crate::measure::timing::{PATIENCE, time_step};
+use crate::run::setup::first_state;
+use crate::training::memory::memory;
+use crate::training::state::TrainState;
+use crate::util::units::mib;
+
+/// The smallest batch that is tried; every other is twice the one before.
+const SMALLEST: u32 = 8;
+/// The largest.
+const LARGEST: u32 = 1024;
+/// A larger batch must be faster by this to be taken: what steps differ by from one time to the next, and a little.
+const GAIN: f64 = 1.03;
+/// Part of the machine's free memory which a step's activations may take: others work beside it.
+const MEMORY_SHARE: f64 = 0.5;
+/// The same on a GPU.
+const GPU_MEMORY_SHARE: f64 = 0.9;
+/// Runs of fewer optimiser steps than this are warned about.
+const FEW_STEPS: u64 = 500;
+
+/// The batch for one size.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SizeChoice {
+    /// Edge of the pictures, in pixels.
+    pub size: u32,
+    /// The smallest batch that is about as fast as any.
+    pub batch: u32,
+    /// Batches tried, each with the images that were trained on in a second.
+    pub tried: Vec<(u32, f64)>,
+}
+
+/// The batches for all sizes of a curriculum.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Choice {
+    /// One a size, in the order of the curriculum.
+    pub sizes: Vec<SizeChoice>,
+    /// Where such batches are known to cost accuracy.
+    pub warnings: Vec<String>,
+}
+
+impl Choice {
+    /// As an option.
+    pub fn batch(&self) -> BatchSize {
+        BatchSize::EachSize(self.sizes.iter().map(|choice| choice.batch).collect())
+    }
+}
+
+/// Times training steps of the configuration's model at each size of its curriculum, batch by batch, and takes the smallest
+/// that is about as fast as any, on the device and in the way that `options` say. What the loader can deliver is not looked at:
+/// `forecast` says it.
+///
+/// A batch is tried where its activations have room: on the CPU as they are counted, on a GPU as the batch before it took
+/// memory. One for which the memory of a GPU turns out too small is left out.
+///
+/// # Errors
+/// When recipe, model or device are not as expected.
+pub fn choose(config: &TrainConfig, options: &RunOptions, classes: usize, images: usize) -> Result<Choice> {
+    // The recipe's own batches, to compare with.
+    let own = TrainConfig { batch: BatchSize::Recipe, ..config.clone() }.recipe()?;
+    let recipe = TrainConfig { batch: BatchSize::Auto, ..config.clone() }.recipe()?;
+    let first =
+        ModelOptions { num_classes: classes, input_size: first_size(&recipe), ..ModelOptions::default() };
+    let mut state = first_state(config, options, &recipe, &first)?;
+    let mut known: Vec<SizeChoice> = Vec::new();
+    let mut sizes = Vec::new();
+    for (size, stages) in stages_by_size(&recipe) {
+        let earlier = known.iter().find(|choice| choice.size == size).cloned();
+        let choice = match earlier {
+            Some(choice) => choice,
+            None => {
+                // A replay buffer is cut into whole parts of a batch.
+                let times = stages.iter().map(|&s| recipe.curriculum.stages[s].replay.times).max();
+                let most = images / config.accumulation.max(1) as usize;
+                one_size(&mut state, size, times.unwrap_or(1), most)?
+            }
+        };
+        known.push(choice.clone());
+        sizes.push(choice);
+    }
+    let mut choice = Choice { sizes, warnings: Vec::new() };
+    let chosen = TrainConfig { batch: choice.batch(), ..config.clone() };
+    choice.warnings = warnings(&chosen, &own, images)?;
+    Ok(choice)
+}
+
+fn first_size(recipe: &Recipe) -> [usize; 2] {
+    [recipe.curriculum.stages[0].size as usize; 2]
+}
+
+fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Result<SizeChoice> {
+    state.resize(size as usize)?;
+    let before = memory(state.device())?.in_use;
+    let mut room = room_at_first(state)?;
+    let mut tried: Vec<(u32, f64)> = Vec::new();
+    let (mut batch, mut best) = (SMALLEST * replay, None);
+    while u64::from(batch) <= u64::from(LARGEST).min(images as u64).min(room) {
+        let seconds = match time_step(state, batch as usize) {
+            Err(e) if e.is_out_of_memory() => {
+                state.abandon();
+                if best.is_some() || batch / 2 < replay {
+                    break;
+                }
+                batch /= 2;
+                continue;
+            }
+            other => other?,
+        };
+        room = room_after(state, batch, before)?.unwrap_or(room);
+        let rate = f64::from(batch) / seconds;
+        tried.push((batch, rate));
+        match best {
+            Some((_, faster)) if rate < faster * GAIN => break,
+            _ => best = Some((batch, rate)),
+        }
+        if seconds > PATIENCE {
+            break;
+        }
+        batch *= 2;
+    }
+    let Some((batch, _)) = best else {
+        let (device, memory) = (state.device(), memory(state.device())?);
+        let place = if device.is_cpu() { "memory" } else { "the memory of the GPU" };
+        let what = format!(
+            "a batch of {batch} at {size} pixels does not fit into {place} ({} MiB of {} are free) or the {images} images of a \
+             step; give a number, or take less memory with --checkpoint-activations",
+            mib(memory.free),
+            mib(memory.total)
+        );
+        return Err(Error::config("batch", what));
+    };
+    Ok(SizeChoice { size, batch, tried })
+}
+
+/// Images whose activations have room, as far as that is known before any were trained on.
+fn room_at_first(state: &TrainState) -> Result<u64> {
+    if !state.device().is_cpu() {
+        return Ok(u64::MAX);
+    }
+    let each = state.objective.cost(&*state.model)?.activation_bytes.max(1);
+    Ok((memory(state.device())?.free as f64 * MEMORY_SHARE) as u64 / each)
+}
+
+/// Images that have room on a GPU, as the last step took memory: `batch` of them brought it from `before` to its peak.
+/// Gradients are counted as if they grew with the batch, so it is rather less.
+fn room_after(state: &TrainState, batch: u32, before: u64) -> Result<Option<u64>> {
+    if state.device().is_cpu() {
+        return Ok(None);
+    }
+    let memory = memory(state.device())?;
+    let each = (memory.most.saturating_sub(before) / u64::from(batch)).max(1);
+    let all = (memory.free + memory.in_use).saturating_sub(before);
+    Ok(Some((all as f64 * GPU_MEMORY_SHARE) as u64 / each))
+}
+
+/// Where batches that were chosen by speed alone may cost accuracy.
+fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<String>> {
+    let recipe = chosen.recipe()?;
+    let mut warnings = Vec::new();
+    let pairs = recipe.curriculum.stages.iter().zip(&own.curriculum.stages);
+    let base = recipe.curriculum.base_size;
+    if let Some((ours, theirs)) =
+        pairs.filter(|(ours, _)| ours.size == base).find(|(a, b)| a.global_batch(1) > b.global_batch(8))
+    {
+        warnings.push(format!(
+            "{} images a step at full size are more than the recipe's {} on 8 devices; large batches are known to \
+             generalise worse, and the method enlarges them in early stages alone",
+            ours.global_batch(1),
+            theirs.global_batch(8)
+        ));
+    }
+    let batches: Vec<u64> = recipe.curriculum.stages.iter().map(|stage| stage.global_batch(1)).collect();
+    let differ = batches.iter().any(|batch| *batch != batches[0]);
+    if differ && recipe.optimiser.lr_scaling == LrScaling::None {
+        warnings.push(
+            "the learning rate does not follow the batch, though stages have batches of their own; leave out --lr, or \
+             give --lr-scaling"
+                .into(),
+        );
+    }
+    let steps = chosen.plan(images)?.total_steps();
+    if steps < FEW_STEPS {
+        warnings.push(format!(
+            "the run has {steps} optimiser steps; with so few, a smaller batch usually ends at a better accuracy"
+        ));
+    }
+    Ok(warnings)
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "batch {}:", self.batch())?;
+        for SizeChoice { size, batch, tried } in &self.sizes {
+            let tried: Vec<String> =
+                tried.iter().map(|(batch, rate)| format!("{batch}: {rate:.0}")).collect();
+            write!(f, "\n  size {size}: {batch} (images/s with {})", tried.join(", "))?;
+        }
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
+    }
+}

@@ -1,0 +1,7 @@
+//! What this machine does: the measurements behind `efficienttrain bench`.
+
+pub(crate) mod preprocess;
+pub(crate) mod step;
+
+pub use preprocess::{LoaderRate, PreprocessBench, PreprocessReport, StageTime, preprocess};
+pub use step::{StepBench, StepReport, step};

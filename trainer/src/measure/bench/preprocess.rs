@@ -1,0 +1,184 @@
+//! How fast images are prepared, and where the time goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::data::loader::order::SampleOrder;
+use crate::data::loader::{Loader, Request};
+use crate::data::pipeline::timer::{Stage, StageClock};
+use crate::data::pipeline::train::TrainPipeline;
+use crate::data::pipeline::view::View;
+use crate::data::pipeline::workspace::Workspace;
+use crate::data::source::Source;
+use crate::error::DataError;
+
+/// Images of a batch in the measurement of the loader.
+const BATCH: usize = 64;
+/// Images that are prepared before the clock starts, at most.
+const WARM_UP: usize = 64;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct PreprocessBench {
+    /// Images to prepare: the first of the training order.
+    pub images: usize,
+    /// Size, magnitude and order.
+    pub view: View,
+    /// Also measures the loader end to end, with one thread and with this many.
+    pub workers: Option<usize>,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Serialize)]
+pub struct PreprocessReport {
+    /// Images prepared.
+    pub images: usize,
+    /// Images per second of one core, from file to normalised picture.
+    pub images_per_s_core: f64,
+    /// The same if decoding were all there is to do: the ceiling.
+    pub decode_images_per_s_core: f64,
+    /// Time of each stage.
+    pub stages: BTreeMap<&'static str, StageTime>,
+    /// Batches from the loader, mixup included.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub loader: Vec<LoaderRate>,
+}
+
+/// Time of one stage.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StageTime {
+    /// Microseconds of one core an image.
+    pub us_per_image: f64,
+    /// Share of all stages, 0 to 1.
+    pub share: f64,
+}
+
+/// Rate of the loader.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LoaderRate {
+    /// Its threads.
+    pub workers: usize,
+    /// Images per second of wall time: the median of several rounds.
+    pub images_per_s: f64,
+}
+
+/// Prepares images on this thread as a loader's worker does, and counts.
+///
+/// Time is the processor time of this thread where the system tells it, else wall time; it is split between the stages as
+/// their wall times are.
+///
+/// # Errors
+/// When an image cannot be read, or a setting is out of range.
+pub fn preprocess(
+    source: &Arc<dyn Source>,
+    pipeline: &TrainPipeline,
+    bench: PreprocessBench,
+) -> Result<PreprocessReport, DataError> {
+    let images = bench.images.max(1);
+    let mut worker = Worker::new(&**source, pipeline, bench.view);
+    worker.prepare(images.min(WARM_UP))?;
+    worker.workspace.clock = Some(StageClock::start());
+    let (wall, processor) = (Instant::now(), thread_time());
+    worker.prepare(images)?;
+    let wall = wall.elapsed();
+    let spent = processor.and_then(|start| thread_time()?.checked_sub(start));
+    // Some systems count in ticks of milliseconds: too coarse for a handful of images.
+    let spent = spent.filter(|spent| !spent.is_zero()).unwrap_or(wall);
+    let clock = worker.workspace.clock.take().unwrap_or_else(StageClock::start);
+    let loader = bench.workers.map_or(Ok(Vec::new()), |n| loader_rates(source, pipeline, bench, n))?;
+    Ok(PreprocessReport::new(images, spent, &clock, loader))
+}
+
+/// The parts of a loader's worker.
+struct Worker<'a> {
+    source: &'a dyn Source,
+    pipeline: &'a TrainPipeline,
+    view: View,
+    order: SampleOrder,
+    workspace: Workspace,
+    out: Vec<f32>,
+}
+
+impl<'a> Worker<'a> {
+    fn new(source: &'a dyn Source, pipeline: &'a TrainPipeline, view: View) -> Self {
+        let out = vec![0.0; view.size as usize * view.size as usize * 3];
+        let order = SampleOrder::new(pipeline.seed, source.len());
+        Self { source, pipeline, view, order, workspace: Workspace::default(), out }
+    }
+
+    fn prepare(&mut self, images: usize) -> Result<(), DataError> {
+        for count in 0..images as u64 {
+            let (epoch, index) = self.order.at(count);
+            let image = self.pipeline.load(self.source, (epoch, index), self.view)?;
+            self.workspace.mark(Stage::Decode);
+            self.pipeline.apply(&image, self.view, (epoch, index), &mut self.workspace, &mut self.out)?;
+        }
+        Ok(())
+    }
+}
+
+impl PreprocessReport {
+    fn new(images: usize, spent: Duration, clock: &StageClock, loader: Vec<LoaderRate>) -> Self {
+        let all: f64 = Stage::ALL.iter().map(|&s| clock.total(s).as_secs_f64()).sum();
+        let us = spent.as_secs_f64() * 1e6 / images as f64;
+        let share = |stage| clock.total(stage).as_secs_f64() / all.max(f64::MIN_POSITIVE);
+        let time = |stage| StageTime { us_per_image: us * share(stage), share: share(stage) };
+        Self {
+            images,
+            images_per_s_core: 1e6 / us,
+            decode_images_per_s_core: 1e6 / time(Stage::Decode).us_per_image,
+            stages: Stage::ALL.into_iter().map(|stage| (stage.name(), time(stage))).collect(),
+            loader,
+        }
+    }
+}
+
+/// Rounds of one worker and of many in turn, so that a machine that changes its pace does so for both.
+fn loader_rates(
+    source: &Arc<dyn Source>,
+    pipeline: &TrainPipeline,
+    bench: PreprocessBench,
+    workers: usize,
+) -> Result<Vec<LoaderRate>, DataError> {
+    const ROUNDS: usize = 5;
+    let counts = if workers > 1 { vec![1, workers] } else { vec![1] };
+    let mut seen = vec![Vec::new(); counts.len()];
+    for _ in 0..ROUNDS {
+        for (&workers, seen) in counts.iter().zip(&mut seen) {
+            seen.push(loader_rate(source, pipeline, bench, workers)?);
+        }
+    }
+    let median = |rates: &mut Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        rates[ROUNDS / 2]
+    };
+    let rates = counts.iter().zip(&mut seen);
+    Ok(rates.map(|(&workers, seen)| LoaderRate { workers, images_per_s: median(seen) }).collect())
+}
+
+fn loader_rate(
+    source: &Arc<dyn Source>,
+    pipeline: &TrainPipeline,
+    bench: PreprocessBench,
+    workers: usize,
+) -> Result<f64, DataError> {
+    let batches = bench.images.div_ceil(BATCH).max(2 * workers);
+    let view = bench.view;
+    let requests = (0..batches).map(move |i| Request::fresh_images((i * BATCH) as u64, BATCH, view));
+    let start = Instant::now();
+    for batch in Loader::train(source.clone(), pipeline.clone(), requests, workers)? {
+        std::hint::black_box(batch?);
+    }
+    Ok((batches * BATCH) as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Processor time of this thread so far, where the system counts it.
+fn thread_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds: u64 = text.split_whitespace().next()?.parse().ok()?;
+    // A system that does not count says 0.
+    (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
+}

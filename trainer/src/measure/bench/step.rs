@@ -1,0 +1,220 @@
+//! Speed of training steps: forward, backward and AdamW, as a run does them.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use efficienttrain_models::{ModelOptions, cost, create_model, ops};
+use efficienttrain_schedule::{Batch as BatchRule, Plan, PlanOptions, Recipe};
+use serde::Serialize;
+
+use crate::config::device::DeviceName;
+use crate::config::precision::Precision;
+use crate::data::batch::Batch;
+use crate::data::raw_batch::Unfinished;
+use crate::error::{Error, Result};
+use crate::training::state::TrainState;
+
+/// What to time.
+#[derive(Clone, Debug)]
+pub struct StepBench {
+    /// Model, by any spelling.
+    pub model: String,
+    /// Edge of the pictures, in pixels.
+    pub size: usize,
+    /// Pictures of a step.
+    pub batch: usize,
+    /// Steps that are timed; at least 1.
+    pub steps: usize,
+    /// Steps before them that are not.
+    pub warmup: usize,
+    /// What to compute on.
+    pub device: DeviceName,
+    /// Element type of activations.
+    pub precision: Precision,
+    /// Keep of each block its input alone: see [`TrainState::checkpoint_activations`].
+    pub checkpoint_activations: bool,
+}
+
+/// How fast the steps were. Times are wall-clock milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReport {
+    /// Model.
+    pub model: String,
+    /// Edge of the pictures, in pixels.
+    pub size: usize,
+    /// Pictures of a step.
+    pub batch: usize,
+    /// Where it ran.
+    pub device: String,
+    /// Element type of activations.
+    pub dtype: Precision,
+    /// Threads that computed.
+    pub threads: usize,
+    /// Median time of a step.
+    pub step_ms: f64,
+    /// Shortest.
+    pub min_ms: f64,
+    /// Longest.
+    pub max_ms: f64,
+    /// Pictures a second, at the median.
+    pub images_per_s: f64,
+    /// Largest memory the process had so far, where the system says it (Linux); on a GPU, the most that tensors held.
+    pub peak_mib: Option<u64>,
+    /// Trained numbers.
+    pub params: u64,
+    /// Arithmetic of convolutions, linear layers and attention in the two passes over the median time, in 10^9
+    /// operations a second.
+    pub gflops: f64,
+    /// Best rate of a product of two square matrices in the same run: of 1024 rows, on a GPU of up to 8192
+    /// stored as activations.
+    pub gemm_gflops: f64,
+    /// The first over the second.
+    pub gemm_share: f64,
+}
+
+/// Times training steps on random pictures.
+///
+/// # Errors
+/// When the model is unknown or cannot take the size, or there is nothing to time.
+pub fn step(bench: &StepBench) -> Result<StepReport> {
+    if let Some((option, _)) = [("batch", bench.batch), ("steps", bench.steps)].iter().find(|o| o.1 == 0) {
+        return Err(Error::config(*option, "must be above 0"));
+    }
+    let options = ModelOptions { input_size: [bench.size; 2], ..ModelOptions::default() };
+    let model = create_model(&bench.model, &options)?;
+    let (name, cost) = (model.name().to_string(), cost(&*model)?);
+    let mut recipe = Recipe::named(&format!("{name}-baseline"))?;
+    // The weights' average and clipping are choices of a recipe, not part of a step.
+    recipe.ema_decay = None;
+    let images = (bench.batch * (bench.warmup + bench.steps)) as u64;
+    let rule = BatchRule::Fixed { per_device: bench.batch as u32, accumulation: 1 };
+    let plan = Plan::new(&recipe, PlanOptions::new(1.0, images.max(1), 1).with_batch(rule))?;
+    let mut state = TrainState::new(&options, &recipe, 0)?;
+    state.checkpoint_activations = bench.checkpoint_activations;
+    state.precision = bench.precision;
+    state.move_to(&bench.device.open()?)?;
+    state.check_precision()?;
+    let batch = Batch::random(bench.batch, bench.size, options.num_classes, state.device())?;
+    let mut times = Vec::with_capacity(bench.steps);
+    for i in 0..bench.warmup + bench.steps {
+        let settings = plan.at(i as u64 % plan.total_steps())?;
+        let start = Instant::now();
+        state.accumulate(&batch, 1.0, 0.0, i as u64)?;
+        state.update(&settings, None)?;
+        if i >= bench.warmup {
+            times.push(1e3 * start.elapsed().as_secs_f64());
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let median = f64::midpoint(times[(times.len() - 1) / 2], times[times.len() / 2]);
+    let gflops = cost.train_flops as f64 * bench.batch as f64 / median / 1e6;
+    let peak_mib = peak_mib(state.device());
+    let gemm_gflops = best_gemm(state.device(), bench.precision.dtype())?;
+    Ok(StepReport {
+        model: name,
+        size: bench.size,
+        batch: bench.batch,
+        device: bench.device.to_string(),
+        dtype: bench.precision,
+        threads: rayon::current_num_threads(),
+        step_ms: median,
+        min_ms: times[0],
+        max_ms: times[times.len() - 1],
+        images_per_s: 1e3 * bench.batch as f64 / median,
+        peak_mib,
+        params: cost.params,
+        gflops,
+        gemm_gflops,
+        gemm_share: gflops / gemm_gflops,
+    })
+}
+
+impl Batch {
+    /// Pictures of random numbers, with labels spread over the classes: as they are sent to `device` in training.
+    pub(crate) fn random(count: usize, size: usize, classes: usize, device: &Device) -> Result<Self> {
+        let numbers = count * size * size * 3;
+        let (mut pixels, mut unfinished) = (Vec::new(), None);
+        if device.is_cpu() {
+            pixels = Tensor::randn(0f32, 1., numbers, &Device::Cpu)?.to_vec1()?;
+        } else {
+            // Bytes without a pattern (Knuth's multiplier).
+            let bytes = (0..numbers as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
+            unfinished = Some(Unfinished { bytes, ..Unfinished::default() });
+        }
+        // An autoencoder has none.
+        let classes = classes.max(1);
+        let labels: Vec<u32> = (0..count).map(|i| (i * 7 % classes) as u32).collect();
+        let mut targets = vec![0.0; count * classes];
+        for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
+            row[label as usize] = 1.0;
+        }
+        Ok(Self { pixels, unfinished, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
+    }
+}
+
+/// Best rate of a square product, in 10^9 operations a second: the machine's limit that a step is measured by.
+fn best_gemm(device: &Device, dtype: DType) -> Result<f64> {
+    /// Rows at first, and at most. A GPU comes to its best rate with many; one for which a product takes longer than this, in
+    /// seconds, is there already.
+    const ROWS: usize = 1024;
+    const MOST_ROWS: usize = 8 * ROWS;
+    const LONG: f64 = 0.01;
+    let (mut rows, mut best) = (ROWS, 0.0);
+    loop {
+        let seconds = product_time(device, dtype, rows)?;
+        best = f64::max(best, 2.0 * (rows as f64).powi(3) / seconds / 1e9);
+        if device.is_cpu() || rows == MOST_ROWS || seconds > LONG {
+            return Ok(best);
+        }
+        rows *= 2;
+    }
+}
+
+/// Shortest time of a product of two square matrices, in seconds.
+fn product_time(device: &Device, dtype: DType, rows: usize) -> Result<f64> {
+    /// Products, at most, and what they may take together, in seconds.
+    const MOST: usize = 20;
+    const PATIENCE: f64 = 2.0;
+    // Between two waits for a GPU, so that waiting takes no part of their time.
+    let at_once = if device.is_cpu() { 1 } else { 4 };
+    // A strip of random numbers over and over: a GPU is faster, as it gets less warm, where all are the same.
+    let strip = Tensor::randn(0f32, 1., (1024.min(rows), rows), &Device::Cpu)?;
+    let matrix =
+        |dtype| Tensor::cat(&vec![&strip; rows.div_ceil(1024)], 0)?.to_dtype(dtype)?.to_device(device);
+    // On the CPU weights are `f32`, whatever activations are, and are rounded as they are read.
+    let (a, b) = (matrix(dtype)?, matrix(if device.is_cpu() { DType::F32 } else { dtype })?);
+    let (mut best, begun) = (f64::INFINITY, Instant::now());
+    for _ in 0..MOST / at_once {
+        let start = Instant::now();
+        for _ in 0..at_once {
+            ops::linear(&a, &b, None)?;
+        }
+        wait(device)?;
+        best = best.min(start.elapsed().as_secs_f64() / at_once as f64);
+        if begun.elapsed().as_secs_f64() > PATIENCE {
+            break;
+        }
+    }
+    Ok(best)
+}
+
+/// Waits until a GPU is through.
+fn wait(device: &Device) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    ops::cuda::wait(device)?;
+    let _ = device;
+    Ok(())
+}
+
+/// Most memory so far: of this process, or of the tensors on a GPU.
+fn peak_mib(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return ops::cuda::memory_in_use(device).ok().map(|(_, most)| most >> 20);
+    }
+    let _ = device;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / 1024)
+}

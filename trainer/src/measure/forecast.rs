@@ -1,0 +1,191 @@
+//! What a run will take: arithmetic, memory, disk and time, from its plan and a few timed passes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use efficienttrain_models::Cost;
+use efficienttrain_schedule::StepSettings;
+use serde::Serialize;
+
+use crate::data::pipeline::view::View;
+use crate::error::Result;
+use crate::measure::bench::preprocess::{PreprocessBench, preprocess};
+use crate::measure::timing::time_step;
+use crate::run::Run;
+
+/// Images of the first timed steps: enough to fill two cores, few enough that a large model does not take minutes.
+const FEW: u32 = 8;
+/// How long the steps that count may take each, in seconds; as many images of a batch as that lets expect are in them.
+const ENOUGH: f64 = 1.0;
+/// Images that are prepared to time the loader.
+const PREPARED: usize = 32;
+
+/// What a run is expected to take on this machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forecast {
+    /// Stages that have steps.
+    pub stages: Vec<StageForecast>,
+    /// Trained numbers.
+    pub parameters: u64,
+    /// Floating-point operations of all training passes.
+    pub train_flops: f64,
+    /// Memory that is needed at most, in bytes: weights, gradients, moments, averages, activations, batches, replay.
+    pub memory_bytes: u64,
+    /// Size of one checkpoint, in bytes.
+    pub checkpoint_bytes: u64,
+    /// Evaluations of the run.
+    pub evaluations: u64,
+    /// Time for all of them, in seconds.
+    pub evaluation_seconds: f64,
+    /// Time for the run, in seconds.
+    pub seconds: f64,
+}
+
+/// One stage of a [`Forecast`].
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StageForecast {
+    /// Edge of the pictures, in pixels.
+    pub size: u32,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Multiply-accumulates of a forward pass over one image.
+    pub macs: u64,
+    /// Time of a step's passes and its update, in seconds.
+    pub step_seconds: f64,
+    /// Processor time to prepare the images of a step, in seconds.
+    pub data_seconds: f64,
+    /// Time for the stage, in seconds.
+    pub seconds: f64,
+}
+
+/// What one image costs at a size.
+#[derive(Clone, Copy)]
+struct PerImage {
+    cost: Cost,
+    /// Its share of the wall time of a step, in seconds.
+    step: f64,
+    /// Processor time to prepare it, in seconds.
+    prepare: f64,
+}
+
+/// Times steps at each size of the plan and adds up. Moments and running statistics of `run` are used up by it.
+///
+/// Training and loader share the cores: a step is expected to take its own time and its images' processor time over all
+/// cores, or as long as the workers need, whichever is longer.
+///
+/// # Errors
+/// When an image cannot be read, or the model cannot take a size.
+pub fn forecast(mut run: Run) -> Result<Forecast> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    let workers = run.options.workers() as f64;
+    let mut sizes = BTreeMap::new();
+    let mut stages = Vec::new();
+    let (mut flops, mut activations) = (0.0, 0);
+    let plan = run.plan.clone();
+    for (index, stage) in plan.stages().iter().enumerate().filter(|(_, stage)| stage.steps > 0) {
+        let settings = plan.at(stage.first_step)?;
+        let image = match sizes.get(&stage.size) {
+            Some(known) => *known,
+            None => *sizes.entry(stage.size).or_insert(time_image(&mut run, &settings)?),
+        };
+        let (images, fresh) = (stage.images_per_step as f64, stage.fresh_per_step as f64);
+        let (step, data) = (images * image.step, fresh * image.prepare);
+        let seconds = stage.steps as f64 * (step + data / cores).max(data / workers);
+        flops += stage.steps as f64 * images * image.cost.train_flops as f64;
+        let batches = (2.0 * workers + 2.0) * f64::from(stage.batch_per_device);
+        let waiting = (batches * f64::from(stage.size).powi(2) * 12.0) as u64;
+        let replay = u64::try_from(plan.replay_bytes(index)).unwrap_or(u64::MAX);
+        let kept = u64::from(stage.batch_per_device) * image.cost.activation_bytes;
+        activations = activations.max(kept.saturating_add(waiting).saturating_add(replay));
+        stages.push(StageForecast {
+            size: stage.size,
+            steps: stage.steps,
+            macs: image.cost.macs(),
+            step_seconds: step,
+            data_seconds: data,
+            seconds,
+        });
+    }
+    let base = run.config.base_size;
+    let at_base = match sizes.get(&base) {
+        Some(known) => *known,
+        None => time_image(&mut run, &StepSettings { size: base, ..plan.at(plan.total_steps() - 1)? })?,
+    };
+    let evaluated = run.state.objective.has_accuracy();
+    let evaluations = if evaluated { run.options.eval_every.count(run.end_place()?) } else { 0 };
+    let models = if run.state.ema.is_some() { 2.0 } else { 1.0 };
+    // A forward pass is a third of a step.
+    let per_image = models * (at_base.step / 3.0 + at_base.prepare / cores);
+    let evaluation_seconds = evaluations as f64 * run.sources.val.len() as f64 * per_image;
+    let (weights, checkpoint_bytes) = (run.state.weight_bytes(), run.state.stored_bytes());
+    Ok(Forecast {
+        parameters: at_base.cost.params,
+        train_flops: flops,
+        // The state with its gradients, a checkpoint on its way to the disk, and what a pass keeps.
+        memory_bytes: weights + 2 * checkpoint_bytes + activations,
+        checkpoint_bytes,
+        evaluations,
+        evaluation_seconds,
+        seconds: stages.iter().map(|stage| stage.seconds).sum::<f64>() + evaluation_seconds,
+        stages,
+    })
+}
+
+fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
+    run.state.resize(settings.size as usize)?;
+    let cost = run.state.objective.cost(&*run.state.model)?;
+    let view = View { size: settings.size, magnitude: settings.magnitude, order: settings.order };
+    let pipeline = run.config.pipeline(run.plan.recipe());
+    let source = &run.sources.train;
+    let bench = PreprocessBench { images: PREPARED.min(source.len()), view, workers: None };
+    let prepare = 1.0 / preprocess(source, &pipeline, bench)?.images_per_s_core;
+    let step = match step_of_image(run, settings.batch_per_device) {
+        Err(e) if e.is_out_of_memory() => return Err(run.out_of_memory(settings)),
+        other => other?,
+    };
+    Ok(PerImage { cost, step, prepare })
+}
+
+/// An image's share of a step of `batch` images, or of as many of them as are timed soon enough.
+fn step_of_image(run: &mut Run, batch: u32) -> Result<f64> {
+    let few = batch.min(FEW);
+    let image = time_step(&mut run.state, few as usize)? / f64::from(few);
+    let count = batch.min((ENOUGH / image) as u32);
+    if count <= few {
+        return Ok(image);
+    }
+    Ok(time_step(&mut run.state, count as usize)? / f64::from(count))
+}
+
+/// `1:02:03` or `2:03`, with days in hours.
+pub fn clock(seconds: f64) -> String {
+    let s = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    let (h, m, s) = (s / 3600, s / 60 % 60, s % 60);
+    if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }
+}
+
+impl fmt::Display for Forecast {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "size     steps    GMACs  s a step  s of data      time")?;
+        for s in &self.stages {
+            let giga = s.macs as f64 / 1e9;
+            let (step, data, time) = (s.step_seconds, s.data_seconds, clock(s.seconds));
+            writeln!(f, "{:4}  {:8}  {giga:7.3}  {step:8.3}  {data:9.3}  {time:>8}", s.size, s.steps)?;
+        }
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(f, "{:.2} M parameters, {:.3e} operations", self.parameters as f64 / 1e6, self.train_flops)?;
+        writeln!(
+            f,
+            "memory: at most {:.0} MiB; a checkpoint: {:.0} MiB",
+            mib(self.memory_bytes),
+            mib(self.checkpoint_bytes)
+        )?;
+        write!(
+            f,
+            "time: {} on this machine as it is now, {} of it for {} evaluations",
+            clock(self.seconds),
+            clock(self.evaluation_seconds),
+            self.evaluations
+        )
+    }
+}

@@ -1,0 +1,61 @@
+//! How long a training step takes here and now.
+
+use std::time::Instant;
+
+use efficienttrain_schedule::{Order, Replay, StepSettings};
+
+use crate::data::batch::Batch;
+use crate::error::Result;
+use crate::training::memory::forget_most;
+use crate::training::state::TrainState;
+
+/// Steps that take longer are timed once, and not made longer still, in seconds.
+pub(crate) const PATIENCE: f64 = 10.0;
+
+/// Time of a step on `count` random pictures with its update, the better of two after one that warms up, in seconds. The state
+/// stays as it is, but for its optimiser's moments and running statistics.
+///
+/// # Errors
+/// When the model cannot take the pictures.
+pub(crate) fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
+    forget_most(state.device())?;
+    let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes(), state.device())?;
+    let mut best = f64::INFINITY;
+    for pass in 0..3 {
+        let begun = Instant::now();
+        state.accumulate(&batch, 1.0, 0.0, pass)?;
+        state.update(&no_change(), None)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        if pass > 0 {
+            best = best.min(seconds);
+        }
+        if seconds > PATIENCE {
+            return Ok(best.min(seconds));
+        }
+    }
+    Ok(best)
+}
+
+/// A step that leaves the weights where they are, in the time of any other.
+fn no_change() -> StepSettings {
+    StepSettings {
+        step: 0,
+        stage: 0,
+        size: 0,
+        magnitude: 0.0,
+        order: Order::default(),
+        batch_per_device: 0,
+        accumulation: 1,
+        global_batch: 0,
+        replay: Replay::OFF,
+        lr: 0.0,
+        weight_decay: 0.0,
+        drop_path: 0.0,
+        ema_decay: Some(1.0),
+        samples_before: 0,
+        fresh_samples: 0,
+        epoch: 0,
+        position: 0,
+        compute_fraction: 0.0,
+    }
+}

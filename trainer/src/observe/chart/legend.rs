@@ -1,0 +1,107 @@
+//! The names of what a chart shows, above it, where they cover nothing.
+
+use plotters::prelude::*;
+
+use crate::observe::chart::Sheet;
+
+/// How a name is marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Line,
+    Dashes,
+    Dot,
+}
+
+/// One name.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) colour: RGBColor,
+    pub(crate) mark: Mark,
+}
+
+/// Height of letters, in pixels.
+const LETTERS: i32 = 15;
+/// Height of a row, in pixels.
+const ROW: i32 = 22;
+/// Width of a mark with the space behind it, in pixels.
+const MARK: i32 = 28;
+/// Space around the whole and between entries, in pixels.
+const SPACE: i32 = 18;
+/// Width of a character over the height of letters, as wide fonts have it: which one a reader has is not known.
+const CHARACTER: f64 = 0.6;
+
+fn width(name: &str) -> i32 {
+    MARK + (CHARACTER * f64::from(LETTERS) * name.chars().count() as f64).ceil() as i32
+}
+
+/// The left end and the row of each name, side by side as far as they have room.
+fn places<'a>(names: impl Iterator<Item = &'a str>, room: i32) -> Vec<(i32, i32)> {
+    let (mut x, mut row) = (SPACE, 0);
+    let place = |name: &str| {
+        if x > SPACE && x + width(name) + SPACE > room {
+            (x, row) = (SPACE, row + 1);
+        }
+        let place = (x, row);
+        x += width(name) + SPACE;
+        place
+    };
+    names.map(place).collect()
+}
+
+/// Draws the names at the top of an area; gives what is left of it.
+pub(crate) fn draw_legend<'a>(
+    area: &Sheet<'a>,
+    entries: &[Entry],
+) -> Result<Sheet<'a>, Box<dyn std::error::Error>> {
+    let room = i32::try_from(area.dim_in_pixel().0)?;
+    let places = places(entries.iter().map(|entry| entry.name.as_str()), room);
+    let rows = places.last().map_or(0, |place| place.1 + 1);
+    let (top, rest) = area.split_vertically(rows * ROW);
+    for (Entry { name, colour, mark }, (x, row)) in entries.iter().zip(places) {
+        let y = row * ROW + ROW / 2;
+        let line = |from, to| PathElement::new([(x + from, y), (x + to, y)], colour.stroke_width(2));
+        match mark {
+            Mark::Line => top.draw(&line(0, MARK - 6))?,
+            Mark::Dashes => {
+                [(0, 6), (8, 14), (16, 22)].map(|(a, b)| line(a, b)).iter().try_for_each(|l| top.draw(l))?;
+            }
+            Mark::Dot => top.draw(&Circle::new((x + MARK / 2, y), 5, colour.filled()))?,
+        }
+        // The place of a text is its upper left corner.
+        let style = ("sans-serif", LETTERS).into_font();
+        top.draw(&Text::new(name.clone(), (x + MARK, y - LETTERS / 2), style))?;
+    }
+    Ok(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_room_and_none_covers_another() {
+        let names = [
+            "resnet18-etpp (73.7%)",
+            "deit_tiny-baseline mixup=0.8 (8.1%)",
+            "x",
+            "a-name-as-long-as-a-folder",
+        ];
+        for room in [860, 560, 200] {
+            let places = places(names.iter().copied(), room);
+            for (i, (&(x, row), name)) in places.iter().zip(names).enumerate() {
+                assert!(x + width(name) <= room || x == SPACE, "{name} is cut off at {room}");
+                for (&(other, below), _) in places[..i].iter().zip(names) {
+                    assert!(below <= row && (below < row || other < x));
+                }
+                let before = i.checked_sub(1).filter(|&j| places[j].1 == row);
+                assert!(
+                    before.is_none_or(|j| places[j].0 + width(names[j]) < x),
+                    "{name} covers its neighbour"
+                );
+            }
+        }
+        assert_eq!(places(names.iter().copied(), 860)[2].1, 0);
+        assert!(places(std::iter::empty(), 860).is_empty());
+    }
+}

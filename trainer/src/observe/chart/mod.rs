@@ -1,0 +1,205 @@
+//! Charts of runs.
+
+pub(crate) mod legend;
+
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::events::history::EvalRecord;
+use crate::observe::chart::legend::{Entry, Mark, draw_legend};
+
+/// One run in a chart.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// Its name in the legend.
+    pub name: String,
+    /// Its evaluations.
+    pub evals: Vec<EvalRecord>,
+}
+
+/// Colours of runs, in order.
+pub(crate) const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 104, 181),
+    RGBColor(222, 110, 32),
+    RGBColor(20, 132, 84),
+    RGBColor(164, 60, 140),
+    RGBColor(90, 90, 90),
+    RGBColor(70, 175, 215),
+    RGBColor(170, 130, 0),
+    RGBColor(190, 30, 45),
+];
+
+/// Lines over one axis.
+pub(crate) struct Chart<'a> {
+    /// Above the chart.
+    pub(crate) title: &'a str,
+    /// What lies along the axes.
+    pub(crate) x: &'a str,
+    pub(crate) y: &'a str,
+    /// Width and height, in pixels.
+    pub(crate) edges: (u32, u32),
+    /// What the second axis shows at least.
+    pub(crate) range: (f64, f64),
+    pub(crate) lines: Vec<Line>,
+    /// Places along the first axis to mark.
+    pub(crate) marks: Vec<f64>,
+}
+
+/// One line of a [`Chart`].
+pub(crate) struct Line {
+    pub(crate) points: Vec<(f64, f64)>,
+    pub(crate) colour: RGBColor,
+    /// In the legend, if it is to stand there.
+    pub(crate) name: Option<String>,
+    pub(crate) dashed: bool,
+    /// Radius of a dot at each point.
+    pub(crate) dots: u32,
+}
+
+/// Draws top-1 accuracy against compute as an SVG file, a line a run.
+///
+/// # Errors
+/// When there is no evaluation to draw, or the file cannot be written.
+pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> Result<()> {
+    let line = |(index, curve): (usize, &Curve)| {
+        let points: Vec<_> = curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
+        let last = points.last().map_or(0.0, |p| p.1);
+        // Where colours begin again, dashes tell one line from the other.
+        let (colour, dashed) = (COLOURS[index % COLOURS.len()], index >= COLOURS.len());
+        Line { points, colour, name: Some(format!("{} ({last:.1}%)", curve.name)), dashed, dots: 3 }
+    };
+    let chart = Chart {
+        title,
+        x: "compute, in epochs at full size",
+        y: "top-1 accuracy, %",
+        edges: EDGES,
+        range: (0.0, 0.0),
+        lines: curves.iter().enumerate().map(line).collect(),
+        marks: Vec::new(),
+    };
+    let svg = chart.svg().map_err(|reason| Error::Chart { path: path.into(), reason })?;
+    crate::util::atomic_file::replace(path, svg.as_bytes())
+}
+
+/// Width and height of a chart that is a file of its own, in pixels.
+const EDGES: (u32, u32) = (860, 520);
+
+/// A white sheet to draw on.
+pub(crate) type Sheet<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// What came of drawing.
+pub(crate) type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// Writes what `draw` draws as an SVG file.
+pub(crate) fn write_svg(path: &Path, draw: impl FnOnce(&Sheet) -> Drawn) -> Result<()> {
+    let svg = svg(EDGES, draw).map_err(|reason| Error::Chart { path: path.into(), reason })?;
+    crate::util::atomic_file::replace(path, svg.as_bytes())
+}
+
+/// Draws a title at the top of an area; gives what is left of it.
+pub(crate) fn titled<'a>(
+    area: &Sheet<'a>,
+    title: &str,
+    height: i32,
+) -> std::result::Result<Sheet<'a>, Box<dyn std::error::Error>> {
+    Ok(area.margin(height / 2, 0, 0, 0).titled(title, ("sans-serif", height))?)
+}
+
+/// What `draw` draws on a white sheet.
+fn svg(edges: (u32, u32), draw: impl FnOnce(&Sheet) -> Drawn) -> std::result::Result<String, String> {
+    let mut svg = String::new();
+    let drawn = || -> Drawn {
+        let area = SVGBackend::with_string(&mut svg, edges).into_drawing_area();
+        area.fill(&WHITE)?;
+        draw(&area)?;
+        area.present()?;
+        Ok(())
+    };
+    drawn().map_err(|e| e.to_string())?;
+    Ok(svg)
+}
+
+impl Chart<'_> {
+    /// The chart as SVG.
+    ///
+    /// # Errors
+    /// When there is nothing to draw.
+    pub(crate) fn svg(&self) -> std::result::Result<String, String> {
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let longest = points().map(|p| p.0).fold(0.0, f64::max);
+        if longest <= 0.0 {
+            return Err("no evaluation to draw".into());
+        }
+        let (low, high) = points().fold(self.range, |(low, high), p| (low.min(p.1), high.max(p.1)));
+        let high = if high > low { high } else { low + 1.0 };
+        svg(self.edges, |area| self.draw(area, longest, (low, high)))
+    }
+
+    /// The names of the lines.
+    fn entries(&self) -> Vec<Entry> {
+        let entry = |line: &Line| {
+            let mark = if line.dashed { Mark::Dashes } else { Mark::Line };
+            Some(Entry { name: line.name.clone()?, colour: line.colour, mark })
+        };
+        self.lines.iter().filter_map(entry).collect()
+    }
+
+    fn draw(&self, area: &Sheet, longest: f64, (low, high): (f64, f64)) -> Drawn {
+        let small = if self.edges.0 < 700 { 12 } else { 14 };
+        let above = if high > self.range.1 { high + 0.04 * (high - low) } else { high };
+        let area = draw_legend(&titled(area, self.title, small + 6)?, &self.entries())?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(small)
+            .x_label_area_size(3 * small + 2)
+            .y_label_area_size(4 * small)
+            .build_cartesian_2d(0.0..longest * 1.02, low..above)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(RGBColor(225, 225, 225))
+            .x_labels(8)
+            .y_labels(6)
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .x_label_formatter(&|&x| number(x))
+            .y_label_formatter(&|&y| number(y))
+            .label_style(("sans-serif", small))
+            .draw()?;
+        for &mark in self.marks.iter().filter(|&&mark| mark > 0.0 && mark <= longest) {
+            let style = RGBColor(190, 190, 190).stroke_width(1);
+            chart.draw_series(LineSeries::new([(mark, low), (mark, above)], style))?;
+        }
+        for line in &self.lines {
+            let style = line.colour.stroke_width(2);
+            let points = line.points.iter().copied();
+            if line.dashed {
+                chart.draw_series(DashedLineSeries::new(points, 6, 4, style))?;
+            } else {
+                chart.draw_series(LineSeries::new(points, style).point_size(line.dots))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number beside an axis, as short as it can be told from its neighbours.
+fn number(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.01 {
+        return format!("{value:.1e}");
+    }
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::observe::chart::number;
+
+    #[test]
+    fn numbers_are_short() {
+        let texts = [0.0, 10.0, 2.5, 0.012, 0.001, 1234.0, -0.5].map(number);
+        assert_eq!(texts, ["0", "10", "2.5", "0.012", "1.0e-3", "1234", "-0.5"]);
+    }
+}

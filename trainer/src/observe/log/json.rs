@@ -1,0 +1,71 @@
+//! What happened, one JSON object a line.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::events::{Event, Observer, Start, StepRecord};
+use crate::observe::log::STEP_INTERVAL;
+use crate::util::atomic_file::replace;
+
+/// Appends events to a file as they happen, each line complete: of the steps every tenth, and the first and the last of each
+/// stage, so that what is drawn from it does not end before the run.
+#[derive(Debug)]
+pub struct JsonLog {
+    path: PathBuf,
+    file: File,
+    /// First and last steps of the stages.
+    bounds: BTreeSet<u64>,
+}
+
+impl JsonLog {
+    /// Opens the log of a run whose next step is `step`: what an earlier process wrote after its last checkpoint is
+    /// removed, because it will happen again. With `step` 0 the log starts empty.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn open(path: &Path, step: u64) -> Result<Self> {
+        let kept = if step > 0 { kept_lines(path, step)? } else { String::new() };
+        replace(path, kept.as_bytes())?;
+        let file = File::options().append(true).open(path).map_err(Error::io(path))?;
+        Ok(Self { path: path.into(), file, bounds: BTreeSet::new() })
+    }
+}
+
+/// Lines of events before `step`. A half-written last line is dropped.
+fn kept_lines(path: &Path, step: u64) -> Result<String> {
+    let text = crate::observe::log::read(path)?;
+    let keep = |line: &&str| {
+        let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { return false };
+        let at = event["step"].as_u64().unwrap_or(0);
+        // Steps and stages are numbered before they are done; everything else says how many were done.
+        let begins = matches!(event["event"].as_str(), Some("step" | "stage"));
+        if begins { at < step } else { at <= step }
+    };
+    Ok(text.lines().filter(keep).map(|line| format!("{line}\n")).collect())
+}
+
+/// The first and the last step of each stage.
+fn bounds(start: &Start) -> BTreeSet<u64> {
+    let stages = start.stage_steps().into_iter();
+    stages.filter(|range| !range.is_empty()).flat_map(|range| [range.start, range.end - 1]).collect()
+}
+
+impl Observer for JsonLog {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Start(start) => self.bounds = bounds(start),
+            Event::Step(StepRecord { step, .. })
+                if step % STEP_INTERVAL != 0 && !self.bounds.contains(step) =>
+            {
+                return Ok(());
+            }
+            _ => {}
+        }
+        let mut line = serde_json::to_vec(event).map_err(|e| Error::io(&self.path)(e.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(Error::io(&self.path))
+    }
+}

@@ -1,0 +1,141 @@
+//! Event files for TensorBoard.
+//!
+//! The crates that write them either run `protoc` when they are built or come with a tree of their own; what a scalar
+//! needs of the format is a checksummed record and five fields, so it is written here.
+
+pub(crate) mod message;
+pub(crate) mod record;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::{Error, Result};
+use crate::events::history::EvalRecord;
+use crate::events::{Event, Observer, StepRecord};
+use crate::observe::log::STEP_INTERVAL;
+use crate::observe::log::tensorboard::message::Message;
+
+/// How names of event files begin.
+const NAME: &str = "events.out.tfevents.";
+
+/// Writes scalars to an event file of its own for each process of a run. Steps are numbered by how many were done.
+#[derive(Debug)]
+pub struct TensorBoardLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl TensorBoardLog {
+    /// Opens the folder of event files of a run whose next step is `step`. What earlier processes wrote after it is cut
+    /// off, and readers that have it already are told to drop it. With `step` 0 the folder starts empty.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn open(folder: &Path, step: u64) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let older = event_files(folder)?;
+        for path in &older {
+            cut(path, step)?;
+        }
+        // Readers go through the files in the order of their names.
+        let after = older.iter().filter_map(|path| seconds_of(path)).max().map_or(0, |last| last + 1);
+        let path = folder.join(format!("{NAME}{:010}.efficienttrain", after.max(now() as u64)));
+        let file = File::options().append(true).create_new(true).open(&path).map_err(Error::io(&path))?;
+        let mut log = Self { path, file };
+        log.write(&Message::event(now(), 0).text(message::FILE_VERSION, "brain.Event:2"))?;
+        if step > 0 {
+            let begins = Message::default().number(message::STATUS, message::START);
+            log.write(&Message::event(now(), step + 1).message(message::SESSION_LOG, &begins))?;
+        }
+        Ok(log)
+    }
+
+    fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<()> {
+        let value = |summary: Message, &(tag, value): &(&str, f64)| {
+            let value = Message::default().text(message::TAG, tag).float(message::SIMPLE_VALUE, value as f32);
+            summary.message(message::VALUE, &value)
+        };
+        let summary = scalars.iter().fold(Message::default(), value);
+        self.write(&Message::event(now(), step).message(message::SUMMARY, &summary))
+    }
+
+    fn write(&mut self, event: &Message) -> Result<()> {
+        self.file.write_all(&record::encode(event.bytes())).map_err(Error::io(&self.path))
+    }
+
+    fn step(&mut self, s: &StepRecord) -> Result<()> {
+        let seconds = s.seconds.max(1e-9);
+        let scalars = [
+            ("train/loss", s.loss),
+            ("train/lr", s.lr),
+            ("train/grad_norm", s.grad_norm),
+            ("curriculum/stage", s.stage as f64 + 1.0),
+            ("curriculum/size", f64::from(s.size)),
+            ("curriculum/magnitude", s.magnitude),
+            ("progress/epoch", s.epoch),
+            ("progress/compute", s.compute),
+            ("speed/images_per_s", s.images as f64 / seconds),
+            ("speed/waiting_for_data", s.data_seconds / seconds),
+            ("speed/loader_load", s.loader_load),
+        ];
+        self.scalars(s.step + 1, &scalars)
+    }
+
+    fn eval(&mut self, e: &EvalRecord) -> Result<()> {
+        let mut scalars = vec![("eval/top1", e.top1), ("eval/top5", e.top5), ("eval/loss", e.loss)];
+        scalars.extend(e.ema_top1.map(|top1| ("eval/ema_top1", top1)));
+        self.scalars(e.step, &scalars)
+    }
+}
+
+impl Observer for TensorBoardLog {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Step(s) if s.step % STEP_INTERVAL == 0 => self.step(s),
+            Event::Eval(e) => self.eval(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Leaves of a file what happened up to `step`; removes it where that is nothing.
+fn cut(path: &Path, step: u64) -> Result<()> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let (mut kept, mut any) = (0, false);
+    for (range, payload) in record::records(&bytes) {
+        let at = message::step_of(payload);
+        if step == 0 || at > step {
+            break;
+        }
+        // The first record says which format it is.
+        any |= kept > 0;
+        kept = range.end;
+    }
+    if !any {
+        return std::fs::remove_file(path).map_err(Error::io(path));
+    }
+    let file = File::options().write(true).open(path).map_err(Error::io(path))?;
+    file.set_len(kept as u64).map_err(Error::io(path))
+}
+
+/// The event files of a folder, in the order of their names.
+fn event_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    let path = |entry: std::io::Result<std::fs::DirEntry>| entry.map(|e| e.path()).map_err(Error::io(folder));
+    let mut files = entries.map(path).collect::<Result<Vec<_>>>()?;
+    files.retain(|path| seconds_of(path).is_some());
+    files.sort();
+    Ok(files)
+}
+
+/// The time in the name of an event file that this program wrote.
+fn seconds_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix(NAME)?.strip_suffix(".efficienttrain")?.parse().ok()
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}

@@ -1,0 +1,8 @@
+//! Everything a person watches: logs, progress, the full-screen view, charts, reports, previews.
+
+pub mod chart;
+pub mod log;
+pub mod preview;
+pub mod progress;
+pub mod report;
+pub mod view;

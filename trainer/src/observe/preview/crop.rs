@@ -1,0 +1,53 @@
+//! The low-frequency crop, the low-pass filter and the Lanczos resize of one picture.
+
+use freqcrop::{FrequencyCrop, Lanczos, Layout, LowPass};
+
+use crate::config::values::CropMethod;
+use crate::error::{DataError, Result};
+use crate::observe::preview::augment::{Floats, Picture};
+
+/// What to do to a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CropTool {
+    /// Height and width of the band, and of the result unless it is a low-pass.
+    pub size: [usize; 2],
+    /// How.
+    pub method: CropMethod,
+    /// Keep the picture's size and clear what lies outside the band; for the Fourier method alone.
+    pub low_pass: bool,
+}
+
+/// Applies the tool in double precision (the Lanczos resize in 8 bits, as Pillow does).
+///
+/// # Errors
+/// When the size does not fit the picture, or a low-pass is asked of the Lanczos method.
+pub fn crop_picture(picture: &Picture, tool: CropTool) -> Result<Floats> {
+    let &Picture { height, width, channels, .. } = picture;
+    let [rows, cols] = tool.size;
+    let (from, band) = ((height, width), (rows, cols));
+    let [out_rows, out_cols] = if tool.low_pass { [height, width] } else { tool.size };
+    let mut out = Floats {
+        values: vec![0.0; out_rows * out_cols * channels],
+        height: out_rows,
+        width: out_cols,
+        channels,
+    };
+    let input = Floats::of(picture);
+    match (tool.method, tool.low_pass) {
+        (CropMethod::Fourier, false) => FrequencyCrop::<f64>::new(from, band)
+            .and_then(|crop| crop.apply_slice(Layout::Hwc, channels, &input.values, &mut out.values)),
+        (CropMethod::Fourier, true) => LowPass::<f64>::new(from, band)
+            .and_then(|filter| filter.apply_slice(Layout::Hwc, channels, &input.values, &mut out.values)),
+        (CropMethod::Lanczos, false) => {
+            let resize = Lanczos::new(from, band)?;
+            let pixels = resize.apply_u8(channels, &picture.pixels)?;
+            let (height, width) = (rows, cols);
+            return Ok(Floats::of(&Picture { pixels, height, width, channels }));
+        }
+        (CropMethod::Lanczos, true) => {
+            let what = "--low-pass is a filter on the Fourier spectrum; leave out --method lanczos";
+            return Err(DataError::Setting(what.into()).into());
+        }
+    }?;
+    Ok(out)
+}

@@ -1,0 +1,9 @@
+//! Single steps of the input pipeline, to try and to look at.
+
+pub(crate) mod augment;
+pub(crate) mod crop;
+pub(crate) mod preview;
+
+pub use augment::{Floats, Picture};
+pub use crop::{CropTool, crop_picture};
+pub use preview::{Preview, seen};

@@ -1,0 +1,115 @@
+//! What the network will see: one image at every size and strength of a recipe.
+
+use efficienttrain_schedule::Recipe;
+use image::{Rgb, RgbImage, imageops};
+
+use crate::data::decode::Decoded;
+use crate::data::pipeline::train::TrainPipeline;
+use crate::data::pipeline::view::View;
+use crate::data::pipeline::workspace::Workspace;
+use crate::data::source::Source;
+use crate::error::{DataError, Result};
+
+/// Pixels between pictures, and the height of a line of text.
+const GAP: u32 = 4;
+const LINE: u32 = 12;
+/// Width of the column that names magnitudes.
+const MARGIN: u32 = 44;
+const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
+const INK: Rgb<u8> = Rgb([40, 40, 40]);
+
+/// A grid of pictures: sizes across, magnitudes down.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// Edges of the pictures, in pixels, growing.
+    pub sizes: Vec<u32>,
+    /// RandAugment magnitudes, growing.
+    pub magnitudes: Vec<f64>,
+    /// Order of low-frequency crop and RandAugment, and all that stays constant.
+    pub pipeline: TrainPipeline,
+    order: efficienttrain_schedule::Order,
+}
+
+impl Preview {
+    /// The sizes and magnitudes that occur in a recipe.
+    pub fn new(recipe: &Recipe, pipeline: TrainPipeline) -> Self {
+        let stages = &recipe.curriculum.stages;
+        let mut sizes: Vec<u32> = stages.iter().map(|s| s.size).collect();
+        let mut magnitudes: Vec<f64> = stages.iter().map(|s| s.magnitude.mean()).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        magnitudes.sort_by(f64::total_cmp);
+        magnitudes.dedup();
+        let order = stages.first().map(|s| s.order).unwrap_or_default();
+        Self { sizes, magnitudes, pipeline, order }
+    }
+
+    /// Draws image `index` of `source` as its pass `epoch` would show it: the same draws everywhere, so that a row
+    /// differs by size alone and a column by strength alone. Small pictures are enlarged without smoothing.
+    ///
+    /// # Errors
+    /// When the image cannot be read, or the pipeline refuses a setting.
+    pub fn draw(&self, source: &dyn Source, index: usize, epoch: u64) -> Result<RgbImage> {
+        let image = source.load(index)?.into();
+        let cell = self.pipeline.base_size + GAP;
+        let (columns, rows) = (self.sizes.len() as u32, self.magnitudes.len() as u32);
+        let mut grid = RgbImage::from_pixel(MARGIN + columns * cell, LINE + rows * cell, PAPER);
+        let mut workspace = Workspace::default();
+        for (column, &size) in (0..).zip(&self.sizes) {
+            let left = MARGIN + column * cell;
+            write(&mut grid, &format!("B={size}"), left, 2);
+            for (row, &magnitude) in (0..).zip(&self.magnitudes) {
+                let top = LINE + row * cell;
+                write(&mut grid, &format!("m={magnitude}"), 2, top + cell / 2);
+                let view = View { size, magnitude, order: self.order };
+                let small = seen(&self.pipeline, &image, view, (epoch, index), &mut workspace)?;
+                let base = self.pipeline.base_size;
+                let large = imageops::resize(&small, base, base, imageops::FilterType::Nearest);
+                imageops::replace(&mut grid, &large, left.into(), top.into());
+            }
+        }
+        Ok(grid)
+    }
+}
+
+/// A picture as the network sees it, at its own size; the sample is its pass and its place in the set.
+///
+/// # Errors
+/// When the pipeline refuses a setting.
+pub fn seen(
+    pipeline: &TrainPipeline,
+    image: &Decoded,
+    view: View,
+    sample: (u64, usize),
+    workspace: &mut Workspace,
+) -> Result<RgbImage, DataError> {
+    let mut values = vec![0.0; (view.size * view.size * 3) as usize];
+    pipeline.apply(image, view, sample, workspace, &mut values)?;
+    Ok(pixels(&values, view.size))
+}
+
+/// Undoes the normalisation.
+fn pixels(values: &[f32], size: u32) -> RgbImage {
+    const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+    const STD: [f32; 3] = [0.229, 0.224, 0.225];
+    RgbImage::from_fn(size, size, |x, y| {
+        let at = ((y * size + x) * 3) as usize;
+        let value = |c: usize| (255.0 * (values[at + c] * STD[c] + MEAN[c])).round().clamp(0.0, 255.0) as u8;
+        Rgb([value(0), value(1), value(2)])
+    })
+}
+
+/// Writes a short text with an 8x8 font.
+fn write(grid: &mut RgbImage, text: &str, left: u32, top: u32) {
+    for (i, character) in (0..).zip(text.chars()) {
+        let Some(glyph) = font8x8::legacy::BASIC_LEGACY.get(character as usize) else { continue };
+        for (y, bits) in (0..).zip(glyph) {
+            for x in (0..8).filter(|x| bits >> x & 1 == 1) {
+                let (px, py) = (left + 8 * i + x, top + y);
+                if px < grid.width() && py < grid.height() {
+                    grid.put_pixel(px, py, INK);
+                }
+            }
+        }
+    }
+}

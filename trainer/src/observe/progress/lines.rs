@@ -1,0 +1,84 @@
+//! Events in words.
+
+use crate::events::{Event, Start};
+use crate::measure::forecast::clock;
+
+/// What is said of an event, a line each; nothing of a step.
+pub fn lines(event: &Event) -> Vec<String> {
+    match event {
+        Event::Start(start) => of_start(start),
+        Event::Stage(s) => {
+            let (number, m) = (s.stage + 1, s.magnitude);
+            vec![format!("stage {number}/{}: B={} m={m:.1}, {} steps", s.stages, s.size, s.steps)]
+        }
+        Event::Step(_) | Event::Checkpoint { .. } => Vec::new(),
+        Event::Eval(e) => {
+            let ema = e.ema_top1.map_or(String::new(), |t| format!("  EMA {:.2}%", 100.0 * t));
+            let mut lines = vec![format!(
+                "epoch {:6.2}  compute {:6.2}  {:>8}  top-1 {:6.2}%  top-5 {:6.2}%  loss {:.4}{ema}",
+                e.epoch,
+                e.equivalent_epochs,
+                clock(e.seconds),
+                100.0 * e.top1,
+                100.0 * e.top5,
+                e.loss
+            )];
+            if e.diverged() {
+                lines.push(format!(
+                    "warning: the evaluation after {} steps gave outputs that are not finite: training may have \
+                     diverged; lower --lr, or give --clip-grad 1",
+                    e.step
+                ));
+            }
+            lines
+        }
+        Event::BadImage(b) => vec![format!("warning: skipped {}", b.reason)],
+        Event::BadNumbers(b) => vec![format!(
+            "warning: step {}: loss {}, gradient norm {}; {}; the batch is in {}",
+            b.step,
+            b.loss,
+            b.grad_norm,
+            b.action,
+            b.kept.display()
+        )],
+        Event::CheckpointFailed { step, reason } => {
+            vec![format!("warning: no checkpoint of step {step}: {reason}; the one before stays")]
+        }
+        Event::End { step, finished, seconds } => {
+            let how = if *finished { "done" } else { "stopped as asked" };
+            vec![format!("{how}: {step} steps in {}", clock(*seconds))]
+        }
+    }
+}
+
+fn of_start(s: &Start) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} ({:.1} M parameters{}), recipe {}: {} steps, {:.2} equivalent epochs over {} images in {} classes",
+        s.model,
+        s.parameters as f64 / 1e6,
+        if s.frozen > 0 { format!(", {:.1} M of them frozen", s.frozen as f64 / 1e6) } else { String::new() },
+        s.recipe,
+        s.total_steps(),
+        s.plan.equivalent_epochs,
+        s.train_images,
+        s.classes
+    )];
+    lines.extend(s.train_notes.lines("training"));
+    lines.extend(s.val_notes.lines("evaluation"));
+    if let Some(init) = &s.init {
+        lines.push(format!("begins with {init}"));
+    }
+    if s.first_step > 0 {
+        lines.push(format!("resuming at step {}", s.first_step));
+    }
+    lines.extend(s.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(s.warnings.iter().map(|warning| format!("warning: {warning}")));
+    if s.refill_images > 0 {
+        lines.push(format!("filling the replay buffer again with {} images", s.refill_images));
+    }
+    if let Some(share) = s.plan.decoded_share {
+        let share = 100.0 * share;
+        lines.push(format!("replay buffer: {share:.1}% of the images trained on are decoded anew"));
+    }
+    lines
+}

@@ -1,0 +1,58 @@
+//! What the network saw in each stage.
+
+use std::io::Cursor;
+
+use image::ImageFormat;
+
+use crate::data::decode::Decoded;
+use crate::data::pipeline::view::View;
+use crate::data::pipeline::workspace::Workspace;
+use crate::data::source::Source;
+use crate::error::{DataError, Result};
+use crate::observe::preview::preview::seen;
+use crate::observe::report::read::RunLog;
+
+/// Pictures of one stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StagePictures {
+    /// The stage, counted from 1.
+    pub stage: usize,
+    /// Edge of the pictures, in pixels.
+    pub size: u32,
+    /// RandAugment magnitude at the middle of the stage.
+    pub magnitude: f64,
+    /// PNG files.
+    pub png: Vec<Vec<u8>>,
+}
+
+impl StagePictures {
+    /// The first `count` images of `source`, as each stage of the run shows them in the first pass over the data: the same
+    /// draws in each, so that they differ by size and strength alone.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or the options of the run are out of range.
+    pub fn draw(run: &RunLog, source: &dyn Source, count: usize) -> Result<Vec<Self>> {
+        let plan = run.config.plan(source.len())?;
+        let pipeline = run.config.pipeline(plan.recipe());
+        let count = count.min(source.len());
+        let images = (0..count).map(|i| source.load(i).map(Decoded::from)).collect::<Result<Vec<_>, _>>()?;
+        let mut stages = Vec::new();
+        for (i, stage) in plan.stages().iter().enumerate().filter(|(_, stage)| stage.steps > 0) {
+            let middle = plan.at(stage.first_step + stage.steps / 2)?;
+            let view = View { size: middle.size, magnitude: middle.magnitude, order: middle.order };
+            let mut workspace = Workspace::default();
+            let png = |(index, image)| png(&seen(&pipeline, image, view, (0, index), &mut workspace)?);
+            let png = images.iter().enumerate().map(png).collect::<Result<_>>()?;
+            stages.push(Self { stage: i + 1, size: view.size, magnitude: view.magnitude, png });
+        }
+        Ok(stages)
+    }
+}
+
+fn png(picture: &image::RgbImage) -> Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, ImageFormat::Png)
+        .map_err(|e| DataError::Setting(format!("a picture cannot be encoded: {e}")))?;
+    Ok(bytes.into_inner())
+}

@@ -1,0 +1,109 @@
+//! What a run's folder says of it.
+
+use std::path::Path;
+
+use crate::config::layers::Layers;
+use crate::config::train::TrainConfig;
+use crate::error::{Error, Result};
+use crate::events::history::EvalRecord;
+use crate::events::{BadStep, Event, Start, StepRecord};
+
+/// A run, read from its log and its options.
+#[derive(Clone, Debug)]
+pub struct RunLog {
+    /// The name of its folder.
+    pub name: String,
+    /// Its options.
+    pub config: TrainConfig,
+    /// The file of its options.
+    pub config_text: String,
+    /// Its beginning, with the plan.
+    pub start: Start,
+    /// The steps that were logged.
+    pub steps: Vec<StepRecord>,
+    /// All evaluations.
+    pub evals: Vec<EvalRecord>,
+    /// Steps with bad numbers.
+    pub bad_steps: Vec<BadStep>,
+    /// Images that could not be read.
+    pub bad_images: usize,
+    /// Steps and seconds at its end, and whether it had come to the end of its plan; none for one that goes on or was
+    /// killed.
+    pub end: Option<(u64, f64, bool)>,
+    /// Compute of the plan that steps are read by, in epochs at base size.
+    planned: Option<f64>,
+}
+
+impl RunLog {
+    /// Reads `log.jsonl` and `config.toml` of a run's folder.
+    ///
+    /// # Errors
+    /// When one is missing or cannot be understood; the message names file and line.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let (log, options) = (folder.join("log.jsonl"), folder.join("config.toml"));
+        if !log.exists() {
+            let what = "has no log.jsonl; expected the folder of a run, as `train --out` made it".into();
+            return Err(Error::Key { place: folder.display().to_string(), what });
+        }
+        let text = std::fs::read_to_string(&log).map_err(Error::io(&log))?;
+        let config_text = std::fs::read_to_string(&options).map_err(Error::io(&options))?;
+        let config = Layers::new().file(&options)?.resolve()?.config;
+        let events = events(&log, &text)?;
+        let start = events.iter().rev().find_map(|event| match event {
+            Event::Start(start) => Some(start.clone()),
+            _ => None,
+        });
+        let Some(start) = start else {
+            let what = "says of no run that it began; expected the log that `train` writes".into();
+            return Err(Error::Key { place: log.display().to_string(), what });
+        };
+        let canonical = folder.canonicalize().unwrap_or_else(|_| folder.into());
+        let name = canonical
+            .file_name()
+            .map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into());
+        let mut run = Self {
+            name,
+            config,
+            config_text,
+            start,
+            steps: Vec::new(),
+            evals: Vec::new(),
+            bad_steps: Vec::new(),
+            bad_images: 0,
+            end: None,
+            planned: None,
+        };
+        events.into_iter().for_each(|event| run.take(event));
+        Ok(run)
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Step(step) => self.steps.push(step),
+            Event::Eval(eval) => self.evals.push(eval),
+            Event::BadNumbers(step) => self.bad_steps.push(step),
+            Event::BadImage(_) => self.bad_images += 1,
+            Event::End { step, finished, seconds } => self.end = Some((step, seconds, finished)),
+            Event::Start(start) => {
+                // It went on after the end that stands before, and by another plan perhaps.
+                self.end = None;
+                let whole = start.plan.equivalent_epochs;
+                let share = self.planned.replace(whole).map_or(1.0, |before| before / whole);
+                self.steps.iter_mut().for_each(|step| step.compute *= share);
+            }
+            Event::Stage(_) | Event::Checkpoint { .. } | Event::CheckpointFailed { .. } => {}
+        }
+    }
+}
+
+/// The events of a log. A last line without its end is still being written.
+fn events(path: &Path, text: &str) -> Result<Vec<Event>> {
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let event = |(i, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|e| Error::Key {
+            place: format!("{}: line {}", path.display(), i + 1),
+            what: format!("is no event that this version writes ({e})"),
+        })
+    };
+    whole.enumerate().map(event).collect()
+}

@@ -1,0 +1,88 @@
+//! When a run is evaluated, and on what.
+
+use std::time::Instant;
+
+use crate::config::interval::Place;
+use crate::data::pipeline::eval::EvalPipeline;
+use crate::data::source::BadImage;
+use crate::error::Result;
+use crate::events::history::EvalRecord;
+use crate::events::{Event, Observer};
+use crate::inference::evaluate::{Accuracy, score};
+use crate::run::Run;
+
+/// Images evaluated at a time.
+const EVAL_BATCH: usize = 64;
+
+impl Run {
+    /// Whether the step that was just done, `before` which the run was, is one to evaluate after.
+    pub(crate) fn is_evaluation_due(&self, before: Place) -> Result<bool> {
+        let due = self.step == self.total_steps() || self.options.eval_every.is_due(before, self.place()?);
+        Ok(due && self.state.objective.has_accuracy())
+    }
+
+    /// Makes up for an evaluation that a stop prevented.
+    pub(crate) fn evaluate_if_owed(
+        &mut self,
+        clock: &mut Instant,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let done = self.history.last().is_some_and(|eval| eval.step == self.step);
+        if self.step > 0 && !done && self.is_evaluation_due(self.place_at(self.step - 1)?)? {
+            self.evaluate(clock, observer)?;
+        }
+        Ok(())
+    }
+
+    /// The score of the run as it is, evaluated now if that is not done; none where it was asked to stop before.
+    pub(crate) fn measure(&mut self, observer: &mut dyn Observer) -> Result<Option<f64>> {
+        let measured = |run: &Self| run.history.last().filter(|e| e.step == run.step).map(EvalRecord::score);
+        if let Some(score) = measured(self) {
+            return Ok(Some(score));
+        }
+        self.evaluate(&mut Instant::now(), observer)?;
+        Ok(measured(self))
+    }
+
+    /// Evaluates weights and average at base size; gives whether it came to the end before the run was asked to stop.
+    pub(crate) fn evaluate(&mut self, clock: &mut Instant, observer: &mut dyn Observer) -> Result<bool> {
+        let now = self.place()?;
+        let Some((plain, bad)) = self.accuracy(false)? else { return Ok(false) };
+        let mut ema_top1 = None;
+        if self.state.ema.is_some() {
+            let Some((average, _)) = self.accuracy(true)? else { return Ok(false) };
+            ema_top1 = Some(average.top1);
+        }
+        self.note_bad(&bad, observer)?;
+        self.tick(clock);
+        let record = EvalRecord {
+            step: self.step,
+            epoch: now.epochs,
+            equivalent_epochs: now.compute * self.plan.equivalent_epochs(),
+            seconds: self.history.seconds,
+            top1: plain.top1,
+            top5: plain.top5,
+            loss: plain.loss,
+            ema_top1,
+        };
+        self.history.evals.push(record.clone());
+        observer.observe(&Event::Eval(record))?;
+        Ok(true)
+    }
+
+    fn accuracy(&mut self, ema: bool) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
+        let pipeline = EvalPipeline::new(self.config.base_size as usize);
+        let (source, workers) = (self.sources.val.clone(), self.options.workers());
+        let state = &mut self.state;
+        let mut params = state.ema.as_ref().filter(|_| ema).unwrap_or(&state.params).clone();
+        // The structure takes the other size for the time being; the weights of the run stay as they are.
+        let size = state.model.input_size();
+        for change in state.model.set_input_size([pipeline.size; 2])? {
+            change.apply_in(&mut params)?;
+        }
+        let (batch, stop) = ((EVAL_BATCH, workers), &self.stop);
+        let scored = score(&*state.model, &params, source, &pipeline, batch, stop, &mut |_| ());
+        state.model.set_input_size(size)?;
+        scored
+    }
+}

@@ -1,0 +1,103 @@
+//! A loss or a gradient that is not a number: what is kept, and what the run does.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use candle_core::{Device, Tensor};
+use efficienttrain_schedule::StepSettings;
+
+use crate::config::values::BadNumbers;
+use crate::data::batch::Batch;
+use crate::data::loader::Loader;
+use crate::error::{Error, Result};
+use crate::events::{BadStep, Event, Observer};
+use crate::run::Run;
+use crate::util::atomic_file::replace;
+
+impl Run {
+    /// Keeps the step's batches and follows `--on-bad-numbers`. The weights are as before the step.
+    pub(crate) fn on_bad_numbers(
+        &mut self,
+        settings: &StepSettings,
+        (loss, grad_norm): (f64, f64),
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let batches = self.batches_again(settings)?;
+        let images: Vec<String> =
+            batches.iter().flat_map(|b| &b.samples).map(|&i| self.sources.train.name(i)).collect();
+        let kept = self.keep(settings, &batches, &images)?;
+        let policy = self.config.on_bad_numbers;
+        let left = (self.config.max_bad_steps as usize).saturating_sub(self.history.bad_steps.len());
+        let stops = policy == BadNumbers::Stop || left == 0;
+        let action = match policy {
+            _ if stops => "the run stops".to_string(),
+            BadNumbers::LowerLr => format!("left out, the learning rate is halved, {} more may be", left - 1),
+            _ => format!("left out, {} more may be", left - 1),
+        };
+        let step = settings.step;
+        observer.observe(&Event::BadNumbers(BadStep {
+            step,
+            stage: settings.stage,
+            loss: loss.to_string(),
+            grad_norm: grad_norm.to_string(),
+            images: images.clone(),
+            kept: kept.clone(),
+            action,
+        }))?;
+        if stops {
+            let advice = if policy == BadNumbers::Stop {
+                "train again with a lower --lr or with --clip-grad 1, or leave such steps out with --on-bad-numbers skip"
+            } else {
+                "that is more than --max-bad-steps: training has diverged; train again with a lower --lr"
+            };
+            let (stage, advice) = (settings.stage + 1, advice.into());
+            let images = shown(&images);
+            return Err(Error::BadNumbers { step, stage, loss, grad_norm, images, kept, advice });
+        }
+        self.history.bad_steps.push(step);
+        self.history.lr_halvings += u32::from(policy == BadNumbers::LowerLr);
+        Ok(())
+    }
+
+    /// What the learning rate is multiplied with.
+    pub(crate) fn lr_factor(&self) -> f64 {
+        0.5f64.powi(i32::try_from(self.history.lr_halvings).unwrap_or(i32::MAX))
+    }
+
+    /// The batches of a step, prepared anew: they are a function of the step.
+    fn batches_again(&self, settings: &StepSettings) -> Result<Vec<Batch>> {
+        let pipeline = self.config.pipeline(self.plan.recipe());
+        let requests = self.requests(settings.step..settings.step + 1)?;
+        let loader = Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?;
+        Ok(loader.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Writes pictures and targets as the network saw them, and what they are.
+    fn keep(&self, settings: &StepSettings, batches: &[Batch], images: &[String]) -> Result<PathBuf> {
+        let mut tensors = HashMap::new();
+        for (micro, batch) in batches.iter().enumerate() {
+            let (n, size) = (batch.labels.len(), batch.size);
+            let pixels = Tensor::from_slice(&batch.pixels, (n, size, size, 3), &Device::Cpu)?;
+            let targets =
+                Tensor::from_slice(&batch.targets, (n, batch.targets.len() / n.max(1)), &Device::Cpu)?;
+            tensors.insert(format!("pixels.{micro}"), pixels);
+            tensors.insert(format!("targets.{micro}"), targets);
+        }
+        let folder = self.options.out.join("bad-numbers");
+        let path = folder.join(format!("step-{:08}.safetensors", settings.step));
+        let failed =
+            |e: safetensors::SafeTensorError| Error::Checkpoint { path: path.clone(), what: e.to_string() };
+        replace(&path, &safetensors::serialize(tensors, None).map_err(failed)?)?;
+        let labels: Vec<u32> = batches.iter().flat_map(|b| b.labels.clone()).collect();
+        let about = serde_json::json!({ "settings": settings, "images": images, "labels": labels });
+        replace(&path.with_extension("json"), about.to_string().as_bytes())?;
+        Ok(path)
+    }
+}
+
+/// The first few names.
+fn shown(images: &[String]) -> String {
+    let first = images.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    let more = images.len().saturating_sub(3);
+    if more > 0 { format!("{first} and {more} more") } else { first }
+}

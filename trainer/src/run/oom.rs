@@ -1,0 +1,96 @@
+//! A step that the memory of a GPU was too small for: what would fit, and what to do.
+
+use efficienttrain_schedule::StepSettings;
+
+use crate::checkpoint::folder::LAST;
+use crate::config::batch::BatchSize;
+use crate::config::precision::Precision;
+use crate::error::{Error, Result};
+use crate::run::Run;
+use crate::training::memory::memory;
+use crate::util::units::mib;
+
+impl Run {
+    /// What the run ends with where the memory ran out in a step. What fits is tried with random pictures. Weights and moments are
+    /// as before the step; running statistics may have seen a part of it.
+    pub(crate) fn out_of_memory(&mut self, settings: &StepSettings) -> Error {
+        self.state.abandon();
+        let (step, batch, size) = (settings.step, settings.batch_per_device, settings.size);
+        let device = self.options.device.to_string();
+        let found = memory(self.state.device()).and_then(|memory| Ok((memory, self.ways_out(settings)?)));
+        // What goes wrong here must not hide what went wrong before.
+        let (fits, what) = match found {
+            Ok((memory, (fits, ways))) => {
+                let held = memory.in_use;
+                let there = format!(
+                    "it has {} MiB, of which {} can be had and weights, moments and averages take {}",
+                    mib(memory.total),
+                    mib(memory.free + held),
+                    mib(held)
+                );
+                (fits, format!("{there}; {ways}"))
+            }
+            Err(e) => (None, format!("what would fit could not be tried ({e}); give a smaller --batch")),
+        };
+        Error::OutOfMemory { step, device, batch, size, fits, what }
+    }
+
+    /// The largest batch that has room, and what to do.
+    fn ways_out(&mut self, settings: &StepSettings) -> Result<(Option<u32>, String)> {
+        let batch = settings.batch_per_device;
+        let fits = self.state.batch_with_room(batch)?;
+        let (found, mut ways) = match fits {
+            Some(fits) => (format!("a batch of {fits} fits"), vec![self.smaller_batches(batch, fits)]),
+            None => {
+                ("not even a single picture fits".into(), vec!["a smaller --model or --base-size".into()])
+            }
+        };
+        if !self.options.checkpoint_activations {
+            ways.push(match self.checkpointed(settings, fits.is_none())? {
+                Some(images) => {
+                    let resumed =
+                        if self.options.out.join(LAST).exists() { ", also with --resume" } else { "" };
+                    format!(
+                        "--checkpoint-activations{resumed}, with which a batch of {images} fits (tried too)"
+                    )
+                }
+                None => "--checkpoint-activations, which takes less memory".into(),
+            });
+        }
+        if matches!(self.state.precision, Precision::F32 | Precision::Tf32) {
+            ways.push("--precision bf16, which halves what activations take".into());
+        }
+        if fits.is_some() {
+            ways.push("--batch auto, which finds batches that fit and are fast".into());
+        }
+        Ok((fits, format!("{found} (tried now with random pictures). Give {}", ways.join("; or "))))
+    }
+
+    /// What has room where activations are worked out again: the batch, or, if `smaller` ones are asked for, the largest part.
+    fn checkpointed(&mut self, settings: &StepSettings, smaller: bool) -> Result<Option<u32>> {
+        let batch = settings.batch_per_device;
+        self.state.checkpoint_activations = true;
+        let found = match self.state.has_room_for(batch, settings.accumulation) {
+            Ok(true) => Ok(Some(batch)),
+            Ok(false) if smaller => self.state.batch_with_room(batch),
+            other => other.map(|_| None),
+        };
+        self.state.checkpoint_activations = false;
+        found
+    }
+
+    /// The options with which batches are smaller and steps have the same images.
+    fn smaller_batches(&self, batch: u32, fits: u32) -> String {
+        let by = batch / fits;
+        let keeps = "so that a step has the same images";
+        let accumulation = self.config.accumulation.saturating_mul(by);
+        match &self.config.batch {
+            BatchSize::Images(_) => format!("--batch {fits} --accumulation {accumulation}, {keeps}"),
+            BatchSize::EachSize(each) if each.iter().all(|images| images.is_multiple_of(by)) => {
+                let each = BatchSize::EachSize(each.iter().map(|images| images / by).collect());
+                format!("--batch {each} --accumulation {accumulation}, {keeps}")
+            }
+            _ => format!("{fits} for this size in --batch, or all batches smaller with --accumulation {by}"),
+        }
+    }
+}

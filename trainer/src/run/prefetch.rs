@@ -1,0 +1,43 @@
+//! The batches of a run, one of them on its way to a GPU while that is busy with the one before.
+
+use candle_core::Device;
+
+use crate::data::batch::Batch;
+use crate::data::loader::Loader;
+use crate::error::{DataError, Result};
+
+/// A loader, and the batch that was taken from it ahead of its step.
+pub(crate) struct Feed {
+    loader: Loader,
+    /// None where none was taken, or where there are no more.
+    ahead: Option<std::result::Result<Batch, DataError>>,
+}
+
+impl Feed {
+    pub(crate) fn new(loader: Loader) -> Self {
+        Self { loader, ahead: None }
+    }
+
+    /// The next batch.
+    pub(crate) fn next(&mut self) -> Result<Batch> {
+        let next = self.ahead.take().or_else(|| self.loader.next());
+        Ok(next.ok_or_else(|| DataError::Worker("the loader ended early".into()))??)
+    }
+
+    /// Takes the next batch and sends its pictures to a GPU; on the CPU there is nothing to send. What goes wrong with it is said in its
+    /// own step: pictures that have no room yet are sent again then.
+    pub(crate) fn look_ahead(&mut self, device: &Device) {
+        if device.is_cpu() || self.ahead.is_some() {
+            return;
+        }
+        self.ahead = self.loader.next();
+        if let Some(Ok(batch)) = &mut self.ahead {
+            let _ = batch.send(device);
+        }
+    }
+
+    /// As [`Loader::busy_seconds`].
+    pub(crate) fn busy_seconds(&self) -> f64 {
+        self.loader.busy_seconds()
+    }
+}

@@ -1,0 +1,134 @@
+//! The training and evaluation sets of a configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::checkpoint::record::RunRecord;
+use crate::config::train::TrainConfig;
+use crate::data::source::Source;
+use crate::data::source::open::{has_split, open_for_evaluation, open_plain, open_split, open_unlabelled};
+use crate::data::source::subset::Subset;
+use crate::data::source::synthetic::{Split, Synthetic};
+use crate::error::{Error, Result};
+use crate::util::paths::shown;
+
+/// The two sets of a run.
+#[derive(Clone)]
+pub struct Sources {
+    /// Images to train on.
+    pub train: Arc<dyn Source>,
+    /// Images to evaluate on, with the same classes.
+    pub val: Arc<dyn Source>,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Sources({} training, {} evaluation images)", self.train.len(), self.val.len())
+    }
+}
+
+impl Sources {
+    /// Opens the two splits of `--data`, of whatever kind they are, or makes the synthetic set; of the training images,
+    /// those of `--images-per-class`. With `--val-share`, a part of the training images takes the place of the second
+    /// split.
+    ///
+    /// # Errors
+    /// When a split is missing, empty or damaged, the two do not have the same classes, or a class has too few images.
+    pub fn open(config: &TrainConfig) -> Result<Self> {
+        Self::open_as(config, None)
+    }
+
+    /// Opens the data of a run that has been, as [`Self::open`] does. Labels are positions in the run's classes, whatever
+    /// folders there are today.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also when an image is of a class that the run did not have.
+    pub fn of_run(run: &RunRecord) -> Result<Self> {
+        Self::open_as(&run.config, Some(&run.classes))
+    }
+
+    /// Opens the images that the model of a run is evaluated on: those of `data`, or the run's own. Labels are positions in
+    /// the run's classes.
+    ///
+    /// # Errors
+    /// As [`Self::of_run`].
+    pub fn evaluation(run: &RunRecord, data: Option<&Path>) -> Result<Arc<dyn Source>> {
+        let (limit, classes) = (run.config.image_limit(), &run.classes);
+        match (data, &run.config) {
+            (Some(dir), _) => Ok(open_for_evaluation(dir, classes, limit)?),
+            // The training images need not be at hand.
+            (None, TrainConfig { data: Some(dir), val_share: None, target: None, .. }) => {
+                check_there(dir)?;
+                Ok(open_split(dir, Split::Val, Some(classes), limit)?)
+            }
+            _ => Ok(Self::of_run(run)?.val),
+        }
+    }
+
+    fn open_as(config: &TrainConfig, classes: Option<&[String]>) -> Result<Self> {
+        let whole = Self::whole(config, classes)?;
+        let Some(of_class) = config.images_per_class else { return Ok(whole) };
+        let subset = Subset::per_class(whole.train, of_class.images.get() as usize, config.images_seed())
+            .map_err(|error| Error::config("images-per-class", format!("{error}; ask for fewer")))?;
+        Ok(Self { train: Arc::new(subset), val: whole.val })
+    }
+
+    fn whole(config: &TrainConfig, classes: Option<&[String]>) -> Result<Self> {
+        let Some(dir) = &config.data else { return Self::synthetic(config) };
+        check_there(dir)?;
+        config.check_val_share()?;
+        if config.target.is_some() && config.val_share.is_none() {
+            return Self::unlabelled(dir, config.image_limit());
+        }
+        match config.val_share {
+            Some(share) => Self::held_out(dir, share, classes, config.image_limit()),
+            None => {
+                let train = open_split(dir, Split::Train, classes, config.image_limit())?;
+                let val = open_split(dir, Split::Val, Some(train.classes()), config.image_limit())?;
+                Ok(Self { train, val })
+            }
+        }
+    }
+
+    /// The images of `dir` without a part of each class, and that part.
+    fn held_out(dir: &Path, share: f64, classes: Option<&[String]>, limit: u64) -> Result<Self> {
+        if has_split(dir, Split::Val)? {
+            let what = format!("{} has a val split; leave this out to evaluate on it", dir.display());
+            return Err(Error::config("val-share", what));
+        }
+        let whole = match has_split(dir, Split::Train)? {
+            true => open_split(dir, Split::Train, classes, limit)?,
+            false => open_plain(dir, classes, limit)?,
+        };
+        let (train, val) = Subset::hold_out(&whole, share)
+            .map_err(|error| Error::config("val-share", format!("{error}; add some or remove the class")))?;
+        Ok(Self { train: Arc::new(train), val: Arc::new(val) })
+    }
+
+    /// Images whose labels nobody looks at. Nothing is evaluated, so a second split need not be there.
+    fn unlabelled(dir: &Path, limit: u64) -> Result<Self> {
+        let train = open_unlabelled(dir, limit)?;
+        let val = match has_split(dir, Split::Val)? {
+            true => open_split(dir, Split::Val, Some(train.classes()), limit)?,
+            false => train.clone(),
+        };
+        Ok(Self { train, val })
+    }
+
+    fn synthetic(config: &TrainConfig) -> Result<Self> {
+        // Half as large again as the training size, as photographs are larger than their crops.
+        let edge = (config.base_size * 3 / 2).max(48);
+        let images = config.synthetic_images;
+        let train = Synthetic::new(config.seed, Split::Train, images, edge)?;
+        let val = Synthetic::new(config.seed, Split::Val, (images / 4).max(10), edge)?;
+        Ok(Self { train: Arc::new(train), val: Arc::new(val) })
+    }
+}
+
+fn check_there(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        return Ok(());
+    }
+    let what = format!("{}: no such folder; if it was moved, give where it is now", shown(dir));
+    Err(Error::config("data", what))
+}

@@ -1,0 +1,55 @@
+//! The exponential moving average of the weights.
+
+use candle_core::Tensor;
+use efficienttrain_models::{Backbone, ParamId, ParamKind, ParamSpec, ParamStore, ops};
+
+use crate::error::Result;
+
+/// The decay of an update of the average, warmed up as timm's `ModelEmaV3` does (`--model-ema-warmup`, with its gamma of 1
+/// and power of 2/3): `min(decay, 1 - (1 + n)^(-2/3))` after `n` updates. The first update so takes the weights as they
+/// are, and the average reaches back over about `n^(2/3)` updates instead of to the untrained weights.
+#[must_use]
+pub fn warmed_decay(decay: f64, updates: u64) -> f64 {
+    decay.min(1.0 - (1.0 + updates as f64).powf(-2.0 / 3.0))
+}
+
+/// Moves the average towards the weights, unless `factor` says that the step was bad; counters are copied.
+pub(crate) fn average(
+    ema: &mut ParamStore,
+    params: &ParamStore,
+    model: &dyn Backbone,
+    decay: f64,
+    factor: Option<&Tensor>,
+) -> Result<()> {
+    for (spec, id) in model.specs().iter().zip(params.ids()) {
+        if spec.kind == ParamKind::Counter {
+            ema.set(id, params.get(id).copy()?);
+        }
+    }
+    let trained = |(spec, id): (&ParamSpec, ParamId)| {
+        (spec.kind != ParamKind::Counter).then(|| (ema.get(id), params.get(id)))
+    };
+    let pairs: Vec<_> = model.specs().iter().zip(params.ids()).filter_map(trained).collect();
+    Ok(ops::blend_all(&pairs, decay, factor)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::training::ema::warmed_decay;
+
+    /// Those of timm 1.0's `ModelEmaV3(decay=0.999, use_warmup=True).get_decay(step)`, whose steps count from 1.
+    #[test]
+    fn decays_are_those_of_timm() {
+        for (step, decay) in [
+            (1, 0.0),
+            (2, 0.370_039_475_052_563_4),
+            (10, 0.784_556_530_996_811_7),
+            (60, 0.934_752_205_980_518_9),
+            (1000, 0.99),
+            (40_000, 0.999),
+        ] {
+            let ours = warmed_decay(0.999, step - 1);
+            assert!((ours - decay).abs() < 1e-12, "step {step}: {ours} instead of {decay}");
+        }
+    }
+}

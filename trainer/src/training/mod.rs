@@ -1,0 +1,16 @@
+//! One optimizer step: model, weights and moments, the loss and its precision, the update and the moving average.
+
+pub(crate) mod ema;
+pub(crate) mod loss;
+pub(crate) mod loss_scale;
+pub(crate) mod memory;
+pub(crate) mod objective;
+pub(crate) mod optimizer;
+pub(crate) mod state;
+
+pub use ema::warmed_decay;
+pub use loss::{BinaryCrossEntropy, CrossEntropy, Loss};
+pub use loss_scale::LossScale;
+pub use objective::{Classification, Objective};
+pub use optimizer::Optimiser;
+pub use state::{StepResult, TrainState};

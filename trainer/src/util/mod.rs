@@ -1,0 +1,10 @@
+//! Helpers without a subject of their own: files, paths, stored values.
+
+pub(crate) mod atomic_file;
+pub(crate) mod csv;
+pub(crate) mod disk;
+pub(crate) mod float_serde;
+pub(crate) mod paths;
+pub(crate) mod regular;
+pub(crate) mod string_serde;
+pub(crate) mod units;
