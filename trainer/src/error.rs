@@ -203,6 +203,10 @@ pub enum DataError {
 }
 
 impl DataError {
+    pub(crate) fn layout(path: &std::path::Path, what: impl Into<String>) -> Self {
+        Self::Layout { path: path.into(), what: what.into() }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }

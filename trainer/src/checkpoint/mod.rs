@@ -3,13 +3,13 @@
 pub(crate) mod file;
 pub(crate) mod finite;
 pub(crate) mod folder;
-pub(crate) mod initial;
+pub(crate) mod offset;
 pub(crate) mod read;
 pub(crate) mod record;
 pub(crate) mod writer;
 
 pub use file::{export, save};
 pub use folder::{BEST, LAST, Newest, RunFolder, newest};
-pub use initial::Initial;
+pub use offset::PlanOffset;
 pub use read::Saved;
 pub use record::{FORMAT, RunRecord};

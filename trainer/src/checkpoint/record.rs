@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::offset::PlanOffset;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::data::source::digest::DataDigest;
 use crate::events::history::History;
-use crate::run::offset::PlanOffset;
 use crate::training::loss_scale::LossScale;
 
 /// Everything of a run that is not a tensor.

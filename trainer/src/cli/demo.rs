@@ -1,9 +1,9 @@
 //! `efficienttrain train --demo`: the ++ curriculum and the baseline of equal compute, on the built-in set.
 
 use anyhow::{Result, bail};
-use clap::ArgMatches;
+use clap::{ArgMatches, FromArgMatches};
 use efficienttrain::config::Every;
-use efficienttrain::config::{RunOptions, TrainConfig, differences};
+use efficienttrain::config::{Layers, Resolved, RunOptions, TrainConfig, differences};
 use efficienttrain::observe::chart::{Curve, accuracy_against_compute};
 use efficienttrain::{Run, Sources};
 
@@ -28,10 +28,9 @@ fn config(recipe: &str, seed: u64) -> TrainConfig {
     }
 }
 
-/// That nothing is asked of the demo which it would not do: what it trains is its own, but for the seed.
-pub(super) fn refuse_others(args: &TrainArgs, matches: &ArgMatches) -> Result<()> {
-    let layers = args.layered.layers(matches)?;
-    let changed = differences(&layers.resolve()?.config, &TrainConfig::default());
+/// Refuses options that the demo would ignore: model and data are its own, only the seed can be set.
+fn refuse_others(layers: &Layers, resolved: &Resolved) -> Result<()> {
+    let changed = differences(&resolved.config, &TrainConfig::default());
     let mut keys = changed.iter().map(|d| d.key.as_str()).filter(|key| *key != "seed");
     let evaluation = layers.given().find(|key| *key == "eval-every");
     if let Some(key) = keys.next().or(evaluation) {
@@ -42,7 +41,11 @@ pub(super) fn refuse_others(args: &TrainArgs, matches: &ArgMatches) -> Result<()
     Ok(())
 }
 
-pub(crate) fn run(options: &RunOptions, seed: u64) -> Result<()> {
+pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    let layers = TrainArgs::from_arg_matches(matches)?.layered.layers(matches)?;
+    let resolved = layers.resolve()?;
+    refuse_others(&layers, &resolved)?;
+    let (options, seed) = (&resolved.options, resolved.config.seed);
     let mut curves = Vec::new();
     for (recipe, what) in [("etpp", "the ++ curriculum"), ("baseline", "the baseline, with equal compute")] {
         super::note(format!("\n{what}:"));

@@ -46,7 +46,7 @@ const COMMANDS: &[Entry] = &[
         name: "train",
         about: "Train a backbone by a curriculum, on a folder of images or the built-in set",
         args: |c| pretrain::hide(train::TrainArgs::augment_args(c)),
-        run: train::run,
+        run: |m| if m.get_flag("demo") { demo::run(m) } else { train::run(m) },
     },
     Entry {
         name: "pretrain",

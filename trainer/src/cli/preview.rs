@@ -1,11 +1,13 @@
 //! `efficienttrain preview`.
 
+use efficienttrain::Run;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use efficienttrain::Sources;
 use efficienttrain::config::TrainConfig;
+use efficienttrain::data::TrainPipeline;
 use efficienttrain::observe::preview::Preview;
 
 /// Arguments of `preview`.
@@ -36,13 +38,13 @@ pub(crate) fn run(args: &PreviewArgs) -> Result<()> {
     if args.dir.is_some() {
         config.data.clone_from(&args.dir);
     }
-    config.check()?;
+    Run::check(&config)?;
     let recipe = config.recipe()?;
     let source = Sources::open(&config)?.train;
     if args.index >= source.len() {
         bail!("--index: there are {} training images, counted from 0", source.len());
     }
-    let preview = Preview::new(&recipe, config.pipeline(&recipe));
+    let preview = Preview::new(&recipe, TrainPipeline::new(&config, &recipe));
     let grid = preview.draw(&*source, args.index, args.epoch)?;
     grid.save(&args.out).with_context(|| format!("--out: cannot write {}", args.out.display()))?;
     super::show(format!(

@@ -47,7 +47,7 @@ pub(crate) struct TrainArgs {
 
     /// Train a small model on the built-in set by the ++ curriculum, then the baseline of equal compute beside it
     #[arg(long)]
-    demo: bool,
+    pub(super) demo: bool,
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
@@ -57,10 +57,6 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 /// The command, with the defaults of `config` and `options` below what is given.
 pub(crate) fn run_with(matches: &ArgMatches, config: &TrainConfig, options: &RunOptions) -> Result<()> {
     let args = TrainArgs::from_arg_matches(matches)?;
-    if args.demo {
-        super::demo::refuse_others(&args, matches)?;
-        return super::demo::run(&args.layered.options, args.layered.config.seed);
-    }
     go(&args, args.layered.layers(matches)?.rebase(config, options, Origin::Default))
 }
 
@@ -102,7 +98,7 @@ fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
     if saved.is_none() && !dry && options.out.join(LAST).exists() {
         bail!("{} holds a run already; go on with --resume, or choose another --out", options.out.display());
     }
-    config.check()?;
+    Run::check(&config)?;
     options.check()?;
     let sources = Sources::open(&config)?;
     if let ([class], None) = (sources.train.classes(), config.target) {

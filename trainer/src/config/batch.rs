@@ -7,9 +7,6 @@ use efficienttrain_schedule::Recipe;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::train::TrainConfig;
-use crate::error::{Error, Result};
-
 /// Images of a forward and backward pass. Written as a number, as one number a size (`256,128,64`), `recipe` or `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BatchSize {
@@ -19,7 +16,7 @@ pub enum BatchSize {
     EachSize(Vec<u32>),
     /// The recipe's own, with its own accumulation.
     Recipe,
-    /// As [`batch::choose`](crate::measure::autobatch::choose) finds them on this machine. A run wants the numbers.
+    /// Measured on this machine by `measure::autobatch`. A run needs the numbers.
     Auto,
 }
 
@@ -115,40 +112,10 @@ pub(crate) fn stages_by_size(recipe: &Recipe) -> Vec<(u32, Vec<usize>)> {
     sizes
 }
 
-impl TrainConfig {
-    /// The recipe with the batches asked for; `auto` counts as the default until it has been measured.
-    pub(crate) fn with_batches(&self, mut recipe: Recipe) -> Result<Recipe> {
-        let each = match &self.batch {
-            BatchSize::Recipe => return Ok(recipe),
-            BatchSize::Images(images) => return Ok(recipe.with_batch(*images, self.accumulation)?),
-            BatchSize::Auto => return Ok(recipe.with_batch(crate::config::DEFAULT_BATCH, self.accumulation)?),
-            BatchSize::EachSize(each) => each,
-        };
-        let sizes = stages_by_size(&recipe);
-        if sizes.len() != each.len() {
-            let listed: Vec<String> = sizes.iter().map(|(size, _)| size.to_string()).collect();
-            let what = format!(
-                "{} numbers for the {} sizes of {}: {}; give one for each, or one for all",
-                each.len(),
-                sizes.len(),
-                recipe.name,
-                listed.join(", ")
-            );
-            return Err(Error::config("batch", what));
-        }
-        for ((_, stages), &images) in sizes.iter().zip(each) {
-            for &stage in stages {
-                let stage = &mut recipe.curriculum.stages[stage];
-                (stage.batch_per_device, stage.accumulation) = (images, self.accumulation);
-            }
-        }
-        recipe.validate()?;
-        Ok(recipe)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::config::train::TrainConfig;
+
     use super::*;
 
     #[test]

@@ -1,41 +1,15 @@
 //! What can be wrong with a configuration, found before any data is read.
 
-use efficienttrain_models::{ModelOptions, create_model};
 use efficienttrain_schedule::{OptimiserKind, Recipe};
 
 use crate::config::train::TrainConfig;
 use crate::config::values::{CurveName, LossName};
 use crate::error::{Error, Result};
-use crate::pretrain::masked::autoencoder;
 
 /// Images of the synthetic set at most: more would only fill memory.
 const MOST_SYNTHETIC: usize = 10_000_000;
 
 impl TrainConfig {
-    /// That recipe, model and sizes go together, before any data is read.
-    ///
-    /// # Errors
-    /// As [`Self::recipe`]; also when the model is unknown or cannot take a size of the curriculum.
-    pub fn check(&self) -> Result<()> {
-        let recipe = self.check_recipe()?;
-        let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([self.base_size]);
-        for size in sizes {
-            if self.target.is_some() {
-                autoencoder(self, size as usize)?;
-            }
-            create_model(
-                &recipe.model,
-                &ModelOptions { num_classes: 1, input_size: [size as usize; 2], ..ModelOptions::default() },
-            )?;
-        }
-        Ok(())
-    }
-
-    /// As [`Self::check`], for a model of one's own.
-    pub(crate) fn check_recipe(&self) -> Result<Recipe> {
-        self.recipe()
-    }
-
     /// That no option is given which the others make meaningless.
     pub(crate) fn check_combinations(&self, recipe: &Recipe) -> Result<()> {
         let refuse = |option: &str, what: String| Err(Error::config(option, what));

@@ -3,7 +3,7 @@
 use clap::{Args, Command, FromArgMatches};
 use serde_json::Value;
 
-use crate::config::layers::keys_of;
+use crate::config::keys::keys_of;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 

@@ -7,8 +7,6 @@ use std::str::FromStr;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::train::TrainConfig;
-
 /// Training images of each class. Written as a number; behind an `@` may stand the seed that chooses them, where it is not the
 /// run's: `50`, `50@3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,24 +82,10 @@ impl Visitor<'_> for Reader {
     }
 }
 
-impl TrainConfig {
-    /// The seed that chooses the images of `--images-per-class`.
-    pub fn images_seed(&self) -> u64 {
-        self.images_per_class.and_then(|of| of.seed).unwrap_or(self.seed)
-    }
-
-    /// The same with another seed of weights, order and augmentation, on the same images.
-    #[must_use]
-    pub(crate) fn with_seed(&self, seed: u64) -> Self {
-        let chosen = self.images_seed();
-        let own = (chosen != seed).then_some(chosen);
-        let images_per_class = self.images_per_class.map(|of| ImagesPerClass { seed: own, ..of });
-        Self { seed, images_per_class, ..self.clone() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::config::train::TrainConfig;
+
     use super::*;
 
     #[test]

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::config::batch::BatchSize;
 use crate::config::flag_value::flag_value;
+use crate::config::keys::keys_of;
 use crate::config::options::RunOptions;
 use crate::config::recipe_source::written_recipe;
 use crate::config::train::TrainConfig;
@@ -293,16 +293,6 @@ fn unknown<'a>(key: &str, value: &toml::Value, known: impl Iterator<Item = &'a S
     format!(
         "unknown key; the nearest known is `{nearest}` (keys are the names of the flags of `train --help`)"
     )
-}
-
-/// The stored keys of options, under the names of their flags.
-pub(crate) fn keys_of(options: &impl Serialize) -> Map<String, Value> {
-    let map = match serde_json::to_value(options) {
-        Ok(Value::Object(map)) => map,
-        // Options are structs of plain values.
-        _ => Map::new(),
-    };
-    map.into_iter().map(|(key, value)| (key.replace('_', "-"), value)).collect()
 }
 
 fn read<T: DeserializeOwned>(keys: Map<String, Value>) -> serde_json::Result<T> {

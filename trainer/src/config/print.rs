@@ -4,7 +4,7 @@ use clap::Args;
 use efficienttrain_schedule::{DropPath, Recipe};
 use serde_json::Value;
 
-use crate::config::layers::keys_of;
+use crate::config::keys::keys_of;
 use crate::config::layers::{Origin, Resolved};
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;

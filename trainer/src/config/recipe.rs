@@ -2,16 +2,15 @@
 
 use efficienttrain_schedule::{Family, Length, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, WarmUp};
 
-use crate::config::batch::BatchSize;
+use crate::config::batch::{BatchSize, stages_by_size};
 use crate::config::interval::Span;
+use crate::config::mae_recipe::for_pretraining;
 use crate::config::option_errors::known_model;
 use crate::config::recipe_source::full_name;
 use crate::config::recipe_source::written_recipe;
 use crate::config::train::TrainConfig;
 use crate::config::values::{CropOrder, CurveName};
-use crate::data::pipeline::train::TrainPipeline;
 use crate::error::{Error, Result};
-use crate::pretrain::recipe::for_pretraining;
 
 /// Batches in the replay buffer where neither recipe nor option says how many.
 const DEFAULT_REPLAY_BATCHES: u32 = 256;
@@ -158,19 +157,34 @@ impl TrainConfig {
         }
     }
 
-    /// What happens to every training image under `recipe`.
-    pub fn pipeline(&self, recipe: &Recipe) -> TrainPipeline {
-        TrainPipeline {
-            seed: self.seed,
-            base_size: self.base_size,
-            crop: self.crop,
-            fused: !self.stepwise_crop,
-            reduced_decode: self.reduced_decode,
-            min_crop_area: self.min_crop_area,
-            policy: self.auto_augment.clone(),
-            augmentation: recipe.augmentation.clone(),
-            unfinished: false,
+    /// The recipe with the batches asked for; `auto` counts as the default until it has been measured.
+    pub(crate) fn with_batches(&self, mut recipe: Recipe) -> Result<Recipe> {
+        let each = match &self.batch {
+            BatchSize::Recipe => return Ok(recipe),
+            BatchSize::Images(images) => return Ok(recipe.with_batch(*images, self.accumulation)?),
+            BatchSize::Auto => return Ok(recipe.with_batch(crate::config::DEFAULT_BATCH, self.accumulation)?),
+            BatchSize::EachSize(each) => each,
+        };
+        let sizes = stages_by_size(&recipe);
+        if sizes.len() != each.len() {
+            let listed: Vec<String> = sizes.iter().map(|(size, _)| size.to_string()).collect();
+            let what = format!(
+                "{} numbers for the {} sizes of {}: {}; give one for each, or one for all",
+                each.len(),
+                sizes.len(),
+                recipe.name,
+                listed.join(", ")
+            );
+            return Err(Error::config("batch", what));
         }
+        for ((_, stages), &images) in sizes.iter().zip(each) {
+            for &stage in stages {
+                let stage = &mut recipe.curriculum.stages[stage];
+                (stage.batch_per_device, stage.accumulation) = (images, self.accumulation);
+            }
+        }
+        recipe.validate()?;
+        Ok(recipe)
     }
 
     /// The plan of this configuration over `images` training images.

@@ -1,62 +1,192 @@
 //! Images and targets of one forward pass.
 
 use candle_core::{Device, Tensor};
-use efficienttrain_models::ops;
+use efficienttrain_models::ops::{self, Blend, ErasedBox};
+use image::RgbImage;
+use randaug::{Erasure, IMAGENET_MEAN, IMAGENET_STD, Mix};
 
-use crate::data::raw_batch::Unfinished;
 use crate::data::source::BadImage;
+use crate::error::Result;
 
-/// Pictures and targets of one forward pass, ready for the device.
+/// Images and targets of one forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// Normalised pictures, channels-last: `[count, size, size, 3]`. Empty where the device is to finish them.
-    pub pixels: Vec<f32>,
-    /// Pictures that the device normalises, erases and mixes: a quarter of the bytes to send there.
-    pub unfinished: Option<Unfinished>,
+    /// The images, channels-last: `[count, size, size, 3]`.
+    pub images: BatchImages,
     /// Class probabilities, `[count, classes]`: smoothed and mixed in training, one-hot in evaluation.
     pub targets: Vec<f32>,
     /// The labels before mixing.
     pub labels: Vec<u32>,
-    /// Positions of the images in their source.
+    /// Indices of the images in their source.
     pub samples: Vec<usize>,
-    /// Edge of the pictures, in pixels.
+    /// Edge of the images, in pixels.
     pub size: usize,
     /// Images that could not be read and were replaced by the next in order.
     pub bad: Vec<BadImage>,
 }
 
-impl Batch {
-    /// Sends pictures that the device is to finish there, ahead of [`Self::pictures`].
-    ///
-    /// # Errors
-    /// When the device has no room for them.
-    pub(crate) fn send(&mut self, device: &Device) -> crate::error::Result<()> {
-        let (count, size) = (self.labels.len(), self.size);
-        self.unfinished.as_mut().map_or(Ok(()), |unfinished| unfinished.send(count, size, device))
-    }
+/// Images of a batch, channels-last: `[count, size, size, 3]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BatchImages {
+    /// Values that a network takes: normalized, erased and mixed.
+    Normalized(Vec<f32>),
+    /// Bytes that the device normalizes, erases and mixes: a quarter of the size to copy there.
+    Raw(RawBatch),
+}
 
-    /// The pictures as a network gets them, `f32` `[N, H, W, 3]`, on `device`.
-    ///
-    /// # Errors
-    /// When the device has no room for them.
-    pub fn pictures(&self, device: &Device) -> crate::error::Result<Tensor> {
-        let count = self.labels.len();
-        match &self.unfinished {
-            Some(unfinished) => unfinished.finish(count, self.size, device),
-            None => Ok(ops::upload(&self.pixels, &[count, self.size, self.size, 3], device)?),
+/// Cropped and augmented images as bytes, with the random draws of the transforms that are left to the device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RawBatch {
+    /// The images.
+    pub bytes: RawBytes,
+    /// Boxes to erase, at most one per image.
+    pub boxes: Vec<ErasedBox>,
+    /// Values that the boxes are overwritten with, one box after the other.
+    pub values: Vec<f32>,
+    /// How each image is blended with its partner.
+    pub blend: Blend,
+}
+
+/// Bytes of the images of a [`RawBatch`].
+#[derive(Clone, Debug)]
+pub enum RawBytes {
+    /// In the memory of the processor.
+    Host(Vec<u8>),
+    /// Copied to a device ahead of their step, `[count, size, size, 3]`.
+    Staged(Tensor),
+}
+
+impl Default for RawBytes {
+    fn default() -> Self {
+        Self::Host(Vec::new())
+    }
+}
+
+/// Staged bytes are equal if they are the same tensor.
+impl PartialEq for RawBytes {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host(ours), Self::Host(theirs)) => ours == theirs,
+            (Self::Staged(ours), Self::Staged(theirs)) => ours.id() == theirs.id(),
+            _ => false,
         }
     }
+}
 
-    /// Room for `count` pictures.
-    pub(crate) fn empty(count: usize, size: usize, classes: usize) -> Self {
+impl Batch {
+    /// Allocates a batch for `count` images; their values are zero.
+    pub(crate) fn with_values(count: usize, size: usize, classes: usize) -> Self {
+        Self::new(count, size, classes, BatchImages::Normalized(vec![0.0; count * size * size * 3]))
+    }
+
+    /// Allocates a batch for the bytes of `count` images.
+    pub(crate) fn with_bytes(count: usize, size: usize, classes: usize) -> Self {
+        let bytes = RawBytes::Host(Vec::with_capacity(count * size * size * 3));
+        Self::new(count, size, classes, BatchImages::Raw(RawBatch { bytes, ..RawBatch::default() }))
+    }
+
+    fn new(count: usize, size: usize, classes: usize, images: BatchImages) -> Self {
         Self {
-            pixels: vec![0.0; count * size * size * 3],
-            unfinished: None,
+            images,
             targets: Vec::with_capacity(count * classes),
             labels: Vec::with_capacity(count),
             samples: Vec::with_capacity(count),
             size,
             bad: Vec::new(),
         }
+    }
+
+    /// Returns random images with labels spread over the classes, in the form in which training copies them to `device`.
+    pub(crate) fn random(count: usize, size: usize, classes: usize, device: &Device) -> Result<Self> {
+        let numbers = count * size * size * 3;
+        let images = if device.is_cpu() {
+            BatchImages::Normalized(Tensor::randn(0f32, 1., numbers, &Device::Cpu)?.to_vec1()?)
+        } else {
+            // Bytes without a pattern (Knuth's multiplier).
+            let bytes = (0..numbers as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
+            BatchImages::Raw(RawBatch { bytes: RawBytes::Host(bytes), ..RawBatch::default() })
+        };
+        // An autoencoder has none.
+        let classes = classes.max(1);
+        let labels: Vec<u32> = (0..count).map(|i| (i * 7 % classes) as u32).collect();
+        let mut targets = vec![0.0; count * classes];
+        for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
+            row[label as usize] = 1.0;
+        }
+        Ok(Self { images, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
+    }
+
+    /// Returns the values of the images, if the batch holds values and not bytes.
+    pub fn normalized(&self) -> Option<&[f32]> {
+        match &self.images {
+            BatchImages::Normalized(values) => Some(values),
+            BatchImages::Raw(_) => None,
+        }
+    }
+
+    /// Copies bytes to a device ahead of their step. A batch that holds values stays as it is.
+    ///
+    /// # Errors
+    /// When the device has no room for them; the batch is unchanged then.
+    pub(crate) fn stage(&mut self, device: &Device) -> Result<()> {
+        let shape = [self.labels.len(), self.size, self.size, 3];
+        if let BatchImages::Raw(RawBatch { bytes, .. }) = &mut self.images
+            && let RawBytes::Host(host) = bytes
+        {
+            *bytes = RawBytes::Staged(ops::upload(host, &shape, device)?);
+        }
+        Ok(())
+    }
+
+    /// Returns the images as a network takes them, `f32` `[N, H, W, 3]`, on `device`.
+    ///
+    /// # Errors
+    /// When the device has no room for them.
+    pub fn tensor(&self, device: &Device) -> Result<Tensor> {
+        let shape = [self.labels.len(), self.size, self.size, 3];
+        match &self.images {
+            BatchImages::Normalized(values) => Ok(ops::upload(values, &shape, device)?),
+            BatchImages::Raw(raw) => raw.finish(&shape, device),
+        }
+    }
+}
+
+impl RawBatch {
+    /// Appends image `index` of the batch, with the boxes to erase.
+    pub(crate) fn push(&mut self, index: usize, image: &RgbImage, erasures: Vec<Erasure>) {
+        if let RawBytes::Host(bytes) = &mut self.bytes {
+            bytes.extend_from_slice(image);
+        }
+        for Erasure { area, values } in erasures {
+            let [top, left, height, width] =
+                [area.top, area.left, area.height, area.width].map(|x| x as usize);
+            self.boxes.push(ErasedBox { picture: index, top, left, height, width });
+            self.values.extend(values);
+        }
+    }
+
+    /// Sets how images are blended with their partners.
+    pub(crate) fn set_mix(&mut self, mix: Mix) {
+        self.blend = match mix {
+            Mix::None => Blend::None,
+            Mix::Mixup { lam } => Blend::Share { own: lam as f32 },
+            Mix::Cutmix { area, .. } => Blend::Box { y0: area.y0, y1: area.y1, x0: area.x0, x1: area.x1 },
+        };
+    }
+
+    /// Normalizes, erases and mixes on `device`.
+    fn finish(&self, shape: &[usize; 4], device: &Device) -> Result<Tensor> {
+        let bytes = match &self.bytes {
+            RawBytes::Host(bytes) => ops::upload(bytes, shape, device)?,
+            RawBytes::Staged(bytes) => bytes.to_device(device)?,
+        };
+        let finish = ops::Finish {
+            mean: IMAGENET_MEAN,
+            std: IMAGENET_STD,
+            boxes: &self.boxes,
+            values: &self.values,
+            blend: self.blend,
+        };
+        Ok(ops::finish_pictures(&bytes, &finish)?)
     }
 }

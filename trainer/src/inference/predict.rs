@@ -99,7 +99,7 @@ impl Predictor {
         for batch in batches {
             let batch = batch.map_err(crate::error::Error::from)?;
             if !batch.samples.is_empty() {
-                let rows = logits(&*self.model, &self.params, &batch.pictures(&Device::Cpu)?)?;
+                let rows = logits(&*self.model, &self.params, &batch.tensor(&Device::Cpu)?)?;
                 for (&index, row) in batch.samples.iter().zip(&rows) {
                     let name = files.name(index);
                     match self.ranked(row, &name) {

@@ -7,7 +7,8 @@ use efficienttrain_models::Cost;
 use efficienttrain_schedule::StepSettings;
 use serde::Serialize;
 
-use crate::data::pipeline::view::View;
+use crate::data::pipeline::sample::ViewSpec;
+use crate::data::pipeline::train::TrainPipeline;
 use crate::error::Result;
 use crate::measure::bench::preprocess::{PreprocessBench, preprocess};
 use crate::measure::timing::time_step;
@@ -134,8 +135,8 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
 fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
     run.state.resize(settings.size as usize)?;
     let cost = run.state.objective.cost(&*run.state.model)?;
-    let view = View { size: settings.size, magnitude: settings.magnitude, order: settings.order };
-    let pipeline = run.config.pipeline(run.plan.recipe());
+    let view = ViewSpec { size: settings.size, magnitude: settings.magnitude, order: settings.order };
+    let pipeline = TrainPipeline::new(&run.config, run.plan.recipe());
     let source = &run.sources.train;
     let bench = PreprocessBench { images: PREPARED.min(source.len()), view, workers: None };
     let prepare = 1.0 / preprocess(source, &pipeline, bench)?.images_per_s_core;

@@ -146,7 +146,7 @@ impl Objective for Reconstruction {
         let of_picture = |index| sample_rng(seed, 0, index as u64, Purpose::Other(2)).next_u64();
         let seeds: Vec<u64> = (0..batch.labels.len()).map(of_picture).collect();
         let masking = Masking::draw(&seeds, mae.patches(), mae.mask_ratio())?;
-        Ok(mae.loss(cx, &Variable::constant(batch.pictures(&cx.device())?), &masking)?)
+        Ok(mae.loss(cx, &Variable::constant(batch.tensor(&cx.device())?), &masking)?)
     }
 
     fn has_accuracy(&self) -> bool {

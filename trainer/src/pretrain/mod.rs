@@ -6,7 +6,6 @@
 //! under timm's names.
 
 pub(crate) mod masked;
-pub(crate) mod recipe;
 
 pub use crate::config::pretraining::{DecoderShape, TargetName};
 pub use masked::{MaskedModel, Reconstruction, autoencoder};

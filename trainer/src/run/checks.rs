@@ -1,16 +1,13 @@
 //! What can be wrong with a plan, or look like a mistake in it, found before the first step.
 
-use efficienttrain_models::{ModelOptions, fewest_batch_norm_values};
+use efficienttrain_models::fewest_batch_norm_values;
 use efficienttrain_schedule::Plan;
 
-use crate::config::options::RunOptions;
-use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
-use crate::run::setup::first_state;
 use crate::training::state::TrainState;
 
 /// Stages of a plan that have steps, counted from 1.
-fn stages(plan: &Plan) -> impl Iterator<Item = (usize, &efficienttrain_schedule::PlanStage)> {
+pub(crate) fn stages(plan: &Plan) -> impl Iterator<Item = (usize, &efficienttrain_schedule::PlanStage)> {
     (1..).zip(plan.stages()).filter(|(_, stage)| stage.steps > 0)
 }
 
@@ -38,24 +35,6 @@ pub(crate) fn check_batch_norm(state: &mut TrainState, plan: &Plan) -> Result<()
         }
     }
     Ok(())
-}
-
-/// As [`check_batch_norm`], for a run that is not to begin yet.
-///
-/// # Errors
-/// As [`check_batch_norm`].
-pub(crate) fn check_batches(
-    config: &TrainConfig,
-    options: &RunOptions,
-    plan: &Plan,
-    num_classes: usize,
-) -> Result<()> {
-    if stages(plan).all(|(_, stage)| stage.batch_per_device > 1) {
-        return Ok(());
-    }
-    let first =
-        ModelOptions { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..ModelOptions::default() };
-    check_batch_norm(&mut first_state(config, options, plan.recipe(), &first)?, plan)
 }
 
 /// What looks like a mistake in a plan, a text each.

@@ -2,12 +2,13 @@
 
 pub(crate) mod checkpointing;
 pub(crate) mod checks;
-pub(crate) mod configure;
 pub(crate) mod evaluate;
+pub(crate) mod init_weights;
 pub(crate) mod nonfinite;
 pub(crate) mod offset;
 pub(crate) mod oom;
 pub(crate) mod prefetch;
+pub(crate) mod resume;
 pub(crate) mod setup;
 pub(crate) mod sources;
 
@@ -38,7 +39,7 @@ use crate::run::sources::Sources;
 use crate::training::state::TrainState;
 use crate::util::disk::check_room;
 
-use crate::run::offset::PlanOffset;
+use crate::checkpoint::offset::PlanOffset;
 use crate::run::prefetch::Feed;
 
 /// A run and where it is.
@@ -236,8 +237,8 @@ impl Run {
     /// Batches for all steps from the present one to `last`.
     fn loader(&self, last: u64) -> Result<Loader> {
         // A GPU has time to spare for what comes last, and is sent a quarter of the bytes then.
-        let unfinished = !self.state.device().is_cpu();
-        let pipeline = TrainPipeline { unfinished, ..self.config.pipeline(self.plan.recipe()) };
+        let raw_batches = !self.state.device().is_cpu();
+        let pipeline = TrainPipeline { raw_batches, ..TrainPipeline::new(&self.config, self.plan.recipe()) };
         let requests = self.requests(self.step..last)?;
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
     }
@@ -270,7 +271,7 @@ impl Run {
 
     fn start(&self) -> Result<Start> {
         let specs = self.state.model.specs().iter().filter(|s| s.kind == ParamKind::Parameter);
-        let frozen = specs.clone().filter(|s| self.config.freezes(&s.name));
+        let frozen = specs.clone().filter(|s| self.is_frozen(&s.name));
         let train_notes = SplitNotes::of(&*self.sources.train);
         // Two parts of one set would say the same twice.
         let val_notes = SplitNotes::of(&*self.sources.val);
@@ -294,6 +295,11 @@ impl Run {
             refill_images: self.refill_images()?,
             plan: self.plan.summary()?,
         })
+    }
+
+    /// Returns whether the configuration freezes a parameter.
+    fn is_frozen(&self, name: &str) -> bool {
+        self.config.freeze.iter().any(|pattern| wildmatch::WildMatch::new(pattern).matches(name))
     }
 
     /// Number of checkpoints that the run can come to, the one that is being written included.

@@ -9,6 +9,7 @@ use efficienttrain_schedule::StepSettings;
 use crate::config::values::BadNumbers;
 use crate::data::batch::Batch;
 use crate::data::loader::Loader;
+use crate::data::pipeline::train::TrainPipeline;
 use crate::error::{Error, Result};
 use crate::events::{BadStep, Event, Observer};
 use crate::run::Run;
@@ -66,7 +67,7 @@ impl Run {
 
     /// The batches of a step, prepared anew: they are a function of the step.
     fn batches_again(&self, settings: &StepSettings) -> Result<Vec<Batch>> {
-        let pipeline = self.config.pipeline(self.plan.recipe());
+        let pipeline = TrainPipeline::new(&self.config, self.plan.recipe());
         let requests = self.requests(settings.step..settings.step + 1)?;
         let loader = Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?;
         Ok(loader.collect::<std::result::Result<_, _>>()?)
@@ -76,8 +77,8 @@ impl Run {
     fn keep(&self, settings: &StepSettings, batches: &[Batch], images: &[String]) -> Result<PathBuf> {
         let mut tensors = HashMap::new();
         for (micro, batch) in batches.iter().enumerate() {
-            let (n, size) = (batch.labels.len(), batch.size);
-            let pixels = Tensor::from_slice(&batch.pixels, (n, size, size, 3), &Device::Cpu)?;
+            let n = batch.labels.len();
+            let pixels = batch.tensor(&Device::Cpu)?;
             let targets =
                 Tensor::from_slice(&batch.targets, (n, batch.targets.len() / n.max(1)), &Device::Cpu)?;
             tensors.insert(format!("pixels.{micro}"), pixels);

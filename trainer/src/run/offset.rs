@@ -3,68 +3,15 @@
 use std::ops::Range;
 
 use efficienttrain_schedule::{Plan, StepSettings};
-use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::offset::PlanOffset;
 use crate::checkpoint::record::RunRecord;
 use crate::config::interval::Place;
 use crate::config::train::TrainConfig;
-use crate::data::loader::Request;
-use crate::data::loader::request::{refill, requests};
+use crate::data::loader::request::BatchRequest;
+use crate::data::loader::request::{replay_warmup_steps, requests};
 use crate::error::{Error, Result};
 use crate::run::Run;
-
-/// What a run's own counts are ahead of its plan's. Both are 0 unless the run changed its plan on the way
-/// (`--allow-change batch`), or goes on in the data of another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanOffset {
-    /// Optimizer steps.
-    pub steps: i64,
-    /// Samples taken from the sample order.
-    pub samples: i64,
-}
-
-impl PlanOffset {
-    /// Returns the step of the plan that is the run's `step`.
-    fn plan_step(self, step: u64) -> u64 {
-        step.saturating_add_signed(self.steps.saturating_neg())
-    }
-
-    /// Returns the place in the sample order of the plan's `sample`.
-    fn sample(self, sample: u64) -> u64 {
-        sample.saturating_add_signed(self.samples)
-    }
-
-    /// Places a run of `plan` where the run of `record`, whose plan was `before`, stopped: after the same compute, and at
-    /// the same place in the sample order.
-    ///
-    /// # Errors
-    /// When more compute is spent than `plan` has.
-    fn moved(plan: &Plan, config: &TrainConfig, before: &Plan, record: &RunRecord) -> Result<Self> {
-        let (old_step, total) = (record.offset.plan_step(record.step), plan.total_steps());
-        // An epoch at base size costs as the square of it.
-        let unit = (f64::from(record.config.base_size) / f64::from(config.base_size)).powi(2);
-        let spent = before.compute_before(old_step)? * unit;
-        // Both plans are rounded to whole steps.
-        let of_last_step = |plan: &Plan| {
-            let last = plan.stages().iter().rfind(|stage| stage.steps > 0);
-            last.map_or(0.0, |stage| stage.equivalent_epochs / stage.steps as f64)
-        };
-        if spent > plan.equivalent_epochs() + of_last_step(plan).max(of_last_step(before) * unit) {
-            let what = format!(
-                "the checkpoint is at step {} and has spent {spent:.2} epochs of compute at {} pixels, but the run now \
-                 ends after {:.2}; raise --epochs",
-                record.step,
-                config.base_size,
-                plan.equivalent_epochs()
-            );
-            return Err(Error::config("resume", what));
-        }
-        let step = plan.step_at_compute(spent).min(total);
-        let samples = record.offset.sample(before.samples_before(old_step)?);
-        let ahead = |run: u64, plan: u64| run.cast_signed().saturating_sub(plan.cast_signed());
-        Ok(Self { steps: ahead(record.step, step), samples: ahead(samples, plan.samples_before(step)?) })
-    }
-}
 
 impl Run {
     /// Optimizer steps at the end of the run, those before a change of plan included.
@@ -78,7 +25,7 @@ impl Run {
     /// When the run as it is now ends before what the checkpoint has spent.
     pub(crate) fn take_place_of(&mut self, record: &RunRecord) -> Result<()> {
         let before = record.config.plan(record.train_images)?;
-        self.offset = PlanOffset::moved(&self.plan, &self.config, &before, record)?;
+        self.offset = moved(&self.plan, &self.config, &before, record)?;
         if before.stages() == self.plan.stages() {
             return Ok(());
         }
@@ -106,16 +53,19 @@ impl Run {
     }
 
     /// What steps of the run ask of the loader.
-    pub(crate) fn requests(&self, steps: Range<u64>) -> Result<impl Iterator<Item = Request> + Send + use<>> {
+    pub(crate) fn requests(
+        &self,
+        steps: Range<u64>,
+    ) -> Result<impl Iterator<Item = BatchRequest> + Send + use<>> {
         let offset = self.offset;
-        let moved = move |r: Request| Request { first_sample: offset.sample(r.first_sample), ..r };
+        let moved = move |r: BatchRequest| BatchRequest { first_sample: offset.sample(r.first_sample), ..r };
         let steps = offset.plan_step(steps.start)..offset.plan_step(steps.end);
         Ok(requests(&self.plan, steps)?.map(moved))
     }
 
     /// Images that fill the replay buffer before the first step.
     pub(crate) fn refill_images(&self) -> Result<u64> {
-        let steps = refill(&self.plan, self.offset.plan_step(self.step))?;
+        let steps = replay_warmup_steps(&self.plan, self.offset.plan_step(self.step))?;
         Ok(self.plan.samples_before(steps.end)? - self.plan.samples_before(steps.start)?)
     }
 
@@ -126,4 +76,35 @@ impl Run {
         let samples = self.offset.sample(self.plan.samples_before(at)?);
         Ok(Place { steps: step, epochs: samples as f64 / images, compute })
     }
+}
+
+/// Places a run of `plan` where the run of `record`, whose plan was `before`, stopped: after the same compute, and at
+/// the same place in the sample order.
+///
+/// # Errors
+/// When more compute is spent than `plan` has.
+fn moved(plan: &Plan, config: &TrainConfig, before: &Plan, record: &RunRecord) -> Result<PlanOffset> {
+    let (old_step, total) = (record.offset.plan_step(record.step), plan.total_steps());
+    // An epoch at base size costs as the square of it.
+    let unit = (f64::from(record.config.base_size) / f64::from(config.base_size)).powi(2);
+    let spent = before.compute_before(old_step)? * unit;
+    // Both plans are rounded to whole steps.
+    let of_last_step = |plan: &Plan| {
+        let last = plan.stages().iter().rfind(|stage| stage.steps > 0);
+        last.map_or(0.0, |stage| stage.equivalent_epochs / stage.steps as f64)
+    };
+    if spent > plan.equivalent_epochs() + of_last_step(plan).max(of_last_step(before) * unit) {
+        let what = format!(
+            "the checkpoint is at step {} and has spent {spent:.2} epochs of compute at {} pixels, but the run now \
+             ends after {:.2}; raise --epochs",
+            record.step,
+            config.base_size,
+            plan.equivalent_epochs()
+        );
+        return Err(Error::config("resume", what));
+    }
+    let step = plan.step_at_compute(spent).min(total);
+    let samples = record.offset.sample(before.samples_before(old_step)?);
+    let ahead = |run: u64, plan: u64| run.cast_signed().saturating_sub(plan.cast_signed());
+    Ok(PlanOffset { steps: ahead(record.step, step), samples: ahead(samples, plan.samples_before(step)?) })
 }

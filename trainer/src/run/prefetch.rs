@@ -32,7 +32,7 @@ impl Feed {
         }
         self.ahead = self.loader.next();
         if let Some(Ok(batch)) = &mut self.ahead {
-            let _ = batch.send(device);
+            let _ = batch.stage(device);
         }
     }
 

@@ -1,25 +1,25 @@
-//! How a run begins: from the start, from a checkpoint of its own, or from the weights of another.
+//! Assembling a run: recipe and plan, model and weights, checks of both.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use efficienttrain_models::{Backbone, ModelOptions, create_model};
-use efficienttrain_schedule::Recipe;
+use efficienttrain_schedule::{Plan, Recipe};
 
-use crate::checkpoint::finite::nonfinite_params;
+use crate::checkpoint::offset::PlanOffset;
 use crate::checkpoint::read::Saved;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
-use crate::data::source::class_names::difference;
+use crate::config::values::{BadNumbers, LossName};
 use crate::data::source::digest::DataDigest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::events::history::History;
 use crate::pretrain::masked::autoencoder;
-use crate::run::offset::PlanOffset;
+use crate::run::init_weights::{load_init, open_init};
 use crate::run::sources::Sources;
 use crate::run::{Run, checks};
-use crate::training::loss::Loss;
+use crate::training::loss::{BinaryCrossEntropy, CrossEntropy, Loss};
 use crate::training::objective::Classification;
 use crate::training::state::TrainState;
 use crate::util::paths::absolute;
@@ -30,22 +30,41 @@ impl Run {
     /// # Errors
     /// When the data set, the model, the recipe or an option is not as expected.
     pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
-        let init = config.first_weights()?;
-        let mut run = Self::fresh(config, options, sources)?;
-        run.begin_with(init)?;
+        let init = open_init(&config)?;
+        let mut run = Self::without_init(config, options, sources)?;
+        run.load_init(init)?;
         Ok(run)
     }
 
-    /// A run with weights drawn from its seed, whatever `--init` says.
-    fn fresh(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
-        config.check()?;
-        Self::build(config, options, sources, first_state)
+    /// Checks that recipe, model and sizes fit each other, before any data is read.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::recipe`]; also when the model is unknown or cannot take a size of the curriculum.
+    pub fn check(config: &TrainConfig) -> Result<()> {
+        let recipe = config.recipe()?;
+        let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([config.base_size]);
+        for size in sizes {
+            if config.target.is_some() {
+                autoencoder(config, size as usize)?;
+            }
+            create_model(
+                &recipe.model,
+                &ModelOptions { num_classes: 1, input_size: [size as usize; 2], ..ModelOptions::default() },
+            )?;
+        }
+        Ok(())
     }
 
-    fn begin_with(&mut self, init: Option<Saved>) -> Result<()> {
+    /// A run with weights drawn from its seed, whatever `--init` says.
+    pub(crate) fn without_init(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+        Self::check(&config)?;
+        Self::assemble(config, options, sources, first_state)
+    }
+
+    fn load_init(&mut self, init: Option<Saved>) -> Result<()> {
         if let Some(saved) = init {
             let classes = self.sources.train.classes();
-            let initial = saved.begin(&mut self.state, self.config.init_ema, classes)?;
+            let initial = load_init(&saved, &mut self.state, self.config.init_ema, classes)?;
             self.init = Some(format!("{}: {}", saved.path().display(), initial.report));
             self.notes.extend(initial.head);
         }
@@ -63,16 +82,16 @@ impl Run {
         sources: Sources,
         model: impl FnOnce(&ModelOptions) -> Result<Box<dyn Backbone>>,
     ) -> Result<Self> {
-        let init = config.first_weights()?;
+        let init = open_init(&config)?;
         let state = |config: &TrainConfig, options: &RunOptions, recipe: &Recipe, first: &ModelOptions| {
             state_of(model(first)?, config, options, recipe)
         };
-        let mut run = Self::build(config, options, sources, state)?;
-        run.begin_with(init)?;
+        let mut run = Self::assemble(config, options, sources, state)?;
+        run.load_init(init)?;
         Ok(run)
     }
 
-    fn build(
+    fn assemble(
         mut config: TrainConfig,
         options: RunOptions,
         sources: Sources,
@@ -80,7 +99,7 @@ impl Run {
     ) -> Result<Self> {
         // A checkpoint and the file of options say everything by themselves.
         config.embed_recipe()?;
-        config.check_recipe()?;
+        config.recipe()?;
         options.check()?;
         let plan = config.plan(sources.train.len())?;
         options.check_replay(&plan)?;
@@ -133,81 +152,6 @@ impl Run {
         self.stop = stop;
         self
     }
-
-    /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
-    ///
-    /// # Errors
-    /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
-    pub fn resume(saved: &Saved, options: RunOptions, sources: Sources) -> Result<Self> {
-        Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
-    }
-
-    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows. Where
-    /// the plan differs, the run goes on after the compute that it has spent, and with the next image of its order.
-    ///
-    /// # Errors
-    /// As [`Self::resume`]; also when the run as it is now ends before what the checkpoint has spent.
-    pub fn resume_as(
-        saved: &Saved,
-        config: TrainConfig,
-        options: RunOptions,
-        sources: Sources,
-    ) -> Result<Self> {
-        check_data(saved, &sources)?;
-        // What it began with is in the checkpoint.
-        let mut run = Self::fresh(config, options, sources)?;
-        run.restore(saved)?;
-        run.take_place_of(saved.run()?)?;
-        Ok(run)
-    }
-
-    /// This run, which has not begun, at the step, with the weights and the history of a checkpoint.
-    ///
-    /// # Errors
-    /// When the checkpoint is of another data set or model, or of a step behind the run's end.
-    pub fn go_on(mut self, saved: &Saved) -> Result<Self> {
-        check_data(saved, &self.sources)?;
-        self.restore(saved)?;
-        let (step, total) = (self.step, self.total_steps());
-        if step > total {
-            let what =
-                format!("the checkpoint is at step {step}, the run now ends at step {total}; raise --epochs");
-            return Err(Error::config("resume", what));
-        }
-        Ok(self)
-    }
-
-    /// Takes weights, moments, averages and history of a checkpoint.
-    fn restore(&mut self, saved: &Saved) -> Result<()> {
-        let record = saved.run()?;
-        self.notes.extend(saved.restore(&mut self.state)?);
-        let stores = [("", Some(&self.state.params)), ("of the average ", self.state.ema.as_ref())];
-        for (of, store) in stores {
-            if let Some(what) = store.map(nonfinite_params).transpose()?.flatten() {
-                let file = saved.path().display();
-                self.warnings
-                    .push(format!("in {file} {of}{what}: training has diverged before it was written"));
-            }
-        }
-        let before = record.data.as_ref();
-        if let Some(what) = before.and_then(|data| self.data.changed_since(data, &record.classes)) {
-            let what = format!("the training images are not those that the run has been trained on: {what}");
-            self.warnings.push(what);
-        }
-        (self.step, self.offset, self.history) = (record.step, record.offset, record.history.clone());
-        Ok(())
-    }
-
-    /// This run from its first step on, but with the weights, moments and averages of a checkpoint, and in the data from
-    /// `first_sample` on.
-    ///
-    /// # Errors
-    /// When the checkpoint is of another model.
-    pub fn starting_from(mut self, saved: &Saved, first_sample: u64) -> Result<Self> {
-        saved.restore(&mut self.state)?;
-        self.offset.samples = i64::try_from(first_sample).unwrap_or(i64::MAX);
-        Ok(self)
-    }
 }
 
 /// What a run of this configuration trains, on its device, before the first step: a classifier, or an autoencoder where there
@@ -237,26 +181,54 @@ fn state_of(
     recipe: &Recipe,
 ) -> Result<TrainState> {
     let mut state = TrainState::with_model(model, recipe, config.seed)?;
-    config.apply_to(&mut state)?;
+    configure(&mut state, config)?;
     state.checkpoint_activations = options.checkpoint_activations;
     state.move_to(&options.device.open()?)?;
     state.check_precision()?;
     Ok(state)
 }
 
-/// That a checkpoint's run had the same data.
-fn check_data(saved: &Saved, sources: &Sources) -> Result<()> {
-    let record = saved.run()?;
-    if record.classes == sources.train.classes() && record.train_images == sources.train.len() {
+/// Sets loss, precision, layer-wise decay, frozen parts and the handling of non-finite numbers.
+fn configure(state: &mut TrainState, config: &TrainConfig) -> Result<()> {
+    state.objective = Arc::new(Classification(loss_of(config)));
+    state.precision = config.precision;
+    state.ema_warmup = config.ema_warmup;
+    state.undo_bad_steps = config.on_bad_numbers != BadNumbers::Stop;
+    if config.layer_decay < 1.0 {
+        state.decay_layers(config.layer_decay);
+    }
+    if !config.freeze.is_empty() {
+        state.freeze(&config.freeze)?;
+    }
+    if !config.no_decay.is_empty() {
+        state.exempt_from_decay(&config.no_decay)?;
+    }
+    Ok(())
+}
+
+fn loss_of(config: &TrainConfig) -> Arc<dyn Loss> {
+    match config.loss {
+        LossName::CrossEntropy => Arc::new(CrossEntropy),
+        LossName::Bce => {
+            Arc::new(BinaryCrossEntropy { threshold: config.bce_threshold.map(|threshold| threshold as f32) })
+        }
+    }
+}
+
+/// As [`checks::check_batch_norm`], for a run that is not to begin yet.
+///
+/// # Errors
+/// As [`checks::check_batch_norm`].
+pub(crate) fn check_batches(
+    config: &TrainConfig,
+    options: &RunOptions,
+    plan: &Plan,
+    num_classes: usize,
+) -> Result<()> {
+    if checks::stages(plan).all(|(_, stage)| stage.batch_per_device > 1) {
         return Ok(());
     }
-    let (was, is) = (record.train_images, sources.train.len());
-    let images = match was == is {
-        true => String::new(),
-        false => format!("the run had {was} training images, --data now has {is}; "),
-    };
-    let classes = difference(&record.classes, sources.train.classes())
-        .map_or(String::new(), |difference| format!("the classes differ: {difference}; "));
-    let what = format!("{images}{classes}give the same data");
-    Err(Error::config("resume", what))
+    let first =
+        ModelOptions { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..ModelOptions::default() };
+    checks::check_batch_norm(&mut first_state(config, options, plan.recipe(), &first)?, plan)
 }

@@ -7,7 +7,7 @@ use efficienttrain_models::ops::{self, Traced};
 
 use crate::error::Result;
 
-/// A loss over the logits of a batch. Bring your own with [`Run::with_loss`](crate::run::Run::with_loss).
+/// A loss over the logits of a batch. `Run::with_loss` takes a loss of your own.
 pub trait Loss: Debug + Send + Sync {
     /// The loss, a scalar averaged over the batch, and its pullback to `logits` (and none to `targets`).
     ///

@@ -52,7 +52,7 @@ pub struct Classification(pub Arc<dyn Loss>);
 impl Objective for Classification {
     fn loss(&self, cx: &mut Context, model: &dyn Backbone, batch: &Batch, _seed: u64) -> Result<Variable> {
         let device = cx.device();
-        let logits = model.forward(cx, &Variable::constant(batch.pictures(&device)?))?;
+        let logits = model.forward(cx, &Variable::constant(batch.tensor(&device)?))?;
         let targets = ops::upload(&batch.targets, &[batch.labels.len(), model.num_classes()], &device)?;
         // A loss of one's own need not know of half precision.
         let logits = cx.cast(&logits, DType::F32)?;

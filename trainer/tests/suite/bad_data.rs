@@ -6,8 +6,8 @@ use crate::common::image_folder;
 use crate::common::shards::{cifar, jpeg, tar_of, webdataset};
 use efficienttrain::config::CropMethod;
 use efficienttrain::data::{
-    Cifar, DEFAULT_IMAGE_LIMIT, EvalPipeline, ImageFolder, Loader, Request, ShardIndex, Source, TarShards,
-    TrainPipeline, View, decode, open_all, read_image, read_image_within,
+    BatchRequest, Cifar, DEFAULT_IMAGE_LIMIT, EvalPipeline, ImageFolder, Loader, ShardIndex, Source,
+    TarShards, TrainPipeline, ViewSpec, decode, open_all, read_image, read_image_within,
 };
 use efficienttrain_schedule::{Order, Recipe};
 use image::{ImageFormat, Rgb, RgbImage};
@@ -124,18 +124,21 @@ fn very_long_images_can_be_trained_on() {
         crop: CropMethod::Fourier,
         fused: true,
         reduced_decode: false,
-        unfinished: false,
+        raw_batches: false,
         min_crop_area: 0.08,
         policy: None,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
     };
-    let view = View { size: 24, magnitude: 5.0, order: Order::CropThenAugment };
-    let request = Request::fresh_images(0, count, view);
+    let view = ViewSpec { size: 24, magnitude: 5.0, order: Order::CropThenAugment };
+    let request = BatchRequest::fresh_images(0, count, view);
     let trained: Vec<_> =
         Loader::train(source.clone(), pipeline, std::iter::once(request), 1).unwrap().collect();
-    assert!(trained.len() == 1 && trained[0].as_ref().unwrap().pixels.iter().all(|p| p.is_finite()));
+    assert!(
+        trained.len() == 1
+            && trained[0].as_ref().unwrap().normalized().unwrap().iter().all(|p| p.is_finite())
+    );
     for batch in Loader::eval(source, EvalPipeline::new(32), count, 1).unwrap() {
-        assert!(batch.unwrap().pixels.iter().all(|p| p.is_finite()));
+        assert!(batch.unwrap().normalized().unwrap().iter().all(|p| p.is_finite()));
     }
 }
 

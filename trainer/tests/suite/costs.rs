@@ -1,5 +1,6 @@
 //! Costs of models under the authors' schedules, against the reference.
 
+use efficienttrain::Run;
 use efficienttrain::config::TrainConfig;
 use efficienttrain::measure::macs_of;
 use efficienttrain_models::{ModelOptions, cost, create_model};
@@ -57,7 +58,7 @@ fn theoretical_speed_ups_are_the_reference_s() {
 fn every_model_has_a_recipe_that_it_can_follow() {
     for name in efficienttrain_models::model_names() {
         let config = TrainConfig { model: Some(name.into()), ..TrainConfig::default() };
-        config.check().unwrap_or_else(|e| panic!("{name}: {e}"));
+        Run::check(&config).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(
             create_model(&config.recipe().unwrap().model, &ModelOptions::default()).unwrap().name(),
             name

@@ -1,26 +1,27 @@
 //! The loader and its sources: same batches for any number of workers, bad images named, never a hang.
 
+use efficienttrain::data::BatchImages;
 use std::sync::Arc;
 
 use crate::common::{image_folder, pipeline};
 use candle_core::Device;
 use efficienttrain::DataError;
 use efficienttrain::data::{
-    Batch, EvalPipeline, ImageFolder, Loader, Request, Source, Split, Synthetic, TrainPipeline, View,
+    Batch, BatchRequest, EvalPipeline, ImageFolder, Loader, Source, Split, Synthetic, TrainPipeline, ViewSpec,
 };
 use efficienttrain_models::ops::Blend;
 use efficienttrain_schedule::{Augmentation, Order, Replay};
 use image::RgbImage;
 
 /// Twelve batches over two and a half epochs of 40 images, size and magnitude changing on the way.
-fn requests() -> impl Iterator<Item = Request> + Send {
+fn requests() -> impl Iterator<Item = BatchRequest> + Send {
     (0..12u64).map(|i| {
-        let view = View {
+        let view = ViewSpec {
             size: if i < 6 { 24 } else { 48 },
             magnitude: i as f64 / 2.0,
             order: if i % 2 == 0 { Order::CropThenAugment } else { Order::AugmentThenCrop },
         };
-        Request::fresh_images(i * 8, 8, view)
+        BatchRequest::fresh_images(i * 8, 8, view)
     })
 }
 
@@ -34,9 +35,9 @@ fn batches_are_the_same_for_any_number_of_workers() {
     let one = batches(source.clone(), 1);
     assert_eq!(one.len(), 12);
     assert!(one.iter().all(|b| b.labels.len() == 8 && b.targets.len() == 80));
-    assert!(one.iter().all(|b| b.pixels.iter().all(|p| p.is_finite())));
-    assert_eq!(one[0].pixels.len(), 8 * 24 * 24 * 3);
-    assert_eq!(one[11].pixels.len(), 8 * 48 * 48 * 3);
+    assert!(one.iter().all(|b| b.normalized().unwrap().iter().all(|p| p.is_finite())));
+    assert_eq!(one[0].normalized().unwrap().len(), 8 * 24 * 24 * 3);
+    assert_eq!(one[11].normalized().unwrap().len(), 8 * 48 * 48 * 3);
     for workers in [2, 7] {
         assert!(batches(source.clone(), workers) == one, "{workers} workers make other batches");
     }
@@ -51,7 +52,10 @@ fn policies_by_name_take_the_place_of_the_recipes() {
         change(&mut augmentation);
         let policy = policy.map(|text| text.parse().unwrap());
         let pipeline = TrainPipeline { policy, augmentation, ..pipeline() };
-        Loader::train(source.clone(), pipeline, requests(), 2).unwrap().map(|b| b.unwrap().pixels).collect()
+        Loader::train(source.clone(), pipeline, requests(), 2)
+            .unwrap()
+            .map(|b| b.unwrap().normalized().unwrap().to_vec())
+            .collect()
     };
     let own = of(None, |_| ());
     let (none, plain) = (of(None, |a| a.ops = 0), of(None, |a| a.increasing = false));
@@ -69,27 +73,27 @@ fn what_a_device_finishes_is_what_workers_would_have_finished() {
     let mut seen = [0; 3];
     for replay in [Replay::OFF, Replay { times: 2, buffer_batches: 3 }] {
         let augmentation = Augmentation { mixup: 0.8, cutmix: 1.0, erasing: 0.5, ..pipeline().augmentation };
-        let batches = |unfinished: bool| -> Vec<Batch> {
-            let requests = requests().map(move |r| Request { replay, count: 8, ..r });
-            let pipeline = TrainPipeline { unfinished, augmentation: augmentation.clone(), ..pipeline() };
+        let batches = |raw_batches: bool| -> Vec<Batch> {
+            let requests = requests().map(move |r| BatchRequest { replay, count: 8, ..r });
+            let pipeline = TrainPipeline { raw_batches, augmentation: augmentation.clone(), ..pipeline() };
             Loader::train(source.clone(), pipeline, requests, 2).unwrap().map(Result::unwrap).collect()
         };
         let bits = |batch: &Batch| -> Vec<u32> {
-            let pictures = batch.pictures(&Device::Cpu).unwrap();
+            let pictures = batch.tensor(&Device::Cpu).unwrap();
             assert_eq!(pictures.dims(), [8, batch.size, batch.size, 3]);
             pictures.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
         };
         for (late, early) in batches(true).iter().zip(&batches(false)) {
-            assert!(late.pixels.is_empty() && early.unfinished.is_none());
             assert!(bits(late) == bits(early));
             assert_eq!(
                 (&late.targets, &late.labels, &late.samples),
                 (&early.targets, &early.labels, &early.samples)
             );
-            let unfinished = late.unfinished.as_ref().unwrap();
-            seen[0] += unfinished.boxes.len();
-            seen[1] += usize::from(matches!(unfinished.blend, Blend::Share { .. }));
-            seen[2] += usize::from(matches!(unfinished.blend, Blend::Box { .. }));
+            let BatchImages::Raw(raw) = &late.images else { panic!("no bytes") };
+            assert!(early.normalized().is_some());
+            seen[0] += raw.boxes.len();
+            seen[1] += usize::from(matches!(raw.blend, Blend::Share { .. }));
+            seen[2] += usize::from(matches!(raw.blend, Blend::Box { .. }));
         }
     }
     assert!(seen[0] > 50 && seen[1] > 3 && seen[2] > 3, "{seen:?}");

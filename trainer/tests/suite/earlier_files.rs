@@ -39,7 +39,7 @@ fn resume(saved: &Saved, dir: &Path) -> Run {
     let sources = Sources::open(&config).unwrap();
     let options = RunOptions { eval_every: Every::Percent(25.0), ..options(&dir.join("run"), 2) };
     let run = Run::with_backbone(config, options, sources, |options| Ok(Box::new(Plain::new(options))));
-    run.unwrap().go_on(saved).unwrap()
+    run.unwrap().restore(saved).unwrap()
 }
 
 fn distance(run: &Run, end: &Saved) -> f32 {

@@ -1,6 +1,7 @@
 //! What a new user runs into in the first hour: images without a second split, flags that would do nothing, values that
 //! would be dropped, and messages that must say what to do.
 
+use efficienttrain::data::TrainPipeline;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -244,7 +245,7 @@ fn mirroring_can_be_switched_off() {
     let config = &saved.run().unwrap().config;
     let recipe = config.recipe().unwrap();
     assert_eq!((config.hflip, recipe.augmentation.flip), (Some(0.0), 0.0));
-    assert_eq!(config.pipeline(&recipe).augmentation.flip, 0.0);
+    assert_eq!(TrainPipeline::new(&config, &recipe).augmentation.flip, 0.0);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Resize and low-frequency crop as one operator: exactly the linear map that the two steps are without their roundings to
 //! 8 bits, and as near to the two steps as those roundings allow.
 
+use efficienttrain::data::SampleId;
 use std::f64::consts::PI;
 
 use efficienttrain::config::CropMethod;
-use efficienttrain::data::{TrainPipeline, View, Workspace};
+use efficienttrain::data::{TrainPipeline, ViewSpec, Workspace};
 use efficienttrain_schedule::{Augmentation, Order, Recipe};
 use image::RgbImage;
 use randaug::{CropBox, Filter, Purpose, RandomResizedCrop, sample_rng};
@@ -21,7 +22,7 @@ fn pipeline(fused: bool) -> TrainPipeline {
         crop: CropMethod::Fourier,
         fused,
         reduced_decode: false,
-        unfinished: false,
+        raw_batches: false,
         min_crop_area: 0.08,
         policy: None,
         augmentation: Augmentation { ops: 0, erasing: 0.0, flip: 0.0, ..whole },
@@ -29,9 +30,11 @@ fn pipeline(fused: bool) -> TrainPipeline {
 }
 
 fn prepared(picture: &RgbImage, size: u32, index: usize, fused: bool) -> RgbImage {
-    let view = View { size, magnitude: 0.0, order: Order::CropThenAugment };
+    let view = ViewSpec { size, magnitude: 0.0, order: Order::CropThenAugment };
     let (image, mut out) = (picture.clone().into(), RgbImage::default());
-    pipeline(fused).prepare(&image, view, (0, index), &mut Workspace::default(), &mut out).unwrap();
+    pipeline(fused)
+        .prepare(&image, view, SampleId { epoch: 0, index }, &mut Workspace::default(), &mut out)
+        .unwrap();
     out
 }
 

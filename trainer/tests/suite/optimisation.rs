@@ -1,5 +1,6 @@
 //! Freezing, layer-wise decay, losses, and what happens when numbers go bad.
 
+use efficienttrain::data::BatchImages;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -59,8 +60,9 @@ fn frozen_statistics_are_what_training_normalizes_by() {
     let options = ModelOptions { num_classes: 3, input_size: [32; 2], ..ModelOptions::default() };
     let recipe = Recipe::named("resnet10-baseline").unwrap();
     let batch = Batch {
-        pixels: (0..4 * 32 * 32 * 3).map(|i| ((i * 37 % 101) as f32 - 20.0) / 50.0).collect(),
-        unfinished: None,
+        images: BatchImages::Normalized(
+            (0..4 * 32 * 32 * 3).map(|i| ((i * 37 % 101) as f32 - 20.0) / 50.0).collect(),
+        ),
         targets: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]].concat(),
         labels: vec![0, 1, 2, 0],
         samples: vec![0, 1, 2, 3],
@@ -71,7 +73,7 @@ fn frozen_statistics_are_what_training_normalizes_by() {
     let loss = |freeze: &[&str]| {
         let mut state = TrainState::new(&options, &recipe, 0).unwrap();
         state.freeze(&freeze.iter().map(|f| (*f).into()).collect::<Vec<_>>()).unwrap();
-        let pictures = batch.pictures(&Device::Cpu).unwrap().permute((0, 3, 1, 2)).unwrap();
+        let pictures = batch.tensor(&Device::Cpu).unwrap().permute((0, 3, 1, 2)).unwrap();
         let logits = predict(&*state.model, &state.params, &pictures.contiguous().unwrap()).unwrap();
         let logits: Vec<Vec<f32>> = logits.to_vec2().unwrap();
         let of = |(row, &label): (&Vec<f32>, &u32)| {

@@ -1,6 +1,7 @@
 //! Each optimiser brings down the loss of a batch that it sees again and again.
 
 use efficienttrain::data::Batch;
+use efficienttrain::data::BatchImages;
 use efficienttrain::training::TrainState;
 use efficienttrain_models::ModelOptions;
 use efficienttrain_schedule::{Batch as BatchRule, OptimiserKind, Plan, PlanOptions, Recipe};
@@ -14,8 +15,7 @@ fn batch() -> Batch {
     let pixels = (0..values).map(|i| ((i * i % 9973) as f32 / 9973.0 - 0.5) * 3.0).collect();
     let targets = (0..IMAGES * IMAGES).map(|i| f32::from(u8::from(i / IMAGES == i % IMAGES))).collect();
     Batch {
-        pixels,
-        unfinished: None,
+        images: BatchImages::Normalized(pixels),
         targets,
         labels: (0..IMAGES as u32).collect(),
         samples: Vec::new(),

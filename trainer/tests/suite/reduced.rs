@@ -1,7 +1,11 @@
 //! JPEGs decoded at a fraction of their size.
 
+use efficienttrain::Run;
 use efficienttrain::config::{CropMethod, TrainConfig};
-use efficienttrain::data::{Decoded, ImageFolder, TrainPipeline, View, Workspace, decode, decode_reduced};
+use efficienttrain::data::SampleId;
+use efficienttrain::data::{
+    Decoded, ImageFolder, TrainPipeline, ViewSpec, Workspace, decode, decode_reduced,
+};
 use efficienttrain_schedule::{Augmentation, Order, Recipe};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
@@ -119,20 +123,20 @@ fn apart(size: u32, min_crop_area: f64) -> (f64, usize) {
         crop,
         fused: true,
         reduced_decode: false,
-        unfinished: false,
+        raw_batches: false,
         min_crop_area,
         policy: None,
         augmentation,
     };
     let reduced = TrainPipeline { reduced_decode: true, ..whole.clone() };
-    let view = View { size, magnitude: 0.0, order: Order::CropThenAugment };
+    let view = ViewSpec { size, magnitude: 0.0, order: Order::CropThenAugment };
     let mut w = Workspace::default();
     let (mut sum, mut values, mut smaller) = (0.0, 0.0, 0);
     for epoch in 0..40 {
         let mut picture = |pipeline: &TrainPipeline| {
-            let image = pipeline.load(&source, (epoch, 0), view).unwrap();
+            let image = pipeline.load(&source, SampleId { epoch, index: 0 }, view).unwrap();
             let mut out = RgbImage::default();
-            pipeline.prepare(&image, view, (epoch, 0), &mut w, &mut out).unwrap();
+            pipeline.prepare(&image, view, SampleId { epoch, index: 0 }, &mut w, &mut out).unwrap();
             (out, image.pixels.dimensions())
         };
         let ((a, full), (b, part)) = (picture(&whole), picture(&reduced));
@@ -161,5 +165,5 @@ fn with_twice_the_pixels_training_pictures_are_a_level_apart() {
 
 #[test]
 fn the_option_is_accepted() {
-    assert!(TrainConfig { reduced_decode: true, ..TrainConfig::default() }.check().is_ok());
+    assert!(Run::check(&TrainConfig { reduced_decode: true, ..TrainConfig::default() }).is_ok());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::common::{bits, config, options, pipeline, run};
 use efficienttrain::checkpoint::Saved;
 use efficienttrain::config::TrainConfig;
-use efficienttrain::data::{Batch, Loader, Request, Source, Split, Synthetic, TrainPipeline, View};
+use efficienttrain::data::{Batch, BatchRequest, Loader, Source, Split, Synthetic, TrainPipeline, ViewSpec};
 use efficienttrain::events::{Event, Observer};
 use efficienttrain::{Run, Sources};
 use efficienttrain_schedule::{Augmentation, Order, Replay};
@@ -21,21 +21,21 @@ fn unmixed() -> TrainPipeline {
     TrainPipeline { augmentation, ..whole }
 }
 
-fn view(batch: usize) -> View {
+fn view(batch: usize) -> ViewSpec {
     let size = if batch < 12 { 24 } else { 32 };
-    View { size, magnitude: batch as f64 / 3.0, order: Order::CropThenAugment }
+    ViewSpec { size, magnitude: batch as f64 / 3.0, order: Order::CropThenAugment }
 }
 
 /// Twelve batches of one size and six of another.
-fn replayed() -> Vec<Request> {
-    let request = |i: usize| Request {
+fn replayed() -> Vec<BatchRequest> {
+    let request = |i: usize| BatchRequest {
         replay: REPLAY,
-        ..Request::fresh_images((i * FRESH) as u64, FRESH * REPLAY.times as usize, view(i))
+        ..BatchRequest::fresh_images((i * FRESH) as u64, FRESH * REPLAY.times as usize, view(i))
     };
     (0..18).map(request).collect()
 }
 
-fn batches(requests: Vec<Request>, workers: usize) -> Vec<Batch> {
+fn batches(requests: Vec<BatchRequest>, workers: usize) -> Vec<Batch> {
     let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
     Loader::train(source, unmixed(), requests.into_iter(), workers).unwrap().map(Result::unwrap).collect()
 }
@@ -44,13 +44,13 @@ fn batches(requests: Vec<Request>, workers: usize) -> Vec<Batch> {
 fn pictures(batch: &Batch) -> Vec<(Vec<u32>, u32)> {
     let values = batch.size * batch.size * 3;
     let bits = |p: &[f32]| p.iter().map(|v| v.to_bits()).collect();
-    batch.pixels.chunks_exact(values).map(bits).zip(batch.labels.iter().copied()).collect()
+    batch.normalized().unwrap().chunks_exact(values).map(bits).zip(batch.labels.iter().copied()).collect()
 }
 
 #[test]
 fn a_batch_is_its_fresh_images_and_earlier_ones_as_they_were() {
-    let plain: Vec<Request> =
-        (0..18).map(|i| Request::fresh_images((i * FRESH) as u64, FRESH, view(i))).collect();
+    let plain: Vec<BatchRequest> =
+        (0..18).map(|i| BatchRequest::fresh_images((i * FRESH) as u64, FRESH, view(i))).collect();
     let fresh: Vec<_> = batches(plain, 2).iter().map(pictures).collect();
     let all = batches(replayed(), 2);
     assert_eq!(all.len(), 18);
@@ -92,7 +92,7 @@ fn a_refilled_buffer_gives_the_batches_of_an_undisturbed_one() {
     for resumed_at in [3, 9, 12, 15] {
         let begin = if resumed_at < 12 { resumed_at - 3 } else { 12.max(resumed_at - 4) };
         let mut requests = replayed();
-        requests[..resumed_at].iter_mut().for_each(|r| r.only_store = true);
+        requests[..resumed_at].iter_mut().for_each(|r| r.warm_replay_only = true);
         let again = batches(requests.split_off(begin), 3);
         assert!(again == whole[resumed_at..], "resumed at {resumed_at}");
     }
@@ -189,6 +189,6 @@ fn a_buffer_that_does_not_fit_is_refused_before_the_run() {
 #[test]
 fn a_batch_that_cannot_be_divided_is_refused() {
     let config = TrainConfig { replay: Some(3), ..config("resnet10") };
-    let message = config.check().unwrap_err().to_string();
+    let message = Run::check(&config).unwrap_err().to_string();
     assert!(message.contains("--replay") && message.contains("divisor of"), "{message}");
 }

@@ -120,11 +120,11 @@ fn lamb_and_gradient_descent() {
 #[test]
 fn another_optimiser_wants_numbers_of_its_own() {
     let config = TrainConfig { opt: Some(OptimiserName::Sgd), ..config("resnet10") };
-    let message = config.check().unwrap_err().to_string();
+    let message = Run::check(&config).unwrap_err().to_string();
     assert!(message.contains("--opt") && message.contains("--weight-decay"), "{message}");
     // The recipe's own is no change.
     let config = TrainConfig { opt: Some(OptimiserName::AdamW), lr: None, ..config };
-    config.check().unwrap();
+    Run::check(&config).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use efficienttrain::config::{CropMethod, CropOrder};
-use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, Stage, TrainPipeline, View, open_all};
+use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, Stage, TrainPipeline, ViewSpec, open_all};
 use efficienttrain::measure::bench::{PreprocessBench, PreprocessReport, preprocess};
 use efficienttrain_schedule::{Order, Recipe};
 use serde::Serialize;
@@ -95,12 +95,12 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<()> {
 }
 
 impl PreprocessArgs {
-    fn view(&self) -> View {
+    fn view(&self) -> ViewSpec {
         let order = match self.order {
             CropOrder::CropThenAugment => Order::CropThenAugment,
             CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
         };
-        View { size: self.size, magnitude: self.magnitude, order }
+        ViewSpec { size: self.size, magnitude: self.magnitude, order }
     }
 
     fn pipeline(&self) -> Result<TrainPipeline> {
@@ -113,7 +113,7 @@ impl PreprocessArgs {
             min_crop_area: 0.08,
             policy: None,
             augmentation: Recipe::named("resnet50-etpp")?.augmentation,
-            unfinished: false,
+            raw_batches: false,
         })
     }
 }

@@ -118,7 +118,7 @@ fn write_shard(
     let numbers: Vec<usize> = range.collect();
     for some in numbers.chunks(AT_ONCE) {
         let encode = |&number: &usize| {
-            let index = order.at(number as u64).1;
+            let index = order.at(number as u64).index;
             (number, index, encoded(source, index, options))
         };
         let ready: Vec<_> = some.par_iter().map(encode).collect();

@@ -15,32 +15,18 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+use crate::config::DEFAULT_IMAGE_MIB;
 use crate::data::decode::jpeg::Jpeg;
 use crate::data::decode::jpeg_stream::{JpegStream, is_jpeg};
 use crate::data::decode::orientation::Metadata;
-use crate::data::decode::reduced::Divisor;
+use crate::data::decode::reduced::{Decoded, Divisor};
 
 use crate::data::decode::endings::ENDINGS;
 use crate::error::DataError;
 use crate::util::regular::read_regular;
 
 /// Memory that decoding one image may take, in bytes, where nothing else is asked for.
-pub const DEFAULT_IMAGE_LIMIT: u64 = 1 << 30;
-
-/// A decoded image, upright; perhaps smaller than it is stored.
-#[derive(Clone, Debug)]
-pub struct Decoded {
-    /// Its pixels.
-    pub pixels: RgbImage,
-    /// Width and height as it is stored, in pixels.
-    pub full: (u32, u32),
-}
-
-impl From<RgbImage> for Decoded {
-    fn from(pixels: RgbImage) -> Self {
-        Self { full: pixels.dimensions(), pixels }
-    }
-}
+pub const DEFAULT_IMAGE_LIMIT: u64 = (DEFAULT_IMAGE_MIB as u64) << 20;
 
 /// Reads one image file as 8-bit RGB, turned upright as its EXIF orientation says.
 ///

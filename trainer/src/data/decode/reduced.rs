@@ -2,7 +2,22 @@
 
 use randaug::CropBox;
 
-use crate::data::decode::Decoded;
+use image::RgbImage;
+
+/// A decoded image, upright; perhaps smaller than it is stored.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// Its pixels.
+    pub pixels: RgbImage,
+    /// Width and height as it is stored, in pixels.
+    pub full: (u32, u32),
+}
+
+impl From<RgbImage> for Decoded {
+    fn from(pixels: RgbImage) -> Self {
+        Self { full: pixels.dimensions(), pixels }
+    }
+}
 
 /// Given width and height of the image as stored (and upright), the number it may be divided by: 1, 2, 4 or 8.
 pub type Divisor<'a> = &'a dyn Fn((u32, u32)) -> u32;
@@ -36,8 +51,6 @@ pub(in crate::data) fn divisor_for(area: CropBox, needed: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use image::RgbImage;
-
     use super::*;
 
     #[test]

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use rand::seq::SliceRandom;
 use randaug::{Purpose, sample_rng};
 
+use crate::data::pipeline::sample::SampleId;
+
 /// An endless sequence of samples: one permutation of the set after another, each a function of the seed and its epoch.
 ///
 /// Batches may straddle two epochs, so no sample is left out or seen twice in between.
@@ -22,10 +24,11 @@ impl SampleOrder {
         Self { seed, len, recent: Mutex::new(Vec::new()) }
     }
 
-    /// Epoch and image index of the `count`-th sample of the run. The set must not be empty.
-    pub fn at(&self, count: u64) -> (u64, usize) {
+    /// Returns the `count`-th sample of the run. The set must not be empty.
+    pub fn at(&self, count: u64) -> SampleId {
         let (epoch, position) = (count / self.len as u64, count % self.len as u64);
-        (epoch, self.permutation(epoch)[position as usize] as usize)
+        let index = self.permutation(epoch)[position as usize] as usize;
+        SampleId { epoch, index }
     }
 
     fn permutation(&self, epoch: u64) -> Arc<Vec<u32>> {
@@ -52,7 +55,7 @@ mod tests {
     #[test]
     fn each_epoch_is_a_permutation_of_its_own() {
         let order = SampleOrder::new(3, 100);
-        let epoch = |e: u64| (0..100).map(|i| order.at(e * 100 + i).1).collect::<Vec<_>>();
+        let epoch = |e: u64| (0..100).map(|i| order.at(e * 100 + i).index).collect::<Vec<_>>();
         for e in [0, 1, 7, 0] {
             let mut sorted = epoch(e);
             sorted.sort_unstable();
@@ -61,11 +64,11 @@ mod tests {
         assert_ne!(epoch(0), epoch(1));
         assert_eq!(epoch(1), {
             let again = SampleOrder::new(3, 100);
-            (100..200).map(|i| again.at(i).1).collect::<Vec<_>>()
+            (100..200).map(|i| again.at(i).index).collect::<Vec<_>>()
         });
         assert_ne!(epoch(0), {
             let other = SampleOrder::new(4, 100);
-            (0..100).map(|i| other.at(i).1).collect::<Vec<_>>()
+            (0..100).map(|i| other.at(i).index).collect::<Vec<_>>()
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Training batches of fresh and replayed pictures (paper, section on the replay buffer).
+//! Training batches of fresh and replayed images (the replay buffer of the paper).
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -10,8 +10,9 @@ use rand::RngExt;
 use randaug::{Purpose, sample_rng};
 
 use crate::data::batch::Batch;
-use crate::data::loader::Request;
-use crate::data::loader::worker_pool::{Ordered, guarded, spawn};
+use crate::data::loader::request::BatchRequest;
+use crate::data::loader::worker_pool::{OrderedWorkers, catch_panic, spawn};
+use crate::data::pipeline::sample::SampleId;
 use crate::data::pipeline::train::TrainPipeline;
 use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::BadImage;
@@ -20,81 +21,83 @@ use crate::error::DataError;
 /// Stream of the draws from the buffer.
 const DRAWS: Purpose = Purpose::Other(2);
 
-/// A picture that is cropped and augmented, but neither normalised nor erased: 8 bits a value, a quarter of the memory.
-/// Its sample's draws for erasing are a function of the sample, so each replay gives the same values.
+/// An image that is cropped and augmented, but neither normalized nor erased: 8 bits per value take a quarter of the
+/// memory. The draws for erasing are a function of the sample, so each replay gives the same values.
 #[derive(Debug)]
-pub(crate) struct Picture {
+pub(crate) struct PreparedImage {
     pub(crate) pixels: RgbImage,
     pub(crate) label: u32,
-    /// Epoch and index.
-    pub(crate) sample: (u64, usize),
+    pub(crate) sample: SampleId,
 }
 
-/// The fresh pictures of one training batch.
-pub(crate) struct Fresh {
-    pub(crate) request: Request,
-    pub(crate) pictures: Vec<Arc<Picture>>,
+/// The fresh images of one training batch.
+pub(crate) struct FreshImages {
+    pub(crate) request: BatchRequest,
+    pub(crate) images: Vec<Arc<PreparedImage>>,
     pub(crate) bad: Vec<BadImage>,
 }
 
-/// What a worker makes of a request: all there is to do, or, for a batch with replay, its fresh pictures.
-pub(crate) enum Made {
+/// Output of a worker: a complete batch, or the fresh images of a batch with replay.
+pub(crate) enum WorkerOutput {
     Batch(Batch),
-    Fresh(Fresh),
+    Fresh(FreshImages),
 }
 
-/// What pictures must have in common to share a buffer: edge, number of fresh ones in a batch, and rule.
-type PictureKind = (u32, usize, Replay);
+/// Properties that images must share to share a buffer.
+#[derive(Clone, Copy, PartialEq)]
+struct BufferKey {
+    size: u32,
+    fresh: usize,
+    replay: Replay,
+}
 
-/// Keeps the buffer and puts batches together. One after the other, as the buffer's content depends on their order.
-pub(crate) struct Assembler {
+/// Keeps the replay buffer and assembles batches, one after the other, since the buffer depends on their order.
+pub(crate) struct ReplayCollator {
     pipeline: TrainPipeline,
     classes: usize,
-    /// The buffer, and what its pictures are.
-    buffer: Option<(PictureKind, ReplayBuffer<Arc<Picture>>)>,
+    buffer: Option<(BufferKey, ReplayBuffer<Arc<PreparedImage>>)>,
     workspace: Workspace,
 }
 
-impl Assembler {
+impl ReplayCollator {
     pub(crate) fn new(pipeline: TrainPipeline, classes: usize) -> Self {
         Self { pipeline, classes, buffer: None, workspace: Workspace::default() }
     }
 
-    /// The training batch; none where a request only fills the buffer.
-    fn assemble(&mut self, made: Made) -> Result<Option<Batch>, DataError> {
-        let Fresh { request, pictures, bad } = match made {
-            Made::Batch(batch) => return Ok(Some(batch)),
-            Made::Fresh(fresh) => fresh,
+    /// Returns the training batch; none if the request only fills the buffer.
+    fn collate(&mut self, output: WorkerOutput) -> Result<Option<Batch>, DataError> {
+        let FreshImages { request, images, bad } = match output {
+            WorkerOutput::Batch(batch) => return Ok(Some(batch)),
+            WorkerOutput::Fresh(fresh) => fresh,
         };
         let mut rng = sample_rng(self.pipeline.seed, 0, request.first_sample, DRAWS);
-        let pictures = self.buffer(&request)?.next_batch(&pictures, |n| rng.random_range(0..n));
-        let pictures = pictures?;
-        if request.only_store {
+        let images = self.buffer(&request)?.next_batch(&images, |n| rng.random_range(0..n))?;
+        if request.warm_replay_only {
             return Ok(None);
         }
-        self.pack(&request, &pictures, bad).map(Some)
+        self.assemble(&request, &images, bad).map(Some)
     }
 
-    fn pack(
+    fn assemble(
         &mut self,
-        request: &Request,
-        pictures: &[Arc<Picture>],
+        request: &BatchRequest,
+        images: &[Arc<PreparedImage>],
         bad: Vec<BadImage>,
     ) -> Result<Batch, DataError> {
-        let empty = self.pipeline.batch(pictures.len(), request.view.size, self.classes);
+        let empty = self.pipeline.empty_batch(images.len(), request.view.size, self.classes);
         let mut batch = Batch { bad, ..empty };
-        for picture in pictures {
-            let of = (picture.label, picture.sample);
-            self.pipeline.add(&picture.pixels, of, &mut self.workspace, &mut batch)?;
+        for image in images {
+            let PreparedImage { pixels, label, sample } = &**image;
+            self.pipeline.append(pixels, *label, *sample, &mut self.workspace, &mut batch)?;
         }
         self.pipeline.mix(&mut batch, self.classes, request.first_sample)?;
         Ok(batch)
     }
 
-    /// The buffer for a request: an empty one where its pictures are of another kind than those before.
-    fn buffer(&mut self, request: &Request) -> Result<&mut ReplayBuffer<Arc<Picture>>, DataError> {
-        let kind = (request.view.size, request.fresh(), request.replay);
-        let kept = self.buffer.take().filter(|(of, _)| *of == kind);
+    /// Returns the buffer for a request; it begins empty if its images differ from those before.
+    fn buffer(&mut self, request: &BatchRequest) -> Result<&mut ReplayBuffer<Arc<PreparedImage>>, DataError> {
+        let key = BufferKey { size: request.view.size, fresh: request.fresh(), replay: request.replay };
+        let kept = self.buffer.take().filter(|(of, _)| *of == key);
         let buffer = match kept {
             Some((_, buffer)) => buffer,
             None => {
@@ -103,26 +106,67 @@ impl Assembler {
                 ReplayBuffer::new(times, buffer_batches, split)?
             }
         };
-        Ok(&mut self.buffer.insert((kind, buffer)).1)
+        Ok(&mut self.buffer.insert((key, buffer)).1)
     }
 }
 
-/// Batches from a thread of their own, so that putting them together does not hold up the step.
-pub(crate) struct Assembled {
+/// Training batches in order: passed on from the workers, or assembled on a thread once a batch replays images.
+pub(crate) enum TrainBatches {
+    Direct { outputs: OrderedWorkers<WorkerOutput>, collator: ReplayCollator },
+    Collated(CollatorThread),
+    Ended,
+}
+
+impl TrainBatches {
+    pub(crate) fn new(outputs: OrderedWorkers<WorkerOutput>, collator: ReplayCollator) -> Self {
+        Self::Direct { outputs, collator }
+    }
+}
+
+impl Iterator for TrainBatches {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let fresh = match self {
+            Self::Ended => return None,
+            Self::Collated(thread) => return thread.next(),
+            Self::Direct { outputs, .. } => match outputs.next()? {
+                Ok(WorkerOutput::Batch(batch)) => return Some(Ok(batch)),
+                Ok(WorkerOutput::Fresh(fresh)) => fresh,
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let Self::Direct { outputs, collator } = std::mem::replace(self, Self::Ended) else { return None };
+        match CollatorThread::start(fresh, outputs, collator) {
+            Ok(thread) => {
+                *self = Self::Collated(thread);
+                self.next()
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// A thread that assembles batches, so that the step does not wait for it.
+pub(crate) struct CollatorThread {
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Assembled {
-    /// Puts batches together from what workers make.
+impl CollatorThread {
+    /// Starts with `first`, which precedes `outputs`.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub(crate) fn start(made: Ordered<Made>, mut assembler: Assembler) -> Result<Self, DataError> {
+    fn start(
+        first: FreshImages,
+        outputs: OrderedWorkers<WorkerOutput>,
+        mut collator: ReplayCollator,
+    ) -> Result<Self, DataError> {
         let (send, batches) = sync_channel(1);
         let work = move || {
-            for made in made {
-                let batch = guarded(|| assembler.assemble(made?));
+            for output in std::iter::once(Ok(WorkerOutput::Fresh(first))).chain(outputs) {
+                let batch = catch_panic(|| collator.collate(output?));
                 let Some(batch) = batch.transpose() else { continue };
                 let failed = batch.is_err();
                 if send.send(batch).is_err() || failed {
@@ -134,7 +178,7 @@ impl Assembled {
     }
 }
 
-impl Iterator for Assembled {
+impl Iterator for CollatorThread {
     type Item = Result<Batch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -142,7 +186,7 @@ impl Iterator for Assembled {
     }
 }
 
-impl Drop for Assembled {
+impl Drop for CollatorThread {
     fn drop(&mut self) {
         // The thread ends when it cannot hand over, and takes the workers with it.
         self.batches = None;

@@ -1,30 +1,57 @@
-//! What a run asks of its loader.
+//! Requests that a run makes of its loader.
 
 use std::ops::Range;
 
-use efficienttrain_schedule::{Plan, StepSettings};
+use efficienttrain_schedule::{Plan, Replay, StepSettings};
 
-use crate::data::loader::Request;
-use crate::data::pipeline::view::View;
+use crate::data::pipeline::sample::ViewSpec;
 use crate::error::Result;
 
-/// The batches of the plan's steps from `steps.start` on, and before them those that bring the replay buffer to where it
-/// was. The end is that of `steps`.
+/// One training batch to prepare.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchRequest {
+    /// Samples of the run before this batch.
+    pub first_sample: u64,
+    /// Images in the batch, replayed ones included.
+    pub count: usize,
+    /// Size, magnitude and order of the transforms.
+    pub view: ViewSpec,
+    /// Replay of earlier images; [`Replay::OFF`] if there is none.
+    pub replay: Replay,
+    /// Only fill the replay buffer with the fresh images and return no batch, so that a resumed run finds the buffer
+    /// as it was.
+    pub warm_replay_only: bool,
+}
+
+impl BatchRequest {
+    /// Requests a batch of fresh images.
+    pub fn fresh_images(first_sample: u64, count: usize, view: ViewSpec) -> Self {
+        Self { first_sample, count, view, replay: Replay::OFF, warm_replay_only: false }
+    }
+
+    /// Returns the number of images to read from the source.
+    pub fn fresh(&self) -> usize {
+        self.count / self.replay.times.max(1) as usize
+    }
+}
+
+/// Returns the requests for the batches of steps `steps` of a plan, preceded by those that fill the replay buffer as it
+/// was before `steps.start`.
 pub(crate) fn requests(
     plan: &Plan,
     steps: Range<u64>,
-) -> Result<impl Iterator<Item = Request> + Send + use<>> {
-    let begin = refill(plan, steps.start)?.start;
+) -> Result<impl Iterator<Item = BatchRequest> + Send + use<>> {
+    let begin = replay_warmup_steps(plan, steps.start)?.start;
     let plan = plan.clone();
     let settings = (begin..steps.end).filter_map(move |step| plan.at(step).ok());
     Ok(settings.flat_map(move |s| {
-        let only_store = s.step < steps.start;
-        of_step(&s).map(move |request| Request { only_store, ..request })
+        let warm_replay_only = s.step < steps.start;
+        of_step(&s).map(move |request| BatchRequest { warm_replay_only, ..request })
     }))
 }
 
-/// The steps before `step` whose fresh images are in the replay buffer: they are prepared again when a run goes on.
-pub(crate) fn refill(plan: &Plan, step: u64) -> Result<Range<u64>> {
+/// Returns the steps before `step` whose fresh images are in the replay buffer: a resumed run prepares them again.
+pub(crate) fn replay_warmup_steps(plan: &Plan, step: u64) -> Result<Range<u64>> {
     if step >= plan.total_steps() {
         return Ok(step..step);
     }
@@ -38,13 +65,13 @@ pub(crate) fn refill(plan: &Plan, step: u64) -> Result<Range<u64>> {
     Ok(begin..step)
 }
 
-/// One request a micro-batch.
-fn of_step(s: &StepSettings) -> impl Iterator<Item = Request> + use<> {
-    let view = View { size: s.size, magnitude: s.magnitude, order: s.order };
+/// Returns one request per micro-batch of a step.
+fn of_step(s: &StepSettings) -> impl Iterator<Item = BatchRequest> + use<> {
+    let view = ViewSpec { size: s.size, magnitude: s.magnitude, order: s.order };
     let (count, replay, first) = (s.batch_per_device, s.replay, s.samples_before);
     let fresh = u64::from(count / replay.times);
-    (0..u64::from(s.accumulation)).map(move |micro| Request {
+    (0..u64::from(s.accumulation)).map(move |micro| BatchRequest {
         replay,
-        ..Request::fresh_images(first + micro * fresh, count as usize, view)
+        ..BatchRequest::fresh_images(first + micro * fresh, count as usize, view)
     })
 }

@@ -1,4 +1,4 @@
-//! Worker threads that make things ahead of time, and hand them over in order.
+//! Worker threads that work on requests ahead of time and hand over their outputs in order.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,31 +10,32 @@ use std::time::Instant;
 use crate::data::pipeline::workspace::Workspace;
 use crate::error::DataError;
 
-/// What a worker does with a request.
-pub(crate) type Make<R, T> = dyn Fn(&R, &mut Workspace) -> Result<T, DataError> + Send + Sync;
+/// Work of a worker on one request.
+pub(crate) type WorkFn<R, T> = dyn Fn(&R, &mut Workspace) -> Result<T, DataError> + Send + Sync;
 
-/// An iterator over what workers make of requests: the same things in the same order for any number of workers.
+/// An iterator over the outputs of workers: the same outputs in the same order for any number of workers.
 ///
-/// Each worker takes the next request, and waits while more than two a worker are ready. Dropping it stops the workers.
-pub(crate) struct Ordered<T> {
+/// Each worker takes the next request, and waits while more than two outputs per worker are ready. Dropping it stops
+/// the workers.
+pub(crate) struct OrderedWorkers<T> {
     finished: Receiver<(usize, Result<T, DataError>)>,
-    /// What is ready before its turn.
+    /// Outputs that are ready before their turn.
     early: HashMap<usize, Result<T, DataError>>,
     next: usize,
     stop: Arc<AtomicBool>,
-    /// A place for each request that may be under way; workers take one before they begin.
+    /// One permit for each request that may be under way; workers take one before they begin.
     permits: Option<SyncSender<()>>,
     workers: Vec<JoinHandle<()>>,
-    busy: Busy,
+    busy: BusyTime,
     failed: bool,
 }
 
-/// Time that workers have spent on requests, all of them together.
+/// Time that all workers together have spent on requests.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Busy(Arc<AtomicU64>);
+pub(crate) struct BusyTime(Arc<AtomicU64>);
 
-impl Busy {
-    /// In seconds.
+impl BusyTime {
+    /// Returns the time in seconds.
     pub(crate) fn seconds(&self) -> f64 {
         self.0.load(Ordering::Relaxed) as f64 / 1e9
     }
@@ -45,13 +46,13 @@ impl Busy {
     }
 }
 
-impl<T: Send + 'static> Ordered<T> {
+impl<T: Send + 'static> OrderedWorkers<T> {
     /// Starts `workers` threads.
     ///
     /// # Errors
     /// When the system refuses a thread.
     pub(crate) fn start<R: 'static>(
-        make: &Arc<Make<R, T>>,
+        work: &Arc<WorkFn<R, T>>,
         requests: impl Iterator<Item = R> + Send + 'static,
         workers: usize,
     ) -> Result<Self, DataError> {
@@ -68,36 +69,36 @@ impl<T: Send + 'static> Ordered<T> {
             stop: stop.clone(),
             permits: Some(permits),
             workers: Vec::new(),
-            busy: Busy::default(),
+            busy: BusyTime::default(),
             failed: false,
         };
         for _ in 0..ahead {
             pool.permit();
         }
         for i in 0..workers {
-            let (queue, done, make, stop) = (queue.clone(), done.clone(), make.clone(), stop.clone());
+            let (queue, done, work, stop) = (queue.clone(), done.clone(), work.clone(), stop.clone());
             let busy = pool.busy.clone();
-            let work = move || {
+            let run = move || {
                 let mut workspace = Workspace::default();
                 while !stop.load(Ordering::Relaxed) {
                     let Some((index, request)) = next_request(&queue) else { break };
                     let begun = Instant::now();
-                    let made = guarded(|| make(&request, &mut workspace));
+                    let output = catch_panic(|| work(&request, &mut workspace));
                     busy.add(begun);
-                    if done.send((index, made)).is_err() {
+                    if done.send((index, output)).is_err() {
                         break;
                     }
                 }
             };
-            pool.workers.push(spawn(format!("data-{i}"), work)?);
+            pool.workers.push(spawn(format!("data-{i}"), run)?);
         }
         Ok(pool)
     }
 }
 
-impl<T> Ordered<T> {
-    /// What the workers have spent, now and later.
-    pub(crate) fn busy(&self) -> Busy {
+impl<T> OrderedWorkers<T> {
+    /// Returns the time that the workers spend, which keeps counting.
+    pub(crate) fn busy_time(&self) -> BusyTime {
         self.busy.clone()
     }
 
@@ -109,13 +110,13 @@ impl<T> Ordered<T> {
     }
 }
 
-/// A named thread.
+/// Starts a named thread.
 pub(crate) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DataError> {
     let thread = std::thread::Builder::new().name(name).spawn(work);
     thread.map_err(|e| DataError::Worker(format!("cannot start: {e}")))
 }
 
-/// Waits for a permit and takes the next request; none when either has ended.
+/// Waits for a permit and takes the next request; none once either has ended.
 fn next_request<R, I: Iterator<Item = (usize, R)>>(queue: &Mutex<(I, Receiver<()>)>) -> Option<(usize, R)> {
     let mut queue = queue.lock().ok()?;
     queue.1.recv().ok()?;
@@ -123,7 +124,7 @@ fn next_request<R, I: Iterator<Item = (usize, R)>>(queue: &Mutex<(I, Receiver<()
 }
 
 /// Runs a worker's step; a panic becomes an error, so that the run ends with a message and never hangs.
-pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
+pub(crate) fn catch_panic<T>(run: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
@@ -131,28 +132,28 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, DataError>) -> Result<T
     })
 }
 
-impl<T> Iterator for Ordered<T> {
+impl<T> Iterator for OrderedWorkers<T> {
     type Item = Result<T, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
             return None;
         }
-        let made = loop {
-            if let Some(made) = self.early.remove(&self.next) {
-                break made;
+        let output = loop {
+            if let Some(output) = self.early.remove(&self.next) {
+                break output;
             }
-            let (index, made) = self.finished.recv().ok()?;
-            self.early.insert(index, made);
+            let (index, output) = self.finished.recv().ok()?;
+            self.early.insert(index, output);
         };
         self.next += 1;
-        self.failed = made.is_err();
+        self.failed = output.is_err();
         self.permit();
-        Some(made)
+        Some(output)
     }
 }
 
-impl<T> Drop for Ordered<T> {
+impl<T> Drop for OrderedWorkers<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.permits = None;

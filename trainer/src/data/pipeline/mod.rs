@@ -2,7 +2,7 @@
 
 pub(crate) mod eval;
 pub(crate) mod resize_crop;
+pub(crate) mod sample;
 pub(crate) mod timer;
 pub(crate) mod train;
-pub(crate) mod view;
 pub(crate) mod workspace;

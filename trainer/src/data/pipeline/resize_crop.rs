@@ -1,15 +1,14 @@
 //! Crop box, resize, flip and low-frequency crop as one operator.
 
-use freqcrop::{Backend, Resampling, RgbWindow};
+use freqcrop::{Backend, FrequencyCrop, Resampling, RgbWindow};
 use image::RgbImage;
 use randaug::{CropBox, Filter};
 
-use crate::data::pipeline::workspace::Workspace;
 use crate::error::DataError;
 
 /// Working memory of the operator.
 #[derive(Default)]
-pub(crate) struct Fused {
+pub(crate) struct ResizeCropScratch {
     rows: Resampling,
     columns: Resampling,
     taps: Vec<f64>,
@@ -18,42 +17,49 @@ pub(crate) struct Fused {
 
 /// Whether one operator is the faster way: its first product runs over all columns of the box, where the stepwise way has
 /// already brought them to base size.
-pub(crate) fn fits(area: CropBox, base_size: u32) -> bool {
+pub(crate) fn fused_is_faster(area: CropBox, base_size: u32) -> bool {
     u64::from(area.width) * 4 <= u64::from(base_size) * 5
 }
 
-impl Workspace {
-    /// Brings a box of the image to the size of `small` by way of `base` pixels. False, and nothing is done, where the
-    /// plan for these sizes cannot be combined with a resize.
-    pub(crate) fn crop_fused(
+/// A box of an image and what becomes of it.
+pub(crate) struct ResizedBox<'a> {
+    pub(crate) image: &'a RgbImage,
+    pub(crate) area: CropBox,
+    /// Mirror left and right.
+    pub(crate) flip: bool,
+    /// Edge of the image between resize and crop, in pixels.
+    pub(crate) base_size: u32,
+}
+
+impl ResizeCropScratch {
+    /// Resizes a box to its base size and crops its low frequencies by `plan`, as one operator, into `small`. Returns
+    /// false, with nothing done, if the plan cannot be combined with a resize.
+    ///
+    /// # Errors
+    /// When the box or a size is empty.
+    pub(crate) fn resize_and_crop(
         &mut self,
-        image: &RgbImage,
-        area: CropBox,
-        flip: bool,
-        base: u32,
+        plan: &FrequencyCrop,
+        of: &ResizedBox,
         small: &mut RgbImage,
     ) -> Result<bool, DataError> {
-        let (base, size) = (base as usize, small.width() as usize);
-        // Taken out, so that the plan can be borrowed beside it; an error merely costs a new one.
-        let mut fused = std::mem::take(&mut self.fused);
-        let plan = self.fourier((base, size))?;
         if plan.backend() != Backend::Separable {
             return Ok(false);
         }
-        let Fused { rows, columns, taps, scratch } = &mut fused;
+        let (base, area) = (of.base_size as usize, of.area);
+        let Self { rows, columns, taps, scratch } = self;
         fill(rows, area.height as usize, base, taps)?;
         fill(columns, area.width as usize, base, taps)?;
-        if flip {
+        if of.flip {
             columns.mirror();
         }
         let window = RgbWindow {
-            pixels: image,
-            picture_width: image.width() as usize,
+            pixels: of.image,
+            picture_width: of.image.width() as usize,
             top: area.top as usize,
             left: area.left as usize,
         };
         plan.apply_rgb8_resampled(window, (rows, columns), small, scratch)?;
-        self.fused = fused;
         Ok(true)
     }
 }

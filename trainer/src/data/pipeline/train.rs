@@ -1,6 +1,7 @@
 //! The transforms of training: from a decoded image to one that is normalized and erased.
 
-use efficienttrain_schedule::{Augmentation, Order};
+use crate::config::train::TrainConfig;
+use efficienttrain_schedule::{Augmentation, Order, Recipe};
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
@@ -10,14 +11,13 @@ use randaug::{
 
 use crate::config::policy::PolicyName;
 use crate::config::values::CropMethod;
-use crate::data::batch::Batch;
-use crate::data::decode::Decoded;
+use crate::data::batch::{Batch, BatchImages};
+use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::divisor_for;
-use crate::data::pipeline::resize_crop::fits;
+use crate::data::pipeline::resize_crop::{ResizedBox, fused_is_faster};
+use crate::data::pipeline::sample::{SampleId, ViewSpec};
 use crate::data::pipeline::timer::Stage;
-use crate::data::pipeline::view::View;
 use crate::data::pipeline::workspace::Workspace;
-use crate::data::raw_batch::Unfinished;
 use crate::data::source::Source;
 use crate::error::DataError;
 
@@ -43,8 +43,8 @@ pub struct TrainPipeline {
     pub policy: Option<PolicyName>,
     /// Numbers of the recipe.
     pub augmentation: Augmentation,
-    /// Leave normalising, erasing and mixing to the device: [`Batch::unfinished`].
-    pub unfinished: bool,
+    /// Leave normalizing, erasing and mixing to the device: [`BatchImages::Raw`].
+    pub raw_batches: bool,
 }
 
 /// Gives `picture` the size asked for; its pixels are then unspecified.
@@ -71,6 +71,21 @@ fn take_crop(
 }
 
 impl TrainPipeline {
+    /// Returns the transforms that a configuration and its recipe ask for.
+    pub fn new(config: &TrainConfig, recipe: &Recipe) -> Self {
+        Self {
+            seed: config.seed,
+            base_size: config.base_size,
+            crop: config.crop,
+            fused: !config.stepwise_crop,
+            reduced_decode: config.reduced_decode,
+            min_crop_area: config.min_crop_area,
+            policy: config.auto_augment.clone(),
+            augmentation: recipe.augmentation.clone(),
+            raw_batches: false,
+        }
+    }
+
     /// Turns an image into `size * size * 3` normalised values, channels-last: [`Self::prepare`], then [`Self::pack`].
     ///
     /// # Errors
@@ -78,8 +93,8 @@ impl TrainPipeline {
     pub fn apply(
         &self,
         image: &Decoded,
-        view: View,
-        sample: (u64, usize),
+        view: ViewSpec,
+        sample: SampleId,
         w: &mut Workspace,
         out: &mut [f32],
     ) -> Result<(), DataError> {
@@ -103,8 +118,8 @@ impl TrainPipeline {
     pub fn prepare(
         &self,
         image: &Decoded,
-        view: View,
-        sample: (u64, usize),
+        view: ViewSpec,
+        sample: SampleId,
         w: &mut Workspace,
         picture: &mut RgbImage,
     ) -> Result<(), DataError> {
@@ -119,8 +134,11 @@ impl TrainPipeline {
             return self.augment(picture, view.magnitude, sample, w);
         }
         if one_operator
-            && fits(area, self.base_size)
-            && w.crop_fused(pixels, area, flip, self.base_size, picture)?
+            && fused_is_faster(area, self.base_size)
+            && w.resize_and_crop(
+                &ResizedBox { image: pixels, area, flip, base_size: self.base_size },
+                picture,
+            )?
         {
             w.mark(Stage::Geometry);
             return self.augment(picture, view.magnitude, sample, w);
@@ -144,53 +162,50 @@ impl TrainPipeline {
     ///
     /// # Errors
     /// When it cannot be read or decoded; the message names it.
-    pub fn load(&self, source: &dyn Source, sample: (u64, usize), view: View) -> Result<Decoded, DataError> {
+    pub fn load(&self, source: &dyn Source, sample: SampleId, view: ViewSpec) -> Result<Decoded, DataError> {
         if !self.reduced_decode {
-            return source.load(sample.1).map(Decoded::from);
+            return source.load(sample.index).map(Decoded::from);
         }
         let needed = view.size.saturating_mul(REDUCED_MARGIN);
         // A box that cannot be drawn is an error later on, where the image is known.
         let divisor = |full| self.draw_crop(full, sample).map_or(1, |(area, _)| divisor_for(area, needed));
-        source.load_reduced(sample.1, &divisor)
+        source.load_reduced(sample.index, &divisor)
     }
 
-    /// Adds a picture to a batch, normalised and erased, or with what is left to do.
-    pub(crate) fn add(
+    /// Appends an image to a batch: normalized and erased, or as bytes with its boxes to erase.
+    pub(crate) fn append(
         &self,
-        picture: &RgbImage,
-        (label, sample): (u32, (u64, usize)),
+        image: &RgbImage,
+        label: u32,
+        sample: SampleId,
         w: &mut Workspace,
         batch: &mut Batch,
     ) -> Result<(), DataError> {
-        let number = batch.labels.len();
-        if let Some(unfinished) = &mut batch.unfinished {
-            let mut rng = self.rng(sample, Purpose::Erase);
-            let erasures = self.erasing().sample(picture.dimensions(), 3, &mut rng)?;
-            unfinished.push(number, picture, erasures);
-            w.mark(Stage::Pack);
-        } else {
-            let values = batch.size * batch.size * 3;
-            self.pack(picture, sample, w, &mut batch.pixels[number * values..][..values])?;
+        let (number, image_len) = (batch.labels.len(), batch.size * batch.size * 3);
+        match &mut batch.images {
+            BatchImages::Raw(raw) => {
+                let mut rng = self.rng(sample, Purpose::Erase);
+                raw.push(number, image, self.erasing().sample(image.dimensions(), 3, &mut rng)?);
+                w.mark(Stage::Pack);
+            }
+            BatchImages::Normalized(values) => {
+                self.pack(image, sample, w, &mut values[number * image_len..][..image_len])?;
+            }
         }
         batch.labels.push(label);
-        batch.samples.push(sample.1);
+        batch.samples.push(sample.index);
         Ok(())
     }
 
-    /// An empty batch for `count` pictures.
-    pub(crate) fn batch(&self, count: usize, size: u32, classes: usize) -> Batch {
-        if !self.unfinished {
-            return Batch::empty(count, size as usize, classes);
-        }
-        let bytes = Vec::with_capacity(count * size as usize * size as usize * 3);
-        Batch {
-            unfinished: Some(Unfinished { bytes, ..Unfinished::default() }),
-            size: size as usize,
-            ..Batch::empty(0, 0, classes)
+    /// Allocates a batch for `count` images.
+    pub(crate) fn empty_batch(&self, count: usize, size: u32, classes: usize) -> Batch {
+        match self.raw_batches {
+            true => Batch::with_bytes(count, size as usize, classes),
+            false => Batch::with_values(count, size as usize, classes),
         }
     }
 
-    /// Mixes the pictures of a batch, and makes its targets.
+    /// Mixes the images of a batch and sets its targets.
     ///
     /// # Errors
     /// When a setting is out of range.
@@ -206,16 +221,17 @@ impl TrainPipeline {
         let (height, width) = (batch.size, batch.size);
         let shape = BatchShape { batch: batch.labels.len(), channels: 3, height, width, layout: Layout::Hwc };
         let mut rng = sample_rng(self.seed, 0, first_sample, Purpose::Mix);
-        if let Some(unfinished) = &mut batch.unfinished {
-            // One draw for all pictures: the mode of the recipes.
-            let mixes = mixup.sample_batch(&shape, &mut rng)?;
-            unfinished.mix(mixes.first().copied().unwrap_or(Mix::None));
-            let targets = soft_targets_each(&batch.labels, classes, &mixes, mixup.label_smoothing);
-            batch.targets = targets?;
-            return Ok(());
-        }
-        let mixed = mixup.apply(&mut batch.pixels, &shape, &batch.labels, classes, &mut rng);
-        batch.targets = mixed?.0;
+        batch.targets = match &mut batch.images {
+            BatchImages::Raw(raw) => {
+                // One draw for all images: the mode of the recipes.
+                let mixes = mixup.sample_batch(&shape, &mut rng)?;
+                raw.set_mix(mixes.first().copied().unwrap_or(Mix::None));
+                soft_targets_each(&batch.labels, classes, &mixes, mixup.label_smoothing)?
+            }
+            BatchImages::Normalized(values) => {
+                mixup.apply(values, &shape, &batch.labels, classes, &mut rng)?.0
+            }
+        };
         Ok(())
     }
 
@@ -223,16 +239,12 @@ impl TrainPipeline {
         RandomErasing { probability: self.augmentation.erasing, ..RandomErasing::default() }
     }
 
-    fn rng(&self, (epoch, index): (u64, usize), purpose: Purpose) -> impl rand::Rng + use<> {
+    fn rng(&self, SampleId { epoch, index }: SampleId, purpose: Purpose) -> impl rand::Rng + use<> {
         sample_rng(self.seed, epoch, index as u64, purpose)
     }
 
     /// Draws the box, and whether it is mirrored.
-    fn draw_crop(
-        &self,
-        (width, height): (u32, u32),
-        sample: (u64, usize),
-    ) -> Result<(CropBox, bool), DataError> {
+    fn draw_crop(&self, (width, height): (u32, u32), sample: SampleId) -> Result<(CropBox, bool), DataError> {
         let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
         let mut rng = self.rng(sample, Purpose::Crop);
         let area = crop.sample(width, height, &mut rng)?;
@@ -243,7 +255,7 @@ impl TrainPipeline {
         &self,
         picture: &mut RgbImage,
         magnitude: f64,
-        sample: (u64, usize),
+        sample: SampleId,
         w: &mut Workspace,
     ) -> Result<(), DataError> {
         let mut rng = self.rng(sample, Purpose::Augment);
@@ -297,7 +309,7 @@ impl TrainPipeline {
     pub fn pack(
         &self,
         picture: &RgbImage,
-        sample: (u64, usize),
+        sample: SampleId,
         w: &mut Workspace,
         out: &mut [f32],
     ) -> Result<(), DataError> {

@@ -4,7 +4,7 @@ use freqcrop::FrequencyCrop;
 use image::RgbImage;
 use randaug::{Normalize, Scratch};
 
-use crate::data::pipeline::resize_crop::Fused;
+use crate::data::pipeline::resize_crop::{ResizeCropScratch, ResizedBox};
 use crate::data::pipeline::timer::{Stage, StageClock};
 use crate::error::DataError;
 
@@ -16,7 +16,7 @@ pub struct Workspace {
     pub(crate) scratch: Scratch,
     pub(crate) normalize: Normalize,
     fourier: Option<FrequencyCrop>,
-    pub(crate) fused: Fused,
+    pub(crate) resize_crop: ResizeCropScratch,
     /// The picture at base size.
     pub(crate) base: RgbImage,
     /// The picture at the size of the stage.
@@ -31,6 +31,23 @@ impl Workspace {
             _ => FrequencyCrop::new((from, from), (to, to))?,
         };
         Ok(self.fourier.insert(crop))
+    }
+
+    /// Applies [`ResizeCropScratch::resize_and_crop`] with the crop from the base size to that of `small`.
+    ///
+    /// # Errors
+    /// As that.
+    pub(crate) fn resize_and_crop(
+        &mut self,
+        of: &ResizedBox,
+        small: &mut RgbImage,
+    ) -> Result<bool, DataError> {
+        // Taken out, so that the plan can be borrowed beside it; an error merely costs a new one.
+        let mut scratch = std::mem::take(&mut self.resize_crop);
+        let plan = self.fourier((of.base_size as usize, small.width() as usize))?;
+        let done = scratch.resize_and_crop(plan, of, small);
+        self.resize_crop = scratch;
+        done
     }
 
     /// Books the time since the last mark to `stage`, if anyone counts.

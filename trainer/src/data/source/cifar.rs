@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use crate::data::source::Source;
-use crate::data::source::folder::layout;
 use crate::data::source::shard::classes::{ClassList, Label};
 use crate::data::source::skipped::Skipped;
 use crate::data::source::synthetic::Split;
@@ -62,7 +61,7 @@ impl Cifar {
         let list = ClassList::new(classes, None);
         let position = |name: &String| list.position(Label::Folder(name));
         let positions: Result<Vec<u32>, String> = set.classes.iter().map(position).collect();
-        set.positions = Some(positions.map_err(|what| layout(&set.files[0].0, what))?);
+        set.positions = Some(positions.map_err(|what| DataError::layout(&set.files[0].0, what))?);
         set.classes = classes.to_vec();
         Ok(set)
     }
@@ -80,7 +79,7 @@ impl Cifar {
         let most = self.files.iter().map(images).max().unwrap_or(0);
         let others = self.files.len().saturating_sub(1);
         match self.files[..others].iter().find(|file| images(file) < most) {
-            Some(file) => Err(layout(
+            Some(file) => Err(DataError::layout(
                 &file.0,
                 format!(
                     "{} images, another batch has {most}; the file is cut off: load it again",
@@ -100,14 +99,14 @@ impl Cifar {
                  kind: load it again (the binary version, unpacked)",
                 bytes.len()
             );
-            return Err(layout(path, what));
+            return Err(DataError::layout(path, what));
         }
         for (picture, number) in bytes.chunks_exact(record).zip(0..) {
             let label = picture[self.labels - 1];
             if usize::from(label) >= self.classes.len() {
                 let what =
                     format!("picture {number} has label {label}, expected 0 to {}", self.classes.len() - 1);
-                return Err(layout(path, what));
+                return Err(DataError::layout(path, what));
             }
             self.places.push((self.files.len() as u32, number));
         }
@@ -138,9 +137,10 @@ fn class_names(paths: &[PathBuf], labels: usize) -> Result<Vec<String>, DataErro
         text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
     match listed.len() == count {
         true => Ok(listed),
-        false => {
-            Err(layout(&path, format!("lists {} classes, expected {count}; load it again", listed.len())))
-        }
+        false => Err(DataError::layout(
+            &path,
+            format!("lists {} classes, expected {count}; load it again", listed.len()),
+        )),
     }
 }
 
@@ -171,7 +171,7 @@ pub(crate) fn cifar_files(dir: &Path, split: Split) -> Result<Option<Vec<PathBuf
                 (false, Some(_)) => {
                     let what =
                         format!("of CIFAR-10's batches {} is missing; load it again", missing.join(", "));
-                    return Err(layout(&folder, what));
+                    return Err(DataError::layout(&folder, what));
                 }
             }
         }

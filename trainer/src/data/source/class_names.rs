@@ -3,11 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::data::source::Source;
+use crate::util::printable::{MAX_SHOWN, printable};
 
 /// Names that are written out in a message.
 const SHOWN: usize = 5;
-/// Characters of a text that are shown.
-const MAX_SHOWN: usize = 200;
 
 /// Returns a name for each class that no other class has: a name that several have gets its
 /// position in the list, counted from 0, as `crane (0)` and `crane (2)`. All others stay as they
@@ -31,16 +30,6 @@ pub fn empty_classes(source: &dyn Source) -> Vec<String> {
     (0..source.len()).for_each(|index| seen[source.label(index) as usize] = true);
     let names = unique_names(source.classes()).into_iter().zip(seen);
     names.filter(|(_, seen)| !seen).map(|(name, _)| name).collect()
-}
-
-/// Returns a text that can be printed: control characters escaped, what is too long cut.
-pub(crate) fn printable(text: &str) -> String {
-    let shown = |c: char| match c {
-        _ if c.is_control() => c.escape_default().collect(),
-        _ => String::from(c),
-    };
-    let cut = if text.chars().nth(MAX_SHOWN).is_some() { "..." } else { "" };
-    text.chars().take(MAX_SHOWN).map(shown).collect::<String>() + cut
 }
 
 /// Returns a name in backticks, followed by its code points where it could be taken for another

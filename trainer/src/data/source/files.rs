@@ -6,7 +6,6 @@ use image::RgbImage;
 
 use crate::data::decode::{DEFAULT_IMAGE_LIMIT, read_image_within};
 use crate::data::source::Source;
-use crate::data::source::folder::layout;
 use crate::data::source::skipped::Skipped;
 use crate::data::source::walk::Walk;
 use crate::error::DataError;
@@ -37,7 +36,7 @@ impl ImageFiles {
             if walk.files.is_empty() {
                 let left_out =
                     if skipped.is_empty() { String::new() } else { format!("; left out {skipped}") };
-                return Err(layout(path, format!("holds no image{left_out}")));
+                return Err(DataError::layout(path, format!("holds no image{left_out}")));
             }
             paths.extend(walk.files.into_iter().map(|(path, _)| path));
         }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
+use crate::data::decode::decode_reduced;
 use crate::data::decode::endings::ENDINGS;
+use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::Divisor;
 use crate::data::decode::{DEFAULT_IMAGE_LIMIT, decode, read_file};
-use crate::data::decode::{Decoded, decode_reduced};
 use crate::data::source::Source;
 use crate::data::source::class_names::{empty_classes, spelled};
 use crate::data::source::runs::holds_run;
@@ -39,7 +40,7 @@ impl ImageFolder {
         let (mut folders, mut walk) = class_folders(dir)?;
         folders.retain(|(_, path)| !runs.contains(path));
         if folders.is_empty() {
-            return Err(layout(dir, format!("holds no class folder, only runs; {CLASS_FOLDERS}")));
+            return Err(DataError::layout(dir, format!("holds no class folder, only runs; {CLASS_FOLDERS}")));
         }
         runs.iter().for_each(|path| walk.skip(SkipReason::Run, path));
         let paths: Vec<PathBuf> = folders.iter().map(|(_, path)| path.clone()).collect();
@@ -85,7 +86,7 @@ impl ImageFolder {
         let list = ClassList::new(classes, None);
         let position = |(name, _): &(String, PathBuf)| list.position(Label::Folder(name));
         let labels: Result<Vec<u32>, String> = folders.iter().map(position).collect();
-        let labels = labels.map_err(|what| layout(dir, what))?;
+        let labels = labels.map_err(|what| DataError::layout(dir, what))?;
         let mut images = Self::with_folders((folders, walk))?;
         if images.is_empty() {
             return Err(images.no_image(dir, ""));
@@ -123,12 +124,8 @@ impl ImageFolder {
         let left_out =
             if self.skipped.is_empty() { String::new() } else { format!("; left out {}", self.skipped) };
         let endings = ENDINGS.join(", ");
-        layout(dir, format!("{part}has no image ({endings}){left_out}; add some or remove it"))
+        DataError::layout(dir, format!("{part}has no image ({endings}){left_out}; add some or remove it"))
     }
-}
-
-pub(crate) fn layout(path: &Path, what: impl Into<String>) -> DataError {
-    DataError::Layout { path: path.into(), what: what.into() }
 }
 
 const CLASS_FOLDERS: &str = "expected one folder a class with its images: CLASS/IMAGE";
@@ -136,7 +133,7 @@ const CLASS_FOLDERS: &str = "expected one folder a class with its images: CLASS/
 /// Finds the name and path of each class folder, in the order of their names, and counts what lies beside them.
 fn class_folders(dir: &Path) -> Result<(Vec<(String, PathBuf)>, Walk), DataError> {
     if !dir.is_dir() {
-        return Err(layout(dir, format!("no such folder; {CLASS_FOLDERS}")));
+        return Err(DataError::layout(dir, format!("no such folder; {CLASS_FOLDERS}")));
     }
     let (mut classes, mut walk): (Vec<(String, PathBuf)>, _) = (Vec::new(), Walk::default());
     for path in entries(dir)? {
@@ -152,12 +149,15 @@ fn class_folders(dir: &Path) -> Result<(Vec<(String, PathBuf)>, Walk), DataError
         // A name that is not UTF-8 is shown with stand-ins; the folder is still found by its path.
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if classes.iter().any(|(other, _)| *other == name) {
-            return Err(layout(dir, format!("two class folders read `{name}` in UTF-8; rename one of them")));
+            return Err(DataError::layout(
+                dir,
+                format!("two class folders read `{name}` in UTF-8; rename one of them"),
+            ));
         }
         classes.push((name, path));
     }
     if classes.is_empty() {
-        return Err(layout(dir, format!("holds no class folder; {CLASS_FOLDERS}")));
+        return Err(DataError::layout(dir, format!("holds no class folder; {CLASS_FOLDERS}")));
     }
     Ok((classes, walk))
 }
@@ -169,7 +169,7 @@ fn refuse_loop(dir: &Path, class: &Path) -> Result<(), DataError> {
     }
     match (dir.canonicalize(), class.canonicalize()) {
         (Ok(dir), Ok(target)) if dir.starts_with(&target) => {
-            Err(layout(class, "is a link to a folder that holds it; remove the link"))
+            Err(DataError::layout(class, "is a link to a folder that holds it; remove the link"))
         }
         _ => Ok(()),
     }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use crate::data::decode::endings::{ending, has_image_ending};
 use crate::data::source::cifar::{cifar_files, is_of_cifar};
-use crate::data::source::folder::layout;
 use crate::data::source::numbered::check_complete;
 use crate::data::source::runs::holds_run;
 use crate::data::source::shard::format::is_tar_name;
@@ -63,7 +62,7 @@ impl Listing {
             } else if !path.is_file() {
                 listing.skipped.add(SkipReason::NotRegular, &name);
             } else if is_shard_name(&name) {
-                let split = split_of(&name).map_err(|what| layout(&path, what))?;
+                let split = split_of(&name).map_err(|what| DataError::layout(&path, what))?;
                 listing.shards.push(Shard { is_tar: is_tar_name(&name), path, split });
             } else if !is_beside_shards(&path) {
                 listing.skipped.add_ending(&name);
@@ -252,7 +251,7 @@ fn find_below(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     }
     if let [(first, _), (second, _), ..] = &sets[..] {
         let (first, second) = (first.display(), second.display());
-        return Err(layout(
+        return Err(DataError::layout(
             dir,
             format!("holds several data sets, such as {first} and {second}; give one of them"),
         ));
@@ -280,7 +279,7 @@ pub(crate) fn of_folder(dir: &Path, split: Option<Split>) -> Result<Found, DataE
     let (wanted, others) = listing.parted(is_wanted);
     if let (true, Some(split), Some(other)) = (wanted.is_empty(), split, others.first()) {
         let what = format!("is not of the {} split by its name; rename or move it", split.name());
-        return Err(layout(&other.path, what));
+        return Err(DataError::layout(&other.path, what));
     }
     let mut skipped = listing.skipped;
     add_shards(&mut skipped, &others);

@@ -22,7 +22,7 @@ pub(crate) mod walk;
 
 use image::RgbImage;
 
-use crate::data::decode::Decoded;
+use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::Divisor;
 use crate::data::source::skipped::Skipped;
 use crate::error::DataError;

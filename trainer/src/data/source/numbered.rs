@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::data::source::folder::layout;
 use crate::error::DataError;
 
 /// Numbers that are named in a message.
@@ -36,7 +35,7 @@ pub(crate) fn check_complete(files: &[PathBuf]) -> Result<(), DataError> {
         } else {
             String::new()
         };
-        return Err(layout(
+        return Err(DataError::layout(
             &folder,
             format!(
                 "of {total} files by their names {} are there; missing: {}{more}; load them, or rename the others (without \

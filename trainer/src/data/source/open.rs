@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::data::source::Source;
 use crate::data::source::cifar::Cifar;
 use crate::data::source::folder::ImageFolder;
-use crate::data::source::folder::layout;
 use crate::data::source::locate::{Found, Kind, find, of_file, of_folder, unnamed_shard};
 use crate::data::source::runs::holds_run;
 use crate::data::source::shard::TarShards;
@@ -38,7 +37,7 @@ pub fn open_split(
     check_folder(dir)?;
     let found = match find(dir, split)? {
         Some(found) => found,
-        None => return Err(layout(dir, lacking(dir, split)?)),
+        None => return Err(DataError::layout(dir, lacking(dir, split)?)),
     };
     open(found, dir, classes, limit)
 }
@@ -70,7 +69,7 @@ fn lacking(dir: &Path, split: Split) -> Result<String, DataError> {
 pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> {
     if path.is_file() {
         let found = of_file(path).ok_or_else(|| {
-            layout(path, "is no set of images; expected a .tar, .parquet or CIFAR .bin file")
+            DataError::layout(path, "is no set of images; expected a .tar, .parquet or CIFAR .bin file")
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         return Ok(vec![("all".into(), open(found, folder, None, limit)?)]);
@@ -154,8 +153,8 @@ fn has_folders(dir: &Path) -> Result<bool, DataError> {
 fn check_folder(dir: &Path) -> Result<(), DataError> {
     match (dir.is_dir(), dir.exists()) {
         (true, _) => Ok(()),
-        (false, true) => Err(layout(dir, format!("is a file, not a folder; {EXPECTED}"))),
-        (false, false) => Err(layout(dir, format!("no such folder; {EXPECTED}"))),
+        (false, true) => Err(DataError::layout(dir, format!("is a file, not a folder; {EXPECTED}"))),
+        (false, false) => Err(DataError::layout(dir, format!("no such folder; {EXPECTED}"))),
     }
 }
 
@@ -211,7 +210,7 @@ fn parquet(
 #[cfg(not(feature = "parquet"))]
 fn parquet(files: &[PathBuf], _: Classes, _: u64, _: &Skipped) -> Result<Arc<dyn Source>, DataError> {
     let path = files.first().cloned().unwrap_or_default();
-    Err(layout(
+    Err(DataError::layout(
         &path,
         "this build cannot read Parquet files; build it with them (`cargo install --path trainer --features parquet`), or turn \
          the files into image folders or tar shards",

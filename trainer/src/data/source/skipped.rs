@@ -6,7 +6,7 @@ use std::fmt::{Display, Formatter};
 use serde::{Deserialize, Serialize};
 
 use crate::data::decode::endings::ending;
-use crate::data::source::class_names::printable;
+use crate::util::printable::printable;
 
 /// An ending is not longer than this; what is longer is part of the name.
 const MAX_ENDING: usize = 10;

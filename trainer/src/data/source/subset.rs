@@ -6,7 +6,7 @@ use image::RgbImage;
 use rand::seq::SliceRandom;
 use randaug::{Purpose, sample_rng};
 
-use crate::data::decode::Decoded;
+use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::Divisor;
 use crate::data::source::Source;
 use crate::data::source::skipped::Skipped;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use crate::data::decode::endings::{ending, has_image_ending};
-use crate::data::source::folder::layout;
 use crate::data::source::hidden::is_hidden_name;
 use crate::data::source::skipped::{SkipReason, Skipped};
 use crate::error::DataError;
@@ -67,7 +66,7 @@ impl Walk {
 /// Returns the entries of a folder, in the order of their names.
 pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     let read = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| Ok(e?.path())).collect());
-    let mut paths: Vec<PathBuf> = read.map_err(|e| layout(dir, format!("cannot be read: {e}")))?;
+    let mut paths: Vec<PathBuf> = read.map_err(|e| DataError::layout(dir, format!("cannot be read: {e}")))?;
     paths.sort();
     Ok(paths)
 }

@@ -14,7 +14,7 @@ use crate::experiments::compare::table::Row;
 use crate::observe::chart::Curve;
 use crate::observe::log;
 use crate::run::Run;
-use crate::run::checks::check_batches;
+use crate::run::setup::check_batches;
 use crate::run::sources::Sources;
 
 /// One way to train.
@@ -88,7 +88,7 @@ impl Comparison {
                 let what = "accuracies are compared, and pre-training has none; leave it out";
                 return Err(Error::config("target", what));
             }
-            contestant.config.check()?;
+            Run::check(&contestant.config)?;
             let plan = contestant.config.plan(sources.train.len())?;
             check_batches(&contestant.config, &options, &plan, sources.train.classes().len())?;
         }
@@ -111,7 +111,7 @@ impl Comparison {
         for contestant in &self.contestants {
             let mut runs = Vec::new();
             for &seed in &self.seeds {
-                let mut run = self.begun(contestant, seed)?;
+                let mut run = self.open_or_resume(contestant, seed)?;
                 if run.step() < run.total_steps() && !logged(&mut run, observer)? {
                     return Ok(None);
                 }
@@ -125,7 +125,7 @@ impl Comparison {
     }
 
     /// The run of a contestant where it stopped, or at its start.
-    fn begun(&self, contestant: &Contestant, seed: u64) -> Result<Run> {
+    fn open_or_resume(&self, contestant: &Contestant, seed: u64) -> Result<Run> {
         let out: PathBuf = self.options.out.join(contestant.folder(seed));
         let config = contestant.config.with_seed(seed);
         let options = RunOptions { out: out.clone(), ..self.options.clone() };
@@ -139,7 +139,7 @@ impl Comparison {
             .map(|d| format!("--{} {} (the run has {})", d.key, d.ours, d.theirs))
             .collect();
         if changed.is_empty() {
-            return run.go_on(&found.saved);
+            return run.restore(&found.saved);
         }
         let what =
             format!("{} holds another run: {}; choose another folder", out.display(), changed.join(", "));

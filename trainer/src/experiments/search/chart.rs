@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use crate::error::Result;
 use crate::observe::chart::legend::{Entry, Mark, draw_legend};
-use crate::observe::chart::{COLOURS, Drawn, Sheet, titled, write_svg};
+use crate::observe::chart::sheet::{COLOURS, Drawn, Sheet, titled, write_svg};
 
 const CHOSEN: RGBColor = RGBColor(150, 150, 150);
 const BASELINE: RGBColor = RGBColor(60, 60, 60);

@@ -115,7 +115,7 @@ impl SearchRun {
 
     /// Trains a trial and measures it; none where it was asked to stop before. Also gives the time it took.
     fn train(&self, trial: &Trial) -> Result<Option<(f64, f64)>> {
-        let (mut run, before) = self.begun(trial)?;
+        let (mut run, before) = self.open_or_resume(trial)?;
         let out = run.options.out.clone();
         for &step in trial.keep.iter().chain([&trial.steps.end]) {
             if !train_to(&mut run, step)? {
@@ -134,14 +134,14 @@ impl SearchRun {
 
     /// The run of a trial, where it stopped, at the state it begins from, or at the very start; and the time of the run
     /// before the trial.
-    fn begun(&self, trial: &Trial) -> Result<(Run, f64)> {
+    fn open_or_resume(&self, trial: &Trial) -> Result<(Run, f64)> {
         let out = self.folder.trial(trial.id);
         let run = self.fresh(&trial.plan, trial.seed, &out)?;
         let start = trial.start.map(|state| Saved::open(&self.folder.state(state))).transpose()?;
         let before = start.as_ref().map_or(Ok(0.0), |saved| saved.run().map(|run| run.history.seconds))?;
         let interrupted = newest(&out)?.map(|found| found.saved);
         let run = match interrupted.or(start) {
-            Some(saved) => run.go_on(&saved)?,
+            Some(saved) => run.restore(&saved)?,
             None => run,
         };
         Ok((run, before))
@@ -152,7 +152,7 @@ impl SearchRun {
         let out = from.join("fine-tune");
         remove_folder(&out)?;
         let run = self.fresh(&of.plan, trial.seed, &out)?;
-        let mut run = run.starting_from(&Saved::open(&from.join(LAST))?, of.samples_before)?;
+        let mut run = run.branch_from(&Saved::open(&from.join(LAST))?, of.samples_before)?;
         if !train_to(&mut run, of.plan.total_steps())? {
             return Ok(None);
         }

@@ -161,7 +161,7 @@ fn judge(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<Vec
         let loss = mass.ln() - f64::from(own - max);
         Judged { index, label, predicted: if better == 0 { label } else { rival }, better, loss }
     };
-    let logits = logits(model, params, &batch.pictures(&Device::Cpu)?)?;
+    let logits = logits(model, params, &batch.tensor(&Device::Cpu)?)?;
     Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())
 }
 

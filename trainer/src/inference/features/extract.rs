@@ -41,7 +41,7 @@ pub fn extract(
     for batch in Loader::eval(source, EvalPipeline::new(model.input_size()[0]), batch, workers)? {
         let batch = batch?;
         if !batch.labels.is_empty() {
-            let pictures = Variable::constant(batch.pictures(&device)?);
+            let pictures = Variable::constant(batch.tensor(&device)?);
             // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
             let features = rayon::scope(|_| {
                 let cx = &mut Context::new(params, Mode::Eval);

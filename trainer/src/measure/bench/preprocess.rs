@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::data::loader::Loader;
 use crate::data::loader::order::SampleOrder;
-use crate::data::loader::{Loader, Request};
+use crate::data::loader::request::BatchRequest;
+use crate::data::pipeline::sample::ViewSpec;
 use crate::data::pipeline::timer::{Stage, StageClock};
 use crate::data::pipeline::train::TrainPipeline;
-use crate::data::pipeline::view::View;
 use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
 use crate::error::DataError;
@@ -26,7 +27,7 @@ pub struct PreprocessBench {
     /// Images to prepare: the first of the training order.
     pub images: usize,
     /// Size, magnitude and order.
-    pub view: View,
+    pub view: ViewSpec,
     /// Also measures the loader end to end, with one thread and with this many.
     pub workers: Option<usize>,
 }
@@ -96,14 +97,14 @@ pub fn preprocess(
 struct Worker<'a> {
     source: &'a dyn Source,
     pipeline: &'a TrainPipeline,
-    view: View,
+    view: ViewSpec,
     order: SampleOrder,
     workspace: Workspace,
     out: Vec<f32>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(source: &'a dyn Source, pipeline: &'a TrainPipeline, view: View) -> Self {
+    fn new(source: &'a dyn Source, pipeline: &'a TrainPipeline, view: ViewSpec) -> Self {
         let out = vec![0.0; view.size as usize * view.size as usize * 3];
         let order = SampleOrder::new(pipeline.seed, source.len());
         Self { source, pipeline, view, order, workspace: Workspace::default(), out }
@@ -111,10 +112,10 @@ impl<'a> Worker<'a> {
 
     fn prepare(&mut self, images: usize) -> Result<(), DataError> {
         for count in 0..images as u64 {
-            let (epoch, index) = self.order.at(count);
-            let image = self.pipeline.load(self.source, (epoch, index), self.view)?;
+            let sample = self.order.at(count);
+            let image = self.pipeline.load(self.source, sample, self.view)?;
             self.workspace.mark(Stage::Decode);
-            self.pipeline.apply(&image, self.view, (epoch, index), &mut self.workspace, &mut self.out)?;
+            self.pipeline.apply(&image, self.view, sample, &mut self.workspace, &mut self.out)?;
         }
         Ok(())
     }
@@ -167,7 +168,7 @@ fn loader_rate(
 ) -> Result<f64, DataError> {
     let batches = bench.images.div_ceil(BATCH).max(2 * workers);
     let view = bench.view;
-    let requests = (0..batches).map(move |i| Request::fresh_images((i * BATCH) as u64, BATCH, view));
+    let requests = (0..batches).map(move |i| BatchRequest::fresh_images((i * BATCH) as u64, BATCH, view));
     let start = Instant::now();
     for batch in Loader::train(source.clone(), pipeline.clone(), requests, workers)? {
         std::hint::black_box(batch?);

@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::config::device::DeviceName;
 use crate::config::precision::Precision;
 use crate::data::batch::Batch;
-use crate::data::raw_batch::Unfinished;
 use crate::error::{Error, Result};
 use crate::training::state::TrainState;
 
@@ -127,29 +126,6 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         gemm_gflops,
         gemm_share: gflops / gemm_gflops,
     })
-}
-
-impl Batch {
-    /// Pictures of random numbers, with labels spread over the classes: as they are sent to `device` in training.
-    pub(crate) fn random(count: usize, size: usize, classes: usize, device: &Device) -> Result<Self> {
-        let numbers = count * size * size * 3;
-        let (mut pixels, mut unfinished) = (Vec::new(), None);
-        if device.is_cpu() {
-            pixels = Tensor::randn(0f32, 1., numbers, &Device::Cpu)?.to_vec1()?;
-        } else {
-            // Bytes without a pattern (Knuth's multiplier).
-            let bytes = (0..numbers as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
-            unfinished = Some(Unfinished { bytes, ..Unfinished::default() });
-        }
-        // An autoencoder has none.
-        let classes = classes.max(1);
-        let labels: Vec<u32> = (0..count).map(|i| (i * 7 % classes) as u32).collect();
-        let mut targets = vec![0.0; count * classes];
-        for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
-            row[label as usize] = 1.0;
-        }
-        Ok(Self { pixels, unfinished, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
-    }
 }
 
 /// Best rate of a square product, in 10^9 operations a second: the machine's limit that a step is measured by.

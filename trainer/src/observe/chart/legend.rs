@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use crate::observe::chart::Sheet;
+use crate::observe::chart::sheet::Sheet;
 
 /// How a name is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use efficienttrain_schedule::Recipe;
 use image::{Rgb, RgbImage, imageops};
 
-use crate::data::decode::Decoded;
+use crate::data::decode::reduced::Decoded;
+use crate::data::pipeline::sample::{SampleId, ViewSpec};
 use crate::data::pipeline::train::TrainPipeline;
-use crate::data::pipeline::view::View;
 use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
 use crate::error::{DataError, Result};
@@ -61,8 +61,8 @@ impl Preview {
             for (row, &magnitude) in (0..).zip(&self.magnitudes) {
                 let top = LINE + row * cell;
                 write(&mut grid, &format!("m={magnitude}"), 2, top + cell / 2);
-                let view = View { size, magnitude, order: self.order };
-                let small = seen(&self.pipeline, &image, view, (epoch, index), &mut workspace)?;
+                let view = ViewSpec { size, magnitude, order: self.order };
+                let small = seen(&self.pipeline, &image, view, SampleId { epoch, index }, &mut workspace)?;
                 let base = self.pipeline.base_size;
                 let large = imageops::resize(&small, base, base, imageops::FilterType::Nearest);
                 imageops::replace(&mut grid, &large, left.into(), top.into());
@@ -72,15 +72,15 @@ impl Preview {
     }
 }
 
-/// A picture as the network sees it, at its own size; the sample is its pass and its place in the set.
+/// Returns a sample as the network sees it, at its own size.
 ///
 /// # Errors
 /// When the pipeline refuses a setting.
 pub fn seen(
     pipeline: &TrainPipeline,
     image: &Decoded,
-    view: View,
-    sample: (u64, usize),
+    view: ViewSpec,
+    sample: SampleId,
     workspace: &mut Workspace,
 ) -> Result<RgbImage, DataError> {
     let mut values = vec![0.0; (view.size * view.size * 3) as usize];

@@ -2,7 +2,8 @@
 
 use plotters::style::RGBColor;
 
-use crate::observe::chart::{COLOURS, Chart, Line};
+use crate::observe::chart::sheet::COLOURS;
+use crate::observe::chart::{Chart, Line};
 use crate::observe::report::Shown;
 use crate::observe::report::read::RunLog;
 use crate::observe::report::series::{Axis, Join, of_evals, of_steps, stairs};

@@ -1,11 +1,13 @@
 //! What the network saw in each stage.
 
+use crate::data::pipeline::sample::SampleId;
 use std::io::Cursor;
 
 use image::ImageFormat;
 
-use crate::data::decode::Decoded;
-use crate::data::pipeline::view::View;
+use crate::data::decode::reduced::Decoded;
+use crate::data::pipeline::sample::ViewSpec;
+use crate::data::pipeline::train::TrainPipeline;
 use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
 use crate::error::{DataError, Result};
@@ -33,15 +35,17 @@ impl StagePictures {
     /// When an image cannot be read, or the options of the run are out of range.
     pub fn draw(run: &RunLog, source: &dyn Source, count: usize) -> Result<Vec<Self>> {
         let plan = run.config.plan(source.len())?;
-        let pipeline = run.config.pipeline(plan.recipe());
+        let pipeline = TrainPipeline::new(&run.config, plan.recipe());
         let count = count.min(source.len());
         let images = (0..count).map(|i| source.load(i).map(Decoded::from)).collect::<Result<Vec<_>, _>>()?;
         let mut stages = Vec::new();
         for (i, stage) in plan.stages().iter().enumerate().filter(|(_, stage)| stage.steps > 0) {
             let middle = plan.at(stage.first_step + stage.steps / 2)?;
-            let view = View { size: middle.size, magnitude: middle.magnitude, order: middle.order };
+            let view = ViewSpec { size: middle.size, magnitude: middle.magnitude, order: middle.order };
             let mut workspace = Workspace::default();
-            let png = |(index, image)| png(&seen(&pipeline, image, view, (0, index), &mut workspace)?);
+            let png = |(index, image)| {
+                png(&seen(&pipeline, image, view, SampleId { epoch: 0, index }, &mut workspace)?)
+            };
             let png = images.iter().enumerate().map(png).collect::<Result<_>>()?;
             stages.push(Self { stage: i + 1, size: view.size, magnitude: view.magnitude, png });
         }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::config::layers::keys_of;
+use crate::config::keys::keys_of;
 use crate::events::history::EvalRecord;
 use crate::measure::forecast::clock;
 use crate::observe::report::Shown;

@@ -39,7 +39,7 @@ pub(crate) fn pipeline() -> TrainPipeline {
         crop: CropMethod::Fourier,
         fused: true,
         reduced_decode: false,
-        unfinished: false,
+        raw_batches: false,
         min_crop_area: 0.2,
         policy: None,
         augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,

@@ -7,8 +7,6 @@ use ::parquet::data_type::{ByteArrayType, DataType, DoubleType, FloatType, Int32
 use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use ::parquet::schema::types::ColumnDescPtr;
 
-use crate::data::source::class_names::printable;
-use crate::data::source::folder::layout;
 use crate::data::source::parquet::chunk::Chunk;
 use crate::data::source::parquet::columns::{Column, Columns};
 use crate::data::source::parquet::page::{guarded, values};
@@ -16,6 +14,7 @@ use crate::data::source::parquet::thrift::schema_is_sound;
 use crate::data::source::shard::label::{ShardLabel, whole};
 use crate::data::source::shard::read::InPlace;
 use crate::error::DataError;
+use crate::util::printable::printable;
 
 /// What a file ends with: the length of the footer in four bytes, and its mark.
 const MARK: &[u8; 4] = b"PAR1";
@@ -40,9 +39,10 @@ impl Opened {
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let file = InPlace::open(path, true).map_err(DataError::io(path))?;
         let size = std::fs::metadata(path).map_err(DataError::io(path))?.len();
-        let damaged = |what: String| layout(path, format!("{what}; download or make the file again"));
+        let damaged =
+            |what: String| DataError::layout(path, format!("{what}; download or make the file again"));
         let footer = footer(&file, size).map_err(damaged)?;
-        let columns = Columns::find(footer.file_metadata()).map_err(|what| layout(path, what))?;
+        let columns = Columns::find(footer.file_metadata()).map_err(|what| DataError::layout(path, what))?;
         let rows: i64 = footer.row_groups().iter().map(|g| g.num_rows().max(0)).fold(0, i64::saturating_add);
         // Even the smallest image takes more than a byte: this bounds what a damaged footer can ask for.
         if rows as u64 > size {
@@ -53,11 +53,11 @@ impl Opened {
             let walk = |column: &Column| {
                 let name = column.of.path().string();
                 Chunk::walk(&file, size, group, column.place)
-                    .map_err(|what| layout(path, format!("row group {number}, `{name}`: {what}")))
+                    .map_err(|what| DataError::layout(path, format!("row group {number}, `{name}`: {what}")))
             };
             chunks.push(walk(&columns.image)?);
             add_labels(&mut labels, &file, &columns.label, &walk(&columns.label)?)
-                .map_err(|what| layout(path, what))?;
+                .map_err(|what| DataError::layout(path, what))?;
         }
         Ok(Self { file, image: columns.image.of, chunks, labels, names: columns.names })
     }

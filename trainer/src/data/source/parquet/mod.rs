@@ -19,10 +19,10 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::data::decode::decode_reduced;
+use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::Divisor;
-use crate::data::decode::{Decoded, bad, decode};
+use crate::data::decode::{bad, decode};
 use crate::data::source::Source;
-use crate::data::source::folder::layout;
 use crate::data::source::parquet::cache::{Cache, Images};
 use crate::data::source::parquet::chunk::Chunk;
 use crate::data::source::parquet::file::Opened;
@@ -95,11 +95,11 @@ impl ParquetFiles {
         for (file, path) in opened.iter_mut().zip(paths) {
             let (found, names) = (std::mem::take(&mut file.labels), file.names.take());
             let list = ClassList::new(&classes, names.as_deref().or(listed.as_deref()));
-            numbers(&mut labels, &found, &list).map_err(|what| layout(path, what))?;
+            numbers(&mut labels, &found, &list).map_err(|what| DataError::layout(path, what))?;
         }
         if labels.is_empty() {
             let first = paths.first().cloned().unwrap_or_default();
-            return Err(layout(&first, "the files hold no row; expected a row for each image"));
+            return Err(DataError::layout(&first, "the files hold no row; expected a row for each image"));
         }
         let (mut files, mut places, mut first) = (Vec::new(), Vec::new(), 0);
         for (Opened { mut file, image, chunks, .. }, path) in opened.into_iter().zip(paths) {
@@ -174,11 +174,11 @@ fn class_list(opened: &[Opened], paths: &[PathBuf]) -> Result<Vec<String>, DataE
                 .zip(paths)
                 .flat_map(|(file, path)| (0..file.labels.len()).map(move |r| (r, path)));
             let (row, path) = rows.into_iter().nth(at).map_or((0, Path::new("")), |(row, path)| (row, path));
-            layout(path, format!("row {row}: {what}"))
+            DataError::layout(path, format!("row {row}: {what}"))
         });
     };
     match listed.find(|(others, _)| *others != names) {
-        Some((_, path)) => Err(layout(
+        Some((_, path)) => Err(DataError::layout(
             path,
             format!("lists other classes than {}; files of one split have the same classes", first.display()),
         )),

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::data::source::class_names::{not_among, printable, spelled};
+use crate::data::source::class_names::{not_among, spelled};
 use crate::data::source::shard::label::{ShardLabel, numeral, whole};
+use crate::util::printable::printable;
 
 /// A number above this is not a class but a mistake; it bounds the list that is made from numbers
 /// alone.

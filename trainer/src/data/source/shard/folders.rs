@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::data::source::class_names::printable;
 use crate::data::source::shard::classes::{ClassList, Label};
-use crate::data::source::shard::index::ShardImage;
 use crate::data::source::shard::part::unlabelled;
+use crate::data::source::shard::shard_image::ShardImage;
 use crate::data::source::synthetic::Split;
+use crate::util::printable::printable;
 
 /// Class folders of the images of a set: the first level, below folders that hold everything.
 #[derive(Clone, Copy, Debug)]

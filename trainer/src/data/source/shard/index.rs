@@ -6,32 +6,14 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::source::shard::label::ShardLabel;
 use crate::data::source::shard::scan::{Scanned, scan};
+use crate::data::source::shard::shard_image::ShardImage;
 use crate::data::source::skipped::Skipped;
 use crate::error::DataError;
 use crate::util::regular::{open_regular, read_regular};
 
 /// Raised when the meaning of a kept index changes, so that old ones are made again.
 const VERSION: u32 = 2;
-
-/// One image of a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardImage {
-    /// Its name in the shard.
-    pub name: String,
-    /// Where its bytes begin.
-    pub offset: u64,
-    /// How many bytes it has.
-    pub length: u64,
-    /// Its label; none for an image whose class is its folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<ShardLabel>,
-    /// A second label, a name beside a number or the other way round, that must mean the same
-    /// class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub other_label: Option<ShardLabel>,
-}
 
 /// The images of a shard, found by walking its headers once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

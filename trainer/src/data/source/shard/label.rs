@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::data::source::class_names::printable;
+use crate::util::printable::printable;
 
 /// Keys of a label in a JSON file and names of the column of labels in a Parquet file, the most
 /// usual first.

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::data::source::folder::layout;
 use crate::error::DataError;
 use crate::util::regular::read_regular;
 
@@ -25,14 +24,17 @@ pub(crate) fn listed(folders: &[&Path]) -> Result<Option<Vec<String>>, DataError
         if json.exists() {
             let bytes = read_regular(&json).map_err(DataError::io(&json))?;
             let file: DatasetFile = serde_json::from_slice(&bytes).map_err(|e| {
-                layout(&json, format!("{e}; expected {{\"classes\": [\"NAME\", ...]}}, or remove the file"))
+                DataError::layout(
+                    &json,
+                    format!("{e}; expected {{\"classes\": [\"NAME\", ...]}}, or remove the file"),
+                )
             })?;
             return Ok(Some(file.classes));
         }
         let text = folder.join("classes.txt");
         if text.exists() {
             let bytes = read_regular(&text).map_err(DataError::io(&text))?;
-            return lines(&bytes).map(Some).map_err(|what| layout(&text, what));
+            return lines(&bytes).map(Some).map_err(|what| DataError::layout(&text, what));
         }
     }
     Ok(None)

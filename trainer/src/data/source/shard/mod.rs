@@ -12,25 +12,27 @@ pub(crate) mod listed;
 pub(crate) mod part;
 pub(crate) mod read;
 pub(crate) mod scan;
+pub(crate) mod shard_image;
 
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::data::source::shard::index::{ShardImage, ShardIndex};
+use crate::data::source::shard::index::ShardIndex;
+use crate::data::source::shard::shard_image::ShardImage;
 
+use crate::data::decode::decode_reduced;
+use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::Divisor;
-use crate::data::decode::{Decoded, decode_reduced};
 use crate::data::decode::{bad, decode};
 use crate::data::source::Source;
-use crate::data::source::class_names::printable;
-use crate::data::source::folder::layout;
 use crate::data::source::shard::classes::{ClassList, Ungathered, gathered};
 use crate::data::source::shard::folders::ClassFolders;
 use crate::data::source::shard::read::InPlace;
 use crate::data::source::skipped::{SkipReason, Skipped};
 use crate::error::DataError;
+use crate::util::printable::printable;
 
 /// More open files than this could take more handles than a process has.
 pub(crate) const MAX_OPEN: usize = 400;
@@ -79,7 +81,8 @@ impl TarShards {
             paths.par_iter().map(|path| ShardIndex::open(path)).collect::<Result<_, _>>()?;
         let first = paths.first().map_or(Path::new(""), PathBuf::as_path);
         let known = classes.or_else(|| listed.clone());
-        let folders = class_folders(&indexes, known.as_deref()).map_err(|what| layout(first, what))?;
+        let folders =
+            class_folders(&indexes, known.as_deref()).map_err(|what| DataError::layout(first, what))?;
         let classes = match known {
             Some(classes) => classes,
             None => gathered_classes(&indexes, paths, folders)?,
@@ -92,7 +95,7 @@ impl TarShards {
         for ((index, path), shard) in indexes.into_iter().zip(paths).zip(0..) {
             skipped.merge(&index.skipped);
             for image in index.images {
-                match folders.position(&image, &list).map_err(|what| layout(path, what))? {
+                match folders.position(&image, &list).map_err(|what| DataError::layout(path, what))? {
                     Some(label) => {
                         let ShardImage { name, offset, length, .. } = image;
                         images.push(Place { shard, label, offset, length, name });
@@ -104,7 +107,7 @@ impl TarShards {
         if images.is_empty() {
             let what = "the shards hold no image; expected NAME.jpg with NAME.cls, or CLASS/IMAGE";
             let skipped = if skipped.is_empty() { String::new() } else { format!("; left out {skipped}") };
-            return Err(layout(first, format!("{what}{skipped}")));
+            return Err(DataError::layout(first, format!("{what}{skipped}")));
         }
         Ok(Self { classes, shards, images, skipped, limit })
     }
@@ -145,7 +148,7 @@ fn gathered_classes(
             .filter(|(image, _)| folders.label(image).is_some())
             .nth(at)
             .map_or((String::new(), Path::new("")), |(image, path)| (printable(&image.name), path));
-        layout(path, format!("image `{name}`: {what}"))
+        DataError::layout(path, format!("image `{name}`: {what}"))
     })
 }
 

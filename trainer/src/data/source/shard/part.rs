@@ -6,11 +6,11 @@ use std::io::Read;
 use tar::{Entry, EntryType};
 
 use crate::data::decode::endings::{ending, file_name, has_image_ending};
-use crate::data::source::class_names::printable;
 use crate::data::source::hidden::is_hidden_name;
-use crate::data::source::shard::index::ShardImage;
 use crate::data::source::shard::label::ShardLabel;
+use crate::data::source::shard::shard_image::ShardImage;
 use crate::data::source::skipped::{SkipReason, Skipped};
+use crate::util::printable::printable;
 
 /// A label, or a description with a label in it, is not longer than this.
 const MAX_LABEL_BYTES: u64 = 1 << 20;

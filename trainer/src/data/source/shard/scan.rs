@@ -5,13 +5,12 @@ use std::path::Path;
 
 use tar::Archive;
 
-use crate::data::source::class_names::printable;
-use crate::data::source::folder::layout;
 use crate::data::source::shard::format::check_format;
-use crate::data::source::shard::index::ShardImage;
 use crate::data::source::shard::part::Part;
+use crate::data::source::shard::shard_image::ShardImage;
 use crate::data::source::skipped::Skipped;
 use crate::error::DataError;
+use crate::util::printable::printable;
 
 const BLOCK: u64 = 512;
 /// Bytes that are read at a time where only zeros are expected.
@@ -33,15 +32,16 @@ pub(crate) struct Scanned {
 /// # Errors
 /// When it is cut off, damaged or of another format, or a label cannot be used.
 pub(crate) fn scan<R: Read + Seek>(mut tar: R, size: u64, path: &Path) -> Result<Scanned, DataError> {
-    check_format(&mut tar).map_err(|what| layout(path, what))?;
+    check_format(&mut tar).map_err(|what| DataError::layout(path, what))?;
     let mut scanned = Scanned::default();
     let mut next = Some(0);
     while let Some(start) = next {
         let mut part = Part::default();
         let end = walk(&mut tar, (start, size), &mut part, &mut scanned)
             .and_then(|end| Ok((end, behind(&mut tar, end, size)?)));
-        let (_, following) = end.map_err(|reason| layout(path, cut_off(&scanned, start, &reason)))?;
-        let samples = part.samples(&mut scanned.skipped).map_err(|what| layout(path, what))?;
+        let (_, following) =
+            end.map_err(|reason| DataError::layout(path, cut_off(&scanned, start, &reason)))?;
+        let samples = part.samples(&mut scanned.skipped).map_err(|what| DataError::layout(path, what))?;
         scanned.images.extend(samples);
         next = following;
     }

@@ -1,0 +1,25 @@
+//! The position of a run relative to its plan.
+
+use serde::{Deserialize, Serialize};
+
+/// What a run's own counts are ahead of its plan's. Both are 0 unless the run changed its plan on the way
+/// (`--allow-change batch`), or goes on in the data of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanOffset {
+    /// Optimizer steps.
+    pub steps: i64,
+    /// Samples taken from the sample order.
+    pub samples: i64,
+}
+
+impl PlanOffset {
+    /// Returns the step of the plan that is the run's `step`.
+    pub(crate) fn plan_step(self, step: u64) -> u64 {
+        step.saturating_add_signed(self.steps.saturating_neg())
+    }
+
+    /// Returns the place in the sample order of the plan's `sample`.
+    pub(crate) fn sample(self, sample: u64) -> u64 {
+        sample.saturating_add_signed(self.samples)
+    }
+}

@@ -1,0 +1,20 @@
+//! Seeds of a run: of weights, order and augmentation, and of the images it trains on.
+
+use crate::config::images::ImagesPerClass;
+use crate::config::train::TrainConfig;
+
+impl TrainConfig {
+    /// The seed that chooses the images of `--images-per-class`.
+    pub fn images_seed(&self) -> u64 {
+        self.images_per_class.and_then(|of| of.seed).unwrap_or(self.seed)
+    }
+
+    /// The same with another seed of weights, order and augmentation, on the same images.
+    #[must_use]
+    pub(crate) fn with_seed(&self, seed: u64) -> Self {
+        let chosen = self.images_seed();
+        let own = (chosen != seed).then_some(chosen);
+        let images_per_class = self.images_per_class.map(|of| ImagesPerClass { seed: own, ..of });
+        Self { seed, images_per_class, ..self.clone() }
+    }
+}

@@ -1,0 +1,104 @@
+//! Resuming a run from a checkpoint, and branching a run from the state of another.
+
+use crate::checkpoint::finite::nonfinite_params;
+use crate::checkpoint::read::Saved;
+use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
+use crate::data::source::class_names::difference;
+use crate::error::{Error, Result};
+use crate::run::Run;
+use crate::run::sources::Sources;
+
+impl Run {
+    /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
+    ///
+    /// # Errors
+    /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
+    pub fn resume(saved: &Saved, options: RunOptions, sources: Sources) -> Result<Self> {
+        Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
+    }
+
+    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows. Where
+    /// the plan differs, the run goes on after the compute that it has spent, and with the next image of its order.
+    ///
+    /// # Errors
+    /// As [`Self::resume`]; also when the run as it is now ends before what the checkpoint has spent.
+    pub fn resume_as(
+        saved: &Saved,
+        config: TrainConfig,
+        options: RunOptions,
+        sources: Sources,
+    ) -> Result<Self> {
+        check_data(saved, &sources)?;
+        // What it began with is in the checkpoint.
+        let mut run = Self::without_init(config, options, sources)?;
+        run.take_state(saved)?;
+        run.take_place_of(saved.run()?)?;
+        Ok(run)
+    }
+
+    /// This run, which has not begun, at the step, with the weights and the history of a checkpoint.
+    ///
+    /// # Errors
+    /// When the checkpoint is of another data set or model, or of a step behind the run's end.
+    pub fn restore(mut self, saved: &Saved) -> Result<Self> {
+        check_data(saved, &self.sources)?;
+        self.take_state(saved)?;
+        let (step, total) = (self.step, self.total_steps());
+        if step > total {
+            let what =
+                format!("the checkpoint is at step {step}, the run now ends at step {total}; raise --epochs");
+            return Err(Error::config("resume", what));
+        }
+        Ok(self)
+    }
+
+    /// Takes weights, moments, averages and history of a checkpoint.
+    fn take_state(&mut self, saved: &Saved) -> Result<()> {
+        let record = saved.run()?;
+        self.notes.extend(saved.restore(&mut self.state)?);
+        let stores = [("", Some(&self.state.params)), ("of the average ", self.state.ema.as_ref())];
+        for (of, store) in stores {
+            if let Some(what) = store.map(nonfinite_params).transpose()?.flatten() {
+                let file = saved.path().display();
+                self.warnings
+                    .push(format!("in {file} {of}{what}: training has diverged before it was written"));
+            }
+        }
+        let before = record.data.as_ref();
+        if let Some(what) = before.and_then(|data| self.data.changed_since(data, &record.classes)) {
+            let what = format!("the training images are not those that the run has been trained on: {what}");
+            self.warnings.push(what);
+        }
+        (self.step, self.offset, self.history) = (record.step, record.offset, record.history.clone());
+        Ok(())
+    }
+
+    /// This run from its first step on, but with the weights, moments and averages of a checkpoint, and in the data from
+    /// `first_sample` on.
+    ///
+    /// # Errors
+    /// When the checkpoint is of another model.
+    pub fn branch_from(mut self, saved: &Saved, first_sample: u64) -> Result<Self> {
+        saved.restore(&mut self.state)?;
+        self.offset.samples = i64::try_from(first_sample).unwrap_or(i64::MAX);
+        Ok(self)
+    }
+}
+
+/// That a checkpoint's run had the same data.
+fn check_data(saved: &Saved, sources: &Sources) -> Result<()> {
+    let record = saved.run()?;
+    if record.classes == sources.train.classes() && record.train_images == sources.train.len() {
+        return Ok(());
+    }
+    let (was, is) = (record.train_images, sources.train.len());
+    let images = match was == is {
+        true => String::new(),
+        false => format!("the run had {was} training images, --data now has {is}; "),
+    };
+    let classes = difference(&record.classes, sources.train.classes())
+        .map_or(String::new(), |difference| format!("the classes differ: {difference}; "));
+    let what = format!("{images}{classes}give the same data");
+    Err(Error::config("resume", what))
+}

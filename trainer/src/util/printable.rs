@@ -1,0 +1,14 @@
+//! Text from files in messages.
+
+/// Characters of a text that are shown.
+pub(crate) const MAX_SHOWN: usize = 200;
+
+/// Returns a text that can be printed: control characters escaped, what is too long cut.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        _ if c.is_control() => c.escape_default().collect(),
+        _ => String::from(c),
+    };
+    let cut = if text.chars().nth(MAX_SHOWN).is_some() { "..." } else { "" };
+    text.chars().take(MAX_SHOWN).map(shown).collect::<String>() + cut
+}
