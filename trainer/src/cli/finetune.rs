@@ -3,8 +3,9 @@
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain::checkpoint::Saved;
-use efficienttrain::config::{Every, Span};
-use efficienttrain::config::{Layers, OptimiserName, Origin, RunOptions, TrainConfig};
+use efficienttrain::config::{
+    Difference, Every, Layers, OptimiserName, Origin, RunOptions, Span, TrainConfig, differences,
+};
 
 use super::train::{TrainArgs, go};
 
@@ -14,41 +15,10 @@ const OUT: &str = "runs/finetune";
 /// What has no effect here.
 const DEMO: [&str; 1] = ["demo"];
 
-/// The arguments of `train`, with what `finetune` takes where they are not given.
-pub(crate) fn args(command: Command) -> Command {
-    let defaults = [("out", OUT), ("recipe", "baseline"), ("epochs", "10"), ("layer_decay", "0.9")];
-    let command = super::without(TrainArgs::augment_args(command), &DEMO);
-    defaults.into_iter().fold(command, |c, (name, value)| c.mut_arg(name, |a| a.default_value(value))).after_help(
-        "Also, where it is not given: --opt adamw --lr 1e-4 --weight-decay 0.05 --warmup 5% --ema-decay 0.999 --ema-warmup --mixup 0 \
-         --cutmix 0; --model and --base-size are those of the run that --init is from.",
-    )
-}
-
-pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
-    super::refuse(matches, "finetune", &DEMO)?;
-    let args = TrainArgs::from_arg_matches(matches)?;
-    let given = args.layered.layers(matches)?;
-    let resolved = given.resolve()?;
-    let Some(init) = &resolved.config.init else {
-        if args.resume.is_some() {
-            let options = RunOptions { out: OUT.into(), ..RunOptions::default() };
-            return go(&args, given.rebase(&TrainConfig::default(), &options, Origin::Default));
-        }
-        bail!(
-            "--init: give the weights to begin with: a run's model.safetensors, or a file of timm with --model"
-        );
-    };
-    let saved = Saved::open(init)?;
-    if saved.record.is_none() && resolved.config.model.is_none() {
-        bail!("--model: {} does not say which model its weights are of; name it", init.display());
-    }
-    go(&args, on_defaults(given, &saved)?)
-}
-
-/// What fine-tuning takes where nothing else is given: full size throughout, little augmentation, small steps, smaller ones
-/// towards the stem (0.9 a layer, as the paper fine-tunes), and the average of the weights.
-fn on_defaults(given: Layers, saved: &Saved) -> Result<Layers> {
-    let mut config = TrainConfig {
+/// Defaults of fine-tuning: full size throughout, little augmentation, a small learning rate that falls towards the stem
+/// (0.9 per layer, as the paper fine-tunes), and an average of the weights.
+fn defaults() -> (TrainConfig, RunOptions) {
+    let config = TrainConfig {
         recipe: "baseline".into(),
         epochs: 10.0,
         opt: Some(OptimiserName::AdamW),
@@ -62,6 +32,55 @@ fn on_defaults(given: Layers, saved: &Saved) -> Result<Layers> {
         ema_warmup: true,
         ..TrainConfig::default()
     };
+    (config, RunOptions { out: OUT.into(), ..RunOptions::default() })
+}
+
+/// The arguments of `train` with the defaults of [`defaults`]: in their own help if they have a default there, else below
+/// all others.
+pub(crate) fn args(command: Command) -> Command {
+    let command =
+        super::without(TrainArgs::augment_args(command), &DEMO).mut_arg("out", |a| a.default_value(OUT));
+    let mut others = Vec::new();
+    let changed = differences(&defaults().0, &TrainConfig::default());
+    let command = changed.into_iter().fold(command, |command, Difference { key, ours, .. }| {
+        let (id, value) = (key.replace('-', "_"), ours.trim_matches('"').to_string());
+        let has_default =
+            command.get_arguments().any(|arg| *arg.get_id() == id && !arg.get_default_values().is_empty());
+        if has_default {
+            return command.mut_arg(id, |arg| arg.default_value(value));
+        }
+        others.push(format!("--{key} {value}"));
+        command
+    });
+    command.after_help(format!(
+        "Other defaults: {}; --model and --base-size are those of the run that --init is from.",
+        others.join(" ")
+    ))
+}
+
+pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    super::refuse(matches, "finetune", &DEMO)?;
+    let args = TrainArgs::from_arg_matches(matches)?;
+    let given = args.layered.layers(matches)?;
+    let resolved = given.resolve()?;
+    let Some(init) = &resolved.config.init else {
+        if args.resume.is_some() {
+            return go(&args, given.rebase(&TrainConfig::default(), &defaults().1, Origin::Default));
+        }
+        bail!(
+            "--init: give the weights to begin with: a run's model.safetensors, or a file of timm with --model"
+        );
+    };
+    let saved = Saved::open(init)?;
+    if saved.record.is_none() && resolved.config.model.is_none() {
+        bail!("--model: {} does not say which model its weights are of; name it", init.display());
+    }
+    go(&args, on_defaults(given, &saved)?)
+}
+
+/// The defaults, with model and size of the run that the weights are from.
+fn on_defaults(given: Layers, saved: &Saved) -> Result<Layers> {
+    let (mut config, options) = defaults();
     if let Some(record) = &saved.record {
         // Of pre-training, the encoder.
         config.model = Some(match record.config.target {
@@ -70,6 +89,5 @@ fn on_defaults(given: Layers, saved: &Saved) -> Result<Layers> {
         });
         config.base_size = u32::try_from(record.base_size).unwrap_or(config.base_size);
     }
-    let options = RunOptions { out: OUT.into(), ..RunOptions::default() };
     Ok(given.rebase(&config, &options, Origin::Default))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use efficienttrain::config::written_recipe;
+use efficienttrain::config::{RecipeSource, read_recipe};
 use efficienttrain::measure::macs_of;
 use efficienttrain_schedule::{Plan, PlanOptions, Recipe, Rounding};
 
@@ -11,7 +11,7 @@ use efficienttrain_schedule::{Plan, PlanOptions, Recipe, Rounding};
 pub(crate) struct PlanArgs {
     /// Recipe, such as `deit-small-etpp`, or a recipe file (JSON or TOML)
     #[arg(long, value_name = "NAME|FILE", required_unless_present = "list")]
-    recipe: Option<String>,
+    recipe: Option<RecipeSource>,
 
     /// Compute to spend, in epochs at base size
     #[arg(long, visible_alias = "epochs", value_name = "E", default_value_t = 200.0)]
@@ -55,7 +55,7 @@ enum RoundingName {
 }
 
 pub(crate) fn run(args: &PlanArgs) -> Result<()> {
-    let Some(name) = args.recipe.as_ref().filter(|_| !args.list) else {
+    let Some(source) = args.recipe.as_ref().filter(|_| !args.list) else {
         if args.json {
             return Ok(super::show(serde_json::to_string_pretty(&Recipe::names().collect::<Vec<_>>())?)?);
         }
@@ -65,9 +65,10 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
         RoundingName::Exact => Rounding::Exact,
         RoundingName::Reference => Rounding::Reference,
     };
-    let recipe = match written_recipe(name)? {
-        Some(recipe) => recipe,
-        None => Recipe::named(name)?,
+    let recipe = match source {
+        RecipeSource::Named(name) => Recipe::named(name)?,
+        RecipeSource::File(path) => read_recipe(path)?,
+        RecipeSource::Inline(recipe) => (**recipe).clone(),
     };
     let mut options =
         PlanOptions::new(args.equivalent_epochs, args.train_images, args.devices).with_rounding(rounding);

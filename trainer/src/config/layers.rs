@@ -13,7 +13,6 @@ use crate::config::batch::BatchSize;
 use crate::config::flag_value::flag_value;
 use crate::config::keys::keys_of;
 use crate::config::options::RunOptions;
-use crate::config::recipe_source::written_recipe;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 
@@ -247,7 +246,7 @@ impl Layers {
 
 impl Resolved {
     fn with_recipe_read(mut self) -> Result<Self> {
-        let Some(recipe) = written_recipe(&self.config.recipe)? else { return Ok(self) };
+        let Some(recipe) = self.config.recipe.load()? else { return Ok(self) };
         let from = Origin::File(format!("recipe {}", recipe.name));
         let mut free = |key: &str| {
             let free = self.origins.get(key) == Some(&Origin::Default);

@@ -32,7 +32,7 @@ pub use policy::PolicyName;
 pub use precision::Precision;
 pub use pretraining::{DecoderShape, TargetName};
 pub use print::to_toml;
-pub use recipe_source::{read_recipe, written_recipe};
+pub use recipe_source::{RecipeSource, read_recipe};
 pub use train::TrainConfig;
 pub use values::{
     BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimiserName, ScalingName, ViewName,

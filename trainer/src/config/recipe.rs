@@ -6,8 +6,7 @@ use crate::config::batch::{BatchSize, stages_by_size};
 use crate::config::interval::Span;
 use crate::config::mae_recipe::for_pretraining;
 use crate::config::option_errors::known_model;
-use crate::config::recipe_source::full_name;
-use crate::config::recipe_source::written_recipe;
+use crate::config::recipe_source::{RecipeSource, full_name, read_recipe};
 use crate::config::train::TrainConfig;
 use crate::config::values::{CropOrder, CurveName};
 use crate::error::{Error, Result};
@@ -40,9 +39,10 @@ impl TrainConfig {
 
     fn made_recipe(&self) -> Result<Recipe> {
         self.check_ranges()?;
-        let mut recipe = match written_recipe(&self.recipe)? {
-            Some(recipe) => recipe,
-            None => self.named_recipe()?,
+        let mut recipe = match &self.recipe {
+            RecipeSource::Named(name) => self.named_recipe(name)?,
+            RecipeSource::File(path) => read_recipe(path)?,
+            RecipeSource::Inline(recipe) => (**recipe).clone(),
         };
         if let Some(model) = &self.model {
             recipe.model.clone_from(model);
@@ -67,13 +67,13 @@ impl TrainConfig {
         Ok(recipe)
     }
 
-    fn named_recipe(&self) -> Result<Recipe> {
+    fn named_recipe(&self, given: &str) -> Result<Recipe> {
         let model = self.model.as_deref().unwrap_or("resnet18");
-        let name = full_name(&self.recipe, model);
+        let name = full_name(given, model);
         if let Ok(recipe) = Recipe::named(&name) {
             return Ok(recipe);
         }
-        if name != self.recipe {
+        if name != given {
             known_model(model)?;
         }
         Ok(Recipe::named(&name)?)

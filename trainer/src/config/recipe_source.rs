@@ -1,65 +1,121 @@
-//! Recipes that are written out: in a file, or in the option itself.
+//! Where the recipe of a run comes from: the catalogue, a file, or the option itself.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use efficienttrain_schedule::{Preset, Recipe};
+use serde::{Deserialize, Serialize};
 
 use crate::config::batch::BatchSize;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
+use crate::util::string_serde::stored_as_text;
 
-/// The recipe of a file (JSON, or TOML by its ending): the recipe itself, or a list with it alone as `efficienttrain
+/// The recipe of a run: a name, a file that ends in `.json` or `.toml`, or the JSON of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum RecipeSource {
+    /// A recipe of the catalogue, or a preset of the run's model, by name.
+    Named(String),
+    /// A file. [`Layers::resolve`](crate::config::Layers::resolve) replaces it by its content.
+    File(PathBuf),
+    /// A recipe that is written out.
+    Inline(Box<Recipe>),
+}
+
+impl RecipeSource {
+    /// Returns the recipe that is written out, here or in a file; none for a name.
+    ///
+    /// # Errors
+    /// As [`read_recipe`].
+    pub fn load(&self) -> Result<Option<Recipe>> {
+        match self {
+            Self::Named(_) => Ok(None),
+            Self::File(path) => read_recipe(path).map(Some),
+            Self::Inline(recipe) => Ok(Some((**recipe).clone())),
+        }
+    }
+
+    /// Tells a file from a name by the ending.
+    fn name_or_file(text: &str) -> Self {
+        let lower = text.trim().to_lowercase();
+        match lower.ends_with(".json") || lower.ends_with(".toml") {
+            true => Self::File(text.into()),
+            false => Self::Named(text.into()),
+        }
+    }
+}
+
+/// A name, or a file by its ending.
+impl From<&str> for RecipeSource {
+    fn from(text: &str) -> Self {
+        Self::name_or_file(text)
+    }
+}
+
+impl FromStr for RecipeSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim_start().starts_with('{') {
+            return of_json(text).map(|recipe| Self::Inline(Box::new(recipe)));
+        }
+        Ok(Self::name_or_file(text))
+    }
+}
+
+impl fmt::Display for RecipeSource {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::File(path) => path.display().fmt(f),
+            Self::Inline(recipe) => f.write_str(&serde_json::to_string(recipe).map_err(|_| fmt::Error)?),
+        }
+    }
+}
+
+stored_as_text!(RecipeSource);
+
+/// Reads a recipe file (JSON, or TOML by its ending): the recipe itself, or a list with it alone, as `efficienttrain
 /// recipes NAME --json` prints it.
 ///
 /// # Errors
 /// When the file cannot be read or is no recipe; the message names the file and the key.
 pub fn read_recipe(path: &Path) -> Result<Recipe> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let place = path.display().to_string();
-    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml")) {
-        let recipe: Recipe = toml::from_str(&text).map_err(|e| wrong(&place, &e))?;
-        recipe.validate().map_err(|e| wrong(&place, &e))?;
-        return Ok(recipe);
-    }
-    of_json(&text, &place)
+    let is_toml = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
+    let recipe = if is_toml { of_toml(&text) } else { of_json(&text) };
+    recipe.map_err(|what| Error::Key { place: path.display().to_string(), what })
 }
 
-/// The recipe that an option gives: a file's name that ends in `.json` or `.toml`, or the JSON of a recipe; none where it
-/// is the name of a recipe.
-///
-/// # Errors
-/// As [`read_recipe`].
-pub fn written_recipe(option: &str) -> Result<Option<Recipe>> {
-    let lower = option.trim().to_lowercase();
-    if lower.starts_with('{') {
-        return of_json(option, "--recipe").map(Some);
-    }
-    let is_file = lower.ends_with(".json") || lower.ends_with(".toml");
-    if is_file { read_recipe(Path::new(option)).map(Some) } else { Ok(None) }
-}
-
-fn of_json(text: &str, place: &str) -> Result<Recipe> {
-    let list = text.trim_start().starts_with('[');
-    let recipe: Recipe = if list {
-        let mut recipes: Vec<Recipe> = serde_json::from_str(text).map_err(|e| wrong(place, &e))?;
-        let count = recipes.len();
-        match recipes.pop() {
-            Some(recipe) if count == 1 => recipe,
-            _ => return Err(wrong(place, &format!("expected one recipe, found a list of {count}"))),
-        }
-    } else {
-        serde_json::from_str(text).map_err(|e| wrong(place, &e))?
-    };
-    recipe.validate().map_err(|e| wrong(place, &e))?;
+fn of_toml(text: &str) -> Result<Recipe, String> {
+    let recipe: Recipe = toml::from_str(text).map_err(|e| wrong(&e))?;
+    recipe.validate().map_err(|e| wrong(&e))?;
     Ok(recipe)
 }
 
-fn wrong(place: &str, what: &dyn std::fmt::Display) -> Error {
-    let what = format!(
+fn of_json(text: &str) -> Result<Recipe, String> {
+    let is_list = text.trim_start().starts_with('[');
+    let recipe: Recipe = if is_list {
+        let mut recipes: Vec<Recipe> = serde_json::from_str(text).map_err(|e| wrong(&e))?;
+        let count = recipes.len();
+        match recipes.pop() {
+            Some(recipe) if count == 1 => recipe,
+            _ => return Err(wrong(&format!("expected one recipe, found a list of {count}"))),
+        }
+    } else {
+        serde_json::from_str(text).map_err(|e| wrong(&e))?
+    };
+    recipe.validate().map_err(|e| wrong(&e))?;
+    Ok(recipe)
+}
+
+fn wrong(what: &dyn fmt::Display) -> String {
+    format!(
         "not a recipe: {}; `efficienttrain recipes NAME --json` prints one to begin with",
         what.to_string().trim_end()
-    );
-    Error::Key { place: place.into(), what }
+    )
 }
 
 /// The full name of a preset of `model`; other names are full already.
@@ -70,12 +126,12 @@ pub(crate) fn full_name(name: &str, model: &str) -> String {
 }
 
 impl TrainConfig {
-    /// Puts a recipe file's content in place of its name, so that the configuration says everything by itself.
+    /// Replaces a recipe file by its content, so that the configuration is complete by itself.
     ///
     /// # Errors
     /// As [`read_recipe`].
     pub fn embed_recipe(&mut self) -> Result<()> {
-        if let Some(recipe) = written_recipe(&self.recipe)? {
+        if let Some(recipe) = self.recipe.load()? {
             self.set_recipe(&recipe)?;
         }
         Ok(())
@@ -118,13 +174,13 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// Takes a recipe that is written out.
+    /// Sets the recipe to one that is written out.
     ///
     /// # Errors
     /// When one of its numbers is out of range.
     pub fn set_recipe(&mut self, recipe: &Recipe) -> Result<()> {
         recipe.validate()?;
-        self.recipe = serde_json::to_string(recipe).map_err(|e| wrong("--recipe", &e))?;
+        self.recipe = RecipeSource::Inline(Box::new(recipe.clone()));
         Ok(())
     }
 }

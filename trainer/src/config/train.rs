@@ -11,6 +11,7 @@ use crate::config::interval::{Every, Span};
 use crate::config::policy::PolicyName;
 use crate::config::precision::Precision;
 use crate::config::pretraining::{DecoderShape, TargetName};
+use crate::config::recipe_source::RecipeSource;
 use crate::config::values::{
     BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimiserName, ScalingName,
 };
@@ -57,7 +58,7 @@ pub struct TrainConfig {
     /// Curriculum: `etpp`, `et`, `half-96`, `half-128`, `progressive` or `baseline` of the model; a full name such as
     /// `resnet50-etpp`; or a file (JSON or TOML), which also gives base size and batches where they are not set
     #[arg(long, value_name = "NAME", default_value = "etpp", help_heading = RUN)]
-    pub recipe: String,
+    pub recipe: RecipeSource,
 
     /// Weights to begin with: a run's, or timm's, torchvision's or the authors' (safetensors or .pth); a head for other
     /// classes stays as drawn from the seed, tables of positions follow the size
