@@ -2,7 +2,7 @@
 
 use crate::curriculum::Curriculum;
 use crate::error::{Result, count, field};
-use crate::optimiser::LrScaling;
+use crate::optimizer::LrScaling;
 use crate::recipe::Recipe;
 use crate::stage::{Magnitude, Order, Replay, Stage};
 
@@ -31,7 +31,7 @@ impl Recipe {
         Ok(self)
     }
 
-    /// The same batch in every stage. The learning rate follows by [`Optimiser::lr_scaling`](crate::Optimiser).
+    /// The same batch in every stage. The learning rate follows by [`Optimizer::lr_scaling`](crate::Optimizer).
     ///
     /// # Errors
     /// A field error when a number is 0 or a stage's replay factor does not divide the batch.
@@ -47,7 +47,7 @@ impl Recipe {
     /// The named rule by which the peak learning rate follows the global batch.
     #[must_use]
     pub fn with_lr_scaling(mut self, rule: LrScaling) -> Self {
-        self.optimiser.lr_scaling = rule;
+        self.optimizer.lr_scaling = rule;
         self
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Length {
     /// Passes over the data, as decoded: replayed images do not count.
     Epochs(f64),
-    /// Optimiser steps.
+    /// Optimizer steps.
     Steps(u64),
     /// Share of the run's compute, 0 to 1.
     Share(f64),
@@ -39,7 +39,7 @@ pub enum LrCurve {
 /// How much of a run is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Passes over the data.
     pub epochs: f64,
@@ -73,12 +73,12 @@ impl LrCurve {
         let Self::Step { factor, every } = self else { return Ok(()) };
         if !(factor > 0.0 && factor <= 1.0) {
             let hint = "0.1 divides by ten each time";
-            return Err(field("optimiser.curve.factor", "a number above 0 and at most 1", factor, hint));
+            return Err(field("optimizer.curve.factor", "a number above 0 and at most 1", factor, hint));
         }
         let every = match every {
             Length::Epochs(n) | Length::Share(n) => n,
             Length::Steps(n) => n as f64,
         };
-        positive("optimiser.curve.every", every, "give a length such as 30 epochs")
+        positive("optimizer.curve.every", every, "give a length such as 30 epochs")
     }
 }

@@ -32,7 +32,7 @@ pub enum ScheduleError {
         /// The known name that looks most alike.
         nearest: String,
     },
-    /// One optimiser step would need more images than the data set has.
+    /// One optimizer step would need more images than the data set has.
     #[error(
         "stage {stage} draws {batch} images a step but there are {train_images} training images; \
          lower batch_per_device, accumulation or devices"
@@ -40,14 +40,14 @@ pub enum ScheduleError {
     BatchLargerThanData {
         /// Index of the stage.
         stage: usize,
-        /// Fresh images of one optimiser step, over all devices.
+        /// Fresh images of one optimizer step, over all devices.
         batch: u64,
         /// Images in the training set.
         train_images: u64,
     },
-    /// The budget does not fill one optimiser step.
+    /// The budget does not fill one optimizer step.
     #[error(
-        "equivalent_epochs = {equivalent_epochs} over {train_images} images is less than half an optimiser step; \
+        "equivalent_epochs = {equivalent_epochs} over {train_images} images is less than half an optimizer step; \
          raise equivalent_epochs or lower the batch"
     )]
     BudgetTooSmall {
@@ -69,7 +69,7 @@ pub enum ScheduleError {
     StepOutOfRange {
         /// The step that was asked for, counted from 0.
         step: u64,
-        /// Optimiser steps in the plan.
+        /// Optimizer steps in the plan.
         total_steps: u64,
     },
     /// The cost table has no row for a size the curriculum uses.

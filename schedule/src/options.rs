@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rounding {
-    /// Whole optimiser steps, the remainder carried from stage to stage: the budget is met to within one step.
+    /// Whole optimizer steps, the remainder carried from stage to stage: the budget is met to within one step.
     #[default]
     Exact,
     /// Whole epochs, as the authors' launchers round: 200 becomes 200.63 for DeiT-S.
@@ -32,7 +32,7 @@ pub enum Batch {
     Fixed {
         /// Images one device trains on per micro-batch.
         per_device: u32,
-        /// Micro-batches per optimiser step.
+        /// Micro-batches per optimizer step.
         accumulation: u32,
     },
 }

@@ -1,4 +1,4 @@
-//! The plan: every optimiser step of a run, made before it starts.
+//! The plan: every optimizer step of a run, made before it starts.
 
 use crate::error::{Result, ScheduleError};
 use crate::layout::{self, PlanStage};
@@ -6,9 +6,9 @@ use crate::options::{PlanOptions, Rounding};
 use crate::recipe::Recipe;
 use serde::{Deserialize, Serialize};
 
-/// A recipe turned into optimiser steps for one data set and machine.
+/// A recipe turned into optimizer steps for one data set and machine.
 ///
-/// Serialises with the recipe and options it was made from; reading it back makes it anew and refuses one that differs.
+/// Serializes with the recipe and options it was made from; reading it back makes it anew and refuses one that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "PlanRecord", try_from = "PlanRecord")]
 pub struct Plan {
@@ -75,7 +75,7 @@ impl Plan {
         &self.stages
     }
 
-    /// Optimiser steps of the run.
+    /// Optimizer steps of the run.
     #[must_use]
     pub fn total_steps(&self) -> u64 {
         self.stages.last().map_or(0, |stage| stage.first_step + stage.steps)

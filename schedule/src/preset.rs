@@ -1,14 +1,14 @@
 //! From a model's row and a preset to a complete recipe.
 
-use crate::catalogue::Model;
+use crate::catalog::Model;
 use crate::curriculum::{Curriculum, ShareOf};
 use crate::curve::LrCurve;
-use crate::optimiser::{LrOver, LrScaling, Optimiser, OptimiserKind, WarmUp, usual_momentum};
+use crate::optimizer::{LrOver, LrScaling, Optimizer, OptimizerKind, WarmUp, usual_momentum};
 use crate::recipe::{Augmentation, DropPath, Family, Origin, Recipe};
 use crate::stage::{Magnitude, Order, Replay, Stage};
 use serde::{Deserialize, Serialize};
 
-/// Base size of every recipe of the catalogue; [`Recipe::at_base_size`] changes it.
+/// Base size of every recipe of the catalog; [`Recipe::at_base_size`] changes it.
 pub(crate) const BASE_SIZE: u32 = 224;
 
 /// Equivalent epochs at which the ++ drop-path rates hold.
@@ -85,7 +85,7 @@ pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
         reference_model: model.reference.to_owned(),
         origin: origin(model, preset),
         curriculum,
-        optimiser: optimiser(model, preset),
+        optimizer: optimizer(model, preset),
         augmentation: augmentation(),
         drop_path: drop_path(model, preset),
         layer_scale: 1e-6,
@@ -94,7 +94,7 @@ pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
     }
 }
 
-/// The ++ launcher of CSWin-B alone uses other optimiser numbers (those of its ImageNet-22K recipe).
+/// The ++ launcher of CSWin-B alone uses other optimizer numbers (those of its ImageNet-22K recipe).
 fn large_cswin(model: &Model, preset: Preset) -> bool {
     model.name == "cswin-base" && preset != Preset::Et
 }
@@ -165,13 +165,13 @@ fn equal_epochs(model: &Model, sizes: &[u32]) -> Curriculum {
     Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Epochs, stages }
 }
 
-fn optimiser(model: &Model, preset: Preset) -> Optimiser {
+fn optimizer(model: &Model, preset: Preset) -> Optimizer {
     let large = large_cswin(model, preset);
     // Batches of the small recipes are far below 4096, where the square-root rule suits Adam better than the linear one.
     let small = model.origin == Origin::Ours && model.batch[2] <= 128 && model.family == Family::ResNet;
     let deit = model.family == Family::DeiT && preset != Preset::Et;
-    Optimiser {
-        kind: if large { OptimiserKind::Lamb } else { OptimiserKind::AdamW },
+    Optimizer {
+        kind: if large { OptimizerKind::Lamb } else { OptimizerKind::AdamW },
         lr: if large { 8e-3 } else { 4e-3 },
         reference_batch: 4096,
         lr_scaling: if small { LrScaling::Sqrt } else { LrScaling::Linear },

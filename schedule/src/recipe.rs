@@ -2,7 +2,7 @@
 
 use crate::curriculum::Curriculum;
 use crate::error::{Result, ScheduleError, field, positive, within};
-use crate::optimiser::Optimiser;
+use crate::optimizer::Optimizer;
 use serde::{Deserialize, Serialize};
 
 /// Where the numbers of a recipe come from.
@@ -108,8 +108,9 @@ pub struct Recipe {
     pub origin: Origin,
     /// Sizes, strengths, batches.
     pub curriculum: Curriculum,
-    /// Optimiser and learning rate.
-    pub optimiser: Optimiser,
+    /// Optimizer and learning rate.
+    #[serde(alias = "optimiser")]
+    pub optimizer: Optimizer,
     /// Constant augmentation.
     pub augmentation: Augmentation,
     /// Stochastic depth.
@@ -149,7 +150,7 @@ impl Recipe {
     /// [`ScheduleError::Field`](crate::ScheduleError::Field) naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
         self.curriculum.validate()?;
-        self.optimiser.validate()?;
+        self.optimizer.validate()?;
         self.augmentation.validate()?;
         if let Some(decay) = self.ema_decay {
             within("ema_decay", decay, 0.0, 1.0, "use a number such as 0.9999, or none")?;

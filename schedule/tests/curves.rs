@@ -7,10 +7,10 @@ use efficienttrain_schedule::{
 /// A baseline of 100 steps: 1000 images, 10 passes, 100 images a step.
 fn plan(curve: LrCurve, warm_up: WarmUp) -> Plan {
     let mut recipe = Recipe::named("resnet50-baseline").unwrap();
-    recipe.optimiser.lr = 4.096;
-    recipe.optimiser.min_lr = 0.01;
-    recipe.optimiser.warm_up = warm_up;
-    recipe.optimiser.curve = curve;
+    recipe.optimizer.lr = 4.096;
+    recipe.optimizer.min_lr = 0.01;
+    recipe.optimizer.warm_up = warm_up;
+    recipe.optimizer.curve = curve;
     let batch = Batch::Fixed { per_device: 100, accumulation: 1 };
     Plan::new(&recipe, PlanOptions::new(10.0, 1000, 1).with_batch(batch)).unwrap()
 }
@@ -59,11 +59,11 @@ fn warm_up_in_steps_is_the_same_as_its_share() {
 #[test]
 fn impossible_curves_are_named() {
     let mut recipe = Recipe::named("resnet50-etpp").unwrap();
-    recipe.optimiser.curve = LrCurve::Step { factor: 1.5, every: Length::Steps(1) };
-    assert!(recipe.validate().unwrap_err().to_string().contains("optimiser.curve.factor"));
-    recipe.optimiser.curve = LrCurve::Step { factor: 0.5, every: Length::Share(0.0) };
-    assert!(recipe.validate().unwrap_err().to_string().contains("optimiser.curve.every"));
-    recipe.optimiser.curve = LrCurve::Linear;
+    recipe.optimizer.curve = LrCurve::Step { factor: 1.5, every: Length::Steps(1) };
+    assert!(recipe.validate().unwrap_err().to_string().contains("optimizer.curve.factor"));
+    recipe.optimizer.curve = LrCurve::Step { factor: 0.5, every: Length::Share(0.0) };
+    assert!(recipe.validate().unwrap_err().to_string().contains("optimizer.curve.every"));
+    recipe.optimizer.curve = LrCurve::Linear;
     let options = PlanOptions::new(200.0, 1_281_167, 8).with_rounding(Rounding::Reference);
     assert!(Plan::new(&recipe, options).unwrap_err().to_string().contains("cosine"));
     let now = Progress { steps: 0, epochs: 0.0, compute: 1.0 };

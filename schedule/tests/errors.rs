@@ -46,16 +46,16 @@ fn recipe_fields() {
         ("stages[5].replay.buffer_batches", |r| {
             r.curriculum.stages[5].replay = Replay { times: 2, buffer_batches: 0 }
         }),
-        ("optimiser.lr", |r| r.optimiser.lr = 0.0),
-        ("optimiser.reference_batch", |r| r.optimiser.reference_batch = 0),
-        ("optimiser.min_lr", |r| r.optimiser.min_lr = 1.0),
-        ("optimiser.betas[1]", |r| r.optimiser.betas.1 = 1.0),
-        ("optimiser.eps", |r| r.optimiser.eps = -1e-8),
-        ("optimiser.weight_decay", |r| r.optimiser.weight_decay = f64::INFINITY),
-        ("optimiser.clip_grad", |r| r.optimiser.clip_grad = Some(0.0)),
-        ("optimiser.warm_up.share", |r| r.optimiser.warm_up = WarmUp::Share(1.1)),
-        ("optimiser.warm_up.epochs", |r| {
-            r.optimiser.warm_up = WarmUp::Epochs { epochs: -1.0, at_most_share: 0.2 }
+        ("optimizer.lr", |r| r.optimizer.lr = 0.0),
+        ("optimizer.reference_batch", |r| r.optimizer.reference_batch = 0),
+        ("optimizer.min_lr", |r| r.optimizer.min_lr = 1.0),
+        ("optimizer.betas[1]", |r| r.optimizer.betas.1 = 1.0),
+        ("optimizer.eps", |r| r.optimizer.eps = -1e-8),
+        ("optimizer.weight_decay", |r| r.optimizer.weight_decay = f64::INFINITY),
+        ("optimizer.clip_grad", |r| r.optimizer.clip_grad = Some(0.0)),
+        ("optimizer.warm_up.share", |r| r.optimizer.warm_up = WarmUp::Share(1.1)),
+        ("optimizer.warm_up.epochs", |r| {
+            r.optimizer.warm_up = WarmUp::Epochs { epochs: -1.0, at_most_share: 0.2 }
         }),
         ("augmentation.erasing", |r| r.augmentation.erasing = 1.5),
         ("augmentation.mixup", |r| r.augmentation.mixup = -0.1),
@@ -199,7 +199,7 @@ proptest! {
         (exact, square) in any::<(bool, bool)>(),
     ) {
         let mut recipe = Recipe::named(&name).unwrap();
-        recipe.optimiser.warm_up = WarmUp::Epochs { epochs: warm_up, at_most_share: 1.0 };
+        recipe.optimizer.warm_up = WarmUp::Epochs { epochs: warm_up, at_most_share: 1.0 };
         let rounding = if exact { Rounding::Exact } else { Rounding::Reference };
         let table = CostModel::Table([96, 160, 192, 224].map(|size| (size, cost)).to_vec());
         let options = PlanOptions::new(epochs, images, devices)

@@ -77,8 +77,8 @@ proptest! {
     }
 
     #[test]
-    fn neighbouring_learning_rates_are_as_near_as_the_curve_is_steep(plan in any_plan(), at in 0.0..1.0f64) {
-        let peak = plan.recipe().optimiser.lr * plan.recipe().optimiser.lr_scaling.factor(plan.stages()[0].images_per_step, 4096);
+    fn neighboring_learning_rates_are_as_near_as_the_curve_is_steep(plan in any_plan(), at in 0.0..1.0f64) {
+        let peak = plan.recipe().optimizer.lr * plan.recipe().optimizer.lr_scaling.factor(plan.stages()[0].images_per_step, 4096);
         let warm = plan.warm_up_share();
         let steepest = peak * (1.0 / warm).max(0.5 * std::f64::consts::PI / (1.0 - warm));
         let boundaries = plan.stages().iter().map(|stage| stage.first_step);
@@ -87,7 +87,7 @@ proptest! {
             let (before, after) = (plan.at(step - 1).unwrap(), plan.at(step).unwrap());
             let moved = after.compute_fraction - before.compute_fraction;
             prop_assert!(moved > 0.0);
-            // In runs of millions of steps neighbouring fractions differ by so little that their last bits count.
+            // In runs of millions of steps neighboring fractions differ by so little that their last bits count.
             let rounding = 2.0 * f64::EPSILON;
             prop_assert!((after.lr - before.lr).abs() <= steepest * (moved + rounding));
         }
@@ -130,7 +130,7 @@ fn the_learning_rate_can_be_laid_over_passes() {
     ];
     let mut recipe = recipe_of(stages);
     recipe.curriculum.share_of = ShareOf::Epochs;
-    recipe.optimiser.warm_up = WarmUp::None;
+    recipe.optimizer.warm_up = WarmUp::None;
     let lr = |recipe: &Recipe| {
         let plan = Plan::new(recipe, PlanOptions::new(12.5, 1000, 1)).unwrap();
         let second = plan.stages()[1].first_step;
@@ -141,10 +141,10 @@ fn the_learning_rate_can_be_laid_over_passes() {
     let (second, over_compute) = lr(&recipe);
     assert_eq!(second, 1000);
     assert!((over_compute - at(0.2)).abs() < 1e-12);
-    recipe.optimiser.lr_over = LrOver::Shares;
+    recipe.optimizer.lr_over = LrOver::Shares;
     assert!((lr(&recipe).1 - at(0.5)).abs() < 1e-12);
     // A warm-up of five of twenty passes is a quarter, whatever they cost.
-    recipe.optimiser.warm_up = WarmUp::Epochs { epochs: 5.0, at_most_share: 1.0 };
+    recipe.optimizer.warm_up = WarmUp::Epochs { epochs: 5.0, at_most_share: 1.0 };
     let plan = Plan::new(&recipe, PlanOptions::new(12.5, 1000, 1)).unwrap();
     assert!((plan.warm_up_share() - 0.25).abs() < 1e-12);
     // Plans of the usual kind are stored as before.
@@ -209,7 +209,7 @@ fn warm_up_can_be_none_and_is_bounded_in_short_runs() {
     let mut recipe = Recipe::named("resnet50-etpp").unwrap();
     let short = PlanOptions::new(5.0, 1_281_167, 8);
     assert_eq!(Plan::new(&recipe, short.clone()).unwrap().warm_up_share(), 0.2);
-    recipe.optimiser.warm_up = WarmUp::None;
+    recipe.optimizer.warm_up = WarmUp::None;
     assert_eq!(Plan::new(&recipe, short).unwrap().at(0).unwrap().lr, 4e-3);
 }
 

@@ -107,7 +107,7 @@ fn sizes_alone_change_in_the_simpler_curricula() {
         assert_eq!((sizes(&recipe).as_slice(), recipe.origin), (expected, origin));
         assert_eq!(recipe.curriculum.share_of, ShareOf::Epochs);
         assert!(recipe.curriculum.stages.iter().all(|stage| stage.magnitude == Magnitude::Fixed(9.0)));
-        assert_eq!((&recipe.optimiser, recipe.drop_path), (&baseline.optimiser, baseline.drop_path));
+        assert_eq!((&recipe.optimizer, recipe.drop_path), (&baseline.optimizer, baseline.drop_path));
         // 300 passes: each size has as many.
         let cost: f64 = expected.iter().map(|&s| (f64::from(s) / 224.0).powi(2)).sum();
         let options = PlanOptions::new(300.0 * cost / expected.len() as f64, 1_281_167, 8);

@@ -178,7 +178,7 @@ fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<Str
     }
     let batches: Vec<u64> = recipe.curriculum.stages.iter().map(|stage| stage.global_batch(1)).collect();
     let differ = batches.iter().any(|batch| *batch != batches[0]);
-    if differ && recipe.optimiser.lr_scaling == LrScaling::None {
+    if differ && recipe.optimizer.lr_scaling == LrScaling::None {
         warnings.push(
             "the learning rate does not follow the batch, though stages have batches of their own; leave out --lr, or \
              give --lr-scaling"

@@ -75,7 +75,7 @@ pub use ema::warmed_decay;
 pub use error::{DataError, Error, Result};
 pub use history::{EvalRecord, History};
 pub use loss_scale::LossScale;
-pub use optimiser::Optimiser;
+pub use optimiser::Optimizer;
 pub use run::{PlanOffset, Run};
 pub use sources::Sources;
 pub use state::{Precision, StepResult, TrainState};

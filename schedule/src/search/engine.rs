@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// A search for a curriculum, as far as it has come.
 ///
 /// [`Search::batch`] gives the trials that may run now, together or one after the other; [`Search::report`] takes their
-/// results. A search can be serialised after every report: it keeps its settings and the reports, and works out the rest
+/// results. A search can be serialized after every report: it keeps its settings and the reports, and works out the rest
 /// from them, so one that goes on from its stored form ends as if it had never stopped.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "SearchRecord", try_from = "SearchRecord")]
@@ -59,12 +59,12 @@ struct Progress {
 }
 
 impl Search {
-    /// A search that has not begun. `recipe` gives the base size, the optimiser and, for each stage, the batch, order and
+    /// A search that has not begun. `recipe` gives the base size, the optimizer and, for each stage, the batch, order and
     /// replay of its own stage that holds the middle; its sizes and magnitudes are not used.
     ///
     /// # Errors
     /// A field out of range in the recipe or options; a candidate that cannot be planned (batch, cost, size); a budget
-    /// that leaves a stage or the fine-tuning without an optimiser step.
+    /// that leaves a stage or the fine-tuning without an optimizer step.
     pub fn new(recipe: &Recipe, options: SearchOptions) -> Result<Self> {
         let frame = Frame::new(recipe, &options)?;
         Ok(Self { recipe: recipe.clone(), options, frame, finished: Vec::new() })

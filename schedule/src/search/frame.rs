@@ -3,7 +3,7 @@
 use crate::adapt::holding;
 use crate::curriculum::{Curriculum, ShareOf};
 use crate::error::{Result, field};
-use crate::optimiser::{LrOver, WarmUp};
+use crate::optimizer::{LrOver, WarmUp};
 use crate::options::PlanOptions;
 use crate::plan::Plan;
 use crate::recipe::{DropPath, Origin, Recipe};
@@ -37,10 +37,10 @@ impl Frame {
             drop_path: DropPath::Constant(recipe.drop_path_rate(epochs)?),
             ..recipe.clone()
         };
-        framed.optimiser.lr_over = LrOver::Shares;
+        framed.optimizer.lr_over = LrOver::Shares;
         // As long as in plain training, whatever is chosen.
-        if let WarmUp::Epochs { epochs: warm_up, at_most_share } = recipe.optimiser.warm_up {
-            framed.optimiser.warm_up = WarmUp::Share((warm_up / epochs).min(at_most_share));
+        if let WarmUp::Epochs { epochs: warm_up, at_most_share } = recipe.optimizer.warm_up {
+            framed.optimizer.warm_up = WarmUp::Share((warm_up / epochs).min(at_most_share));
         }
         let frame = Self { recipe: framed, plan: options.plan.clone(), choices: options.space.choices() };
         frame.check(options)?;
@@ -94,12 +94,12 @@ impl Frame {
         let full = &self.recipe.curriculum.stages[self.stages() - 1];
         recipe.curriculum.stages =
             vec![Stage { share: 1.0, magnitude: Magnitude::Fixed(last.magnitude), ..full.clone() }];
-        let optimiser = &mut recipe.optimiser;
+        let optimizer = &mut recipe.optimizer;
         // The first step of a warm-up has a rate of 0, which a plan cannot start from.
-        let scale = optimiser.lr_scaling.factor(last.global_batch, optimiser.reference_batch);
-        optimiser.lr = (rule.lr_factor * last.lr / scale).max(f64::MIN_POSITIVE);
-        optimiser.min_lr = optimiser.min_lr.min(optimiser.lr);
-        optimiser.warm_up = WarmUp::None;
+        let scale = optimizer.lr_scaling.factor(last.global_batch, optimizer.reference_batch);
+        optimizer.lr = (rule.lr_factor * last.lr / scale).max(f64::MIN_POSITIVE);
+        optimizer.min_lr = optimizer.min_lr.min(optimizer.lr);
+        optimizer.warm_up = WarmUp::None;
         let equivalent_epochs = rule.share * self.plan.equivalent_epochs;
         let plan_of_it = Plan::new(&recipe, PlanOptions { equivalent_epochs, ..self.plan.clone() })?;
         Ok(Some(FineTuneRun { plan: plan_of_it, samples_before: plan.samples_before(end)? }))
@@ -121,7 +121,7 @@ impl Frame {
         let budget = self.plan.equivalent_epochs * self.plan.train_images as f64 * unit;
         for (index, share) in options.shares.iter().enumerate() {
             if share * budget < step {
-                let expected = format!("a stage of at least {step} full-size images, one optimiser step");
+                let expected = format!("a stage of at least {step} full-size images, one optimizer step");
                 let hint = "raise equivalent_epochs, or lower the batch or the number of stages";
                 return Err(field(format!("shares[{index}]"), expected, share * budget, hint));
             }

@@ -141,7 +141,7 @@ impl SearchOptions {
 
     pub(crate) fn validate(&self, base_size: u32) -> Result<()> {
         if self.plan.rounding != Rounding::Exact {
-            let hint = "a search counts whole optimiser steps";
+            let hint = "a search counts whole optimizer steps";
             return Err(field("plan.rounding", "exact", "reference", hint));
         }
         if self.shares.is_empty() {

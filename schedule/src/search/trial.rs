@@ -53,7 +53,7 @@ impl fmt::Display for TrialId {
 pub struct SavedState {
     /// The trial.
     pub trial: TrialId,
-    /// Optimiser steps of the run before the state.
+    /// Optimizer steps of the run before the state.
     pub step: u64,
 }
 
@@ -68,7 +68,7 @@ pub struct FineTuneRun {
 
 /// One piece of work: continue from a state, train some steps of a plan, measure.
 ///
-/// 1. Load `start`, or initialise the network with `seed`.
+/// 1. Load `start`, or initialize the network with `seed`.
 /// 2. Train `steps` of `plan`, as [`Plan::at`] says; keep the state at each step of `keep`.
 /// 3. Fine-tune, if so asked, without changing what was kept.
 /// 4. Report the accuracy on the validation images at full size.
@@ -78,13 +78,13 @@ pub struct Trial {
     pub id: TrialId,
     /// The candidate.
     pub choice: Choice,
-    /// Seed of initialisation, sample order and augmentation.
+    /// Seed of initialization, sample order and augmentation.
     pub seed: u64,
     /// The state to continue from; none starts afresh.
     pub start: Option<SavedState>,
     /// The whole run that the steps belong to.
     pub plan: Plan,
-    /// Optimiser steps to train.
+    /// Optimizer steps to train.
     pub steps: Range<u64>,
     /// Steps before which the state is to be kept, under this trial's identity; ascending.
     pub keep: Vec<u64>,

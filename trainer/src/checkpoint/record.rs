@@ -34,7 +34,8 @@ pub struct RunRecord {
     /// Edge of the pictures in evaluation, in pixels.
     pub base_size: usize,
     /// Steps the optimiser has counted.
-    pub optimiser_steps: u64,
+    #[serde(rename = "optimiser_steps")]
+    pub optimizer_steps: u64,
     /// Updates that the average has had; none in files from before it was counted, where each step was one.
     #[serde(default)]
     pub ema_updates: Option<u64>,

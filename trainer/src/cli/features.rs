@@ -8,7 +8,7 @@ use efficienttrain_trainer::Sources;
 use efficienttrain_trainer::checkpoint::{RunRecord, Saved};
 use efficienttrain_trainer::config::TrainConfig;
 use efficienttrain_trainer::features::{
-    Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbours,
+    Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbors,
 };
 
 use super::inference::{InferenceArgs, note_left_out, warn_of_nonfinite};
@@ -166,7 +166,7 @@ pub(crate) fn knn(args: &KnnArgs) -> Result<()> {
     let (train, val) = both(&args.features)?;
     let mut found = Vec::new();
     for &k in &args.k {
-        found.push(nearest_neighbours(&train, &val, k, args.temperature)?);
+        found.push(nearest_neighbors(&train, &val, k, args.temperature)?);
     }
     if args.json {
         return Ok(super::show(serde_json::to_string_pretty(&found)?)?);

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain_trainer::checkpoint::Saved;
-use efficienttrain_trainer::config::{Layers, OptimiserName, Origin, RunOptions, TrainConfig};
+use efficienttrain_trainer::config::{Layers, OptimizerName, Origin, RunOptions, TrainConfig};
 use efficienttrain_trainer::{Every, Span};
 
 use super::train::{TrainArgs, go};
@@ -51,7 +51,7 @@ fn on_defaults(given: Layers, saved: &Saved) -> Result<Layers> {
     let mut config = TrainConfig {
         recipe: "baseline".into(),
         epochs: 10.0,
-        opt: Some(OptimiserName::AdamW),
+        opt: Some(OptimizerName::AdamW),
         lr: Some(1e-4),
         weight_decay: Some(0.05),
         warmup: Some(Span(Some(Every::Percent(5.0)))),

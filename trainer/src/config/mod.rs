@@ -21,7 +21,7 @@ pub use images::ImagesPerClass;
 pub(crate) use layers::keys_of;
 pub use layers::{Layers, Origin, Resolved};
 pub use names::{
-    BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimiserName, ScalingName, ViewName,
+    BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimizerName, ScalingName, ViewName,
 };
 pub use options::RunOptions;
 pub use policy::PolicyName;

@@ -58,7 +58,7 @@ impl TrainConfig {
             CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
         });
         recipe = self.with_replay(self.with_batches(recipe)?)?;
-        self.check_optimiser(&recipe)?;
+        self.check_optimizer(&recipe)?;
         self.check_combinations(&recipe)?;
         self.apply_overrides(&mut recipe);
         recipe.validate()?;
@@ -91,7 +91,7 @@ impl TrainConfig {
 
     /// The recipe with the learning rate's rules asked for.
     fn apply_lr(&self, recipe: &mut Recipe) {
-        let o = &mut recipe.optimiser;
+        let o = &mut recipe.optimizer;
         if let Some(scaling) = self.lr_scaling {
             o.lr_scaling = scaling.rule();
         }
@@ -128,9 +128,9 @@ impl TrainConfig {
         self.apply_lr(recipe);
         let nonzero = |value: f64| (value > 0.0).then_some(value);
         if let Some(opt) = self.opt {
-            recipe.optimiser.kind = opt.kind();
+            recipe.optimizer.kind = opt.kind();
         }
-        recipe.optimiser.momentum = self.momentum.unwrap_or(recipe.optimiser.momentum);
+        recipe.optimizer.momentum = self.momentum.unwrap_or(recipe.optimizer.momentum);
         if let Some(rate) = self.drop_path {
             recipe.drop_path = efficienttrain_schedule::DropPath::Constant(rate);
         }
@@ -138,11 +138,11 @@ impl TrainConfig {
             recipe.ema_decay = nonzero(decay);
         }
         if let Some(norm) = self.clip_grad {
-            recipe.optimiser.clip_grad = nonzero(norm);
+            recipe.optimizer.clip_grad = nonzero(norm);
         }
         let augmentation = &mut recipe.augmentation;
         for (value, target) in [
-            (self.weight_decay, &mut recipe.optimiser.weight_decay),
+            (self.weight_decay, &mut recipe.optimizer.weight_decay),
             (self.mixup, &mut augmentation.mixup),
             (self.cutmix, &mut augmentation.cutmix),
             (self.label_smoothing, &mut augmentation.label_smoothing),

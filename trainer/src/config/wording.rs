@@ -53,8 +53,8 @@ fn option_of(field: &str) -> Option<&'static str> {
     Some(match field {
         "base_size" => "base-size",
         "equivalent_epochs" => "epochs",
-        "optimiser.lr" => "lr",
-        "optimiser.min_lr" => "min-lr",
+        "optimizer.lr" => "lr",
+        "optimizer.min_lr" => "min-lr",
         "stages" => "stages",
         "last_magnitude" => "last-magnitude",
         "fine_tune.share" => "fine-tune",

@@ -45,7 +45,7 @@ pub(crate) use decode::{decode_stored, read_file};
 pub use digest::DataDigest;
 pub use files::ImageFiles;
 pub use find::{NamedSource, open_all, open_for_evaluation, open_split};
-pub(crate) use find::{has_split, open_plain, open_unlabelled};
+pub(crate) use find::{has_split, open_plain, open_unlabeled};
 pub use folder::ImageFolder;
 pub use loader::{Loader, Request};
 pub use notes::SplitNotes;

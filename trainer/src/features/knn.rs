@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// Accuracy of a vote among nearest neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Neighbours {
+pub struct Neighbors {
     /// Neighbours that vote.
     pub k: usize,
     /// Share of images whose label wins the vote, 0 to 1.
@@ -23,12 +23,12 @@ pub struct Neighbours {
 ///
 /// # Errors
 /// When the sets do not go together, `k` is 0 or above the images, or the temperature is not above 0.
-pub fn nearest_neighbours(
+pub fn nearest_neighbors(
     train: &FeatureSet,
     val: &FeatureSet,
     k: usize,
     temperature: f64,
-) -> Result<Neighbours> {
+) -> Result<Neighbors> {
     train.check_with(val)?;
     if k == 0 || k > train.len() {
         return Err(Error::config("k", format!("expected 1 to {} neighbours, got {k}", train.len())));
@@ -56,7 +56,7 @@ pub fn nearest_neighbours(
     };
     let won: Vec<u32> = asked.par_iter().map(vote).collect();
     let right = won.iter().zip(&val.labels).filter(|(won, label)| won == label).count();
-    Ok(Neighbours { k, top1: right as f64 / val.len() as f64, images: val.len() })
+    Ok(Neighbors { k, top1: right as f64 / val.len() as f64, images: val.len() })
 }
 
 /// The rows, each over its length.

@@ -11,6 +11,6 @@ mod set;
 
 pub use encoder::Encoder;
 pub use extract::{Pool, extract};
-pub use knn::{Neighbours, nearest_neighbours};
+pub use knn::{Neighbors, nearest_neighbors};
 pub use probe::{Probe, ProbeOptions, linear_probe};
 pub use set::FeatureSet;

@@ -4,7 +4,7 @@ use plotters::style::RGBColor;
 
 use super::series::{Axis, Join, of_evals, of_steps, stairs};
 use super::{RunLog, Shown};
-use crate::chart::{COLOURS, Chart, Line};
+use crate::chart::{COLORS, Chart, Line};
 
 const EDGES: (u32, u32) = (560, 300);
 
@@ -41,8 +41,8 @@ pub(super) fn svgs(runs: &[Shown], axis: Axis) -> Result<Vec<String>, String> {
 }
 
 /// The colour of a run.
-pub(super) fn colour(index: usize) -> RGBColor {
-    COLOURS[index % COLOURS.len()]
+pub(super) fn color(index: usize) -> RGBColor {
+    COLORS[index % COLORS.len()]
 }
 
 fn svg(runs: &[Shown], axis: Axis, (title, y, range, lines): &What) -> Result<String, String> {
@@ -51,7 +51,7 @@ fn svg(runs: &[Shown], axis: Axis, (title, y, range, lines): &What) -> Result<St
             // A loss that is not finite has no place on an axis; the signs tell of it.
             points.retain(|point| point.1.is_finite());
             let dots = if points.len() < 40 && title.starts_with("Top") { 2 } else { 0 };
-            Line { points, colour: colour(i), name: None, dashed: kind == 1, dots }
+            Line { points, color: color(i), name: None, dashed: kind == 1, dots }
         };
         lines(&run.log, axis).into_iter().enumerate().map(line)
     };

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::charts::{colour, svgs};
+use super::charts::{color, svgs};
 use super::series::Axis;
 use super::signs::{RULES, signs};
 use super::{RunLog, Shown};
@@ -60,8 +60,8 @@ fn percent(share: f64) -> String {
 }
 
 fn swatch(index: usize) -> String {
-    let colour = colour(index);
-    format!("<span class=swatch style=\"background:rgb({},{},{})\"></span>", colour.0, colour.1, colour.2)
+    let color = color(index);
+    format!("<span class=swatch style=\"background:rgb({},{},{})\"></span>", color.0, color.1, color.2)
 }
 
 fn overview(runs: &[Shown]) -> String {

@@ -168,7 +168,7 @@ impl Run {
                 sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(1)).next_u64();
             self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
-        let clip = self.plan.recipe().optimiser.clip_grad;
+        let clip = self.plan.recipe().optimizer.clip_grad;
         let on_its_way = self.state.begin_update(settings, clip).inspect(|_| {
             // A GPU has work for a while: time for the next batch, before its numbers are waited for.
             let asked = Instant::now();

@@ -228,6 +228,6 @@ fn damaged_files_are_errors_and_odd_ones_are_read() {
         (40, 36)
     );
     image::GrayImage::from_pixel(5, 4, image::Luma([9])).save(folder.join("grey.png")).unwrap();
-    let grey = efficienttrain_trainer::data::read_image(&folder.join("grey.png")).unwrap();
-    assert_eq!(grey.get_pixel(2, 2).0, [9, 9, 9]);
+    let gray = efficienttrain_trainer::data::read_image(&folder.join("grey.png")).unwrap();
+    assert_eq!(gray.get_pixel(2, 2).0, [9, 9, 9]);
 }

@@ -28,8 +28,8 @@ mod listing;
 mod logs;
 mod nonfinite;
 mod one_operator;
-mod optimisation;
-mod optimisers;
+mod optimization;
+mod optimizers;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod plan_checks;

@@ -54,7 +54,7 @@ fn fractions_look_like_the_whole() {
 }
 
 #[test]
-fn every_kind_of_jpeg_keeps_its_colours_and_stands_upright() {
+fn every_kind_of_jpeg_keeps_its_colors_and_stands_upright() {
     let kinds = ["baseline", "progressive", "grey", "cmyk", "subsampled"].map(str::to_string);
     for name in kinds.into_iter().chain((2..=8).map(|n| format!("orientation{n}"))) {
         let bytes = fixture(&format!("{name}.jpg"));

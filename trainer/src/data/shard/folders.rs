@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::classes::{ClassList, Label};
 use super::index::ShardImage;
-use super::part::unlabelled;
+use super::part::unlabeled;
 use crate::data::Split;
 use crate::data::class_names::printable;
 
@@ -63,7 +63,7 @@ impl ClassFolders {
     pub(super) fn position(self, image: &ShardImage, list: &ClassList) -> Result<Option<u32>, String> {
         let name = || printable(&image.name);
         let Some(label) = self.label(image) else {
-            return if self.is_empty { Err(unlabelled(&image.name)) } else { Ok(None) };
+            return if self.is_empty { Err(unlabeled(&image.name)) } else { Ok(None) };
         };
         let position = list.position(label).map_err(|what| format!("image `{}`: {what}", name()))?;
         let other = image.other_label.as_ref().and_then(|other| list.position(Label::Stated(other)).ok());
