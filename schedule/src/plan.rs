@@ -1,9 +1,9 @@
 //! The plan: every optimizer step of a run, made before it starts.
 
 use crate::error::{Result, ScheduleError};
-use crate::layout::{self, PlanStage};
 use crate::options::{PlanOptions, Rounding};
 use crate::recipe::Recipe;
+use crate::rounding::{self, PlanStage};
 use serde::{Deserialize, Serialize};
 
 /// A recipe turned into optimizer steps for one data set and machine.
@@ -41,19 +41,19 @@ impl Plan {
         let batched = options.apply_batch(recipe)?;
         options.check_batches(&batched)?;
         let drop_path = recipe.drop_path_rate(options.equivalent_epochs)?;
-        let mut stages = layout::blank(&batched, &options)?;
+        let mut stages = rounding::blank(&batched, &options)?;
         let least_cost = stages.iter().map(|stage| stage.cost).fold(1.0, f64::min);
         options.check_budget(least_cost)?;
         match options.rounding {
-            Rounding::Exact => layout::exact(&batched, &options, &mut stages),
-            Rounding::Reference => layout::follow_reference(&batched, &options, &mut stages)?,
+            Rounding::Exact => rounding::exact(&batched, &options, &mut stages),
+            Rounding::Reference => rounding::follow_reference(&batched, &options, &mut stages)?,
         }
-        let equivalent_epochs = layout::chain(&mut stages);
+        let equivalent_epochs = rounding::accumulate_offsets(&mut stages);
         if stages.iter().all(|stage| stage.steps == 0) {
             let PlanOptions { equivalent_epochs, train_images, .. } = options;
             return Err(ScheduleError::BudgetTooSmall { equivalent_epochs, train_images });
         }
-        let warm_up = layout::warm_up_share(recipe, &stages);
+        let warm_up = rounding::warm_up_share(recipe, &stages);
         Ok(Self { recipe: recipe.clone(), options, stages, equivalent_epochs, warm_up, drop_path })
     }
 

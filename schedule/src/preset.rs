@@ -1,7 +1,7 @@
 //! From a model's row and a preset to a complete recipe.
 
 use crate::catalog::Model;
-use crate::curriculum::{Curriculum, ShareOf};
+use crate::curriculum::{Curriculum, ShareUnit};
 use crate::curve::LrCurve;
 use crate::optimizer::{LrOver, LrScaling, Optimizer, OptimizerKind, WarmUp, usual_momentum};
 use crate::recipe::{Augmentation, DropPath, Family, Origin, Recipe};
@@ -80,7 +80,7 @@ pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
     };
     Recipe {
         name: format!("{}-{}", model.name, preset.suffix()),
-        model: model.name.to_owned(),
+        model: model.registry_name(),
         family: model.family,
         reference_model: model.reference.to_owned(),
         origin: origin(model, preset),
@@ -88,9 +88,7 @@ pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
         optimizer: optimizer(model, preset),
         augmentation: augmentation(),
         drop_path: drop_path(model, preset),
-        layer_scale: 1e-6,
         ema_decay: model.ema_decay.map(|decay| if large_cswin(model, preset) { 0.9998 } else { decay }),
-        amp: model.amp,
     }
 }
 
@@ -131,7 +129,7 @@ fn ten_stages(model: &Model, with_replay: bool) -> Curriculum {
         }
     };
     let stages = (0..).zip(columns).map(stage).collect();
-    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Compute, stages }
+    Curriculum { base_size: BASE_SIZE, share_of: ShareUnit::Compute, stages }
 }
 
 /// The first version's launcher: sizes 160 x 3, 192, 224 and magnitudes 1, 3, 5, 7, 9 over fifths of the epochs.
@@ -148,11 +146,11 @@ fn five_stages(model: &Model) -> Curriculum {
         Stage { accumulation, ..Stage::new(0.2, size, magnitude, batch_per_device) }
     };
     let stages = (0..).zip(&sizes).map(stage).collect();
-    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Epochs, stages }
+    Curriculum { base_size: BASE_SIZE, share_of: ShareUnit::Epochs, stages }
 }
 
 fn one_stage(model: &Model) -> Curriculum {
-    Curriculum { share_of: ShareOf::Compute, ..equal_epochs(model, &[BASE_SIZE]) }
+    Curriculum { share_of: ShareUnit::Compute, ..equal_epochs(model, &[BASE_SIZE]) }
 }
 
 /// Sizes that change after equal numbers of epochs, and nothing else that does.
@@ -162,7 +160,7 @@ fn equal_epochs(model: &Model, sizes: &[u32]) -> Curriculum {
         Stage { accumulation: model.accumulation[2], ..stage }
     };
     let stages = sizes.iter().map(stage).collect();
-    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Epochs, stages }
+    Curriculum { base_size: BASE_SIZE, share_of: ShareUnit::Epochs, stages }
 }
 
 fn optimizer(model: &Model, preset: Preset) -> Optimizer {

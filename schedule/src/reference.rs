@@ -1,7 +1,7 @@
 //! The rounding of the authors' launchers, rule for rule: whole epochs, truncated; a resume that rescales the epoch count.
 
 use crate::cosine::ReferenceCosine;
-use crate::curriculum::ShareOf;
+use crate::curriculum::ShareUnit;
 use crate::curve::LrCurve;
 use crate::error::{Result, ScheduleError};
 use crate::optimizer::WarmUp;
@@ -86,8 +86,8 @@ pub(crate) fn stages(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<Refer
 /// The first version keeps one epoch count for all sizes; ++ rescales it.
 fn resume(recipe: &Recipe, finished: u64, last: &Stage, stage: &Stage) -> u64 {
     match recipe.curriculum.share_of {
-        ShareOf::Epochs => finished,
-        ShareOf::Compute => {
+        ShareUnit::Epochs => finished,
+        ShareUnit::Compute => {
             remap_start_epoch(finished, (last.replay.times, stage.replay.times), (last.size, stage.size))
         }
     }
@@ -99,8 +99,8 @@ fn launch(recipe: &Recipe, options: &PlanOptions, index: usize, start_epoch: u64
     let stage = &curriculum.stages[index];
     let replay = f64::from(stage.replay.times);
     let ratio = match curriculum.share_of {
-        ShareOf::Epochs => 1.0,
-        ShareOf::Compute => f64::from(curriculum.base_size).powi(2) / f64::from(stage.size).powi(2),
+        ShareUnit::Epochs => 1.0,
+        ShareUnit::Compute => f64::from(curriculum.base_size).powi(2) / f64::from(stage.size).powi(2),
     };
     let asked = options.equivalent_epochs;
     let epochs = (asked * ratio / replay) as u64;

@@ -1,8 +1,8 @@
 //! A plan as a table: JSON for other programs, text for people.
 
 use crate::error::Result;
-use crate::layout::PlanStage;
 use crate::plan::Plan;
+use crate::rounding::PlanStage;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use efficienttrain_schedule::{
-    Batch, CostModel, Curriculum, DropPath, Magnitude, Plan, PlanOptions, Recipe, Replay, Rounding,
-    ScheduleError, ShareOf, Stage, WarmUp,
+    BatchRule, CostModel, Curriculum, DropPath, Magnitude, Plan, PlanOptions, Recipe, Replay, Rounding,
+    ScheduleError, ShareUnit, Stage, WarmUp,
 };
 
 fn recipe() -> Recipe {
@@ -78,8 +78,11 @@ fn option_fields() {
         ("train_images", PlanOptions::new(20.0, 0, 8)),
         ("train_images", PlanOptions::new(20.0, u64::MAX, 8)),
         ("devices", PlanOptions::new(20.0, 100_000, 0)),
-        ("stages[0].batch_per_device", options().with_batch(Batch::Fixed { per_device: 0, accumulation: 1 })),
-        ("batch.recipe_devices", options().with_batch(Batch::KeepGlobal { recipe_devices: 0 })),
+        (
+            "stages[0].batch_per_device",
+            options().with_batch(BatchRule::Fixed { per_device: 0, accumulation: 1 }),
+        ),
+        ("batch.recipe_devices", options().with_batch(BatchRule::KeepGlobal { recipe_devices: 0 })),
         ("cost[96]", options().with_cost(CostModel::Table(vec![(96, 0.0), (160, 0.5)]))),
     ];
     for (field, options) in cases {
@@ -173,8 +176,8 @@ fn stored_plans_are_checked() {
 #[test]
 fn the_constructor_checks() {
     let stage = Stage::new(0.5, 96, Magnitude::Fixed(0.0), 8);
-    names(&Curriculum::new(224, ShareOf::Compute, vec![stage.clone()]).unwrap_err(), "stages[..].share");
-    names(&Curriculum::new(64, ShareOf::Compute, vec![stage]).unwrap_err(), "stages[0].size");
+    names(&Curriculum::new(224, ShareUnit::Compute, vec![stage.clone()]).unwrap_err(), "stages[..].share");
+    names(&Curriculum::new(64, ShareUnit::Compute, vec![stage]).unwrap_err(), "stages[0].size");
     names(&recipe().with_batch(0, 1).unwrap_err(), "stages[0].batch_per_device");
     names(&recipe().with_stages(0, 0.0, 9.0).unwrap_err(), "stages");
     names(&recipe().with_stages(4, 0.0, 11.0).unwrap_err(), "stages[3].magnitude");
@@ -205,7 +208,7 @@ proptest! {
         let options = PlanOptions::new(epochs, images, devices)
             .with_rounding(rounding)
             .with_cost(if square { CostModel::Square } else { table })
-            .with_batch(Batch::Fixed { per_device, accumulation });
+            .with_batch(BatchRule::Fixed { per_device, accumulation });
         if let Ok(plan) = Plan::new(&recipe, options) {
             let last = plan.at(plan.total_steps() - 1).unwrap();
             prop_assert!(last.lr.is_finite() && last.lr >= 0.0 && last.compute_fraction < 1.0);

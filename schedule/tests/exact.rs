@@ -1,8 +1,8 @@
 //! Exact plans: the budget, the order of the samples, the curves.
 
 use efficienttrain_schedule::{
-    Batch, CostModel, Curriculum, LrOver, LrScaling, Magnitude, Plan, PlanOptions, Recipe, ShareOf, Stage,
-    WarmUp, even_split,
+    BatchRule, CostModel, Curriculum, LrOver, LrScaling, Magnitude, Plan, PlanOptions, Recipe, ShareUnit,
+    Stage, WarmUp, even_split,
 };
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn any_plan() -> impl Strategy<Value = Plan> {
         |(name, epochs, images, batch)| {
             let (per_device, accumulation, devices) = batch;
             let options = PlanOptions::new(epochs, images, devices)
-                .with_batch(Batch::Fixed { per_device, accumulation });
+                .with_batch(BatchRule::Fixed { per_device, accumulation });
             Plan::new(&Recipe::named(&name).unwrap(), options).unwrap()
         },
     )
@@ -40,8 +40,8 @@ proptest! {
     fn every_boundary_falls_within_one_step_of_its_share(plan in any_plan()) {
         let curriculum = &plan.recipe().curriculum;
         let weight = |stage: &Stage| match curriculum.share_of {
-            ShareOf::Compute => stage.share,
-            ShareOf::Epochs => stage.share * f64::from(stage.size).powi(2),
+            ShareUnit::Compute => stage.share,
+            ShareUnit::Epochs => stage.share * f64::from(stage.size).powi(2),
         };
         let all: f64 = curriculum.stages.iter().map(weight).sum();
         let mut due = 0.0;
@@ -102,7 +102,7 @@ proptest! {
 
 /// A recipe with the given stages, so that plans can be worked out by hand.
 fn recipe_of(stages: Vec<Stage>) -> Recipe {
-    let curriculum = Curriculum::new(224, ShareOf::Compute, stages).unwrap();
+    let curriculum = Curriculum::new(224, ShareUnit::Compute, stages).unwrap();
     Recipe { curriculum, ..Recipe::named("resnet50-baseline").unwrap() }
 }
 
@@ -129,7 +129,7 @@ fn the_learning_rate_can_be_laid_over_passes() {
         Stage::new(0.5, 224, Magnitude::Fixed(9.0), 10),
     ];
     let mut recipe = recipe_of(stages);
-    recipe.curriculum.share_of = ShareOf::Epochs;
+    recipe.curriculum.share_of = ShareUnit::Epochs;
     recipe.optimizer.warm_up = WarmUp::None;
     let lr = |recipe: &Recipe| {
         let plan = Plan::new(recipe, PlanOptions::new(12.5, 1000, 1)).unwrap();
@@ -227,11 +227,13 @@ fn peak_follows_the_batch_by_the_named_rule() {
 #[test]
 fn keeping_the_global_batch_moves_the_accumulation() {
     let recipe = Recipe::named("swin-base-etpp").unwrap();
-    let options = PlanOptions::new(100.0, 1_281_167, 2).with_batch(Batch::KeepGlobal { recipe_devices: 8 });
+    let options =
+        PlanOptions::new(100.0, 1_281_167, 2).with_batch(BatchRule::KeepGlobal { recipe_devices: 8 });
     let plan = Plan::new(&recipe, options).unwrap();
     assert!(plan.stages().iter().all(|stage| stage.images_per_step == 4096));
     assert_eq!((plan.stages()[0].accumulation, plan.stages()[9].accumulation), (4, 16));
-    let options = PlanOptions::new(100.0, 1_281_167, 3).with_batch(Batch::KeepGlobal { recipe_devices: 8 });
+    let options =
+        PlanOptions::new(100.0, 1_281_167, 3).with_batch(BatchRule::KeepGlobal { recipe_devices: 8 });
     assert!(
         Plan::new(&recipe, options).unwrap_err().to_string().starts_with("devices: expected a divisor of 8")
     );

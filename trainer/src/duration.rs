@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use efficienttrain_schedule::Length;
+use efficienttrain_schedule::RunLength;
 use serde::{Deserialize, Serialize};
 
 use crate::text::stored_as_text;
@@ -88,11 +88,11 @@ pub struct Place {
 
 impl Every {
     /// The same for a plan.
-    pub(crate) fn length(self) -> Length {
+    pub(crate) fn length(self) -> RunLength {
         match self {
-            Self::Epochs(n) => Length::Epochs(n as f64),
-            Self::Steps(n) => Length::Steps(n),
-            Self::Percent(p) => Length::Share(p / 100.0),
+            Self::Epochs(n) => RunLength::Epochs(n as f64),
+            Self::Steps(n) => RunLength::Steps(n),
+            Self::Percent(p) => RunLength::Share(p / 100.0),
         }
     }
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 /// Which part of a stage a trial trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Part {
+pub enum TrialPart {
     /// All of it.
     Whole,
     /// The beginning, after which hopeless candidates are given up.
@@ -29,7 +29,7 @@ pub struct TrialId {
     /// Index into the seeds.
     pub seed: usize,
     /// Part of the stage.
-    pub part: Part,
+    pub part: TrialPart,
 }
 
 impl fmt::Display for TrialId {
@@ -40,9 +40,9 @@ impl fmt::Display for TrialId {
         }
         write!(out, "-seed{}", self.seed)?;
         match self.part {
-            Part::Whole => Ok(()),
-            Part::Probe => write!(out, "-probe"),
-            Part::Rest => write!(out, "-rest"),
+            TrialPart::Whole => Ok(()),
+            TrialPart::Probe => write!(out, "-probe"),
+            TrialPart::Rest => write!(out, "-rest"),
         }
     }
 }
@@ -119,7 +119,7 @@ pub enum Report {
 /// A trial's report, as a search keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Finished {
+pub struct FinishedTrial {
     /// The trial.
     pub id: TrialId,
     /// What became of it.

@@ -1,6 +1,8 @@
 //! From a configuration to its recipe and plan.
 
-use efficienttrain_schedule::{Family, Length, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, WarmUp};
+use efficienttrain_schedule::{
+    Family, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, RunLength, WarmUp,
+};
 
 use super::wording::known_model;
 use super::written::full_name;
@@ -105,9 +107,9 @@ impl TrainConfig {
             Some(Span(None)) => o.warm_up = WarmUp::None,
             Some(Span(Some(span))) => {
                 o.warm_up = match span.length() {
-                    Length::Epochs(epochs) => WarmUp::Epochs { epochs, at_most_share: 1.0 },
-                    Length::Steps(steps) => WarmUp::Steps(steps),
-                    Length::Share(share) => WarmUp::Share(share),
+                    RunLength::Epochs(epochs) => WarmUp::Epochs { epochs, at_most_share: 1.0 },
+                    RunLength::Steps(steps) => WarmUp::Steps(steps),
+                    RunLength::Share(share) => WarmUp::Share(share),
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use efficienttrain_schedule::{Preset, Recipe};
+use efficienttrain_schedule::{Preset, Recipe, suggest_key};
 
 use super::{BatchSize, TrainConfig};
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ fn of_json(text: &str, place: &str) -> Result<Recipe> {
 fn wrong(place: &str, what: &dyn std::fmt::Display) -> Error {
     let what = format!(
         "not a recipe: {}; `efficienttrain recipes NAME --json` prints one to begin with",
-        what.to_string().trim_end()
+        suggest_key(what.to_string().trim_end())
     );
     Error::Key { place: place.into(), what }
 }

@@ -35,6 +35,7 @@ mod parquet;
 mod plan_checks;
 mod pretrain;
 mod recipe_file;
+mod recipe_models;
 mod reduced;
 mod replay;
 mod report;

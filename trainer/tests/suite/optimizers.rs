@@ -1,7 +1,7 @@
 //! Each optimiser brings down the loss of a batch that it sees again and again.
 
 use efficienttrain_models::ModelOptions;
-use efficienttrain_schedule::{Batch as BatchRule, OptimizerKind, Plan, PlanOptions, Recipe};
+use efficienttrain_schedule::{BatchRule, OptimizerKind, Plan, PlanOptions, Recipe};
 use efficienttrain_trainer::TrainState;
 use efficienttrain_trainer::data::Batch;
 

@@ -1,6 +1,6 @@
 //! How stages become whole steps, by either rounding.
 
-use crate::curriculum::ShareOf;
+use crate::curriculum::ShareUnit;
 use crate::error::Result;
 use crate::optimizer::{LrOver, WarmUp};
 use crate::options::PlanOptions;
@@ -113,7 +113,7 @@ pub(crate) fn follow_reference(
 }
 
 /// Fills in what each stage takes over from the one before; returns the compute of all.
-pub(crate) fn chain(stages: &mut [PlanStage]) -> f64 {
+pub(crate) fn accumulate_offsets(stages: &mut [PlanStage]) -> f64 {
     let (mut step, mut sample, mut compute) = (0, 0, 0.0);
     for stage in stages {
         (stage.first_step, stage.first_sample, stage.equivalent_epochs_before) = (step, sample, compute);
@@ -128,7 +128,8 @@ pub(crate) fn chain(stages: &mut [PlanStage]) -> f64 {
 /// Length of the warm-up as a share of what the learning rate is laid over, for exact plans.
 pub(crate) fn warm_up_share(recipe: &Recipe, stages: &[PlanStage]) -> f64 {
     // Over shares of passes, every pass weighs the same.
-    let passes = recipe.optimizer.lr_over == LrOver::Shares && recipe.curriculum.share_of == ShareOf::Epochs;
+    let passes =
+        recipe.optimizer.lr_over == LrOver::Shares && recipe.curriculum.share_of == ShareUnit::Epochs;
     let weight = |stage: &PlanStage| if passes { 1.0 } else { stage.cost };
     let total: f64 = stages.iter().map(|stage| stage.epochs * weight(stage)).sum();
     match recipe.optimizer.warm_up {

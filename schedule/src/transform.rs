@@ -104,7 +104,7 @@ impl Recipe {
         let stage = |index: u32| {
             let climbed = if stages == 1 { 1.0 } else { f64::from(index) / f64::from(stages - 1) };
             let magnitude = Magnitude::Fixed(first + (last - first) * climbed);
-            Stage { share, magnitude, ..holding(&self.curriculum, (f64::from(index) + 0.5) * share).clone() }
+            Stage { share, magnitude, ..stage_at(&self.curriculum, (f64::from(index) + 0.5) * share).clone() }
         };
         self.curriculum.stages = (0..stages).map(stage).collect();
         self.validate()?;
@@ -113,7 +113,7 @@ impl Recipe {
 }
 
 /// The stage in which a share of the run falls; the curriculum has at least one.
-pub(crate) fn holding(curriculum: &Curriculum, at: f64) -> &Stage {
+pub(crate) fn stage_at(curriculum: &Curriculum, at: f64) -> &Stage {
     let mut end = 0.0;
     let inside = |stage: &&Stage| {
         end += stage.share;

@@ -1,6 +1,6 @@
 //! The settings of one optimizer step.
 
-use crate::curve::Progress;
+use crate::curve::RunProgress;
 use crate::error::{Result, ScheduleError};
 use crate::optimizer::LrOver;
 use crate::plan::Plan;
@@ -99,7 +99,7 @@ impl Plan {
             LrOver::Compute => done,
             LrOver::Shares => self.share_done(index, local as f64 / stage.steps as f64),
         };
-        let now = Progress { steps: stage.first_step + local, epochs, compute };
+        let now = RunProgress { steps: stage.first_step + local, epochs, compute };
         Ok(optimizer.curve.at(peak, optimizer.min_lr.min(peak), self.warm_up_share(), now))
     }
 
