@@ -1,4 +1,4 @@
-//! What a training image goes through besides decoding: crop, RandAugment, normalisation, one thread.
+//! What a training image goes through besides decoding: crop, RandAugment, normalization, one thread.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::{Rgb, RgbImage};
@@ -27,7 +27,7 @@ fn crops(c: &mut Criterion) {
 
 fn augmentation(c: &mut Criterion) {
     let mut scratch = Scratch::new();
-    let mut group = c.benchmark_group("RandAugment and normalisation");
+    let mut group = c.benchmark_group("RandAugment and normalization");
     group.throughput(Throughput::Elements(1));
     for (size, magnitude) in [(96, 1.0), (160, 4.0), (224, 9.0)] {
         let (start, mut out) = (picture(size, size), vec![0.0; (size * size * 3) as usize]);

@@ -4,7 +4,7 @@
 Usage: gpu_check.py target/release/efficienttrain [--tests FOLDER] [--data FOLDER] [--minutes 9] [--device cuda:0]
                     [--compile] [--readme models/README.md] [--quick]
 
-  1. parity: the tests of ops, of whole models and of optimisers on the GPU (test programs in --tests, built with
+  1. parity: the tests of ops, of whole models and of optimizers on the GPU (test programs in --tests, built with
      `cargo test --release --features cuda -p efficienttrain-models --no-run`; golden numbers in models/tests/data)
   2. training steps of five models at 96, 160 and 224 in bf16, and at 224 in f32, beside PyTorch (autocast, channels_last,
      cudnn.benchmark, fused AdamW; --compile adds torch.compile): images a second, memory, share of the best product
@@ -64,18 +64,18 @@ def torch_steps(names, sizes, dtype, compiled):
             model = model.cuda().train().to(memory_format=torch.channels_last)
             x = torch.randn(BATCH[size], 3, size, size, device="cuda").contiguous(memory_format=torch.channels_last)
             y = torch.randint(0, 1000, (BATCH[size],), device="cuda")
-            optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
             net = torch.compile(model) if compiled else model
             autocast = torch.autocast("cuda", torch.bfloat16) if dtype == "bf16" else contextlib.nullcontext()
             torch.cuda.reset_peak_memory_stats()
             times = []
             for i in range(WARMUP + STEPS):
                 begun = time.perf_counter()
-                optimiser.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=True)
                 with autocast:
                     loss = torch.nn.functional.cross_entropy(net(x), y)
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 loss.item()
                 torch.cuda.synchronize()
                 if i >= WARMUP:
@@ -83,7 +83,7 @@ def torch_steps(names, sizes, dtype, compiled):
             times.sort()
             peak = torch.cuda.max_memory_allocated() >> 20
             print(json.dumps({"model": name, "size": size, "step_ms": times[len(times) // 2], "peak_mib": peak}), flush=True)
-            del model, net, optimiser, x, y, loss
+            del model, net, optimizer, x, y, loss
             torch.cuda.empty_cache()
 
 

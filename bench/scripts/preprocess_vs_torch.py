@@ -6,7 +6,7 @@
     python bench/scripts/preprocess_vs_torch.py target/release/efficienttrain imagenette-224 --write trainer/README.md
 
 The peer is the authors' transform: RandomResizedCrop(224, bicubic), flip, RandAugment rand-m{m}-mstd0.5-inc1, Lanczos to B
-where B < 224, to tensor, normalise, random erasing. It has one order only, so both of ours are compared with it: the exact
+where B < 224, to tensor, normalize, random erasing. It has one order only, so both of ours are compared with it: the exact
 crop before RandAugment, and `--order augment-then-crop --crop lanczos`, which does what the peer does. Both sides decode the
 files, count processor time, and run on one thread. Prints a table of medians and of ratios within a round, median (min to
 max); `--write` puts it between the markers of a file.

@@ -56,15 +56,15 @@ def torch_step(name, size, batch, steps, warmup, threads, dtype, variant):
         model, x = model.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
     net = torch.compile(model) if variant == "compile" else model
     precision = torch.autocast("cpu", torch.bfloat16) if dtype == "bf16" else contextlib.nullcontext()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05)
     times = []
     for i in range(warmup + steps):
         start = time.perf_counter()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         with precision:
             loss = torch.nn.functional.cross_entropy(net(x), y)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         loss.item()
         if i >= warmup:
             times.append((time.perf_counter() - start) * 1e3)

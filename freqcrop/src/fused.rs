@@ -112,7 +112,7 @@ impl WithSimd for Fused<'_> {
         at_least(turned, across * height.width);
         at_least(folded, 3 * height.width * width.width);
         let mut memory = Memory { even, odd, lines };
-        let offset = u8::centre(window.pixels);
+        let offset = u8::center(window.pixels);
 
         let stride = window.picture_width * 3;
         let from = Columns { data: window.pixels, base: window.top * stride + window.left * 3, stride };

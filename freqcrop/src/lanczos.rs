@@ -1,7 +1,7 @@
 //! The named alternative: Lanczos down-sampling, byte for byte as Pillow does it.
 //!
 //! What the EfficientTrain authors' released code does instead of the crop. Pillow's rules (`Resample.c`): a horizontal
-//! pass, then a vertical one, each rounded to bytes; weights in `f64`, normalised, then 22 fractional bits.
+//! pass, then a vertical one, each rounded to bytes; weights in `f64`, normalized, then 22 fractional bits.
 
 use std::f64::consts::PI;
 use std::sync::{Mutex, PoisonError};
@@ -120,12 +120,12 @@ impl Taps {
         let stretch = scale.max(1.0);
         let mut taps = Self { first: Vec::with_capacity(to + 1), weights: Vec::new() };
         for i in 0..to {
-            let centre = (i as f64 + 0.5) * scale;
-            let low = truncate(centre - SUPPORT * stretch + 0.5);
-            let high = truncate(centre + SUPPORT * stretch + 0.5).min(from);
+            let center = (i as f64 + 0.5) * scale;
+            let low = truncate(center - SUPPORT * stretch + 0.5);
+            let high = truncate(center + SUPPORT * stretch + 0.5).min(from);
             taps.first.push((low, taps.weights.len()));
             let raw: Vec<f64> =
-                (low..high).map(|tap| lanczos((tap as f64 - centre + 0.5) * (1.0 / stretch))).collect();
+                (low..high).map(|tap| lanczos((tap as f64 - center + 0.5) * (1.0 / stretch))).collect();
             let sum: f64 = raw.iter().sum();
             taps.weights.extend(raw.iter().map(|weight| fixed(weight / sum)));
         }

@@ -117,7 +117,7 @@ real!(f64, f64s, splat_f64s, mul_add_e_f64s, as_simd_f64s, as_mut_simd_f64s, F64
 pub(crate) trait Sample<T>: Copy + Send + Sync {
     fn get(self) -> T;
     /// Some value near the middle of all `values`.
-    fn centre(values: &[Self]) -> T;
+    fn center(values: &[Self]) -> T;
 }
 
 impl<T: Real> Sample<T> for T {
@@ -126,7 +126,7 @@ impl<T: Real> Sample<T> for T {
         self
     }
 
-    fn centre(values: &[T]) -> T {
+    fn center(values: &[T]) -> T {
         // A few dozen spread samples will do: the exact value does not matter.
         let step = (values.len() / 61).max(1);
         let samples = values.iter().step_by(step);
@@ -141,7 +141,7 @@ impl Sample<f32> for u8 {
         f32::from(self)
     }
 
-    fn centre(_: &[u8]) -> f32 {
+    fn center(_: &[u8]) -> f32 {
         128.0
     }
 }

@@ -88,7 +88,7 @@ impl<T: Real, E: Sample<T>, O: Target<T>> WithSimd for Run<'_, T, E, O> {
         at_least(folded, image.channels * height.width * width.width);
         let mut panels = (even.as_mut_slice(), odd.as_mut_slice());
 
-        let offset = E::centre(input);
+        let offset = E::center(input);
         let planes = image.planes(width.shape.n);
         for plane in 0..planes.count {
             let from = Columns {

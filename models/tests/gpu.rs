@@ -86,7 +86,7 @@ fn models_train_as_on_the_cpu_in_every_precision() {
 fn masked_autoencoders_train_as_on_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let encoder = TransformerShape { width: 48, heads: 3, depth: 3 };
-    for target in [Target::NormalisedPixels, Target::Pixels, Target::Hog(Hog::default())] {
+    for target in [Target::NormalizedPixels, Target::Pixels, Target::Hog(Hog::default())] {
         let options = MaeOptions {
             input_size: [48, 64],
             base_size: [64, 64],
@@ -116,7 +116,7 @@ fn targets_are_those_of_the_cpu() {
     let pictures = model_input(9, 2, 48, 32).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
     let there = pictures.to_device(&gpu).unwrap();
     let hogs = [Hog::default(), Hog { bins: 7, cell: 4, window: 0 }, Hog { bins: 15, cell: 16, window: 8 }];
-    for target in hogs.map(Target::Hog).into_iter().chain([Target::NormalisedPixels, Target::Pixels]) {
+    for target in hogs.map(Target::Hog).into_iter().chain([Target::NormalizedPixels, Target::Pixels]) {
         let (want, got) = (target.of(&pictures, 16).unwrap(), target.of(&there, 16).unwrap());
         assert_eq!(got.dims(), want.dims());
         let off = max_difference(&numbers(&got), &numbers(&want));
@@ -153,7 +153,7 @@ fn stepped(tensors: &[[Tensor; 4]]) -> Vec<Stepped<'_>> {
 }
 
 #[test]
-fn optimisers_take_the_steps_of_the_cpu() {
+fn optimizers_take_the_steps_of_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let adam = |step| ops::AdamW { lr: 0.0, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step };
     let lamb = |step| ops::Lamb {

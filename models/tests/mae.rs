@@ -16,7 +16,7 @@ use efficienttrain_models::{
 };
 
 const TARGETS: [Target; 3] =
-    [Target::NormalisedPixels, Target::Pixels, Target::Hog(Hog { bins: 9, cell: 8, window: 16 })];
+    [Target::NormalizedPixels, Target::Pixels, Target::Hog(Hog { bins: 9, cell: 8, window: 16 })];
 
 fn golden() -> HashMap<String, Tensor> {
     assert!(data("mae.json").exists());
@@ -106,7 +106,7 @@ fn golden_losses() {
     let removed: Vec<bool> = numbers(&golden["mask"]).iter().map(|&m| m == 1.0).collect();
     for (target, per_patch, total) in [
         (Target::Pixels, "per_patch_plain", "plain_loss"),
-        (Target::NormalisedPixels, "per_patch_norm", "norm_pix_loss"),
+        (Target::NormalizedPixels, "per_patch_norm", "norm_pix_loss"),
     ] {
         for dtype in [DType::F32, DType::F64] {
             let target = target.of(&images.to_dtype(dtype).unwrap(), 8).unwrap();
@@ -272,7 +272,7 @@ fn encoders_load_into_deit() {
         let tensors = model.encoder_weights(&params).unwrap();
         let adapt = weights::LoadOptions { adapt_head: true, ..Default::default() };
         let report = weights::load_into(&*vit, &mut tuned, &tensors, &adapt).unwrap();
-        assert_eq!(report.reinitialised, ["head.weight", "head.bias"]);
+        assert_eq!(report.reinitialized, ["head.weight", "head.bias"]);
         assert_eq!(report.loaded.len(), vit.specs().len() - 2);
         assert!(report.missing.is_empty() && report.unexpected.is_empty());
         // With nothing removed the two are one network: the class token is DeiT's feature. Tokens come in another order.
@@ -385,7 +385,7 @@ fn checkpointing_gives_the_same_gradients() {
 
 #[test]
 fn training_lowers_the_loss() {
-    let model = tiny(Target::NormalisedPixels, [64, 64]);
+    let model = tiny(Target::NormalizedPixels, [64, 64]);
     let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
     let zeros = || ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu).unwrap();
     let (mean, square) = (zeros(), zeros());

@@ -56,7 +56,7 @@ fn main() -> Result<()> {
             policy.apply(&mut work, 9.0, &mut sample_rng(0, 0, i, Purpose::Augment), &mut scratch)
         })?;
         let mut tensor = vec![0.0; picture.len()];
-        measure(&format!("normalise and erase at {size}, channels last"), |i| {
+        measure(&format!("normalize and erase at {size}, channels last"), |i| {
             normalize.apply(&picture, Layout::Hwc, &mut tensor)?;
             let mut rng = sample_rng(0, 0, i, Purpose::Erase);
             RandomErasing::default().apply(&mut tensor, (3, size, size), Layout::Hwc, &mut rng)?;

@@ -14,7 +14,7 @@ pub(crate) const MAX_RANDOM_RADIUS: f64 = 2.0;
 
 impl Op {
     /// Applies the operation in place at a magnitude of 0..10 (values outside are clipped), with the settings
-    /// of the reference: bicubic, fill colour (124, 116, 104).
+    /// of the reference: bicubic, fill color (124, 116, 104).
     ///
     /// `negate` picks the other direction where the operation has one and is ignored where it has none.
     /// An empty picture stays as it is.
@@ -80,7 +80,7 @@ impl Op {
             Op::Sharpness | Op::SharpnessIncreasing => {
                 enhance::sharpness(img, width, height, arg.float(self)?, scratch);
             }
-            // The argument is the share of colour to take away; factor 1 of the enhancer keeps it all.
+            // The argument is the share of color to take away; factor 1 of the enhancer keeps it all.
             Op::Desaturate => enhance::color(img, (1.0 - arg.float(self)?).clamp(0.0, 1.0)),
             Op::GaussianBlur => blur::gaussian(img, width, height, arg.float(self)?, scratch)?,
             Op::GaussianBlurRand => {
@@ -114,15 +114,15 @@ impl Op {
 pub struct OpConfig {
     /// How geometric operations read between pixels. Default bicubic.
     pub interpolation: Interpolation,
-    /// Colour of pixels that come from outside the picture. Default (124, 116, 104), the ImageNet mean.
+    /// Color of pixels that come from outside the picture. Default (124, 116, 104), the ImageNet mean.
     pub fill: [u8; 3],
     /// How magnitudes become arguments.
     pub levels: LevelScale,
 }
 
 impl OpConfig {
-    /// The same with a grey fill colour of the same luminance.
-    pub(crate) fn grey(&self) -> Self {
+    /// The same with a gray fill color of the same luminance.
+    pub(crate) fn gray(&self) -> Self {
         Self { fill: [enhance::luminance(self.fill); 3], ..*self }
     }
 }

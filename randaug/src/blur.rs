@@ -12,7 +12,7 @@ const BITS: u32 = 24;
 /// A box of whole and fractional radius, as Pillow weighs it.
 #[derive(Clone, Copy)]
 struct Taps {
-    /// Whole pixels either side of the centre.
+    /// Whole pixels either side of the center.
     reach: usize,
     /// Weight of a pixel in the box.
     inner: u32,
@@ -107,9 +107,9 @@ fn along_row(row: &mut [u8], kernel: Taps, padded: &mut Vec<u8>) {
     padded.extend((0..border).flat_map(|_| end));
     let n = row.len();
     if kernel.reach == 0 {
-        let (left, centre, right) = (&padded[..n], &padded[3..n + 3], &padded[6..n + 6]);
+        let (left, center, right) = (&padded[..n], &padded[3..n + 3], &padded[6..n + 6]);
         for i in 0..n {
-            row[i] = kernel.weigh(u32::from(centre[i]), u32::from(left[i]) + u32::from(right[i]));
+            row[i] = kernel.weigh(u32::from(center[i]), u32::from(left[i]) + u32::from(right[i]));
         }
     } else if kernel.reach == 1 {
         let taps: [&[u8]; 5] = [0, 1, 2, 3, 4].map(|k| &padded[3 * k..][..n]);

@@ -7,13 +7,13 @@ use crate::error::{Error, Result, check};
 use crate::resample::{CropBox, Filter, resize_crop_into};
 use crate::scratch::Scratch;
 
-/// Boxes drawn before falling back to the centre.
+/// Boxes drawn before falling back to the center.
 const ATTEMPTS: usize = 10;
 
 /// Cuts out a random part of a picture and resizes it.
 ///
 /// Ten boxes are drawn, with area uniform in `scale` times the picture's and the logarithm of width/height uniform
-/// in `ratio`; the first that fits is placed uniformly. If none fits, the box is the largest centred one whose
+/// in `ratio`; the first that fits is placed uniformly. If none fits, the box is the largest centered one whose
 /// ratio lies in the range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RandomResizedCrop {
@@ -73,7 +73,7 @@ impl RandomResizedCrop {
         (1..=width).contains(&w) && (1..=height).contains(&h)
     }
 
-    /// The centred box that is used when no drawn box fits. `width` and `height` must not be 0.
+    /// The centered box that is used when no drawn box fits. `width` and `height` must not be 0.
     #[must_use]
     pub fn fallback(&self, width: u32, height: u32) -> CropBox {
         let (w, h) = (f64::from(width), f64::from(height));

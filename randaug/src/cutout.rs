@@ -11,7 +11,7 @@ use crate::scratch::Scratch;
 /// What lies outside a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Padding {
-    /// One colour.
+    /// One color.
     Constant([u8; 3]),
     /// The picture mirrored at its outermost pixels, which are not repeated.
     Reflect,

@@ -1,6 +1,6 @@
 //! Pillow's `ImageEnhance`: out = D + factor * (I - D) in f32, clipped and truncated.
 //!
-//! D is a degenerate picture: black, the mean grey, the grey picture or the smoothed picture. Factor 0 gives D,
+//! D is a degenerate picture: black, the mean gray, the gray picture or the smoothed picture. Factor 0 gives D,
 //! 1 gives the picture back.
 
 use crate::scratch::Scratch;
@@ -61,15 +61,15 @@ fn luminance_sum<'a>(rgb: &'a [[u8; 3]]) -> u64 {
 
 /// Blends with the luminance of each pixel.
 pub(crate) fn color(pixels: &mut [u8], factor: f64) {
-    blend_grey(pixels.as_chunks_mut::<3>().0, factor as f32);
+    blend_gray(pixels.as_chunks_mut::<3>().0, factor as f32);
 }
 
 vectorized! {
-fn blend_grey<'a>(pixels: &'a mut [[u8; 3]], factor: f32) {
+fn blend_gray<'a>(pixels: &'a mut [[u8; 3]], factor: f32) {
     for rgb in pixels {
-        let grey = luminance(*rgb);
+        let gray = luminance(*rgb);
         let [r, g, b] = *rgb;
-        *rgb = [blend(grey, r, factor), blend(grey, g, factor), blend(grey, b, factor)];
+        *rgb = [blend(gray, r, factor), blend(gray, g, factor), blend(gray, b, factor)];
     }
 }
 }
@@ -109,9 +109,9 @@ fn sharpen<'a>(pixels: &'a mut [u8], source: &'a [u8], sums: &'a mut [u16], stri
 #[inline(always)]
 fn sharpen_row(out: &mut [u8], middle: &[u8], sums: &[u16], factor: f32) {
     let n = out.len();
-    let (left, centre, right) = (&sums[..n], &sums[3..n + 3], &sums[6..n + 6]);
+    let (left, center, right) = (&sums[..n], &sums[3..n + 3], &sums[6..n + 6]);
     for i in 0..n {
-        let sum = left[i] + centre[i] + right[i] + 4 * u16::from(middle[i]);
+        let sum = left[i] + center[i] + right[i] + 4 * u16::from(middle[i]);
         // Rounded division by 13; the divisor is odd, so there are no ties.
         let smooth = ((2 * sum + 13) / 26) as u8;
         out[i] = blend(smooth, middle[i], factor);

@@ -14,7 +14,7 @@ const ATTEMPTS: usize = 10;
 /// What a box is overwritten with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum EraseMode {
-    /// 0, the mean of normalised pictures.
+    /// 0, the mean of normalized pictures.
     Const,
     /// One value from N(0, 1) for each channel of a box.
     Rand,
@@ -23,7 +23,7 @@ pub enum EraseMode {
     Pixel,
 }
 
-/// Overwrites random boxes of a normalised picture.
+/// Overwrites random boxes of a normalized picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RandomErasing {
     /// Chance that a picture is erased at all. Default 0.25.
@@ -154,7 +154,7 @@ impl RandomErasing {
         Ok(erasures)
     }
 
-    /// Erases, or does not, one normalised picture of `channels` x `height` x `width` values in place. Returns
+    /// Erases, or does not, one normalized picture of `channels` x `height` x `width` values in place. Returns
     /// the number of boxes that were overwritten.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ fn fill(
     }
 }
 
-/// One colour for the box. The channels are drawn in their order in both layouts, so that both get the same colour.
+/// One color for the box. The channels are drawn in their order in both layouts, so that both get the same color.
 fn fill_channels(
     picture: &mut [f32],
     (channels, height, width): (usize, usize, usize),

@@ -1,4 +1,4 @@
-//! The transform of evaluation: resize the short edge, cut out the centre.
+//! The transform of evaluation: resize the short edge, cut out the center.
 
 use image::RgbImage;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result, check};
 use crate::resample::{CropBox, Filter};
 use crate::scratch::Scratch;
 
-/// Resizes the short edge to `int(size / crop_pct)` and cuts `size` x `size` pixels out of the centre.
+/// Resizes the short edge to `int(size / crop_pct)` and cuts `size` x `size` pixels out of the center.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EvalTransform {
     /// Edge of the outcome in pixels.

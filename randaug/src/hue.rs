@@ -51,7 +51,7 @@ fn shift_one(rgb: [u8; 3], shift: u8) -> [u8; 3] {
 #[inline(always)]
 fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
-    // Of a grey pixel, whatever the division by 1 gives is not used.
+    // Of a gray pixel, whatever the division by 1 gives is not used.
     let range = f32::from((max - min).max(1));
     let saturation = range / f32::from(max.max(1));
     let [rc, gc, bc] = [f32::from(max - r) / range, f32::from(max - g) / range, f32::from(max - b) / range];
@@ -81,7 +81,7 @@ fn to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     let p = byte_of_f64(value * (1.0 - f64::from(saturation)) + 0.5);
     let q = byte_of_f64(value * (1.0 - f64::from(saturation * f)) + 0.5);
     let t = byte_of_f64(value * (1.0 - f64::from(saturation) * (1.0 - f64::from(f))) + 0.5);
-    // Sector 6 is the last hue, which is the first colour again; saturation 0 gives p = q = t = v.
+    // Sector 6 is the last hue, which is the first color again; saturation 0 gives p = q = t = v.
     [among(sector, [v, q, p, p, t, v]), among(sector, [t, v, v, q, p, p]), among(sector, [p, p, t, v, v, q])]
 }
 

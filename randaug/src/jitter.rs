@@ -7,16 +7,16 @@ use crate::crop::uniform;
 use crate::error::{Result, check};
 use crate::{enhance, hue};
 
-/// One adjustment of colour. Factor 1 changes nothing, except for the hue, where it is 0.
+/// One adjustment of color. Factor 1 changes nothing, except for the hue, where it is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Adjustment {
     /// Factor 0 is black.
     Brightness,
-    /// Factor 0 is the mean grey.
+    /// Factor 0 is the mean gray.
     Contrast,
-    /// Factor 0 is the grey picture.
+    /// Factor 0 is the gray picture.
     Saturation,
-    /// Turns the colour circle by -0.5 to 0.5.
+    /// Turns the color circle by -0.5 to 0.5.
     Hue,
 }
 
@@ -46,7 +46,7 @@ impl Adjustment {
 /// Lowest and highest factor, if any.
 type Range = Option<(f64, f64)>;
 
-/// Makes a picture grey, in three equal channels.
+/// Makes a picture gray, in three equal channels.
 pub fn grayscale(img: &mut RgbImage) {
     enhance::color(img, 0.0);
 }

@@ -1,8 +1,8 @@
 //! Image augmentation with the numbers of timm, torchvision and Pillow.
 //!
-//! One picture in, one picture out: crops, flips, colour jitter, and the automatic schemes behind [`Policy`]
+//! One picture in, one picture out: crops, flips, color jitter, and the automatic schemes behind [`Policy`]
 //! (RandAugment, AutoAugment, AugMix, TrivialAugment, 3-Augment) with a magnitude that is an argument of every call;
-//! normalisation and random erasing; then mixup and cutmix on batches. The 8-bit operations give the bytes of Pillow,
+//! normalization and random erasing; then mixup and cutmix on batches. The 8-bit operations give the bytes of Pillow,
 //! so a recipe that was tuned there keeps its meaning.
 //!
 //! ```

@@ -37,7 +37,7 @@ ops! {
     Equalize,
     /// 255 - v. No magnitude.
     Invert,
-    /// Rotates about the centre, up to 30 degrees either way.
+    /// Rotates about the center, up to 30 degrees either way.
     Rotate,
     /// Keeps the top 0..4 bits of each channel; magnitude 0 is black.
     Posterize,
@@ -51,11 +51,11 @@ ops! {
     SolarizeIncreasing,
     /// Adds 0..110 to values below 128.
     SolarizeAdd,
-    /// Blends with the grey picture, factor 0.1..1.9.
+    /// Blends with the gray picture, factor 0.1..1.9.
     Color,
     /// As `Color`, factor 1 plus or minus 0..0.9.
     ColorIncreasing,
-    /// Blends with the mean grey, factor 0.1..1.9.
+    /// Blends with the mean gray, factor 0.1..1.9.
     Contrast,
     /// As `Contrast`, factor 1 plus or minus 0..0.9.
     ContrastIncreasing,
@@ -79,7 +79,7 @@ ops! {
     TranslateXRel,
     /// Shifts along y by up to 0.45 of the height either way.
     TranslateYRel,
-    /// Takes away 0.5..1 of the colour.
+    /// Takes away 0.5..1 of the color.
     Desaturate,
     /// Blurs with a radius (standard deviation) of 0.1..2 pixels.
     GaussianBlur,

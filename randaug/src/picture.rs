@@ -5,7 +5,7 @@ use image::{DynamicImage, GrayImage, RgbImage};
 use crate::error::{Error, Result};
 use crate::scratch::Scratch;
 
-/// Any 8-bit picture as RGB, as Pillow's `convert("RGB")`, which readers of training data call: grey is repeated in
+/// Any 8-bit picture as RGB, as Pillow's `convert("RGB")`, which readers of training data call: gray is repeated in
 /// all channels, transparency is dropped.
 ///
 /// # Errors
@@ -14,8 +14,8 @@ use crate::scratch::Scratch;
 ///
 /// ```
 /// use image::{DynamicImage, GrayImage, Luma};
-/// let grey = DynamicImage::ImageLuma8(GrayImage::from_pixel(2, 2, Luma([7])));
-/// assert_eq!(randaug::to_rgb8(&grey)?.get_pixel(0, 0).0, [7, 7, 7]);
+/// let gray = DynamicImage::ImageLuma8(GrayImage::from_pixel(2, 2, Luma([7])));
+/// assert_eq!(randaug::to_rgb8(&gray)?.get_pixel(0, 0).0, [7, 7, 7]);
 /// assert!(randaug::to_rgb8(&DynamicImage::new_rgb16(2, 2)).is_err());
 /// # Ok::<(), randaug::Error>(())
 /// ```
@@ -29,23 +29,23 @@ pub fn to_rgb8(img: &DynamicImage) -> Result<RgbImage> {
     }
 }
 
-/// Calls `f` with a grey picture in three equal channels and takes the first of them back.
+/// Calls `f` with a gray picture in three equal channels and takes the first of them back.
 pub(crate) fn with_rgb(
-    grey: &mut GrayImage,
+    gray: &mut GrayImage,
     scratch: &mut Scratch,
     f: impl FnOnce(&mut RgbImage, &mut Scratch) -> Result<()>,
 ) -> Result<()> {
-    let mut pixels = std::mem::take(&mut scratch.grey);
+    let mut pixels = std::mem::take(&mut scratch.gray);
     pixels.clear();
-    pixels.extend(grey.iter().flat_map(|&v| [v; 3]));
+    pixels.extend(gray.iter().flat_map(|&v| [v; 3]));
     // The length fits by construction; an empty picture is what `f` would refuse all the same.
-    let mut rgb = RgbImage::from_raw(grey.width(), grey.height(), pixels).unwrap_or_default();
+    let mut rgb = RgbImage::from_raw(gray.width(), gray.height(), pixels).unwrap_or_default();
     let done = f(&mut rgb, scratch);
     if done.is_ok() {
-        for (v, [first, ..]) in grey.iter_mut().zip(rgb.as_chunks::<3>().0) {
+        for (v, [first, ..]) in gray.iter_mut().zip(rgb.as_chunks::<3>().0) {
             *v = *first;
         }
     }
-    scratch.grey = rgb.into_raw();
+    scratch.gray = rgb.into_raw();
     done
 }

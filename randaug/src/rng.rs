@@ -20,7 +20,7 @@ pub enum Purpose {
     Mix,
     /// The order of the samples.
     Order,
-    /// Colour jitter, grey and blur outside of a policy.
+    /// Color jitter, gray and blur outside of a policy.
     Jitter,
     /// Anything else; the number is the stream's own. Numbers below 2^32 never meet a named purpose.
     Other(u32),

@@ -16,7 +16,7 @@ use crate::resample::{Coefficients, Column};
 /// ```
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// A copy of the picture, for the smoothing filter, which reads neighbours while it writes.
+    /// A copy of the picture, for the smoothing filter, which reads neighbors while it writes.
     pub(crate) copy: Vec<u8>,
     /// A copy with a border and four channels, for geometric operations.
     pub(crate) padded: Vec<[u8; 4]>,
@@ -32,12 +32,12 @@ pub struct Scratch {
     pub(crate) sums: Vec<u16>,
     /// Column sums of the blur.
     pub(crate) columns: Vec<u32>,
-    /// Source column of each output column, for nearest-neighbour shifts.
+    /// Source column of each output column, for nearest-neighbor shifts.
     pub(crate) nearest: Vec<Option<usize>>,
     /// A resized picture before it is cut.
     pub(crate) resized: Vec<u8>,
-    /// A grey picture in three channels.
-    pub(crate) grey: Vec<u8>,
+    /// A gray picture in three channels.
+    pub(crate) gray: Vec<u8>,
     /// What a policy has drawn for the picture.
     pub(crate) drawn: Drawn,
 }

@@ -103,7 +103,7 @@ mod tests {
         }
     }
 
-    /// Everything that goes through a vectorised kernel, on one picture.
+    /// Everything that goes through a vectorized kernel, on one picture.
     fn everything(source: &RgbImage) -> Vec<RgbImage> {
         let (mut scratch, mut out) = (Scratch::new(), Vec::new());
         for interpolation in [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::Bicubic] {

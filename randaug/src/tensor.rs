@@ -1,4 +1,4 @@
-//! From bytes to normalised f32.
+//! From bytes to normalized f32.
 
 use image::RgbImage;
 

@@ -63,7 +63,7 @@ fn a_training_picture_allocates_nothing() {
     let policy: Policy = "rand-m9-mstd0.5-inc1".parse().unwrap();
     let (mut scratch, normalize) = (Scratch::new(), Normalize::default());
     let (mut picture, mut tensor) = (RgbImage::new(48, 48), vec![0.0; 3 * 48 * 48]);
-    assert_steady("crop, flip, RandAugment, normalise, erase", |i| {
+    assert_steady("crop, flip, RandAugment, normalize, erase", |i| {
         let rng = |purpose| sample_rng(1, 0, i, purpose);
         let source = &sources[i as usize % 2];
         let crop = RandomResizedCrop::default();
@@ -100,11 +100,11 @@ fn every_policy_and_operation_allocates_nothing() {
             });
         }
     }
-    let mut grey = DynamicImage::ImageLuma8(GrayImage::from_fn(30, 20, |x, y| Luma([(x * y) as u8])));
+    let mut gray = DynamicImage::ImageLuma8(GrayImage::from_fn(30, 20, |x, y| Luma([(x * y) as u8])));
     let policy: Policy = "rand-m9-inc1".parse().unwrap();
-    assert_steady("a grey picture", |i| {
+    assert_steady("a gray picture", |i| {
         let mut rng = sample_rng(3, 0, i, Purpose::Augment);
-        policy.apply_dynamic(&mut grey, None, &mut rng, &mut scratch).unwrap();
+        policy.apply_dynamic(&mut gray, None, &mut rng, &mut scratch).unwrap();
     });
 }
 

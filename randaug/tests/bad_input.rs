@@ -33,7 +33,7 @@ fn every_operation_takes_every_shape() {
 }
 
 #[test]
-fn one_colour_survives_what_only_looks_at_differences() {
+fn one_color_survives_what_only_looks_at_differences() {
     let mut scratch = Scratch::new();
     for value in [0, 1, 128, 254, 255] {
         for op in [Op::AutoContrast, Op::Equalize, Op::ColorIncreasing, Op::ContrastIncreasing, Op::Sharpness]
@@ -147,7 +147,7 @@ fn policies_refuse_bad_settings() {
 }
 
 #[test]
-fn erasing_and_normalising_check_lengths_and_settings() {
+fn erasing_and_normalizing_check_lengths_and_settings() {
     let (erasing, mut rng) = (RandomErasing::default(), sample_rng(0, 0, 0, Purpose::Erase));
     let always = RandomErasing { probability: 1.0, ..erasing };
     for (height, width) in [(0, 0), (1, 1), (1, 7), (2, 2)] {

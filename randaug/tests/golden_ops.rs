@@ -49,7 +49,7 @@ fn magnitudes_give_the_reference_arguments() {
     for_each_golden(|golden| {
         let file = golden.json("level_to_arg");
         let ops = file["ops"].as_object().unwrap();
-        // The three that later versions of timm added are compared with those, in `colour.rs`.
+        // The three that later versions of timm added are compared with those, in `color.rs`.
         assert_eq!(ops.len() + 3, Op::ALL.len(), "every operation is in a table");
         for (name, entry) in ops {
             let op: Op = name.parse().unwrap();
@@ -81,7 +81,7 @@ fn same_arg(got: Arg, want: &Value, name: &str, magnitude: f64) {
 }
 
 #[test]
-fn colour_adjustments_and_flip_give_the_reference_bytes() {
+fn color_adjustments_and_flip_give_the_reference_bytes() {
     for_each_golden(|golden| {
         let (file, tensors) = (golden.json("color_jitter"), golden.tensors("color_jitter"));
         for case in cases(&file, "cases") {

@@ -1,4 +1,4 @@
-//! Grey pictures against Pillow's mode L; every other kind is an error that says what to do.
+//! Gray pictures against Pillow's mode L; every other kind is an error that says what to do.
 
 mod common;
 
@@ -7,15 +7,15 @@ use image::{DynamicImage, GenericImageView};
 use randaug::{DrawnOp, Error, Op, OpConfig, Policy, Purpose, Scratch, sample_rng, to_rgb8};
 
 #[test]
-fn operations_on_grey_give_pillows_bytes() {
+fn operations_on_gray_give_pillows_bytes() {
     let ((file, tensors), mut scratch) = (oracle(), Scratch::new());
     let config = OpConfig { fill: [117; 3], ..Default::default() };
-    for case in cases(&file, "grey") {
+    for case in cases(&file, "gray") {
         let op: Op = text(case, "op").parse().unwrap();
         let drawn = DrawnOp { op, magnitude: float(case, "magnitude"), negate: case["negate"] == true };
-        let mut picture = to_rgb8(&DynamicImage::ImageLuma8(tensors.grey("input/grey"))).unwrap();
+        let mut picture = to_rgb8(&DynamicImage::ImageLuma8(tensors.gray("input/gray"))).unwrap();
         drawn.apply(&mut picture, &config, &mut scratch).unwrap();
-        let (key, want) = (text(case, "key"), tensors.grey(text(case, "key")));
+        let (key, want) = (text(case, "key"), tensors.gray(text(case, "key")));
         for (x, y, pixel) in picture.enumerate_pixels() {
             assert_eq!(pixel.0, [want.get_pixel(x, y)[0]; 3], "{key} at {x}, {y}");
         }
@@ -23,16 +23,16 @@ fn operations_on_grey_give_pillows_bytes() {
 }
 
 #[test]
-fn policies_take_grey_pictures_in_place() {
+fn policies_take_gray_pictures_in_place() {
     let (_, tensors) = oracle();
-    let grey = tensors.grey("input/grey");
+    let gray = tensors.gray("input/gray");
     let mut scratch = Scratch::new();
     for text in ["rand-m9-mstd0.5-inc1", "augmix", "v0", "3a", "ta_wide"] {
         let policy: Policy = text.parse().unwrap();
-        // A grey fill colour, so that the RGB picture stays grey as well.
+        // A gray fill color, so that the RGB picture stays gray as well.
         let policy = policy.clone().with_config(OpConfig { fill: [90; 3], ..*policy.config() });
         for index in 0..30 {
-            let mut one = DynamicImage::ImageLuma8(grey.clone());
+            let mut one = DynamicImage::ImageLuma8(gray.clone());
             let mut three = to_rgb8(&one).unwrap();
             let rng = || sample_rng(1, 0, index, Purpose::Augment);
             policy.apply_dynamic(&mut one, None, &mut rng(), &mut scratch).unwrap();

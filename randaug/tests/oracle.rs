@@ -124,11 +124,11 @@ fn pass(img: &RgbImage, to: u32, filter: Filter) -> RgbImage {
     let widening = scale.max(1.0);
     let support = widening * [1.0, 2.0, 3.0][filter as usize];
     RgbImage::from_fn(to, img.height(), |x, y| {
-        let centre = (f64::from(x) + 0.5) * scale;
-        let first = ((centre - support + 0.5).trunc()).max(0.0) as u32;
-        let end = (((centre + support + 0.5).trunc()) as u32).min(from);
+        let center = (f64::from(x) + 0.5) * scale;
+        let first = ((center - support + 0.5).trunc()).max(0.0) as u32;
+        let end = (((center + support + 0.5).trunc()) as u32).min(from);
         let weights: Vec<f64> =
-            (first..end).map(|t| weight(filter, (f64::from(t) - centre + 0.5) * (1.0 / widening))).collect();
+            (first..end).map(|t| weight(filter, (f64::from(t) - center + 0.5) * (1.0 / widening))).collect();
         let sum: f64 = weights.iter().sum();
         Rgb([0, 1, 2].map(|c| {
             let mut total = 1i64 << 21;

@@ -3,7 +3,7 @@
 use crate::error::{Result, ScheduleError};
 use std::f64::consts::PI;
 
-/// The reference's curve, one value per optimiser step: evenly spaced warm-up that reaches `base` on its last step,
+/// The reference's curve, one value per optimizer step: evenly spaced warm-up that reaches `base` on its last step,
 /// then a cosine that starts at `base` (so `base` occurs twice) and stops one step short of `last`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReferenceCosine {

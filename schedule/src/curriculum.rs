@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What the shares of a curriculum are shares of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ShareOf {
+pub enum ShareUnit {
     /// Training compute (EfficientTrain++).
     #[default]
     Compute,
@@ -22,7 +22,7 @@ pub struct Curriculum {
     /// Size of full training and of the unit of compute, in pixels (224 in the paper).
     pub base_size: u32,
     /// What [`Stage::share`] is a share of.
-    pub share_of: ShareOf,
+    pub share_of: ShareUnit,
     /// The stages, in order.
     pub stages: Vec<Stage>,
 }
@@ -35,7 +35,7 @@ impl Curriculum {
     ///
     /// # Errors
     /// As [`Curriculum::validate`].
-    pub fn new(base_size: u32, share_of: ShareOf, stages: Vec<Stage>) -> Result<Self> {
+    pub fn new(base_size: u32, share_of: ShareUnit, stages: Vec<Stage>) -> Result<Self> {
         let curriculum = Self { base_size, share_of, stages };
         curriculum.validate()?;
         Ok(curriculum)
@@ -68,8 +68,8 @@ impl Curriculum {
     /// Shares of compute, given each stage's cost of one image relative to base size.
     pub(crate) fn compute_shares(&self, costs: &[f64]) -> Vec<f64> {
         let weight = |(stage, cost): (&Stage, &f64)| match self.share_of {
-            ShareOf::Compute => stage.share,
-            ShareOf::Epochs => stage.share * cost,
+            ShareUnit::Compute => stage.share,
+            ShareUnit::Epochs => stage.share * cost,
         };
         let weights: Vec<f64> = self.stages.iter().zip(costs).map(weight).collect();
         let sum: f64 = weights.iter().sum();

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// A length of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Length {
+pub enum RunLength {
     /// Passes over the data, as decoded: replayed images do not count.
     Epochs(f64),
-    /// Optimiser steps.
+    /// Optimizer steps.
     Steps(u64),
     /// Share of the run's compute, 0 to 1.
     Share(f64),
@@ -32,14 +32,14 @@ pub enum LrCurve {
         /// What is left of it each time, above 0 and at most 1.
         factor: f64,
         /// How often.
-        every: Length,
+        every: RunLength,
     },
 }
 
 /// How much of a run is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
-    /// Optimiser steps.
+pub struct RunProgress {
+    /// Optimizer steps.
     pub steps: u64,
     /// Passes over the data.
     pub epochs: f64,
@@ -51,7 +51,7 @@ impl LrCurve {
     /// Learning rate at a point of a run: linear from 0 to `peak` over the first `warm_up` (a share of the compute), then
     /// this curve towards `last`.
     #[must_use]
-    pub fn at(self, peak: f64, last: f64, warm_up: f64, now: Progress) -> f64 {
+    pub fn at(self, peak: f64, last: f64, warm_up: f64, now: RunProgress) -> f64 {
         if self == Self::Cosine || now.compute < warm_up || warm_up >= 1.0 {
             return cosine_in_compute(peak, last, warm_up, now.compute);
         }
@@ -60,9 +60,9 @@ impl LrCurve {
             Self::Linear => peak + (last - peak) * (now.compute - warm_up) / (1.0 - warm_up),
             Self::Step { factor, every } => {
                 let times = match every {
-                    Length::Epochs(n) => (now.epochs / n + 1e-9).floor(),
-                    Length::Steps(n) => (now.steps / n) as f64,
-                    Length::Share(n) => (now.compute / n + 1e-9).floor(),
+                    RunLength::Epochs(n) => (now.epochs / n + 1e-9).floor(),
+                    RunLength::Steps(n) => (now.steps / n) as f64,
+                    RunLength::Share(n) => (now.compute / n + 1e-9).floor(),
                 };
                 (peak * factor.powf(times)).max(last)
             }
@@ -73,12 +73,12 @@ impl LrCurve {
         let Self::Step { factor, every } = self else { return Ok(()) };
         if !(factor > 0.0 && factor <= 1.0) {
             let hint = "0.1 divides by ten each time";
-            return Err(field("optimiser.curve.factor", "a number above 0 and at most 1", factor, hint));
+            return Err(field("optimizer.curve.factor", "a number above 0 and at most 1", factor, hint));
         }
         let every = match every {
-            Length::Epochs(n) | Length::Share(n) => n,
-            Length::Steps(n) => n as f64,
+            RunLength::Epochs(n) | RunLength::Share(n) => n,
+            RunLength::Steps(n) => n as f64,
         };
-        positive("optimiser.curve.every", every, "give a length such as 30 epochs")
+        positive("optimizer.curve.every", every, "give a length such as 30 epochs")
     }
 }

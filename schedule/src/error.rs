@@ -1,11 +1,14 @@
-//! One error type: every message names the field, what was expected, what came, and what to do.
+//! Errors. Every message names the field, the expected and the actual value, and a remedy.
 
+use crate::keys::suggest_key;
+use std::fmt;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, ScheduleError>;
 
-/// What can be wrong with a curriculum, a recipe, or a request for a plan.
+/// Errors of curricula, recipes, plans and searches.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
@@ -14,11 +17,11 @@ pub enum ScheduleError {
     Field {
         /// Path of the field, such as `stages[2].size`.
         field: String,
-        /// The values that are allowed.
+        /// The allowed values.
         expected: String,
-        /// The value that came.
+        /// The actual value.
         got: String,
-        /// What to do about it.
+        /// A remedy.
         hint: String,
     },
     /// No recipe of that name.
@@ -27,12 +30,12 @@ pub enum ScheduleError {
          half-128, progressive, baseline"
     )]
     UnknownRecipe {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The known name that looks most alike.
+        /// The most similar known name.
         nearest: String,
     },
-    /// One optimiser step would need more images than the data set has.
+    /// One optimizer step would need more images than the data set has.
     #[error(
         "stage {stage} draws {batch} images a step but there are {train_images} training images; \
          lower batch_per_device, accumulation or devices"
@@ -40,26 +43,26 @@ pub enum ScheduleError {
     BatchLargerThanData {
         /// Index of the stage.
         stage: usize,
-        /// Fresh images of one optimiser step, over all devices.
+        /// Fresh images of one optimizer step, over all devices.
         batch: u64,
         /// Images in the training set.
         train_images: u64,
     },
-    /// The budget does not fill one optimiser step.
+    /// The budget is less than half an optimizer step.
     #[error(
-        "equivalent_epochs = {equivalent_epochs} over {train_images} images is less than half an optimiser step; \
+        "equivalent_epochs = {equivalent_epochs} over {train_images} images is less than half an optimizer step; \
          raise equivalent_epochs or lower the batch"
     )]
     BudgetTooSmall {
-        /// The budget that was asked for, in epochs at base size.
+        /// The requested budget, in epochs at base size.
         equivalent_epochs: f64,
         /// Images in the training set.
         train_images: u64,
     },
-    /// The reference's rounding cannot express this request.
+    /// The reference rounding cannot express this request.
     #[error("rounding = reference cannot plan this: {reason}; use rounding = exact")]
     NotReference {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// A step past the end of the plan.
@@ -67,43 +70,44 @@ pub enum ScheduleError {
         "step {step} is past the end of the plan, which has {total_steps} steps (0 to {total_steps} - 1)"
     )]
     StepOutOfRange {
-        /// The step that was asked for, counted from 0.
+        /// The requested step, counted from 0.
         step: u64,
-        /// Optimiser steps in the plan.
+        /// Optimizer steps in the plan.
         total_steps: u64,
     },
-    /// The cost table has no row for a size the curriculum uses.
+    /// The cost table has no row for a size of the curriculum.
     #[error("the cost table has no row for size {size}; add one, or use the square cost model")]
     MissingCost {
         /// The size without a row, in pixels.
         size: u32,
     },
-    /// A report on a trial that the search is not waiting for.
+    /// A report of a trial that is not pending.
     #[error(
-        "the search is not waiting for trial `{trial}`; report each trial of its present batch once, \
-         and continue a stored search only with the version that made it"
+        "trial `{trial}` is not pending; report each pending trial once, and resume a stored search only with the \
+         version that wrote it"
     )]
     UnknownTrial {
         /// Name of the trial.
         trial: String,
     },
-    /// A stage of a search without a candidate that could be trained.
+    /// Every candidate of a stage of a search failed.
     #[error(
-        "stage {stage} of the search has no candidate left: {reason}; mend the evaluator or widen the space"
+        "stage {stage} of the search has no candidate left: {reason}; fix the evaluator or extend the space"
     )]
     NoCandidate {
         /// Index of the stage.
         stage: usize,
-        /// What became of the candidates.
+        /// The failures of the candidates.
         reason: String,
     },
     /// A text that is not a recipe.
-    #[error("not a recipe: {reason}; give the JSON that `Recipe::to_json` writes")]
+    #[error("not a recipe: {source}; give the JSON that `Recipe::to_json` writes")]
     NotARecipe {
-        /// What the reader found.
-        reason: String,
+        /// Error of the JSON reader.
+        #[from]
+        source: JsonError,
     },
-    /// A stored plan that this version would not make from the recipe and options stored with it.
+    /// A stored plan that differs from the one this version makes from the recipe and options stored with it.
     #[error(
         "the stored plan does not follow from its own recipe and options (stage {stage} differs); \
          it was edited or made by another version: plan the run again"
@@ -114,7 +118,35 @@ pub enum ScheduleError {
     },
 }
 
-/// A [`ScheduleError::Field`] from anything printable.
+/// Error of the JSON reader or writer. An unknown key is reported with the nearest known one.
+#[derive(Debug, Clone)]
+pub struct JsonError(Arc<serde_json::Error>);
+
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl PartialEq for JsonError {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&suggest_key(&self.0.to_string()))
+    }
+}
+
+impl std::error::Error for JsonError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// Builds a [`ScheduleError::Field`].
 pub(crate) fn field(
     field: impl Into<String>,
     expected: impl Into<String>,
@@ -129,7 +161,7 @@ pub(crate) fn field(
     }
 }
 
-/// Passes when `value` is finite and inside `low..=high`.
+/// Checks that `value` is finite and inside `low..=high`.
 pub(crate) fn within(name: &str, value: f64, low: f64, high: f64, hint: &str) -> Result<()> {
     if value.is_finite() && value >= low && value <= high {
         return Ok(());
@@ -142,7 +174,7 @@ pub(crate) fn within(name: &str, value: f64, low: f64, high: f64, hint: &str) ->
     Err(field(name, expected, value, hint))
 }
 
-/// Passes when `value` is finite and above zero.
+/// Checks that `value` is finite and above zero.
 pub(crate) fn positive(name: &str, value: f64, hint: &str) -> Result<()> {
     if value.is_finite() && value > 0.0 {
         return Ok(());
@@ -150,7 +182,7 @@ pub(crate) fn positive(name: &str, value: f64, hint: &str) -> Result<()> {
     Err(field(name, "a finite number above 0", value, hint))
 }
 
-/// Passes when `value` is in `1..=2^20`: counts above that are typing errors and would overflow products.
+/// Checks that `value` is in `1..=2^20`: a larger count is a typing error and would overflow products.
 pub(crate) fn count(name: &str, value: u32, hint: &str) -> Result<()> {
     if (1..=1 << 20).contains(&value) {
         return Ok(());

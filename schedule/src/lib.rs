@@ -2,7 +2,7 @@
 //!
 //! EfficientTrain++ (arXiv 2405.08768) shows a network the low frequencies of every image first, and little
 //! augmentation; both grow on a schedule of training compute. This crate turns a [`Recipe`] into a [`Plan`] for a data
-//! set, a number of devices and a budget, and answers what each optimiser step does. It holds no tensors, reads no
+//! set, a number of devices and a budget, and answers what each optimizer step does. It holds no tensors, reads no
 //! files and knows no clock.
 //!
 //! ```
@@ -11,7 +11,7 @@
 //! let recipe = Recipe::named("deit-small-etpp")?;
 //! let plan = Plan::new(&recipe, PlanOptions::new(200.0, 1_281_167, 8))?;
 //!
-//! // The budget is met to within one optimiser step of 4096 images.
+//! // The budget is met to within one optimizer step of 4096 images.
 //! assert!((plan.equivalent_epochs() - 200.0).abs() < 4096.0 / 1_281_167.0);
 //!
 //! let first = plan.at(0)?;
@@ -35,40 +35,42 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-mod adapt;
-mod catalogue;
+mod catalog;
 mod cosine;
 mod cost;
 mod curriculum;
 mod curve;
 mod error;
-mod layout;
+mod keys;
 mod names;
-mod optimiser;
+mod optimizer;
 mod options;
 mod plan;
 mod preset;
 mod recipe;
 mod reference;
 mod replay;
+mod rounding;
 pub mod search;
-mod settings;
 mod stage;
+mod step;
 mod summary;
+mod transform;
 
 pub use cosine::{ReferenceCosine, cosine_in_compute};
 pub use cost::CostModel;
-pub use curriculum::{Curriculum, ShareOf};
-pub use curve::{Length, LrCurve, Progress};
-pub use error::{Result, ScheduleError};
-pub use layout::PlanStage;
-pub use optimiser::{LrOver, LrScaling, Optimiser, OptimiserKind, WarmUp};
-pub use options::{Batch, PlanOptions, Rounding};
+pub use curriculum::{Curriculum, ShareUnit};
+pub use curve::{LrCurve, RunLength, RunProgress};
+pub use error::{JsonError, Result, ScheduleError};
+pub use keys::suggest_key;
+pub use optimizer::{LrOver, LrScaling, Optimizer, OptimizerKind, WarmUp};
+pub use options::{BatchRule, PlanOptions, Rounding};
 pub use plan::{Plan, PlanRecord};
 pub use preset::Preset;
 pub use recipe::{Augmentation, DropPath, Family, Origin, Recipe};
 pub use reference::{ReferenceStage, remap_start_epoch};
 pub use replay::{REFERENCE_SPLIT, ReplayBuffer, buffer_bytes, even_split};
-pub use settings::StepSettings;
+pub use rounding::PlanStage;
 pub use stage::{Magnitude, Order, Replay, Stage};
+pub use step::StepSettings;
 pub use summary::{ReplayRow, Summary, SummaryStage};

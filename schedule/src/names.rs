@@ -1,6 +1,6 @@
 //! Finding a recipe by name, in any of the spellings in use.
 
-use crate::catalogue::{MODELS, Model};
+use crate::catalog::{MODELS, Model};
 use crate::error::{Result, ScheduleError};
 use crate::preset::{Preset, build};
 use crate::recipe::Recipe;

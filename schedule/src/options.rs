@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rounding {
-    /// Whole optimiser steps, the remainder carried from stage to stage: the budget is met to within one step.
+    /// Whole optimizer steps, the remainder carried from stage to stage: the budget is met to within one step.
     #[default]
     Exact,
     /// Whole epochs, as the authors' launchers round: 200 becomes 200.63 for DeiT-S.
@@ -19,7 +19,7 @@ pub enum Rounding {
 /// Which batch each stage uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Batch {
+pub enum BatchRule {
     /// The recipe's batch per device and accumulation, as they stand.
     #[default]
     AsRecipe,
@@ -32,7 +32,7 @@ pub enum Batch {
     Fixed {
         /// Images one device trains on per micro-batch.
         per_device: u32,
-        /// Micro-batches per optimiser step.
+        /// Micro-batches per optimizer step.
         accumulation: u32,
     },
 }
@@ -53,7 +53,7 @@ pub struct PlanOptions {
     /// What an image costs at each size.
     pub cost: CostModel,
     /// Which batch each stage uses.
-    pub batch: Batch,
+    pub batch: BatchRule,
 }
 
 /// Upper bounds that keep every sum of a plan exact in a double.
@@ -65,7 +65,7 @@ impl PlanOptions {
     /// Options with exact rounding, the square cost model and the recipe's batches.
     #[must_use]
     pub fn new(equivalent_epochs: f64, train_images: u64, devices: u32) -> Self {
-        let (rounding, cost, batch) = (Rounding::Exact, CostModel::Square, Batch::AsRecipe);
+        let (rounding, cost, batch) = (Rounding::Exact, CostModel::Square, BatchRule::AsRecipe);
         Self { equivalent_epochs, train_images, devices, rounding, cost, batch }
     }
 
@@ -83,7 +83,7 @@ impl PlanOptions {
 
     /// The same with other batches.
     #[must_use]
-    pub fn with_batch(self, batch: Batch) -> Self {
+    pub fn with_batch(self, batch: BatchRule) -> Self {
         Self { batch, ..self }
     }
 
@@ -112,11 +112,11 @@ impl PlanOptions {
     pub(crate) fn apply_batch(&self, recipe: &Recipe) -> Result<Recipe> {
         let mut recipe = recipe.clone();
         match self.batch {
-            Batch::AsRecipe => {}
-            Batch::Fixed { per_device, accumulation } => {
+            BatchRule::AsRecipe => {}
+            BatchRule::Fixed { per_device, accumulation } => {
                 return recipe.with_batch(per_device, accumulation);
             }
-            Batch::KeepGlobal { recipe_devices } => {
+            BatchRule::KeepGlobal { recipe_devices } => {
                 count("batch.recipe_devices", recipe_devices, "the authors' recipes are for 8")?;
                 for stage in &mut recipe.curriculum.stages {
                     stage.accumulation = self.accumulation_for(stage.accumulation, recipe_devices)?;

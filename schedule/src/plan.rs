@@ -1,14 +1,14 @@
-//! The plan: every optimiser step of a run, made before it starts.
+//! The plan: every optimizer step of a run, made before it starts.
 
 use crate::error::{Result, ScheduleError};
-use crate::layout::{self, PlanStage};
 use crate::options::{PlanOptions, Rounding};
 use crate::recipe::Recipe;
+use crate::rounding::{self, PlanStage};
 use serde::{Deserialize, Serialize};
 
-/// A recipe turned into optimiser steps for one data set and machine.
+/// A recipe turned into optimizer steps for one data set and machine.
 ///
-/// Serialises with the recipe and options it was made from; reading it back makes it anew and refuses one that differs.
+/// Serializes with the recipe and options it was made from; reading it back makes it anew and refuses one that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "PlanRecord", try_from = "PlanRecord")]
 pub struct Plan {
@@ -41,19 +41,19 @@ impl Plan {
         let batched = options.apply_batch(recipe)?;
         options.check_batches(&batched)?;
         let drop_path = recipe.drop_path_rate(options.equivalent_epochs)?;
-        let mut stages = layout::blank(&batched, &options)?;
+        let mut stages = rounding::blank(&batched, &options)?;
         let least_cost = stages.iter().map(|stage| stage.cost).fold(1.0, f64::min);
         options.check_budget(least_cost)?;
         match options.rounding {
-            Rounding::Exact => layout::exact(&batched, &options, &mut stages),
-            Rounding::Reference => layout::follow_reference(&batched, &options, &mut stages)?,
+            Rounding::Exact => rounding::exact(&batched, &options, &mut stages),
+            Rounding::Reference => rounding::follow_reference(&batched, &options, &mut stages)?,
         }
-        let equivalent_epochs = layout::chain(&mut stages);
+        let equivalent_epochs = rounding::accumulate_offsets(&mut stages);
         if stages.iter().all(|stage| stage.steps == 0) {
             let PlanOptions { equivalent_epochs, train_images, .. } = options;
             return Err(ScheduleError::BudgetTooSmall { equivalent_epochs, train_images });
         }
-        let warm_up = layout::warm_up_share(recipe, &stages);
+        let warm_up = rounding::warm_up_share(recipe, &stages);
         Ok(Self { recipe: recipe.clone(), options, stages, equivalent_epochs, warm_up, drop_path })
     }
 
@@ -75,7 +75,7 @@ impl Plan {
         &self.stages
     }
 
-    /// Optimiser steps of the run.
+    /// Optimizer steps of the run.
     #[must_use]
     pub fn total_steps(&self) -> u64 {
         self.stages.last().map_or(0, |stage| stage.first_step + stage.steps)

@@ -1,14 +1,14 @@
 //! From a model's row and a preset to a complete recipe.
 
-use crate::catalogue::Model;
-use crate::curriculum::{Curriculum, ShareOf};
+use crate::catalog::Model;
+use crate::curriculum::{Curriculum, ShareUnit};
 use crate::curve::LrCurve;
-use crate::optimiser::{LrOver, LrScaling, Optimiser, OptimiserKind, WarmUp, usual_momentum};
+use crate::optimizer::{LrOver, LrScaling, Optimizer, OptimizerKind, WarmUp, usual_momentum};
 use crate::recipe::{Augmentation, DropPath, Family, Origin, Recipe};
 use crate::stage::{Magnitude, Order, Replay, Stage};
 use serde::{Deserialize, Serialize};
 
-/// Base size of every recipe of the catalogue; [`Recipe::at_base_size`] changes it.
+/// Base size of every recipe of the catalog; [`Recipe::at_base_size`] changes it.
 pub(crate) const BASE_SIZE: u32 = 224;
 
 /// Equivalent epochs at which the ++ drop-path rates hold.
@@ -80,21 +80,19 @@ pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
     };
     Recipe {
         name: format!("{}-{}", model.name, preset.suffix()),
-        model: model.name.to_owned(),
+        model: model.registry_name(),
         family: model.family,
         reference_model: model.reference.to_owned(),
         origin: origin(model, preset),
         curriculum,
-        optimiser: optimiser(model, preset),
+        optimizer: optimizer(model, preset),
         augmentation: augmentation(),
         drop_path: drop_path(model, preset),
-        layer_scale: 1e-6,
         ema_decay: model.ema_decay.map(|decay| if large_cswin(model, preset) { 0.9998 } else { decay }),
-        amp: model.amp,
     }
 }
 
-/// The ++ launcher of CSWin-B alone uses other optimiser numbers (those of its ImageNet-22K recipe).
+/// The ++ launcher of CSWin-B alone uses other optimizer numbers (those of its ImageNet-22K recipe).
 fn large_cswin(model: &Model, preset: Preset) -> bool {
     model.name == "cswin-base" && preset != Preset::Et
 }
@@ -131,7 +129,7 @@ fn ten_stages(model: &Model, with_replay: bool) -> Curriculum {
         }
     };
     let stages = (0..).zip(columns).map(stage).collect();
-    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Compute, stages }
+    Curriculum { base_size: BASE_SIZE, share_of: ShareUnit::Compute, stages }
 }
 
 /// The first version's launcher: sizes 160 x 3, 192, 224 and magnitudes 1, 3, 5, 7, 9 over fifths of the epochs.
@@ -148,11 +146,11 @@ fn five_stages(model: &Model) -> Curriculum {
         Stage { accumulation, ..Stage::new(0.2, size, magnitude, batch_per_device) }
     };
     let stages = (0..).zip(&sizes).map(stage).collect();
-    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Epochs, stages }
+    Curriculum { base_size: BASE_SIZE, share_of: ShareUnit::Epochs, stages }
 }
 
 fn one_stage(model: &Model) -> Curriculum {
-    Curriculum { share_of: ShareOf::Compute, ..equal_epochs(model, &[BASE_SIZE]) }
+    Curriculum { share_of: ShareUnit::Compute, ..equal_epochs(model, &[BASE_SIZE]) }
 }
 
 /// Sizes that change after equal numbers of epochs, and nothing else that does.
@@ -162,16 +160,16 @@ fn equal_epochs(model: &Model, sizes: &[u32]) -> Curriculum {
         Stage { accumulation: model.accumulation[2], ..stage }
     };
     let stages = sizes.iter().map(stage).collect();
-    Curriculum { base_size: BASE_SIZE, share_of: ShareOf::Epochs, stages }
+    Curriculum { base_size: BASE_SIZE, share_of: ShareUnit::Epochs, stages }
 }
 
-fn optimiser(model: &Model, preset: Preset) -> Optimiser {
+fn optimizer(model: &Model, preset: Preset) -> Optimizer {
     let large = large_cswin(model, preset);
     // Batches of the small recipes are far below 4096, where the square-root rule suits Adam better than the linear one.
     let small = model.origin == Origin::Ours && model.batch[2] <= 128 && model.family == Family::ResNet;
     let deit = model.family == Family::DeiT && preset != Preset::Et;
-    Optimiser {
-        kind: if large { OptimiserKind::Lamb } else { OptimiserKind::AdamW },
+    Optimizer {
+        kind: if large { OptimizerKind::Lamb } else { OptimizerKind::AdamW },
         lr: if large { 8e-3 } else { 4e-3 },
         reference_batch: 4096,
         lr_scaling: if small { LrScaling::Sqrt } else { LrScaling::Linear },

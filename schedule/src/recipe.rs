@@ -1,11 +1,13 @@
-//! A recipe: everything about a training run that is not the data set or the machine.
+//! A recipe: everything about a training run except the data set and the machine.
 
+use crate::catalog::current_model_name;
 use crate::curriculum::Curriculum;
-use crate::error::{Result, ScheduleError, field, positive, within};
-use crate::optimiser::Optimiser;
+use crate::error::{JsonError, Result, ScheduleError, field, positive, within};
+use crate::optimizer::Optimizer;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-/// Where the numbers of a recipe come from.
+/// Source of the numbers of a recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
@@ -17,7 +19,7 @@ pub enum Origin {
     Ours,
 }
 
-/// Model family; it decides which curriculum and which rules fit.
+/// Model family, which determines the curriculum and the size rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -47,36 +49,36 @@ pub enum DropPath {
 }
 
 impl DropPath {
-    /// Rate of a run of `equivalent_epochs`.
+    /// Returns the rate of a run of `equivalent_epochs`.
     #[must_use]
     pub fn rate(self, equivalent_epochs: f64) -> f64 {
         match self {
             Self::Constant(rate) => rate,
-            // Multiplied before divided, as the reference does.
+            // The reference multiplies first and then divides.
             Self::Scaled { rate, at_epochs } => rate * equivalent_epochs / at_epochs,
         }
     }
 }
 
-/// Augmentation that stays constant; the magnitude is the curriculum's.
+/// Augmentation settings that are constant over a run. The curriculum sets the magnitude.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augmentation {
-    /// RandAugment ops an image.
+    /// Number of RandAugment operations per image.
     pub ops: u32,
-    /// Probability that a chosen op is applied.
+    /// Probability that a chosen operation is applied.
     pub op_probability: f64,
     /// Standard deviation of the noise on the magnitude.
     pub magnitude_std: f64,
-    /// Whether the op list is the "increasing" one.
+    /// Use the "increasing" operations (timm's `inc1`).
     pub increasing: bool,
     /// Probability of random erasing (pixel mode).
     pub erasing: f64,
-    /// Beta parameter of mixup; 0 switches it off.
+    /// Beta parameter of mixup; 0 disables it.
     pub mixup: f64,
-    /// Beta parameter of cutmix; 0 switches it off.
+    /// Beta parameter of cutmix; 0 disables it.
     pub cutmix: f64,
-    /// Probability of cutmix where both are on.
+    /// Probability of cutmix for a batch if both are enabled.
     pub switch_probability: f64,
     /// Label smoothing.
     pub label_smoothing: f64,
@@ -85,7 +87,7 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
-    /// timm's spelling of the policy at a magnitude, such as `rand-m3-mstd0.5-inc1`.
+    /// Returns timm's name of the policy at a magnitude, such as `rand-m3-mstd0.5-inc1`.
     #[must_use]
     pub fn policy(&self, magnitude: f64) -> String {
         format!("rand-m{magnitude}-mstd{}-inc{}", self.magnitude_std, u8::from(self.increasing))
@@ -93,52 +95,91 @@ impl Augmentation {
 }
 
 /// A named, complete recipe.
+///
+/// Reading one refuses unknown keys. The keys `amp` and `layer_scale` of earlier versions are ignored: a run sets its
+/// precision itself, and layer scale belongs to the model. An earlier spelling of a model's name is replaced.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "RecipeRecord")]
 pub struct Recipe {
     /// Canonical name, such as `deit-small-etpp`.
     pub name: String,
-    /// Canonical model name, such as `deit-small`.
+    /// Name of the model in the registry of `efficienttrain-models`, such as `deit_small`.
     pub model: String,
     /// Model family.
     pub family: Family,
-    /// The authors' or timm's name of the model, such as `deit_small_patch16_224`.
+    /// Name of the model in timm or in the authors' code, such as `deit_small_patch16_224`.
     pub reference_model: String,
-    /// Where the numbers come from.
+    /// Source of the numbers.
     pub origin: Origin,
-    /// Sizes, strengths, batches.
+    /// Stages: sizes, magnitudes, batches.
     pub curriculum: Curriculum,
-    /// Optimiser and learning rate.
-    pub optimiser: Optimiser,
-    /// Constant augmentation.
+    /// Optimizer and learning rate.
+    pub optimizer: Optimizer,
+    /// Augmentation that is constant over the run.
     pub augmentation: Augmentation,
     /// Stochastic depth.
     pub drop_path: DropPath,
-    /// Initial value of layer scale, for the models that have it.
-    pub layer_scale: f64,
-    /// Decay of the exponential moving average of the weights, if one is kept.
+    /// Decay of the exponential moving average (EMA) of the weights, if one is kept.
     pub ema_decay: Option<f64>,
-    /// Whether the reference trains in mixed precision.
-    pub amp: bool,
+}
+
+/// Keys of earlier versions that are accepted, but never suggested.
+pub(crate) const OBSOLETE_KEYS: [&str; 3] = ["amp", "layer_scale", "optimiser"];
+
+/// A recipe as it is stored, with the keys of earlier versions.
+#[derive(Deserialize)]
+#[serde(rename = "Recipe", deny_unknown_fields)]
+struct RecipeRecord {
+    name: String,
+    model: String,
+    family: Family,
+    reference_model: String,
+    origin: Origin,
+    curriculum: Curriculum,
+    #[serde(alias = "optimiser")]
+    optimizer: Optimizer,
+    augmentation: Augmentation,
+    drop_path: DropPath,
+    ema_decay: Option<f64>,
+    #[serde(default, rename = "amp")]
+    _amp: IgnoredAny,
+    #[serde(default, rename = "layer_scale")]
+    _layer_scale: IgnoredAny,
+}
+
+impl From<RecipeRecord> for Recipe {
+    fn from(stored: RecipeRecord) -> Self {
+        Self {
+            name: stored.name,
+            model: current_model_name(stored.model),
+            family: stored.family,
+            reference_model: stored.reference_model,
+            origin: stored.origin,
+            curriculum: stored.curriculum,
+            optimizer: stored.optimizer,
+            augmentation: stored.augmentation,
+            drop_path: stored.drop_path,
+            ema_decay: stored.ema_decay,
+        }
+    }
 }
 
 impl Recipe {
-    /// The recipe as JSON text.
+    /// Writes the recipe as JSON text.
     ///
     /// # Errors
-    /// None for a valid recipe: a number that is not finite has no JSON.
+    /// [`ScheduleError::Field`] naming the first field out of range; a valid recipe can always be written.
     pub fn to_json(&self) -> Result<String> {
         self.validate()?;
-        serde_json::to_string_pretty(self).map_err(|e| ScheduleError::NotARecipe { reason: e.to_string() })
+        serde_json::to_string_pretty(self).map_err(|e| JsonError::from(e).into())
     }
 
-    /// Reads what [`Self::to_json`] wrote, such as a recipe that a search found.
+    /// Reads a recipe written by [`Self::to_json`], such as the result of a search.
     ///
     /// # Errors
-    /// [`ScheduleError::NotARecipe`] for another text, with line and column; a field error for a number out of range.
+    /// [`ScheduleError::NotARecipe`] for any other text, with line and column; a field error for a number out of range.
     pub fn from_json(text: &str) -> Result<Self> {
-        let recipe: Self =
-            serde_json::from_str(text).map_err(|e| ScheduleError::NotARecipe { reason: e.to_string() })?;
+        let recipe: Self = serde_json::from_str(text).map_err(|e| ScheduleError::from(JsonError::from(e)))?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -149,22 +190,21 @@ impl Recipe {
     /// [`ScheduleError::Field`](crate::ScheduleError::Field) naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
         self.curriculum.validate()?;
-        self.optimiser.validate()?;
+        self.optimizer.validate()?;
         self.augmentation.validate()?;
         if let Some(decay) = self.ema_decay {
-            within("ema_decay", decay, 0.0, 1.0, "use a number such as 0.9999, or none")?;
+            within("ema_decay", decay, 0.0, 1.0, "use a number such as 0.9999, or null to keep no average")?;
         }
-        within("layer_scale", self.layer_scale, 0.0, 1.0, "the authors use 1e-6")?;
         if let DropPath::Scaled { at_epochs, .. } = self.drop_path {
             positive("drop_path.at_epochs", at_epochs, "the authors' rates hold at 200")?;
         }
         Ok(())
     }
 
-    /// Drop-path rate of a run of `equivalent_epochs`.
+    /// Returns the drop-path rate of a run of `equivalent_epochs`.
     ///
     /// # Errors
-    /// A field error when the rate is not in 0..1: a long run scales the rate of a large model past the end.
+    /// A field error when the rate is not in 0..1: a long run scales the rate of a large model past 1.
     pub fn drop_path_rate(&self, equivalent_epochs: f64) -> Result<f64> {
         let rate = self.drop_path.rate(equivalent_epochs);
         if (0.0..1.0).contains(&rate) {
@@ -190,7 +230,7 @@ impl Augmentation {
         for (name, value) in
             [("magnitude_std", self.magnitude_std), ("mixup", self.mixup), ("cutmix", self.cutmix)]
         {
-            within(&format!("augmentation.{name}"), value, 0.0, f64::MAX, "0 switches it off")?;
+            within(&format!("augmentation.{name}"), value, 0.0, f64::MAX, "0 disables it")?;
         }
         Ok(())
     }

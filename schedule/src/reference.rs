@@ -1,10 +1,10 @@
 //! The rounding of the authors' launchers, rule for rule: whole epochs, truncated; a resume that rescales the epoch count.
 
 use crate::cosine::ReferenceCosine;
-use crate::curriculum::ShareOf;
+use crate::curriculum::ShareUnit;
 use crate::curve::LrCurve;
 use crate::error::{Result, ScheduleError};
-use crate::optimiser::WarmUp;
+use crate::optimizer::WarmUp;
 use crate::options::PlanOptions;
 use crate::recipe::Recipe;
 use crate::stage::Stage;
@@ -39,7 +39,7 @@ pub struct ReferenceStage {
     pub end_epoch: u64,
     /// Warm-up, in epochs of the stage.
     pub warmup_epochs: u64,
-    /// Optimiser steps an epoch: whole batches only.
+    /// Optimizer steps an epoch: whole batches only.
     pub steps_per_epoch: u64,
 }
 
@@ -50,7 +50,7 @@ impl ReferenceStage {
         self.end_epoch.saturating_sub(self.start_epoch)
     }
 
-    /// Optimiser steps run.
+    /// Optimizer steps run.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.epochs_run() * self.steps_per_epoch
@@ -74,7 +74,7 @@ pub(crate) fn stages(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<Refer
         let start = checkpoint.map_or(0, |(finished, last)| resume(recipe, finished, last, stage));
         let next = launch(recipe, options, index, start);
         // The process builds its curve before it looks at the epochs to run, and stops if it cannot.
-        next.cosine(recipe.optimiser.lr, recipe.optimiser.min_lr)?;
+        next.cosine(recipe.optimizer.lr, recipe.optimizer.min_lr)?;
         if next.epochs_run() > 0 {
             checkpoint = Some((next.end_epoch, stage));
         }
@@ -86,8 +86,8 @@ pub(crate) fn stages(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<Refer
 /// The first version keeps one epoch count for all sizes; ++ rescales it.
 fn resume(recipe: &Recipe, finished: u64, last: &Stage, stage: &Stage) -> u64 {
     match recipe.curriculum.share_of {
-        ShareOf::Epochs => finished,
-        ShareOf::Compute => {
+        ShareUnit::Epochs => finished,
+        ShareUnit::Compute => {
             remap_start_epoch(finished, (last.replay.times, stage.replay.times), (last.size, stage.size))
         }
     }
@@ -99,12 +99,12 @@ fn launch(recipe: &Recipe, options: &PlanOptions, index: usize, start_epoch: u64
     let stage = &curriculum.stages[index];
     let replay = f64::from(stage.replay.times);
     let ratio = match curriculum.share_of {
-        ShareOf::Epochs => 1.0,
-        ShareOf::Compute => f64::from(curriculum.base_size).powi(2) / f64::from(stage.size).powi(2),
+        ShareUnit::Epochs => 1.0,
+        ShareUnit::Compute => f64::from(curriculum.base_size).powi(2) / f64::from(stage.size).powi(2),
     };
     let asked = options.equivalent_epochs;
     let epochs = (asked * ratio / replay) as u64;
-    let warmup_epochs = match recipe.optimiser.warm_up {
+    let warmup_epochs = match recipe.optimizer.warm_up {
         WarmUp::None | WarmUp::Steps(_) => 0,
         WarmUp::Epochs { epochs, .. } => (epochs / replay) as u64,
         WarmUp::Share(share) => (share * asked * ratio / replay) as u64,
@@ -123,7 +123,7 @@ fn launch(recipe: &Recipe, options: &PlanOptions, index: usize, start_epoch: u64
 
 fn check(recipe: &Recipe, options: &PlanOptions) -> Result<()> {
     let refuse = |reason: String| Err(ScheduleError::NotReference { reason });
-    if recipe.optimiser.curve != LrCurve::Cosine || matches!(recipe.optimiser.warm_up, WarmUp::Steps(_)) {
+    if recipe.optimizer.curve != LrCurve::Cosine || matches!(recipe.optimizer.warm_up, WarmUp::Steps(_)) {
         return refuse("the reference has a cosine, and a warm-up in epochs or a share of the run".into());
     }
     if options.equivalent_epochs.fract() != 0.0 {

@@ -1,8 +1,8 @@
 //! The replay buffer's rules, over any item type (ids in tests, images in a loader). Method section 4.
 
 use crate::error::{Result, count, field};
-use crate::layout::PlanStage;
 use crate::plan::Plan;
+use crate::rounding::PlanStage;
 use crate::stage::Replay;
 use std::collections::VecDeque;
 

@@ -73,7 +73,7 @@ pub struct Stage {
     pub magnitude: Magnitude,
     /// Images one device trains on per micro-batch, replayed images included.
     pub batch_per_device: u32,
-    /// Micro-batches per optimiser step.
+    /// Micro-batches per optimizer step.
     pub accumulation: u32,
     /// Replay buffer of the stage.
     pub replay: Replay,
@@ -96,7 +96,7 @@ impl Stage {
         }
     }
 
-    /// Images trained on in one optimiser step over `devices` devices.
+    /// Images trained on in one optimizer step over `devices` devices.
     #[must_use]
     pub fn global_batch(&self, devices: u32) -> u64 {
         u64::from(self.batch_per_device) * u64::from(self.accumulation) * u64::from(devices)

@@ -1,8 +1,8 @@
 //! A plan as a table: JSON for other programs, text for people.
 
 use crate::error::Result;
-use crate::layout::PlanStage;
 use crate::plan::Plan;
+use crate::rounding::PlanStage;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -15,9 +15,9 @@ pub struct SummaryStage {
     pub magnitude: f64,
     /// Images one device trains on per micro-batch, replayed images included.
     pub batch_per_device: u32,
-    /// Micro-batches per optimiser step.
+    /// Micro-batches per optimizer step.
     pub accumulation: u32,
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Passes over the data, replayed images included.
     pub epochs: f64,
@@ -48,7 +48,7 @@ pub struct ReplayRow {
 pub struct Summary {
     /// Compute really taken, in epochs at base size.
     pub equivalent_epochs: f64,
-    /// Optimiser steps of the run.
+    /// Optimizer steps of the run.
     pub total_steps: u64,
     /// The stages, in order.
     pub stages: Vec<SummaryStage>,

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use efficienttrain_schedule::{
-    Batch, CostModel, Curriculum, DropPath, Magnitude, Plan, PlanOptions, Recipe, Replay, Rounding,
-    ScheduleError, ShareOf, Stage, WarmUp,
+    BatchRule, CostModel, Curriculum, DropPath, Magnitude, Plan, PlanOptions, Recipe, Replay, Rounding,
+    ScheduleError, ShareUnit, Stage, WarmUp,
 };
 
 fn recipe() -> Recipe {
@@ -46,16 +46,16 @@ fn recipe_fields() {
         ("stages[5].replay.buffer_batches", |r| {
             r.curriculum.stages[5].replay = Replay { times: 2, buffer_batches: 0 }
         }),
-        ("optimiser.lr", |r| r.optimiser.lr = 0.0),
-        ("optimiser.reference_batch", |r| r.optimiser.reference_batch = 0),
-        ("optimiser.min_lr", |r| r.optimiser.min_lr = 1.0),
-        ("optimiser.betas[1]", |r| r.optimiser.betas.1 = 1.0),
-        ("optimiser.eps", |r| r.optimiser.eps = -1e-8),
-        ("optimiser.weight_decay", |r| r.optimiser.weight_decay = f64::INFINITY),
-        ("optimiser.clip_grad", |r| r.optimiser.clip_grad = Some(0.0)),
-        ("optimiser.warm_up.share", |r| r.optimiser.warm_up = WarmUp::Share(1.1)),
-        ("optimiser.warm_up.epochs", |r| {
-            r.optimiser.warm_up = WarmUp::Epochs { epochs: -1.0, at_most_share: 0.2 }
+        ("optimizer.lr", |r| r.optimizer.lr = 0.0),
+        ("optimizer.reference_batch", |r| r.optimizer.reference_batch = 0),
+        ("optimizer.min_lr", |r| r.optimizer.min_lr = 1.0),
+        ("optimizer.betas[1]", |r| r.optimizer.betas.1 = 1.0),
+        ("optimizer.eps", |r| r.optimizer.eps = -1e-8),
+        ("optimizer.weight_decay", |r| r.optimizer.weight_decay = f64::INFINITY),
+        ("optimizer.clip_grad", |r| r.optimizer.clip_grad = Some(0.0)),
+        ("optimizer.warm_up.share", |r| r.optimizer.warm_up = WarmUp::Share(1.1)),
+        ("optimizer.warm_up.epochs", |r| {
+            r.optimizer.warm_up = WarmUp::Epochs { epochs: -1.0, at_most_share: 0.2 }
         }),
         ("augmentation.erasing", |r| r.augmentation.erasing = 1.5),
         ("augmentation.mixup", |r| r.augmentation.mixup = -0.1),
@@ -78,8 +78,11 @@ fn option_fields() {
         ("train_images", PlanOptions::new(20.0, 0, 8)),
         ("train_images", PlanOptions::new(20.0, u64::MAX, 8)),
         ("devices", PlanOptions::new(20.0, 100_000, 0)),
-        ("stages[0].batch_per_device", options().with_batch(Batch::Fixed { per_device: 0, accumulation: 1 })),
-        ("batch.recipe_devices", options().with_batch(Batch::KeepGlobal { recipe_devices: 0 })),
+        (
+            "stages[0].batch_per_device",
+            options().with_batch(BatchRule::Fixed { per_device: 0, accumulation: 1 }),
+        ),
+        ("batch.recipe_devices", options().with_batch(BatchRule::KeepGlobal { recipe_devices: 0 })),
         ("cost[96]", options().with_cost(CostModel::Table(vec![(96, 0.0), (160, 0.5)]))),
     ];
     for (field, options) in cases {
@@ -173,8 +176,8 @@ fn stored_plans_are_checked() {
 #[test]
 fn the_constructor_checks() {
     let stage = Stage::new(0.5, 96, Magnitude::Fixed(0.0), 8);
-    names(&Curriculum::new(224, ShareOf::Compute, vec![stage.clone()]).unwrap_err(), "stages[..].share");
-    names(&Curriculum::new(64, ShareOf::Compute, vec![stage]).unwrap_err(), "stages[0].size");
+    names(&Curriculum::new(224, ShareUnit::Compute, vec![stage.clone()]).unwrap_err(), "stages[..].share");
+    names(&Curriculum::new(64, ShareUnit::Compute, vec![stage]).unwrap_err(), "stages[0].size");
     names(&recipe().with_batch(0, 1).unwrap_err(), "stages[0].batch_per_device");
     names(&recipe().with_stages(0, 0.0, 9.0).unwrap_err(), "stages");
     names(&recipe().with_stages(4, 0.0, 11.0).unwrap_err(), "stages[3].magnitude");
@@ -199,13 +202,13 @@ proptest! {
         (exact, square) in any::<(bool, bool)>(),
     ) {
         let mut recipe = Recipe::named(&name).unwrap();
-        recipe.optimiser.warm_up = WarmUp::Epochs { epochs: warm_up, at_most_share: 1.0 };
+        recipe.optimizer.warm_up = WarmUp::Epochs { epochs: warm_up, at_most_share: 1.0 };
         let rounding = if exact { Rounding::Exact } else { Rounding::Reference };
         let table = CostModel::Table([96, 160, 192, 224].map(|size| (size, cost)).to_vec());
         let options = PlanOptions::new(epochs, images, devices)
             .with_rounding(rounding)
             .with_cost(if square { CostModel::Square } else { table })
-            .with_batch(Batch::Fixed { per_device, accumulation });
+            .with_batch(BatchRule::Fixed { per_device, accumulation });
         if let Ok(plan) = Plan::new(&recipe, options) {
             let last = plan.at(plan.total_steps() - 1).unwrap();
             prop_assert!(last.lr.is_finite() && last.lr >= 0.0 && last.compute_fraction < 1.0);

@@ -1,8 +1,8 @@
 //! Exact plans: the budget, the order of the samples, the curves.
 
 use efficienttrain_schedule::{
-    Batch, CostModel, Curriculum, LrOver, LrScaling, Magnitude, Plan, PlanOptions, Recipe, ShareOf, Stage,
-    WarmUp, even_split,
+    BatchRule, CostModel, Curriculum, LrOver, LrScaling, Magnitude, Plan, PlanOptions, Recipe, ShareUnit,
+    Stage, WarmUp, even_split,
 };
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn any_plan() -> impl Strategy<Value = Plan> {
         |(name, epochs, images, batch)| {
             let (per_device, accumulation, devices) = batch;
             let options = PlanOptions::new(epochs, images, devices)
-                .with_batch(Batch::Fixed { per_device, accumulation });
+                .with_batch(BatchRule::Fixed { per_device, accumulation });
             Plan::new(&Recipe::named(&name).unwrap(), options).unwrap()
         },
     )
@@ -40,8 +40,8 @@ proptest! {
     fn every_boundary_falls_within_one_step_of_its_share(plan in any_plan()) {
         let curriculum = &plan.recipe().curriculum;
         let weight = |stage: &Stage| match curriculum.share_of {
-            ShareOf::Compute => stage.share,
-            ShareOf::Epochs => stage.share * f64::from(stage.size).powi(2),
+            ShareUnit::Compute => stage.share,
+            ShareUnit::Epochs => stage.share * f64::from(stage.size).powi(2),
         };
         let all: f64 = curriculum.stages.iter().map(weight).sum();
         let mut due = 0.0;
@@ -77,8 +77,8 @@ proptest! {
     }
 
     #[test]
-    fn neighbouring_learning_rates_are_as_near_as_the_curve_is_steep(plan in any_plan(), at in 0.0..1.0f64) {
-        let peak = plan.recipe().optimiser.lr * plan.recipe().optimiser.lr_scaling.factor(plan.stages()[0].images_per_step, 4096);
+    fn neighboring_learning_rates_are_as_near_as_the_curve_is_steep(plan in any_plan(), at in 0.0..1.0f64) {
+        let peak = plan.recipe().optimizer.lr * plan.recipe().optimizer.lr_scaling.factor(plan.stages()[0].images_per_step, 4096);
         let warm = plan.warm_up_share();
         let steepest = peak * (1.0 / warm).max(0.5 * std::f64::consts::PI / (1.0 - warm));
         let boundaries = plan.stages().iter().map(|stage| stage.first_step);
@@ -87,7 +87,7 @@ proptest! {
             let (before, after) = (plan.at(step - 1).unwrap(), plan.at(step).unwrap());
             let moved = after.compute_fraction - before.compute_fraction;
             prop_assert!(moved > 0.0);
-            // In runs of millions of steps neighbouring fractions differ by so little that their last bits count.
+            // In runs of millions of steps neighboring fractions differ by so little that their last bits count.
             let rounding = 2.0 * f64::EPSILON;
             prop_assert!((after.lr - before.lr).abs() <= steepest * (moved + rounding));
         }
@@ -102,7 +102,7 @@ proptest! {
 
 /// A recipe with the given stages, so that plans can be worked out by hand.
 fn recipe_of(stages: Vec<Stage>) -> Recipe {
-    let curriculum = Curriculum::new(224, ShareOf::Compute, stages).unwrap();
+    let curriculum = Curriculum::new(224, ShareUnit::Compute, stages).unwrap();
     Recipe { curriculum, ..Recipe::named("resnet50-baseline").unwrap() }
 }
 
@@ -129,8 +129,8 @@ fn the_learning_rate_can_be_laid_over_passes() {
         Stage::new(0.5, 224, Magnitude::Fixed(9.0), 10),
     ];
     let mut recipe = recipe_of(stages);
-    recipe.curriculum.share_of = ShareOf::Epochs;
-    recipe.optimiser.warm_up = WarmUp::None;
+    recipe.curriculum.share_of = ShareUnit::Epochs;
+    recipe.optimizer.warm_up = WarmUp::None;
     let lr = |recipe: &Recipe| {
         let plan = Plan::new(recipe, PlanOptions::new(12.5, 1000, 1)).unwrap();
         let second = plan.stages()[1].first_step;
@@ -141,10 +141,10 @@ fn the_learning_rate_can_be_laid_over_passes() {
     let (second, over_compute) = lr(&recipe);
     assert_eq!(second, 1000);
     assert!((over_compute - at(0.2)).abs() < 1e-12);
-    recipe.optimiser.lr_over = LrOver::Shares;
+    recipe.optimizer.lr_over = LrOver::Shares;
     assert!((lr(&recipe).1 - at(0.5)).abs() < 1e-12);
     // A warm-up of five of twenty passes is a quarter, whatever they cost.
-    recipe.optimiser.warm_up = WarmUp::Epochs { epochs: 5.0, at_most_share: 1.0 };
+    recipe.optimizer.warm_up = WarmUp::Epochs { epochs: 5.0, at_most_share: 1.0 };
     let plan = Plan::new(&recipe, PlanOptions::new(12.5, 1000, 1)).unwrap();
     assert!((plan.warm_up_share() - 0.25).abs() < 1e-12);
     // Plans of the usual kind are stored as before.
@@ -209,7 +209,7 @@ fn warm_up_can_be_none_and_is_bounded_in_short_runs() {
     let mut recipe = Recipe::named("resnet50-etpp").unwrap();
     let short = PlanOptions::new(5.0, 1_281_167, 8);
     assert_eq!(Plan::new(&recipe, short.clone()).unwrap().warm_up_share(), 0.2);
-    recipe.optimiser.warm_up = WarmUp::None;
+    recipe.optimizer.warm_up = WarmUp::None;
     assert_eq!(Plan::new(&recipe, short).unwrap().at(0).unwrap().lr, 4e-3);
 }
 
@@ -227,11 +227,13 @@ fn peak_follows_the_batch_by_the_named_rule() {
 #[test]
 fn keeping_the_global_batch_moves_the_accumulation() {
     let recipe = Recipe::named("swin-base-etpp").unwrap();
-    let options = PlanOptions::new(100.0, 1_281_167, 2).with_batch(Batch::KeepGlobal { recipe_devices: 8 });
+    let options =
+        PlanOptions::new(100.0, 1_281_167, 2).with_batch(BatchRule::KeepGlobal { recipe_devices: 8 });
     let plan = Plan::new(&recipe, options).unwrap();
     assert!(plan.stages().iter().all(|stage| stage.images_per_step == 4096));
     assert_eq!((plan.stages()[0].accumulation, plan.stages()[9].accumulation), (4, 16));
-    let options = PlanOptions::new(100.0, 1_281_167, 3).with_batch(Batch::KeepGlobal { recipe_devices: 8 });
+    let options =
+        PlanOptions::new(100.0, 1_281_167, 3).with_batch(BatchRule::KeepGlobal { recipe_devices: 8 });
     assert!(
         Plan::new(&recipe, options).unwrap_err().to_string().starts_with("devices: expected a divisor of 8")
     );

@@ -2,7 +2,7 @@
 
 use efficienttrain_schedule::{
     Curriculum, DropPath, Magnitude, Order, Origin, Plan, PlanOptions, Preset, Recipe, Rounding,
-    ScheduleError, ShareOf,
+    ScheduleError, ShareUnit,
 };
 
 fn sizes(recipe: &Recipe) -> Vec<u32> {
@@ -65,7 +65,7 @@ fn first_version_is_five_stages_of_epochs() {
     let recipe = Recipe::named("deit-tiny-et").unwrap();
     assert_eq!(
         (sizes(&recipe), recipe.curriculum.share_of),
-        (vec![160, 160, 160, 192, 224], ShareOf::Epochs)
+        (vec![160, 160, 160, 192, 224], ShareUnit::Epochs)
     );
     assert_eq!(recipe.origin, Origin::AuthorsLauncher);
     // 300 epochs: 180 at 160, 60 at 192, 60 at 224, on one cosine.
@@ -105,9 +105,9 @@ fn sizes_alone_change_in_the_simpler_curricula() {
     for (name, expected, origin) in cases {
         let recipe = Recipe::named(name).unwrap();
         assert_eq!((sizes(&recipe).as_slice(), recipe.origin), (expected, origin));
-        assert_eq!(recipe.curriculum.share_of, ShareOf::Epochs);
+        assert_eq!(recipe.curriculum.share_of, ShareUnit::Epochs);
         assert!(recipe.curriculum.stages.iter().all(|stage| stage.magnitude == Magnitude::Fixed(9.0)));
-        assert_eq!((&recipe.optimiser, recipe.drop_path), (&baseline.optimiser, baseline.drop_path));
+        assert_eq!((&recipe.optimizer, recipe.drop_path), (&baseline.optimizer, baseline.drop_path));
         // 300 passes: each size has as many.
         let cost: f64 = expected.iter().map(|&s| (f64::from(s) / 224.0).powi(2)).sum();
         let options = PlanOptions::new(300.0 * cost / expected.len() as f64, 1_281_167, 8);
@@ -149,4 +149,49 @@ fn order_is_an_option() {
         |recipe: &Recipe| Plan::new(recipe, PlanOptions::new(10.0, 50_000, 1)).unwrap().at(0).unwrap().order;
     assert_eq!(plan(&recipe), Order::CropThenAugment);
     assert_eq!(plan(&recipe.with_order(Order::AugmentThenCrop)), Order::AugmentThenCrop);
+}
+
+/// A recipe as an earlier version stored it.
+fn earlier(recipe: &Recipe) -> String {
+    let mut json = serde_json::to_value(recipe).unwrap();
+    let fields = json.as_object_mut().unwrap();
+    let optimizer = fields.remove("optimizer").unwrap();
+    fields.insert("optimiser".into(), optimizer);
+    fields.insert("model".into(), recipe.model.replace('_', "-").into());
+    fields.insert("amp".into(), true.into());
+    fields.insert("layer_scale".into(), 1e-6.into());
+    json.to_string()
+}
+
+#[test]
+fn recipes_of_earlier_versions_are_read() {
+    for name in Recipe::names() {
+        let recipe = Recipe::named(&name).unwrap();
+        assert_eq!(Recipe::from_json(&earlier(&recipe)).unwrap(), recipe);
+    }
+    // A name that is not in the catalog is somebody's own, whatever its spelling.
+    let mut own = Recipe::named("resnet18-etpp").unwrap();
+    own.model = "my-net_2".into();
+    assert_eq!(Recipe::from_json(&own.to_json().unwrap()).unwrap(), own);
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_the_nearest() {
+    let text = Recipe::named("deit-small-etpp").unwrap().to_json().unwrap();
+    let cases = [
+        ("\"ema_decay\"", "\"ema\"", "unknown field `ema` (did you mean `ema_decay`?)"),
+        ("\"batch_per_device\"", "\"batch\"", "unknown field `batch` (did you mean `batch_per_device`?)"),
+        ("\"weight_decay\"", "\"wieght_decay\"", "(did you mean `weight_decay`?)"),
+        ("\"buffer_batches\"", "\"buffer\"", "(did you mean `buffer_batches`?)"),
+        ("\"mixup\"", "\"mix_up\"", "(did you mean `mixup`?)"),
+        ("\"share_of\"", "\"shares_of\"", "(did you mean `share_of`?)"),
+        // Closest to the spelling of earlier versions, which is accepted but never suggested.
+        ("\"optimizer\"", "\"optimisr\"", "unknown field `optimisr` (did you mean `optimizer`?)"),
+    ];
+    for (key, typo, expected) in cases {
+        let error = Recipe::from_json(&text.replacen(key, typo, 1)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.to_string().contains("at line "), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
+    }
 }

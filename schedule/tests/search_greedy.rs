@@ -5,7 +5,7 @@ mod common;
 
 use common::{Synthetic, Trained, greedy, noise, recipe};
 use efficienttrain_schedule::search::{Algorithm, Report, Search, Verdict};
-use efficienttrain_schedule::{Batch, Recipe, ShareOf, StepSettings};
+use efficienttrain_schedule::{BatchRule, Recipe, ShareUnit, StepSettings};
 use proptest::prelude::*;
 
 /// Sizes below these cost accuracy; larger ones do not help.
@@ -33,7 +33,7 @@ fn gives_each_stage_the_smallest_size_that_does_not_lower_accuracy() {
     });
     let outcome = search.run(&mut evaluator).unwrap().unwrap();
     assert_eq!(sizes(&outcome.recipe), LEAST);
-    assert_eq!(outcome.recipe.curriculum.share_of, ShareOf::Epochs);
+    assert_eq!(outcome.recipe.curriculum.share_of, ShareUnit::Epochs);
     assert_eq!(outcome.baseline.unwrap().mean, 0.8);
     // Plain training, then 1 + 2 + 2 + 4 + 4 candidates: full size itself needs no trial.
     assert_eq!(outcome.trials.len(), 14);
@@ -149,11 +149,11 @@ proptest! {
         let mut options = greedy().with_stages(stages).unwrap();
         options.plan.equivalent_epochs = epochs;
         options.plan.train_images = images;
-        options.plan = options.plan.with_batch(Batch::Fixed { per_device: batch, accumulation: 1 });
+        options.plan = options.plan.with_batch(BatchRule::Fixed { per_device: batch, accumulation: 1 });
         let mut search = Search::new(&recipe(), options).unwrap();
         let mut kept = std::collections::BTreeSet::new();
         loop {
-            let trials = search.batch().unwrap();
+            let trials = search.pending_trials().unwrap();
             if trials.is_empty() {
                 break;
             }

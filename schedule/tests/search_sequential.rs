@@ -5,9 +5,9 @@ mod common;
 
 use common::{Synthetic, Trained, distance, noise, recipe, sequential};
 use efficienttrain_schedule::search::{
-    Algorithm, EarlyStop, FineTune, Measured, Part, Prefer, Report, Search, StageBatch, Verdict,
+    Algorithm, EarlyStop, FineTune, Measured, Prefer, Report, Search, StageBatch, TrialPart, Verdict,
 };
-use efficienttrain_schedule::{Batch, CostModel, Magnitude, Recipe, ShareOf, StepSettings};
+use efficienttrain_schedule::{BatchRule, CostModel, Magnitude, Recipe, ShareUnit, StepSettings};
 use proptest::prelude::*;
 
 const BEST: [u32; 5] = [96, 160, 128, 224, 192];
@@ -25,7 +25,7 @@ fn finds_the_best_sizes_whether_they_grow_or_not() {
     let mut search = Search::new(&recipe(), sequential()).unwrap();
     let outcome = search.run(&mut Synthetic::new(peak(&BEST))).unwrap().unwrap();
     assert_eq!(sizes(&outcome.recipe), BEST);
-    assert_eq!(outcome.recipe.curriculum.share_of, ShareOf::Compute);
+    assert_eq!(outcome.recipe.curriculum.share_of, ShareUnit::Compute);
     assert!(outcome.stages.iter().all(|stage| !stage.tied));
     // Five candidates for each of five stages, once.
     assert_eq!(outcome.trials.len(), 25);
@@ -69,11 +69,11 @@ fn fine_tuning_starts_where_the_stage_ended() {
     let mut options = sequential();
     options.algorithm =
         Algorithm::Sequential { fine_tune: FineTune { share: 0.1, lr_factor: 0.5 }, early_stop: None };
-    options.plan = options.plan.with_batch(Batch::AsRecipe);
+    options.plan = options.plan.with_batch(BatchRule::AsRecipe);
     // Twice the batch, sqrt(2) the rate: the fine-tuning has the recipe's batch of 128 again.
     options.space.batches = vec![StageBatch { per_device: 256, accumulation: 1 }];
     let search = Search::new(&recipe(), options).unwrap();
-    let trial = &search.batch().unwrap()[0];
+    let trial = &search.pending_trials().unwrap()[0];
     let last = trial.plan.at(trial.steps.end - 1).unwrap();
     let run = trial.fine_tune.as_ref().unwrap();
     // A tenth of the 20 epochs: 1280 images, ten steps.
@@ -91,7 +91,7 @@ fn without_fine_tuning() {
     options.algorithm =
         Algorithm::Sequential { fine_tune: FineTune { share: 0.0, lr_factor: 1.0 }, early_stop: None };
     let mut search = Search::new(&recipe(), options).unwrap();
-    assert!(search.batch().unwrap().iter().all(|trial| trial.fine_tune.is_none()));
+    assert!(search.pending_trials().unwrap().iter().all(|trial| trial.fine_tune.is_none()));
     let outcome = search.run(&mut Synthetic::new(peak(&BEST))).unwrap().unwrap();
     assert_eq!(sizes(&outcome.recipe), BEST);
 }
@@ -166,7 +166,7 @@ fn hopeless_candidates_are_given_up_and_said_to_be() {
     };
     let mut rests = Vec::new();
     let evaluator = |trained: &Trained| {
-        if trained.trial.id.part == Part::Rest {
+        if trained.trial.id.part == TrialPart::Rest {
             rests.push((trained.trial.id.stage.unwrap(), trained.trial.choice.size));
         }
         Report::Accuracy(0.9 - distance(&trained.sizes(), &BEST))
@@ -195,7 +195,7 @@ fn hopeless_candidates_are_given_up_and_said_to_be() {
 #[test]
 fn magnitude_and_batch_are_searched_too() {
     let mut options = sequential();
-    options.plan = options.plan.with_batch(Batch::AsRecipe);
+    options.plan = options.plan.with_batch(BatchRule::AsRecipe);
     options.space.sizes = vec![112, 224];
     options.space.magnitudes = vec![0.0, 5.0];
     let batch = |per_device| StageBatch { per_device, accumulation: 1 };
@@ -242,7 +242,7 @@ proptest! {
         let mut options = sequential().with_stages(stages).unwrap();
         options.plan.train_images = images;
         options.plan.equivalent_epochs = epochs;
-        options.plan = options.plan.with_batch(Batch::Fixed { per_device: batch, accumulation: 1 });
+        options.plan = options.plan.with_batch(BatchRule::Fixed { per_device: batch, accumulation: 1 });
         if table {
             let cost = CostModel::from_fn(&[96, 128, 160, 192, 224], 224, |size| f64::from(size).powf(1.7));
             options.plan = options.plan.with_cost(cost);
@@ -250,7 +250,7 @@ proptest! {
         let mut search = Search::new(&recipe(), options).unwrap();
         // The accuracy looks at identities alone: no step is walked through.
         loop {
-            let trials = search.batch().unwrap();
+            let trials = search.pending_trials().unwrap();
             if trials.is_empty() {
                 break;
             }

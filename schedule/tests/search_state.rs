@@ -5,10 +5,10 @@ mod common;
 
 use common::{Synthetic, Trained, distance, greedy, noise, recipe, sequential};
 use efficienttrain_schedule::search::{
-    Algorithm, EarlyStop, FineTune, Outcome, Part, Report, Search, SearchOptions, Space, StageBatch, TrialId,
-    Verdict,
+    Algorithm, EarlyStop, FineTune, Outcome, Report, Search, SearchOptions, Space, StageBatch, TrialId,
+    TrialPart, Verdict,
 };
-use efficienttrain_schedule::{Batch, CostModel, Recipe, Rounding, ScheduleError};
+use efficienttrain_schedule::{BatchRule, CostModel, Recipe, Rounding, ScheduleError};
 
 const BEST: [u32; 5] = [96, 128, 160, 224, 224];
 
@@ -64,7 +64,7 @@ fn reports_may_come_in_any_order() {
         let mut search = Search::new(&recipe(), options).unwrap();
         let mut evaluator = Synthetic::new(noisy);
         loop {
-            let batch = search.batch().unwrap();
+            let batch = search.pending_trials().unwrap();
             // The last trial handed out is ready first.
             for trial in batch.iter().rev() {
                 let report = match efficienttrain_schedule::search::Evaluator::evaluate(&mut evaluator, trial)
@@ -87,10 +87,10 @@ fn reports_may_come_in_any_order() {
 #[test]
 fn reports_nobody_waits_for_are_refused() {
     let mut search = Search::new(&recipe(), sequential()).unwrap();
-    let id = TrialId { stage: Some(1), candidate: 0, seed: 0, part: Part::Whole };
+    let id = TrialId { stage: Some(1), candidate: 0, seed: 0, part: TrialPart::Whole };
     let error = search.report(id, Report::Accuracy(0.5)).unwrap_err();
     assert_eq!(error, ScheduleError::UnknownTrial { trial: "stage1-candidate0-seed0".into() });
-    let first = search.batch().unwrap()[0].id;
+    let first = search.pending_trials().unwrap()[0].id;
     search.report(first, Report::Accuracy(0.5)).unwrap();
     assert!(search.report(first, Report::Accuracy(0.6)).is_err(), "twice");
     // A stored search whose reports do not fit its settings.
@@ -98,7 +98,7 @@ fn reports_nobody_waits_for_are_refused() {
         .unwrap()
         .replace("\"finished\":[{\"id\":{\"stage\":0", "\"finished\":[{\"id\":{\"stage\":3");
     let error = serde_json::from_str::<Search>(&text).unwrap_err();
-    assert!(error.to_string().contains("not waiting for trial `stage3-candidate0-seed0`"), "{error}");
+    assert!(error.to_string().contains("trial `stage3-candidate0-seed0` is not pending"), "{error}");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_stage_without_any_trained_candidate_ends_the_search() {
     assert!(reason.starts_with("stage1-candidate0-seed0: disk full at 96; "), "{reason}");
     // Stored and read back it is stuck still.
     let stored = serde_json::to_string(&search).unwrap();
-    assert_eq!(serde_json::from_str::<Search>(&stored).unwrap().batch().unwrap_err(), error);
+    assert_eq!(serde_json::from_str::<Search>(&stored).unwrap().pending_trials().unwrap_err(), error);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn budgets_that_cannot_be_met_are_refused_before_anything_is_trained() {
     let error = refused(
         |o| {
             o.plan.equivalent_epochs = 160.0 / 640.0;
-            o.plan = o.plan.clone().with_batch(Batch::Fixed { per_device: 64, accumulation: 1 });
+            o.plan = o.plan.clone().with_batch(BatchRule::Fixed { per_device: 64, accumulation: 1 });
         },
         sequential(),
     );
@@ -224,7 +224,7 @@ fn spaces_for_other_base_sizes() {
     let small = recipe().at_base_size(64, 8).unwrap();
     let options = SearchOptions { space: Space::at_base_size(64, 8).unwrap(), ..sequential() };
     let outcome = Search::new(&small, options).unwrap();
-    assert_eq!(outcome.batch().unwrap()[0].choice.size, 24);
+    assert_eq!(outcome.pending_trials().unwrap()[0].choice.size, 24);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Trains a network of one's own: `cargo run --release -p efficienttrain --example own_backbone`.
 //!
-//! A backbone names its parameters and says how a pass goes; gradients, the optimiser, the average and the changes of size
+//! A backbone names its parameters and says how a pass goes; gradients, the optimizer, the average and the changes of size
 //! follow from that. Layers are in `efficienttrain_models::layers`.
 
 use efficienttrain::config::{RunOptions, TrainConfig};
@@ -88,7 +88,7 @@ impl Backbone for Plain {
 
 fn main() -> std::result::Result<(), efficienttrain::Error> {
     let config = TrainConfig {
-        // A full name: its stages, its optimiser, its augmentation.
+        // A full name: its stages, its optimizer, its augmentation.
         recipe: "resnet18-etpp".into(),
         synthetic_images: 1024,
         base_size: 32,

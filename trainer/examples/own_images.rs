@@ -8,7 +8,7 @@ use efficienttrain::observe::progress::Progress;
 use efficienttrain::{DataError, Run, Sources};
 use image::{Rgb, RgbImage};
 
-/// Warm and cold colour gradients.
+/// Warm and cold color gradients.
 struct Gradients {
     classes: Vec<String>,
     images: usize,

@@ -56,7 +56,7 @@ pub enum Error {
          start again with a lower --lr, or with --clip-grad 1"
     )]
     NotFinite {
-        /// The optimiser step, counted from 0.
+        /// The optimizer step, counted from 0.
         step: u64,
         /// The loss.
         loss: f64,
@@ -66,7 +66,7 @@ pub enum Error {
     /// The memory of a GPU is too small for a step.
     #[error("step {step}: the memory of {device} ran out with a batch of {batch} at {size} pixels: {what}")]
     OutOfMemory {
-        /// The optimiser step, counted from 0.
+        /// The optimizer step, counted from 0.
         step: u64,
         /// The GPU.
         device: String,
@@ -86,7 +86,7 @@ pub enum Error {
         kept.display()
     )]
     BadNumbers {
-        /// The optimiser step, counted from 0.
+        /// The optimizer step, counted from 0.
         step: u64,
         /// Its stage, counted from 1 as it is shown.
         stage: usize,

@@ -20,7 +20,7 @@
 //! let file = weights::read(&path, &weights::ReadOptions::default())?;
 //! let options = weights::LoadOptions { adapt_head: true, ..Default::default() };
 //! let report = weights::load_into(&*ten, &mut params, &file.tensors, &options)?;
-//! assert_eq!(report.reinitialised, ["fc.weight", "fc.bias"]);
+//! assert_eq!(report.reinitialized, ["fc.weight", "fc.bias"]);
 //! # std::fs::remove_file(&path)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

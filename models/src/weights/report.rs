@@ -16,7 +16,7 @@ pub struct Report {
     /// Loaded keys brought to another number of picture channels or another input size.
     pub adapted: Vec<String>,
     /// Keys of the head that kept the model's own values.
-    pub reinitialised: Vec<String>,
+    pub reinitialized: Vec<String>,
     /// Keys that the file lacks.
     pub missing: Vec<String>,
     /// Keys of the file that the model does not have.
@@ -31,7 +31,7 @@ impl fmt::Display for Report {
         for (keys, what) in [
             (&self.reshaped, "reshaped"),
             (&self.adapted, "adapted"),
-            (&self.reinitialised, "of the head left as initialised"),
+            (&self.reinitialized, "of the head left as initialised"),
             (&self.missing, "missing"),
             (&self.unexpected, "unexpected"),
         ] {

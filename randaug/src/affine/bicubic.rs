@@ -16,7 +16,7 @@ type Taps = [[u8; LANES]; 4];
 /// Buffers of one block.
 struct Block {
     taps: Taps,
-    /// Pixel up and left of each place, and the distance from its centre.
+    /// Pixel up and left of each place, and the distance from its center.
     x: [i32; PIXELS],
     y: [i32; PIXELS],
     dx: [f64; LANES],

@@ -26,7 +26,7 @@ pub enum Interpolation {
     Bicubic,
 }
 
-/// Rotation by degrees about the centre of a `width` x `height` picture; `None` if it changes nothing.
+/// Rotation by degrees about the center of a `width` x `height` picture; `None` if it changes nothing.
 pub(crate) fn rotation(degrees: f64, width: f64, height: f64) -> Option<Matrix> {
     let degrees = degrees.rem_euclid(360.0);
     if degrees == 0.0 {
@@ -173,7 +173,7 @@ fn inside_range(view: &View<'_>, &[a, b, c, d, e, f]: &Matrix, y: usize) -> Rang
     start..end
 }
 
-/// A place in the input: the pixel up and left of it (-1 at the border) and the distance from that pixel's centre.
+/// A place in the input: the pixel up and left of it (-1 at the border) and the distance from that pixel's center.
 #[derive(Clone, Copy)]
 struct Point {
     x: isize,

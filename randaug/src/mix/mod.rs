@@ -47,7 +47,7 @@ pub struct MixBox {
 }
 
 impl MixBox {
-    /// The box around centre (`cy`, `cx`) that covers about 1 - `lam` of a picture, cut at its edges, and the
+    /// The box around center (`cy`, `cx`) that covers about 1 - `lam` of a picture, cut at its edges, and the
     /// share of the picture that is left outside of it: the corrected lam.
     #[must_use]
     pub fn around(height: usize, width: usize, lam: f64, cy: usize, cx: usize) -> (Self, f64) {

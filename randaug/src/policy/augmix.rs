@@ -33,7 +33,7 @@ pub struct AugMix {
     pub blended: bool,
     /// Standard deviation of the magnitudes; infinity (the default) draws them uniformly from 0 to the magnitude.
     pub magnitude_std: f64,
-    /// Interpolation, fill colour and reach of the translations (here 0.3 of an edge by default).
+    /// Interpolation, fill color and reach of the translations (here 0.3 of an edge by default).
     pub config: OpConfig,
 }
 

@@ -36,7 +36,7 @@ pub enum AutoPolicy {
     V0,
     /// `v0r`: the same with the research variant of Posterize.
     V0R,
-    /// `3a`: 3-Augment of DeiT III; solarize, grey or blur, one each time.
+    /// `3a`: 3-Augment of DeiT III; solarize, gray or blur, one each time.
     ThreeAugment,
 }
 
@@ -79,7 +79,7 @@ pub struct AutoAugment {
     pub policy: AutoPolicy,
     /// Standard deviation of the magnitudes; infinity draws them uniformly from 0. As published: 0.
     pub magnitude_std: f64,
-    /// Interpolation, fill colour and reach of the translations.
+    /// Interpolation, fill color and reach of the translations.
     pub config: OpConfig,
 }
 

@@ -87,7 +87,7 @@ impl Policy {
         &self.scheme
     }
 
-    /// Interpolation, fill colour and how magnitudes become arguments.
+    /// Interpolation, fill color and how magnitudes become arguments.
     #[must_use]
     pub fn config(&self) -> &OpConfig {
         match &self.scheme {
@@ -128,10 +128,10 @@ impl Policy {
         self.run(img, magnitude, self.config(), rng, scratch)
     }
 
-    /// As [`Policy::apply`], for 8-bit grey and RGB pictures.
+    /// As [`Policy::apply`], for 8-bit gray and RGB pictures.
     ///
-    /// A grey picture gives the bytes of Pillow's mode `L`. Pixels from outside of it get the luminance of the fill
-    /// colour.
+    /// A gray picture gives the bytes of Pillow's mode `L`. Pixels from outside of it get the luminance of the fill
+    /// color.
     ///
     /// # Errors
     /// As [`Policy::apply`], and if the picture has transparency or other than 8 bits a channel;
@@ -145,9 +145,9 @@ impl Policy {
     ) -> Result<()> {
         match img {
             DynamicImage::ImageRgb8(rgb) => self.apply(rgb, magnitude, rng, scratch),
-            DynamicImage::ImageLuma8(grey) => {
-                let config = self.config().grey();
-                with_rgb(grey, scratch, |rgb, scratch| self.run(rgb, magnitude, &config, rng, scratch))
+            DynamicImage::ImageLuma8(gray) => {
+                let config = self.config().gray();
+                with_rgb(gray, scratch, |rgb, scratch| self.run(rgb, magnitude, &config, rng, scratch))
             }
             other => Err(Error::unsupported(other.color())),
         }

@@ -35,7 +35,7 @@ pub struct RandAugment {
     pub prob: f64,
     /// Standard deviation of the magnitude; infinity draws it uniformly from 0 to the magnitude. Default 0.5.
     pub magnitude_std: f64,
-    /// Interpolation, fill colour, reach of the translations, largest magnitude.
+    /// Interpolation, fill color, reach of the translations, largest magnitude.
     pub config: OpConfig,
 }
 

@@ -77,7 +77,7 @@ pub(super) const ORIGINAL_R: &[SubPolicy] = original!(PosterizeIncreasing);
 pub(super) const V0: &[SubPolicy] = v0!(Posterize);
 pub(super) const V0_R: &[SubPolicy] = v0!(PosterizeIncreasing);
 
-/// 3-Augment (Touvron et al. 2022): inverting from 128 up, grey, blur of a random radius.
+/// 3-Augment (Touvron et al. 2022): inverting from 128 up, gray, blur of a random radius.
 pub(super) const THREE: &[SubPolicy] = &[
     &[sub(Op::Solarize, 1.0, 5.0)],
     &[sub(Op::Desaturate, 1.0, 10.0)],

@@ -36,7 +36,7 @@ const SPACE: [Option<Op>; 14] = [
 pub struct TrivialAugmentWide {
     /// Strengths of an operation. Default 31.
     pub bins: u32,
-    /// Interpolation (default nearest) and fill colour (default black), as in torchvision.
+    /// Interpolation (default nearest) and fill color (default black), as in torchvision.
     pub config: OpConfig,
 }
 

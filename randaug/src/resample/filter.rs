@@ -41,12 +41,12 @@ impl Filter {
         let support = self.support() * widening;
         let narrow = 1.0 / widening;
         for i in outputs {
-            let centre = (i as f64 + 0.5) * scale;
+            let center = (i as f64 + 0.5) * scale;
             // The casts truncate; a negative start becomes 0.
-            let start = (centre - support + 0.5) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
+            let start = (center - support + 0.5) as usize;
+            let end = ((center + support + 0.5) as usize).min(from);
             buffer.clear();
-            buffer.extend((start..end).map(|x| self.weight((x as f64 - centre + 0.5) * narrow)));
+            buffer.extend((start..end).map(|x| self.weight((x as f64 - center + 0.5) * narrow)));
             let sum: f64 = buffer.iter().sum();
             if sum != 0.0 {
                 buffer.iter_mut().for_each(|weight| *weight /= sum);

@@ -70,7 +70,7 @@ impl Tensors {
     }
 
     /// A u8 `[H, W, 1]` array.
-    pub(crate) fn grey(&self, key: &str) -> GrayImage {
+    pub(crate) fn gray(&self, key: &str) -> GrayImage {
         let (shape, bytes) = self.bytes(key, Dtype::U8);
         assert_eq!(shape[2], 1, "{key}");
         GrayImage::from_raw(shape[1] as u32, shape[0] as u32, bytes).expect("as many bytes as pixels")

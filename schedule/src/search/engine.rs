@@ -1,31 +1,31 @@
-//! The search itself: a function of its settings and of the reports so far, and of nothing else.
+//! The search: a function of its settings and of the reports so far, without any other state.
 
-use crate::curriculum::ShareOf;
+use crate::curriculum::ShareUnit;
 use crate::error::{Result, ScheduleError};
 use crate::recipe::Recipe;
-use crate::search::frame::Frame;
-use crate::search::greedy;
-use crate::search::ledger::Ledger;
+use crate::search::context::SearchContext;
+use crate::search::greedy::Greedy;
 use crate::search::options::{Algorithm, SearchOptions};
-use crate::search::outcome::{Candidate, Outcome, StageOutcome, TrialRow, Verdict};
+use crate::search::outcome::{Outcome, StageOutcome, TrialRow};
 use crate::search::sequential::Sequential;
+use crate::search::skeleton::Skeleton;
 use crate::search::space::Choice;
-use crate::search::tie::Measured;
-use crate::search::trial::{Finished, Part, Report, SavedState, Trial, TrialId};
+use crate::search::strategy::{StageDecision, StageStatus, Strategy};
+use crate::search::trial::{FinishedTrial, Report, SavedState, Trial, TrialId};
 use serde::{Deserialize, Serialize};
 
-/// A search for a curriculum, as far as it has come.
+/// A search for a curriculum, with the reports so far.
 ///
-/// [`Search::batch`] gives the trials that may run now, together or one after the other; [`Search::report`] takes their
-/// results. A search can be serialised after every report: it keeps its settings and the reports, and works out the rest
-/// from them, so one that goes on from its stored form ends as if it had never stopped.
+/// [`Search::pending_trials`] returns the trials that can run now, together or one after the other; [`Search::report`]
+/// takes their results. A search can be serialized after every report. It stores its settings and the reports and
+/// derives the rest from them, so a search resumed from its stored form ends as if it had never stopped.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "SearchRecord", try_from = "SearchRecord")]
 pub struct Search {
     recipe: Recipe,
     options: SearchOptions,
-    frame: Frame,
-    finished: Vec<Finished>,
+    skeleton: Skeleton,
+    finished: Vec<FinishedTrial>,
 }
 
 /// Stored form of a [`Search`].
@@ -34,68 +34,55 @@ pub struct Search {
 pub struct SearchRecord {
     recipe: Recipe,
     options: SearchOptions,
-    finished: Vec<Finished>,
+    finished: Vec<FinishedTrial>,
 }
 
-/// How one stage was decided; no pick leaves it at full size.
-#[derive(Debug, Clone)]
-pub(crate) struct Decided {
-    pub(crate) pick: Option<usize>,
-    pub(crate) candidates: Vec<Candidate>,
-    pub(crate) tied: bool,
-}
-
-/// Where a stage stands.
-pub(crate) enum Step {
-    Run(Vec<Trial>),
-    Decided(Decided),
-}
-
-/// Where the search stands: the stages decided, and the trials that may run now (none at the end).
-struct Progress {
-    baseline: Option<Measured>,
-    decided: Vec<Decided>,
-    batch: Vec<Trial>,
+/// The decided stages, and the trials that can run now (none at the end).
+struct SearchState {
+    decided: Vec<StageDecision>,
+    pending: Vec<Trial>,
 }
 
 impl Search {
-    /// A search that has not begun. `recipe` gives the base size, the optimiser and, for each stage, the batch, order and
-    /// replay of its own stage that holds the middle; its sizes and magnitudes are not used.
+    /// Prepares a search.
+    ///
+    /// `recipe` gives the base size and the optimizer. Each stage of the search takes batch, order and replay from the
+    /// stage of the recipe that contains its middle. The sizes and magnitudes of the recipe are not used.
     ///
     /// # Errors
     /// A field out of range in the recipe or options; a candidate that cannot be planned (batch, cost, size); a budget
-    /// that leaves a stage or the fine-tuning without an optimiser step.
+    /// that leaves a stage or the fine-tuning without an optimizer step.
     pub fn new(recipe: &Recipe, options: SearchOptions) -> Result<Self> {
-        let frame = Frame::new(recipe, &options)?;
-        Ok(Self { recipe: recipe.clone(), options, frame, finished: Vec::new() })
+        let skeleton = Skeleton::new(recipe, &options)?;
+        Ok(Self { recipe: recipe.clone(), options, skeleton, finished: Vec::new() })
     }
 
-    /// The settings.
+    /// Settings of the search.
     #[must_use]
     pub fn options(&self) -> &SearchOptions {
         &self.options
     }
 
-    /// The reports so far.
+    /// Reports so far, in the order in which they came.
     #[must_use]
-    pub fn finished(&self) -> &[Finished] {
+    pub fn finished(&self) -> &[FinishedTrial] {
         &self.finished
     }
 
-    /// The trials that may run now, in any order or together; none when the search is done.
+    /// Returns the trials that can run now, in any order or together; none when the search is done.
     ///
     /// # Errors
     /// [`ScheduleError::NoCandidate`] when every candidate of a stage failed.
-    pub fn batch(&self) -> Result<Vec<Trial>> {
-        Ok(self.progress()?.batch)
+    pub fn pending_trials(&self) -> Result<Vec<Trial>> {
+        Ok(self.state()?.pending)
     }
 
-    /// Takes the result of a trial of the present batch.
+    /// Takes the result of a pending trial.
     ///
     /// # Errors
     /// [`ScheduleError::UnknownTrial`] for any other trial.
     pub fn report(&mut self, id: TrialId, report: Report) -> Result<()> {
-        if self.batch()?.iter().all(|trial| trial.id != id) {
+        if self.pending_trials()?.iter().all(|trial| trial.id != id) {
             return Err(ScheduleError::UnknownTrial { trial: id.to_string() });
         }
         let report = match report {
@@ -104,27 +91,23 @@ impl Search {
             }
             other => other,
         };
-        self.finished.push(Finished { id, report });
+        self.finished.push(FinishedTrial { id, report });
         Ok(())
     }
 
-    /// States that trials to come may start from, or that hold what was found; all others can be deleted.
+    /// Lists the states that later trials may start from or that hold the result; all others can be deleted.
     ///
     /// # Errors
-    /// As [`Self::batch`].
+    /// Returns the errors of [`Self::pending_trials`].
     pub fn needed_states(&self) -> Result<Vec<SavedState>> {
-        let Progress { decided, .. } = self.progress()?;
-        let stage = decided.len().min(self.frame.stages());
+        let SearchState { decided, .. } = self.state()?;
+        let (strategy, stage) = (self.strategy(), decided.len().min(self.skeleton.stages()));
         let done = self.finished.iter().filter(|entry| matches!(entry.report, Report::Accuracy(_)));
         let mut owners: Vec<TrialId> = done.map(|entry| entry.id).collect();
-        let owns = |id: &TrialId| match id.stage {
-            Some(of) if of == stage => true,
-            _ => *id == self.owner(&decided, id.seed),
-        };
-        owners.retain(owns);
+        owners.retain(|id| id.stage == Some(stage) || *id == strategy.owner(&decided, id.seed));
         let mut states = Vec::new();
         for id in owners {
-            let trial = self.trial(id, &decided)?;
+            let trial = strategy.trial(&self.context(), id, &decided)?;
             // The end of the stage before, or of the run.
             let from = match trial.plan.stages().get(stage) {
                 Some(next) => next.first_step,
@@ -137,137 +120,81 @@ impl Search {
         Ok(states)
     }
 
-    /// The result, when the search is done.
+    /// Returns the result when the search is done.
     ///
     /// # Errors
-    /// As [`Self::batch`].
+    /// Returns the errors of [`Self::pending_trials`].
     pub fn outcome(&self) -> Result<Option<Outcome>> {
-        let Progress { baseline, decided, batch } = self.progress()?;
-        if !batch.is_empty() {
+        let SearchState { decided, pending } = self.state()?;
+        if !pending.is_empty() {
             return Ok(None);
         }
         let picks: Vec<Option<usize>> = decided.iter().map(|d| d.pick).collect();
-        let row = |entry: &Finished| {
-            let trial = self.trial(entry.id, &decided)?;
-            let (equivalent_epochs, report) = (trial.equivalent_epochs(), entry.report.clone());
-            Ok(TrialRow { id: entry.id, choice: trial.choice, seed: trial.seed, report, equivalent_epochs })
-        };
-        let trials: Vec<TrialRow> = self.finished.iter().map(row).collect::<Result<_>>()?;
-        let stage = |d: Decided| {
-            let full = Choice::of_size(self.frame.base_size());
-            let choice = d.pick.map_or(full, |candidate| self.frame.choices[candidate]);
+        let trials = self.trial_rows(&decided)?;
+        let stage = |d: StageDecision| {
+            let full = Choice::of_size(self.skeleton.base_size());
+            let choice = d.pick.map_or(full, |candidate| self.skeleton.choices[candidate]);
             StageOutcome { choice, tied: d.tied, candidates: d.candidates }
         };
-        let plan = self.frame.plan(&picks)?;
+        let plan = self.skeleton.plan(&picks)?;
         Ok(Some(Outcome {
             recipe: plan.recipe().clone(),
             plan_options: plan.options().clone(),
             stages: decided.into_iter().map(stage).collect(),
-            baseline,
+            baseline: self.strategy().baseline(&self.context())?,
             equivalent_epochs: trials.iter().map(|row| row.equivalent_epochs).sum(),
             trials,
             exhaustive_epochs: self.exhaustive_epochs()?,
         }))
     }
 
-    fn progress(&self) -> Result<Progress> {
-        let (mut baseline, mut decided) = (None, Vec::new());
-        if let Algorithm::Greedy { .. } = self.options.algorithm {
-            match greedy::baseline(self)? {
-                Ok(measured) => baseline = Some(measured),
-                Err(batch) => return Ok(Progress { baseline, decided, batch }),
+    fn trial_rows(&self, decided: &[StageDecision]) -> Result<Vec<TrialRow>> {
+        let (strategy, context) = (self.strategy(), self.context());
+        let row = |entry: &FinishedTrial| {
+            let trial = strategy.trial(&context, entry.id, decided)?;
+            let (equivalent_epochs, report) = (trial.equivalent_epochs(), entry.report.clone());
+            Ok(TrialRow { id: entry.id, choice: trial.choice, seed: trial.seed, report, equivalent_epochs })
+        };
+        self.finished.iter().map(row).collect()
+    }
+
+    fn state(&self) -> Result<SearchState> {
+        let (strategy, context, mut decided) = (self.strategy(), self.context(), Vec::new());
+        for stage in 0..self.skeleton.stages() {
+            match strategy.stage(&context, stage, &decided)? {
+                StageStatus::Pending(pending) => return Ok(SearchState { decided, pending }),
+                StageStatus::Decided(decision) => decided.push(decision),
             }
         }
-        for stage in 0..self.frame.stages() {
-            let step = match (self.options.algorithm, baseline) {
-                (Algorithm::Greedy { at_once }, Some(target)) => {
-                    greedy::stage(self, at_once, target, stage, &decided)?
-                }
-                _ => self.sequential().stage(self, stage, &decided)?,
-            };
-            match step {
-                Step::Run(batch) => return Ok(Progress { baseline, decided, batch }),
-                Step::Decided(one) => decided.push(one),
-            }
-        }
-        Ok(Progress { baseline, decided, batch: Vec::new() })
+        Ok(SearchState { decided, pending: Vec::new() })
     }
 
-    fn sequential(&self) -> Sequential {
+    fn context(&self) -> SearchContext<'_> {
+        SearchContext { options: &self.options, skeleton: &self.skeleton, finished: &self.finished }
+    }
+
+    fn strategy(&self) -> Box<dyn Strategy> {
         match self.options.algorithm {
-            Algorithm::Sequential { fine_tune, early_stop } => Sequential { fine_tune, early_stop },
-            Algorithm::Greedy { .. } => Sequential { fine_tune: Default::default(), early_stop: None },
+            Algorithm::Greedy { at_once } => Box::new(Greedy { at_once }),
+            Algorithm::Sequential { fine_tune, early_stop } => Box::new(Sequential { fine_tune, early_stop }),
         }
     }
 
-    fn trial(&self, id: TrialId, decided: &[Decided]) -> Result<Trial> {
-        match self.options.algorithm {
-            Algorithm::Greedy { .. } => greedy::trial(self, id, decided),
-            Algorithm::Sequential { .. } => self.sequential().trial(self, id, decided),
-        }
-    }
-
-    /// The run whose states the present curriculum has.
-    fn owner(&self, decided: &[Decided], seed: usize) -> TrialId {
-        let mut id = greedy::owner(decided, seed);
-        if let Algorithm::Sequential { .. } = self.options.algorithm {
-            id.part = self.sequential().last_part();
-        }
-        id
-    }
-
-    /// Compute of all curricula: of stages of compute each costs the budget, of stages of epochs what its sizes cost.
+    /// Compute of training every curriculum of the space. If stages are shares of compute, each curriculum costs the
+    /// budget; if they are shares of epochs, its cost depends on its sizes.
     fn exhaustive_epochs(&self) -> Result<f64> {
-        let (stages, choices) = (self.frame.stages(), self.frame.choices.len());
+        let (stages, choices) = (self.skeleton.stages(), self.skeleton.choices.len());
         let epochs = self.options.plan.equivalent_epochs * self.options.seeds.len() as f64;
         let curricula = (choices as f64).powi(i32::try_from(stages).unwrap_or(i32::MAX));
-        let cost = |choice: &Choice| self.options.plan.cost.relative(choice.size, self.frame.base_size());
-        let mean = match self.frame.recipe(&[]).curriculum.share_of {
-            ShareOf::Compute => 1.0,
-            ShareOf::Epochs => {
-                let costs: Vec<f64> = self.frame.choices.iter().map(cost).collect::<Result<_>>()?;
+        let cost = |choice: &Choice| self.options.plan.cost.relative(choice.size, self.skeleton.base_size());
+        let mean = match self.skeleton.recipe(&[]).curriculum.share_of {
+            ShareUnit::Compute => 1.0,
+            ShareUnit::Epochs => {
+                let costs: Vec<f64> = self.skeleton.choices.iter().map(cost).collect::<Result<_>>()?;
                 costs.iter().sum::<f64>() / choices as f64
             }
         };
         Ok(curricula * epochs * mean)
-    }
-
-    pub(crate) fn frame(&self) -> &Frame {
-        &self.frame
-    }
-
-    pub(crate) fn ledger(&self) -> Ledger<'_> {
-        Ledger { finished: &self.finished, retries: self.options.retries }
-    }
-
-    /// Trials of candidates of a stage, one a seed.
-    pub(crate) fn ids(&self, stage: usize, candidates: &[usize], part: Part) -> Vec<TrialId> {
-        let seeds = self.options.seeds.len();
-        let of = |&candidate: &usize| {
-            (0..seeds).map(move |seed| TrialId { stage: Some(stage), candidate, seed, part })
-        };
-        candidates.iter().flat_map(of).collect()
-    }
-
-    /// A candidate whose trials of a part of a stage are done.
-    pub(crate) fn measured(&self, stage: usize, candidate: usize, part: Part) -> Candidate {
-        let ids = self.ids(stage, &[candidate], part);
-        self.ledger().candidate(candidate, self.frame.choices[candidate], ids)
-    }
-
-    /// A candidate without trials.
-    pub(crate) fn untried(&self, candidate: usize, verdict: Verdict) -> Candidate {
-        Candidate::without(candidate, self.frame.choices[candidate], verdict)
-    }
-
-    /// Candidates that the stages decided leave to the next, and the others.
-    pub(crate) fn allowed(&self, decided: &[Decided]) -> (Vec<usize>, Vec<Candidate>) {
-        let size = |d: &Decided| d.pick.map_or(self.frame.base_size(), |c| self.frame.choices[c].size);
-        let least = if self.options.growing { decided.last().map_or(0, size) } else { 0 };
-        let all = 0..self.frame.choices.len();
-        let (allowed, ruled_out): (Vec<usize>, Vec<usize>) =
-            all.partition(|&candidate| self.frame.choices[candidate].size >= least);
-        (allowed, ruled_out.into_iter().map(|c| self.untried(c, Verdict::NotTried)).collect())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who trains.
+//! The interface to the training behind a search.
 
 use crate::error::Result;
 use crate::search::engine::Search;
@@ -22,13 +22,13 @@ pub trait Evaluator {
 
 impl Search {
     /// Runs the trials one after the other to the end, or until the evaluator breaks off (`None`). For several machines,
-    /// hand out [`Search::batch`] instead and [`Search::report`] in any order.
+    /// hand out [`Search::pending_trials`] instead and [`Search::report`] in any order.
     ///
     /// # Errors
-    /// As [`Search::batch`].
+    /// As [`Search::pending_trials`].
     pub fn run(&mut self, evaluator: &mut (impl Evaluator + ?Sized)) -> Result<Option<Outcome>> {
         // One at a time, so that a failed trial is tried again in the same place whether or not the search was stopped.
-        while let Some(trial) = self.batch()?.into_iter().next() {
+        while let Some(trial) = self.pending_trials()?.into_iter().next() {
             let ControlFlow::Continue(report) = evaluator.evaluate(&trial) else { return Ok(None) };
             self.report(trial.id, report)?;
             if evaluator.reported(self).is_break() {

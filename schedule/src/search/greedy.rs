@@ -1,99 +1,130 @@
 //! Algorithm 1: the smallest size a stage can have without lowering the accuracy at the end of the run.
 
 use crate::error::{Result, ScheduleError};
-use crate::search::engine::{Decided, Search, Step};
-use crate::search::outcome::Verdict;
+use crate::search::context::{SearchContext, StageCandidates};
+use crate::search::outcome::{Candidate, Verdict};
+use crate::search::space::Choice;
+use crate::search::strategy::{StageDecision, StageStatus, Strategy};
 use crate::search::tie::Measured;
-use crate::search::trial::{Part, SavedState, Trial, TrialId};
+use crate::search::trial::{SavedState, Trial, TrialId, TrialPart};
 
-/// Plain training: the accuracy that must not be lowered.
-pub(crate) fn baseline_ids(search: &Search) -> Vec<TrialId> {
-    let seeds = 0..search.options().seeds.len();
-    seeds.map(|seed| TrialId { stage: None, candidate: 0, seed, part: Part::Whole }).collect()
+/// Rules of the algorithm, taken from the options.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Greedy {
+    /// Number of candidates that are handed out together.
+    pub(crate) at_once: u32,
 }
 
-/// Plain training's trials, or its accuracy.
-pub(crate) fn baseline(search: &Search) -> Result<std::result::Result<Measured, Vec<Trial>>> {
-    let ids = baseline_ids(search);
-    let missing = search.ledger().missing(&ids);
-    if !missing.is_empty() {
-        return missing.into_iter().map(|id| trial(search, id, &[])).collect::<Result<_>>().map(Err);
-    }
-    match search.ledger().accuracies(ids) {
-        Ok(accuracies) => Ok(Ok(Measured::of(&accuracies))),
-        Err(reason) => Err(ScheduleError::NoCandidate { stage: 0, reason }),
-    }
-}
-
-/// The next trials of a stage, or its decision. `target` is what plain training reaches.
-pub(crate) fn stage(
-    search: &Search,
-    at_once: u32,
-    target: Measured,
-    stage: usize,
-    decided: &[Decided],
-) -> Result<Step> {
-    let (ledger, tie) = (search.ledger(), search.options().tie);
-    let (allowed, mut candidates) = search.allowed(decided);
-    let (mut pick, mut tied) = (None, false);
-    // Full size needs no trial: the curriculum as it stands has it.
-    let smaller: Vec<usize> = allowed.iter().copied().filter(|&c| !search.frame().is_full(c)).collect();
-    for group in smaller.chunks(at_once as usize) {
-        if pick.is_some() {
-            candidates.extend(group.iter().map(|&c| search.untried(c, Verdict::NotTried)));
-            continue;
-        }
-        let missing = ledger.missing(&search.ids(stage, group, Part::Whole));
+impl Strategy for Greedy {
+    fn stage(
+        &self,
+        context: &SearchContext<'_>,
+        stage: usize,
+        decided: &[StageDecision],
+    ) -> Result<StageStatus> {
+        let missing = context.ledger().missing(&baseline_ids(context));
         if !missing.is_empty() {
-            let trials = missing.into_iter().map(|id| trial(search, id, decided));
-            return Ok(Step::Run(trials.collect::<Result<_>>()?));
+            return Ok(StageStatus::Pending(self.trials(context, missing, &[])?));
         }
-        for &index in group {
-            let mut candidate = search.measured(stage, index, Part::Whole);
-            if let Some(measured) = candidate.measured {
-                let equal = tie.is_tie(&measured, &target);
-                if equal || measured.mean > target.mean {
-                    candidate.verdict = if pick.is_none() { Verdict::Chosen } else { Verdict::Tied };
-                    if pick.is_none() {
-                        (pick, tied) = (Some(index), equal);
-                    }
-                }
+        let target = measured_baseline(context)?;
+        let StageCandidates { allowed, ruled_out: mut candidates } = context.candidates(decided);
+        // Full size needs no trial: the curriculum decided so far was measured with it.
+        let (full, smaller): (Vec<usize>, Vec<usize>) =
+            allowed.into_iter().partition(|&candidate| context.skeleton.is_full(candidate));
+        let mut found = None;
+        for group in smaller.chunks(self.at_once as usize) {
+            if found.is_some() {
+                candidates.extend(group.iter().map(|&c| context.untried(c, Verdict::NotTried)));
+                continue;
             }
-            candidates.push(candidate);
+            let missing = context.ledger().missing(&context.ids(stage, group, TrialPart::Whole));
+            if !missing.is_empty() {
+                return Ok(StageStatus::Pending(self.trials(context, missing, decided)?));
+            }
+            for &candidate in group {
+                let measured = context.measured(stage, candidate, TrialPart::Whole);
+                candidates.push(judge(measured, context, &target, &mut found));
+            }
         }
+        let verdict = if found.is_none() { Verdict::Chosen } else { Verdict::NotTried };
+        candidates.extend(full.into_iter().map(|candidate| context.untried(candidate, verdict.clone())));
+        candidates.sort_by_key(|c| c.candidate);
+        let pick = found.as_ref().map(|found| found.candidate);
+        let tied = found.is_some_and(|found| found.tied);
+        Ok(StageStatus::Decided(StageDecision { pick, candidates, tied }))
     }
-    for full in allowed.into_iter().filter(|&c| search.frame().is_full(c)) {
-        let verdict = if pick.is_none() { Verdict::Chosen } else { Verdict::NotTried };
-        candidates.push(search.untried(full, verdict));
+
+    /// Trains from the end of the stage before to the end of the run, later stages at full size.
+    fn trial(&self, context: &SearchContext<'_>, id: TrialId, decided: &[StageDecision]) -> Result<Trial> {
+        let skeleton = context.skeleton;
+        let mut picks: Vec<Option<usize>> = Vec::new();
+        if let Some(stage) = id.stage {
+            picks.extend(decided[..stage].iter().map(|d| d.pick));
+            picks.push(Some(id.candidate));
+        }
+        let plan = skeleton.plan(&picks)?;
+        let stage = id.stage.unwrap_or(0);
+        let first = plan.stages()[stage].first_step;
+        let start =
+            (stage > 0).then(|| SavedState { trial: self.owner(&decided[..stage], id.seed), step: first });
+        let keep = plan.stages()[stage..].iter().map(|s| s.first_step + s.steps).collect();
+        let choice = match id.stage {
+            Some(_) => context.choice(id.candidate),
+            None => Choice::of_size(skeleton.base_size()),
+        };
+        let (steps, seed) = (first..plan.total_steps(), context.options.seeds[id.seed]);
+        Ok(Trial { id, choice, seed, start, plan, steps, keep, fine_tune: None })
     }
-    candidates.sort_by_key(|c| c.candidate);
-    Ok(Step::Decided(Decided { pick, candidates, tied }))
+
+    fn last_part(&self) -> TrialPart {
+        TrialPart::Whole
+    }
+
+    fn baseline(&self, context: &SearchContext<'_>) -> Result<Option<Measured>> {
+        if !context.ledger().missing(&baseline_ids(context)).is_empty() {
+            return Ok(None);
+        }
+        measured_baseline(context).map(Some)
+    }
 }
 
-/// The run that the present curriculum comes from: it passed all later stages at full size.
-pub(crate) fn owner(decided: &[Decided], seed: usize) -> TrialId {
-    let last = decided.iter().enumerate().rev().find_map(|(stage, d)| Some((stage, d.pick?)));
-    let (stage, candidate) = last.map_or((None, 0), |(stage, candidate)| (Some(stage), candidate));
-    TrialId { stage, candidate, seed, part: Part::Whole }
+/// The first candidate that is good enough.
+struct Found {
+    candidate: usize,
+    /// The candidate cannot be told apart from plain training.
+    tied: bool,
 }
 
-/// A whole run from the end of the stage before on.
-pub(crate) fn trial(search: &Search, id: TrialId, decided: &[Decided]) -> Result<Trial> {
-    let frame = search.frame();
-    let mut picks: Vec<Option<usize>> = Vec::new();
-    if let Some(stage) = id.stage {
-        picks.extend(decided[..stage].iter().map(|d| d.pick));
-        picks.push(Some(id.candidate));
+/// Compares a measured candidate with plain training.
+fn judge(
+    mut candidate: Candidate,
+    context: &SearchContext<'_>,
+    target: &Measured,
+    found: &mut Option<Found>,
+) -> Candidate {
+    let Some(measured) = candidate.measured else { return candidate };
+    let tied = context.options.tie.is_tie(&measured, target);
+    if !tied && measured.mean <= target.mean {
+        return candidate;
     }
-    let plan = frame.plan(&picks)?;
-    let stage = id.stage.unwrap_or(0);
-    let first = plan.stages()[stage].first_step;
-    let start = (stage > 0).then(|| SavedState { trial: owner(&decided[..stage], id.seed), step: first });
-    let keep = plan.stages()[stage..].iter().map(|s| s.first_step + s.steps).collect();
-    let choice = match id.stage {
-        Some(_) => frame.choices[id.candidate],
-        None => crate::search::Choice::of_size(frame.base_size()),
-    };
-    let (steps, seed) = (first..plan.total_steps(), search.options().seeds[id.seed]);
-    Ok(Trial { id, choice, seed, start, plan, steps, keep, fine_tune: None })
+    if found.is_some() {
+        candidate.verdict = Verdict::Tied;
+    } else {
+        candidate.verdict = Verdict::Chosen;
+        *found = Some(Found { candidate: candidate.candidate, tied });
+    }
+    candidate
+}
+
+/// Identities of the trials of plain training.
+fn baseline_ids(context: &SearchContext<'_>) -> Vec<TrialId> {
+    let seeds = 0..context.options.seeds.len();
+    seeds.map(|seed| TrialId { stage: None, candidate: 0, seed, part: TrialPart::Whole }).collect()
+}
+
+/// Accuracy of plain training, which must not be lowered; its trials must be reported.
+fn measured_baseline(context: &SearchContext<'_>) -> Result<Measured> {
+    let accuracies = context.ledger().accuracies(baseline_ids(context));
+    let accuracies = accuracies.map_err(|reason| ScheduleError::NoCandidate { stage: 0, reason })?;
+    Ok(Measured::of(&accuracies))
 }

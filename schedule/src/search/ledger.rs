@@ -3,7 +3,7 @@
 use crate::search::outcome::{Candidate, Verdict};
 use crate::search::space::Choice;
 use crate::search::tie::Measured;
-use crate::search::trial::{Finished, Report, TrialId};
+use crate::search::trial::{FinishedTrial, Report, TrialId};
 
 /// What is known of a trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,7 +17,7 @@ pub(crate) enum Status<'a> {
 /// All reports, in the order in which they came.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ledger<'a> {
-    pub(crate) finished: &'a [Finished],
+    pub(crate) finished: &'a [FinishedTrial],
     pub(crate) retries: u32,
 }
 

@@ -55,15 +55,17 @@
 //! # Ok::<(), efficienttrain_schedule::ScheduleError>(())
 //! ```
 
+mod context;
 mod engine;
 mod evaluator;
-mod frame;
 mod greedy;
 mod ledger;
 mod options;
 mod outcome;
 mod sequential;
+mod skeleton;
 mod space;
+mod strategy;
 mod table;
 mod tie;
 mod trial;
@@ -74,4 +76,4 @@ pub use options::{Algorithm, EarlyStop, FineTune, SearchOptions};
 pub use outcome::{Candidate, Outcome, StageOutcome, TrialRow, Verdict};
 pub use space::{Choice, Space, StageBatch};
 pub use tie::{Measured, Prefer, TieRule};
-pub use trial::{FineTuneRun, Finished, Part, Report, SavedState, Trial, TrialId};
+pub use trial::{FineTuneRun, FinishedTrial, Report, SavedState, Trial, TrialId, TrialPart};

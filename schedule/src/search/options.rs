@@ -1,7 +1,7 @@
 //! What a search needs to know besides the recipe. The paper leaves much of it open; each choice is a field here.
 
 use crate::error::{Result, count, field, positive, within};
-use crate::options::{Batch, PlanOptions, Rounding};
+use crate::options::{BatchRule, PlanOptions, Rounding};
 use crate::search::space::Space;
 use crate::search::tie::TieRule;
 use serde::{Deserialize, Serialize};
@@ -141,7 +141,7 @@ impl SearchOptions {
 
     pub(crate) fn validate(&self, base_size: u32) -> Result<()> {
         if self.plan.rounding != Rounding::Exact {
-            let hint = "a search counts whole optimiser steps";
+            let hint = "a search counts whole optimizer steps";
             return Err(field("plan.rounding", "exact", "reference", hint));
         }
         if self.shares.is_empty() {
@@ -151,7 +151,7 @@ impl SearchOptions {
             positive(&format!("shares[{index}]"), share, "give the part of the run this stage takes")?;
         }
         self.space.validate(base_size)?;
-        if !self.space.batches.is_empty() && self.plan.batch != Batch::AsRecipe {
+        if !self.space.batches.is_empty() && self.plan.batch != BatchRule::AsRecipe {
             let hint = "leave space.batches empty, or the batches to the recipe and the search";
             return Err(field("plan.batch", "as-recipe where batches are searched", "another", hint));
         }

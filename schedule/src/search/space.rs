@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct StageBatch {
     /// Images one device trains on per micro-batch.
     pub per_device: u32,
-    /// Micro-batches per optimiser step.
+    /// Micro-batches per optimizer step.
     pub accumulation: u32,
 }
 

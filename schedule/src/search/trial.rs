@@ -9,7 +9,7 @@ use std::ops::Range;
 /// Which part of a stage a trial trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Part {
+pub enum TrialPart {
     /// All of it.
     Whole,
     /// The beginning, after which hopeless candidates are given up.
@@ -29,7 +29,7 @@ pub struct TrialId {
     /// Index into the seeds.
     pub seed: usize,
     /// Part of the stage.
-    pub part: Part,
+    pub part: TrialPart,
 }
 
 impl fmt::Display for TrialId {
@@ -40,9 +40,9 @@ impl fmt::Display for TrialId {
         }
         write!(out, "-seed{}", self.seed)?;
         match self.part {
-            Part::Whole => Ok(()),
-            Part::Probe => write!(out, "-probe"),
-            Part::Rest => write!(out, "-rest"),
+            TrialPart::Whole => Ok(()),
+            TrialPart::Probe => write!(out, "-probe"),
+            TrialPart::Rest => write!(out, "-rest"),
         }
     }
 }
@@ -53,7 +53,7 @@ impl fmt::Display for TrialId {
 pub struct SavedState {
     /// The trial.
     pub trial: TrialId,
-    /// Optimiser steps of the run before the state.
+    /// Optimizer steps of the run before the state.
     pub step: u64,
 }
 
@@ -68,7 +68,7 @@ pub struct FineTuneRun {
 
 /// One piece of work: continue from a state, train some steps of a plan, measure.
 ///
-/// 1. Load `start`, or initialise the network with `seed`.
+/// 1. Load `start`, or initialize the network with `seed`.
 /// 2. Train `steps` of `plan`, as [`Plan::at`] says; keep the state at each step of `keep`.
 /// 3. Fine-tune, if so asked, without changing what was kept.
 /// 4. Report the accuracy on the validation images at full size.
@@ -78,13 +78,13 @@ pub struct Trial {
     pub id: TrialId,
     /// The candidate.
     pub choice: Choice,
-    /// Seed of initialisation, sample order and augmentation.
+    /// Seed of initialization, sample order and augmentation.
     pub seed: u64,
     /// The state to continue from; none starts afresh.
     pub start: Option<SavedState>,
     /// The whole run that the steps belong to.
     pub plan: Plan,
-    /// Optimiser steps to train.
+    /// Optimizer steps to train.
     pub steps: Range<u64>,
     /// Steps before which the state is to be kept, under this trial's identity; ascending.
     pub keep: Vec<u64>,
@@ -119,7 +119,7 @@ pub enum Report {
 /// A trial's report, as a search keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Finished {
+pub struct FinishedTrial {
     /// The trial.
     pub id: TrialId,
     /// What became of it.

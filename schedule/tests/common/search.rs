@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use efficienttrain_schedule::search::{Evaluator, Report, SavedState, Search, SearchOptions, Trial};
-use efficienttrain_schedule::{Batch, Recipe, StepSettings};
+use efficienttrain_schedule::{BatchRule, Recipe, StepSettings};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -81,7 +81,7 @@ impl<F: FnMut(&Trained) -> Report> Evaluator for Synthetic<F> {
 /// A small run: 640 images, 32 a step.
 pub(crate) fn small(mut options: SearchOptions) -> SearchOptions {
     options.plan.train_images = 640;
-    options.plan = options.plan.with_batch(Batch::Fixed { per_device: 32, accumulation: 1 });
+    options.plan = options.plan.with_batch(BatchRule::Fixed { per_device: 32, accumulation: 1 });
     options
 }
 

@@ -32,14 +32,14 @@ pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
 
 /// The file of a checkpoint for `path`, without its checksum.
 pub(crate) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Result<Vec<u8>> {
-    let kept = state.optimiser.kept.iter().map(|(part, store)| (*part, store));
+    let kept = state.optimizer.kept.iter().map(|(part, store)| (*part, store));
     let ema = state.ema.as_ref().map(|store| ("ema", store));
     let tensors =
         std::iter::once(("model", &state.params)).chain(kept).chain(ema).flat_map(|(part, store)| {
             store.iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor.clone()))
         });
     let on_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));
-    serialise(path, tensors.map(on_cpu).collect::<Result<_>>()?, Some(record))
+    serialize(path, tensors.map(on_cpu).collect::<Result<_>>()?, Some(record))
 }
 
 /// Writes weights alone, under the names and in the shapes of timm (of the authors, where timm has no such model), so
@@ -60,12 +60,12 @@ pub(crate) fn export_weights(
     weights: Vec<(String, Tensor)>,
     record: Option<&RunRecord>,
 ) -> Result<()> {
-    let mut bytes = serialise(path, weights, record)?;
+    let mut bytes = serialize(path, weights, record)?;
     seal(&mut bytes);
     replace(path, &bytes)
 }
 
-fn serialise(path: &Path, tensors: Vec<(String, Tensor)>, record: Option<&RunRecord>) -> Result<Vec<u8>> {
+fn serialize(path: &Path, tensors: Vec<(String, Tensor)>, record: Option<&RunRecord>) -> Result<Vec<u8>> {
     let failed = |what: String| Error::Checkpoint { path: path.into(), what };
     let mut metadata = HashMap::from([(CHECKSUM.to_string(), BLANK.to_string())]);
     if let Some(record) = record {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{self, Format, LoadOptions, ReadOptions, Report, Tensors, WeightFile};
 use efficienttrain_models::{Backbone, ParamSpec, ParamStore};
-use efficienttrain_schedule::OptimiserKind;
+use efficienttrain_schedule::OptimizerKind;
 
 use crate::checkpoint::file::KEY;
 use crate::checkpoint::record::{FORMAT, RunRecord};
@@ -136,26 +136,26 @@ impl Saved {
         let device = state.device().clone();
         state.params = self.store("model", &specs, &device)?;
         state.loss_scale = record.loss_scale;
-        let mut notes = self.restore_moments(state, recipe.optimiser.kind)?;
+        let mut notes = self.restore_moments(state, recipe.optimizer.kind)?;
         notes.extend(self.restore_average(state, recipe.ema_decay.is_some())?);
         Ok(notes)
     }
 
     /// Moments belong to an optimizer: those of another begin at zero, and its count of steps with them.
-    fn restore_moments(&self, state: &mut TrainState, kind: OptimiserKind) -> Result<Vec<String>> {
-        if kind != state.optimiser.kind() {
-            state.optimiser.steps = 0;
+    fn restore_moments(&self, state: &mut TrainState, kind: OptimizerKind) -> Result<Vec<String>> {
+        if kind != state.optimizer.kind() {
+            state.optimizer.steps = 0;
             return Ok(vec![format!(
                 "the run was trained with {kind:?} so far: the moments of {:?} begin at zero",
-                state.optimiser.kind()
+                state.optimizer.kind()
             )]);
         }
         let (specs, device) = (state.model.specs(), state.device().clone());
         let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
-        for (part, store) in &mut state.optimiser.kept {
+        for (part, store) in &mut state.optimizer.kept {
             *store = self.store(part, &moments, &device)?;
         }
-        state.optimiser.steps = self.run()?.optimiser_steps;
+        state.optimizer.steps = self.run()?.optimizer_steps;
         Ok(Vec::new())
     }
 
@@ -171,7 +171,7 @@ impl Saved {
             return Ok(Some(what.into()));
         }
         state.ema = Some(self.store("ema", state.model.specs(), &state.device().clone())?);
-        state.ema_updates = record.ema_updates.unwrap_or(record.optimiser_steps);
+        state.ema_updates = record.ema_updates.unwrap_or(record.optimizer_steps);
         Ok(None)
     }
 

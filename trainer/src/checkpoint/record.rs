@@ -25,7 +25,7 @@ pub struct RunRecord {
     /// Names and labels of the training images; none in files from before they were digested.
     #[serde(default)]
     pub data: Option<DataDigest>,
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub step: u64,
     /// What the run's counts are ahead of those of its plan.
     #[serde(default)]
@@ -34,8 +34,9 @@ pub struct RunRecord {
     pub size: usize,
     /// Edge of the pictures in evaluation, in pixels.
     pub base_size: usize,
-    /// Steps the optimiser has counted.
-    pub optimiser_steps: u64,
+    /// Steps the optimizer has counted.
+    #[serde(rename = "optimiser_steps")]
+    pub optimizer_steps: u64,
     /// Updates that the average has had; none in files from before it was counted, where each step was one.
     #[serde(default)]
     pub ema_updates: Option<u64>,

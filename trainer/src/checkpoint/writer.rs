@@ -23,7 +23,7 @@ struct Rule {
 
 /// How a checkpoint came out.
 pub(crate) struct Written {
-    /// Optimiser steps done at the checkpoint.
+    /// Optimizer steps done at the checkpoint.
     pub(crate) step: u64,
     /// The file, or why there is none.
     pub(crate) outcome: Result<PathBuf>,

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &AugmentArgs) -> Result<()> {
     Ok(Picture { pixels: rgb.into_raw(), height, width, channels: 3 }.write(&args.out)?)
 }
 
-/// Grey pictures get three equal channels; transparency is refused by name.
+/// Gray pictures get three equal channels; transparency is refused by name.
 fn rgb(picture: Picture) -> Result<RgbImage> {
     let (width, height) = (picture.width as u32, picture.height as u32);
     let fits = "the pixels have the picture's size";
@@ -70,7 +70,7 @@ fn rgb(picture: Picture) -> Result<RgbImage> {
         1 => to_rgb8(&DynamicImage::from(GrayImage::from_raw(width, height, picture.pixels).context(fits)?))?,
         3 => RgbImage::from_raw(width, height, picture.pixels).context(fits)?,
         n => anyhow::bail!(
-            "has {n} channels, the last of them transparency; expected grey or RGB, flatten it first"
+            "has {n} channels, the last of them transparency; expected gray or RGB, flatten it first"
         ),
     })
 }

@@ -24,7 +24,7 @@ pub(crate) struct DataArgs {
 enum DataCommand {
     /// Decode every image: classes, counts, sizes, broken files
     Check(CheckArgs),
-    /// Mean and standard deviation of the colours
+    /// Mean and standard deviation of the colors
     Stats(StatsArgs),
     /// Write tar shards for fast or remote reading
     Pack(PackArgs),

@@ -27,7 +27,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
 
-    /// Share of the short edge that the centre crop keeps, above 0 and at most 1
+    /// Share of the short edge that the center crop keeps, above 0 and at most 1
     #[arg(long, value_name = "SHARE", default_value_t = EvalPipeline::CROP_PCT)]
     crop_pct: f64,
 

@@ -8,7 +8,7 @@ use efficienttrain::Sources;
 use efficienttrain::checkpoint::{RunRecord, Saved};
 use efficienttrain::config::TrainConfig;
 use efficienttrain::inference::features::{
-    Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbours,
+    Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbors,
 };
 
 use super::inference::{InferenceArgs, note_left_out, warn_of_nonfinite};
@@ -149,7 +149,7 @@ pub(crate) struct KnnArgs {
     #[arg(value_name = "DIR")]
     features: PathBuf,
 
-    /// Neighbours that vote; several numbers are tried in turn
+    /// Neighbors that vote; several numbers are tried in turn
     #[arg(long, value_name = "K,...", value_delimiter = ',', default_values_t = [20])]
     k: Vec<usize>,
 
@@ -166,13 +166,13 @@ pub(crate) fn knn(args: &KnnArgs) -> Result<()> {
     let (train, val) = both(&args.features)?;
     let mut found = Vec::new();
     for &k in &args.k {
-        found.push(nearest_neighbours(&train, &val, k, args.temperature)?);
+        found.push(nearest_neighbors(&train, &val, k, args.temperature)?);
     }
     if args.json {
         return Ok(super::show(serde_json::to_string_pretty(&found)?)?);
     }
     for of in found {
-        super::show(format!("{} neighbours: top-1 {:.2}% of {} images", of.k, 100.0 * of.top1, of.images))?;
+        super::show(format!("{} neighbors: top-1 {:.2}% of {} images", of.k, 100.0 * of.top1, of.images))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain::checkpoint::Saved;
 use efficienttrain::config::{
-    Difference, Every, Layers, OptimiserName, Origin, RunOptions, Span, TrainConfig, differences,
+    Difference, Every, Layers, OptimizerName, Origin, RunOptions, Span, TrainConfig, differences,
 };
 
 use super::train::{TrainArgs, go};
@@ -21,7 +21,7 @@ fn defaults() -> (TrainConfig, RunOptions) {
     let config = TrainConfig {
         recipe: "baseline".into(),
         epochs: 10.0,
-        opt: Some(OptimiserName::AdamW),
+        opt: Some(OptimizerName::AdamW),
         lr: Some(1e-4),
         weight_decay: Some(0.05),
         warmup: Some(Span(Some(Every::Percent(5.0)))),

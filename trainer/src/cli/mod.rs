@@ -122,7 +122,7 @@ const COMMANDS: &[Entry] = &[
     },
     Entry {
         name: "knn",
-        about: "Accuracy of a vote among nearest neighbours of features",
+        about: "Accuracy of a vote among nearest neighbors of features",
         args: features::KnnArgs::augment_args,
         run: |m| features::knn(&parsed(m)?),
     },

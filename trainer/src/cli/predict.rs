@@ -36,7 +36,7 @@ pub(crate) struct PredictArgs {
     #[arg(long, value_name = "PIXELS", conflicts_with = "tensor")]
     size: Option<usize>,
 
-    /// Share of the short edge that the centre crop keeps, above 0 and at most 1
+    /// Share of the short edge that the center crop keeps, above 0 and at most 1
     #[arg(long, value_name = "SHARE", default_value_t = EvalPipeline::CROP_PCT)]
     crop_pct: f64,
 
@@ -55,7 +55,7 @@ pub(crate) struct PredictArgs {
     #[arg(long, value_name = "NAME", requires = "tensor")]
     model: Option<String>,
 
-    /// Safetensors file with the key `input`, f32 `[N, C, H, W]`, normalised
+    /// Safetensors file with the key `input`, f32 `[N, C, H, W]`, normalized
     #[arg(long, value_name = "FILE", requires_all = ["model", "out"], conflicts_with = "images")]
     tensor: Option<PathBuf>,
 

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &RecipesArgs) -> Result<()> {
     let width = recipes.iter().map(|recipe| recipe.name.len()).max().unwrap_or_default();
     super::show(format!(
         "{:<width$} {:<20} {:<22} {:>8} {:>9}  sizes",
-        "recipe", "origin", "optimiser", "lr", "clip"
+        "recipe", "origin", "optimizer", "lr", "clip"
     ))?;
     recipes.iter().try_for_each(|recipe| Ok(super::show(line(recipe, width))?))
 }
@@ -41,12 +41,12 @@ fn line(recipe: &Recipe, width: usize) -> String {
         Origin::Paper => "paper",
         Origin::Ours => "this project",
     };
-    let o = &recipe.optimiser;
-    let optimiser = format!("{:?}, decay {}", o.kind, o.weight_decay).to_lowercase();
+    let o = &recipe.optimizer;
+    let optimizer = format!("{:?}, decay {}", o.kind, o.weight_decay).to_lowercase();
     let clip = o.clip_grad.map_or("-".into(), |norm| norm.to_string());
     let mut sizes: Vec<String> =
         recipe.curriculum.stages.iter().map(|stage| stage.size.to_string()).collect();
     sizes.dedup();
     let sizes = sizes.join(", ");
-    format!("{:<width$} {origin:<20} {optimiser:<22} {:>8} {clip:>9}  {sizes}", recipe.name, o.lr)
+    format!("{:<width$} {origin:<20} {optimizer:<22} {:>8} {clip:>9}  {sizes}", recipe.name, o.lr)
 }

@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration, found before any data is read.
 
-use efficienttrain_schedule::{OptimiserKind, Recipe};
+use efficienttrain_schedule::{OptimizerKind, Recipe};
 
 use crate::config::train::TrainConfig;
 use crate::config::values::{CurveName, LossName};
@@ -13,8 +13,8 @@ impl TrainConfig {
     /// That no option is given which the others make meaningless.
     pub(crate) fn check_combinations(&self, recipe: &Recipe) -> Result<()> {
         let refuse = |option: &str, what: String| Err(Error::config(option, what));
-        let kind = self.opt.map_or(recipe.optimiser.kind, crate::config::values::OptimiserName::kind);
-        if self.momentum.is_some() && kind != OptimiserKind::Sgd {
+        let kind = self.opt.map_or(recipe.optimizer.kind, crate::config::values::OptimizerName::kind);
+        if self.momentum.is_some() && kind != OptimizerKind::Sgd {
             return refuse("momentum", format!("{kind:?} has none; leave it out, or choose --opt sgd"));
         }
         let defaults = Self::default();
@@ -69,11 +69,11 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// That another optimiser than the recipe's comes with numbers of its own.
-    pub(crate) fn check_optimiser(&self, recipe: &Recipe) -> Result<()> {
-        let other = self.opt.is_some_and(|opt| opt.kind() != recipe.optimiser.kind);
+    /// That another optimizer than the recipe's comes with numbers of its own.
+    pub(crate) fn check_optimizer(&self, recipe: &Recipe) -> Result<()> {
+        let other = self.opt.is_some_and(|opt| opt.kind() != recipe.optimizer.kind);
         if other && (self.lr.is_none() || self.weight_decay.is_none()) {
-            let kind = recipe.optimiser.kind;
+            let kind = recipe.optimizer.kind;
             let what =
                 format!("the recipe's numbers are for {kind:?}; give --lr and --weight-decay for this one");
             return Err(Error::config("opt", what));

@@ -1,20 +1,20 @@
-//! Spans of a run: passes over the data, optimiser steps, or a share of the compute.
+//! Spans of a run: passes over the data, optimizer steps, or a share of the compute.
 
 use std::fmt;
 use std::str::FromStr;
 
-use efficienttrain_schedule::Length;
+use efficienttrain_schedule::RunLength;
 use serde::{Deserialize, Serialize};
 
 use crate::util::string_serde::stored_as_text;
 
-/// A span of a run, written `2ep` (passes over the training set), `500st` (optimiser steps) or `10%` (of the compute).
+/// A span of a run, written `2ep` (passes over the training set), `500st` (optimizer steps) or `10%` (of the compute).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Every {
     /// Passes over the training set.
     Epochs(u64),
-    /// Optimiser steps.
+    /// Optimizer steps.
     Steps(u64),
     /// Percent of the run's compute.
     Percent(f64),
@@ -78,7 +78,7 @@ stored_as_text!(Span);
 /// Where a run is, counted from its start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Place {
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub steps: u64,
     /// Passes over the training set done.
     pub epochs: f64,
@@ -88,11 +88,11 @@ pub struct Place {
 
 impl Every {
     /// The same for a plan.
-    pub(crate) fn length(self) -> Length {
+    pub(crate) fn length(self) -> RunLength {
         match self {
-            Self::Epochs(n) => Length::Epochs(n as f64),
-            Self::Steps(n) => Length::Steps(n),
-            Self::Percent(p) => Length::Share(p / 100.0),
+            Self::Epochs(n) => RunLength::Epochs(n as f64),
+            Self::Steps(n) => RunLength::Steps(n),
+            Self::Percent(p) => RunLength::Share(p / 100.0),
         }
     }
 

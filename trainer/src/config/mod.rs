@@ -35,7 +35,7 @@ pub use print::to_toml;
 pub use recipe_source::{RecipeSource, read_recipe};
 pub use train::TrainConfig;
 pub use values::{
-    BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimiserName, ScalingName, ViewName,
+    BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimizerName, ScalingName, ViewName,
 };
 
 use clap::{Args, FromArgMatches};

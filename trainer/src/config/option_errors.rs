@@ -19,7 +19,7 @@ impl Error {
             }
             ScheduleError::BudgetTooSmall { equivalent_epochs, train_images } => {
                 let what = format!(
-                    "{equivalent_epochs} over {train_images} images is less than half an optimiser step; raise it, or \
+                    "{equivalent_epochs} over {train_images} images is less than half an optimizer step; raise it, or \
                      lower --batch"
                 );
                 Self::config("epochs", what)
@@ -53,8 +53,8 @@ fn option_of(field: &str) -> Option<&'static str> {
     Some(match field {
         "base_size" => "base-size",
         "equivalent_epochs" => "epochs",
-        "optimiser.lr" => "lr",
-        "optimiser.min_lr" => "min-lr",
+        "optimizer.lr" => "lr",
+        "optimizer.min_lr" => "min-lr",
         "stages" => "stages",
         "last_magnitude" => "last-magnitude",
         "fine_tune.share" => "fine-tune",

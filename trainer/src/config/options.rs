@@ -59,7 +59,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub keep_best: u32,
 
-    /// Stop after this many optimiser steps of the run, saving a checkpoint to resume from
+    /// Stop after this many optimizer steps of the run, saving a checkpoint to resume from
     #[arg(long, value_name = "N")]
     pub stop_after: Option<u64>,
 

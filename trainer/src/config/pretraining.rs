@@ -17,7 +17,9 @@ pub enum TargetName {
     /// Histograms of oriented gradients, as EfficientTrain++ does.
     Hog,
     /// Pixels, each patch less its mean and over its deviation.
-    NormalisedPixels,
+    #[serde(alias = "normalised-pixels")]
+    #[value(alias = "normalised-pixels")]
+    NormalizedPixels,
     /// Pixels as the network gets them.
     Pixels,
 }
@@ -26,7 +28,7 @@ impl TargetName {
     pub(crate) fn target(self) -> Target {
         match self {
             Self::Hog => Target::Hog(Hog::default()),
-            Self::NormalisedPixels => Target::NormalisedPixels,
+            Self::NormalizedPixels => Target::NormalizedPixels,
             Self::Pixels => Target::Pixels,
         }
     }

@@ -85,7 +85,7 @@ fn toml_of(value: &Value) -> Option<String> {
 
 /// What the recipe decides where an option is not set. The recipe here has the options in it that are set.
 fn of_recipe(key: &str, recipe: &Recipe) -> Option<String> {
-    let (o, a) = (&recipe.optimiser, &recipe.augmentation);
+    let (o, a) = (&recipe.optimizer, &recipe.augmentation);
     let number = |x: f64| Some(format!("{x:?}"));
     match key {
         "model" => Some(format!("{:?}", recipe.model)),

@@ -1,6 +1,8 @@
 //! From a configuration to its recipe and plan.
 
-use efficienttrain_schedule::{Family, Length, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, WarmUp};
+use efficienttrain_schedule::{
+    Family, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, RunLength, WarmUp,
+};
 
 use crate::config::batch::{BatchSize, stages_by_size};
 use crate::config::interval::Span;
@@ -60,7 +62,7 @@ impl TrainConfig {
             CropOrder::AugmentThenCrop => Order::AugmentThenCrop,
         });
         recipe = self.with_replay(self.with_batches(recipe)?)?;
-        self.check_optimiser(&recipe)?;
+        self.check_optimizer(&recipe)?;
         self.check_combinations(&recipe)?;
         self.apply_overrides(&mut recipe);
         recipe.validate()?;
@@ -93,7 +95,7 @@ impl TrainConfig {
 
     /// The recipe with the learning rate's rules asked for.
     fn apply_lr(&self, recipe: &mut Recipe) {
-        let o = &mut recipe.optimiser;
+        let o = &mut recipe.optimizer;
         if let Some(scaling) = self.lr_scaling {
             o.lr_scaling = scaling.rule();
         }
@@ -107,9 +109,9 @@ impl TrainConfig {
             Some(Span(None)) => o.warm_up = WarmUp::None,
             Some(Span(Some(span))) => {
                 o.warm_up = match span.length() {
-                    Length::Epochs(epochs) => WarmUp::Epochs { epochs, at_most_share: 1.0 },
-                    Length::Steps(steps) => WarmUp::Steps(steps),
-                    Length::Share(share) => WarmUp::Share(share),
+                    RunLength::Epochs(epochs) => WarmUp::Epochs { epochs, at_most_share: 1.0 },
+                    RunLength::Steps(steps) => WarmUp::Steps(steps),
+                    RunLength::Share(share) => WarmUp::Share(share),
                 }
             }
         }
@@ -130,9 +132,9 @@ impl TrainConfig {
         self.apply_lr(recipe);
         let nonzero = |value: f64| (value > 0.0).then_some(value);
         if let Some(opt) = self.opt {
-            recipe.optimiser.kind = opt.kind();
+            recipe.optimizer.kind = opt.kind();
         }
-        recipe.optimiser.momentum = self.momentum.unwrap_or(recipe.optimiser.momentum);
+        recipe.optimizer.momentum = self.momentum.unwrap_or(recipe.optimizer.momentum);
         if let Some(rate) = self.drop_path {
             recipe.drop_path = efficienttrain_schedule::DropPath::Constant(rate);
         }
@@ -140,11 +142,11 @@ impl TrainConfig {
             recipe.ema_decay = nonzero(decay);
         }
         if let Some(norm) = self.clip_grad {
-            recipe.optimiser.clip_grad = nonzero(norm);
+            recipe.optimizer.clip_grad = nonzero(norm);
         }
         let augmentation = &mut recipe.augmentation;
         for (value, target) in [
-            (self.weight_decay, &mut recipe.optimiser.weight_decay),
+            (self.weight_decay, &mut recipe.optimizer.weight_decay),
             (self.mixup, &mut augmentation.mixup),
             (self.cutmix, &mut augmentation.cutmix),
             (self.label_smoothing, &mut augmentation.label_smoothing),

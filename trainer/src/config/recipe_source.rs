@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use efficienttrain_schedule::{Preset, Recipe};
+use efficienttrain_schedule::{Preset, Recipe, suggest_key};
 use serde::{Deserialize, Serialize};
 
 use crate::config::batch::BatchSize;
@@ -114,7 +114,7 @@ fn of_json(text: &str) -> Result<Recipe, String> {
 fn wrong(what: &dyn fmt::Display) -> String {
     format!(
         "not a recipe: {}; `efficienttrain recipes NAME --json` prints one to begin with",
-        what.to_string().trim_end()
+        suggest_key(what.to_string().trim_end())
     )
 }
 

@@ -13,13 +13,13 @@ use crate::config::precision::Precision;
 use crate::config::pretraining::{DecoderShape, TargetName};
 use crate::config::recipe_source::RecipeSource;
 use crate::config::values::{
-    BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimiserName, ScalingName,
+    BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimizerName, ScalingName,
 };
 use crate::config::{DEFAULT_BATCH, DEFAULT_IMAGE_MIB};
 
 const DATA: &str = "Data";
 const RUN: &str = "Run";
-const OPTIMISATION: &str = "Optimisation";
+const OPTIMIZATION: &str = "Optimization";
 const AUGMENTATION: &str = "Augmentation";
 const REPLAY_BUFFER: &str = "Replay buffer";
 const PRETRAINING: &str = "Pre-training";
@@ -79,105 +79,105 @@ pub struct TrainConfig {
 
     /// Images of a forward and backward pass: `64`; one number for each size of the curriculum, such as `256,128,64`;
     /// `recipe` for the recipe's own; or `auto` for what is fastest on this machine
-    #[arg(long, value_name = "N", default_value_t = BatchSize::Images(DEFAULT_BATCH), help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "N", default_value_t = BatchSize::Images(DEFAULT_BATCH), help_heading = OPTIMIZATION)]
     pub batch: BatchSize,
 
-    /// Passes whose gradients are summed before an optimiser step
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = OPTIMISATION)]
+    /// Passes whose gradients are summed before an optimizer step
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = OPTIMIZATION)]
     pub accumulation: u32,
 
-    /// Optimiser [default: the recipe's]; another one wants its own --lr and --weight-decay
-    #[arg(long, value_enum, help_heading = OPTIMISATION)]
-    pub opt: Option<OptimiserName>,
+    /// Optimizer [default: the recipe's]; another one wants its own --lr and --weight-decay
+    #[arg(long, value_enum, help_heading = OPTIMIZATION)]
+    pub opt: Option<OptimizerName>,
 
     /// What gradient descent keeps of its momentum [default: the recipe's, 0.9]
-    #[arg(long, value_name = "M", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "M", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub momentum: Option<f64>,
 
     /// Peak learning rate at this batch [default: the recipe's, scaled to the batch]
-    #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub lr: Option<f64>,
 
     /// How the learning rate follows the batch where --lr is not given [default: the recipe's]
-    #[arg(long, value_enum, help_heading = OPTIMISATION)]
+    #[arg(long, value_enum, help_heading = OPTIMIZATION)]
     pub lr_scaling: Option<ScalingName>,
 
     /// How the learning rate falls behind its warm-up [default: the recipe's, cosine]
-    #[arg(long, value_enum, help_heading = OPTIMISATION)]
+    #[arg(long, value_enum, help_heading = OPTIMIZATION)]
     pub lr_curve: Option<CurveName>,
 
     /// With `--lr-curve step`: lower it every `30ep` (passes over the data), `500st` (steps) or `30%` (of the compute)
-    #[arg(long, value_name = "SPAN", help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "SPAN", help_heading = OPTIMIZATION)]
     pub lr_step_every: Option<Every>,
 
     /// With `--lr-curve step`: what is left each time
-    #[arg(long, value_name = "FACTOR", default_value_t = 0.1, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.1, help_heading = OPTIMIZATION)]
     pub lr_step_factor: f64,
 
     /// Where the learning rate ends [default: the recipe's]
-    #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub min_lr: Option<f64>,
 
     /// Linear warm-up over `20ep` (passes over the data), `500st` (steps) or `5%` (of the compute); `0st` for none
     /// [default: the recipe's]
-    #[arg(long, value_name = "SPAN", help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "SPAN", help_heading = OPTIMIZATION)]
     pub warmup: Option<Span>,
 
     /// Learning rate of a layer over that of the layer above it; 1 for the same everywhere
-    #[arg(long, value_name = "DECAY", default_value_t = 1.0, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "DECAY", default_value_t = 1.0, help_heading = OPTIMIZATION)]
     pub layer_decay: f64,
 
     /// Parameters that stay as they are: names, with `*` for any text, such as `layer1.*`. A batch norm whose running
     /// statistics match normalizes by them in training too; stochastic depth stays on
-    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMIZATION)]
     pub freeze: Vec<String>,
 
     /// Parameters without weight decay besides those of the recipe (biases, norms, the model's own list): names, with `*` for
     /// any text. timm exempts Swin's `*.relative_position_bias_table`, which the authors' code does not
-    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMIZATION)]
     pub no_decay: Vec<String>,
 
     /// What training brings down
-    #[arg(long, value_enum, default_value_t = LossName::CrossEntropy, help_heading = OPTIMISATION)]
+    #[arg(long, value_enum, default_value_t = LossName::CrossEntropy, help_heading = OPTIMIZATION)]
     pub loss: LossName,
 
     /// With `--loss bce`: targets above this count as 1, the others as 0 [default: as they are]
-    #[arg(long, value_name = "SHARE", help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "SHARE", help_heading = OPTIMIZATION)]
     pub bce_threshold: Option<f64>,
 
     /// What activations are stored as: `bf16` halves their memory; weights, gradients and statistics are single precision
     /// in any case, and so is evaluation. On a GPU also `tf32` (products rounded to eleven places) and `f16`
-    #[arg(long, value_enum, default_value_t = Precision::F32, help_heading = OPTIMISATION)]
+    #[arg(long, value_enum, default_value_t = Precision::F32, help_heading = OPTIMIZATION)]
     pub precision: Precision,
 
     /// What to do when a loss or a gradient is not a number
-    #[arg(long, value_enum, default_value_t = BadNumbers::Stop, help_heading = OPTIMISATION)]
+    #[arg(long, value_enum, default_value_t = BadNumbers::Stop, help_heading = OPTIMIZATION)]
     pub on_bad_numbers: BadNumbers,
 
     /// Steps with bad numbers to leave out before the run stops all the same
-    #[arg(long, value_name = "N", default_value_t = 10, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = OPTIMIZATION)]
     pub max_bad_steps: u32,
 
     /// Weight decay [default: the recipe's]
-    #[arg(long, value_name = "WD", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "WD", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub weight_decay: Option<f64>,
 
     /// Stochastic depth of the last block [default: the recipe's]
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub drop_path: Option<f64>,
 
     /// Decay of the moving average of the weights, 0 for none [default: the recipe's]
-    #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub ema_decay: Option<f64>,
 
     /// Warm up the decay of the moving average as timm's `--model-ema-warmup` does: after n updates it is at most
     /// 1 - (1 + n)^(-2/3), so that in a short run it does not hang on the untrained weights
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
-          action = clap::ArgAction::Set, help_heading = OPTIMISATION)]
+          action = clap::ArgAction::Set, help_heading = OPTIMIZATION)]
     pub ema_warmup: bool,
 
     /// Largest norm of all gradients together, 0 for no limit [default: the recipe's]
-    #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMISATION)]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub clip_grad: Option<f64>,
 
     /// Augmentation policy, as timm spells them: `rand-m9-mstd0.5-inc1`, `original`, `v0`, `3a`, `augmix-m3`, `ta_wide`, ..., or

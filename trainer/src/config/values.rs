@@ -1,14 +1,14 @@
 //! Values of options that are names.
 
 use clap::ValueEnum;
-use efficienttrain_schedule::{LrScaling, OptimiserKind};
+use efficienttrain_schedule::{LrScaling, OptimizerKind};
 use serde::{Deserialize, Serialize};
 
 /// Rule by which the weights follow their gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[value(rename_all = "lower")]
-pub enum OptimiserName {
+pub enum OptimizerName {
     /// Adam with decoupled weight decay.
     AdamW,
     /// Adam whose step is measured against the size of each parameter.
@@ -17,12 +17,12 @@ pub enum OptimiserName {
     Sgd,
 }
 
-impl OptimiserName {
-    pub(crate) fn kind(self) -> OptimiserKind {
+impl OptimizerName {
+    pub(crate) fn kind(self) -> OptimizerKind {
         match self {
-            Self::AdamW => OptimiserKind::AdamW,
-            Self::Lamb => OptimiserKind::Lamb,
-            Self::Sgd => OptimiserKind::Sgd,
+            Self::AdamW => OptimizerKind::AdamW,
+            Self::Lamb => OptimizerKind::Lamb,
+            Self::Sgd => OptimizerKind::Sgd,
         }
     }
 }

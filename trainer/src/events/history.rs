@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// One evaluation of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub step: u64,
     /// Passes over the training set done.
     pub epoch: f64,

@@ -22,7 +22,7 @@ pub enum Event {
     Start(Start),
     /// A stage begins.
     Stage(StageStart),
-    /// An optimiser step is done.
+    /// An optimizer step is done.
     Step(StepRecord),
     /// The model was evaluated.
     Eval(EvalRecord),
@@ -32,21 +32,21 @@ pub enum Event {
     BadNumbers(BadStep),
     /// A checkpoint is on the disk.
     Checkpoint {
-        /// Optimiser steps done.
+        /// Optimizer steps done.
         step: u64,
         /// The file.
         path: PathBuf,
     },
     /// A checkpoint could not be written; the one before stays, and the run goes on.
     CheckpointFailed {
-        /// Optimiser steps done.
+        /// Optimizer steps done.
         step: u64,
         /// Why not.
         reason: String,
     },
     /// All steps are done, or the run stops as asked.
     End {
-        /// Optimiser steps done.
+        /// Optimizer steps done.
         step: u64,
         /// Whether these were all.
         finished: bool,
@@ -135,7 +135,7 @@ pub struct StageStart {
     pub magnitude: f64,
 }
 
-/// One optimiser step.
+/// One optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// The step, counted from 0.

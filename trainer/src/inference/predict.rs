@@ -143,7 +143,7 @@ impl Predictor {
     }
 }
 
-/// Logits `[N, classes]` of normalised pictures `[N, C, H, W]`, with the weights of any file that [`Saved`] reads, and what
+/// Logits `[N, classes]` of normalized pictures `[N, C, H, W]`, with the weights of any file that [`Saved`] reads, and what
 /// became of the file's keys. The number of classes is read off the weights; tables of positions follow the size of the
 /// pictures.
 ///

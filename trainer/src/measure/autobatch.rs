@@ -26,7 +26,7 @@ const GAIN: f64 = 1.03;
 const MEMORY_SHARE: f64 = 0.5;
 /// The same on a GPU.
 const GPU_MEMORY_SHARE: f64 = 0.9;
-/// Runs of fewer optimiser steps than this are warned about.
+/// Runs of fewer optimizer steps than this are warned about.
 const FEW_STEPS: u64 = 500;
 
 /// The batch for one size.
@@ -174,14 +174,14 @@ fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<Str
     {
         warnings.push(format!(
             "{} images a step at full size are more than the recipe's {} on 8 devices; large batches are known to \
-             generalise worse, and the method enlarges them in early stages alone",
+             generalize worse, and the method enlarges them in early stages alone",
             ours.global_batch(1),
             theirs.global_batch(8)
         ));
     }
     let batches: Vec<u64> = recipe.curriculum.stages.iter().map(|stage| stage.global_batch(1)).collect();
     let differ = batches.iter().any(|batch| *batch != batches[0]);
-    if differ && recipe.optimiser.lr_scaling == LrScaling::None {
+    if differ && recipe.optimizer.lr_scaling == LrScaling::None {
         warnings.push(
             "the learning rate does not follow the batch, though stages have batches of their own; leave out --lr, or \
              give --lr-scaling"
@@ -191,7 +191,7 @@ fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<Str
     let steps = chosen.plan(images)?.total_steps();
     if steps < FEW_STEPS {
         warnings.push(format!(
-            "the run has {steps} optimiser steps; with so few, a smaller batch usually ends at a better accuracy"
+            "the run has {steps} optimizer steps; with so few, a smaller batch usually ends at a better accuracy"
         ));
     }
     Ok(warnings)

@@ -47,7 +47,7 @@ pub struct Forecast {
 pub struct StageForecast {
     /// Edge of the pictures, in pixels.
     pub size: u32,
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Multiply-accumulates of a forward pass over one image.
     pub macs: u64,

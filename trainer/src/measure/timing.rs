@@ -13,7 +13,7 @@ use crate::training::state::TrainState;
 pub(crate) const PATIENCE: f64 = 10.0;
 
 /// Time of a step on `count` random pictures with its update, the better of two after one that warms up, in seconds. The state
-/// stays as it is, but for its optimiser's moments and running statistics.
+/// stays as it is, but for its optimizer's moments and running statistics.
 ///
 /// # Errors
 /// When the model cannot take the pictures.

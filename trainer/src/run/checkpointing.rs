@@ -86,7 +86,7 @@ impl Run {
             offset: self.offset,
             size: self.state.model.input_size()[0],
             base_size: self.config.base_size as usize,
-            optimiser_steps: self.state.optimiser.steps,
+            optimizer_steps: self.state.optimizer.steps,
             ema_updates: self.state.ema.is_some().then_some(self.state.ema_updates),
             loss_scale: self.state.loss_scale,
             history: self.history.clone(),

@@ -55,7 +55,7 @@ fn warm_up(plan: &Plan) -> Result<Option<String>> {
         );
         return Ok(Some(what));
     }
-    let o = &plan.recipe().optimiser;
+    let o = &plan.recipe().optimizer;
     let peak = o.lr * o.lr_scaling.factor(last.global_batch, o.reference_batch);
     let what = format!(
         "the warm-up takes all {total} steps: the learning rate ends at {:.2e} and never comes to its peak of \

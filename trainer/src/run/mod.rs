@@ -49,7 +49,7 @@ pub struct Run {
     pub(crate) options: RunOptions,
     pub(crate) sources: Sources,
     pub(crate) plan: Plan,
-    /// Model, weights and optimiser.
+    /// Model, weights and optimizer.
     pub state: TrainState,
     /// Evaluations and time so far.
     pub history: History,
@@ -86,7 +86,7 @@ impl Run {
         notes.chain(self.warnings.iter().map(|warning| format!("warning: {warning}")))
     }
 
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub fn step(&self) -> u64 {
         self.step
     }
@@ -152,7 +152,7 @@ impl Run {
         self.finish(observer)
     }
 
-    /// One optimiser step: every micro-batch forward and back, then the update. None where its numbers were bad and it was
+    /// One optimizer step: every micro-batch forward and back, then the update. None where its numbers were bad and it was
     /// left out.
     fn train_step(
         &mut self,
@@ -175,7 +175,7 @@ impl Run {
                 sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(1)).next_u64();
             self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
-        let clip = self.plan.recipe().optimiser.clip_grad;
+        let clip = self.plan.recipe().optimizer.clip_grad;
         let on_its_way = self.state.begin_update(settings, clip).inspect(|_| {
             // A GPU has work for a while: time for the next batch, before its numbers are waited for.
             let asked = Instant::now();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::checkpoint::record::RunRecord;
 use crate::config::train::TrainConfig;
 use crate::data::source::Source;
-use crate::data::source::open::{has_split, open_for_evaluation, open_plain, open_split, open_unlabelled};
+use crate::data::source::open::{has_split, open_for_evaluation, open_plain, open_split, open_unlabeled};
 use crate::data::source::subset::Subset;
 use crate::data::source::synthetic::{Split, Synthetic};
 use crate::error::{Error, Result};
@@ -78,7 +78,7 @@ impl Sources {
         check_there(dir)?;
         config.check_val_share()?;
         if config.target.is_some() && config.val_share.is_none() {
-            return Self::unlabelled(dir, config.image_limit());
+            return Self::unlabeled(dir, config.image_limit());
         }
         match config.val_share {
             Some(share) => Self::held_out(dir, share, classes, config.image_limit()),
@@ -106,8 +106,8 @@ impl Sources {
     }
 
     /// Images whose labels nobody looks at. Nothing is evaluated, so a second split need not be there.
-    fn unlabelled(dir: &Path, limit: u64) -> Result<Self> {
-        let train = open_unlabelled(dir, limit)?;
+    fn unlabeled(dir: &Path, limit: u64) -> Result<Self> {
+        let train = open_unlabeled(dir, limit)?;
         let val = match has_split(dir, Split::Val)? {
             true => open_split(dir, Split::Val, Some(train.classes()), limit)?,
             false => train.clone(),

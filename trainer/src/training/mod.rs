@@ -12,5 +12,5 @@ pub use ema::warmed_decay;
 pub use loss::{BinaryCrossEntropy, CrossEntropy, Loss};
 pub use loss_scale::LossScale;
 pub use objective::{Classification, Objective};
-pub use optimizer::Optimiser;
+pub use optimizer::Optimizer;
 pub use state::{StepResult, TrainState};

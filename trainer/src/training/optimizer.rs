@@ -1,17 +1,17 @@
-//! The optimiser of a run: AdamW, LAMB or gradient descent over all parameters of a model.
+//! The optimizer of a run: AdamW, LAMB or gradient descent over all parameters of a model.
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::{Gradients, ParamId, ParamKind, ParamSpec, ParamStore, Resample, ops};
-use efficienttrain_schedule::{Optimiser as Numbers, OptimiserKind};
+use efficienttrain_schedule::{Optimizer as Numbers, OptimizerKind};
 
 use crate::error::Result;
 
 /// LAMB divides all gradients by their common norm where it is above this, as timm does.
 const LAMB_MAX_NORM: f64 = 1.0;
 
-/// An optimiser with the decay groups of the model's specification, and what it keeps of earlier steps.
+/// An optimizer with the decay groups of the model's specification, and what it keeps of earlier steps.
 #[derive(Debug)]
-pub struct Optimiser {
+pub struct Optimizer {
     /// What it keeps for each parameter, by name: `exp_avg` and `exp_avg_sq` (AdamW, LAMB), or `momentum_buffer` (SGD).
     pub kept: Vec<(&'static str, ParamStore)>,
     /// Steps taken.
@@ -23,15 +23,15 @@ pub struct Optimiser {
     numbers: Numbers,
 }
 
-impl Optimiser {
+impl Optimizer {
     /// Zero moments for the parameters of `specs`.
     ///
     /// # Errors
     /// When there is no memory for them.
     pub fn new(specs: &[ParamSpec], numbers: &Numbers) -> Result<Self> {
         let names: &[&'static str] = match numbers.kind {
-            OptimiserKind::AdamW | OptimiserKind::Lamb => &["exp_avg", "exp_avg_sq"],
-            OptimiserKind::Sgd => &["momentum_buffer"],
+            OptimizerKind::AdamW | OptimizerKind::Lamb => &["exp_avg", "exp_avg_sq"],
+            OptimizerKind::Sgd => &["momentum_buffer"],
         };
         // Buffers have no moments, but a store has the model's whole list: give them an element each.
         let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
@@ -47,23 +47,23 @@ impl Optimiser {
 
     /// Which optimizer it is.
     #[must_use]
-    pub fn kind(&self) -> OptimiserKind {
+    pub fn kind(&self) -> OptimizerKind {
         self.numbers.kind
     }
 
-    /// What the optimiser itself multiplies gradients of this common norm with before a step.
+    /// What the optimizer itself multiplies gradients of this common norm with before a step.
     #[must_use]
     pub fn gradient_factor(&self, norm: f64) -> f64 {
         match self.numbers.kind {
-            OptimiserKind::Lamb => 1.0 / (norm / LAMB_MAX_NORM).max(1.0),
-            OptimiserKind::AdamW | OptimiserKind::Sgd => 1.0,
+            OptimizerKind::Lamb => 1.0 / (norm / LAMB_MAX_NORM).max(1.0),
+            OptimizerKind::AdamW | OptimizerKind::Sgd => 1.0,
         }
     }
 
-    /// The norm of all gradients together that the optimiser itself divides larger ones by.
+    /// The norm of all gradients together that the optimizer itself divides larger ones by.
     #[must_use]
     pub fn own_limit(&self) -> Option<f64> {
-        (self.numbers.kind == OptimiserKind::Lamb).then_some(LAMB_MAX_NORM)
+        (self.numbers.kind == OptimizerKind::Lamb).then_some(LAMB_MAX_NORM)
     }
 
     /// One step with these gradients.
@@ -120,15 +120,15 @@ impl Optimiser {
         };
         let tensors: Vec<ops::Stepped> = gradients.iter().map(stepped).collect();
         match kind {
-            OptimiserKind::AdamW => {
+            OptimizerKind::AdamW => {
                 ops::adamw_all(&tensors, &ops::AdamW { lr, beta1, beta2, eps, weight_decay, step }, factor)?;
             }
-            OptimiserKind::Lamb => {
+            OptimizerKind::Lamb => {
                 let (always_adapt, trust_clip) = (false, false);
                 let rule = ops::Lamb { lr, beta1, beta2, eps, weight_decay, step, always_adapt, trust_clip };
                 ops::lamb_all(&tensors, &rule, factor)?;
             }
-            OptimiserKind::Sgd => {
+            OptimizerKind::Sgd => {
                 ops::sgd_all(
                     &tensors,
                     &ops::Sgd { lr, momentum, nesterov: true, weight_decay, step },

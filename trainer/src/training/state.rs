@@ -1,4 +1,4 @@
-//! What a run trains: model, weights, moments, moving average; and one optimiser step on it.
+//! What a run trains: model, weights, moments, moving average; and one optimizer step on it.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::training::ema::{average, warmed_decay};
 use crate::training::loss::CrossEntropy;
 use crate::training::loss_scale::LossScale;
 use crate::training::objective::{Classification, Objective};
-use crate::training::optimizer::Optimiser;
+use crate::training::optimizer::Optimizer;
 
-/// Model, weights and optimiser at one point of a run.
+/// Model, weights and optimizer at one point of a run.
 #[derive(Debug)]
 pub struct TrainState {
     /// The structure, at the size of the current stage.
@@ -32,8 +32,8 @@ pub struct TrainState {
     pub ema_warmup: bool,
     /// Updates that the average has had.
     pub ema_updates: u64,
-    /// Optimiser and its moments.
-    pub optimiser: Optimiser,
+    /// Optimizer and its moments.
+    pub optimizer: Optimizer,
     /// Keep of each block its input alone and run it again in the backward pass: less memory, the same numbers.
     pub checkpoint_activations: bool,
     /// What activations are stored as.
@@ -63,7 +63,7 @@ pub(crate) enum Update {
     OnItsWay(u64, Tensor, Vec<(Tensor, f64)>),
 }
 
-/// What one optimiser step came to.
+/// What one optimizer step came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepResult {
     /// Loss, averaged over the step's images.
@@ -76,7 +76,7 @@ impl TrainState {
     /// The recipe's model with first weights drawn from `seed`.
     ///
     /// # Errors
-    /// When the model is unknown, cannot take the size, or the recipe's optimiser is not available.
+    /// When the model is unknown, cannot take the size, or the recipe's optimizer is not available.
     pub fn new(options: &ModelOptions, recipe: &Recipe, seed: u64) -> Result<Self> {
         Self::with_model(create_model(&recipe.model, options)?, recipe, seed)
     }
@@ -88,7 +88,7 @@ impl TrainState {
     pub fn with_model(model: Box<dyn Backbone>, recipe: &Recipe, seed: u64) -> Result<Self> {
         let params = ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu)?;
         let ema = recipe.ema_decay.map(|_| params.deep_clone()).transpose()?;
-        let optimiser = Optimiser::new(model.specs(), &recipe.optimiser)?;
+        let optimizer = Optimizer::new(model.specs(), &recipe.optimizer)?;
         let gradients = Gradients::new(params.len());
         Ok(Self {
             model,
@@ -96,7 +96,7 @@ impl TrainState {
             ema,
             ema_warmup: false,
             ema_updates: 0,
-            optimiser,
+            optimizer,
             checkpoint_activations: false,
             precision: Precision::default(),
             objective: Arc::new(Classification(Arc::new(CrossEntropy))),
@@ -129,7 +129,7 @@ impl TrainState {
     fn moved_to(&mut self, device: &Device) -> Result<()> {
         self.params = self.params.to_device(device)?;
         self.ema = self.ema.as_ref().map(|ema| ema.to_device(device)).transpose()?;
-        for (_, store) in &mut self.optimiser.kept {
+        for (_, store) in &mut self.optimizer.kept {
             *store = store.to_device(device)?;
         }
         self.device = device.clone();
@@ -176,7 +176,7 @@ impl TrainState {
     /// # Errors
     /// When a pattern matches nothing.
     pub fn exempt_from_decay(&mut self, patterns: &[String]) -> Result<()> {
-        self.optimiser.no_decay = self.matching("no-decay", patterns)?;
+        self.optimizer.no_decay = self.matching("no-decay", patterns)?;
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl TrainState {
 
     /// Lowers the learning rate from layer to layer, from the head down: `decay ^ depth below the head`.
     pub fn decay_layers(&mut self, decay: f64) {
-        self.optimiser.lr_scale = self.params.ids().map(|id| self.model.lr_scale(id, decay)).collect();
+        self.optimizer.lr_scale = self.params.ids().map(|id| self.model.lr_scale(id, decay)).collect();
     }
 
     /// Bytes of the weights.
@@ -221,7 +221,7 @@ impl TrainState {
 
     /// Bytes of everything that a checkpoint holds.
     pub(crate) fn stored_bytes(&self) -> u64 {
-        self.weight_bytes() * (1 + self.optimiser.kept.len() as u64 + u64::from(self.ema.is_some()))
+        self.weight_bytes() * (1 + self.optimizer.kept.len() as u64 + u64::from(self.ema.is_some()))
     }
 
     /// Notes the buffers that this step may have to leave as they are.
@@ -256,7 +256,7 @@ impl TrainState {
         }
         for change in self.model.set_input_size([size; 2])? {
             change.apply_in(&mut self.params)?;
-            self.optimiser.resample(&change)?;
+            self.optimizer.resample(&change)?;
             if let Some(ema) = &mut self.ema {
                 change.apply_in(ema)?;
             }
@@ -322,11 +322,11 @@ impl TrainState {
             // As PyTorch's clip_grad_norm_.
             factor = (limit / (grad_norm + 1e-6)).min(1.0);
         }
-        factor *= self.optimiser.gradient_factor(factor * grad_norm);
+        factor *= self.optimizer.gradient_factor(factor * grad_norm);
         if factor < 1.0 {
             self.gradients.scale(factor)?;
         }
-        self.optimiser.step(
+        self.optimizer.step(
             self.model.specs(),
             &self.params,
             &self.gradients,
@@ -347,7 +347,7 @@ impl TrainState {
         losses: Vec<(Tensor, f64)>,
     ) -> Result<Update> {
         let gradients: Vec<&Tensor> = self.gradients.iter().map(|(_, g)| g).collect();
-        let own_limit = self.optimiser.own_limit();
+        let own_limit = self.optimizer.own_limit();
         let factor = ops::clip_factor(
             &gradients,
             losses.last().map(|l| &l.0),
@@ -357,7 +357,7 @@ impl TrainState {
         )?;
         let Self { model, params, gradients, .. } = self;
         let rates = (settings.lr, settings.weight_decay);
-        self.optimiser.step_by(model.specs(), params, gradients, rates, &factor)?;
+        self.optimizer.step_by(model.specs(), params, gradients, rates, &factor)?;
         self.update_average(settings, Some(&factor))?;
         self.gradients.clear();
         Ok(Update::OnItsWay(settings.step, factor, losses))
@@ -384,7 +384,7 @@ impl TrainState {
         let (grad_norm, good) = (f64::from(numbers[0]), numbers[1] != 0.0);
         self.put_back(!good);
         if !good {
-            self.optimiser.steps -= 1;
+            self.optimizer.steps -= 1;
             self.ema_updates = self.ema_updates.saturating_sub(1);
         }
         let scaled = self.precision == Precision::F16;

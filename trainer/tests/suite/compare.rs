@@ -118,7 +118,7 @@ fn a_batch_is_chosen_by_speed_and_kept() {
     let said = efficienttrain(&[&run[..], &more, &["--stop-after", "1"]].concat());
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(
-        said.contains("size 16: ") && said.contains("size 32: ") && said.contains("optimiser steps"),
+        said.contains("size 16: ") && said.contains("size 32: ") && said.contains("optimizer steps"),
         "{said}"
     );
     let config = std::fs::read_to_string(out.join("config.toml")).unwrap();

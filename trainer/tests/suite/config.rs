@@ -7,7 +7,7 @@ use clap::{Args, Command};
 use efficienttrain::checkpoint::Saved;
 use efficienttrain::config::Every;
 use efficienttrain::config::{
-    CropMethod, Layers, OptimiserName, Origin, RunOptions, TrainConfig, differences, to_toml,
+    CropMethod, Layers, OptimizerName, Origin, RunOptions, TrainConfig, differences, to_toml,
 };
 
 fn refused(args: &[&str]) -> String {
@@ -61,7 +61,7 @@ fn what_is_printed_reads_back_as_it_was() {
     let config = TrainConfig {
         data: Some("a \"quoted\" folder".into()),
         epochs: 12.25,
-        opt: Some(OptimiserName::Sgd),
+        opt: Some(OptimizerName::Sgd),
         lr: Some(0.1),
         weight_decay: Some(1e-4),
         crop: CropMethod::Lanczos,
@@ -208,7 +208,7 @@ fn values_of_set_are_those_of_the_flags() {
         ("log", &["csv", "csv,tensorboard"]),
         ("view", &["full"]),
         ("device", &["cpu"]),
-        ("target", &["hog", "normalised-pixels"]),
+        ("target", &["hog", "normalized-pixels"]),
         ("decoder", &["256x8x4"]),
         ("mask-ratio", &[".5"]),
         ("crop", &["lanczos"]),

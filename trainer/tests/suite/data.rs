@@ -66,7 +66,7 @@ fn policies_by_name_take_the_place_of_the_recipes() {
     assert!(![own, none, plain].contains(&of(Some("v0"), |_| ())));
 }
 
-/// Pictures that the device normalises, erases and mixes are bitwise those of workers that do it themselves; replayed ones too.
+/// Pictures that the device normalizes, erases and mixes are bitwise those of workers that do it themselves; replayed ones too.
 #[test]
 fn what_a_device_finishes_is_what_workers_would_have_finished() {
     let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
@@ -225,10 +225,10 @@ fn damaged_files_are_errors_and_odd_ones_are_read() {
         let message = efficienttrain::data::read_image(&path).unwrap_err().to_string();
         assert!(message.contains(name), "{message}");
     }
-    // Content counts, not the ending; grey and transparent pictures become RGB.
+    // Content counts, not the ending; gray and transparent pictures become RGB.
     std::fs::write(folder.join("jpeg.png"), &whole).unwrap();
     assert_eq!(efficienttrain::data::read_image(&folder.join("jpeg.png")).unwrap().dimensions(), (40, 36));
-    image::GrayImage::from_pixel(5, 4, image::Luma([9])).save(folder.join("grey.png")).unwrap();
-    let grey = efficienttrain::data::read_image(&folder.join("grey.png")).unwrap();
-    assert_eq!(grey.get_pixel(2, 2).0, [9, 9, 9]);
+    image::GrayImage::from_pixel(5, 4, image::Luma([9])).save(folder.join("gray.png")).unwrap();
+    let gray = efficienttrain::data::read_image(&folder.join("gray.png")).unwrap();
+    assert_eq!(gray.get_pixel(2, 2).0, [9, 9, 9]);
 }

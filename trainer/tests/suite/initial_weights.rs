@@ -7,7 +7,7 @@ use crate::common::command::{efficienttrain, text};
 use crate::common::{config, image_folder, options, run};
 use candle_core::{Device, Tensor};
 use efficienttrain::checkpoint::{LAST, Saved};
-use efficienttrain::config::{OptimiserName, RunOptions, TrainConfig};
+use efficienttrain::config::{OptimizerName, RunOptions, TrainConfig};
 use efficienttrain::training::warmed_decay;
 use efficienttrain::{Run, Sources};
 
@@ -150,24 +150,24 @@ fn an_average_or_moments_that_the_run_did_not_keep_begin_anew() {
     assert!(run.state.ema.is_none() && remarks(&run).contains("dropped"), "{}", remarks(&run));
 
     let sgd = TrainConfig {
-        opt: Some(OptimiserName::Sgd),
+        opt: Some(OptimizerName::Sgd),
         lr: Some(0.01),
         weight_decay: Some(1e-4),
         ..baseline(0.9)
     };
-    let lamb = TrainConfig { opt: Some(OptimiserName::Lamb), ..sgd.clone() };
+    let lamb = TrainConfig { opt: Some(OptimizerName::Lamb), ..sgd.clone() };
     for then in [sgd, lamb] {
         let mut run = resumed(dir.path(), &baseline(0.9), &then);
         assert!(remarks(&run).contains("begin at zero"), "{}", remarks(&run));
-        assert_eq!(run.state.optimiser.steps, 0);
-        let moments = run.state.optimiser.kept.iter().flat_map(|(_, store)| store.iter());
+        assert_eq!(run.state.optimizer.steps, 0);
+        let moments = run.state.optimizer.kept.iter().flat_map(|(_, store)| store.iter());
         let moments = moments.filter(|(name, _)| !name.contains("tracked"));
         assert!(moments.flat_map(|(_, t)| values(t)).all(|m| m == 0.0));
         assert!(run.train(&mut ()).unwrap());
     }
     // Other changes leave both as they were.
     let run = resumed(dir.path(), &baseline(0.9), &baseline(0.8));
-    assert_eq!((run.state.optimiser.steps, run.state.ema_updates, remarks(&run).as_str()), (3, 3, ""));
+    assert_eq!((run.state.optimizer.steps, run.state.ema_updates, remarks(&run).as_str()), (3, 3, ""));
 }
 
 /// The average of every step, by its formula.

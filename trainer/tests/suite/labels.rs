@@ -22,13 +22,13 @@ fn open(entries: &[(&str, &[u8])], classes: Option<&str>) -> Result<std::sync::A
 }
 
 /// The last part of each image's name, and the name of its class.
-fn labelled(set: &dyn Source) -> Vec<(String, String)> {
+fn labeled(set: &dyn Source) -> Vec<(String, String)> {
     let name = |index: usize| set.name(index).rsplit([' ', '/']).next().unwrap().to_string();
     (0..set.len()).map(|i| (name(i), set.classes()[set.label(i) as usize].clone())).collect()
 }
 
 fn classes(set: &dyn Source) -> Vec<String> {
-    labelled(set).into_iter().map(|(_, class)| class).collect()
+    labeled(set).into_iter().map(|(_, class)| class).collect()
 }
 
 fn count(skipped: &Skipped, reason: &SkipReason) -> usize {
@@ -139,7 +139,7 @@ fn a_sample_has_one_image() {
         ("notes.txt", b"x"),
     ];
     let set = open(&entries, None).unwrap();
-    let names: Vec<String> = labelled(&*set).into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = labeled(&*set).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["0.jpg", "1.left.jpg", "2.jpg"]);
     let skipped = set.skipped();
     assert_eq!((count(&skipped, &SkipReason::ExtraImage), count(&skipped, &SkipReason::LabelAlone)), (3, 1));

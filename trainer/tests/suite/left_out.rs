@@ -79,10 +79,10 @@ fn what_is_hidden_is_no_image_in_folders_and_archives() {
     let entries: Vec<(&str, &[u8])> = entries.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
     write(&dir.path().join("a.tar"), &tar_of(&entries));
     let folder = ImageFolder::open(&dir.path().join("folder")).unwrap();
-    let unlabelled = ImageFolder::unlabelled(&dir.path().join("folder")).unwrap();
+    let unlabeled = ImageFolder::unlabeled(&dir.path().join("folder")).unwrap();
     let files = ImageFiles::new(&[dir.path().join("folder")], &[]).unwrap();
     let tar = TarShards::open(&[dir.path().join("a.tar")], None, LIMIT).unwrap();
-    let sets: [(&dyn Source, usize); 4] = [(&folder, 11), (&unlabelled, 11), (&files, 11), (&tar, 9)];
+    let sets: [(&dyn Source, usize); 4] = [(&folder, 11), (&unlabeled, 11), (&files, 11), (&tar, 9)];
     for (set, files) in sets {
         assert_eq!(set.len(), 1);
         assert!(set.name(0).ends_with("1.jpg"), "{}", set.name(0));

@@ -28,13 +28,14 @@ mod listing;
 mod logs;
 mod nonfinite;
 mod one_operator;
-mod optimisation;
-mod optimisers;
+mod optimization;
+mod optimizers;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod plan_checks;
 mod pretrain;
 mod recipe_file;
+mod recipe_models;
 mod reduced;
 mod replay;
 mod report;

@@ -179,7 +179,7 @@ fn what_cannot_be_used_says_why() {
         let file = format!("{name}.parquet");
         assert!(parts.iter().chain([&file.as_str()]).all(|part| message.contains(part)), "{message}");
     };
-    contains("unlabelled", &["row 4", "`label`", "null"]);
+    contains("unlabeled", &["row 4", "`label`", "null"]);
     contains("negative", &["row 4", "-1"]);
     contains("beyond", &["row 3", "`3`", "3 classes"]);
     contains("decimal", &["row 3", "0.5"]);

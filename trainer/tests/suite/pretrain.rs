@@ -9,7 +9,7 @@ use efficienttrain::checkpoint::Saved;
 use efficienttrain::config::Precision;
 use efficienttrain::config::TargetName;
 use efficienttrain::config::{BatchSize, TrainConfig};
-use efficienttrain::inference::features::{FeatureSet, ProbeOptions, linear_probe, nearest_neighbours};
+use efficienttrain::inference::features::{FeatureSet, ProbeOptions, linear_probe, nearest_neighbors};
 use efficienttrain::{Run, Sources};
 use efficienttrain_models::weights::LoadOptions;
 use efficienttrain_models::{ModelOptions, create_model};
@@ -32,7 +32,7 @@ fn config(target: TargetName) -> TrainConfig {
 #[test]
 fn a_stopped_pretraining_ends_bitwise_as_an_undisturbed_one() {
     for (target, precision) in
-        [(TargetName::Hog, Precision::F32), (TargetName::NormalisedPixels, Precision::Bf16)]
+        [(TargetName::Hog, Precision::F32), (TargetName::NormalizedPixels, Precision::Bf16)]
     {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let config = TrainConfig { precision, ..config(target) };
@@ -184,7 +184,7 @@ fn what_cannot_be_pretrained_is_refused_by_name() {
     }
 }
 
-/// `per_class` points around one centre a class, at a distance of the centres that noise does not bridge.
+/// `per_class` points around one center a class, at a distance of the centers that noise does not bridge.
 fn clusters(per_class: usize, shift: u32, noise: f32) -> FeatureSet {
     let mut state = 12_345u32.wrapping_add(shift);
     let mut draw = || {
@@ -203,11 +203,11 @@ fn clusters(per_class: usize, shift: u32, noise: f32) -> FeatureSet {
 }
 
 #[test]
-fn probe_and_neighbours_tell_what_can_be_told_whatever_the_threads() {
+fn probe_and_neighbors_tell_what_can_be_told_whatever_the_threads() {
     let (train, val) = (clusters(300, 0, 1.0), clusters(40, 1, 1.0));
     let (easy, vote) = (
         linear_probe(&train, &val, ProbeOptions::default()).unwrap(),
-        nearest_neighbours(&train, &val, 20, 0.07).unwrap(),
+        nearest_neighbors(&train, &val, 20, 0.07).unwrap(),
     );
     assert_eq!((easy.top1, vote.top1), (1.0, 1.0));
     assert!(easy.slope <= 1e-5 && easy.steps < 1000, "{easy:?}");
@@ -248,7 +248,7 @@ fn sets_that_do_not_go_together_are_refused() {
     assert!(probe(&train, &narrow).contains("width 5 and 3"));
     let other = FeatureSet { classes: vec!["x".into()], ..val.clone() };
     assert!(probe(&train, &other).contains("different classes"));
-    assert!(nearest_neighbours(&train, &val, 16, 0.07).unwrap_err().to_string().contains("1 to 15"));
+    assert!(nearest_neighbors(&train, &val, 16, 0.07).unwrap_err().to_string().contains("1 to 15"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("set.safetensors");
     train.save(&path).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::common::{bits, config, options, run};
 use efficienttrain::checkpoint::Saved;
-use efficienttrain::config::{CropMethod, CropOrder, OptimiserName, RunOptions, TrainConfig};
+use efficienttrain::config::{CropMethod, CropOrder, OptimizerName, RunOptions, TrainConfig};
 use efficienttrain::observe::log::JsonLog;
 use efficienttrain::{Run, Sources};
 
@@ -103,7 +103,7 @@ fn the_log_of_a_resumed_run_has_every_line_once() {
     assert_eq!(of("eval").last(), Some(&steps));
 }
 
-/// Every optimiser, whatever it keeps of earlier steps.
+/// Every optimizer, whatever it keeps of earlier steps.
 #[test]
 fn lamb_and_gradient_descent() {
     let recipe = |opt, lr, weight_decay| TrainConfig {
@@ -113,17 +113,17 @@ fn lamb_and_gradient_descent() {
         epochs: 0.8,
         ..config("resnet10")
     };
-    check(&recipe(OptimiserName::Lamb, 2e-3, 0.02));
-    check(&recipe(OptimiserName::Sgd, 0.05, 1e-4));
+    check(&recipe(OptimizerName::Lamb, 2e-3, 0.02));
+    check(&recipe(OptimizerName::Sgd, 0.05, 1e-4));
 }
 
 #[test]
-fn another_optimiser_wants_numbers_of_its_own() {
-    let config = TrainConfig { opt: Some(OptimiserName::Sgd), ..config("resnet10") };
+fn another_optimizer_wants_numbers_of_its_own() {
+    let config = TrainConfig { opt: Some(OptimizerName::Sgd), ..config("resnet10") };
     let message = Run::check(&config).unwrap_err().to_string();
     assert!(message.contains("--opt") && message.contains("--weight-decay"), "{message}");
     // The recipe's own is no change.
-    let config = TrainConfig { opt: Some(OptimiserName::AdamW), lr: None, ..config };
+    let config = TrainConfig { opt: Some(OptimizerName::AdamW), lr: None, ..config };
     Run::check(&config).unwrap();
 }
 

@@ -21,7 +21,7 @@ fn refused(dir: &Path, args: &[&str], expected: &str) {
     assert!(said.contains(expected), "{args:?}: `{said}` does not say `{expected}`");
 }
 
-/// A folder with a picture of smooth colours and noise.
+/// A folder with a picture of smooth colors and noise.
 fn folder() -> (tempfile::TempDir, RgbImage) {
     let dir = tempfile::tempdir().unwrap();
     let noise = |x: u32, y: u32, c: u32| (x * 31 + y * 17 + c * 7 + x * y * 13) % 23;
@@ -85,8 +85,8 @@ fn every_kind_of_result_holds_the_same_numbers() {
 fn channels_are_kept_and_what_cannot_be_done_is_said() {
     let (dir, _) = folder();
     let at = |name: &str| dir.path().join(name);
-    GrayImage::from_fn(8, 8, |x, y| Luma([(20 * x + y) as u8])).save(at("grey.png")).unwrap();
-    accepted(dir.path(), &["crop", "grey.png", "g.safetensors", "--size", "4"]);
+    GrayImage::from_fn(8, 8, |x, y| Luma([(20 * x + y) as u8])).save(at("gray.png")).unwrap();
+    accepted(dir.path(), &["crop", "gray.png", "g.safetensors", "--size", "4"]);
     assert_eq!(floats(&at("g.safetensors")).0, [1, 4, 4]);
     RgbaImage::new(8, 8).save(at("alpha.png")).unwrap();
     accepted(dir.path(), &["crop", "alpha.png", "a.png", "--size", "4"]);

@@ -15,7 +15,7 @@ pub(crate) struct BenchArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Time, rate and memory of training steps: forward, backward and optimiser
+    /// Time, rate and memory of training steps: forward, backward and optimizer
     Step(step::StepArgs),
     /// Images per second and core from file to training picture, and the share of each stage
     Preprocess(preprocess::PreprocessArgs),

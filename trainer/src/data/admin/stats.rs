@@ -1,4 +1,4 @@
-//! Mean and deviation of the colours of a set.
+//! Mean and deviation of the colors of a set.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::data::source::{BadImage, Source};
 use crate::error::DataError;
 
-/// Colours of a set, red, green and blue, in shares of the full level.
+/// Colors of a set, red, green and blue, in shares of the full level.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
     /// Images that were looked at.
@@ -53,7 +53,7 @@ pub fn stats(source: &dyn Source, images: Option<usize>) -> Result<Stats, DataEr
     Ok(Stats { images: used, mean, std, broken })
 }
 
-/// Mean and mean square of each colour of one image.
+/// Mean and mean square of each color of one image.
 fn moments(pixels: &[u8]) -> ([f64; 3], [f64; 3]) {
     // Whole numbers, so that the sums are exact.
     let (mut sum, mut squares) = ([0u64; 3], [0u64; 3]);

@@ -11,17 +11,17 @@ use crate::error::{DataError, Error};
 pub struct EvalPipeline {
     /// Edge of the pictures, in pixels.
     pub size: usize,
-    /// Share of the short edge that the centre crop keeps.
+    /// Share of the short edge that the center crop keeps.
     pub crop_pct: f64,
 }
 
 impl EvalPipeline {
-    /// The reference's evaluation at a size: short edge to size / 0.875, then the centre.
+    /// The reference's evaluation at a size: short edge to size / 0.875, then the center.
     pub fn new(size: usize) -> Self {
         Self { size, crop_pct: Self::CROP_PCT }
     }
 
-    /// The share of the short edge that the reference's centre crop keeps.
+    /// The share of the short edge that the reference's center crop keeps.
     pub const CROP_PCT: f64 = 0.875;
 
     /// The same with another share of the short edge kept, as timm's `crop_pct`: short edge to size / share.
@@ -35,7 +35,7 @@ impl EvalPipeline {
         Err(Error::config("crop-pct", format!("expected above 0 and at most 1, got {crop_pct}")))
     }
 
-    /// Turns an image into `size * size * 3` normalised values, channels-last.
+    /// Turns an image into `size * size * 3` normalized values, channels-last.
     ///
     /// # Errors
     /// When the image is empty or a setting is out of range.

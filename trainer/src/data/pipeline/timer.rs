@@ -13,7 +13,7 @@ pub enum Stage {
     Crop,
     /// RandAugment.
     Augment,
-    /// Normalising and erasing.
+    /// Normalizing and erasing.
     Pack,
 }
 

@@ -86,7 +86,7 @@ impl TrainPipeline {
         }
     }
 
-    /// Turns an image into `size * size * 3` normalised values, channels-last: [`Self::prepare`], then [`Self::pack`].
+    /// Turns an image into `size * size * 3` normalized values, channels-last: [`Self::prepare`], then [`Self::pack`].
     ///
     /// # Errors
     /// When the image is empty or a setting is out of range.
@@ -302,7 +302,7 @@ impl TrainPipeline {
         Ok(())
     }
 
-    /// Normalises a picture and erases, as the sample's draws say, into channels-last values.
+    /// Normalizes a picture and erases, as the sample's draws say, into channels-last values.
     ///
     /// # Errors
     /// When `out` does not have the length of the picture, or a setting is out of range.

@@ -63,7 +63,7 @@ impl ImageFolder {
     ///
     /// # Errors
     /// When the folder is missing or cannot be read, or has no image.
-    pub fn unlabelled(dir: &Path) -> Result<Self, DataError> {
+    pub fn unlabeled(dir: &Path) -> Result<Self, DataError> {
         let images = Self::with_folders((vec![("all".into(), dir.into())], Walk::default()))?;
         if images.is_empty() { Err(images.no_image(dir, "")) } else { Ok(images) }
     }

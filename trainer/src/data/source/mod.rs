@@ -27,7 +27,7 @@ use crate::data::decode::reduced::Divisor;
 use crate::data::source::skipped::Skipped;
 use crate::error::DataError;
 
-/// A labelled set of images that can be read in any order by many threads.
+/// A labeled set of images that can be read in any order by many threads.
 pub trait Source: Send + Sync {
     /// Number of images.
     fn len(&self) -> usize;

@@ -127,7 +127,7 @@ pub(crate) fn open_plain(
 ///
 /// # Errors
 /// As [`open_split`].
-pub(crate) fn open_unlabelled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>, DataError> {
+pub(crate) fn open_unlabeled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>, DataError> {
     check_folder(dir)?;
     let found = match find(dir, Split::Train)? {
         Some(found) => found,
@@ -135,7 +135,7 @@ pub(crate) fn open_unlabelled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>,
     };
     match &found.kind {
         Kind::Folder(folder) if !has_folders(folder)? => {
-            Ok(Arc::new(ImageFolder::unlabelled(folder)?.with_limit(limit)))
+            Ok(Arc::new(ImageFolder::unlabeled(folder)?.with_limit(limit)))
         }
         _ => open(found, dir, None, limit),
     }

@@ -75,7 +75,7 @@ fn label(index: usize) -> u32 {
 fn draw(label: u32, edge: u32, rng: &mut impl Rng) -> RgbImage {
     let shape = label as usize / TEXTURES.len();
     let vertical = label as usize % TEXTURES.len() == 1;
-    let ground = colour(rng);
+    let ground = color(rng);
     let drift: [f32; 3] = std::array::from_fn(|_| rng.random_range(-50.0..50.0));
     // The shape stands out in brightness by at least 50 levels, one way or the other.
     let lift: f32 = rng.random_range(50.0..90.0) * if rng.random_bool(0.5) { 1.0 } else { -1.0 };
@@ -96,7 +96,7 @@ fn draw(label: u32, edge: u32, rng: &mut impl Rng) -> RgbImage {
     })
 }
 
-fn colour(rng: &mut impl Rng) -> [f32; 3] {
+fn color(rng: &mut impl Rng) -> [f32; 3] {
     std::array::from_fn(|_| rng.random_range(90.0..165.0))
 }
 

@@ -30,7 +30,7 @@ pub struct Row {
     pub tera_operations: f64,
     /// Passes over the data, replayed images included.
     pub passes: f64,
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Top-1 at the end with each seed (of weights or average, the better), 0 to 1.
     pub top1: Vec<f64>,

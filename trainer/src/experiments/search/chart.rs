@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use crate::error::Result;
 use crate::observe::chart::legend::{Entry, Mark, draw_legend};
-use crate::observe::chart::sheet::{COLOURS, Drawn, Sheet, titled, write_svg};
+use crate::observe::chart::sheet::{COLORS, Drawn, Sheet, titled, write_svg};
 
 const CHOSEN: RGBColor = RGBColor(150, 150, 150);
 const BASELINE: RGBColor = RGBColor(60, 60, 60);
@@ -64,14 +64,14 @@ fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
         let line = [(0.5, y), (outcome.stages.len() as f64 + 0.5, y)];
         chart.draw_series(LineSeries::new(line, BASELINE.stroke_width(1)))?;
     }
-    for (choice, colour) in choices(outcome).iter().zip(COLOURS.iter().cycle()) {
+    for (choice, color) in choices(outcome).iter().zip(COLORS.iter().cycle()) {
         let mine = || placed.iter().filter(|(c, _)| c.candidate == choice.candidate);
         chart.draw_series(
-            mine().map(|(_, (x, y, s))| PathElement::new([(*x, y - s), (*x, y + s)], colour.stroke_width(1))),
+            mine().map(|(_, (x, y, s))| PathElement::new([(*x, y - s), (*x, y + s)], color.stroke_width(1))),
         )?;
         let dot = |(c, (x, y, _)): &(&Candidate, (f64, f64, f64))| {
             let filled = c.verdict == Verdict::Chosen;
-            let style = if filled { colour.filled() } else { colour.stroke_width(2) };
+            let style = if filled { color.filled() } else { color.stroke_width(2) };
             Circle::new((*x, *y), if filled { 7 } else { 5 }, style)
         };
         chart.draw_series(mine().map(dot))?;
@@ -85,14 +85,14 @@ fn choices(outcome: &Outcome) -> &[Candidate] {
 }
 
 fn entries(outcome: &Outcome) -> Vec<Entry> {
-    let entry = |(choice, &colour): (&Candidate, &RGBColor)| Entry {
+    let entry = |(choice, &color): (&Candidate, &RGBColor)| Entry {
         name: format!("B = {}", choice.choice),
-        colour,
+        color,
         mark: Mark::Dot,
     };
-    let plain = Entry { name: "plain training".into(), colour: BASELINE, mark: Mark::Line };
-    let mut entries: Vec<Entry> = choices(outcome).iter().zip(COLOURS.iter().cycle()).map(entry).collect();
+    let plain = Entry { name: "plain training".into(), color: BASELINE, mark: Mark::Line };
+    let mut entries: Vec<Entry> = choices(outcome).iter().zip(COLORS.iter().cycle()).map(entry).collect();
     entries.extend(outcome.baseline.map(|_| plain));
-    entries.push(Entry { name: "chosen".into(), colour: CHOSEN, mark: Mark::Line });
+    entries.push(Entry { name: "chosen".into(), color: CHOSEN, mark: Mark::Line });
     entries
 }

@@ -123,7 +123,7 @@ impl SearchSettings {
         }
         Search::new(&recipe, options).map_err(|error| match error {
             ScheduleError::BudgetTooSmall { .. } => {
-                let what = "a stage or the fine-tuning is shorter than an optimiser step; raise --epochs or --fine-tune, \
+                let what = "a stage or the fine-tuning is shorter than an optimizer step; raise --epochs or --fine-tune, \
                             or lower --batch";
                 Error::config("epochs", what)
             }

@@ -26,9 +26,9 @@ pub struct ClassRow {
     pub class: String,
     /// Its images.
     pub images: u64,
-    /// Of these, those that were recognised.
+    /// Of these, those that were recognized.
     pub correct: u64,
-    /// Share of its images that were recognised, 0 to 1; none where there is no image.
+    /// Share of its images that were recognized, 0 to 1; none where there is no image.
     pub recall: Option<f64>,
     /// Share of those taken for it that were of it; none where none was taken for it.
     pub precision: Option<f64>,

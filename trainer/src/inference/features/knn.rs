@@ -1,4 +1,4 @@
-//! Classes of the nearest neighbours.
+//! Classes of the nearest neighbors.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::inference::features::set::FeatureSet;
 
-/// Accuracy of a vote among nearest neighbours.
+/// Accuracy of a vote among nearest neighbors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Neighbours {
-    /// Neighbours that vote.
+pub struct Neighbors {
+    /// Neighbors that vote.
     pub k: usize,
     /// Share of images whose label wins the vote, 0 to 1.
     pub top1: f64,
@@ -18,20 +18,20 @@ pub struct Neighbours {
 }
 
 /// Lets the `k` images of `train` whose features have the largest cosine vote on each image of `val`, with the weight
-/// `exp(cosine / temperature)` (Wu et al., 2018). Of neighbours at one distance the earlier one counts, of classes with
+/// `exp(cosine / temperature)` (Wu et al., 2018). Of neighbors at one distance the earlier one counts, of classes with
 /// one weight the first: the outcome is a function of the features.
 ///
 /// # Errors
 /// When the sets do not go together, `k` is 0 or above the images, or the temperature is not above 0.
-pub fn nearest_neighbours(
+pub fn nearest_neighbors(
     train: &FeatureSet,
     val: &FeatureSet,
     k: usize,
     temperature: f64,
-) -> Result<Neighbours> {
+) -> Result<Neighbors> {
     train.check_with(val)?;
     if k == 0 || k > train.len() {
-        return Err(Error::config("k", format!("expected 1 to {} neighbours, got {k}", train.len())));
+        return Err(Error::config("k", format!("expected 1 to {} neighbors, got {k}", train.len())));
     }
     if !(temperature > 0.0 && temperature.is_finite()) {
         return Err(Error::config("temperature", format!("expected a number above 0, got {temperature}")));
@@ -56,7 +56,7 @@ pub fn nearest_neighbours(
     };
     let won: Vec<u32> = asked.par_iter().map(vote).collect();
     let right = won.iter().zip(&val.labels).filter(|(won, label)| won == label).count();
-    Ok(Neighbours { k, top1: right as f64 / val.len() as f64, images: val.len() })
+    Ok(Neighbors { k, top1: right as f64 / val.len() as f64, images: val.len() })
 }
 
 /// The rows, each over its length.

@@ -1,4 +1,4 @@
-//! Pooled features of a data set, and what simple classifiers make of them: a linear probe and nearest neighbours.
+//! Pooled features of a data set, and what simple classifiers make of them: a linear probe and nearest neighbors.
 //!
 //! Features are written as safetensors (`features` `[N, D]`, `labels` `[N]`), which the crate reads and writes anyway; in
 //! Python, `safetensors.numpy.load_file` gives arrays. [`FeatureSet::save_npy`] writes NumPy's own files.
@@ -11,6 +11,6 @@ pub(crate) mod set;
 
 pub use encoder::Encoder;
 pub use extract::{Pool, extract};
-pub use knn::{Neighbours, nearest_neighbours};
+pub use knn::{Neighbors, nearest_neighbors};
 pub use probe::{Probe, ProbeOptions, linear_probe};
 pub use set::FeatureSet;

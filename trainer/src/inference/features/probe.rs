@@ -47,7 +47,7 @@ const ROWS: usize = 256;
 
 /// Trains multinomial logistic regression on `train` and measures it on `val`.
 ///
-/// Features are centred and scaled by their deviation over `train`. The loss is convex, and all images count in every step
+/// Features are centered and scaled by their deviation over `train`. The loss is convex, and all images count in every step
 /// of Nesterov's method with the step of its smoothness, so the outcome does not depend on a seed, an order or a learning
 /// rate, and is bitwise the same on any number of threads.
 ///

@@ -90,12 +90,12 @@ impl FeatureSet {
             let file = SafeTensors::deserialize(&bytes).map_err(|e| e.to_string())?;
             let tensor = |name| file.tensor(name).map_err(|e| e.to_string());
             let (features, labels) = (tensor("features")?, tensor("labels")?);
-            let (&[n, width], &[labelled]) = (features.shape(), labels.shape()) else {
+            let (&[n, width], &[labeled]) = (features.shape(), labels.shape()) else {
                 return Err("`features` is not [N, D], or `labels` not [N]".into());
             };
             let types = (features.dtype(), labels.dtype());
-            if n != labelled || types != (Dtype::F32, Dtype::U32) {
-                return Err(format!("{n} rows of features and {labelled} labels, of types {types:?}"));
+            if n != labeled || types != (Dtype::F32, Dtype::U32) {
+                return Err(format!("{n} rows of features and {labeled} labels, of types {types:?}"));
             }
             let classes = header.metadata().as_ref().and_then(|m| m.get(CLASSES)).ok_or("no classes")?;
             let classes: Vec<String> = serde_json::from_str(classes).map_err(|e| e.to_string())?;

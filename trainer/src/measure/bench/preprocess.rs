@@ -37,7 +37,7 @@ pub struct PreprocessBench {
 pub struct PreprocessReport {
     /// Images prepared.
     pub images: usize,
-    /// Images per second of one core, from file to normalised picture.
+    /// Images per second of one core, from file to normalized picture.
     pub images_per_s_core: f64,
     /// The same if decoding were all there is to do: the ceiling.
     pub decode_images_per_s_core: f64,

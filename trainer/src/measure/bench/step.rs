@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::{ModelOptions, cost, create_model, ops};
-use efficienttrain_schedule::{Batch as BatchRule, Plan, PlanOptions, Recipe};
+use efficienttrain_schedule::{BatchRule, Plan, PlanOptions, Recipe};
 use serde::Serialize;
 
 use crate::config::device::DeviceName;

@@ -16,7 +16,7 @@ pub(crate) enum Mark {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) name: String,
-    pub(crate) colour: RGBColor,
+    pub(crate) color: RGBColor,
     pub(crate) mark: Mark,
 }
 
@@ -58,15 +58,15 @@ pub(crate) fn draw_legend<'a>(
     let places = places(entries.iter().map(|entry| entry.name.as_str()), room);
     let rows = places.last().map_or(0, |place| place.1 + 1);
     let (top, rest) = area.split_vertically(rows * ROW);
-    for (Entry { name, colour, mark }, (x, row)) in entries.iter().zip(places) {
+    for (Entry { name, color, mark }, (x, row)) in entries.iter().zip(places) {
         let y = row * ROW + ROW / 2;
-        let line = |from, to| PathElement::new([(x + from, y), (x + to, y)], colour.stroke_width(2));
+        let line = |from, to| PathElement::new([(x + from, y), (x + to, y)], color.stroke_width(2));
         match mark {
             Mark::Line => top.draw(&line(0, MARK - 6))?,
             Mark::Dashes => {
                 [(0, 6), (8, 14), (16, 22)].map(|(a, b)| line(a, b)).iter().try_for_each(|l| top.draw(l))?;
             }
-            Mark::Dot => top.draw(&Circle::new((x + MARK / 2, y), 5, colour.filled()))?,
+            Mark::Dot => top.draw(&Circle::new((x + MARK / 2, y), 5, color.filled()))?,
         }
         // The place of a text is its upper left corner.
         let style = ("sans-serif", LETTERS).into_font();
@@ -97,7 +97,7 @@ mod tests {
                 let before = i.checked_sub(1).filter(|&j| places[j].1 == row);
                 assert!(
                     before.is_none_or(|j| places[j].0 + width(names[j]) < x),
-                    "{name} covers its neighbour"
+                    "{name} covers its neighbor"
                 );
             }
         }

@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use crate::error::{Error, Result};
 use crate::events::history::EvalRecord;
 use crate::observe::chart::legend::{Entry, Mark, draw_legend};
-use crate::observe::chart::sheet::{COLOURS, Drawn, EDGES, Sheet, svg, titled};
+use crate::observe::chart::sheet::{COLORS, Drawn, EDGES, Sheet, svg, titled};
 
 /// One run in a chart.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct Chart<'a> {
 /// One line of a [`Chart`].
 pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
-    pub(crate) colour: RGBColor,
+    pub(crate) color: RGBColor,
     /// In the legend, if it is to stand there.
     pub(crate) name: Option<String>,
     pub(crate) dashed: bool,
@@ -56,9 +56,9 @@ pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> R
     let line = |(index, curve): (usize, &Curve)| {
         let points: Vec<_> = curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
         let last = points.last().map_or(0.0, |p| p.1);
-        // Where colours begin again, dashes tell one line from the other.
-        let (colour, dashed) = (COLOURS[index % COLOURS.len()], index >= COLOURS.len());
-        Line { points, colour, name: Some(format!("{} ({last:.1}%)", curve.name)), dashed, dots: 3 }
+        // Where colors begin again, dashes tell one line from the other.
+        let (color, dashed) = (COLORS[index % COLORS.len()], index >= COLORS.len());
+        Line { points, color, name: Some(format!("{} ({last:.1}%)", curve.name)), dashed, dots: 3 }
     };
     let chart = Chart {
         title,
@@ -93,7 +93,7 @@ impl Chart<'_> {
     fn entries(&self) -> Vec<Entry> {
         let entry = |line: &Line| {
             let mark = if line.dashed { Mark::Dashes } else { Mark::Line };
-            Some(Entry { name: line.name.clone()?, colour: line.colour, mark })
+            Some(Entry { name: line.name.clone()?, color: line.color, mark })
         };
         self.lines.iter().filter_map(entry).collect()
     }
@@ -124,7 +124,7 @@ impl Chart<'_> {
             chart.draw_series(LineSeries::new([(mark, low), (mark, above)], style))?;
         }
         for line in &self.lines {
-            let style = line.colour.stroke_width(2);
+            let style = line.color.stroke_width(2);
             let points = line.points.iter().copied();
             if line.dashed {
                 chart.draw_series(DashedLineSeries::new(points, 6, 4, style))?;
@@ -136,7 +136,7 @@ impl Chart<'_> {
     }
 }
 
-/// A number beside an axis, as short as it can be told from its neighbours.
+/// A number beside an axis, as short as it can be told from its neighbors.
 fn number(value: f64) -> String {
     if value != 0.0 && value.abs() < 0.01 {
         return format!("{value:.1e}");

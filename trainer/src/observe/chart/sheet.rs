@@ -7,8 +7,8 @@ use plotters::prelude::*;
 use crate::error::{Error, Result};
 use crate::util::atomic_file::replace;
 
-/// Colours of runs, in order.
-pub(crate) const COLOURS: [RGBColor; 8] = [
+/// Colors of runs, in order.
+pub(crate) const COLORS: [RGBColor; 8] = [
     RGBColor(0, 104, 181),
     RGBColor(222, 110, 32),
     RGBColor(20, 132, 84),

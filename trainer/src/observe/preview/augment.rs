@@ -18,7 +18,7 @@ pub struct Picture {
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
+    /// 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
     pub channels: usize,
 }
 
@@ -81,7 +81,7 @@ impl Floats {
         Self { values, height, width, channels }
     }
 
-    /// The nearest 8-bit picture; halves go to the even neighbour, values outside 0 to 1 to the limits.
+    /// The nearest 8-bit picture; halves go to the even neighbor, values outside 0 to 1 to the limits.
     pub fn to_picture(&self) -> Picture {
         let byte = |&v: &f64| (255.0 * v).round_ties_even().clamp(0.0, 255.0) as u8;
         let &Self { height, width, channels, ref values } = self;

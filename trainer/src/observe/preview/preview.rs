@@ -88,7 +88,7 @@ pub fn seen(
     Ok(pixels(&values, view.size))
 }
 
-/// Undoes the normalisation.
+/// Undoes the normalization.
 fn pixels(values: &[f32], size: u32) -> RgbImage {
     const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
     const STD: [f32; 3] = [0.229, 0.224, 0.225];

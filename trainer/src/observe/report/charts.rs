@@ -2,7 +2,7 @@
 
 use plotters::style::RGBColor;
 
-use crate::observe::chart::sheet::COLOURS;
+use crate::observe::chart::sheet::COLORS;
 use crate::observe::chart::{Chart, Line};
 use crate::observe::report::Shown;
 use crate::observe::report::read::RunLog;
@@ -42,9 +42,9 @@ pub(crate) fn svgs(runs: &[Shown], axis: Axis) -> Result<Vec<String>, String> {
     CHARTS.iter().map(|what| svg(runs, axis, what)).collect()
 }
 
-/// The colour of a run.
-pub(crate) fn colour(index: usize) -> RGBColor {
-    COLOURS[index % COLOURS.len()]
+/// The color of a run.
+pub(crate) fn color(index: usize) -> RGBColor {
+    COLORS[index % COLORS.len()]
 }
 
 fn svg(runs: &[Shown], axis: Axis, (title, y, range, lines): &What) -> Result<String, String> {
@@ -53,7 +53,7 @@ fn svg(runs: &[Shown], axis: Axis, (title, y, range, lines): &What) -> Result<St
             // A loss that is not finite has no place on an axis; the signs tell of it.
             points.retain(|point| point.1.is_finite());
             let dots = if points.len() < 40 && title.starts_with("Top") { 2 } else { 0 };
-            Line { points, colour: colour(i), name: None, dashed: kind == 1, dots }
+            Line { points, color: color(i), name: None, dashed: kind == 1, dots }
         };
         lines(&run.log, axis).into_iter().enumerate().map(line)
     };

@@ -10,7 +10,7 @@ use crate::config::keys::keys_of;
 use crate::events::history::EvalRecord;
 use crate::measure::forecast::clock;
 use crate::observe::report::Shown;
-use crate::observe::report::charts::{colour, svgs};
+use crate::observe::report::charts::{color, svgs};
 use crate::observe::report::diagnostics::{RULES, signs};
 use crate::observe::report::read::RunLog;
 use crate::observe::report::series::Axis;
@@ -61,8 +61,8 @@ fn percent(share: f64) -> String {
 }
 
 fn swatch(index: usize) -> String {
-    let colour = colour(index);
-    format!("<span class=swatch style=\"background:rgb({},{},{})\"></span>", colour.0, colour.1, colour.2)
+    let color = color(index);
+    format!("<span class=swatch style=\"background:rgb({},{},{})\"></span>", color.0, color.1, color.2)
 }
 
 fn overview(runs: &[Shown]) -> String {

@@ -6,7 +6,7 @@ use crate::events::{Event, Start, StepRecord};
 use crate::observe::progress::lines::lines;
 use crate::observe::progress::time_left::TimeLeft;
 
-/// Points of a curve at most; beyond, neighbours are put together.
+/// Points of a curve at most; beyond, neighbors are put together.
 const POINTS: usize = 512;
 /// Messages that are kept.
 const MESSAGES: usize = 50;

@@ -70,11 +70,11 @@ fn progress(frame: &mut Frame, area: Rect, dashboard: &Dashboard, start: &Start)
     frame.render_widget(gauge(done.saturating_sub(before) as f64 / steps as f64, label, ORANGE), stage);
 }
 
-fn gauge(share: f64, label: String, colour: Color) -> Gauge<'static> {
+fn gauge(share: f64, label: String, color: Color) -> Gauge<'static> {
     Gauge::default()
         .ratio(share.clamp(0.0, 1.0))
         .label(label)
-        .gauge_style(Style::new().fg(colour).bg(Color::DarkGray))
+        .gauge_style(Style::new().fg(color).bg(Color::DarkGray))
 }
 
 fn numbers(dashboard: &Dashboard) -> Paragraph<'static> {
@@ -125,7 +125,7 @@ fn said(dashboard: &Dashboard, height: u16) -> Paragraph<'static> {
     Paragraph::new(dashboard.messages.iter().skip(first).map(line).collect::<Vec<_>>())
 }
 
-/// Name, colour and points.
+/// Name, color and points.
 type Curve<'a> = (&'a str, Color, &'a [(f64, f64)]);
 
 /// Curves over percent of the compute.
@@ -138,9 +138,9 @@ fn chart(frame: &mut Frame, area: Rect, title: &str, curves: &[Curve]) {
     }
     let room = (0.05 * (high - low)).max(0.01);
     let (low, high) = (low - room, high + room);
-    let sets = curves.iter().filter(|curve| !curve.2.is_empty()).map(|&(name, colour, points)| {
+    let sets = curves.iter().filter(|curve| !curve.2.is_empty()).map(|&(name, color, points)| {
         let set =
-            Dataset::default().marker(Marker::Braille).graph_type(GraphType::Line).style(colour).data(points);
+            Dataset::default().marker(Marker::Braille).graph_type(GraphType::Line).style(color).data(points);
         if name.is_empty() { set } else { set.name(name.to_string()) }
     });
     let labels = [low, f64::midpoint(low, high), high].map(|y| format!("{y:.2}"));

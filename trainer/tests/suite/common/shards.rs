@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
-/// A JPEG of one colour, told apart by its level.
+/// A JPEG of one color, told apart by its level.
 pub(crate) fn jpeg(level: u8, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let picture = RgbImage::from_pixel(width, height, Rgb([level, 100, 200]));

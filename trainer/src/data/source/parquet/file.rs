@@ -124,14 +124,14 @@ fn add<T: DataType>(
         found.map_err(|what| format!("row {}, `{}`: {what}", labels.len(), column.of.path().string()))?;
     for value in &found.values {
         let row = labels.len();
-        let unlabelled = |what: &str| {
+        let unlabeled = |what: &str| {
             format!(
                 "row {row} has no label: `{}` is {what}; remove the row, or use another split",
                 column.of.path().string()
             )
         };
-        let value = value.as_ref().ok_or_else(|| unlabelled("null"))?;
-        labels.push(label(value).map_err(|what| unlabelled(&what))?);
+        let value = value.as_ref().ok_or_else(|| unlabeled("null"))?;
+        labels.push(label(value).map_err(|what| unlabeled(&what))?);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::data::source::shard::classes::{ClassList, Label};
-use crate::data::source::shard::part::unlabelled;
+use crate::data::source::shard::part::unlabeled;
 use crate::data::source::shard::shard_image::ShardImage;
 use crate::data::source::synthetic::Split;
 use crate::util::printable::printable;
@@ -63,7 +63,7 @@ impl ClassFolders {
     pub(crate) fn position(self, image: &ShardImage, list: &ClassList) -> Result<Option<u32>, String> {
         let name = || printable(&image.name);
         let Some(label) = self.label(image) else {
-            return if self.is_empty { Err(unlabelled(&image.name)) } else { Ok(None) };
+            return if self.is_empty { Err(unlabeled(&image.name)) } else { Ok(None) };
         };
         let position = list.position(label).map_err(|what| format!("image `{}`: {what}", name()))?;
         let other = image.other_label.as_ref().and_then(|other| list.position(Label::Stated(other)).ok());

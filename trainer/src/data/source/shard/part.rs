@@ -148,14 +148,14 @@ impl Part {
         let stems: Vec<Option<String>> =
             self.images.iter().map(|image| self.label_stem(&image.name)).collect();
         let chosen = self.chosen(&stems, skipped);
-        let is_labelled = chosen.iter().any(|&at| stems[at].is_some());
+        let is_labeled = chosen.iter().any(|&at| stems[at].is_some());
         let mut samples = Vec::with_capacity(chosen.len());
         for at in chosen {
             let Image { name, offset, length } = &self.images[at];
             let (label, other_label) = match &stems[at] {
                 Some(stem) => labels_of(&self.labels[stem])?,
                 // Where other images have labels, the folder is none.
-                None if is_labelled => return Err(unlabelled(name)),
+                None if is_labeled => return Err(unlabeled(name)),
                 None => (None, None),
             };
             samples.push(ShardImage {
@@ -247,7 +247,7 @@ fn labels_of(files: &[LabelFile]) -> Result<(Option<ShardLabel>, Option<ShardLab
 }
 
 /// What to say of an image without a label.
-pub(crate) fn unlabelled(name: &str) -> String {
+pub(crate) fn unlabeled(name: &str) -> String {
     let (name, stem) = (printable(name), printable(stem(name)));
     format!(
         "image `{name}` has no label; expected `{stem}.cls`, `{stem}.json` with a `label`, or names CLASS/IMAGE for all \

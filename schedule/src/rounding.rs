@@ -1,15 +1,15 @@
 //! How stages become whole steps, by either rounding.
 
-use crate::curriculum::ShareOf;
+use crate::curriculum::ShareUnit;
 use crate::error::Result;
-use crate::optimiser::{LrOver, WarmUp};
+use crate::optimizer::{LrOver, WarmUp};
 use crate::options::PlanOptions;
 use crate::recipe::Recipe;
 use crate::reference::{self, ReferenceStage};
 use crate::stage::{Magnitude, Order, Replay};
 use serde::{Deserialize, Serialize};
 
-/// One stage in whole optimiser steps.
+/// One stage in whole optimizer steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanStage {
@@ -23,15 +23,15 @@ pub struct PlanStage {
     pub order: Order,
     /// Images one device trains on per micro-batch, replayed images included.
     pub batch_per_device: u32,
-    /// Micro-batches per optimiser step.
+    /// Micro-batches per optimizer step.
     pub accumulation: u32,
     /// Replay buffer.
     pub replay: Replay,
-    /// Images trained on per optimiser step, over all devices.
+    /// Images trained on per optimizer step, over all devices.
     pub images_per_step: u64,
-    /// Images taken from the sample order per optimiser step: `images_per_step` / replay factor.
+    /// Images taken from the sample order per optimizer step: `images_per_step` / replay factor.
     pub fresh_per_step: u64,
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Step of the run at which the stage starts.
     pub first_step: u64,
@@ -113,7 +113,7 @@ pub(crate) fn follow_reference(
 }
 
 /// Fills in what each stage takes over from the one before; returns the compute of all.
-pub(crate) fn chain(stages: &mut [PlanStage]) -> f64 {
+pub(crate) fn accumulate_offsets(stages: &mut [PlanStage]) -> f64 {
     let (mut step, mut sample, mut compute) = (0, 0, 0.0);
     for stage in stages {
         (stage.first_step, stage.first_sample, stage.equivalent_epochs_before) = (step, sample, compute);
@@ -128,10 +128,11 @@ pub(crate) fn chain(stages: &mut [PlanStage]) -> f64 {
 /// Length of the warm-up as a share of what the learning rate is laid over, for exact plans.
 pub(crate) fn warm_up_share(recipe: &Recipe, stages: &[PlanStage]) -> f64 {
     // Over shares of passes, every pass weighs the same.
-    let passes = recipe.optimiser.lr_over == LrOver::Shares && recipe.curriculum.share_of == ShareOf::Epochs;
+    let passes =
+        recipe.optimizer.lr_over == LrOver::Shares && recipe.curriculum.share_of == ShareUnit::Epochs;
     let weight = |stage: &PlanStage| if passes { 1.0 } else { stage.cost };
     let total: f64 = stages.iter().map(|stage| stage.epochs * weight(stage)).sum();
-    match recipe.optimiser.warm_up {
+    match recipe.optimizer.warm_up {
         WarmUp::None => 0.0,
         WarmUp::Share(share) => share,
         WarmUp::Steps(steps) => {

@@ -1,4 +1,4 @@
-//! The table of models: what differs between the authors' launch scripts, and our additions, as data.
+//! The table of models: the numbers in which the authors' launch scripts differ, and the additions of this project.
 
 use crate::recipe::{Family, Origin};
 
@@ -9,11 +9,13 @@ const MOST: Tenths = &[(2, 96, 0), (4, 160, 1), (4, 224, 2)];
 const CONVNEXT: Tenths = &[(2, 160, 0), (4, 160, 1), (4, 224, 2)];
 const DEIT: Tenths = &[(2, 96, 0), (4, 160, 1), (2, 192, 2), (2, 224, 2)];
 
-/// One model's row.
+/// Row of one model.
 pub(crate) struct Model {
+    /// First part of the names of its recipes.
     pub(crate) name: &'static str,
+    /// Name in timm or in the authors' code.
     pub(crate) reference: &'static str,
-    /// Other spellings, lower case, with `-` for `_`.
+    /// Other spellings of the name, lower case, with `-` in place of `_`.
     pub(crate) aliases: &'static [&'static str],
     pub(crate) family: Family,
     /// Origin of the ++ numbers.
@@ -23,14 +25,13 @@ pub(crate) struct Model {
     pub(crate) accumulation: [u32; 3],
     /// At 200 equivalent epochs for ++; constant for the first version and the baseline.
     pub(crate) drop_path: f64,
-    pub(crate) amp: bool,
     pub(crate) clip_grad: Option<f64>,
     pub(crate) ema_decay: Option<f64>,
     /// (times, buffer batches) of the launchers with replay.
     pub(crate) replay: Option<[(u32, u32); 3]>,
 }
 
-/// What most rows share.
+/// Values shared by most rows.
 const PLAIN: Model = Model {
     name: "",
     reference: "",
@@ -41,7 +42,6 @@ const PLAIN: Model = Model {
     batch: [512, 512, 512],
     accumulation: [1, 1, 1],
     drop_path: 0.0,
-    amp: false,
     clip_grad: None,
     ema_decay: None,
     replay: None,
@@ -54,7 +54,7 @@ const LARGE: ([u32; 3], [u32; 3]) = ([512, 256, 128], [1, 2, 4]);
 const REPLAY_FAST: Option<[(u32, u32); 3]> = Some([(4, 1920), (2, 256), (1, 0)]);
 const REPLAY_SLOW: Option<[(u32, u32); 3]> = Some([(2, 1024), (1, 0), (1, 0)]);
 
-/// A ResNet of this project's own, sized for one small device.
+/// A small ResNet for one small device, chosen by this project.
 const SMALL_RESNET: Model = Model { origin: Origin::Ours, batch: [128, 128, 128], ..PLAIN };
 
 const DEIT_ROW: Model = Model {
@@ -63,28 +63,15 @@ const DEIT_ROW: Model = Model {
     batch: TINY.0,
     accumulation: TINY.1,
     drop_path: 0.1,
-    amp: true,
     clip_grad: Some(5.0),
     ..PLAIN
 };
 
-const SWIN: Model = Model {
-    family: Family::Swin,
-    batch: LARGE.0,
-    accumulation: LARGE.1,
-    amp: true,
-    clip_grad: Some(5.0),
-    ..PLAIN
-};
+const SWIN: Model =
+    Model { family: Family::Swin, batch: LARGE.0, accumulation: LARGE.1, clip_grad: Some(5.0), ..PLAIN };
 
-const CSWIN: Model = Model {
-    family: Family::CSwin,
-    batch: LARGE.0,
-    accumulation: LARGE.1,
-    amp: true,
-    ema_decay: Some(0.9999),
-    ..PLAIN
-};
+const CSWIN: Model =
+    Model { family: Family::CSwin, batch: LARGE.0, accumulation: LARGE.1, ema_decay: Some(0.9999), ..PLAIN };
 
 /// The CAFormer paper's own recipe (Yu et al., 2022, appendix) under the ++ curriculum: the authors of the curriculum
 /// have no launcher.
@@ -98,7 +85,6 @@ const PVT: Model = Model {
     batch: TINY.0,
     accumulation: TINY.1,
     drop_path: 0.1,
-    amp: true,
     ..PLAIN
 };
 
@@ -110,6 +96,18 @@ const CONVNEXT_ROW: Model = Model {
     ema_decay: Some(0.9999),
     ..PLAIN
 };
+
+impl Model {
+    /// Name in the registry of `efficienttrain-models`.
+    pub(crate) fn registry_name(&self) -> String {
+        self.name.replace('-', "_")
+    }
+}
+
+/// Replaces the spelling with hyphens, which earlier versions stored, by the registry's; keeps any other name.
+pub(crate) fn current_model_name(stored: String) -> String {
+    MODELS.iter().find(|row| row.name == stored).map_or(stored, Model::registry_name)
+}
 
 /// Every model, by canonical name.
 pub(crate) const MODELS: &[Model] = &[

@@ -2,7 +2,7 @@
 
 use crate::curriculum::Curriculum;
 use crate::error::{Result, count, field};
-use crate::optimiser::LrScaling;
+use crate::optimizer::LrScaling;
 use crate::recipe::Recipe;
 use crate::stage::{Magnitude, Order, Replay, Stage};
 
@@ -31,7 +31,7 @@ impl Recipe {
         Ok(self)
     }
 
-    /// The same batch in every stage. The learning rate follows by [`Optimiser::lr_scaling`](crate::Optimiser).
+    /// The same batch in every stage. The learning rate follows by [`Optimizer::lr_scaling`](crate::Optimizer).
     ///
     /// # Errors
     /// A field error when a number is 0 or a stage's replay factor does not divide the batch.
@@ -47,7 +47,7 @@ impl Recipe {
     /// The named rule by which the peak learning rate follows the global batch.
     #[must_use]
     pub fn with_lr_scaling(mut self, rule: LrScaling) -> Self {
-        self.optimiser.lr_scaling = rule;
+        self.optimizer.lr_scaling = rule;
         self
     }
 
@@ -104,7 +104,7 @@ impl Recipe {
         let stage = |index: u32| {
             let climbed = if stages == 1 { 1.0 } else { f64::from(index) / f64::from(stages - 1) };
             let magnitude = Magnitude::Fixed(first + (last - first) * climbed);
-            Stage { share, magnitude, ..holding(&self.curriculum, (f64::from(index) + 0.5) * share).clone() }
+            Stage { share, magnitude, ..stage_at(&self.curriculum, (f64::from(index) + 0.5) * share).clone() }
         };
         self.curriculum.stages = (0..stages).map(stage).collect();
         self.validate()?;
@@ -113,7 +113,7 @@ impl Recipe {
 }
 
 /// The stage in which a share of the run falls; the curriculum has at least one.
-pub(crate) fn holding(curriculum: &Curriculum, at: f64) -> &Stage {
+pub(crate) fn stage_at(curriculum: &Curriculum, at: f64) -> &Stage {
     let mut end = 0.0;
     let inside = |stage: &&Stage| {
         end += stage.share;

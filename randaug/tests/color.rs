@@ -1,4 +1,4 @@
-//! Blur, hue, grey, jitter and the later operations against Pillow, torchvision and timm 1.0.
+//! Blur, hue, gray, jitter and the later operations against Pillow, torchvision and timm 1.0.
 
 mod common;
 
@@ -10,9 +10,9 @@ use randaug::{
 };
 
 #[test]
-fn colour_operations_give_the_libraries_bytes() {
+fn color_operations_give_the_libraries_bytes() {
     let ((file, tensors), mut scratch) = (oracle(), Scratch::new());
-    for case in cases(&file, "colour") {
+    for case in cases(&file, "color") {
         let mut picture = tensors.picture(&format!("input/{}", text(case, "input")));
         let (arg, config) = (float(case, "arg"), OpConfig::default());
         match text(case, "op") {
@@ -31,10 +31,10 @@ fn colour_operations_give_the_libraries_bytes() {
 }
 
 #[test]
-fn every_colour_turns_as_in_pillow() {
-    let colour = |i: u32| Rgb([i as u8, (i >> 8) as u8, (i >> 16) as u8]);
-    let all = RgbImage::from_fn(4096, 4096, |x, y| colour(y * 4096 + x));
-    for case in cases(&oracle().0, "all_colours") {
+fn every_color_turns_as_in_pillow() {
+    let color = |i: u32| Rgb([i as u8, (i >> 8) as u8, (i >> 16) as u8]);
+    let all = RgbImage::from_fn(4096, 4096, |x, y| color(y * 4096 + x));
+    for case in cases(&oracle().0, "all_colors") {
         let mut picture = all.clone();
         Adjustment::Hue.apply(&mut picture, float(case, "factor")).unwrap();
         // The weight of a byte depends on its place, so that a permutation does not pass.

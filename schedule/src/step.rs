@@ -1,13 +1,13 @@
-//! The settings of one optimiser step.
+//! The settings of one optimizer step.
 
-use crate::curve::Progress;
+use crate::curve::RunProgress;
 use crate::error::{Result, ScheduleError};
-use crate::optimiser::LrOver;
+use crate::optimizer::LrOver;
 use crate::plan::Plan;
 use crate::stage::{Order, Replay};
 use serde::Serialize;
 
-/// Everything the training loop sets before one optimiser step.
+/// Everything the training loop sets before one optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StepSettings {
     /// The step, counted from 0.
@@ -22,7 +22,7 @@ pub struct StepSettings {
     pub order: Order,
     /// Images one device trains on per micro-batch, replayed images included.
     pub batch_per_device: u32,
-    /// Micro-batches per optimiser step.
+    /// Micro-batches per optimizer step.
     pub accumulation: u32,
     /// Images trained on in this step, over all devices.
     pub global_batch: u64,
@@ -76,7 +76,7 @@ impl Plan {
             global_batch: stage.images_per_step,
             replay: stage.replay,
             lr: self.lr(index, local, done, samples_before as f64 / train_images as f64)?,
-            weight_decay: self.recipe().optimiser.weight_decay,
+            weight_decay: self.recipe().optimizer.weight_decay,
             drop_path: self.drop_path(),
             ema_decay: self.recipe().ema_decay,
             samples_before,
@@ -88,19 +88,19 @@ impl Plan {
     }
 
     fn lr(&self, index: usize, local: u64, done: f64, epochs: f64) -> Result<f64> {
-        let (optimiser, stage) = (&self.recipe().optimiser, &self.stages()[index]);
+        let (optimizer, stage) = (&self.recipe().optimizer, &self.stages()[index]);
         if let Some(reference) = &stage.reference {
-            let cosine = reference.cosine(optimiser.lr, optimiser.min_lr)?;
+            let cosine = reference.cosine(optimizer.lr, optimizer.min_lr)?;
             return Ok(cosine.at(reference.start_epoch * reference.steps_per_epoch + local));
         }
         let peak =
-            optimiser.lr * optimiser.lr_scaling.factor(stage.images_per_step, optimiser.reference_batch);
-        let compute = match optimiser.lr_over {
+            optimizer.lr * optimizer.lr_scaling.factor(stage.images_per_step, optimizer.reference_batch);
+        let compute = match optimizer.lr_over {
             LrOver::Compute => done,
             LrOver::Shares => self.share_done(index, local as f64 / stage.steps as f64),
         };
-        let now = Progress { steps: stage.first_step + local, epochs, compute };
-        Ok(optimiser.curve.at(peak, optimiser.min_lr.min(peak), self.warm_up_share(), now))
+        let now = RunProgress { steps: stage.first_step + local, epochs, compute };
+        Ok(optimizer.curve.at(peak, optimizer.min_lr.min(peak), self.warm_up_share(), now))
     }
 
     /// Share of the curriculum done after a fraction of a stage; depends on the stages up to it alone.

@@ -1,9 +1,8 @@
 //! From choices to curricula, plans and trials. What a trial trains depends on the choices up to its stage alone.
 
-use crate::adapt::holding;
-use crate::curriculum::{Curriculum, ShareOf};
+use crate::curriculum::{Curriculum, ShareUnit};
 use crate::error::{Result, field};
-use crate::optimiser::{LrOver, WarmUp};
+use crate::optimizer::{LrOver, WarmUp};
 use crate::options::PlanOptions;
 use crate::plan::Plan;
 use crate::recipe::{DropPath, Origin, Recipe};
@@ -11,40 +10,45 @@ use crate::search::options::{Algorithm, FineTune, SearchOptions};
 use crate::search::space::Choice;
 use crate::search::trial::FineTuneRun;
 use crate::stage::{Magnitude, Stage};
+use crate::transform::stage_at;
 
 /// The recipe's stages at full size, before anything is chosen.
 #[derive(Debug, Clone)]
-pub(crate) struct Frame {
+pub(crate) struct Skeleton {
     recipe: Recipe,
     plan: PlanOptions,
     pub(crate) choices: Vec<Choice>,
 }
 
-impl Frame {
+impl Skeleton {
     pub(crate) fn new(recipe: &Recipe, options: &SearchOptions) -> Result<Self> {
         recipe.validate()?;
         options.validate(recipe.curriculum.base_size)?;
         let share_of = match options.algorithm {
-            Algorithm::Greedy { .. } => ShareOf::Epochs,
-            Algorithm::Sequential { .. } => ShareOf::Compute,
+            Algorithm::Greedy { .. } => ShareUnit::Epochs,
+            Algorithm::Sequential { .. } => ShareUnit::Compute,
         };
         let curriculum = curriculum(&recipe.curriculum, options, share_of)?;
         let epochs = options.plan.equivalent_epochs;
-        let mut framed = Recipe {
+        let mut recipe_at_full_size = Recipe {
             name: format!("{}-searched", recipe.name),
             origin: Origin::Ours,
             curriculum,
             drop_path: DropPath::Constant(recipe.drop_path_rate(epochs)?),
             ..recipe.clone()
         };
-        framed.optimiser.lr_over = LrOver::Shares;
+        recipe_at_full_size.optimizer.lr_over = LrOver::Shares;
         // As long as in plain training, whatever is chosen.
-        if let WarmUp::Epochs { epochs: warm_up, at_most_share } = recipe.optimiser.warm_up {
-            framed.optimiser.warm_up = WarmUp::Share((warm_up / epochs).min(at_most_share));
+        if let WarmUp::Epochs { epochs: warm_up, at_most_share } = recipe.optimizer.warm_up {
+            recipe_at_full_size.optimizer.warm_up = WarmUp::Share((warm_up / epochs).min(at_most_share));
         }
-        let frame = Self { recipe: framed, plan: options.plan.clone(), choices: options.space.choices() };
-        frame.check(options)?;
-        Ok(frame)
+        let skeleton = Self {
+            recipe: recipe_at_full_size,
+            plan: options.plan.clone(),
+            choices: options.space.choices(),
+        };
+        skeleton.check(options)?;
+        Ok(skeleton)
     }
 
     pub(crate) fn stages(&self) -> usize {
@@ -75,7 +79,7 @@ impl Frame {
     pub(crate) fn plan(&self, picks: &[Option<usize>]) -> Result<Plan> {
         let recipe = self.recipe(picks);
         let mut options = self.plan.clone();
-        if recipe.curriculum.share_of == ShareOf::Epochs {
+        if recipe.curriculum.share_of == ShareUnit::Epochs {
             let cost = |stage: &Stage| Ok(stage.share * options.cost.relative(stage.size, self.base_size())?);
             let costs: Result<Vec<f64>> = recipe.curriculum.stages.iter().map(cost).collect();
             options.equivalent_epochs *= costs?.iter().sum::<f64>();
@@ -94,12 +98,12 @@ impl Frame {
         let full = &self.recipe.curriculum.stages[self.stages() - 1];
         recipe.curriculum.stages =
             vec![Stage { share: 1.0, magnitude: Magnitude::Fixed(last.magnitude), ..full.clone() }];
-        let optimiser = &mut recipe.optimiser;
+        let optimizer = &mut recipe.optimizer;
         // The first step of a warm-up has a rate of 0, which a plan cannot start from.
-        let scale = optimiser.lr_scaling.factor(last.global_batch, optimiser.reference_batch);
-        optimiser.lr = (rule.lr_factor * last.lr / scale).max(f64::MIN_POSITIVE);
-        optimiser.min_lr = optimiser.min_lr.min(optimiser.lr);
-        optimiser.warm_up = WarmUp::None;
+        let scale = optimizer.lr_scaling.factor(last.global_batch, optimizer.reference_batch);
+        optimizer.lr = (rule.lr_factor * last.lr / scale).max(f64::MIN_POSITIVE);
+        optimizer.min_lr = optimizer.min_lr.min(optimizer.lr);
+        optimizer.warm_up = WarmUp::None;
         let equivalent_epochs = rule.share * self.plan.equivalent_epochs;
         let plan_of_it = Plan::new(&recipe, PlanOptions { equivalent_epochs, ..self.plan.clone() })?;
         Ok(Some(FineTuneRun { plan: plan_of_it, samples_before: plan.samples_before(end)? }))
@@ -115,13 +119,13 @@ impl Frame {
         let step = stages().map(|s| s.images_per_step as f64 * s.cost).fold(0.0, f64::max);
         let cheapest = stages().map(|s| s.cost).fold(f64::MAX, f64::min);
         let unit = match self.recipe.curriculum.share_of {
-            ShareOf::Compute => 1.0,
-            ShareOf::Epochs => cheapest,
+            ShareUnit::Compute => 1.0,
+            ShareUnit::Epochs => cheapest,
         };
         let budget = self.plan.equivalent_epochs * self.plan.train_images as f64 * unit;
         for (index, share) in options.shares.iter().enumerate() {
             if share * budget < step {
-                let expected = format!("a stage of at least {step} full-size images, one optimiser step");
+                let expected = format!("a stage of at least {step} full-size images, one optimizer step");
                 let hint = "raise equivalent_epochs, or lower the batch or the number of stages";
                 return Err(field(format!("shares[{index}]"), expected, share * budget, hint));
             }
@@ -136,10 +140,10 @@ impl Frame {
 
 /// Stages of the given shares at full size; batch, order and replay are those of the recipe's stage that holds their
 /// middle, the magnitude climbs over the run.
-fn curriculum(recipe: &Curriculum, options: &SearchOptions, share_of: ShareOf) -> Result<Curriculum> {
+fn curriculum(recipe: &Curriculum, options: &SearchOptions, share_of: ShareUnit) -> Result<Curriculum> {
     let mut done = 0.0;
     let stage = |&share: &f64| {
-        let held = holding(recipe, done + share / 2.0);
+        let held = stage_at(recipe, done + share / 2.0);
         let from = options.last_magnitude * done;
         done = f64::min(done + share, 1.0);
         let magnitude = Magnitude::Linear { from, to: options.last_magnitude * done };

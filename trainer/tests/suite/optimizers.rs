@@ -1,10 +1,10 @@
-//! Each optimiser brings down the loss of a batch that it sees again and again.
+//! Each optimizer brings down the loss of a batch that it sees again and again.
 
 use efficienttrain::data::Batch;
 use efficienttrain::data::BatchImages;
 use efficienttrain::training::TrainState;
 use efficienttrain_models::ModelOptions;
-use efficienttrain_schedule::{Batch as BatchRule, OptimiserKind, Plan, PlanOptions, Recipe};
+use efficienttrain_schedule::{BatchRule, OptimizerKind, Plan, PlanOptions, Recipe};
 
 const IMAGES: usize = 8;
 const SIZE: usize = 32;
@@ -24,10 +24,10 @@ fn batch() -> Batch {
     }
 }
 
-fn losses(kind: OptimiserKind, lr: f64, weight_decay: f64) -> Vec<f64> {
+fn losses(kind: OptimizerKind, lr: f64, weight_decay: f64) -> Vec<f64> {
     let mut recipe = Recipe::named("resnet18-baseline").unwrap();
     recipe.model = "resnet10".into();
-    recipe.optimiser.kind = kind;
+    recipe.optimizer.kind = kind;
     recipe.ema_decay = None;
     let rule = BatchRule::Fixed { per_device: IMAGES as u32, accumulation: 1 };
     let plan = Plan::new(&recipe, PlanOptions::new(25.0, IMAGES as u64, 1).with_batch(rule)).unwrap();
@@ -47,9 +47,9 @@ fn losses(kind: OptimiserKind, lr: f64, weight_decay: f64) -> Vec<f64> {
 #[test]
 fn each_brings_the_loss_down() {
     let cases = [
-        (OptimiserKind::AdamW, 2e-3, 0.05),
-        (OptimiserKind::Lamb, 2e-2, 0.02),
-        (OptimiserKind::Sgd, 0.05, 1e-4),
+        (OptimizerKind::AdamW, 2e-3, 0.05),
+        (OptimizerKind::Lamb, 2e-2, 0.02),
+        (OptimizerKind::Sgd, 0.05, 1e-4),
     ];
     let mut ends = Vec::new();
     for (kind, lr, weight_decay) in cases {

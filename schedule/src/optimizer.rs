@@ -1,13 +1,13 @@
-//! Numbers of the optimiser, and how its learning rate starts and scales.
+//! Numbers of the optimizer, and how its learning rate starts and scales.
 
 use crate::curve::LrCurve;
 use crate::error::{Result, count, field, positive, within};
 use serde::{Deserialize, Serialize};
 
-/// Optimiser by name.
+/// Optimizer by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OptimiserKind {
+pub enum OptimizerKind {
     /// Adam with decoupled weight decay.
     AdamW,
     /// Layer-wise adaptive Adam (CSWin-B).
@@ -56,7 +56,7 @@ pub enum WarmUp {
     },
     /// A share of the run's compute (0.2 for DeiT).
     Share(f64),
-    /// Optimiser steps.
+    /// Optimizer steps.
     Steps(u64),
 }
 
@@ -78,12 +78,12 @@ impl LrOver {
     }
 }
 
-/// Numbers of the optimiser.
+/// Numbers of the optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Optimiser {
-    /// Which optimiser.
-    pub kind: OptimiserKind,
+pub struct Optimizer {
+    /// Which optimizer.
+    pub kind: OptimizerKind,
     /// Peak learning rate at `reference_batch` images a step.
     pub lr: f64,
     /// Global batch to which `lr` belongs (4096).
@@ -118,55 +118,55 @@ pub(crate) fn usual_momentum() -> f64 {
     0.9
 }
 
-impl Optimiser {
+impl Optimizer {
     pub(crate) fn validate(&self) -> Result<()> {
-        positive("optimiser.lr", self.lr, "the authors use 4e-3 at a batch of 4096")?;
+        positive("optimizer.lr", self.lr, "the authors use 4e-3 at a batch of 4096")?;
         count(
-            "optimiser.reference_batch",
+            "optimizer.reference_batch",
             self.reference_batch,
             "the batch to which lr belongs, such as 4096",
         )?;
         within(
-            "optimiser.min_lr",
+            "optimizer.min_lr",
             self.min_lr,
             0.0,
             self.lr,
             "the cosine ends below its peak; the authors use 1e-6",
         )?;
-        for (name, beta) in [("optimiser.betas[0]", self.betas.0), ("optimiser.betas[1]", self.betas.1)] {
+        for (name, beta) in [("optimizer.betas[0]", self.betas.0), ("optimizer.betas[1]", self.betas.1)] {
             if !(0.0..1.0).contains(&beta) {
                 return Err(field(name, "a number in 0..1", beta, "the usual pair is 0.9, 0.999"));
             }
         }
         if !(0.0..1.0).contains(&self.momentum) {
             return Err(field(
-                "optimiser.momentum",
+                "optimizer.momentum",
                 "a number in 0..1",
                 self.momentum,
                 "the usual value is 0.9",
             ));
         }
-        positive("optimiser.eps", self.eps, "the usual value is 1e-8")?;
-        within("optimiser.weight_decay", self.weight_decay, 0.0, f64::MAX, "the authors use 0.05")?;
+        positive("optimizer.eps", self.eps, "the usual value is 1e-8")?;
+        within("optimizer.weight_decay", self.weight_decay, 0.0, f64::MAX, "the authors use 0.05")?;
         if let Some(norm) = self.clip_grad {
-            positive("optimiser.clip_grad", norm, "use a norm such as 5.0, or none")?;
+            positive("optimizer.clip_grad", norm, "use a norm such as 5.0, or none")?;
         }
         self.curve.validate()?;
         match self.warm_up {
             WarmUp::None | WarmUp::Steps(_) => Ok(()),
             WarmUp::Share(share) => {
-                within("optimiser.warm_up.share", share, 0.0, 1.0, "give a share of the run, such as 0.2")
+                within("optimizer.warm_up.share", share, 0.0, 1.0, "give a share of the run, such as 0.2")
             }
             WarmUp::Epochs { epochs, at_most_share } => {
                 within(
-                    "optimiser.warm_up.epochs",
+                    "optimizer.warm_up.epochs",
                     epochs,
                     0.0,
                     f64::MAX,
                     "give passes over the data, such as 20",
                 )?;
                 within(
-                    "optimiser.warm_up.at_most_share",
+                    "optimizer.warm_up.at_most_share",
                     at_most_share,
                     0.0,
                     1.0,
