@@ -19,7 +19,7 @@ pub enum Error {
     #[error(transparent)]
     Schedule(#[from] efficienttrain_schedule::ScheduleError),
     /// An option's value, or two options together.
-    #[error("--{option}: {what}")]
+    #[error("option `{option}`: {what}")]
     Config {
         /// The option to change.
         option: String,
@@ -53,7 +53,7 @@ pub enum Error {
     /// The loss or a gradient is not a number.
     #[error(
         "step {step}: loss {loss}, gradient norm {grad_norm}: training has diverged; \
-         start again with a lower --lr, or with --clip-grad 1"
+         start again with a lower option `lr`, or with option `clip-grad` 1"
     )]
     NotFinite {
         /// The optimizer step, counted from 0.
@@ -85,7 +85,7 @@ pub enum Error {
          {advice}",
         kept.display()
     )]
-    BadNumbers {
+    StoppedByNonFinite {
         /// The optimizer step, counted from 0.
         step: u64,
         /// Its stage, counted from 1 as it is shown.
@@ -175,7 +175,7 @@ pub enum DataError {
     },
     /// Too many images cannot be read.
     #[error(
-        "{count} images could not be read, more than --max-bad-images {limit}: {examples}; repair or remove them, or raise the limit"
+        "{count} images could not be read, more than option `max-bad-images` {limit}: {examples}; repair or remove them, or raise the limit"
     )]
     TooManyBad {
         /// How many.

@@ -5,7 +5,7 @@
 //! | to | use |
 //! | --- | --- |
 //! | describe a run | [`config::TrainConfig`], [`config::RunOptions`] |
-//! | take its options from layers | [`config::Layers`] |
+//! | take its options from layers | [`config::ConfigLayers`] |
 //! | know what it will take | [`forecast::forecast`] |
 //! | bring images | [`Sources::open`], or your own [`data::Source`] |
 //! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
@@ -17,10 +17,10 @@
 //! | find the newest checkpoint | [`checkpoint::newest`] |
 //! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
 //! | show runs as a page | [`report::RunLog`], [`report::write`] |
-//! | look at single steps | [`tools::Preview`], [`tools::crop_picture`] |
+//! | look at single steps | [`tools::Preview`], [`tools::crop_image`] |
 //! | know what the machine does | [`bench::preprocess`], [`bench::step`] |
 //! | know whether machine and build can train | [`doctor::checkup`] |
-//! | use the result | [`checkpoint::Saved`], [`evaluate::evaluate`], [`predict::Predictor`] |
+//! | use the result | [`checkpoint::Checkpoint`], [`evaluate::evaluate`], [`predict::Predictor`] |
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

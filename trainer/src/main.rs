@@ -24,18 +24,18 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<cli::signals::Stopped>() => {
-            cli::note(error);
+            cli::eprint_line(error);
             ExitCode::from(cli::signals::STOPPED)
         }
         Err(error) => {
-            cli::note(format!("error: {}", told(&error)));
+            cli::eprint_line(format!("error: {}", render_error(&error)));
             ExitCode::FAILURE
         }
     }
 }
 
 /// An error with its causes, each once: some messages end with their cause already.
-fn told(error: &anyhow::Error) -> String {
+fn render_error(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |said, cause| {
         if said.ends_with(&cause) { said } else { format!("{said}: {cause}") }
     })

@@ -26,7 +26,7 @@ const BLANK: &str = "00000000";
 /// When the disk refuses; the file at `path` is untouched then.
 pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
     let mut bytes = encode(path, state, record)?;
-    seal(&mut bytes);
+    write_checksum(&mut bytes);
     replace(path, &bytes)
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn export_weights(
     record: Option<&RunRecord>,
 ) -> Result<()> {
     let mut bytes = serialize(path, weights, record)?;
-    seal(&mut bytes);
+    write_checksum(&mut bytes);
     replace(path, &bytes)
 }
 
@@ -95,7 +95,7 @@ fn checksum(bytes: &[u8], digits: &Range<usize>) -> String {
 }
 
 /// Puts the checksum in.
-pub(crate) fn seal(bytes: &mut [u8]) {
+pub(crate) fn write_checksum(bytes: &mut [u8]) {
     if let Some(digits) = digits(bytes, CHECKSUM) {
         let sum = checksum(bytes, &digits);
         bytes[digits].copy_from_slice(sum.as_bytes());

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use efficienttrain_models::ParamStore;
 
-use crate::checkpoint::read::Saved;
+use crate::checkpoint::read::Checkpoint;
 use crate::error::Result;
 
 /// Tensors that are named at most.
@@ -36,7 +36,7 @@ pub(crate) fn nonfinite_params(params: &ParamStore) -> Result<Option<String>> {
     nonfinite(params.iter())
 }
 
-impl Saved {
+impl Checkpoint {
     /// Names the weights (of the average if `ema`) that are not finite, for a warning; none where all are.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::read::Saved;
+use crate::checkpoint::read::Checkpoint;
 use crate::error::{Error, Result};
 use crate::util::atomic_file::WRITING;
 
@@ -34,7 +34,7 @@ impl RunFolder {
             Ok(()) => Some(file),
             Err(TryLockError::WouldBlock) => {
                 let what = format!(
-                    "another process trains in {}; wait for it, or give another --out",
+                    "another process trains in {}; wait for it, or give another option `out`",
                     path.display()
                 );
                 return Err(Error::config("out", what));
@@ -56,7 +56,7 @@ impl RunFolder {
 
 /// Removes files that were being written when their process ended.
 fn remove_leftovers(folder: &Path) -> Result<()> {
-    for name in names(folder)? {
+    for name in file_names(folder)? {
         if name.starts_with(WRITING.0) && name.ends_with(WRITING.1) {
             let path = folder.join(name);
             std::fs::remove_file(&path).map_err(Error::io(&path))?;
@@ -66,7 +66,7 @@ fn remove_leftovers(folder: &Path) -> Result<()> {
 }
 
 /// Names of the files in a folder; none where there is no folder.
-pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn file_names(folder: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -90,7 +90,7 @@ pub(crate) fn kept_step(kind: &str, name: &str) -> Option<u64> {
 #[derive(Debug)]
 pub struct Newest {
     /// The checkpoint.
-    pub saved: Saved,
+    pub saved: Checkpoint,
     /// Its file.
     pub path: PathBuf,
     /// What is wrong with newer ones.
@@ -102,7 +102,7 @@ pub struct Newest {
 /// # Errors
 /// When there are some and none is whole: then the newest one's.
 pub fn newest(out: &Path) -> Result<Option<Newest>> {
-    let mut kept: Vec<(u64, String)> = names(&out.join(KEPT))?
+    let mut kept: Vec<(u64, String)> = file_names(&out.join(KEPT))?
         .into_iter()
         .filter_map(|name| Some((kept_step("step", &name).or_else(|| kept_step("best", &name))?, name)))
         .collect();
@@ -111,7 +111,7 @@ pub fn newest(out: &Path) -> Result<Option<Newest>> {
     let mut first_error = None;
     let mut damaged = Vec::new();
     for path in std::iter::once(out.join(LAST)).chain(kept).filter(|path| path.exists()) {
-        match Saved::open(&path).and_then(|saved| saved.run().map(|_| ()).map(|()| saved)) {
+        match Checkpoint::open(&path).and_then(|saved| saved.run().map(|_| ()).map(|()| saved)) {
             Ok(saved) => return Ok(Some(Newest { saved, path, damaged })),
             Err(error) => {
                 damaged.push(error.to_string());

@@ -11,5 +11,5 @@ pub(crate) mod writer;
 pub use file::{export, save};
 pub use folder::{BEST, LAST, Newest, RunFolder, newest};
 pub use offset::PlanOffset;
-pub use read::Saved;
+pub use read::Checkpoint;
 pub use record::{FORMAT, RunRecord};

@@ -17,14 +17,14 @@ use crate::util::regular::read_regular;
 
 /// A checkpoint or weight file, read and checked for completeness.
 #[derive(Debug)]
-pub struct Saved {
+pub struct Checkpoint {
     path: PathBuf,
     file: WeightFile,
     /// The run it comes from; weight files of other programs have none.
     pub record: Option<RunRecord>,
 }
 
-impl Saved {
+impl Checkpoint {
     /// Reads a checkpoint, or a weight file of any kind that [`weights::read`] takes.
     ///
     /// # Errors
@@ -95,7 +95,8 @@ impl Saved {
         }
         let has = |part: &str| self.file.tensors.keys().any(|key| key.starts_with(part));
         if ema && !has("ema/") {
-            let what = "holds no moving average; leave out --ema, or train with --ema-decay".into();
+            let what =
+                "holds no moving average; leave out option `ema`, or train with option `ema-decay`".into();
             return Err(Error::Checkpoint { path: self.path.clone(), what });
         }
         match has("model/") {
@@ -113,7 +114,7 @@ impl Saved {
         if file.wrapper.contains("ema") {
             return Ok(file.tensors);
         }
-        let what = "holds no moving average; leave out --ema".into();
+        let what = "holds no moving average; leave out option `ema`".into();
         Err(Error::Checkpoint { path: self.path.clone(), what })
     }
 

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::file::{encode, seal};
+use crate::checkpoint::file::{encode, write_checksum};
 use crate::checkpoint::folder::RunFolder;
-use crate::checkpoint::folder::{BEST, KEPT, LAST, kept_name, kept_step, names};
-use crate::checkpoint::read::Saved;
+use crate::checkpoint::folder::{BEST, KEPT, LAST, file_names, kept_name, kept_step};
+use crate::checkpoint::read::Checkpoint;
 use crate::checkpoint::record::RunRecord;
 use crate::config::options::RunOptions;
 use crate::error::{DataError, Error, Result};
@@ -16,13 +16,13 @@ use crate::util::atomic_file::{link, replace};
 
 /// What is kept besides the newest checkpoint.
 #[derive(Clone, Copy, Debug)]
-struct Rule {
+struct Retention {
     last: usize,
     best: usize,
 }
 
 /// How a checkpoint came out.
-pub(crate) struct Written {
+pub(crate) struct WriteOutcome {
     /// Optimizer steps done at the checkpoint.
     pub(crate) step: u64,
     /// The file, or why there is none.
@@ -32,9 +32,9 @@ pub(crate) struct Written {
 /// Writes one checkpoint at a time on a thread of its own: training waits only while a second one is due before the first
 /// is on the disk.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct CheckpointWriter {
     folder: RunFolder,
-    rule: Rule,
+    retention: Retention,
     every: Option<Duration>,
     since: Instant,
     writing: Option<(u64, JoinHandle<Result<PathBuf>>)>,
@@ -42,21 +42,21 @@ pub(crate) struct Keeper {
     newest: Option<u64>,
 }
 
-impl Keeper {
+impl CheckpointWriter {
     /// Takes hold of the run's folder. A run that goes on has a checkpoint of `resumed`; `ranking` is that of its evaluations.
     pub(crate) fn open(options: &RunOptions, resumed: Option<u64>, ranking: &[u64]) -> Result<Self> {
         let folder = RunFolder::claim(&options.out)?;
-        let rule = Rule { last: options.keep_last as usize, best: options.keep_best as usize };
-        if let Some(step) = resumed.filter(|_| rule.last > 1 || rule.best > 0) {
+        let retention = Retention { last: options.keep_last as usize, best: options.keep_best as usize };
+        if let Some(step) = resumed.filter(|_| retention.last > 1 || retention.best > 0) {
             // It may have been killed between that checkpoint and its further names.
-            let newest = Saved::open(&folder.path().join(LAST)).ok();
+            let newest = Checkpoint::open(&folder.path().join(LAST)).ok();
             if newest.is_some_and(|saved| saved.run().is_ok_and(|run| run.step == step)) {
-                give_names(folder.path(), rule, step, ranking)?;
+                link_retained(folder.path(), retention, step, ranking)?;
             }
         }
         Ok(Self {
             folder,
-            rule,
+            retention,
             every: options.checkpoint_minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
             since: Instant::now(),
             writing: None,
@@ -75,14 +75,14 @@ impl Keeper {
     }
 
     /// Begins to write a checkpoint; gives how the one before came out, if it was still being written.
-    pub(crate) fn write(&mut self, state: &TrainState, record: &RunRecord) -> Result<Option<Written>> {
+    pub(crate) fn write(&mut self, state: &TrainState, record: &RunRecord) -> Result<Option<WriteOutcome>> {
         let path = self.folder.path().join(LAST);
         let before = self.wait();
         // Training goes on changing the tensors, so they are copied now, into the bytes of the file.
         let bytes = encode(&path, state, record)?;
-        let (folder, rule, step) = (self.folder.path().to_path_buf(), self.rule, record.step);
+        let (folder, retention, step) = (self.folder.path().to_path_buf(), self.retention, record.step);
         let ranking = record.history.ranking();
-        let work = move || write(&folder, bytes, rule, step, &ranking);
+        let work = move || write(&folder, bytes, retention, step, &ranking);
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(work);
         let thread = thread.map_err(Error::io(path))?;
         (self.writing, self.newest, self.since) = (Some((step, thread)), Some(step), Instant::now());
@@ -90,51 +90,57 @@ impl Keeper {
     }
 
     /// How a checkpoint came out, once it is on the disk.
-    pub(crate) fn poll(&mut self) -> Option<Written> {
+    pub(crate) fn poll(&mut self) -> Option<WriteOutcome> {
         if self.writing.as_ref()?.1.is_finished() { self.wait() } else { None }
     }
 
     /// Waits for the checkpoint that is being written, if any.
-    pub(crate) fn wait(&mut self) -> Option<Written> {
+    pub(crate) fn wait(&mut self) -> Option<WriteOutcome> {
         let (step, thread) = self.writing.take()?;
         let panicked = |_| Err(DataError::Worker("the writer of checkpoints panicked".into()).into());
         let outcome = thread.join().unwrap_or_else(panicked);
         if outcome.is_err() {
             self.newest = None;
         }
-        Some(Written { step, outcome })
+        Some(WriteOutcome { step, outcome })
     }
 }
 
-impl Drop for Keeper {
+impl Drop for CheckpointWriter {
     fn drop(&mut self) {
         self.wait();
     }
 }
 
 /// Replaces the newest checkpoint, and gives it its further names.
-fn write(folder: &Path, mut bytes: Vec<u8>, rule: Rule, step: u64, ranking: &[u64]) -> Result<PathBuf> {
+fn write(
+    folder: &Path,
+    mut bytes: Vec<u8>,
+    retention: Retention,
+    step: u64,
+    ranking: &[u64],
+) -> Result<PathBuf> {
     let path = folder.join(LAST);
-    seal(&mut bytes);
+    write_checksum(&mut bytes);
     replace(&path, &bytes)?;
     drop(bytes);
-    give_names(folder, rule, step, ranking)?;
+    link_retained(folder, retention, step, ranking)?;
     Ok(path)
 }
 
 /// Gives the newest checkpoint, of `step`, its names among those that are kept, and removes those that no longer are.
-fn give_names(folder: &Path, rule: Rule, step: u64, ranking: &[u64]) -> Result<()> {
+fn link_retained(folder: &Path, retention: Retention, step: u64, ranking: &[u64]) -> Result<()> {
     let (path, kept) = (folder.join(LAST), folder.join(KEPT));
-    if rule.last > 1 {
+    if retention.last > 1 {
         link(&path, &kept.join(kept_name("step", step)))?;
         let mut steps = steps_of(&kept, "step")?;
         steps.sort_unstable_by(|a, b| b.cmp(a));
         // Those of later steps are left from before the run went on from an older one.
         let (later, steps): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|&other| other > step);
-        remove(&kept, "step", later.into_iter().chain(steps.into_iter().skip(rule.last)))?;
+        remove(&kept, "step", later.into_iter().chain(steps.into_iter().skip(retention.last)))?;
     }
-    if rule.best > 0 && ranking.contains(&step) {
-        keep_best(folder, step, rule.best, ranking)?;
+    if retention.best > 0 && ranking.contains(&step) {
+        keep_best(folder, step, retention.best, ranking)?;
     }
     Ok(())
 }
@@ -156,7 +162,7 @@ fn keep_best(folder: &Path, step: u64, count: usize, ranking: &[u64]) -> Result<
 }
 
 fn steps_of(folder: &Path, kind: &str) -> Result<Vec<u64>> {
-    Ok(names(folder)?.iter().filter_map(|name| kept_step(kind, name)).collect())
+    Ok(file_names(folder)?.iter().filter_map(|name| kept_step(kind, name)).collect())
 }
 
 fn remove(folder: &Path, kind: &str, steps: impl Iterator<Item = u64>) -> Result<()> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use efficienttrain::observe::preview::Picture;
+use efficienttrain::observe::preview::PixelImage;
 use image::{DynamicImage, GrayImage, RgbImage};
 use randaug::{Interpolation, Op, OpConfig, Scratch, to_rgb8};
 
@@ -54,16 +54,16 @@ impl From<InterpolationName> for Interpolation {
 }
 
 pub(crate) fn run(args: &AugmentArgs) -> Result<()> {
-    let picture = Picture::read(&args.input)?;
+    let picture = PixelImage::read(&args.input)?;
     let mut rgb = rgb(picture).with_context(|| format!("{}", args.input.display()))?;
     let config = OpConfig { interpolation: args.interpolation.into(), ..OpConfig::default() };
     args.op.apply_with(&mut rgb, args.magnitude, args.negate, &config, &mut Scratch::new())?;
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Ok(Picture { pixels: rgb.into_raw(), height, width, channels: 3 }.write(&args.out)?)
+    Ok(PixelImage { pixels: rgb.into_raw(), height, width, channels: 3 }.write(&args.out)?)
 }
 
 /// Gray pictures get three equal channels; transparency is refused by name.
-fn rgb(picture: Picture) -> Result<RgbImage> {
+fn rgb(picture: PixelImage) -> Result<RgbImage> {
     let (width, height) = (picture.width as u32, picture.height as u32);
     let fits = "the pixels have the picture's size";
     Ok(match picture.channels {

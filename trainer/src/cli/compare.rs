@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain::Sources;
-use efficienttrain::config::Every;
-use efficienttrain::config::{Layers, Origin, RunOptions, TrainConfig};
+use efficienttrain::config::Interval;
+use efficienttrain::config::{ConfigLayers, RunOptions, TrainConfig, ValueOrigin};
 use efficienttrain::experiments::compare::{Comparison, Contestant, half_at, to_markdown, write_comparison};
 use efficienttrain::observe::progress::Progress;
 
@@ -47,7 +47,7 @@ pub(crate) struct CompareArgs {
 const OUT: &str = "runs/compare";
 
 /// How often runs are evaluated and saved: equally often, so that evaluation does not weigh on the times.
-const EVERY: (Every, &str) = (Every::Percent(10.0), "10%");
+const EVERY: (Interval, &str) = (Interval::Percent(10.0), "10%");
 
 /// Options of a run that a comparison sets itself: it shows one run after the other.
 const OWN: [&str; 1] = ["view"];
@@ -69,7 +69,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         checkpoint_every: EVERY.0,
         ..RunOptions::default()
     };
-    let layers = args.layered.layers(matches)?.rebase(&TrainConfig::default(), &defaults, Origin::Default);
+    let layers =
+        args.layered.layers(matches)?.with_base(&TrainConfig::default(), &defaults, ValueOrigin::Default);
     let contestants = args.contestants(&layers)?;
     let resolved = layers.resolve()?;
     let sources = Sources::open(&resolved.config)?;
@@ -84,13 +85,13 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         bail!("--stop-after ended a run; leave it out to compare");
     };
     write_comparison(&out, &rows, &curves)?;
-    super::show(format!("{}\nchart: {}", to_markdown(&rows), out.join("compare.svg").display()))?;
+    super::print_line(format!("{}\nchart: {}", to_markdown(&rows), out.join("compare.svg").display()))?;
     Ok(())
 }
 
 impl CompareArgs {
     /// Every model under every recipe with every combination of varied options.
-    fn contestants(&self, layers: &Layers) -> Result<Vec<Contestant>> {
+    fn contestants(&self, layers: &ConfigLayers) -> Result<Vec<Contestant>> {
         let mut varied = vec![(Vec::new(), layers.clone())];
         if !self.models.is_empty() {
             varied = vary(varied, "model", &self.models)?;
@@ -114,10 +115,10 @@ impl CompareArgs {
         Ok(contestants)
     }
 
-    fn by_recipe(&self, layers: &Layers) -> Result<Vec<TrainConfig>> {
+    fn by_recipe(&self, layers: &ConfigLayers) -> Result<Vec<TrainConfig>> {
         let mut configs = Vec::new();
         for recipe in &self.recipes {
-            configs.push(layers.clone().instead("recipe", recipe)?.resolve()?.config);
+            configs.push(layers.clone().set_or_replace("recipe", recipe)?.resolve()?.config);
         }
         let own = layers.resolve()?.config;
         for &size in &self.sweep_size {
@@ -130,7 +131,7 @@ impl CompareArgs {
     }
 }
 
-type Varied = Vec<(Vec<String>, Layers)>;
+type Varied = Vec<(Vec<String>, ConfigLayers)>;
 
 /// Each with every value of an option. Models need no name of their own: the recipe's has them in it.
 fn vary(all: Varied, key: &str, values: &[String]) -> Result<Varied> {
@@ -142,7 +143,7 @@ fn vary_named(all: Varied, key: &str, values: &[String], named: &[String]) -> Re
     for (names, layers) in &all {
         for (index, value) in values.iter().enumerate() {
             let names = [&names[..], named.get(index..=index).unwrap_or(&[])].concat();
-            varied.push((names, layers.clone().instead(key, value)?));
+            varied.push((names, layers.clone().set_or_replace(key, value)?));
         }
     }
     Ok(varied)

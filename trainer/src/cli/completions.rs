@@ -17,7 +17,7 @@ pub(crate) struct CompletionsArgs {
 pub(crate) fn run(args: &CompletionsArgs) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "efficienttrain", &mut script);
-    Ok(super::show(String::from_utf8(script)?.trim_end())?)
+    Ok(super::print_line(String::from_utf8(script)?.trim_end())?)
 }
 
 /// Arguments of `man`.
@@ -36,5 +36,5 @@ pub(crate) fn man(args: &ManArgs) -> Result<()> {
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(super::command()).render(&mut page)?;
-    Ok(super::show(String::from_utf8(page)?.trim_end())?)
+    Ok(super::print_line(String::from_utf8(page)?.trim_end())?)
 }

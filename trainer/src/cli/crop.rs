@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use efficienttrain::config::CropMethod;
-use efficienttrain::observe::preview::{CropTool, Picture, crop_picture};
+use efficienttrain::observe::preview::{CropTool, PixelImage, crop_image};
 use efficienttrain::{DataError, Error};
 
 /// Arguments of `crop`.
@@ -44,7 +44,7 @@ fn size(text: &str) -> Result<[usize; 2], String> {
 
 pub(crate) fn run(args: &CropArgs) -> Result<()> {
     let tool = CropTool { size: args.size, method: args.method, low_pass: args.low_pass };
-    let cropped = crop_picture(&Picture::read(&args.input)?, tool).map_err(|error| match error {
+    let cropped = crop_image(&PixelImage::read(&args.input)?, tool).map_err(|error| match error {
         Error::Data(DataError::FrequencyCrop(error)) => anyhow!("--size: {error}"),
         other => other.into(),
     })?;

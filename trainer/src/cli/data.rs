@@ -114,7 +114,7 @@ fn run_check(args: &CheckArgs) -> Result<()> {
     let sets = open_all(&args.input.path, args.input.limit())?;
     let results: Vec<_> = sets.into_iter().map(|(split, set)| Of { split, result: check(&*set) }).collect();
     if args.json {
-        super::show(serde_json::to_string_pretty(&results)?)?;
+        super::print_line(serde_json::to_string_pretty(&results)?)?;
     } else {
         results.iter().try_for_each(|of| show_check(&of.split, &of.result))?;
     }
@@ -126,7 +126,7 @@ fn run_check(args: &CheckArgs) -> Result<()> {
 }
 
 fn show_check(split: &str, c: &Check) -> Result<()> {
-    super::show(format!(
+    super::print_line(format!(
         "{split}: {} images, {} classes, {} broken",
         c.images,
         c.classes.len(),
@@ -136,28 +136,28 @@ fn show_check(split: &str, c: &Check) -> Result<()> {
     if let (Some(few), Some(many)) =
         (c.classes.iter().min_by_key(by_count), c.classes.iter().max_by_key(by_count))
     {
-        super::show(format!(
+        super::print_line(format!(
             "  images a class: {} ({}) to {} ({})",
             few.images, few.name, many.images, many.name
         ))?;
     }
     for (edge, range) in [("width", c.width), ("height", c.height)] {
-        super::show(format!("  {edge}: {} to {}, median {}", range.min, range.max, range.median))?;
+        super::print_line(format!("  {edge}: {} to {}, median {}", range.min, range.max, range.median))?;
     }
     if let Some(first) = c.misnamed.first() {
-        super::show(format!(
+        super::print_line(format!(
             "  {} images have another format than their ending says, such as {first}",
             c.misnamed.len()
         ))?;
     }
     let empty_classes = c.classes.iter().filter(|of| of.images == 0).map(|of| of.name.clone()).collect();
     let notes = SplitNotes { skipped: c.skipped.clone(), empty_classes };
-    notes.lines(split).iter().try_for_each(|line| super::show(format!("  {line}")))?;
+    notes.lines(split).iter().try_for_each(|line| super::print_line(format!("  {line}")))?;
     for image in c.broken.iter().take(NAMED) {
-        super::show(format!("  broken: {}", image.reason))?;
+        super::print_line(format!("  broken: {}", image.reason))?;
     }
     if c.broken.len() > NAMED {
-        super::show(format!("  and {} more; --json names all", c.broken.len() - NAMED))?;
+        super::print_line(format!("  and {} more; --json names all", c.broken.len() - NAMED))?;
     }
     Ok(())
 }
@@ -174,11 +174,11 @@ fn run_stats(args: &StatsArgs) -> Result<()> {
         results.push(Of { split, result });
     }
     if args.json {
-        return Ok(super::show(serde_json::to_string_pretty(&results)?)?);
+        return Ok(super::print_line(serde_json::to_string_pretty(&results)?)?);
     }
     for Of { split, result } in results {
         let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(", ");
-        super::show(format!(
+        super::print_line(format!(
             "{split}: mean [{}]  std [{}]  ({} images)",
             three(result.mean),
             three(result.std),
@@ -206,7 +206,7 @@ fn run_pack(args: &PackArgs) -> Result<()> {
         let dir = if split == "all" { args.out.clone() } else { args.out.join(&split) };
         let packed = pack(&*set, &dir, &split, options)?;
         warn(&packed.broken);
-        super::show(line(&split, &packed))?;
+        super::print_line(line(&split, &packed))?;
     }
     Ok(())
 }
@@ -223,5 +223,5 @@ fn line(split: &str, packed: &Packed) -> String {
 }
 
 fn warn(broken: &[BadImage]) {
-    broken.iter().for_each(|b| super::note(format!("warning: left out {}", b.reason)));
+    broken.iter().for_each(|b| super::eprint_line(format!("warning: left out {}", b.reason)));
 }

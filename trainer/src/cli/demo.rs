@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, FromArgMatches};
-use efficienttrain::config::Every;
-use efficienttrain::config::{Layers, Resolved, RunOptions, TrainConfig, differences};
+use efficienttrain::config::Interval;
+use efficienttrain::config::{ConfigLayers, Resolved, RunOptions, TrainConfig, differences};
 use efficienttrain::observe::chart::{Curve, accuracy_against_compute};
 use efficienttrain::{Run, Sources};
 
@@ -29,10 +29,10 @@ fn config(recipe: &str, seed: u64) -> TrainConfig {
 }
 
 /// Refuses options that the demo would ignore: model and data are its own, only the seed can be set.
-fn refuse_others(layers: &Layers, resolved: &Resolved) -> Result<()> {
+fn refuse_others(layers: &ConfigLayers, resolved: &Resolved) -> Result<()> {
     let changed = differences(&resolved.config, &TrainConfig::default());
     let mut keys = changed.iter().map(|d| d.key.as_str()).filter(|key| *key != "seed");
-    let evaluation = layers.given().find(|key| *key == "eval-every");
+    let evaluation = layers.overrides().find(|key| *key == "eval-every");
     if let Some(key) = keys.next().or(evaluation) {
         bail!(
             "--demo: trains its own model on its own set, so --{key} has no effect; leave one of the two out"
@@ -48,12 +48,13 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let (options, seed) = (&resolved.options, resolved.config.seed);
     let mut curves = Vec::new();
     for (recipe, what) in [("etpp", "the ++ curriculum"), ("baseline", "the baseline, with equal compute")] {
-        super::note(format!("\n{what}:"));
+        super::eprint_line(format!("\n{what}:"));
         let config = config(recipe, seed);
         let sources = Sources::open(&config)?;
         let folder = options.out.join(format!("demo-{recipe}"));
         // Equally often for both, so that evaluation does not weigh on the times.
-        let options = RunOptions { out: folder.clone(), eval_every: Every::Percent(12.5), ..options.clone() };
+        let options =
+            RunOptions { out: folder.clone(), eval_every: Interval::Percent(12.5), ..options.clone() };
         let curve = super::train::train(Run::new(config, options, sources)?, &folder, what);
         curves.push(curve.map_err(|error| match error.is::<Stopped>() {
             true => Stopped("the demo begins anew when it is run again").into(),
@@ -62,7 +63,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     }
     let chart = options.out.join("demo.svg");
     accuracy_against_compute(&chart, "Curriculum and baseline, resnet10 on the built-in set", &curves)?;
-    super::show(format!("\n{}\nchart: {}", table(&curves), chart.display()))?;
+    super::print_line(format!("\n{}\nchart: {}", table(&curves), chart.display()))?;
     Ok(())
 }
 

@@ -50,9 +50,9 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
     };
     let found = checkup(&check)?;
     if args.json {
-        super::show(serde_json::to_string_pretty(&found)?)?;
+        super::print_line(serde_json::to_string_pretty(&found)?)?;
     } else {
-        super::show(&found)?;
+        super::print_line(&found)?;
     }
     match found.problems().len() {
         0 => Ok(()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use efficienttrain::Sources;
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::data::EvalPipeline;
 use efficienttrain::inference::evaluate::{Confusion, evaluate_each};
 use efficienttrain::inference::predict::Predictor;
@@ -52,7 +52,7 @@ pub(crate) struct EvalArgs {
 }
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
-    let saved = Saved::open(&args.weights)?;
+    let saved = Checkpoint::open(&args.weights)?;
     let record = saved.run()?;
     warn_of_nonfinite(&saved, args.ema)?;
     let source = Sources::evaluation(record, args.data.as_deref())?;
@@ -65,11 +65,11 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         evaluate_each(&*p.model, &p.params, source, &pipeline, args.inference.load(), &mut |j| {
             confusion.add(&j);
         })?;
-    bad.iter().for_each(|b| super::note(format!("warning: skipped {}", b.reason)));
+    bad.iter().for_each(|b| super::eprint_line(format!("warning: skipped {}", b.reason)));
     if args.json {
-        super::show(serde_json::to_string_pretty(&accuracy)?)?;
+        super::print_line(serde_json::to_string_pretty(&accuracy)?)?;
     } else {
-        super::show(format!(
+        super::print_line(format!(
             "{} at {size}: top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  ({} images)",
             record.model,
             100.0 * accuracy.top1,

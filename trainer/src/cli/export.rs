@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use efficienttrain::checkpoint;
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::inference::predict::Predictor;
 
 /// Arguments of `export`.
@@ -32,14 +32,14 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     if args.out.exists() && !args.force {
         bail!("--out: {} is there already; give another name, or --force", args.out.display());
     }
-    let saved = Saved::open(&args.weights)?;
+    let saved = Checkpoint::open(&args.weights)?;
     super::inference::warn_of_nonfinite(&saved, args.ema)?;
     // At the run's base size, where its tables of positions are those of the finished model.
     let predictor = Predictor::load(&saved, args.ema)?;
     let mut record = saved.run()?.clone();
     record.size = record.base_size;
     checkpoint::export(&args.out, &*predictor.model, &predictor.params, &record)?;
-    super::show(format!(
+    super::print_line(format!(
         "{} of {} at step {} in {}",
         weights(args.ema),
         record.model,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use efficienttrain::Sources;
-use efficienttrain::checkpoint::{RunRecord, Saved};
+use efficienttrain::checkpoint::{Checkpoint, RunRecord};
 use efficienttrain::config::TrainConfig;
 use efficienttrain::inference::features::{
     Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbors,
@@ -60,7 +60,7 @@ pub(crate) struct FeaturesArgs {
 }
 
 pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
-    let saved = Saved::open(&args.weights)?;
+    let saved = Checkpoint::open(&args.weights)?;
     warn_of_nonfinite(&saved, args.ema)?;
     let encoder = Encoder::load(&saved, args.model.as_deref(), args.size, args.ema)?;
     encoder.report.iter().for_each(|report| note_left_out(&args.weights, report));
@@ -84,13 +84,13 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     for (name, source) in [(FILES.0, sources.train), (FILES.1, sources.val)] {
         super::note_set(name.trim_end_matches(".safetensors"), &*source);
         let (set, bad) = extract(&*encoder.model, &params, args.pool, source, args.inference.load())?;
-        bad.iter().for_each(|b| super::note(format!("warning: skipped {}", b.reason)));
+        bad.iter().for_each(|b| super::eprint_line(format!("warning: skipped {}", b.reason)));
         let path = args.out.join(name);
         set.save(&path)?;
         if args.npy {
             set.save_npy(&args.out, name.trim_end_matches(".safetensors"))?;
         }
-        super::show(format!("{}: {} images, {} features", path.display(), set.len(), set.width))?;
+        super::print_line(format!("{}: {} images, {} features", path.display(), set.len(), set.width))?;
     }
     Ok(())
 }
@@ -129,10 +129,10 @@ pub(crate) fn probe(args: &ProbeArgs) -> Result<()> {
     let (train, val) = both(&args.features)?;
     let probe = linear_probe(&train, &val, ProbeOptions { l2: args.l2, steps: args.steps })?;
     if args.json {
-        return Ok(super::show(serde_json::to_string_pretty(&probe)?)?);
+        return Ok(super::print_line(serde_json::to_string_pretty(&probe)?)?);
     }
     let converged = if probe.steps < args.steps { "converged" } else { "not converged" };
-    super::show(format!(
+    super::print_line(format!(
         "linear probe: top-1 {:.2}% of {} images ({:.2}% of those it was trained on), {converged} after {} steps",
         100.0 * probe.top1,
         probe.images,
@@ -169,10 +169,15 @@ pub(crate) fn knn(args: &KnnArgs) -> Result<()> {
         found.push(nearest_neighbors(&train, &val, k, args.temperature)?);
     }
     if args.json {
-        return Ok(super::show(serde_json::to_string_pretty(&found)?)?);
+        return Ok(super::print_line(serde_json::to_string_pretty(&found)?)?);
     }
     for of in found {
-        super::show(format!("{} neighbors: top-1 {:.2}% of {} images", of.k, 100.0 * of.top1, of.images))?;
+        super::print_line(format!(
+            "{} neighbors: top-1 {:.2}% of {} images",
+            of.k,
+            100.0 * of.top1,
+            of.images
+        ))?;
     }
     Ok(())
 }

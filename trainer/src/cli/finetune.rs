@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::{
-    Difference, Every, Layers, OptimizerName, Origin, RunOptions, Span, TrainConfig, differences,
+    ConfigLayers, Difference, Interval, Length, OptimizerName, RunOptions, TrainConfig, ValueOrigin,
+    differences,
 };
 
 use super::train::{TrainArgs, go};
@@ -24,7 +25,7 @@ fn defaults() -> (TrainConfig, RunOptions) {
         opt: Some(OptimizerName::AdamW),
         lr: Some(1e-4),
         weight_decay: Some(0.05),
-        warmup: Some(Span(Some(Every::Percent(5.0)))),
+        warmup: Some(Length(Some(Interval::Percent(5.0)))),
         layer_decay: 0.9,
         mixup: Some(0.0),
         cutmix: Some(0.0),
@@ -65,13 +66,13 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let resolved = given.resolve()?;
     let Some(init) = &resolved.config.init else {
         if args.resume.is_some() {
-            return go(&args, given.rebase(&TrainConfig::default(), &defaults().1, Origin::Default));
+            return go(&args, given.with_base(&TrainConfig::default(), &defaults().1, ValueOrigin::Default));
         }
         bail!(
             "--init: give the weights to begin with: a run's model.safetensors, or a file of timm with --model"
         );
     };
-    let saved = Saved::open(init)?;
+    let saved = Checkpoint::open(init)?;
     if saved.record.is_none() && resolved.config.model.is_none() {
         bail!("--model: {} does not say which model its weights are of; name it", init.display());
     }
@@ -79,7 +80,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 /// The defaults, with model and size of the run that the weights are from.
-fn on_defaults(given: Layers, saved: &Saved) -> Result<Layers> {
+fn on_defaults(given: ConfigLayers, saved: &Checkpoint) -> Result<ConfigLayers> {
     let (mut config, options) = defaults();
     if let Some(record) = &saved.record {
         // Of pre-training, the encoder.
@@ -89,5 +90,5 @@ fn on_defaults(given: Layers, saved: &Saved) -> Result<Layers> {
         });
         config.base_size = u32::try_from(record.base_size).unwrap_or(config.base_size);
     }
-    Ok(given.rebase(&config, &options, Origin::Default))
+    Ok(given.with_base(&config, &options, ValueOrigin::Default))
 }

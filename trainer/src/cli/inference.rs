@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::DeviceName;
 use efficienttrain_models::weights::Report;
 
@@ -39,7 +39,7 @@ pub(super) fn note_left_out(file: &Path, report: &Report) {
         let keys = &report.unexpected;
         let named = keys.iter().take(5).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         let more = if keys.len() > 5 { format!(" and {} more", keys.len() - 5) } else { String::new() };
-        super::note(format!(
+        super::eprint_line(format!(
             "note: {}: left out what the model does not need: {named}{more}",
             file.display()
         ));
@@ -47,9 +47,9 @@ pub(super) fn note_left_out(file: &Path, report: &Report) {
 }
 
 /// Warns of weights that are not finite: what they give means nothing.
-pub(super) fn warn_of_nonfinite(saved: &Saved, ema: bool) -> Result<()> {
+pub(super) fn warn_of_nonfinite(saved: &Checkpoint, ema: bool) -> Result<()> {
     if let Some(what) = saved.nonfinite_weights(ema)? {
-        super::note(format!("warning: in {} {what}", saved.path().display()));
+        super::eprint_line(format!("warning: in {} {what}", saved.path().display()));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{ArgMatches, Args};
-use efficienttrain::config::{Layers, RunOptions, TrainConfig};
+use efficienttrain::config::{ConfigLayers, RunOptions, TrainConfig};
 
 /// Options of a run and where they may be taken from.
 #[derive(Args)]
@@ -26,8 +26,8 @@ pub(crate) struct Layered {
 
 impl Layered {
     /// All layers above the defaults; `matches` are those that this was read from.
-    pub(crate) fn layers(&self, matches: &ArgMatches) -> Result<Layers> {
-        let mut layers = Layers::new();
+    pub(crate) fn layers(&self, matches: &ArgMatches) -> Result<ConfigLayers> {
+        let mut layers = ConfigLayers::new();
         if let Some(file) = &self.file {
             layers = layers.file(file)?;
         }

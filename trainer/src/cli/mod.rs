@@ -25,13 +25,14 @@ mod search;
 pub(crate) mod signals;
 mod train;
 
+use efficienttrain::config::with_flags;
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain::data::{Source, SplitNotes};
-pub(crate) use efficienttrain::observe::progress::tell as note;
+pub(crate) use efficienttrain::observe::progress::eprint_line;
 
 /// A command: its name, what it does in a line, its arguments, and its code.
 struct Entry {
@@ -182,15 +183,15 @@ const COMMANDS: &[Entry] = &[
     },
 ];
 
-/// Prints a line of results. A reader that has gone away (`| head`) is an error that [`run`] ends quietly on, where
+/// Prints a line of results, with options as flags. A reader that has gone away (`| head`) is an error that [`run`] ends quietly on, where
 /// `println` would panic.
-fn show(line: impl std::fmt::Display) -> std::io::Result<()> {
-    writeln!(std::io::stdout(), "{line}")
+fn print_line(line: impl std::fmt::Display) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{}", with_flags(&line.to_string()))
 }
 
 /// Says on the standard error what a set lacks.
 fn note_set(split: &str, source: &dyn Source) {
-    SplitNotes::of(source).lines(split).iter().for_each(note);
+    SplitNotes::of(source).lines(split).iter().for_each(eprint_line);
 }
 
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {

@@ -98,21 +98,21 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
             rows.push(Row::new(&*create_model(name, &options)?)?);
         }
     }
-    show(&rows, args)?;
+    print_line(&rows, args)?;
     for line in left_out {
-        super::note(format!("left out at {}: {line}", args.input_size));
+        super::eprint_line(format!("left out at {}: {line}", args.input_size));
     }
     Ok(())
 }
 
-fn show(rows: &[Row], args: &ModelsArgs) -> Result<()> {
+fn print_line(rows: &[Row], args: &ModelsArgs) -> Result<()> {
     if args.json {
-        return Ok(super::show(serde_json::to_string_pretty(rows)?)?);
+        return Ok(super::print_line(serde_json::to_string_pretty(rows)?)?);
     }
-    super::show(format!("One picture at {0}x{0}, {1} classes:\n", args.input_size, args.num_classes))?;
-    super::show(format!(
+    super::print_line(format!("One picture at {0}x{0}, {1} classes:\n", args.input_size, args.num_classes))?;
+    super::print_line(format!(
         "{:<21} {:<10} {:>9} {:>8} {:>13} {:>15}",
         "model", "family", "params M", "GMACs", "train GFLOPs", "activations MiB"
     ))?;
-    rows.iter().try_for_each(|row| Ok(super::show(row.line())?))
+    rows.iter().try_for_each(|row| Ok(super::print_line(row.line())?))
 }

@@ -57,9 +57,11 @@ enum RoundingName {
 pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     let Some(source) = args.recipe.as_ref().filter(|_| !args.list) else {
         if args.json {
-            return Ok(super::show(serde_json::to_string_pretty(&Recipe::names().collect::<Vec<_>>())?)?);
+            return Ok(super::print_line(serde_json::to_string_pretty(
+                &Recipe::names().collect::<Vec<_>>(),
+            )?)?);
         }
-        return Ok(Recipe::names().try_for_each(super::show)?);
+        return Ok(Recipe::names().try_for_each(super::print_line)?);
     };
     let rounding = match args.rounding {
         RoundingName::Exact => Rounding::Exact,
@@ -77,10 +79,10 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     }
     let summary = Plan::new(&recipe, options)?.summary()?;
     if args.json {
-        super::show(serde_json::to_string_pretty(&summary)?)?;
+        super::print_line(serde_json::to_string_pretty(&summary)?)?;
     } else {
-        super::show(summary)?;
-        super::show(format!(
+        super::print_line(summary)?;
+        super::print_line(format!(
             "for {} training images and {} devices (--train-images, --devices); `batch` is that of one device",
             args.train_images, args.devices
         ))?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use clap::Args;
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::DeviceName;
 use efficienttrain::data::{EvalPipeline, ImageFiles, Source};
 use efficienttrain::inference::predict::{Predictor, Ranked, logits_of_tensor};
@@ -80,7 +80,7 @@ fn on_tensor(args: &PredictArgs, model: &str, tensor: &PathBuf, out: &PathBuf) -
     let Some(input) = tensors.remove("input") else {
         bail!("--tensor: {} has no key `input`; expected f32 [N, 3, H, W] under it", tensor.display());
     };
-    let saved = Saved::open(&args.weights)?;
+    let saved = Checkpoint::open(&args.weights)?;
     warn_of_nonfinite(&saved, args.ema)?;
     let (logits, report) = logits_of_tensor(model, &saved, args.ema, &input)?;
     note_left_out(&args.weights, &report);
@@ -93,7 +93,7 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     if args.images.is_empty() {
         bail!("nothing to predict; give image files, or --tensor with --model and --out");
     }
-    let saved = Saved::open(&args.weights)?;
+    let saved = Checkpoint::open(&args.weights)?;
     warn_of_nonfinite(&saved, args.ema)?;
     let mut predictor = Predictor::load(&saved, args.ema)?;
     if let Some(size) = args.size {
@@ -103,38 +103,38 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     let pipeline = EvalPipeline::new(predictor.model.input_size()[0]).with_crop_pct(args.crop_pct)?;
     let files = ImageFiles::new(&args.images, predictor.classes())?;
     if !files.skipped().is_empty() {
-        super::note(format!("note: left out {}", files.skipped()));
+        super::eprint_line(format!("note: left out {}", files.skipped()));
     }
     if args.csv {
-        super::show("image,rank,class,probability")?;
+        super::print_line("image,rank,class,probability")?;
     }
     let mut images = 0;
     let bad = predictor.predict_files(files, &pipeline, args.inference.load(), &mut |image, ranked| {
         images += 1;
-        show(args, image, &ranked)
+        print_line(args, image, &ranked)
     })?;
-    bad.iter().for_each(|bad| super::note(format!("error: {}", bad.reason)));
+    bad.iter().for_each(|bad| super::eprint_line(format!("error: {}", bad.reason)));
     if !bad.is_empty() {
         bail!("{} of {} images could not be read", bad.len(), images + bad.len());
     }
     Ok(())
 }
 
-fn show(args: &PredictArgs, image: &str, ranked: &Ranked) -> Result<()> {
+fn print_line(args: &PredictArgs, image: &str, ranked: &Ranked) -> Result<()> {
     let best = &ranked[..args.top.unwrap_or(if args.json { ranked.len() } else { 5 }).min(ranked.len())];
     if args.json {
         let classes: serde_json::Map<_, _> = best.iter().map(|(c, p)| (c.clone(), (*p).into())).collect();
         let class = ranked.first().map(|(class, _)| class);
         let line = serde_json::json!({ "image": image, "class": class, "probabilities": classes });
-        return Ok(super::show(line)?);
+        return Ok(super::print_line(line)?);
     }
     if args.csv {
         let mut rows = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         for (rank, (class, probability)) in best.iter().enumerate() {
             rows.serialize((image, rank + 1, class, probability))?;
         }
-        return Ok(super::show(String::from_utf8(rows.into_inner()?)?.trim_end())?);
+        return Ok(super::print_line(String::from_utf8(rows.into_inner()?)?.trim_end())?);
     }
-    super::show(image)?;
-    best.iter().try_for_each(|(class, p)| Ok(super::show(format!("  {:6.2}%  {class}", 100.0 * p))?))
+    super::print_line(image)?;
+    best.iter().try_for_each(|(class, p)| Ok(super::print_line(format!("  {:6.2}%  {class}", 100.0 * p))?))
 }

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &PreviewArgs) -> Result<()> {
     let preview = Preview::new(&recipe, TrainPipeline::new(&config, &recipe));
     let grid = preview.draw(&*source, args.index, args.epoch)?;
     grid.save(&args.out).with_context(|| format!("--out: cannot write {}", args.out.display()))?;
-    super::show(format!(
+    super::print_line(format!(
         "{}: {} under {}, B {:?} across, m {:?} down",
         args.out.display(),
         source.name(args.index),

@@ -25,14 +25,14 @@ pub(crate) fn run(args: &RecipesArgs) -> Result<()> {
         bail!("no recipe has `{text}` in its name; `efficienttrain recipes` lists them all");
     }
     if args.json {
-        return Ok(super::show(serde_json::to_string_pretty(&recipes)?)?);
+        return Ok(super::print_line(serde_json::to_string_pretty(&recipes)?)?);
     }
     let width = recipes.iter().map(|recipe| recipe.name.len()).max().unwrap_or_default();
-    super::show(format!(
+    super::print_line(format!(
         "{:<width$} {:<20} {:<22} {:>8} {:>9}  sizes",
         "recipe", "origin", "optimizer", "lr", "clip"
     ))?;
-    recipes.iter().try_for_each(|recipe| Ok(super::show(line(recipe, width))?))
+    recipes.iter().try_for_each(|recipe| Ok(super::print_line(line(recipe, width))?))
 }
 
 fn line(recipe: &Recipe, width: usize) -> String {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use efficienttrain::Sources;
 use efficienttrain::observe::report;
-use efficienttrain::observe::report::{RunLog, Shown, StagePictures};
+use efficienttrain::observe::report::{RunLog, Shown, StageImages};
 
 /// Arguments of `report`.
 #[derive(Args)]
@@ -30,12 +30,13 @@ pub(crate) struct ReportArgs {
 
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     let folders: Vec<PathBuf> = args.runs.iter().flat_map(|folder| runs_in(folder)).collect();
-    let mut shown: Vec<Shown> = folders.iter().map(|folder| show(args, folder)).collect::<Result<_>>()?;
+    let mut shown: Vec<Shown> =
+        folders.iter().map(|folder| print_line(args, folder)).collect::<Result<_>>()?;
     tell_apart(&mut shown, &folders);
     report::write(&args.out, &shown)?;
     let without = shown.iter().filter_map(|run| run.pictures.as_ref().err().filter(|_| args.images > 0));
-    without.for_each(|why| super::note(format!("warning: no pictures: {why}")));
-    Ok(super::show(args.out.display())?)
+    without.for_each(|why| super::eprint_line(format!("warning: no pictures: {why}")));
+    Ok(super::print_line(args.out.display())?)
 }
 
 /// The folder of a run, or the runs in a folder of several, in the order of their names.
@@ -61,7 +62,7 @@ fn tell_apart(shown: &mut [Shown], folders: &[PathBuf]) {
     }
 }
 
-fn show(args: &ReportArgs, folder: &Path) -> Result<Shown> {
+fn print_line(args: &ReportArgs, folder: &Path) -> Result<Shown> {
     let log = RunLog::read(folder)?;
     if args.images == 0 {
         return Ok(Shown { log, pictures: Err("none were asked for".into()) });
@@ -70,6 +71,6 @@ fn show(args: &ReportArgs, folder: &Path) -> Result<Shown> {
     if args.data.is_some() {
         config.data.clone_from(&args.data);
     }
-    let pictures = Sources::open(&config).and_then(|s| StagePictures::draw(&log, &*s.train, args.images));
+    let pictures = Sources::open(&config).and_then(|s| StageImages::draw(&log, &*s.train, args.images));
     Ok(Shown { log, pictures: pictures.map_err(|e| e.to_string()) })
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use efficienttrain::config::{Origin, RunOptions, TrainConfig};
+use efficienttrain::config::{RunOptions, TrainConfig, ValueOrigin};
 use efficienttrain::experiments::search::{SearchRun, SearchSettings, TrialEvent, write_outcome};
 use efficienttrain::measure::forecast::clock;
 use efficienttrain_schedule::search::{Report, Trial};
@@ -45,7 +45,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     super::refuse(matches, "search", &OWN)?;
     let args = SearchArgs::from_arg_matches(matches)?;
     let defaults = RunOptions { out: OUT.into(), ..RunOptions::default() };
-    let layers = args.layered.layers(matches)?.rebase(&TrainConfig::default(), &defaults, Origin::Default);
+    let layers =
+        args.layered.layers(matches)?.with_base(&TrainConfig::default(), &defaults, ValueOrigin::Default);
     let resolved = layers.resolve()?;
     let out = resolved.options.out.clone();
     if SearchRun::is_begun(&out) && !args.resume {
@@ -55,7 +56,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let mut search = search.map_err(|error| resolved.explain(error))?;
     let stop = search.stop_flag();
     set_on_stop(&stop)?;
-    let Some(outcome) = search.run(&mut told)? else {
+    let Some(outcome) = search.run(&mut render_error)? else {
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped::RESUME.into());
         }
@@ -65,7 +66,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let seconds: f64 = search.seconds().iter().sum();
     let trained: f64 = outcome.equivalent_epochs;
     let exhaustive = seconds * outcome.exhaustive_epochs / trained.max(f64::MIN_POSITIVE);
-    super::show(format!(
+    super::print_line(format!(
         "{outcome}\nwall time of the trials: {}; at this pace, every curriculum would take {}\nrecipe: {}",
         clock(seconds),
         clock(exhaustive),
@@ -75,10 +76,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 /// A line a trial on the standard error.
-fn told(event: &TrialEvent) {
+fn render_error(event: &TrialEvent) {
     match event {
         TrialEvent::Begin(trial) => {
-            super::note(format!(
+            super::eprint_line(format!(
                 "{}: {}, {:.2} equivalent epochs",
                 trial.id,
                 what(trial),
@@ -86,10 +87,15 @@ fn told(event: &TrialEvent) {
             ));
         }
         TrialEvent::End { trial, report: Report::Accuracy(accuracy), seconds } => {
-            super::note(format!("{}: top-1 {:.2}% in {}", trial.id, 100.0 * accuracy, clock(*seconds)));
+            super::eprint_line(format!(
+                "{}: top-1 {:.2}% in {}",
+                trial.id,
+                100.0 * accuracy,
+                clock(*seconds)
+            ));
         }
         TrialEvent::End { trial, report: Report::Failed(reason), .. } => {
-            super::note(format!("{}: failed: {reason}", trial.id));
+            super::eprint_line(format!("{}: failed: {reason}", trial.id));
         }
     }
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
-use efficienttrain::checkpoint::{LAST, Saved, newest};
+use efficienttrain::checkpoint::{Checkpoint, LAST, newest};
 use efficienttrain::config::{
-    BatchSize, Layers, Origin, Resolved, RunOptions, TrainConfig, ViewName, differences,
+    BatchSize, ConfigLayers, Resolved, RunOptions, TrainConfig, ValueOrigin, ViewName, differences,
 };
 use efficienttrain::events::Observer;
-use efficienttrain::measure::autobatch as batch;
+use efficienttrain::measure::autobatch::tune;
 use efficienttrain::measure::forecast::forecast;
 use efficienttrain::observe::chart::{Curve, accuracy_against_compute};
 use efficienttrain::observe::progress::Progress;
@@ -57,11 +57,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 /// The command, with the defaults of `config` and `options` below what is given.
 pub(crate) fn run_with(matches: &ArgMatches, config: &TrainConfig, options: &RunOptions) -> Result<()> {
     let args = TrainArgs::from_arg_matches(matches)?;
-    go(&args, args.layered.layers(matches)?.rebase(config, options, Origin::Default))
+    go(&args, args.layered.layers(matches)?.with_base(config, options, ValueOrigin::Default))
 }
 
 /// What the options ask for.
-pub(crate) fn go(args: &TrainArgs, layers: Layers) -> Result<()> {
+pub(crate) fn go(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
     let out = layers.resolve()?.options.out;
     let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
     let resolved = match &saved {
@@ -69,22 +69,22 @@ pub(crate) fn go(args: &TrainArgs, layers: Layers) -> Result<()> {
         None => layers.resolve()?,
     };
     if args.print_config {
-        return Ok(super::show(resolved.to_toml()?.trim_end())?);
+        return Ok(super::print_line(resolved.to_toml()?.trim_end())?);
     }
     let run = open(&resolved, saved.as_ref(), args.dry_run).map_err(|error| match error.downcast() {
         Ok(error) => resolved.explain(error).into(),
         Err(other) => other,
     })?;
     if args.dry_run {
-        super::show(format!("{}\n", run.plan().summary()?))?;
-        run.remarks().try_for_each(super::show)?;
-        return Ok(super::show(forecast(run)?)?);
+        super::print_line(format!("{}\n", run.plan().summary()?))?;
+        run.remarks().try_for_each(super::print_line)?;
+        return Ok(super::print_line(forecast(run)?)?);
     }
     let out = &resolved.options.out;
     train(run, out, "top-1 against compute")?;
     // Where the run came to its end, and not to --stop-after.
     match ["model.safetensors", ENCODER].map(|name| out.join(name)).iter().find(|path| path.exists()) {
-        Some(weights) => Ok(super::show(format!(
+        Some(weights) => Ok(super::print_line(format!(
             "weights: {}; a page about the run: `efficienttrain report {}`",
             weights.display(),
             out.display()
@@ -93,7 +93,7 @@ pub(crate) fn go(args: &TrainArgs, layers: Layers) -> Result<()> {
     }
 }
 
-fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
+fn open(resolved: &Resolved, saved: Option<&Checkpoint>, dry: bool) -> Result<Run> {
     let (mut config, options) = (resolved.config.clone(), resolved.options.clone());
     if saved.is_none() && !dry && options.out.join(LAST).exists() {
         bail!("{} holds a run already; go on with --resume, or choose another --out", options.out.display());
@@ -107,8 +107,8 @@ fn open(resolved: &Resolved, saved: Option<&Saved>, dry: bool) -> Result<Run> {
         );
     }
     if config.batch == BatchSize::Auto {
-        let chosen = batch::choose(&config, &options, sources.train.classes().len(), sources.train.len())?;
-        super::note(&chosen);
+        let chosen = tune(&config, &options, sources.train.classes().len(), sources.train.len())?;
+        super::eprint_line(&chosen);
         config.batch = chosen.batch();
     }
     Ok(match saved {
@@ -129,15 +129,15 @@ const FIXED: [(&str, &str); 6] = [
 
 /// The options of a run that goes on. What is given now must agree with what it was started with, but for `allowed` keys
 /// and for the folder of the data, which may have moved: its content is compared.
-fn resumed(layers: &Layers, saved: &Saved, out: PathBuf, allowed: &[String]) -> Result<Resolved> {
+fn resumed(layers: &ConfigLayers, saved: &Checkpoint, out: PathBuf, allowed: &[String]) -> Result<Resolved> {
     let record = saved.run()?;
     let stored = &record.config;
     let options = RunOptions { out, ..record.options.clone().unwrap_or_default() };
-    let mut resolved = layers.clone().rebase(stored, &options, Origin::Run).resolve()?;
+    let mut resolved = layers.clone().with_base(stored, &options, ValueOrigin::Run).resolve()?;
     // What was measured then counts.
     if resolved.config.batch == BatchSize::Auto {
         resolved.config.batch = stored.batch.clone();
-        super::note(format!("note: --batch auto: the run keeps its batch of {}", stored.batch));
+        super::eprint_line(format!("note: --batch auto: the run keeps its batch of {}", stored.batch));
     }
     if let Some((key, why)) = FIXED.iter().find(|(key, _)| allowed.iter().any(|allowed| allowed == key)) {
         bail!("--allow-change {key}: {why}; leave it out, or begin another run");
@@ -162,9 +162,9 @@ fn resumed(layers: &Layers, saved: &Saved, out: PathBuf, allowed: &[String]) -> 
 }
 
 /// The checkpoint to go on from; none where `auto` finds nothing to go on from.
-fn checkpoint(out: &Path, from: &str) -> Result<Option<Saved>> {
+fn checkpoint(out: &Path, from: &str) -> Result<Option<Checkpoint>> {
     if !matches!(from, "" | "auto") {
-        return Ok(Some(Saved::open(Path::new(from))?));
+        return Ok(Some(Checkpoint::open(Path::new(from))?));
     }
     let Some(newest) = newest(out)? else {
         if from == "auto" {
@@ -173,10 +173,10 @@ fn checkpoint(out: &Path, from: &str) -> Result<Option<Saved>> {
         bail!("--resume: there is no {}; give the --out of the run to go on with", out.join(LAST).display());
     };
     for damage in &newest.damaged {
-        super::note(format!("warning: {damage}"));
+        super::eprint_line(format!("warning: {damage}"));
     }
     if !newest.damaged.is_empty() {
-        super::note(format!("warning: going on from {} instead", newest.path.display()));
+        super::eprint_line(format!("warning: resuming from {} instead", newest.path.display()));
     }
     Ok(Some(newest.saved))
 }
@@ -208,7 +208,7 @@ fn shown(options: &RunOptions, stop: &Arc<AtomicBool>) -> Result<Box<dyn Observe
         return Ok(Box::new(view::FullScreen::enter()?));
     }
     if full {
-        super::note("note: --view full wants a terminal on the standard output; plain lines follow");
+        super::eprint_line("note: --view full wants a terminal on the standard output; plain lines follow");
     }
     super::signals::set_on_stop(stop)?;
     Ok(Box::new(Progress::new()))

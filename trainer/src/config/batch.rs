@@ -144,6 +144,6 @@ mod tests {
         assert!(stages.iter().all(|stage| stage.accumulation == 2));
         let wrong = TrainConfig { batch: BatchSize::EachSize(vec![48, 32]), ..config };
         let message = wrong.recipe().unwrap_err().to_string();
-        assert!(message.contains("--batch") && message.contains("96, 160, 224"), "{message}");
+        assert!(message.contains("option `batch`") && message.contains("96, 160, 224"), "{message}");
     }
 }

@@ -15,55 +15,70 @@ impl TrainConfig {
         let refuse = |option: &str, what: String| Err(Error::config(option, what));
         let kind = self.opt.map_or(recipe.optimizer.kind, crate::config::values::OptimizerName::kind);
         if self.momentum.is_some() && kind != OptimizerKind::Sgd {
-            return refuse("momentum", format!("{kind:?} has none; leave it out, or choose --opt sgd"));
+            return refuse(
+                "momentum",
+                format!("{kind:?} has none; leave it out, or choose option `opt` sgd"),
+            );
         }
         let defaults = Self::default();
         let steps = self.lr_curve == Some(CurveName::Step);
         if self.lr_step_factor != defaults.lr_step_factor && !steps {
             return refuse(
                 "lr-step-factor",
-                "is for --lr-curve step; leave it out, or choose that curve".into(),
+                "is for option `lr-curve` step; leave it out, or choose that curve".into(),
             );
         }
         if steps != self.lr_step_every.is_some() {
             return refuse(
                 "lr-step-every",
-                "goes with --lr-curve step, and that with this; give both or none".into(),
+                "goes with option `lr-curve` step, and that with this; give both or none".into(),
             );
         }
         if self.val_share.is_some() && self.data.is_none() {
-            return refuse("val-share", "is for --data; the built-in set has images for evaluation".into());
+            return refuse(
+                "val-share",
+                "is for option `data`; the built-in set has images for evaluation".into(),
+            );
         }
         if self.init_ema && self.init.is_none() {
-            return refuse("init-ema", "says which weights of --init; give that too, or leave it out".into());
+            return refuse(
+                "init-ema",
+                "says which weights of option `init`; give that too, or leave it out".into(),
+            );
         }
         if self.lr.is_some() && self.lr_scaling.is_some() {
-            return refuse("lr-scaling", "--lr is for the batch as it is; leave one of the two out".into());
+            return refuse(
+                "lr-scaling",
+                "option `lr` is for the batch as it is; leave one of the two out".into(),
+            );
         }
         if self.min_lr.is_some_and(|min| self.lr.is_some_and(|lr| min > lr)) {
             return refuse(
                 "min-lr",
-                "lies above --lr, where the learning rate begins to fall; lower it".into(),
+                "lies above option `lr`, where the learning rate begins to fall; lower it".into(),
             );
         }
         if self.bce_threshold.is_some() && self.loss != LossName::Bce {
-            return refuse("bce-threshold", "is for --loss bce; leave it out, or choose that loss".into());
+            return refuse(
+                "bce-threshold",
+                "is for option `loss` bce; leave it out, or choose that loss".into(),
+            );
         }
         let of_pretraining =
             [("decoder", self.decoder.is_some()), ("mask-ratio", self.mask_ratio != defaults.mask_ratio)];
         if let Some((option, _)) = of_pretraining.iter().find(|(_, given)| *given && self.target.is_none()) {
-            return refuse(option, "is for pre-training; leave it out, or give --target".into());
+            return refuse(option, "is for pre-training; leave it out, or give option `target`".into());
         }
         let replays = |recipe: &Recipe| recipe.curriculum.stages.iter().any(|stage| stage.replay.times > 1);
         if self.replay_batches.is_some() && !replays(recipe) {
             return refuse(
                 "replay-batches",
-                "there is no replay buffer; leave it out, or give --replay".into(),
+                "there is no replay buffer; leave it out, or give option `replay`".into(),
             );
         }
         if self.replay.is_some_and(|times| times > 1) && !replays(recipe) {
             let what = "no stage is smaller than the base size, and only those replay; leave it out, or choose another \
-                        --recipe";
+                        option `recipe`";
             return refuse("replay", what.into());
         }
         Ok(())
@@ -74,8 +89,9 @@ impl TrainConfig {
         let other = self.opt.is_some_and(|opt| opt.kind() != recipe.optimizer.kind);
         if other && (self.lr.is_none() || self.weight_decay.is_none()) {
             let kind = recipe.optimizer.kind;
-            let what =
-                format!("the recipe's numbers are for {kind:?}; give --lr and --weight-decay for this one");
+            let what = format!(
+                "the recipe's numbers are for {kind:?}; give option `lr` and option `weight-decay` for this one"
+            );
             return Err(Error::config("opt", what));
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::util::string_serde::stored_as_text;
 /// A span of a run, written `2ep` (passes over the training set), `500st` (optimizer steps) or `10%` (of the compute).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Every {
+pub enum Interval {
     /// Passes over the training set.
     Epochs(u64),
     /// Optimizer steps.
@@ -20,7 +20,7 @@ pub enum Every {
     Percent(f64),
 }
 
-impl FromStr for Every {
+impl FromStr for Interval {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -39,7 +39,7 @@ impl FromStr for Every {
     }
 }
 
-impl fmt::Display for Every {
+impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Epochs(n) => write!(f, "{n}ep"),
@@ -49,14 +49,14 @@ impl fmt::Display for Every {
     }
 }
 
-stored_as_text!(Every);
+stored_as_text!(Interval);
 
-/// A length of a run: a span as [`Every`] writes it, or `0st` for none.
+/// A length of a run: a span as [`Interval`] writes it, or `0st` for none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Span(pub Option<Every>);
+pub struct Length(pub Option<Interval>);
 
-impl FromStr for Span {
+impl FromStr for Length {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -64,7 +64,7 @@ impl FromStr for Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.0 {
             Some(every) => every.fmt(f),
@@ -73,11 +73,11 @@ impl fmt::Display for Span {
     }
 }
 
-stored_as_text!(Span);
+stored_as_text!(Length);
 
 /// Where a run is, counted from its start.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Place {
+pub struct Position {
     /// Optimizer steps done.
     pub steps: u64,
     /// Passes over the training set done.
@@ -86,7 +86,7 @@ pub struct Place {
     pub compute: f64,
 }
 
-impl Every {
+impl Interval {
     /// The same for a plan.
     pub(crate) fn length(self) -> RunLength {
         match self {
@@ -97,19 +97,20 @@ impl Every {
     }
 
     /// Whether a multiple of this span lies after `before` and not after `now`.
-    pub fn is_due(&self, before: Place, now: Place) -> bool {
+    pub fn is_due(&self, before: Position, now: Position) -> bool {
         self.multiples(now) > self.multiples(before)
     }
 
     /// How often it is due in a run that ends at `end`, which counts in any case.
-    pub(crate) fn count(&self, end: Place) -> u64 {
-        let Place { steps, epochs, compute } = end;
+    pub(crate) fn count(&self, end: Position) -> u64 {
+        let Position { steps, epochs, compute } = end;
         // Short of the end by next to nothing.
-        let before = Place { steps: steps.saturating_sub(1), epochs: epochs - 1e-6, compute: compute - 1e-6 };
+        let before =
+            Position { steps: steps.saturating_sub(1), epochs: epochs - 1e-6, compute: compute - 1e-6 };
         self.multiples(before) as u64 + 1
     }
 
-    fn multiples(&self, place: Place) -> f64 {
+    fn multiples(&self, place: Position) -> f64 {
         match *self {
             Self::Epochs(n) => (place.epochs / n as f64 + 1e-9).floor(),
             Self::Steps(n) => (place.steps / n) as f64,
@@ -125,17 +126,20 @@ mod tests {
     #[test]
     fn reads_one_spelling_and_writes_the_same() {
         for text in ["1ep", "500st", "12.5%"] {
-            assert_eq!(text.parse::<Every>().map(|e| e.to_string()), Ok(text.to_string()));
+            assert_eq!(text.parse::<Interval>().map(|e| e.to_string()), Ok(text.to_string()));
         }
         for text in ["", "1", "0ep", "-1st", "1.5ep", "0%", "101%", "1 ep", "nan%", "1epoch"] {
-            assert!(text.parse::<Every>().is_err(), "{text}");
+            assert!(text.parse::<Interval>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn is_due_once_a_span() {
-        let place = |steps: u64| Place { steps, epochs: steps as f64 / 10.0, compute: steps as f64 / 100.0 };
-        for (every, times) in [(Every::Steps(7), 14), (Every::Epochs(2), 5), (Every::Percent(25.0), 4)] {
+        let place =
+            |steps: u64| Position { steps, epochs: steps as f64 / 10.0, compute: steps as f64 / 100.0 };
+        for (every, times) in
+            [(Interval::Steps(7), 14), (Interval::Epochs(2), 5), (Interval::Percent(25.0), 4)]
+        {
             let due = (0..100).filter(|&s| every.is_due(place(s), place(s + 1))).count();
             assert_eq!(due, times, "{every}");
         }

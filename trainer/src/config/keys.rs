@@ -15,6 +15,14 @@ pub(crate) fn keys_of(options: &impl Serialize) -> Map<String, Value> {
     map.into_iter().map(|(key, value)| (key.replace('_', "-"), value)).collect()
 }
 
+/// Keys that earlier versions had under other names.
+const RENAMED: [(&str, &str); 1] = [("on-bad-numbers", "on-nonfinite")];
+
+/// Returns the present name of a key.
+pub(crate) fn present_name(key: &str) -> &str {
+    RENAMED.iter().find(|(old, _)| *old == key).map_or(key, |(_, new)| new)
+}
+
 /// A key whose value differs between two configurations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {

@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 
 use crate::config::batch::BatchSize;
 use crate::config::flag_value::flag_value;
-use crate::config::keys::keys_of;
+use crate::config::keys::{keys_of, present_name};
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 
 /// Where the value of an option comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// Nobody set it.
     Default,
     /// The run that goes on.
@@ -31,7 +31,7 @@ pub enum Origin {
     Flag,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Default => write!(f, "default"),
@@ -46,19 +46,19 @@ impl fmt::Display for Origin {
 /// The layers of a run's options, on the way to a [`Resolved`] configuration.
 ///
 /// ```
-/// use efficienttrain::config::Layers;
+/// use efficienttrain::config::ConfigLayers;
 ///
-/// let resolved = Layers::new().set("epochs=5")?.set("model=resnet10")?.resolve()?;
+/// let resolved = ConfigLayers::new().set("epochs=5")?.set("model=resnet10")?.resolve()?;
 /// assert_eq!(resolved.config.epochs, 5.0);
-/// let error = Layers::new().set("epoch=5").unwrap_err().to_string();
+/// let error = ConfigLayers::new().set("epoch=5").unwrap_err().to_string();
 /// assert!(error.contains("the nearest known is `epochs`"));
 /// # Ok::<(), efficienttrain::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Layers {
+pub struct ConfigLayers {
     base: (Map<String, Value>, Map<String, Value>),
-    base_origin: Origin,
-    given: BTreeMap<String, (Value, Origin)>,
+    base_origin: ValueOrigin,
+    overrides: BTreeMap<String, (Value, ValueOrigin)>,
 }
 
 /// A complete configuration, and where each of its values comes from.
@@ -69,28 +69,28 @@ pub struct Resolved {
     /// What does not.
     pub options: RunOptions,
     /// Origins of all keys, under the names of their flags.
-    pub origins: BTreeMap<String, Origin>,
+    pub origins: BTreeMap<String, ValueOrigin>,
 }
 
-impl Default for Layers {
+impl Default for ConfigLayers {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Layers {
+impl ConfigLayers {
     /// The defaults alone.
     pub fn new() -> Self {
-        Self::on(&TrainConfig::default(), &RunOptions::default(), Origin::Default)
+        Self::on(&TrainConfig::default(), &RunOptions::default(), ValueOrigin::Default)
     }
 
     /// On top of the options of a run that goes on.
     pub fn on_run(config: &TrainConfig, options: &RunOptions) -> Self {
-        Self::on(config, options, Origin::Run)
+        Self::on(config, options, ValueOrigin::Run)
     }
 
-    fn on(config: &TrainConfig, options: &RunOptions, base_origin: Origin) -> Self {
-        Self { base: (keys_of(config), keys_of(options)), base_origin, given: BTreeMap::new() }
+    fn on(config: &TrainConfig, options: &RunOptions, base_origin: ValueOrigin) -> Self {
+        Self { base: (keys_of(config), keys_of(options)), base_origin, overrides: BTreeMap::new() }
     }
 
     /// Reads a TOML file. Its keys are the names of the flags.
@@ -103,7 +103,7 @@ impl Layers {
         let table: toml::Table =
             text.parse().map_err(|e: toml::de::Error| key_error(&place, e.to_string().trim_end()))?;
         for (key, value) in table {
-            self.give(&key, &value, &Origin::File(place.clone()))?;
+            self.give(&key, &value, &ValueOrigin::File(place.clone()))?;
         }
         Ok(self)
     }
@@ -116,26 +116,30 @@ impl Layers {
         let Some((key, text)) = assignment.split_once('=') else {
             return Err(Error::config("set", format!("expected KEY=VALUE, got `{assignment}`")));
         };
-        let key = key.trim();
-        if self.given.get(key).is_some_and(|(_, origin)| matches!(origin, Origin::Set | Origin::Flag)) {
+        let key = present_name(key.trim());
+        if self
+            .overrides
+            .get(key)
+            .is_some_and(|(_, origin)| matches!(origin, ValueOrigin::Set | ValueOrigin::Flag))
+        {
             return Err(Error::config("set", format!("`{key}` is given twice; leave one out")));
         }
-        self.instead(key, text)
+        self.set_or_replace(key, text)
     }
 
     /// Takes a value, written as in a file or as a flag's, in place of what was given before.
     ///
     /// # Errors
     /// When the key or the value is not known.
-    pub fn instead(mut self, key: &str, text: &str) -> Result<Self> {
+    pub fn set_or_replace(mut self, key: &str, text: &str) -> Result<Self> {
         let written =
             format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("value"));
         let plain = toml::Value::String(text.trim().into());
         // `model=resnet10` is no TOML, and a name such as `true` may be meant as text.
         let first = written.unwrap_or_else(|| plain.clone());
-        let given = self.give(key, &first, &Origin::Set);
-        if given.is_err() && self.give(key, &plain, &Origin::Set).is_err() {
-            given?;
+        let overrides = self.give(key, &first, &ValueOrigin::Set);
+        if overrides.is_err() && self.give(key, &plain, &ValueOrigin::Set).is_err() {
+            overrides?;
         }
         Ok(self)
     }
@@ -153,13 +157,13 @@ impl Layers {
             if matches.value_source(&key.replace('-', "_")) != Some(ValueSource::CommandLine) {
                 continue;
             }
-            if self.given.get(&key).is_some_and(|(_, origin)| *origin == Origin::Set) {
+            if self.overrides.get(&key).is_some_and(|(_, origin)| *origin == ValueOrigin::Set) {
                 return Err(Error::config(&key, format!("is given with --set {key} too; leave one out")));
             }
             if value.is_null() {
                 return Err(Error::config(&key, "expected a finite number"));
             }
-            self.given.insert(key, (value, Origin::Flag));
+            self.overrides.insert(key, (value, ValueOrigin::Flag));
         }
         Ok(self)
     }
@@ -168,8 +172,8 @@ impl Layers {
     fn refuse_unwritable(&self, matches: &ArgMatches) -> Result<()> {
         for key in self.base.0.keys().chain(self.base.1.keys()) {
             let id = key.replace('-', "_");
-            let given = matches.value_source(&id) == Some(ValueSource::CommandLine);
-            let mut raw = matches.get_raw(&id).filter(|_| given).into_iter().flatten();
+            let overrides = matches.value_source(&id) == Some(ValueSource::CommandLine);
+            let mut raw = matches.get_raw(&id).filter(|_| overrides).into_iter().flatten();
             if let Some(path) = raw.find(|value| value.to_str().is_none()) {
                 let what = format!(
                     "`{}` is not UTF-8, and options are kept as text; rename it, or give a link to it with another name",
@@ -182,14 +186,14 @@ impl Layers {
     }
 
     /// Keys that a layer above the base has set.
-    pub fn given(&self) -> impl Iterator<Item = &str> {
-        self.given.keys().map(String::as_str)
+    pub fn overrides(&self) -> impl Iterator<Item = &str> {
+        self.overrides.keys().map(String::as_str)
     }
 
     /// Puts other defaults under the layers: those of a run that goes on, or of a command.
     #[must_use]
-    pub fn rebase(self, config: &TrainConfig, options: &RunOptions, origin: Origin) -> Self {
-        Self { given: self.given, ..Self::on(config, options, origin) }
+    pub fn with_base(self, config: &TrainConfig, options: &RunOptions, origin: ValueOrigin) -> Self {
+        Self { overrides: self.overrides, ..Self::on(config, options, origin) }
     }
 
     /// The configuration that all layers together give. A recipe file's content takes the place of its name; its base size
@@ -199,9 +203,9 @@ impl Layers {
     /// When the recipe is a file and cannot be read, or is no recipe.
     pub fn resolve(&self) -> Result<Resolved> {
         let (mut config, mut options) = self.base.clone();
-        let mut origins: BTreeMap<String, Origin> =
+        let mut origins: BTreeMap<String, ValueOrigin> =
             config.keys().chain(options.keys()).map(|key| (key.clone(), self.base_origin.clone())).collect();
-        for (key, (value, origin)) in &self.given {
+        for (key, (value, origin)) in &self.overrides {
             let map = if config.contains_key(key) { &mut config } else { &mut options };
             map.insert(key.clone(), value.clone());
             origins.insert(key.clone(), origin.clone());
@@ -211,12 +215,13 @@ impl Layers {
         Resolved { config, options, origins }.with_recipe_read()
     }
 
-    fn give(&mut self, key: &str, value: &toml::Value, origin: &Origin) -> Result<()> {
+    fn give(&mut self, key: &str, value: &toml::Value, origin: &ValueOrigin) -> Result<()> {
         let place = match origin {
-            Origin::File(path) => format!("{path}: {key}"),
+            ValueOrigin::File(path) => format!("{path}: {key}"),
             _ => format!("--set {key}"),
         };
         let (mut config, mut options) = self.base.clone();
+        let key = present_name(key);
         let ours = config.contains_key(key);
         if !ours && !options.contains_key(key) {
             return Err(key_error(&place, &unknown(key, value, config.keys().chain(options.keys()))));
@@ -239,7 +244,7 @@ impl Layers {
             (Err(e), Some(text)) => flag_value(key, text).ok_or_else(|| key_error(&place, &e.to_string()))?,
             (Err(e), None) => return Err(key_error(&place, &e.to_string())),
         };
-        self.given.insert(key.into(), (value, origin.clone()));
+        self.overrides.insert(key.into(), (value, origin.clone()));
         Ok(())
     }
 }
@@ -247,9 +252,9 @@ impl Layers {
 impl Resolved {
     fn with_recipe_read(mut self) -> Result<Self> {
         let Some(recipe) = self.config.recipe.load()? else { return Ok(self) };
-        let from = Origin::File(format!("recipe {}", recipe.name));
+        let from = ValueOrigin::File(format!("recipe {}", recipe.name));
         let mut free = |key: &str| {
-            let free = self.origins.get(key) == Some(&Origin::Default);
+            let free = self.origins.get(key) == Some(&ValueOrigin::Default);
             if free {
                 self.origins.insert(key.into(), from.clone());
             }
@@ -269,7 +274,7 @@ impl Resolved {
     pub fn explain(&self, error: Error) -> Error {
         match error {
             Error::Config { option, what } => match self.origins.get(&option) {
-                Some(origin @ (Origin::File(_) | Origin::Run)) => {
+                Some(origin @ (ValueOrigin::File(_) | ValueOrigin::Run)) => {
                     Error::Config { what: format!("{what} (the value is from {origin})"), option }
                 }
                 _ => Error::Config { option, what },

@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod check;
 pub(crate) mod device;
 pub(crate) mod flag_value;
+pub(crate) mod flags;
 pub(crate) mod images;
 pub(crate) mod interval;
 pub(crate) mod keys;
@@ -23,10 +24,11 @@ pub(crate) mod values;
 
 pub use batch::BatchSize;
 pub use device::DeviceName;
+pub use flags::with_flags;
 pub use images::ImagesPerClass;
-pub use interval::{Every, Place, Span};
+pub use interval::{Interval, Length, Position};
 pub use keys::{Difference, differences};
-pub use layers::{Layers, Origin, Resolved};
+pub use layers::{ConfigLayers, Resolved, ValueOrigin};
 pub use options::RunOptions;
 pub use policy::PolicyName;
 pub use precision::Precision;
@@ -35,7 +37,8 @@ pub use print::to_toml;
 pub use recipe_source::{RecipeSource, read_recipe};
 pub use train::TrainConfig;
 pub use values::{
-    BadNumbers, CropMethod, CropOrder, CurveName, LogFormat, LossName, OptimizerName, ScalingName, ViewName,
+    CropMethod, CropOrder, CurveName, LogFormat, LossName, NonFinitePolicy, OptimizerName, ScalingName,
+    ViewName,
 };
 
 use clap::{Args, FromArgMatches};

@@ -13,21 +13,22 @@ impl Error {
             ScheduleError::BatchLargerThanData { batch, train_images, .. } => {
                 let what = format!(
                     "a step takes {batch} images, and there are {train_images} training images; lower it (or the \
-                     recipe's), or --accumulation"
+                     recipe's), or option `accumulation`"
                 );
                 Self::config("batch", what)
             }
             ScheduleError::BudgetTooSmall { equivalent_epochs, train_images } => {
                 let what = format!(
                     "{equivalent_epochs} over {train_images} images is less than half an optimizer step; raise it, or \
-                     lower --batch"
+                     lower option `batch`"
                 );
                 Self::config("epochs", what)
             }
             ScheduleError::Field { field, expected, got, hint } => match option_of(field) {
                 Some(option) => {
                     let ours = |text: &str| {
-                        text.replace("batch_per_device", "the batch").replace("equivalent_epochs", "--epochs")
+                        text.replace("batch_per_device", "the batch")
+                            .replace("equivalent_epochs", "option `epochs`")
                     };
                     let (expected, hint) = (ours(expected), ours(hint));
                     Self::config(option, format!("expected {expected}, got {got}; {hint}"))

@@ -8,7 +8,7 @@ use efficienttrain_schedule::Plan;
 use serde::{Deserialize, Serialize};
 
 use crate::config::device::DeviceName;
-use crate::config::interval::Every;
+use crate::config::interval::Interval;
 use crate::config::values::{LogFormat, ViewName};
 use crate::error::{Error, Result};
 
@@ -41,11 +41,11 @@ pub struct RunOptions {
 
     /// Evaluate every `1ep` (pass over the data), `500st` (steps) or `10%` (of the compute), and at the end
     #[arg(long, value_name = "SPAN", default_value = "1ep")]
-    pub eval_every: Every,
+    pub eval_every: Interval,
 
     /// Save every `1ep`, `500st` or `10%`, and at the end
     #[arg(long, value_name = "SPAN", default_value = "1ep")]
-    pub checkpoint_every: Every,
+    pub checkpoint_every: Interval,
 
     /// Save also when the last checkpoint is this old, in minutes
     #[arg(long, value_name = "MINUTES")]
@@ -115,7 +115,7 @@ impl RunOptions {
         let s = &plan.stages()[stage];
         let what = format!(
             "the replay buffer of stage {} takes {} MiB ({} batches of {} images of {} x {} pixels), more than the {} \
-             allowed; raise it, or lower --replay-batches or --batch",
+             allowed; raise it, or lower option `replay-batches` or option `batch`",
             stage + 1,
             plan.replay_bytes(stage).div_ceil(1 << 20),
             plan.replay_batches(stage),

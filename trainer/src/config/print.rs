@@ -5,7 +5,7 @@ use efficienttrain_schedule::{DropPath, Recipe};
 use serde_json::Value;
 
 use crate::config::keys::keys_of;
-use crate::config::layers::{Origin, Resolved};
+use crate::config::layers::{Resolved, ValueOrigin};
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::error::Result;
@@ -32,7 +32,7 @@ impl Resolved {
 fn print(
     config: &TrainConfig,
     options: &RunOptions,
-    origin: impl Fn(&str) -> Option<Origin>,
+    origin: impl Fn(&str) -> Option<ValueOrigin>,
 ) -> Result<String> {
     let recipe = config.recipe()?;
     let mut out = String::from("# Options of `efficienttrain train`; use them with --config.\n");

@@ -5,7 +5,7 @@ use efficienttrain_schedule::{
 };
 
 use crate::config::batch::{BatchSize, stages_by_size};
-use crate::config::interval::Span;
+use crate::config::interval::Length;
 use crate::config::mae_recipe::for_pretraining;
 use crate::config::option_errors::known_model;
 use crate::config::recipe_source::{RecipeSource, full_name, read_recipe};
@@ -106,8 +106,8 @@ impl TrainConfig {
         o.min_lr = self.min_lr.unwrap_or(o.min_lr.min(o.lr));
         match self.warmup {
             None => {}
-            Some(Span(None)) => o.warm_up = WarmUp::None,
-            Some(Span(Some(span))) => {
+            Some(Length(None)) => o.warm_up = WarmUp::None,
+            Some(Length(Some(span))) => {
                 o.warm_up = match span.length() {
                     RunLength::Epochs(epochs) => WarmUp::Epochs { epochs, at_most_share: 1.0 },
                     RunLength::Steps(steps) => WarmUp::Steps(steps),

@@ -18,7 +18,7 @@ use crate::util::string_serde::stored_as_text;
 pub enum RecipeSource {
     /// A recipe of the catalogue, or a preset of the run's model, by name.
     Named(String),
-    /// A file. [`Layers::resolve`](crate::config::Layers::resolve) replaces it by its content.
+    /// A file. [`ConfigLayers::resolve`](crate::config::Layers::resolve) replaces it by its content.
     File(PathBuf),
     /// A recipe that is written out.
     Inline(Box<Recipe>),

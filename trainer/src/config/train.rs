@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::batch::BatchSize;
 use crate::config::images::ImagesPerClass;
-use crate::config::interval::{Every, Span};
+use crate::config::interval::{Interval, Length};
 use crate::config::policy::PolicyName;
 use crate::config::precision::Precision;
 use crate::config::pretraining::{DecoderShape, TargetName};
 use crate::config::recipe_source::RecipeSource;
 use crate::config::values::{
-    BadNumbers, CropMethod, CropOrder, CurveName, LossName, OptimizerName, ScalingName,
+    CropMethod, CropOrder, CurveName, LossName, NonFinitePolicy, OptimizerName, ScalingName,
 };
 use crate::config::{DEFAULT_BATCH, DEFAULT_IMAGE_MIB};
 
@@ -108,7 +108,7 @@ pub struct TrainConfig {
 
     /// With `--lr-curve step`: lower it every `30ep` (passes over the data), `500st` (steps) or `30%` (of the compute)
     #[arg(long, value_name = "SPAN", help_heading = OPTIMIZATION)]
-    pub lr_step_every: Option<Every>,
+    pub lr_step_every: Option<Interval>,
 
     /// With `--lr-curve step`: what is left each time
     #[arg(long, value_name = "FACTOR", default_value_t = 0.1, help_heading = OPTIMIZATION)]
@@ -121,7 +121,7 @@ pub struct TrainConfig {
     /// Linear warm-up over `20ep` (passes over the data), `500st` (steps) or `5%` (of the compute); `0st` for none
     /// [default: the recipe's]
     #[arg(long, value_name = "SPAN", help_heading = OPTIMIZATION)]
-    pub warmup: Option<Span>,
+    pub warmup: Option<Length>,
 
     /// Learning rate of a layer over that of the layer above it; 1 for the same everywhere
     #[arg(long, value_name = "DECAY", default_value_t = 1.0, help_heading = OPTIMIZATION)]
@@ -151,8 +151,10 @@ pub struct TrainConfig {
     pub precision: Precision,
 
     /// What to do when a loss or a gradient is not a number
-    #[arg(long, value_enum, default_value_t = BadNumbers::Stop, help_heading = OPTIMIZATION)]
-    pub on_bad_numbers: BadNumbers,
+    #[arg(long, alias = "on-bad-numbers", value_enum, default_value_t = NonFinitePolicy::Stop,
+          help_heading = OPTIMIZATION)]
+    #[serde(alias = "on_bad_numbers")]
+    pub on_nonfinite: NonFinitePolicy,
 
     /// Steps with bad numbers to leave out before the run stops all the same
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = OPTIMIZATION)]

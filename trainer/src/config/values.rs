@@ -76,7 +76,7 @@ pub enum LossName {
 /// What to do when a loss or a gradient is not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum BadNumbers {
+pub enum NonFinitePolicy {
     /// Stop the run.
     Stop,
     /// Leave the step out, up to --max-bad-steps times.

@@ -19,7 +19,7 @@ pub use loader::order::SampleOrder;
 pub use loader::request::BatchRequest;
 pub use pipeline::eval::EvalPipeline;
 pub use pipeline::sample::{SampleId, ViewSpec};
-pub use pipeline::timer::{Stage, StageClock};
+pub use pipeline::timer::{PipelineStage, StageTimer};
 pub use pipeline::train::{REDUCED_MARGIN, TrainPipeline};
 pub use pipeline::workspace::Workspace;
 pub use source::cifar::Cifar;

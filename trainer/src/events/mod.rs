@@ -29,7 +29,8 @@ pub enum Event {
     /// An image could not be read and was replaced by the next in order.
     BadImage(BadImage),
     /// A step whose loss or gradient is not a number.
-    BadNumbers(BadStep),
+    #[serde(rename = "bad-numbers")]
+    NonFinite(NonFiniteStep),
     /// A checkpoint is on the disk.
     Checkpoint {
         /// Optimizer steps done.
@@ -175,7 +176,7 @@ pub struct StepRecord {
 
 /// A step whose loss or gradient is not a number. Numbers are texts here: JSON has no `NaN`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadStep {
+pub struct NonFiniteStep {
     /// The step, counted from 0.
     pub step: u64,
     /// Its stage, counted from 0.

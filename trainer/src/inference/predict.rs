@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{LoadOptions, Report, num_classes};
 use efficienttrain_models::{Backbone, Error as ModelError, ModelOptions, ParamStore, create_model, predict};
 
-use crate::checkpoint::read::Saved;
+use crate::checkpoint::read::Checkpoint;
 use crate::data::decode::read_image;
 use crate::data::loader::Loader;
 use crate::data::pipeline::eval::EvalPipeline;
@@ -39,7 +39,7 @@ impl Predictor {
     ///
     /// # Errors
     /// When the file is not of a run, or does not fit its model.
-    pub fn load(saved: &Saved, ema: bool) -> Result<Self> {
+    pub fn load(saved: &Checkpoint, ema: bool) -> Result<Self> {
         let run = saved.run()?;
         if run.config.target.is_some() {
             let what = "is of pre-training, which has no classes; take `encoder.safetensors` to begin training with, or \
@@ -143,13 +143,18 @@ impl Predictor {
     }
 }
 
-/// Logits `[N, classes]` of normalized pictures `[N, C, H, W]`, with the weights of any file that [`Saved`] reads, and what
+/// Logits `[N, classes]` of normalized pictures `[N, C, H, W]`, with the weights of any file that [`Checkpoint`] reads, and what
 /// became of the file's keys. The number of classes is read off the weights; tables of positions follow the size of the
 /// pictures.
 ///
 /// # Errors
 /// When the model is unknown, cannot take the size, or the weights do not fit it.
-pub fn logits_of_tensor(model: &str, saved: &Saved, ema: bool, input: &Tensor) -> Result<(Tensor, Report)> {
+pub fn logits_of_tensor(
+    model: &str,
+    saved: &Checkpoint,
+    ema: bool,
+    input: &Tensor,
+) -> Result<(Tensor, Report)> {
     let &[_, in_channels, height, width] = input.dims() else {
         let what = format!("`input` must be [N, C, H, W], got {:?}", input.dims());
         return Err(DataError::Setting(what).into());

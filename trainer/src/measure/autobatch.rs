@@ -11,7 +11,7 @@ use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::measure::timing::{PATIENCE, time_step};
-use crate::run::setup::first_state;
+use crate::run::setup::initial_state;
 use crate::training::memory::memory;
 use crate::training::state::TrainState;
 use crate::util::units::mib;
@@ -31,7 +31,7 @@ const FEW_STEPS: u64 = 500;
 
 /// The batch for one size.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SizeChoice {
+pub struct SizeTuning {
     /// Edge of the pictures, in pixels.
     pub size: u32,
     /// The smallest batch that is about as fast as any.
@@ -42,17 +42,17 @@ pub struct SizeChoice {
 
 /// The batches for all sizes of a curriculum.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Choice {
+pub struct BatchTuning {
     /// One a size, in the order of the curriculum.
-    pub sizes: Vec<SizeChoice>,
+    pub sizes: Vec<SizeTuning>,
     /// Where such batches are known to cost accuracy.
     pub warnings: Vec<String>,
 }
 
-impl Choice {
+impl BatchTuning {
     /// As an option.
     pub fn batch(&self) -> BatchSize {
-        BatchSize::EachSize(self.sizes.iter().map(|choice| choice.batch).collect())
+        BatchSize::EachSize(self.sizes.iter().map(|tuning| tuning.batch).collect())
     }
 }
 
@@ -65,19 +65,24 @@ impl Choice {
 ///
 /// # Errors
 /// When recipe, model or device are not as expected.
-pub fn choose(config: &TrainConfig, options: &RunOptions, classes: usize, images: usize) -> Result<Choice> {
+pub fn tune(
+    config: &TrainConfig,
+    options: &RunOptions,
+    classes: usize,
+    images: usize,
+) -> Result<BatchTuning> {
     // The recipe's own batches, to compare with.
     let own = TrainConfig { batch: BatchSize::Recipe, ..config.clone() }.recipe()?;
     let recipe = TrainConfig { batch: BatchSize::Auto, ..config.clone() }.recipe()?;
     let first =
         ModelOptions { num_classes: classes, input_size: first_size(&recipe), ..ModelOptions::default() };
-    let mut state = first_state(config, options, &recipe, &first)?;
-    let mut known: Vec<SizeChoice> = Vec::new();
+    let mut state = initial_state(config, options, &recipe, &first)?;
+    let mut known: Vec<SizeTuning> = Vec::new();
     let mut sizes = Vec::new();
     for (size, stages) in stages_by_size(&recipe) {
-        let earlier = known.iter().find(|choice| choice.size == size).cloned();
-        let choice = match earlier {
-            Some(choice) => choice,
+        let earlier = known.iter().find(|tuning| tuning.size == size).cloned();
+        let tuning = match earlier {
+            Some(tuning) => tuning,
             None => {
                 // A replay buffer is cut into whole parts of a batch.
                 let times = stages.iter().map(|&s| recipe.curriculum.stages[s].replay.times).max();
@@ -85,20 +90,20 @@ pub fn choose(config: &TrainConfig, options: &RunOptions, classes: usize, images
                 one_size(&mut state, size, times.unwrap_or(1), most)?
             }
         };
-        known.push(choice.clone());
-        sizes.push(choice);
+        known.push(tuning.clone());
+        sizes.push(tuning);
     }
-    let mut choice = Choice { sizes, warnings: Vec::new() };
-    let chosen = TrainConfig { batch: choice.batch(), ..config.clone() };
-    choice.warnings = warnings(&chosen, &own, images)?;
-    Ok(choice)
+    let mut tuning = BatchTuning { sizes, warnings: Vec::new() };
+    let chosen = TrainConfig { batch: tuning.batch(), ..config.clone() };
+    tuning.warnings = warnings(&chosen, &own, images)?;
+    Ok(tuning)
 }
 
 fn first_size(recipe: &Recipe) -> [usize; 2] {
     [recipe.curriculum.stages[0].size as usize; 2]
 }
 
-fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Result<SizeChoice> {
+fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Result<SizeTuning> {
     state.resize(size as usize)?;
     let before = memory(state.device())?.in_use;
     let mut room = room_at_first(state)?;
@@ -133,13 +138,13 @@ fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Re
         let place = if device.is_cpu() { "memory" } else { "the memory of the GPU" };
         let what = format!(
             "a batch of {batch} at {size} pixels does not fit into {place} ({} MiB of {} are free) or the {images} images of a \
-             step; give a number, or take less memory with --checkpoint-activations",
+             step; give a number, or take less memory with option `checkpoint-activations`",
             mib(memory.free),
             mib(memory.total)
         );
         return Err(Error::config("batch", what));
     };
-    Ok(SizeChoice { size, batch, tried })
+    Ok(SizeTuning { size, batch, tried })
 }
 
 /// Images whose activations have room, as far as that is known before any were trained on.
@@ -183,8 +188,8 @@ fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<Str
     let differ = batches.iter().any(|batch| *batch != batches[0]);
     if differ && recipe.optimizer.lr_scaling == LrScaling::None {
         warnings.push(
-            "the learning rate does not follow the batch, though stages have batches of their own; leave out --lr, or \
-             give --lr-scaling"
+            "the learning rate does not follow the batch, though stages have batches of their own; leave out option `lr`, or \
+             give option `lr-scaling`"
                 .into(),
         );
     }
@@ -197,10 +202,10 @@ fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<Str
     Ok(warnings)
 }
 
-impl fmt::Display for Choice {
+impl fmt::Display for BatchTuning {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "batch {}:", self.batch())?;
-        for SizeChoice { size, batch, tried } in &self.sizes {
+        for SizeTuning { size, batch, tried } in &self.sizes {
             let tried: Vec<String> =
                 tried.iter().map(|(batch, rate)| format!("{batch}: {rate:.0}")).collect();
             write!(f, "\n  size {size}: {batch} (images/s with {})", tried.join(", "))?;

@@ -113,7 +113,7 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         None => time_image(&mut run, &StepSettings { size: base, ..plan.at(plan.total_steps() - 1)? })?,
     };
     let evaluated = run.state.objective.has_accuracy();
-    let evaluations = if evaluated { run.options.eval_every.count(run.end_place()?) } else { 0 };
+    let evaluations = if evaluated { run.options.eval_every.count(run.end_position()?) } else { 0 };
     let models = if run.state.ema.is_some() { 2.0 } else { 1.0 };
     // A forward pass is a third of a step.
     let per_image = models * (at_base.step / 3.0 + at_base.prepare / cores);

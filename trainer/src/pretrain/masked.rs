@@ -12,7 +12,7 @@ use efficienttrain_models::{
 use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
-use crate::checkpoint::read::Saved;
+use crate::checkpoint::read::Checkpoint;
 use crate::config::train::TrainConfig;
 use crate::data::batch::Batch;
 use crate::error::{Error, Result};
@@ -55,7 +55,8 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<(MaskedModel, Re
     };
     let mae = Mae::new(variant, &options).map_err(|error| match &error {
         ModelError::Option { what, .. } if what.contains("mask_ratio") => {
-            let what = format!("{error}, at a stage of {size} pixels; change it, or raise --base-size");
+            let what =
+                format!("{error}, at a stage of {size} pixels; change it, or raise option `base-size`");
             Error::config("mask-ratio", what)
         }
         _ => error.into(),
@@ -80,7 +81,12 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<(MaskedModel, Re
 ///
 /// # Errors
 /// When the checkpoint does not fit its model, or `ema` is asked for and there is none.
-pub(crate) fn encoder_of(saved: &Saved, config: &TrainConfig, size: usize, ema: bool) -> Result<Tensors> {
+pub(crate) fn encoder_of(
+    saved: &Checkpoint,
+    config: &TrainConfig,
+    size: usize,
+    ema: bool,
+) -> Result<Tensors> {
     // Positions are a formula of the size.
     let (masked, _) = autoencoder(config, size)?;
     let (params, _) = saved.load_into(&masked, ema, &LoadOptions::default())?;

@@ -4,9 +4,9 @@ use candle_core::Device;
 
 use crate::checkpoint::file::export_weights;
 use crate::checkpoint::record::{FORMAT, RunRecord};
-use crate::checkpoint::writer::{Keeper, Written};
+use crate::checkpoint::writer::{CheckpointWriter, WriteOutcome};
 use crate::config;
-use crate::config::interval::Place;
+use crate::config::interval::Position;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::error::Result;
@@ -23,12 +23,12 @@ impl Run {
     }
 
     /// Whether to save after the step that was just done, `before` which the run was.
-    pub(crate) fn is_save_due(&self, before: Place, evaluated: bool) -> Result<bool> {
+    pub(crate) fn should_save(&self, before: Position, evaluated: bool) -> Result<bool> {
         let among_best = || {
             self.history.ranking().iter().take(self.options.keep_best as usize).any(|&step| step == self.step)
         };
         Ok(self.options.checkpoint_every.is_due(before, self.place()?)
-            || self.keeper.as_ref().is_some_and(Keeper::is_late)
+            || self.writer.as_ref().is_some_and(CheckpointWriter::is_late)
             || evaluated && among_best())
     }
 
@@ -36,26 +36,26 @@ impl Run {
     pub(crate) fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.claim()?;
         let record = self.record();
-        let Some(keeper) = &mut self.keeper else { return Ok(()) };
-        let before = keeper.write(&self.state, &record)?;
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let before = writer.write(&self.state, &record)?;
         report(before, observer)
     }
 
     /// Tells of a checkpoint that has reached the disk since the last call.
     pub(crate) fn report_written(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        report(self.keeper.as_mut().and_then(Keeper::poll), observer)
+        report(self.writer.as_mut().and_then(CheckpointWriter::poll), observer)
     }
 
     /// The last checkpoint and, at the end of the plan, the weights for other programs.
     pub(crate) fn finish(&mut self, observer: &mut dyn Observer) -> Result<bool> {
-        if let Some(before) = self.keeper.as_mut().and_then(Keeper::wait) {
+        if let Some(before) = self.writer.as_mut().and_then(CheckpointWriter::wait) {
             report(Some(before), observer)?;
         }
-        if !self.keeper.as_ref().is_some_and(|keeper| keeper.has(self.step)) {
+        if !self.writer.as_ref().is_some_and(|writer| writer.has(self.step)) {
             self.save(observer)?;
         }
         // Nothing could be tried again after this one, so its failure is the run's.
-        if let Some(Written { step, outcome }) = self.keeper.as_mut().and_then(Keeper::wait) {
+        if let Some(WriteOutcome { step, outcome }) = self.writer.as_mut().and_then(CheckpointWriter::wait) {
             let path = outcome?;
             observer.observe(&Event::Checkpoint { step, path })?;
         }
@@ -69,7 +69,7 @@ impl Run {
             export_weights(&path, weights, objective.has_accuracy().then_some(&record))?;
         }
         // Another run may use the folder now.
-        self.keeper = None;
+        self.writer = None;
         observer.observe(&Event::End { step: self.step, finished, seconds: self.history.seconds })?;
         Ok(finished)
     }
@@ -95,8 +95,8 @@ impl Run {
     }
 }
 
-fn report(written: Option<Written>, observer: &mut dyn Observer) -> Result<()> {
-    let Some(Written { step, outcome }) = written else { return Ok(()) };
+fn report(written: Option<WriteOutcome>, observer: &mut dyn Observer) -> Result<()> {
+    let Some(WriteOutcome { step, outcome }) = written else { return Ok(()) };
     observer.observe(&match outcome {
         Ok(path) => Event::Checkpoint { step, path },
         Err(error) => Event::CheckpointFailed { step, reason: error.to_string() },

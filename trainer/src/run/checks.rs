@@ -27,8 +27,8 @@ pub(crate) fn check_batch_norm(state: &mut TrainState, plan: &Plan) -> Result<()
         if fewest? == Some(1) {
             let what = format!(
                 "with 1 image of {0} x {0} pixels in stage {number}, a batch norm sees a single value a channel, which \
-                 has no variance; give 2 or more (--accumulation adds up small batches), a larger --base-size, or keep \
-                 the running statistics with --freeze",
+                 has no variance; give 2 or more (option `accumulation` adds up small batches), a larger option `base-size`, or keep \
+                 the running statistics with option `freeze`",
                 stage.size
             );
             return Err(Error::config("batch", what));
@@ -48,7 +48,7 @@ fn warm_up(plan: &Plan) -> Result<Option<String>> {
     if plan.warm_up_share() <= last.compute_fraction {
         return Ok(None);
     }
-    let advice = "give a shorter --warmup (`0st` for none), or more --epochs";
+    let advice = "give a shorter option `warmup` (`0st` for none), or more option `epochs`";
     if last.lr == 0.0 {
         let what = format!(
             "the run has a single step, and the warm-up of the learning rate begins at 0: nothing is trained; {advice}"
@@ -79,14 +79,14 @@ fn mixing(plan: &Plan) -> Option<String> {
     let what = "mixup and cutmix mix the images of one pass with each other";
     if !single.is_empty() {
         return Some(format!(
-            "{what}: in stages {single} a pass has one image, and nothing is mixed; give --batch 2 or more (with \
-             --accumulation for fewer at a time), or --mixup 0 --cutmix 0"
+            "{what}: in stages {single} a pass has one image, and nothing is mixed; give option `batch` 2 or more (with \
+             option `accumulation` for fewer at a time), or option `mixup` 0 option `cutmix` 0"
         ));
     }
     (!odd.is_empty()).then(|| {
         format!(
             "{what}, the first with the last and so on: in stages {odd} their number is odd, and the middle one is never \
-             mixed; give an even --batch"
+             mixed; give an even option `batch`"
         )
     })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::config::interval::Place;
+use crate::config::interval::Position;
 use crate::data::pipeline::eval::EvalPipeline;
 use crate::data::source::BadImage;
 use crate::error::Result;
@@ -16,19 +16,19 @@ const EVAL_BATCH: usize = 64;
 
 impl Run {
     /// Whether the step that was just done, `before` which the run was, is one to evaluate after.
-    pub(crate) fn is_evaluation_due(&self, before: Place) -> Result<bool> {
+    pub(crate) fn should_evaluate(&self, before: Position) -> Result<bool> {
         let due = self.step == self.total_steps() || self.options.eval_every.is_due(before, self.place()?);
         Ok(due && self.state.objective.has_accuracy())
     }
 
     /// Makes up for an evaluation that a stop prevented.
-    pub(crate) fn evaluate_if_owed(
+    pub(crate) fn evaluate_if_missed(
         &mut self,
         clock: &mut Instant,
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let done = self.history.last().is_some_and(|eval| eval.step == self.step);
-        if self.step > 0 && !done && self.is_evaluation_due(self.place_at(self.step - 1)?)? {
+        if self.step > 0 && !done && self.should_evaluate(self.position_at(self.step - 1)?)? {
             self.evaluate(clock, observer)?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use efficienttrain_models::Error as ModelError;
 use efficienttrain_models::weights::{self, LoadOptions, Report, Tensors};
 
 use crate::checkpoint::finite::nonfinite;
-use crate::checkpoint::read::Saved;
+use crate::checkpoint::read::Checkpoint;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::pretrain::masked::encoder_of;
@@ -14,7 +14,7 @@ use crate::training::state::TrainState;
 
 /// What became of first weights.
 #[derive(Clone, Debug)]
-pub(crate) struct Initial {
+pub(crate) struct InitReport {
     /// What became of each tensor.
     pub report: Report,
     /// How the head was brought to the classes of the run, where it was not taken as a whole.
@@ -33,14 +33,14 @@ struct HeadRows {
 ///
 /// # Errors
 /// When it cannot be read or is no weight file.
-pub(crate) fn open_init(config: &TrainConfig) -> Result<Option<Saved>> {
+pub(crate) fn open_init(config: &TrainConfig) -> Result<Option<Checkpoint>> {
     let named = |error: Error| match error {
         Error::Io { path, source } => {
             Error::config("init", format!("cannot read {}: {source}", path.display()))
         }
         other => other,
     };
-    config.init.as_deref().map(Saved::open).transpose().map_err(named)
+    config.init.as_deref().map(Checkpoint::open).transpose().map_err(named)
 }
 
 /// Puts the weights into a state that has not begun, and into its average. Rows of the head go to the class of their
@@ -50,11 +50,11 @@ pub(crate) fn open_init(config: &TrainConfig) -> Result<Option<Saved>> {
 /// # Errors
 /// When the weights are those of another model or not finite, or `ema` is asked for and there is none.
 pub(crate) fn load_init(
-    saved: &Saved,
+    saved: &Checkpoint,
     state: &mut TrainState,
     ema: bool,
     classes: &[String],
-) -> Result<Initial> {
+) -> Result<InitReport> {
     let ignore_unexpected = saved.record.is_none();
     let adapt =
         LoadOptions { adapt_head: true, adapt_size: true, ignore_unexpected, ..LoadOptions::default() };
@@ -70,7 +70,7 @@ pub(crate) fn load_init(
     };
     let report = loaded.map_err(|error| match error {
         ModelError::Weights { .. } => {
-            let what = format!("{error}; expected weights of the model that is trained: see --model");
+            let what = format!("{error}; expected weights of the model that is trained: see option `model`");
             saved.error(what)
         }
         other => other.into(),
@@ -81,11 +81,11 @@ pub(crate) fn load_init(
     if let Some(average) = &mut state.ema {
         *average = state.params.deep_clone()?;
     }
-    Ok(Initial { report, head })
+    Ok(InitReport { report, head })
 }
 
 /// Training cannot begin with numbers that are not finite, and would blame the learning rate.
-fn check_finite(saved: &Saved, tensors: &Tensors, report: &Report) -> Result<()> {
+fn check_finite(saved: &Checkpoint, tensors: &Tensors, report: &Report) -> Result<()> {
     let loaded = report.loaded.iter().filter_map(|key| Some((key.as_str(), tensors.get(key)?)));
     match nonfinite(loaded)? {
         None => Ok(()),
@@ -97,7 +97,7 @@ fn check_finite(saved: &Saved, tensors: &Tensors, report: &Report) -> Result<()>
 }
 
 /// The rows of the head by the names of their classes; none where they are the run's in its order, or not known.
-fn head_rows(saved: &Saved, classes: &[String]) -> Option<HeadRows> {
+fn head_rows(saved: &Checkpoint, classes: &[String]) -> Option<HeadRows> {
     let known = saved.record.as_ref().filter(|run| run.config.target.is_none())?.classes.as_slice();
     if known == classes {
         return None;
@@ -123,7 +123,12 @@ fn head_rows(saved: &Saved, classes: &[String]) -> Option<HeadRows> {
 }
 
 /// What became of the head, where that is worth a line.
-fn head_in_words(saved: &Saved, heads: &[&str], rows: Option<HeadRows>, report: &Report) -> Option<String> {
+fn head_in_words(
+    saved: &Checkpoint,
+    heads: &[&str],
+    rows: Option<HeadRows>,
+    report: &Report,
+) -> Option<String> {
     if heads.is_empty() {
         return None;
     }

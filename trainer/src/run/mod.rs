@@ -23,8 +23,8 @@ use rand::Rng;
 use randaug::{Purpose, sample_rng};
 
 use crate::checkpoint::folder::LAST;
-use crate::checkpoint::writer::Keeper;
-use crate::config::interval::Place;
+use crate::checkpoint::writer::CheckpointWriter;
+use crate::config::interval::Position;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::data::loader::Loader;
@@ -40,7 +40,7 @@ use crate::training::state::TrainState;
 use crate::util::disk::check_room;
 
 use crate::checkpoint::offset::PlanOffset;
-use crate::run::prefetch::Feed;
+use crate::run::prefetch::Prefetcher;
 
 /// A run and where it is.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub struct Run {
     warnings: Vec<String>,
     bad: BTreeSet<String>,
     stop: Arc<AtomicBool>,
-    keeper: Option<Keeper>,
+    writer: Option<CheckpointWriter>,
 }
 
 impl Run {
@@ -101,7 +101,7 @@ impl Run {
     /// # Errors
     /// When another process holds it, or the disk refuses or has no room.
     pub fn claim(&mut self) -> Result<()> {
-        if self.keeper.is_none() {
+        if self.writer.is_none() {
             let (options, state) = (&self.options, &self.state);
             // One is written while the kept ones are there; those of a run that goes on are there already.
             let kept = u64::from(options.keep_last.max(1)) + u64::from(options.keep_best);
@@ -109,7 +109,7 @@ impl Run {
             let checkpoints = if written { 1 } else { (kept + 1).min(self.checkpoints_at_most()?) };
             check_room(&self.options.out, checkpoints, state.stored_bytes(), state.weight_bytes())?;
             let resumed = (self.step > 0).then_some(self.step);
-            self.keeper = Some(Keeper::open(&self.options, resumed, &self.history.ranking())?);
+            self.writer = Some(CheckpointWriter::open(&self.options, resumed, &self.history.ranking())?);
         }
         Ok(())
     }
@@ -126,14 +126,14 @@ impl Run {
         self.store_config()?;
         observer.observe(&Event::Start(self.start()?))?;
         let mut clock = Instant::now();
-        self.evaluate_if_owed(&mut clock, observer)?;
-        let mut feed = Feed::new(self.loader(last)?);
+        self.evaluate_if_missed(&mut clock, observer)?;
+        let mut prefetcher = Prefetcher::new(self.loader(last)?);
         while self.step < last && !self.is_stopping() {
             let before = self.place()?;
             let mut settings = self.settings(self.step)?;
             settings.lr *= self.lr_factor();
             self.enter_stage(&settings, observer)?;
-            let record = match self.train_step(&settings, &mut feed, observer) {
+            let record = match self.train_step(&settings, &mut prefetcher, observer) {
                 Err(e) if e.is_out_of_memory() => return Err(self.out_of_memory(&settings)),
                 other => other?,
             };
@@ -142,8 +142,8 @@ impl Run {
                 observer.observe(&Event::Step(self.placed(record, clock)?))?;
             }
             self.tick(&mut clock);
-            let evaluated = self.is_evaluation_due(before)? && self.evaluate(&mut clock, observer)?;
-            if self.is_save_due(before, evaluated)? {
+            let evaluated = self.should_evaluate(before)? && self.evaluate(&mut clock, observer)?;
+            if self.should_save(before, evaluated)? {
                 self.save(observer)?;
             }
             self.report_written(observer)?;
@@ -157,15 +157,15 @@ impl Run {
     fn train_step(
         &mut self,
         settings: &StepSettings,
-        feed: &mut Feed,
+        prefetcher: &mut Prefetcher,
         observer: &mut dyn Observer,
     ) -> Result<Option<StepRecord>> {
         let begun = Instant::now();
-        let (mut waited, prepared) = (0.0, feed.busy_seconds());
+        let (mut waited, prepared) = (0.0, prefetcher.busy_seconds());
         let share = 1.0 / f64::from(settings.accumulation);
         for micro in 0..settings.accumulation {
             let asked = Instant::now();
-            let batch = feed.next()?;
+            let batch = prefetcher.next()?;
             waited += asked.elapsed().as_secs_f64();
             self.note_bad(&batch.bad, observer)?;
             if self.step == 0 && micro == 0 {
@@ -176,15 +176,15 @@ impl Run {
             self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let clip = self.plan.recipe().optimizer.clip_grad;
-        let on_its_way = self.state.begin_update(settings, clip).inspect(|_| {
+        let on_its_way = self.state.launch_update(settings, clip).inspect(|_| {
             // A GPU has work for a while: time for the next batch, before its numbers are waited for.
             let asked = Instant::now();
-            feed.look_ahead(self.state.device());
+            prefetcher.prefetch(self.state.device());
             waited += asked.elapsed().as_secs_f64();
         });
-        let result = match on_its_way.and_then(|update| self.state.end_update(update)) {
+        let result = match on_its_way.and_then(|update| self.state.finish_update(update)) {
             Err(Error::NotFinite { loss, grad_norm, .. }) => {
-                return self.on_bad_numbers(settings, (loss, grad_norm), observer).map(|()| None);
+                return self.on_nonfinite(settings, (loss, grad_norm), observer).map(|()| None);
             }
             other => other?,
         };
@@ -200,7 +200,7 @@ impl Run {
             fresh_images: settings.fresh_samples,
             seconds: begun.elapsed().as_secs_f64(),
             data_seconds: waited,
-            loader_load: self.options.load(feed.busy_seconds() - prepared, begun.elapsed()),
+            loader_load: self.options.load(prefetcher.busy_seconds() - prepared, begun.elapsed()),
             epoch: 0.0,
             compute: 0.0,
             elapsed: 0.0,
@@ -209,7 +209,7 @@ impl Run {
 
     /// The record of the step that was just done, with where the run is after it.
     fn placed(&self, record: StepRecord, clock: Instant) -> Result<StepRecord> {
-        let Place { epochs: epoch, compute, .. } = self.place()?;
+        let Position { epochs: epoch, compute, .. } = self.place()?;
         Ok(StepRecord {
             epoch,
             compute,
@@ -220,7 +220,7 @@ impl Run {
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
         let stage = &self.plan.stages()[s.stage];
-        if self.begins_stage(s) {
+        if self.starts_stage(s) {
             let event = StageStart {
                 stage: s.stage,
                 stages: self.plan.stages().len(),
@@ -308,12 +308,12 @@ impl Run {
     }
 
     /// Where the run is before its next step.
-    fn place(&self) -> Result<Place> {
-        self.place_at(self.step)
+    fn place(&self) -> Result<Position> {
+        self.position_at(self.step)
     }
 
     /// Where the run is at its end.
-    pub(crate) fn end_place(&self) -> Result<Place> {
-        self.place_at(self.total_steps())
+    pub(crate) fn end_position(&self) -> Result<Position> {
+        self.position_at(self.total_steps())
     }
 }

@@ -6,37 +6,39 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use efficienttrain_schedule::StepSettings;
 
-use crate::config::values::BadNumbers;
+use crate::config::values::NonFinitePolicy;
 use crate::data::batch::Batch;
 use crate::data::loader::Loader;
 use crate::data::pipeline::train::TrainPipeline;
 use crate::error::{Error, Result};
-use crate::events::{BadStep, Event, Observer};
+use crate::events::{Event, NonFiniteStep, Observer};
 use crate::run::Run;
 use crate::util::atomic_file::replace;
 
 impl Run {
-    /// Keeps the step's batches and follows `--on-bad-numbers`. The weights are as before the step.
-    pub(crate) fn on_bad_numbers(
+    /// Keeps the step's batches and follows `--on-nonfinite`. The weights are as before the step.
+    pub(crate) fn on_nonfinite(
         &mut self,
         settings: &StepSettings,
         (loss, grad_norm): (f64, f64),
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let batches = self.batches_again(settings)?;
+        let batches = self.prepare_batches_again(settings)?;
         let images: Vec<String> =
             batches.iter().flat_map(|b| &b.samples).map(|&i| self.sources.train.name(i)).collect();
         let kept = self.keep(settings, &batches, &images)?;
-        let policy = self.config.on_bad_numbers;
+        let policy = self.config.on_nonfinite;
         let left = (self.config.max_bad_steps as usize).saturating_sub(self.history.bad_steps.len());
-        let stops = policy == BadNumbers::Stop || left == 0;
+        let stops = policy == NonFinitePolicy::Stop || left == 0;
         let action = match policy {
             _ if stops => "the run stops".to_string(),
-            BadNumbers::LowerLr => format!("left out, the learning rate is halved, {} more may be", left - 1),
+            NonFinitePolicy::LowerLr => {
+                format!("left out, the learning rate is halved, {} more may be", left - 1)
+            }
             _ => format!("left out, {} more may be", left - 1),
         };
         let step = settings.step;
-        observer.observe(&Event::BadNumbers(BadStep {
+        observer.observe(&Event::NonFinite(NonFiniteStep {
             step,
             stage: settings.stage,
             loss: loss.to_string(),
@@ -46,17 +48,17 @@ impl Run {
             action,
         }))?;
         if stops {
-            let advice = if policy == BadNumbers::Stop {
-                "train again with a lower --lr or with --clip-grad 1, or leave such steps out with --on-bad-numbers skip"
+            let advice = if policy == NonFinitePolicy::Stop {
+                "train again with a lower option `lr` or with option `clip-grad` 1, or leave such steps out with option `on-nonfinite` skip"
             } else {
-                "that is more than --max-bad-steps: training has diverged; train again with a lower --lr"
+                "that is more than option `max-bad-steps`: training has diverged; train again with a lower option `lr`"
             };
             let (stage, advice) = (settings.stage + 1, advice.into());
             let images = shown(&images);
-            return Err(Error::BadNumbers { step, stage, loss, grad_norm, images, kept, advice });
+            return Err(Error::StoppedByNonFinite { step, stage, loss, grad_norm, images, kept, advice });
         }
         self.history.bad_steps.push(step);
-        self.history.lr_halvings += u32::from(policy == BadNumbers::LowerLr);
+        self.history.lr_halvings += u32::from(policy == NonFinitePolicy::LowerLr);
         Ok(())
     }
 
@@ -66,7 +68,7 @@ impl Run {
     }
 
     /// The batches of a step, prepared anew: they are a function of the step.
-    fn batches_again(&self, settings: &StepSettings) -> Result<Vec<Batch>> {
+    fn prepare_batches_again(&self, settings: &StepSettings) -> Result<Vec<Batch>> {
         let pipeline = TrainPipeline::new(&self.config, self.plan.recipe());
         let requests = self.requests(settings.step..settings.step + 1)?;
         let loader = Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?;

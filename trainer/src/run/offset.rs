@@ -6,7 +6,7 @@ use efficienttrain_schedule::{Plan, StepSettings};
 
 use crate::checkpoint::offset::PlanOffset;
 use crate::checkpoint::record::RunRecord;
-use crate::config::interval::Place;
+use crate::config::interval::Position;
 use crate::config::train::TrainConfig;
 use crate::data::loader::request::BatchRequest;
 use crate::data::loader::request::{replay_warmup_steps, requests};
@@ -23,7 +23,7 @@ impl Run {
     ///
     /// # Errors
     /// When the run as it is now ends before what the checkpoint has spent.
-    pub(crate) fn take_place_of(&mut self, record: &RunRecord) -> Result<()> {
+    pub(crate) fn take_position_of(&mut self, record: &RunRecord) -> Result<()> {
         let before = record.config.plan(record.train_images)?;
         self.offset = moved(&self.plan, &self.config, &before, record)?;
         if before.stages() == self.plan.stages() {
@@ -48,7 +48,7 @@ impl Run {
     }
 
     /// Returns whether a stage of the plan begins with a step of the run.
-    pub(crate) fn begins_stage(&self, s: &StepSettings) -> bool {
+    pub(crate) fn starts_stage(&self, s: &StepSettings) -> bool {
         self.plan.stages()[s.stage].first_step == self.offset.plan_step(s.step)
     }
 
@@ -70,11 +70,11 @@ impl Run {
     }
 
     /// Where the run is before a step.
-    pub(crate) fn place_at(&self, step: u64) -> Result<Place> {
+    pub(crate) fn position_at(&self, step: u64) -> Result<Position> {
         let (images, at) = (self.sources.train.len() as f64, self.offset.plan_step(step));
         let compute = if at == self.plan.total_steps() { 1.0 } else { self.plan.at(at)?.compute_fraction };
         let samples = self.offset.sample(self.plan.samples_before(at)?);
-        Ok(Place { steps: step, epochs: samples as f64 / images, compute })
+        Ok(Position { steps: step, epochs: samples as f64 / images, compute })
     }
 }
 
@@ -96,7 +96,7 @@ fn moved(plan: &Plan, config: &TrainConfig, before: &Plan, record: &RunRecord) -
     if spent > plan.equivalent_epochs() + of_last_step(plan).max(of_last_step(before) * unit) {
         let what = format!(
             "the checkpoint is at step {} and has spent {spent:.2} epochs of compute at {} pixels, but the run now \
-             ends after {:.2}; raise --epochs",
+             ends after {:.2}; raise option `epochs`",
             record.step,
             config.base_size,
             plan.equivalent_epochs()

@@ -17,7 +17,7 @@ impl Run {
         self.state.abandon();
         let (step, batch, size) = (settings.step, settings.batch_per_device, settings.size);
         let device = self.options.device.to_string();
-        let found = memory(self.state.device()).and_then(|memory| Ok((memory, self.ways_out(settings)?)));
+        let found = memory(self.state.device()).and_then(|memory| Ok((memory, self.suggestions(settings)?)));
         // What goes wrong here must not hide what went wrong before.
         let (fits, what) = match found {
             Ok((memory, (fits, ways))) => {
@@ -30,38 +30,41 @@ impl Run {
                 );
                 (fits, format!("{there}; {ways}"))
             }
-            Err(e) => (None, format!("what would fit could not be tried ({e}); give a smaller --batch")),
+            Err(e) => {
+                (None, format!("what would fit could not be tried ({e}); give a smaller option `batch`"))
+            }
         };
         Error::OutOfMemory { step, device, batch, size, fits, what }
     }
 
     /// The largest batch that has room, and what to do.
-    fn ways_out(&mut self, settings: &StepSettings) -> Result<(Option<u32>, String)> {
+    fn suggestions(&mut self, settings: &StepSettings) -> Result<(Option<u32>, String)> {
         let batch = settings.batch_per_device;
-        let fits = self.state.batch_with_room(batch)?;
+        let fits = self.state.largest_fitting_batch(batch)?;
         let (found, mut ways) = match fits {
             Some(fits) => (format!("a batch of {fits} fits"), vec![self.smaller_batches(batch, fits)]),
-            None => {
-                ("not even a single picture fits".into(), vec!["a smaller --model or --base-size".into()])
-            }
+            None => (
+                "not even a single picture fits".into(),
+                vec!["a smaller option `model` or option `base-size`".into()],
+            ),
         };
         if !self.options.checkpoint_activations {
             ways.push(match self.checkpointed(settings, fits.is_none())? {
                 Some(images) => {
                     let resumed =
-                        if self.options.out.join(LAST).exists() { ", also with --resume" } else { "" };
+                        if self.options.out.join(LAST).exists() { ", also with option `resume`" } else { "" };
                     format!(
-                        "--checkpoint-activations{resumed}, with which a batch of {images} fits (tried too)"
+                        "option `checkpoint-activations`{resumed}, with which a batch of {images} fits (tried too)"
                     )
                 }
-                None => "--checkpoint-activations, which takes less memory".into(),
+                None => "option `checkpoint-activations`, which takes less memory".into(),
             });
         }
         if matches!(self.state.precision, Precision::F32 | Precision::Tf32) {
-            ways.push("--precision bf16, which halves what activations take".into());
+            ways.push("option `precision` bf16, which halves what activations take".into());
         }
         if fits.is_some() {
-            ways.push("--batch auto, which finds batches that fit and are fast".into());
+            ways.push("option `batch` auto, which finds batches that fit and are fast".into());
         }
         Ok((fits, format!("{found} (tried now with random pictures). Give {}", ways.join("; or "))))
     }
@@ -70,9 +73,9 @@ impl Run {
     fn checkpointed(&mut self, settings: &StepSettings, smaller: bool) -> Result<Option<u32>> {
         let batch = settings.batch_per_device;
         self.state.checkpoint_activations = true;
-        let found = match self.state.has_room_for(batch, settings.accumulation) {
+        let found = match self.state.fits(batch, settings.accumulation) {
             Ok(true) => Ok(Some(batch)),
-            Ok(false) if smaller => self.state.batch_with_room(batch),
+            Ok(false) if smaller => self.state.largest_fitting_batch(batch),
             other => other.map(|_| None),
         };
         self.state.checkpoint_activations = false;
@@ -85,12 +88,16 @@ impl Run {
         let keeps = "so that a step has the same images";
         let accumulation = self.config.accumulation.saturating_mul(by);
         match &self.config.batch {
-            BatchSize::Images(_) => format!("--batch {fits} --accumulation {accumulation}, {keeps}"),
+            BatchSize::Images(_) => {
+                format!("option `batch` {fits} option `accumulation` {accumulation}, {keeps}")
+            }
             BatchSize::EachSize(each) if each.iter().all(|images| images.is_multiple_of(by)) => {
                 let each = BatchSize::EachSize(each.iter().map(|images| images / by).collect());
-                format!("--batch {each} --accumulation {accumulation}, {keeps}")
+                format!("option `batch` {each} option `accumulation` {accumulation}, {keeps}")
             }
-            _ => format!("{fits} for this size in --batch, or all batches smaller with --accumulation {by}"),
+            _ => format!(
+                "{fits} for this size in option `batch`, or all batches smaller with option `accumulation` {by}"
+            ),
         }
     }
 }

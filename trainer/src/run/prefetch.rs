@@ -7,13 +7,13 @@ use crate::data::loader::Loader;
 use crate::error::{DataError, Result};
 
 /// A loader, and the batch that was taken from it ahead of its step.
-pub(crate) struct Feed {
+pub(crate) struct Prefetcher {
     loader: Loader,
     /// None where none was taken, or where there are no more.
     ahead: Option<std::result::Result<Batch, DataError>>,
 }
 
-impl Feed {
+impl Prefetcher {
     pub(crate) fn new(loader: Loader) -> Self {
         Self { loader, ahead: None }
     }
@@ -26,7 +26,7 @@ impl Feed {
 
     /// Takes the next batch and sends its pictures to a GPU; on the CPU there is nothing to send. What goes wrong with it is said in its
     /// own step: pictures that have no room yet are sent again then.
-    pub(crate) fn look_ahead(&mut self, device: &Device) {
+    pub(crate) fn prefetch(&mut self, device: &Device) {
         if device.is_cpu() || self.ahead.is_some() {
             return;
         }

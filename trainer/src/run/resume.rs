@@ -1,7 +1,7 @@
 //! Resuming a run from a checkpoint, and branching a run from the state of another.
 
 use crate::checkpoint::finite::nonfinite_params;
-use crate::checkpoint::read::Saved;
+use crate::checkpoint::read::Checkpoint;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::data::source::class_names::difference;
@@ -14,7 +14,7 @@ impl Run {
     ///
     /// # Errors
     /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
-    pub fn resume(saved: &Saved, options: RunOptions, sources: Sources) -> Result<Self> {
+    pub fn resume(saved: &Checkpoint, options: RunOptions, sources: Sources) -> Result<Self> {
         Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
     }
 
@@ -24,7 +24,7 @@ impl Run {
     /// # Errors
     /// As [`Self::resume`]; also when the run as it is now ends before what the checkpoint has spent.
     pub fn resume_as(
-        saved: &Saved,
+        saved: &Checkpoint,
         config: TrainConfig,
         options: RunOptions,
         sources: Sources,
@@ -33,7 +33,7 @@ impl Run {
         // What it began with is in the checkpoint.
         let mut run = Self::without_init(config, options, sources)?;
         run.take_state(saved)?;
-        run.take_place_of(saved.run()?)?;
+        run.take_position_of(saved.run()?)?;
         Ok(run)
     }
 
@@ -41,20 +41,21 @@ impl Run {
     ///
     /// # Errors
     /// When the checkpoint is of another data set or model, or of a step behind the run's end.
-    pub fn restore(mut self, saved: &Saved) -> Result<Self> {
+    pub fn restore(mut self, saved: &Checkpoint) -> Result<Self> {
         check_data(saved, &self.sources)?;
         self.take_state(saved)?;
         let (step, total) = (self.step, self.total_steps());
         if step > total {
-            let what =
-                format!("the checkpoint is at step {step}, the run now ends at step {total}; raise --epochs");
+            let what = format!(
+                "the checkpoint is at step {step}, the run now ends at step {total}; raise option `epochs`"
+            );
             return Err(Error::config("resume", what));
         }
         Ok(self)
     }
 
     /// Takes weights, moments, averages and history of a checkpoint.
-    fn take_state(&mut self, saved: &Saved) -> Result<()> {
+    fn take_state(&mut self, saved: &Checkpoint) -> Result<()> {
         let record = saved.run()?;
         self.notes.extend(saved.restore(&mut self.state)?);
         let stores = [("", Some(&self.state.params)), ("of the average ", self.state.ema.as_ref())];
@@ -79,7 +80,7 @@ impl Run {
     ///
     /// # Errors
     /// When the checkpoint is of another model.
-    pub fn branch_from(mut self, saved: &Saved, first_sample: u64) -> Result<Self> {
+    pub fn branch_from(mut self, saved: &Checkpoint, first_sample: u64) -> Result<Self> {
         saved.restore(&mut self.state)?;
         self.offset.samples = i64::try_from(first_sample).unwrap_or(i64::MAX);
         Ok(self)
@@ -87,7 +88,7 @@ impl Run {
 }
 
 /// That a checkpoint's run had the same data.
-fn check_data(saved: &Saved, sources: &Sources) -> Result<()> {
+fn check_data(saved: &Checkpoint, sources: &Sources) -> Result<()> {
     let record = saved.run()?;
     if record.classes == sources.train.classes() && record.train_images == sources.train.len() {
         return Ok(());
@@ -95,7 +96,7 @@ fn check_data(saved: &Saved, sources: &Sources) -> Result<()> {
     let (was, is) = (record.train_images, sources.train.len());
     let images = match was == is {
         true => String::new(),
-        false => format!("the run had {was} training images, --data now has {is}; "),
+        false => format!("the run had {was} training images, option `data` now has {is}; "),
     };
     let classes = difference(&record.classes, sources.train.classes())
         .map_or(String::new(), |difference| format!("the classes differ: {difference}; "));

@@ -8,10 +8,10 @@ use efficienttrain_models::{Backbone, ModelOptions, create_model};
 use efficienttrain_schedule::{Plan, Recipe};
 
 use crate::checkpoint::offset::PlanOffset;
-use crate::checkpoint::read::Saved;
+use crate::checkpoint::read::Checkpoint;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
-use crate::config::values::{BadNumbers, LossName};
+use crate::config::values::{LossName, NonFinitePolicy};
 use crate::data::source::digest::DataDigest;
 use crate::error::Result;
 use crate::events::history::History;
@@ -58,10 +58,10 @@ impl Run {
     /// A run with weights drawn from its seed, whatever `--init` says.
     pub(crate) fn without_init(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         Self::check(&config)?;
-        Self::assemble(config, options, sources, first_state)
+        Self::assemble(config, options, sources, initial_state)
     }
 
-    fn load_init(&mut self, init: Option<Saved>) -> Result<()> {
+    fn load_init(&mut self, init: Option<Checkpoint>) -> Result<()> {
         if let Some(saved) = init {
             let classes = self.sources.train.classes();
             let initial = load_init(&saved, &mut self.state, self.config.init_ema, classes)?;
@@ -116,7 +116,9 @@ impl Run {
         let (data, mut warnings) =
             (DataDigest::of(&*sources.train, config.data.as_deref()), checks::warnings(&plan)?);
         if config.ema_warmup && state.ema.is_none() {
-            warnings.push("--ema-warmup has no effect: the run keeps no average; give --ema-decay".into());
+            warnings.push(
+                "option `ema-warmup` has no effect: the run keeps no average; give option `ema-decay`".into(),
+            );
         }
         // Whoever reads the checkpoint or the file of options may do so from elsewhere.
         config.data = config.data.map(absolute);
@@ -135,7 +137,7 @@ impl Run {
             warnings,
             bad: BTreeSet::new(),
             stop: Arc::default(),
-            keeper: None,
+            writer: None,
         })
     }
 
@@ -159,7 +161,7 @@ impl Run {
 ///
 /// # Errors
 /// When model, size, an option or the device is not as expected.
-pub(crate) fn first_state(
+pub(crate) fn initial_state(
     config: &TrainConfig,
     options: &RunOptions,
     recipe: &Recipe,
@@ -193,9 +195,9 @@ fn configure(state: &mut TrainState, config: &TrainConfig) -> Result<()> {
     state.objective = Arc::new(Classification(loss_of(config)));
     state.precision = config.precision;
     state.ema_warmup = config.ema_warmup;
-    state.undo_bad_steps = config.on_bad_numbers != BadNumbers::Stop;
+    state.undo_bad_steps = config.on_nonfinite != NonFinitePolicy::Stop;
     if config.layer_decay < 1.0 {
-        state.decay_layers(config.layer_decay);
+        state.set_layer_decay(config.layer_decay);
     }
     if !config.freeze.is_empty() {
         state.freeze(&config.freeze)?;
@@ -230,5 +232,5 @@ pub(crate) fn check_batches(
     }
     let first =
         ModelOptions { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..ModelOptions::default() };
-    checks::check_batch_norm(&mut first_state(config, options, plan.recipe(), &first)?, plan)
+    checks::check_batch_norm(&mut initial_state(config, options, plan.recipe(), &first)?, plan)
 }

@@ -52,7 +52,7 @@ pub(crate) fn forget_most(device: &Device) -> Result<()> {
 impl TrainState {
     /// Whether a step has room: tried with random pictures, as many `passes` of a batch of `pictures` as the step adds up. Two stand for
     /// more: gradients are there then beside activations. Nothing is changed by it.
-    pub(crate) fn has_room_for(&mut self, pictures: u32, passes: u32) -> Result<bool> {
+    pub(crate) fn fits(&mut self, pictures: u32, passes: u32) -> Result<bool> {
         let batch = Batch::random(
             pictures as usize,
             self.model.input_size()[0],
@@ -73,9 +73,9 @@ impl TrainState {
 
     /// The largest batch below `batch` that has room where several are added up, of those that divide it, each the largest part of
     /// the one before.
-    pub(crate) fn batch_with_room(&mut self, batch: u32) -> Result<Option<u32>> {
+    pub(crate) fn largest_fitting_batch(&mut self, batch: u32) -> Result<Option<u32>> {
         for smaller in parts(batch) {
-            if self.has_room_for(smaller, 2)? {
+            if self.fits(smaller, 2)? {
                 return Ok(Some(smaller));
             }
         }
@@ -83,13 +83,13 @@ impl TrainState {
     }
 
     /// That this state found no room on a device.
-    pub(crate) fn no_room(&self, device: &Device) -> Error {
+    pub(crate) fn oom_error(&self, device: &Device) -> Error {
         let needed = mib(self.stored_bytes());
         let there = memory(device).map_or(String::new(), |memory| {
             format!("; the GPU has {} MiB, {} of them free", mib(memory.total), mib(memory.free))
         });
         let what = format!(
-            "no room for weights, moments and averages, which take {needed} MiB{there}; choose a smaller --model, or another GPU"
+            "no room for weights, moments and averages, which take {needed} MiB{there}; choose a smaller option `model`, or another GPU"
         );
         Error::config("device", what)
     }

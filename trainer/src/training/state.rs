@@ -121,7 +121,7 @@ impl TrainState {
     /// When the device has no room for them.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
         match self.moved_to(device) {
-            Err(e) if e.is_out_of_memory() => Err(self.no_room(device)),
+            Err(e) if e.is_out_of_memory() => Err(self.oom_error(device)),
             other => other,
         }
     }
@@ -143,7 +143,8 @@ impl TrainState {
     pub fn check_precision(&self) -> Result<()> {
         if self.device.is_cpu() && matches!(self.precision, Precision::Tf32 | Precision::F16) {
             let name = self.precision.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
-            let what = format!("`{name}` is for GPUs (`--device cuda`); the CPU computes in `f32` or `bf16`");
+            let what =
+                format!("`{name}` is for GPUs (option `device` cuda); the CPU computes in `f32` or `bf16`");
             return Err(Error::config("precision", what));
         }
         candle_core::cuda::set_gemm_reduced_precision_f32(self.precision == Precision::Tf32);
@@ -210,7 +211,7 @@ impl TrainState {
     }
 
     /// Lowers the learning rate from layer to layer, from the head down: `decay ^ depth below the head`.
-    pub fn decay_layers(&mut self, decay: f64) {
+    pub fn set_layer_decay(&mut self, decay: f64) {
         self.optimizer.lr_scale = self.params.ids().map(|id| self.model.lr_scale(id, decay)).collect();
     }
 
@@ -225,7 +226,7 @@ impl TrainState {
     }
 
     /// Notes the buffers that this step may have to leave as they are.
-    fn note_buffers(&mut self) -> Result<()> {
+    fn snapshot_buffers(&mut self) -> Result<()> {
         if !self.before.is_empty() || (!self.undo_bad_steps && !self.frozen.contains(&true)) {
             return Ok(());
         }
@@ -238,7 +239,7 @@ impl TrainState {
     }
 
     /// Puts noted buffers back: all after a bad step, else those that are frozen.
-    fn put_back(&mut self, all: bool) {
+    fn restore_buffers(&mut self, all: bool) {
         for (id, value) in std::mem::take(&mut self.before) {
             if all || self.frozen.get(id.index()).copied().unwrap_or(false) {
                 self.params.set(id, value);
@@ -268,7 +269,7 @@ impl TrainState {
     pub(crate) fn abandon(&mut self) {
         self.gradients.clear();
         self.losses.clear();
-        self.put_back(true);
+        self.restore_buffers(true);
     }
 
     /// Adds the gradients of one micro-batch, weighted by `share` of the step. Waits for nothing: [`Self::update`] reads the
@@ -277,7 +278,7 @@ impl TrainState {
     /// # Errors
     /// When the batch does not fit the model.
     pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<()> {
-        self.note_buffers()?;
+        self.snapshot_buffers()?;
         let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path })
             .with_compute_type(self.precision.dtype())
             .with_frozen(self.frozen.clone())
@@ -293,16 +294,20 @@ impl TrainState {
     /// # Errors
     /// When the loss or the norm is not finite; nothing is changed then.
     pub fn update(&mut self, settings: &StepSettings, clip_grad: Option<f64>) -> Result<StepResult> {
-        let update = self.begin_update(settings, clip_grad)?;
-        self.end_update(update)
+        let update = self.launch_update(settings, clip_grad)?;
+        self.finish_update(update)
     }
 
-    /// The first part of [`Self::update`], which does not wait for a GPU; [`Self::end_update`] is to follow, before anything else is done
+    /// The first part of [`Self::update`], which does not wait for a GPU; [`Self::finish_update`] is to follow, before anything else is done
     /// with the state.
     ///
     /// # Errors
     /// As [`Self::update`].
-    pub(crate) fn begin_update(&mut self, settings: &StepSettings, clip_grad: Option<f64>) -> Result<Update> {
+    pub(crate) fn launch_update(
+        &mut self,
+        settings: &StepSettings,
+        clip_grad: Option<f64>,
+    ) -> Result<Update> {
         for id in self.params.ids().filter(|id| self.frozen.get(id.index()).copied().unwrap_or(false)) {
             self.gradients.take(id);
         }
@@ -314,7 +319,7 @@ impl TrainState {
         let grad_norm = self.gradients.norm()?;
         if !loss.is_finite() || !grad_norm.is_finite() {
             self.gradients.clear();
-            self.put_back(true);
+            self.restore_buffers(true);
             return Err(Error::NotFinite { step: settings.step, loss, grad_norm });
         }
         let mut factor = 1.0;
@@ -334,12 +339,12 @@ impl TrainState {
             settings.weight_decay,
         )?;
         self.gradients.clear();
-        self.put_back(false);
+        self.restore_buffers(false);
         self.update_average(settings, None)?;
         Ok(Update::Applied(StepResult { loss, grad_norm }))
     }
 
-    /// As [`Self::begin_update`]: nothing is read before all kernels are on their way.
+    /// As [`Self::launch_update`]: nothing is read before all kernels are on their way.
     fn begin_on_gpu(
         &mut self,
         settings: &StepSettings,
@@ -375,14 +380,14 @@ impl TrainState {
     ///
     /// # Errors
     /// As [`Self::update`].
-    pub(crate) fn end_update(&mut self, update: Update) -> Result<StepResult> {
+    pub(crate) fn finish_update(&mut self, update: Update) -> Result<StepResult> {
         let (step, factor, losses) = match update {
             Update::Applied(result) => return Ok(result),
             Update::OnItsWay(step, factor, losses) => (step, factor, losses),
         };
         let (numbers, loss) = (factor.to_vec1::<f32>()?, read(&losses)?);
         let (grad_norm, good) = (f64::from(numbers[0]), numbers[1] != 0.0);
-        self.put_back(!good);
+        self.restore_buffers(!good);
         if !good {
             self.optimizer.steps -= 1;
             self.ema_updates = self.ema_updates.saturating_sub(1);

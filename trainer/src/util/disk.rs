@@ -26,9 +26,9 @@ impl Disk {
         let folder = nearest(out);
         let free = free_bytes(&folder);
         let problem = match tempfile::tempfile_in(&folder) {
-            Err(e) => Some(format!("cannot be written to ({e}); give another --out")),
+            Err(e) => Some(format!("cannot be written to ({e}); give another option `out`")),
             Ok(_) if free.is_some_and(|free| free < 2 * checkpoint) => {
-                Some("has no room for two checkpoints; make some, or give another --out".into())
+                Some("has no room for two checkpoints; make some, or give another option `out`".into())
             }
             Ok(_) => None,
         };
@@ -48,7 +48,7 @@ pub(crate) fn check_room(out: &Path, checkpoints: u64, checkpoint: u64, weights:
     let what = format!(
         "no room for the run's checkpoints: {} has {free} bytes free ({} MiB), and {needed} are needed ({} MiB), for \
          checkpoints of {checkpoint} (one is written while the one before is there) and the final weights; make room, or \
-         give another --out",
+         give another option `out`",
         folder.display(),
         mib(free),
         mib(needed)
@@ -87,7 +87,7 @@ mod tests {
         let much = u64::MAX / 4;
         let message = check_room(&out, 2, much, 3).unwrap_err().to_string();
         let needed = (2 * much + 3).to_string();
-        for part in ["--out", &dir.path().display().to_string(), &needed, "bytes free", "make room"] {
+        for part in ["option `out`", &dir.path().display().to_string(), &needed, "bytes free", "make room"] {
             assert!(message.contains(part), "no `{part}` in {message}");
         }
         // No overflow where nothing is enough.

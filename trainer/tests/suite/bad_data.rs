@@ -1,5 +1,6 @@
 //! Damaged, hostile and odd data: an error that names it, or a picture; never a panic.
 
+use crate::common::Rendered;
 use std::path::{Path, PathBuf};
 
 use crate::common::image_folder;
@@ -26,7 +27,7 @@ fn pictures() -> Vec<PathBuf> {
 
 /// The message of an image of these bytes, or nothing if it is read.
 fn refusal(name: &str, bytes: &[u8]) -> Option<String> {
-    decode(bytes, name, DEFAULT_IMAGE_LIMIT).err().map(|e| e.to_string())
+    decode(bytes, name, DEFAULT_IMAGE_LIMIT).err().map(|e| e.rendered())
 }
 
 #[test]
@@ -170,7 +171,7 @@ fn the_limit_counts_what_is_held() {
     let gray = image::GrayImage::new(1000, 1000);
     gray.write_to(&mut std::io::Cursor::new(&mut png), ImageFormat::Png).unwrap();
     assert!(png.len() < 20_000);
-    let message = decode(&png, "gray.png", 3_999_999).unwrap_err().to_string();
+    let message = decode(&png, "gray.png", 3_999_999).unwrap_err().rendered();
     assert!(message.contains("gray.png") && message.contains("--max-image-mib"), "{message}");
     assert!(decode(&png, "gray.png", 4_000_000).is_ok());
 
@@ -190,7 +191,7 @@ fn a_decompression_bomb_is_refused_before_it_is_unpacked() {
         RgbImage::new(600, 500).save(&path).unwrap();
         let size = 600 * 500 * 3;
         assert!(read_image_within(&path, 4 * size).is_ok(), "{ending}");
-        let message = read_image_within(&path, size - 1).unwrap_err().to_string();
+        let message = read_image_within(&path, size - 1).unwrap_err().rendered();
         assert!(message.contains("bomb"), "{message}");
         if ending != "png" && ending != "webp" {
             assert!(message.contains("--max-image-mib"), "{message}");
@@ -228,7 +229,7 @@ mod unix {
         assert!(ImageFolder::open_like(dir.path(), set.classes()).unwrap().load(0).is_ok());
         let other = dir.path().join(OsStr::from_bytes(b"caf\xe8"));
         std::fs::create_dir(&other).unwrap();
-        let message = ImageFolder::open(dir.path()).unwrap_err().to_string();
+        let message = ImageFolder::open(dir.path()).unwrap_err().rendered();
         assert!(message.contains("two class folders"), "{message}");
     }
 
@@ -240,10 +241,10 @@ mod unix {
         symlink("self.jpg", train.join("class1/self.jpg")).unwrap();
         let set = ImageFolder::open(&train).unwrap();
         assert_eq!(set.len(), 5);
-        let broken: Vec<_> = (0..5).filter_map(|i| set.load(i).err()).map(|e| e.to_string()).collect();
+        let broken: Vec<_> = (0..5).filter_map(|i| set.load(i).err()).map(|e| e.rendered()).collect();
         assert!(broken.len() == 1 && broken[0].contains("self.jpg"), "{broken:?}");
         symlink("../train", train.join("loop")).unwrap();
-        let message = ImageFolder::open(&train).unwrap_err().to_string();
+        let message = ImageFolder::open(&train).unwrap_err().rendered();
         assert!(message.contains("loop") && message.contains("link"), "{message}");
     }
 
@@ -270,7 +271,7 @@ mod unix {
         // The administrator may read everything: then there is nothing to refuse.
         assert_eq!(opened.is_err(), unreadable);
         if let Err(error) = opened {
-            assert!(error.to_string().contains("class1"), "{error}");
+            assert!(error.rendered().contains("class1"), "{error}");
         }
         let shards = dir.path().join("shards");
         webdataset(&shards.join("a.tar"), &["0", "1"]);
@@ -292,7 +293,7 @@ fn shards_cut_off_anywhere_name_the_last_complete_entry() {
     for length in (0..whole.len() - 1024).step_by(37).chain([whole.len() - 1024, data_end, data_end + 1]) {
         let cut = dir.path().join("cut.tar");
         std::fs::write(&cut, &whole[..length]).unwrap();
-        let message = ShardIndex::open(&cut).unwrap_err().to_string();
+        let message = ShardIndex::open(&cut).unwrap_err().rendered();
         assert!(message.contains("cut.tar") && message.contains("cut off"), "{length}: {message}");
         named.extend(
             message.split('`').nth(1).filter(|n| message.contains(&format!("after `{n}`"))).map(String::from),
@@ -326,7 +327,7 @@ fn changed_bytes_of_shards_do_no_harm() {
                 read += 1;
             }
             Err(error) => {
-                assert!(error.to_string().contains("a.tar"), "{error}");
+                assert!(error.rendered().contains("a.tar"), "{error}");
                 refused += 1;
             }
         }
@@ -377,7 +378,7 @@ fn shards_without_images_or_labels_say_what_was_expected() {
     let message = |entries: &[(&str, &[u8])]| {
         let path = dir.path().join(format!("{}.tar", own_name(entries)));
         std::fs::write(&path, tar_of(entries)).unwrap();
-        open_all(&path, DEFAULT_IMAGE_LIMIT).err().map(|e| e.to_string()).unwrap_or_default()
+        open_all(&path, DEFAULT_IMAGE_LIMIT).err().map(|e| e.rendered()).unwrap_or_default()
     };
     assert!(message(&[]).contains("no image"));
     assert!(message(&[("1.jpg", &image)]).contains("1.cls"));
@@ -400,10 +401,10 @@ fn cifar_files_that_are_cut_off_or_of_another_kind() {
     let whole = cifar(&[&[3], &[9]]);
     for length in [0, 1, 3072, 3074, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).unwrap();
-        let message = Cifar::open(std::slice::from_ref(&path)).unwrap_err().to_string();
+        let message = Cifar::open(std::slice::from_ref(&path)).unwrap_err().rendered();
         assert!(message.contains("data_batch_1.bin") && message.contains("3073"), "{message}");
     }
     std::fs::write(&path, cifar(&[&[3], &[10]])).unwrap();
-    let message = Cifar::open(&[path]).unwrap_err().to_string();
+    let message = Cifar::open(&[path]).unwrap_err().rendered();
     assert!(message.contains("picture 1") && message.contains("label 10"), "{message}");
 }

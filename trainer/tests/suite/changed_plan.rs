@@ -1,11 +1,12 @@
 //! A run that goes on by another plan: after the compute it has spent, with the next image of its order.
 
+use crate::common::Rendered;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::{config, options, run};
-use efficienttrain::checkpoint::{LAST, Saved};
+use efficienttrain::checkpoint::{Checkpoint, LAST};
 use efficienttrain::config::{RunOptions, TrainConfig};
 use efficienttrain::data::Source;
 use efficienttrain::events::{Event, Observer};
@@ -69,12 +70,12 @@ fn changed(first: &TrainConfig, stop: u64, then: &TrainConfig, out: &Path) -> (R
     let mut run =
         Run::new(first.clone(), RunOptions { stop_after: Some(stop), ..o.clone() }, sources()).unwrap();
     run.train(&mut log::open(run.options(), 0).unwrap()).unwrap();
-    let saved = Saved::open(&out.join(LAST)).unwrap();
+    let saved = Checkpoint::open(&out.join(LAST)).unwrap();
     // A stop between the change and the end must not matter.
     let later = RunOptions { stop_after: Some(stop + 3), ..o.clone() };
     let mut run = Run::resume_as(&saved, then.clone(), later, sources()).unwrap();
     run.train(&mut log::open(run.options(), run.step()).unwrap()).unwrap();
-    let saved = Saved::open(&out.join(LAST)).unwrap();
+    let saved = Checkpoint::open(&out.join(LAST)).unwrap();
     let mut run = Run::resume(&saved, o, sources()).unwrap();
     assert_eq!(run.step(), stop + 3);
     run.train(&mut log::open(run.options(), run.step()).unwrap()).unwrap();
@@ -149,11 +150,11 @@ fn a_run_that_has_spent_more_than_there_is_says_what_to_raise() {
     let first = plain(|_| ());
     let mut run = run(&first, RunOptions { stop_after: Some(24), ..options(dir.path(), 1) });
     run.train(&mut ()).unwrap();
-    let saved = Saved::open(&dir.path().join(LAST)).unwrap();
+    let saved = Checkpoint::open(&dir.path().join(LAST)).unwrap();
     let resumed = |then: &TrainConfig| {
         Run::resume_as(&saved, then.clone(), options(dir.path(), 1), Sources::open(then).unwrap())
     };
-    let message = resumed(&plain(|c| c.epochs = 3.0)).unwrap_err().to_string();
+    let message = resumed(&plain(|c| c.epochs = 3.0)).unwrap_err().rendered();
     assert!(message.contains("4.00 epochs") && message.contains("raise --epochs"), "{message}");
     // What is told of a change that is none of the plan, and of one that is.
     let notes = |then: &TrainConfig| {

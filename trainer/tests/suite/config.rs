@@ -1,13 +1,14 @@
 //! Options from file, `--set` and flags: which one wins, what is refused, and that a run can be repeated from its file.
 
+use crate::common::Rendered;
 use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
 use clap::{Args, Command};
-use efficienttrain::checkpoint::Saved;
-use efficienttrain::config::Every;
+use efficienttrain::checkpoint::Checkpoint;
+use efficienttrain::config::Interval;
 use efficienttrain::config::{
-    CropMethod, Layers, OptimizerName, Origin, RunOptions, TrainConfig, differences, to_toml,
+    ConfigLayers, CropMethod, OptimizerName, RunOptions, TrainConfig, ValueOrigin, differences, to_toml,
 };
 
 fn refused(args: &[&str]) -> String {
@@ -69,13 +70,14 @@ fn what_is_printed_reads_back_as_it_was() {
         seed: 1 << 40,
         ..TrainConfig::default()
     };
-    let options = RunOptions { eval_every: Every::Percent(12.5), workers: Some(3), ..RunOptions::default() };
+    let options =
+        RunOptions { eval_every: Interval::Percent(12.5), workers: Some(3), ..RunOptions::default() };
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), to_toml(&config, &options).unwrap()).unwrap();
-    let read = Layers::new().file(file.path()).unwrap().resolve().unwrap();
+    let read = ConfigLayers::new().file(file.path()).unwrap().resolve().unwrap();
     assert_eq!((&read.config, &read.options), (&config, &options));
-    assert!(matches!(read.origins["crop"], Origin::File(_)));
-    assert_eq!(read.origins["momentum"], Origin::Default);
+    assert!(matches!(read.origins["crop"], ValueOrigin::File(_)));
+    assert_eq!(read.origins["momentum"], ValueOrigin::Default);
     let changed = differences(&config, &TrainConfig { epochs: 1.0, ..config.clone() });
     assert_eq!(
         changed.iter().map(|d| (d.key.as_str(), d.ours.as_str(), d.theirs.as_str())).collect::<Vec<_>>(),
@@ -128,7 +130,7 @@ fn a_run_is_repeated_from_the_file_it_left_and_goes_on_with_allowed_changes_alon
     let file = options_file(dir.path());
     let out = |name: &str| dir.path().join(name);
     let weights = |name: &str| {
-        let tensors = Saved::open(&out(name).join("model.safetensors")).unwrap().weights(false).unwrap();
+        let tensors = Checkpoint::open(&out(name).join("model.safetensors")).unwrap().weights(false).unwrap();
         let of = |t: &candle_core::Tensor| {
             let values =
                 t.to_dtype(candle_core::DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
@@ -158,7 +160,7 @@ fn a_run_is_repeated_from_the_file_it_left_and_goes_on_with_allowed_changes_alon
     let said = refused(&[&resume[..], &["--allow-change", "lr"]].concat());
     assert!(said.contains("--seed") && !said.contains("--lr"), "{said}");
     accepted(&[&resume[..], &["--allow-change", "lr,seed"]].concat());
-    let ended = Saved::open(&half.join("last.safetensors")).unwrap();
+    let ended = Checkpoint::open(&half.join("last.safetensors")).unwrap();
     assert_eq!(ended.run().unwrap().config.lr, Some(0.002));
 }
 
@@ -203,12 +205,13 @@ fn values_of_set_are_those_of_the_flags() {
         ("lr-scaling", &["none", "sqrt"]),
         ("loss", &["bce", "cross-entropy"]),
         ("precision", &["bf16"]),
+        ("on-nonfinite", &["lower-lr"]),
         ("on-bad-numbers", &["lower-lr"]),
         ("auto-augment", &["3a", "none", "rand-m9-mstd0.5-inc1"]),
         ("log", &["csv", "csv,tensorboard"]),
         ("view", &["full"]),
         ("device", &["cpu"]),
-        ("target", &["hog", "normalized-pixels"]),
+        ("target", &["hog", "normalized-pixels", "normalised-pixels"]),
         ("decoder", &["256x8x4"]),
         ("mask-ratio", &[".5"]),
         ("crop", &["lanczos"]),
@@ -228,20 +231,21 @@ fn values_of_set_are_those_of_the_flags() {
         for text in *texts {
             let flag = format!("--{key}={text}");
             let matches = command.clone().try_get_matches_from(["train", &flag]).unwrap();
-            let by_flag = Layers::new().flags(&matches).unwrap().resolve().unwrap();
-            let by_set = Layers::new().set(&format!("{key}={text}"));
+            let by_flag = ConfigLayers::new().flags(&matches).unwrap().resolve().unwrap();
+            let by_set = ConfigLayers::new().set(&format!("{key}={text}"));
             let by_set = by_set.unwrap_or_else(|e| panic!("{flag}: {e}")).resolve().unwrap();
             assert_eq!((&by_set.config, &by_set.options), (&by_flag.config, &by_flag.options), "{flag}");
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("options.toml");
             std::fs::write(&file, format!("{key} = {text:?}")).unwrap();
-            let by_file = Layers::new().file(&file);
+            let by_file = ConfigLayers::new().file(&file);
             let by_file = by_file.unwrap_or_else(|e| panic!("{flag}: {e}")).resolve().unwrap();
             assert_eq!((&by_file.config, &by_file.options), (&by_flag.config, &by_flag.options), "{flag}");
         }
     }
     // As a file writes them, too.
-    let written = Layers::new().set("freeze=[\"a.*\", \"b.*\"]").unwrap().set("model=\"resnet10\"").unwrap();
+    let written =
+        ConfigLayers::new().set("freeze=[\"a.*\", \"b.*\"]").unwrap().set("model=\"resnet10\"").unwrap();
     let config = written.set("init-ema=true").unwrap().resolve().unwrap().config;
     assert_eq!(config.freeze, ["a.*", "b.*"]);
     assert_eq!((config.model.as_deref(), config.init_ema), (Some("resnet10"), true));
@@ -249,7 +253,7 @@ fn values_of_set_are_those_of_the_flags() {
         ["lr=fast", "lr=nan", "lr=inf", "epochs=", "opt=adam", "init-ema=maybe", "seed=-1", "batch=0"]
     {
         let key = wrong.split('=').next().unwrap();
-        let said = Layers::new().set(wrong).unwrap_err().to_string();
+        let said = ConfigLayers::new().set(wrong).unwrap_err().rendered();
         assert!(said.contains(&format!("--set {key}")), "{wrong}: {said}");
     }
 }

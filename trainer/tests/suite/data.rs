@@ -1,5 +1,6 @@
 //! The loader and its sources: same batches for any number of workers, bad images named, never a hang.
 
+use crate::common::Rendered;
 use efficienttrain::data::BatchImages;
 use std::sync::Arc;
 
@@ -159,7 +160,7 @@ fn a_bad_image_is_named_and_replaced_by_the_next() {
 #[test]
 fn nothing_but_bad_images_ends_with_an_error() {
     let mut loader = Loader::train(faulty((0..40).collect(), false), pipeline(), requests(), 2).unwrap();
-    let error = loader.next().unwrap().unwrap_err().to_string();
+    let error = loader.next().unwrap().unwrap_err().rendered();
     assert!(error.contains("broken"), "{error}");
     assert!(loader.next().is_none());
 }
@@ -167,7 +168,7 @@ fn nothing_but_bad_images_ends_with_an_error() {
 #[test]
 fn a_panicking_worker_ends_the_run_with_a_message() {
     let loader = Loader::train(faulty((0..40).collect(), true), pipeline(), requests(), 2).unwrap();
-    let error = loader.last().unwrap().unwrap_err().to_string();
+    let error = loader.last().unwrap().unwrap_err().rendered();
     assert!(error.contains("a bug on purpose"), "{error}");
 }
 
@@ -184,7 +185,7 @@ fn dropping_the_loader_early_stops_its_workers() {
 #[test]
 fn folders_that_cannot_be_trained_on_say_why() {
     let dir = tempfile::tempdir().unwrap();
-    let message = |path: &std::path::Path| ImageFolder::open(path).unwrap_err().to_string();
+    let message = |path: &std::path::Path| ImageFolder::open(path).unwrap_err().rendered();
     assert!(message(&dir.path().join("none")).contains("no such folder"));
     assert!(message(dir.path()).contains("no class folder"));
     std::fs::create_dir(dir.path().join("cat")).unwrap();
@@ -200,7 +201,7 @@ fn splits_must_have_the_same_classes() {
     let val = dir.path().join("val");
     assert_eq!(ImageFolder::open_like(&val, train.classes()).unwrap().len(), 2);
     std::fs::rename(val.join("class1"), val.join("class9")).unwrap();
-    let message = ImageFolder::open_like(&val, train.classes()).unwrap_err().to_string();
+    let message = ImageFolder::open_like(&val, train.classes()).unwrap_err().rendered();
     assert!(message.contains("class9"), "{message}");
     // A class may lack images to evaluate on: the others keep their labels.
     std::fs::rename(val.join("class9"), val.join("class1")).unwrap();
@@ -222,7 +223,7 @@ fn damaged_files_are_errors_and_odd_ones_are_read() {
     {
         let path = folder.join(name);
         std::fs::write(&path, bytes).unwrap();
-        let message = efficienttrain::data::read_image(&path).unwrap_err().to_string();
+        let message = efficienttrain::data::read_image(&path).unwrap_err().rendered();
         assert!(message.contains(name), "{message}");
     }
     // Content counts, not the ending; gray and transparent pictures become RGB.

@@ -6,8 +6,8 @@ use crate::common::command::{accepted, text};
 use crate::common::options;
 use crate::common::plain::Plain;
 use candle_core::DType;
-use efficienttrain::checkpoint::Saved;
-use efficienttrain::config::Every;
+use efficienttrain::checkpoint::Checkpoint;
+use efficienttrain::config::Interval;
 use efficienttrain::config::RunOptions;
 use efficienttrain::data::{Source, TarShards};
 use efficienttrain::{Run, Sources};
@@ -33,16 +33,16 @@ fn images(dir: &Path) {
     }
 }
 
-fn resume(saved: &Saved, dir: &Path) -> Run {
+fn resume(saved: &Checkpoint, dir: &Path) -> Run {
     let mut config = saved.run().unwrap().config.clone();
     config.data = Some(dir.join("data"));
     let sources = Sources::open(&config).unwrap();
-    let options = RunOptions { eval_every: Every::Percent(25.0), ..options(&dir.join("run"), 2) };
+    let options = RunOptions { eval_every: Interval::Percent(25.0), ..options(&dir.join("run"), 2) };
     let run = Run::with_backbone(config, options, sources, |options| Ok(Box::new(Plain::new(options))));
     run.unwrap().restore(saved).unwrap()
 }
 
-fn distance(run: &Run, end: &Saved) -> f32 {
+fn distance(run: &Run, end: &Checkpoint) -> f32 {
     let mut furthest = 0f32;
     for (ema, store) in [(false, &run.state.params), (true, run.state.ema.as_ref().unwrap())] {
         let want = end.weights(ema).unwrap();
@@ -61,8 +61,10 @@ fn distance(run: &Run, end: &Saved) -> f32 {
 fn a_run_in_its_middle_ends_as_it_did() {
     let dir = tempfile::tempdir().unwrap();
     images(&dir.path().join("data"));
-    let (middle, end) =
-        (Saved::open(&file("middle.safetensors")).unwrap(), Saved::open(&file("end.safetensors")).unwrap());
+    let (middle, end) = (
+        Checkpoint::open(&file("middle.safetensors")).unwrap(),
+        Checkpoint::open(&file("end.safetensors")).unwrap(),
+    );
     let mut run = resume(&middle, dir.path());
     assert_eq!((run.step(), run.plan().total_steps()), (11, 34));
     assert!(distance(&run, &end) > 1e-3, "the run has ended before it went on");
@@ -78,7 +80,7 @@ fn a_run_in_its_middle_ends_as_it_did() {
 /// Losses that are no numbers were stored as `null`.
 #[test]
 fn a_history_with_null_is_read() {
-    let saved = Saved::open(&file("null.safetensors")).unwrap();
+    let saved = Checkpoint::open(&file("null.safetensors")).unwrap();
     let losses: Vec<f64> = saved.run().unwrap().history.evals.iter().map(|e| e.loss).collect();
     assert_eq!(losses.iter().map(|loss| loss.is_nan()).collect::<Vec<_>>(), [false, true, true, false]);
     let dir = tempfile::tempdir().unwrap();

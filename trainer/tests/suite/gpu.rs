@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use efficienttrain::config::{DeviceName, Every};
+use efficienttrain::config::{DeviceName, Interval};
 use efficienttrain::config::{RunOptions, TrainConfig};
 use efficienttrain::inference::features::FeatureSet;
 use efficienttrain_models::ops::cuda;
@@ -118,7 +118,7 @@ fn peak(batch: u32, accumulation: u32) -> u64 {
     let options = RunOptions {
         device: DeviceName::Cuda(0),
         stop_after: Some(1),
-        eval_every: Every::Percent(100.0),
+        eval_every: Interval::Percent(100.0),
         ..options(dir.path(), 1)
     };
     run(&config, options).train(&mut ()).unwrap();

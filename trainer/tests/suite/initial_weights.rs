@@ -1,12 +1,13 @@
 //! The first weights of a run: heads by the names of their classes, nothing that is not finite, averages and moments that
 //! an earlier run did not keep.
 
+use crate::common::Rendered;
 use std::path::{Path, PathBuf};
 
 use crate::common::command::{efficienttrain, text};
 use crate::common::{config, image_folder, options, run};
 use candle_core::{Device, Tensor};
-use efficienttrain::checkpoint::{LAST, Saved};
+use efficienttrain::checkpoint::{Checkpoint, LAST};
 use efficienttrain::config::{OptimizerName, RunOptions, TrainConfig};
 use efficienttrain::training::warmed_decay;
 use efficienttrain::{Run, Sources};
@@ -95,7 +96,7 @@ fn weights_that_are_not_finite_are_named_where_they_are_read() {
     trained.train(&mut ()).unwrap();
     let (weights, broken) = (dir.path().join("run").join(LAST), dir.path().join("broken.safetensors"));
     let broken_by = |value: f32| {
-        let saved = Saved::open(&weights).unwrap();
+        let saved = Checkpoint::open(&weights).unwrap();
         let mut tensors: Vec<(String, Tensor)> = saved.weights(false).unwrap().into_iter().collect();
         let (_, bias) = tensors.iter_mut().find(|(name, _)| name == "layer2.0.bn1.bias").unwrap();
         let mut values = bias.to_vec1::<f32>().unwrap();
@@ -107,7 +108,7 @@ fn weights_that_are_not_finite_are_named_where_they_are_read() {
         broken_by(value);
         let config = TrainConfig { init: Some(broken.clone()), ..first.clone() };
         let begun = Run::new(config.clone(), options(dir.path(), 1), Sources::open(&config).unwrap());
-        let message = begun.unwrap_err().to_string();
+        let message = begun.unwrap_err().rendered();
         for part in ["broken.safetensors", "`layer2.0.bn1.bias` has 1 of 128 values", "not finite"] {
             assert!(message.contains(part), "no `{part}` in {message}");
         }
@@ -127,7 +128,7 @@ fn weights_that_are_not_finite_are_named_where_they_are_read() {
 fn resumed(out: &Path, first: &TrainConfig, then: &TrainConfig) -> Run {
     let mut stopped = run(first, RunOptions { stop_after: Some(3), ..options(out, 1) });
     stopped.train(&mut ()).unwrap();
-    let saved = Saved::open(&out.join(LAST)).unwrap();
+    let saved = Checkpoint::open(&out.join(LAST)).unwrap();
     Run::resume_as(&saved, then.clone(), options(out, 1), Sources::open(then).unwrap()).unwrap()
 }
 
@@ -191,7 +192,7 @@ fn a_warmed_up_average_is_that_of_its_decays() {
         average = one(current.state.ema.as_ref().unwrap());
         assert!((average - expected).abs() < 1e-7, "step {step}: {average} instead of {expected}");
         step += 1;
-        let saved = Saved::open(&dir.path().join(LAST)).unwrap();
+        let saved = Checkpoint::open(&dir.path().join(LAST)).unwrap();
         let o = RunOptions { stop_after: Some(step as u64 + 1), ..options(dir.path(), 1) };
         current = Run::resume(&saved, o, Sources::open(&warmed).unwrap()).unwrap();
     }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::image_folder;
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 
 const SIGINT: i32 = 2;
 /// What a machine that is busy with other tests may take; a run that does not listen would go on for minutes.
@@ -32,7 +32,7 @@ fn start(args: &[&str]) -> Child {
 
 /// The step of the newest checkpoint, which must be whole; none before the first.
 fn saved_step(path: &Path) -> Option<u64> {
-    path.exists().then(|| Saved::open(path).unwrap().run().unwrap().step)
+    path.exists().then(|| Checkpoint::open(path).unwrap().run().unwrap().step)
 }
 
 /// Waits until there is a checkpoint of a later step than `after`.

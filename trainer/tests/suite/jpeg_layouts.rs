@@ -1,5 +1,6 @@
 //! Every layout that a JPEG may have, against libjpeg-turbo's pixels (`tests/data/jpeg/make.py`).
 
+use crate::common::Rendered;
 use std::collections::BTreeMap;
 
 use efficienttrain::data::decode;
@@ -44,7 +45,7 @@ fn every_layout_has_the_pixels_of_libjpeg() {
         let decoded = decode(jpeg, name, 1 << 30);
         if second && layout == "arithmetic" {
             // Neither decoder takes these; they are refused by name.
-            let message = decoded.unwrap_err().to_string();
+            let message = decoded.unwrap_err().rendered();
             assert!(message.contains(name) && message.contains("rithmetic"), "{message}");
             continue;
         }
@@ -74,7 +75,7 @@ fn a_missing_scan_is_named() {
         // Progressive files begin with the means of all components: what follows refines them, and may be left out.
         let end = if layout == "progressive" { scans[0] } else { scans[1] };
         let early = [&whole[..end], &[0xff, 0xd9]].concat();
-        let message = decode(&early, "early.jpg", 1 << 30).map(|_| name.clone()).unwrap_err().to_string();
+        let message = decode(&early, "early.jpg", 1 << 30).map(|_| name.clone()).unwrap_err().rendered();
         assert!(message.contains("early.jpg") && message.contains("a scan is missing"), "{name}: {message}");
     }
 }
@@ -94,7 +95,7 @@ fn a_scan_that_ends_early_is_named() {
             let mut kept = &whole[..scan + (whole.len() - scan) * 2 / 3];
             kept = kept.strip_suffix(&[0xff]).unwrap_or(kept);
             let early = [kept, &[0xff, 0xd9]].concat();
-            let message = decode(&early, "early.jpg", 1 << 30).map(|_| name.clone()).unwrap_err().to_string();
+            let message = decode(&early, "early.jpg", 1 << 30).map(|_| name.clone()).unwrap_err().rendered();
             assert!(message.contains("early.jpg") && message.contains("end early"), "{name}: {message}");
         }
     }

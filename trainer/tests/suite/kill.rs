@@ -1,12 +1,13 @@
 //! A run that is killed at random moments, over and over, ends bitwise where an undisturbed one does; a full disk leaves
 //! the newest checkpoint usable.
 
+use crate::common::Rendered;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use candle_core::DType;
-use efficienttrain::checkpoint::{Saved, newest};
+use efficienttrain::checkpoint::{Checkpoint, newest};
 
 /// A run over three sizes with a moving average, checkpoints at every step and evaluations in between.
 fn command(model: &str, out: &Path, more: &[&str]) -> Command {
@@ -53,7 +54,7 @@ fn content(path: &Path) -> (Bits, Vec<(u64, u64)>) {
     };
     let mut named: Vec<_> = tensors.iter().map(|(name, t)| (name.clone(), bits(t))).collect();
     named.sort();
-    let saved = Saved::open(path).unwrap();
+    let saved = Checkpoint::open(path).unwrap();
     let evals = &saved.run().unwrap().history.evals;
     (named, evals.iter().map(|e| (e.step, e.top1.to_bits())).collect())
 }
@@ -161,7 +162,7 @@ fn names_that_a_killed_run_did_not_get_to_are_given() {
         names
     };
     until(&whole, 22);
-    let saved = Saved::open(&whole.join("last.safetensors")).unwrap();
+    let saved = Checkpoint::open(&whole.join("last.safetensors")).unwrap();
     let evaluated = saved.run().unwrap().history.evals.last().unwrap().step;
     until(&disturbed, evaluated);
     let names = ["best", "step"].map(|kind| format!("{kind}-{evaluated:08}.safetensors"));
@@ -191,7 +192,7 @@ fn a_full_disk_leaves_the_newest_checkpoint_and_the_run_says_so() {
     assert_eq!(leftovers(&out), 0);
     assert_eq!(content(&out.join("last.safetensors")), before);
     assert!(command("resnet10", &out, &["--stop-after", "8"]).status().unwrap().success());
-    assert_eq!(Saved::open(&out.join("last.safetensors")).unwrap().run().unwrap().step, 8);
+    assert_eq!(Checkpoint::open(&out.join("last.safetensors")).unwrap().run().unwrap().step, 8);
 }
 
 #[test]
@@ -207,11 +208,11 @@ fn a_damaged_checkpoint_is_found_out_and_an_older_one_taken() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&last, &bytes).unwrap();
-    let error = Saved::open(&last).unwrap_err().to_string();
+    let error = Checkpoint::open(&last).unwrap_err().rendered();
     assert!(error.contains("last.safetensors") && error.contains("checksum"), "{error}");
     let found = newest(&out).unwrap().unwrap();
     assert_eq!(found.saved.run().unwrap().step, 5);
     assert!(found.damaged[0].contains("checksum"), "{:?}", found.damaged);
     assert!(run(&["--stop-after", "7"]).success());
-    assert_eq!(Saved::open(&last).unwrap().run().unwrap().step, 7);
+    assert_eq!(Checkpoint::open(&last).unwrap().run().unwrap().step, 7);
 }

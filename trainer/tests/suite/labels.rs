@@ -1,5 +1,6 @@
 //! Labels of shards: the one that is meant, or an error that shows it.
 
+use crate::common::Rendered;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ fn open(entries: &[(&str, &[u8])], classes: Option<&str>) -> Result<std::sync::A
     if let Some(classes) = classes {
         std::fs::write(dir.path().join("classes.txt"), classes).unwrap();
     }
-    open_split(dir.path(), Split::Train, None, LIMIT).map_err(|e| e.to_string())
+    open_split(dir.path(), Split::Train, None, LIMIT).map_err(|e| e.rendered())
 }
 
 /// The last part of each image's name, and the name of its class.

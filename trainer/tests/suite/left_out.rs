@@ -1,5 +1,6 @@
 //! What is no image of a data set is left out and said; what is one is read.
 
+use crate::common::Rendered;
 use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
@@ -37,7 +38,7 @@ fn formats_are_read_as_pillow_reads_them() {
         write(&dir.path().join("cat").join(image), &std::fs::read(folder.join(image)).unwrap());
         names.push(image.to_uppercase());
     }
-    let message = read_image(&folder.join("reversed-bits.tif")).unwrap_err().to_string();
+    let message = read_image(&folder.join("reversed-bits.tif")).unwrap_err().rendered();
     assert!(message.contains("reversed-bits.tif") && message.contains("FillOrder"), "{message}");
     assert_eq!(names.len(), 12, "an image lacks its pixels");
     let set = ImageFolder::open(dir.path()).unwrap();
@@ -157,7 +158,7 @@ fn names_that_look_the_same_are_spelled_out() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir.path().join("train/caf\u{e9}/1.jpg"), &jpeg(9, 8, 8));
     write(&dir.path().join("val/cafe\u{301}/1.jpg"), &jpeg(9, 8, 8));
-    let message = open_all(dir.path(), LIMIT).err().unwrap().to_string();
+    let message = open_all(dir.path(), LIMIT).err().unwrap().rendered();
     assert!(message.contains("caf\\u{e9}") && message.contains("cafe\\u{301}"), "{message}");
 }
 
@@ -175,7 +176,7 @@ fn a_shard_of_another_format_says_which() {
     for (name, bytes, part) in tests {
         let folder = tempfile::tempdir_in(dir.path()).unwrap();
         write(&folder.path().join(name), &[bytes, &[7; 2000]].concat());
-        let message = open_split(folder.path(), Split::Train, None, LIMIT).err().unwrap().to_string();
+        let message = open_split(folder.path(), Split::Train, None, LIMIT).err().unwrap().rendered();
         assert!(message.contains(part) && message.contains(name), "{message}");
         assert!(!message.contains(|c: char| c.is_control()), "{message:?}");
     }
@@ -197,13 +198,13 @@ fn only_regular_files_are_read() {
     assert_eq!((set.len(), set.skipped().files()), (5, 3));
     assert!(set.skipped().to_string().contains("not regular files"), "{}", set.skipped());
     assert!((0..5).all(|index| set.load(index).is_ok()));
-    let message = read_image(&fifo).unwrap_err().to_string();
+    let message = read_image(&fifo).unwrap_err().rendered();
     assert!(message.contains("x.jpg") && message.contains("FIFO"), "{message}");
     for name in ["classes.txt", "dataset.json"] {
         let folder = tempfile::tempdir_in(dir.path()).unwrap();
         write(&folder.path().join("train-0.tar"), &tar_of(&[("a/0.jpg", &jpeg(9, 8, 8))]));
         mknodat(CWD, folder.path().join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let message = open_split(folder.path(), Split::Train, None, LIMIT).err().unwrap().to_string();
+        let message = open_split(folder.path(), Split::Train, None, LIMIT).err().unwrap().rendered();
         assert!(message.contains(name) && message.contains("FIFO"), "{message}");
     }
 }
@@ -258,9 +259,9 @@ fn a_resumed_run_says_which_classes_differ() {
     for split in ["train", "val"] {
         std::fs::rename(data.join(split).join("class1"), data.join(split).join("class9")).unwrap();
     }
-    let saved = efficienttrain::checkpoint::Saved::open(&out.join("last.safetensors")).unwrap();
+    let saved = efficienttrain::checkpoint::Checkpoint::open(&out.join("last.safetensors")).unwrap();
     let resumed = Run::resume(&saved, options(&out, 1), Sources::open(&config).unwrap());
-    let message = resumed.err().unwrap().to_string();
+    let message = resumed.err().unwrap().rendered();
     assert!(
         message.contains("gone: `class1`; new: `class9`") && !message.contains("12 training"),
         "{message}"

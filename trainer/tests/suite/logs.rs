@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::common::{config, options, run};
-use efficienttrain::checkpoint::Saved;
-use efficienttrain::config::Every;
+use efficienttrain::checkpoint::Checkpoint;
+use efficienttrain::config::Interval;
 use efficienttrain::config::{LogFormat, RunOptions};
 use efficienttrain::observe::log;
 use efficienttrain::{Run, Sources};
@@ -142,8 +142,8 @@ fn table(path: &Path) -> (Vec<String>, Vec<BTreeMap<String, String>>) {
 fn logged(out: &Path, stop_after: Option<u64>) -> RunOptions {
     RunOptions {
         log: vec![LogFormat::Csv, LogFormat::Tensorboard],
-        checkpoint_every: Every::Steps(1000),
-        eval_every: Every::Steps(6),
+        checkpoint_every: Interval::Steps(1000),
+        eval_every: Interval::Steps(6),
         stop_after,
         ..options(out, 2)
     }
@@ -162,7 +162,7 @@ fn a_run_that_goes_on_logs_each_step_once() {
     train(run(&config, logged(out, Some(12))));
     let checkpoint = std::fs::read(out.join("last.safetensors")).unwrap();
     let resume = |stop_after| {
-        let saved = Saved::open(&out.join("last.safetensors")).unwrap();
+        let saved = Checkpoint::open(&out.join("last.safetensors")).unwrap();
         Run::resume(&saved, logged(out, stop_after), Sources::open(&config).unwrap()).unwrap()
     };
     // It goes on to step 23, is killed with half of a line and of a record written, and goes on from step 12 twice.

@@ -2,7 +2,6 @@
 
 mod common;
 
-mod after;
 mod bad_data;
 mod changed_plan;
 mod cli;
@@ -12,10 +11,11 @@ mod costs;
 mod data;
 mod data_paths;
 mod earlier_files;
-mod first_hour;
+mod eval_predict_finetune;
+mod export_completions;
+mod fused_resize_crop;
 #[cfg(feature = "cuda")]
 mod gpu;
-mod handy;
 mod initial_weights;
 #[cfg(unix)]
 mod interrupt;
@@ -24,10 +24,9 @@ mod jpeg_layouts;
 mod kill;
 mod labels;
 mod left_out;
-mod listing;
+mod list_commands;
 mod logs;
 mod nonfinite;
-mod one_operator;
 mod optimization;
 mod optimizers;
 #[cfg(feature = "parquet")]
@@ -45,5 +44,6 @@ mod sources;
 mod splits;
 mod subset;
 mod tools;
+mod usage_errors;
 mod view;
 mod weight_files;

@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, options, run};
 use candle_core::{Device, Tensor};
-use efficienttrain::checkpoint::{LAST, Saved};
-use efficienttrain::config::Every;
+use efficienttrain::checkpoint::{Checkpoint, LAST};
+use efficienttrain::config::Interval;
 use efficienttrain::config::{LogFormat, RunOptions, TrainConfig};
 use efficienttrain::events::Event;
 use efficienttrain::events::{EvalRecord, History};
@@ -20,11 +20,11 @@ use efficienttrain::{Run, Sources};
 fn diverged(out: &Path, log: Vec<LogFormat>) -> Run {
     let config =
         TrainConfig { recipe: "baseline".into(), ema_decay: Some(0.0), epochs: 0.5, ..config("resnet10") };
-    let options = RunOptions { log, eval_every: Every::Steps(4), ..options(out, 1) };
+    let options = RunOptions { log, eval_every: Interval::Steps(4), ..options(out, 1) };
     let mut first = run(&config, RunOptions { stop_after: Some(4), ..options.clone() });
     first.train(&mut log::open(first.options(), 0).unwrap()).unwrap();
     assert!(first.history.evals.len() == 1 && first.step() < first.plan().total_steps());
-    let saved = Saved::open(&out.join(LAST)).unwrap();
+    let saved = Checkpoint::open(&out.join(LAST)).unwrap();
     let mut run = Run::resume(&saved, options, Sources::open(&config).unwrap()).unwrap();
     let mean = run.state.params.by_name("bn1.running_mean").unwrap();
     mean.slice_set(&Tensor::full(f32::NAN, mean.dims(), &Device::Cpu).unwrap(), 0, 0).unwrap();
@@ -71,10 +71,10 @@ fn a_run_with_a_diverged_evaluation_can_be_used_like_any_other() {
         if again {
             as_before(&out);
         }
-        let saved = Saved::open(&out.join(LAST)).unwrap();
+        let saved = Checkpoint::open(&out.join(LAST)).unwrap();
         let history = &saved.run().unwrap().history;
         assert!(history.evals[1].loss.is_nan() && history.best() == Some(&evals[0]), "{history:?}");
-        let best = Saved::open(&out.join("best.safetensors")).unwrap();
+        let best = Checkpoint::open(&out.join("best.safetensors")).unwrap();
         assert_eq!(
             best.run().unwrap().step,
             evals[0].step,

@@ -1,16 +1,17 @@
 //! Freezing, layer-wise decay, losses, and what happens when numbers go bad.
 
+use crate::common::Rendered;
 use efficienttrain::data::BatchImages;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::{bits, config, options, run};
 use candle_core::{Device, Tensor};
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::Precision;
-use efficienttrain::config::{BadNumbers, LossName, RunOptions, TrainConfig};
+use efficienttrain::config::{LossName, NonFinitePolicy, RunOptions, TrainConfig};
 use efficienttrain::data::Batch;
-use efficienttrain::events::{BadStep, Event, Observer};
+use efficienttrain::events::{Event, NonFiniteStep, Observer};
 use efficienttrain::training::Loss;
 use efficienttrain::training::TrainState;
 use efficienttrain::{Error, Run, Sources};
@@ -48,7 +49,7 @@ fn frozen_parts_stay_bit_for_bit_and_the_rest_moves() {
         let config = short(TrainConfig { freeze: vec![freeze.into()], ..config.clone() });
         Run::new(config.clone(), options(dir.path(), 1), Sources::open(&config).unwrap())
             .unwrap_err()
-            .to_string()
+            .rendered()
     };
     assert!(refused("layer9.*").contains("--freeze") && refused("layer9.*").contains("conv1.weight"));
     assert!(refused("*").contains("nothing is left"));
@@ -148,7 +149,7 @@ fn patterns_exempt_parameters_from_decay() {
     assert_eq!(norm(&(conv - same_conv).unwrap()), 0.0);
     let config = TrainConfig { no_decay: vec!["nothing.*".into()], ..config("resnet10") };
     let sources = efficienttrain::Sources::open(&config).unwrap();
-    let message = efficienttrain::Run::new(config, options(dir.path(), 1), sources).unwrap_err().to_string();
+    let message = efficienttrain::Run::new(config, options(dir.path(), 1), sources).unwrap_err().rendered();
     assert!(message.contains("--no-decay") && message.contains("nothing.*"), "{message}");
 }
 
@@ -206,12 +207,12 @@ impl Loss for Broken {
 }
 
 #[derive(Default)]
-struct Noted(Vec<BadStep>, Vec<f64>);
+struct Noted(Vec<NonFiniteStep>, Vec<f64>);
 
 impl Observer for Noted {
     fn observe(&mut self, event: &Event) -> Result<(), Error> {
         match event {
-            Event::BadNumbers(bad) => self.0.push(bad.clone()),
+            Event::NonFinite(bad) => self.0.push(bad.clone()),
             Event::Step(step) => self.1.push(step.lr),
             _ => {}
         }
@@ -227,11 +228,11 @@ fn a_run_stops_at_bad_numbers_and_keeps_the_batch() {
     let mut run = run(&config, options(dir.path(), 1)).with_loss(Broken::at(&[4]));
     let stage = format!("step 3 of stage {}:", run.plan().at(3).unwrap().stage + 1);
     let error = run.train(&mut ()).unwrap_err();
-    let text = error.to_string();
+    let text = error.rendered();
     for word in [&stage as &str, "loss NaN", "synthetic", "and 5 more", "step-00000003.safetensors", "--lr"] {
         assert!(text.contains(word), "no `{word}` in {text}");
     }
-    let Error::BadNumbers { kept, .. } = error else { panic!("{text}") };
+    let Error::StoppedByNonFinite { kept, .. } = error else { panic!("{text}") };
     let tensors = candle_core::safetensors::load(&kept, &candle_core::Device::Cpu).unwrap();
     assert_eq!(tensors["pixels.0"].dims()[0], 8);
     let about: serde_json::Value =
@@ -242,8 +243,8 @@ fn a_run_stops_at_bad_numbers_and_keeps_the_batch() {
 #[test]
 fn bad_steps_are_left_out_up_to_a_limit() {
     let dir = tempfile::tempdir().unwrap();
-    let policy = |on_bad_numbers, max_bad_steps| {
-        short(TrainConfig { on_bad_numbers, max_bad_steps, ..config("resnet10") })
+    let policy = |on_nonfinite, max_bad_steps| {
+        short(TrainConfig { on_nonfinite, max_bad_steps, ..config("resnet10") })
     };
     let trained = |config: &TrainConfig, at: &[u32]| {
         let mut noted = Noted::default();
@@ -251,7 +252,7 @@ fn bad_steps_are_left_out_up_to_a_limit() {
         let outcome = run.train(&mut noted);
         (outcome, noted, run)
     };
-    let (outcome, noted, run) = trained(&policy(BadNumbers::Skip, 2), &[3, 5]);
+    let (outcome, noted, run) = trained(&policy(NonFinitePolicy::Skip, 2), &[3, 5]);
     assert!(outcome.unwrap());
     assert_eq!(noted.0.iter().map(|b| b.step).collect::<Vec<_>>(), [2, 4]);
     assert_eq!(run.history.bad_steps, [2, 4]);
@@ -260,13 +261,13 @@ fn bad_steps_are_left_out_up_to_a_limit() {
     for (name, values) in bits(&run) {
         assert!(values.iter().all(|&v| f32::from_bits(v).is_finite()), "{name}");
     }
-    let saved = Saved::open(&dir.path().join("last.safetensors")).unwrap();
+    let saved = Checkpoint::open(&dir.path().join("last.safetensors")).unwrap();
     assert_eq!(saved.run().unwrap().history.bad_steps, [2, 4]);
 
-    let (outcome, _, _) = trained(&policy(BadNumbers::Skip, 1), &[3, 5]);
-    assert!(outcome.unwrap_err().to_string().contains("--max-bad-steps"));
+    let (outcome, _, _) = trained(&policy(NonFinitePolicy::Skip, 1), &[3, 5]);
+    assert!(outcome.unwrap_err().rendered().contains("--max-bad-steps"));
 
-    let (outcome, noted, run) = trained(&policy(BadNumbers::LowerLr, 2), &[3]);
+    let (outcome, noted, run) = trained(&policy(NonFinitePolicy::LowerLr, 2), &[3]);
     assert!(outcome.unwrap());
     let plan = run.plan();
     let expected: Vec<f64> = (0..plan.total_steps())
@@ -280,13 +281,12 @@ fn bad_steps_are_left_out_up_to_a_limit() {
 fn bad_numbers_without_skipping_are_no_different_run() {
     // Noting buffers for a step that may be undone does not change the run.
     let dir = tempfile::tempdir().unwrap();
-    let trained = |on_bad_numbers| {
-        let mut run =
-            run(&short(TrainConfig { on_bad_numbers, ..config("resnet10") }), options(dir.path(), 1));
+    let trained = |on_nonfinite| {
+        let mut run = run(&short(TrainConfig { on_nonfinite, ..config("resnet10") }), options(dir.path(), 1));
         run.train(&mut ()).unwrap();
         bits(&run)
     };
-    assert_eq!(trained(BadNumbers::Stop), trained(BadNumbers::Skip));
+    assert_eq!(trained(NonFinitePolicy::Stop), trained(NonFinitePolicy::Skip));
 }
 
 /// With either loss the run learns, keeps its weights in single precision, and goes on bitwise where it was stopped.
@@ -301,7 +301,7 @@ fn half_precision_trains_and_resumes() {
         let mut first = run(&config, RunOptions { stop_after: Some(2), ..options(&stopped, 2) });
         first.train(&mut ()).unwrap();
         let sources = Sources::open(&config).unwrap();
-        let saved = Saved::open(&stopped.join("last.safetensors")).unwrap();
+        let saved = Checkpoint::open(&stopped.join("last.safetensors")).unwrap();
         let mut second = Run::resume(&saved, options(&stopped, 1), sources).unwrap();
         second.train(&mut ()).unwrap();
         assert!(bits(&whole) == bits(&second), "a resumed run differs");

@@ -1,5 +1,6 @@
 //! Hugging Face's Parquet files: the right picture with the right label from every way they are written.
 
+use crate::common::Rendered;
 use std::path::{Path, PathBuf};
 
 use efficienttrain::Sources;
@@ -21,7 +22,7 @@ fn folder() -> PathBuf {
 }
 
 fn open(path: &Path) -> Result<ParquetFiles, String> {
-    ParquetFiles::open(&[path.into()], None, LIMIT).map_err(|e| e.to_string())
+    ParquetFiles::open(&[path.into()], None, LIMIT).map_err(|e| e.rendered())
 }
 
 fn named(name: &str) -> ParquetFiles {
@@ -100,7 +101,7 @@ fn splits_are_found_where_the_hub_puts_them() {
         std::fs::remove_file(dir.path().join(layout[0])).unwrap();
         let left = open_split(dir.path(), Split::Train, None, LIMIT).map(|set| set.len());
         match layout[0].contains("-of-") {
-            true => assert!(left.unwrap_err().to_string().contains("train-00000-of-00002")),
+            true => assert!(left.unwrap_err().rendered().contains("train-00000-of-00002")),
             false => assert_eq!(left.unwrap(), 3),
         }
     }
@@ -136,7 +137,7 @@ fn classes_of_another_set_are_met_by_name() {
         ParquetFiles::open(std::slice::from_ref(&path), Some(classes), LIMIT)
     };
     assert_eq!(labels(&with(&["ant", "cow", "mole", "zebra"]).unwrap())[..3], [3, 0, 2]);
-    let message = with(&["ant", "zebra"]).unwrap_err().to_string();
+    let message = with(&["ant", "zebra"]).unwrap_err().rendered();
     assert!(message.contains("one-page.parquet: row 2") && message.contains("mole"), "{message}");
     // Numbers alone are places in the list.
     let numbers = folder().join("columns/binary.parquet");
@@ -168,7 +169,7 @@ fn files_of_one_split_have_the_same_classes() {
     let paths = ["a.parquet", "b.parquet"].map(|name| dir.path().join(name));
     std::fs::write(&paths[0], whole).unwrap();
     std::fs::write(&paths[1], changed).unwrap();
-    let message = ParquetFiles::open(&paths, None, LIMIT).unwrap_err().to_string();
+    let message = ParquetFiles::open(&paths, None, LIMIT).unwrap_err().rendered();
     assert!(message.contains("b.parquet") && message.contains("a.parquet"), "{message}");
 }
 
@@ -256,7 +257,7 @@ fn read_damaged(path: &Path, bytes: &[u8]) -> (bool, usize) {
     std::fs::write(path, bytes).unwrap();
     match open(path) {
         Ok(set) => {
-            let errors = (0..set.len()).filter_map(|i| set.load(i).err()).map(|e| e.to_string());
+            let errors = (0..set.len()).filter_map(|i| set.load(i).err()).map(|e| e.rendered());
             let broken = errors.inspect(|e| assert!(e.contains("damaged.parquet: row"), "{e}")).count();
             (true, broken)
         }

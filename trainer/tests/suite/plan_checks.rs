@@ -1,8 +1,9 @@
 //! What is wrong with a plan, or looks like a mistake, is said before the first step.
 
+use crate::common::Rendered;
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, image_folder, options, run};
-use efficienttrain::checkpoint::{LAST, Saved};
+use efficienttrain::checkpoint::{Checkpoint, LAST};
 use efficienttrain::config::{RunOptions, TrainConfig};
 use efficienttrain::experiments::compare::{Comparison, Contestant};
 use efficienttrain::{Run, Sources};
@@ -23,7 +24,7 @@ fn remarks(config: &TrainConfig) -> String {
 
 #[test]
 fn a_batch_of_one_image_is_refused_where_a_batch_norm_sees_one_value() {
-    let refused = |config: &TrainConfig| begun(config).unwrap_err().to_string();
+    let refused = |config: &TrainConfig| begun(config).unwrap_err().rendered();
     let one = |c: &mut TrainConfig| (c.batch, c.mixup, c.cutmix) = (1.into(), Some(0.0), Some(0.0));
     // ResNet ends in maps of a 32nd of the picture: one pixel at 32, four at 64.
     for accumulation in [1, 4] {
@@ -52,7 +53,7 @@ fn a_batch_of_one_image_is_refused_where_a_batch_norm_sees_one_value() {
         contestants.into_iter().enumerate().map(|(i, config)| Contestant { name: format!("run{i}"), config });
     let sources = Sources::open(&small(|_| ())).unwrap();
     let comparison = Comparison::new(contestants.collect(), vec![0], options(dir.path(), 1), sources);
-    assert!(comparison.unwrap_err().to_string().contains("--batch"));
+    assert!(comparison.unwrap_err().rendered().contains("--batch"));
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn images_that_moved_under_a_run_are_said_when_it_goes_on() {
     let out = dir.path().join("run");
     run(&config, RunOptions { stop_after: Some(1), ..options(&out, 1) }).train(&mut ()).unwrap();
     let resumed = |data: &std::path::Path| {
-        let saved = Saved::open(&out.join(LAST)).unwrap();
+        let saved = Checkpoint::open(&out.join(LAST)).unwrap();
         let config = TrainConfig { data: Some(data.into()), ..config.clone() };
         let sources = Sources::open(&config).unwrap();
         let run = Run::resume_as(&saved, config, options(&out, 1), sources).unwrap();

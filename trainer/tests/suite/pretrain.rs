@@ -1,11 +1,12 @@
 //! Pre-training by the runs that everything else uses, and what its encoder's features are worth.
 
+use crate::common::Rendered;
 use std::path::{Path, PathBuf};
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{bits, options, run};
 use candle_core::{DType, Device};
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::Precision;
 use efficienttrain::config::TargetName;
 use efficienttrain::config::{BatchSize, TrainConfig};
@@ -44,7 +45,7 @@ fn a_stopped_pretraining_ends_bitwise_as_an_undisturbed_one() {
         let mut stop = options(other.path(), 1);
         stop.stop_after = Some(whole.plan().stages()[1].first_step + 1);
         run(&config, stop).train(&mut ()).unwrap();
-        let saved = Saved::open(&other.path().join("last.safetensors")).unwrap();
+        let saved = Checkpoint::open(&other.path().join("last.safetensors")).unwrap();
         let mut rest =
             Run::resume(&saved, options(other.path(), 3), Sources::open(&config).unwrap()).unwrap();
         assert!(rest.train(&mut ()).unwrap());
@@ -80,7 +81,7 @@ fn a_batch_can_be_measured_as_a_classifier_s() {
     let chosen = dir.path().join("chosen");
     let auto = ["--batch", "auto", "--stop-after", "1", "--out", text(&chosen)];
     accepted(&[&SMALL[..], &auto].concat());
-    let batch = Saved::open(&chosen.join("last.safetensors")).unwrap().record.unwrap().config.batch;
+    let batch = Checkpoint::open(&chosen.join("last.safetensors")).unwrap().record.unwrap().config.batch;
     assert!(matches!(batch, BatchSize::Images(images) if (8..=64).contains(&images)), "{batch:?}");
 }
 
@@ -97,13 +98,13 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     assert!(losses[0] > 1.0 && mean < 0.95, "{losses:?}");
 
     // Its weights are those of a deit_tiny but for the head, and of the checkpoint.
-    let encoder = Saved::open(&out.join("encoder.safetensors")).unwrap();
+    let encoder = Checkpoint::open(&out.join("encoder.safetensors")).unwrap();
     assert!(encoder.record.is_none());
     let made = ModelOptions { num_classes: 3, input_size: [32, 32], ..ModelOptions::default() };
     let deit = create_model("deit_tiny", &made).unwrap();
     let adapt = LoadOptions { adapt_head: true, ..LoadOptions::default() };
     let (loaded, _) = encoder.load_into(&*deit, false, &adapt).unwrap();
-    let last = Saved::open(&out.join("last.safetensors")).unwrap().weights(false).unwrap();
+    let last = Checkpoint::open(&out.join("last.safetensors")).unwrap().weights(false).unwrap();
     let values = |t: &candle_core::Tensor| {
         t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
@@ -153,7 +154,7 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
             ["--epochs", "1", "--batch", "4", "--eval-every", "100%", "--stop-after", "1", "--warmup", "0st"];
         let args = ["finetune", "--init", text(init), "--data", text(&data), "--out", text(out.path())];
         accepted(&[&args[..], &quick, more].concat());
-        let saved = Saved::open(&out.path().join("last.safetensors")).unwrap();
+        let saved = Checkpoint::open(&out.path().join("last.safetensors")).unwrap();
         assert_eq!((saved.run().unwrap().model.as_str(), saved.run().unwrap().base_size), ("deit_tiny", 32));
         values(&saved.weights(false).unwrap()["blocks.11.mlp.fc2.weight"])
     };
@@ -243,20 +244,20 @@ fn the_probe_ends_where_the_slopes_are_zero() {
 fn sets_that_do_not_go_together_are_refused() {
     let (train, val) = (clusters(5, 0, 1.0), clusters(5, 1, 1.0));
     let probe =
-        |a: &FeatureSet, b: &FeatureSet| linear_probe(a, b, ProbeOptions::default()).unwrap_err().to_string();
+        |a: &FeatureSet, b: &FeatureSet| linear_probe(a, b, ProbeOptions::default()).unwrap_err().rendered();
     let narrow = FeatureSet { width: 3, ..clusters(3, 0, 1.0) };
     assert!(probe(&train, &narrow).contains("width 5 and 3"));
     let other = FeatureSet { classes: vec!["x".into()], ..val.clone() };
     assert!(probe(&train, &other).contains("different classes"));
-    assert!(nearest_neighbors(&train, &val, 16, 0.07).unwrap_err().to_string().contains("1 to 15"));
+    assert!(nearest_neighbors(&train, &val, 16, 0.07).unwrap_err().rendered().contains("1 to 15"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("set.safetensors");
     train.save(&path).unwrap();
     assert_eq!(FeatureSet::load(&path).unwrap(), train);
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
-    assert!(FeatureSet::load(&path).unwrap_err().to_string().contains("set.safetensors"));
+    assert!(FeatureSet::load(&path).unwrap_err().rendered().contains("set.safetensors"));
     let tensors = [("x".to_string(), candle_core::Tensor::new(1f32, &Device::Cpu).unwrap())].into();
     candle_core::safetensors::save(&tensors, &path).unwrap();
-    assert!(FeatureSet::load(&path).unwrap_err().to_string().contains("features"));
+    assert!(FeatureSet::load(&path).unwrap_err().rendered().contains("features"));
 }

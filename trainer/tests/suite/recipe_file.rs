@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain_schedule::{Plan, PlanOptions, Preset, Recipe};
 
 fn refused(args: &[&str]) -> String {
@@ -14,7 +14,7 @@ fn refused(args: &[&str]) -> String {
 
 /// Weights of a run, bit for bit.
 fn weights(out: &Path) -> Vec<(String, Vec<u32>)> {
-    let tensors = Saved::open(&out.join("model.safetensors")).unwrap().weights(false).unwrap();
+    let tensors = Checkpoint::open(&out.join("model.safetensors")).unwrap().weights(false).unwrap();
     let bits = |t: &candle_core::Tensor| {
         let values =
             t.to_dtype(candle_core::DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -80,7 +80,7 @@ fn a_file_gives_base_size_and_batches_where_they_are_not_set() {
     for file in [json, toml] {
         let out = dir.path().join("run");
         accepted(&[&RUN[..], &["--recipe", text(&file), "--out", text(&out)]].concat());
-        let saved = Saved::open(&out.join("last.safetensors")).unwrap();
+        let saved = Checkpoint::open(&out.join("last.safetensors")).unwrap();
         let record = saved.run().unwrap();
         assert_eq!((record.base_size, record.model.as_str()), (40, "resnet10"));
         let mut options = PlanOptions::new(0.6, 48, 1);

@@ -1,5 +1,6 @@
 //! JPEGs decoded at a fraction of their size.
 
+use crate::common::Rendered;
 use efficienttrain::Run;
 use efficienttrain::config::{CropMethod, TrainConfig};
 use efficienttrain::data::SampleId;
@@ -83,7 +84,7 @@ fn what_is_no_whole_jpeg_is_decoded_as_ever() {
     assert_eq!(decoded.pixels, decode(&png, "png", LIMIT).unwrap());
     let bytes = jpeg(&photograph());
     for length in [0, 2, 20, 300, bytes.len() / 2, bytes.len() - 2] {
-        let message = decode_reduced(&bytes[..length], "cut.jpg", LIMIT, &|_| 2).unwrap_err().to_string();
+        let message = decode_reduced(&bytes[..length], "cut.jpg", LIMIT, &|_| 2).unwrap_err().rendered();
         assert!(message.contains("cut.jpg"), "{message}");
     }
     assert!(decode_reduced(&bytes, "bomb.jpg", 1000, &|_| 8).is_err());

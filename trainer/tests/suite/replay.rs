@@ -1,10 +1,11 @@
 //! The replay buffer: what a batch is made of, for any number of workers, over a stop, and within its memory.
 
+use crate::common::Rendered;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::common::{bits, config, options, pipeline, run};
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::TrainConfig;
 use efficienttrain::data::{Batch, BatchRequest, Loader, Source, Split, Synthetic, TrainPipeline, ViewSpec};
 use efficienttrain::events::{Event, Observer};
@@ -116,7 +117,7 @@ fn a_run_that_is_stopped_and_resumed_ends_bitwise_the_same() {
             let mut part = match &last {
                 None => run(&config, o),
                 Some(path) => {
-                    let saved = Saved::open(path).unwrap();
+                    let saved = Checkpoint::open(path).unwrap();
                     Run::resume(&saved, o, Sources::open(&config).unwrap()).unwrap()
                 }
             };
@@ -182,13 +183,13 @@ fn a_buffer_that_does_not_fit_is_refused_before_the_run() {
         TrainConfig { synthetic_images: 2000, base_size: 224, replay_batches: Some(1000), ..replaying() };
     let mut o = options(dir.path(), 1);
     o.max_replay_mib = 2;
-    let message = Run::new(config.clone(), o, Sources::open(&config).unwrap()).unwrap_err().to_string();
+    let message = Run::new(config.clone(), o, Sources::open(&config).unwrap()).unwrap_err().rendered();
     assert!(message.contains("--max-replay-mib") && message.contains("4 images of 96 x 96"), "{message}");
 }
 
 #[test]
 fn a_batch_that_cannot_be_divided_is_refused() {
     let config = TrainConfig { replay: Some(3), ..config("resnet10") };
-    let message = Run::check(&config).unwrap_err().to_string();
+    let message = Run::check(&config).unwrap_err().rendered();
     assert!(message.contains("--replay") && message.contains("divisor of"), "{message}");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, options, run};
 use efficienttrain::observe::log;
-use efficienttrain::observe::report::{RunLog, Shown, StagePictures, write};
+use efficienttrain::observe::report::{RunLog, Shown, StageImages, write};
 use efficienttrain::{Run, Sources};
 
 fn trained(out: &Path, change: impl FnOnce(&mut efficienttrain::config::TrainConfig)) -> Run {
@@ -74,7 +74,7 @@ fn pictures_are_those_of_the_stages() {
     let run = trained(dir.path(), |_| ());
     let log = RunLog::read(dir.path()).unwrap();
     let source = Sources::open(&log.config).unwrap().train;
-    let stages = StagePictures::draw(&log, &*source, 2).unwrap();
+    let stages = StageImages::draw(&log, &*source, 2).unwrap();
     assert_eq!(stages.len(), run.plan().stages().len());
     for (stage, planned) in stages.iter().zip(run.plan().stages()) {
         assert_eq!((stage.size, stage.png.len()), (planned.size, 2));

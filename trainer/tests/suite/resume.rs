@@ -1,7 +1,8 @@
 //! A run that is stopped and resumed ends bitwise where an undisturbed one does.
 
+use crate::common::Rendered;
 use crate::common::{bits, config, options, run};
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::{CropMethod, CropOrder, OptimizerName, RunOptions, TrainConfig};
 use efficienttrain::observe::log::JsonLog;
 use efficienttrain::{Run, Sources};
@@ -19,7 +20,7 @@ fn interrupted(config: &TrainConfig, stops: &[u64]) -> Run {
         let mut o = options(dir.path(), i + 1);
         o.stop_after = Some(stop);
         if i > 0 {
-            let saved = Saved::open(&dir.path().join("last.safetensors")).unwrap();
+            let saved = Checkpoint::open(&dir.path().join("last.safetensors")).unwrap();
             current = Run::resume(&saved, o, Sources::open(config).unwrap()).unwrap();
         } else {
             current = run(config, o);
@@ -81,7 +82,7 @@ fn the_log_of_a_resumed_run_has_every_line_once() {
     let mut text = std::fs::read_to_string(&path).unwrap();
     text.push_str("{\"event\":\"stage\",\"step\":6}\n{\"event\":\"step\",\"st");
     std::fs::write(&path, text).unwrap();
-    let saved = Saved::open(&dir.path().join("last.safetensors")).unwrap();
+    let saved = Checkpoint::open(&dir.path().join("last.safetensors")).unwrap();
     let mut resumed = Run::resume(&saved, options(dir.path(), 1), Sources::open(&config).unwrap()).unwrap();
     resumed.train(&mut JsonLog::open(&path, resumed.step()).unwrap()).unwrap();
     let lines: Vec<serde_json::Value> =
@@ -120,7 +121,7 @@ fn lamb_and_gradient_descent() {
 #[test]
 fn another_optimizer_wants_numbers_of_its_own() {
     let config = TrainConfig { opt: Some(OptimizerName::Sgd), ..config("resnet10") };
-    let message = Run::check(&config).unwrap_err().to_string();
+    let message = Run::check(&config).unwrap_err().rendered();
     assert!(message.contains("--opt") && message.contains("--weight-decay"), "{message}");
     // The recipe's own is no change.
     let config = TrainConfig { opt: Some(OptimizerName::AdamW), lr: None, ..config };

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::command::{accepted, efficienttrain, text};
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::{RunOptions, TrainConfig};
 use efficienttrain::experiments::search::{AlgorithmName, SearchRun, SearchSettings, write_outcome};
 use efficienttrain_schedule::search::{Outcome, Report, Verdict};
@@ -74,7 +74,7 @@ fn the_found_recipe_trains_to_the_state_that_the_search_ended_with() {
     let run =
         ["train", "--recipe", text(&recipe), "--synthetic-images", "60", "--epochs", "1.2", "--seed", "3"];
     // The built-in images depend on the seed of the configuration, which was 0 in the search: train on the same ones.
-    let same = Saved::open(&states(&out)[0]).unwrap();
+    let same = Checkpoint::open(&states(&out)[0]).unwrap();
     let config = TrainConfig { epochs: 1.2, seed: 3, ..same.run().unwrap().config.clone() };
     let sources = efficienttrain::Sources::open(&self::config()).unwrap();
     let options = RunOptions { out: again.clone(), ..RunOptions::default() };
@@ -85,7 +85,7 @@ fn the_found_recipe_trains_to_the_state_that_the_search_ended_with() {
     assert!(content(&states(&out)[0]) == content(&again.join("last.safetensors")));
     // By the command line, the file says base size, batch and learning rate.
     accepted(&[&run[..], &["--out", text(&dir.path().join("by-file"))]].concat());
-    let by_file = Saved::open(&dir.path().join("by-file/last.safetensors")).unwrap();
+    let by_file = Checkpoint::open(&dir.path().join("by-file/last.safetensors")).unwrap();
     assert_eq!(by_file.run().unwrap().step, outcome.plan().unwrap().total_steps());
 }
 

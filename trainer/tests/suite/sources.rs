@@ -1,5 +1,6 @@
 //! Every kind of data set, read as it is meant: the right picture with the right label.
 
+use crate::common::Rendered;
 use std::path::Path;
 
 use crate::common::image_folder;
@@ -82,7 +83,7 @@ fn webdataset_shards_with_names_and_listed_classes() {
     let set = sources(dir.path());
     assert_eq!((labels(&*set.train), set.train.classes().len()), (vec![0, 2], 3));
     std::fs::write(dir.path().join("classes.txt"), "dog\nbird\n").unwrap();
-    let message = open_split(dir.path(), Split::Train, None, LIMIT).err().unwrap().to_string();
+    let message = open_split(dir.path(), Split::Train, None, LIMIT).err().unwrap().rendered();
     assert!(message.contains("cat") && message.contains("x/2.jpg"), "{message}");
 }
 
@@ -223,12 +224,12 @@ fn stats_are_those_of_the_pixels() {
 #[test]
 fn what_is_no_data_set_says_what_was_looked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let message = open_split(dir.path(), Split::Train, None, LIMIT).err().unwrap().to_string();
+    let message = open_split(dir.path(), Split::Train, None, LIMIT).err().unwrap().rendered();
     for kind in ["train/CLASS/IMAGE", "train-*.tar", "data_batch_*.bin"] {
         assert!(message.contains(kind), "{message}");
     }
     std::fs::write(dir.path().join("a.zip"), "x").unwrap();
-    let message = open_all(&dir.path().join("a.zip"), LIMIT).err().unwrap().to_string();
+    let message = open_all(&dir.path().join("a.zip"), LIMIT).err().unwrap().rendered();
     assert!(message.contains("a.zip") && message.contains(".tar"), "{message}");
 }
 
@@ -239,6 +240,6 @@ fn parquet_files_say_which_build_reads_them() {
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("train-00000-of-00001.parquet"), "PAR1").unwrap();
-    let message = open_split(dir.path(), Split::Train, None, LIMIT).err().unwrap().to_string();
+    let message = open_split(dir.path(), Split::Train, None, LIMIT).err().unwrap().rendered();
     assert!(message.contains("train-00000") && message.contains("--features parquet"), "{message}");
 }

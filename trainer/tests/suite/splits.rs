@@ -1,5 +1,6 @@
 //! Splits of a data set: found by the names of folders and files, whole, and never mixed up.
 
+use crate::common::Rendered;
 use std::path::Path;
 
 use crate::common::shards::{cifar, jpeg, tar_of};
@@ -24,7 +25,7 @@ fn shard(class: &str) -> Vec<u8> {
 
 /// Names of the shards of a split.
 fn shards(dir: &Path, split: Split) -> Result<Vec<String>, String> {
-    let set = open_split(dir, split, None, LIMIT).map_err(|e| e.to_string())?;
+    let set = open_split(dir, split, None, LIMIT).map_err(|e| e.rendered())?;
     let name = |i| set.name(i).rsplit('/').next().unwrap().split(':').next().unwrap().to_string();
     Ok((0..set.len()).map(name).collect())
 }
@@ -47,7 +48,7 @@ fn splits_are_recognized_anywhere_in_names() {
         let name = |path: &str| vec![path.rsplit('/').next().unwrap().to_string()];
         assert_eq!(shards(dir.path(), Split::Train), Ok(name(train)));
         assert_eq!(shards(dir.path(), Split::Val), Ok(name(val)));
-        let sets = open_all(dir.path(), LIMIT).map_err(|e| e.to_string());
+        let sets = open_all(dir.path(), LIMIT).map_err(|e| e.rendered());
         // The classes of the training images alone would be one.
         assert!(sets.is_err(), "{train}");
     }
@@ -72,7 +73,7 @@ fn validation_shards_are_never_trained_on() {
     let message = shards(dir.path(), Split::Train).unwrap_err();
     assert!(message.contains("`train-extra-0.tar`") && !message.contains("--val-share"), "{message}");
     let pretrain = TrainConfig { data: Some(dir.path().into()), ..TrainConfig::default() };
-    let held = Sources::open(&TrainConfig { val_share: Some(0.5), ..pretrain }).err().unwrap().to_string();
+    let held = Sources::open(&TrainConfig { val_share: Some(0.5), ..pretrain }).err().unwrap().rendered();
     assert!(held.contains("val split"), "{held}");
 }
 
@@ -106,7 +107,7 @@ fn joined_tar_files_are_read_to_the_end() {
     assert!((0..3).all(|i| set.encoded(i).unwrap().unwrap() == image));
     for rest in [&b"x"[..], &[b'x'; 512], &part(b"3")[..700]] {
         std::fs::write(&path, [&joined[..], rest].concat()).unwrap();
-        let message = ShardIndex::open(&path).unwrap_err().to_string();
+        let message = ShardIndex::open(&path).unwrap_err().rendered();
         assert!(message.contains("a.tar") && message.contains("end of a tar file"), "{message}");
     }
 }
@@ -130,7 +131,7 @@ fn a_cifar_batch_that_is_missing_or_short_is_named() {
     for number in [1, 2, 4, 5] {
         write(&dir.path().join(format!("data_batch_{number}.bin")), &cifar(&[&[3], &[9]]));
     }
-    let message = || open_split(dir.path(), Split::Train, None, LIMIT).err().map(|e| e.to_string());
+    let message = || open_split(dir.path(), Split::Train, None, LIMIT).err().map(|e| e.rendered());
     assert!(message().unwrap().contains("data_batch_3.bin"));
     write(&dir.path().join("data_batch_3.bin"), &cifar(&[&[3]]));
     let said = message().unwrap();

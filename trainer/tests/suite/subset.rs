@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, image_folder, options, run};
 use efficienttrain::Sources;
-use efficienttrain::checkpoint::Saved;
-use efficienttrain::config::{Layers, TrainConfig};
+use efficienttrain::checkpoint::Checkpoint;
+use efficienttrain::config::{ConfigLayers, TrainConfig};
 
 /// Names of the training images of a configuration.
 fn images(config: &TrainConfig) -> Vec<String> {
@@ -30,9 +30,9 @@ fn a_run_trains_on_its_part_and_can_be_repeated_and_gone_on_with() {
 
     let out = dir.path().join("run");
     run(&config, options(&out, 2)).train(&mut ()).unwrap();
-    let repeated = Layers::new().file(&out.join("config.toml")).unwrap().resolve().unwrap().config;
+    let repeated = ConfigLayers::new().file(&out.join("config.toml")).unwrap().resolve().unwrap().config;
     assert_eq!(images(&repeated), images(&config));
-    let record = Saved::open(&out.join("last.safetensors")).unwrap();
+    let record = Checkpoint::open(&out.join("last.safetensors")).unwrap();
     let record = record.run().unwrap();
     assert_eq!((record.train_images, record.config.images_per_class), (9, config.images_per_class));
     let said = efficienttrain(&["train", "--resume", "--out", text(&out), "--images-per-class", "4"]);
@@ -75,7 +75,7 @@ fn all_runs_of_a_comparison_have_the_same_images() {
     accepted(&[&args[..], &small].concat());
     let of_seed = |seed: u64| {
         let file = out.join(format!("resnet10-baseline-seed{seed}/config.toml"));
-        Layers::new().file(&file).unwrap().resolve().unwrap().config
+        ConfigLayers::new().file(&file).unwrap().resolve().unwrap().config
     };
     assert_eq!((of_seed(0).seed, of_seed(1).seed), (0, 1));
     assert_eq!(images(&of_seed(0)), images(&of_seed(1)));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use efficienttrain::config::{CropMethod, CropOrder};
-use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, Stage, TrainPipeline, ViewSpec, open_all};
+use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, PipelineStage, TrainPipeline, ViewSpec, open_all};
 use efficienttrain::measure::bench::{PreprocessBench, PreprocessReport, preprocess};
 use efficienttrain_schedule::{Order, Recipe};
 use serde::Serialize;
@@ -89,9 +89,9 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<()> {
     let output =
         Output { size: args.size, magnitude: args.magnitude, order: args.order, crop: args.crop, report };
     if args.json {
-        return Ok(crate::cli::show(serde_json::to_string_pretty(&output)?)?);
+        return Ok(crate::cli::print_line(serde_json::to_string_pretty(&output)?)?);
     }
-    show(&output)
+    print_line(&output)
 }
 
 impl PreprocessArgs {
@@ -118,24 +118,30 @@ impl PreprocessArgs {
     }
 }
 
-fn show(output: &Output) -> Result<()> {
+fn print_line(output: &Output) -> Result<()> {
     let report = &output.report;
-    crate::cli::show(format!(
+    crate::cli::print_line(format!(
         "{} images to {}x{}, magnitude {}: {:.0} images/s/core",
         report.images, output.size, output.size, output.magnitude, report.images_per_s_core
     ))?;
-    for stage in Stage::ALL {
+    for stage in PipelineStage::ALL {
         let time = report.stages[stage.name()];
-        crate::cli::show(format!(
+        crate::cli::print_line(format!(
             "  {:<9} {:>8.1} us an image {:>6.1}%",
             stage.name(),
             time.us_per_image,
             100.0 * time.share
         ))?;
     }
-    crate::cli::show(format!("  decoding alone: {:.0} images/s/core", report.decode_images_per_s_core))?;
+    crate::cli::print_line(format!(
+        "  decoding alone: {:.0} images/s/core",
+        report.decode_images_per_s_core
+    ))?;
     for rate in &report.loader {
-        crate::cli::show(format!("  loader, {} workers: {:.0} images/s", rate.workers, rate.images_per_s))?;
+        crate::cli::print_line(format!(
+            "  loader, {} workers: {:.0} images/s",
+            rate.workers, rate.images_per_s
+        ))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use efficienttrain::config::DeviceName;
 use efficienttrain::config::Precision;
 use efficienttrain::measure::bench::{StepBench, step};
 
-use crate::cli::show;
+use crate::cli::print_line;
 
 /// Arguments of `bench step`.
 #[derive(Args)]
@@ -54,9 +54,9 @@ pub(super) fn run(args: &StepArgs) -> Result<()> {
     let report =
         step(&StepBench { model, size, batch, steps, warmup, device, precision, checkpoint_activations })?;
     if args.json {
-        return Ok(show(serde_json::to_string(&report)?)?);
+        return Ok(print_line(serde_json::to_string(&report)?)?);
     }
-    show(format!(
+    print_line(format!(
         "{} at {}, batch {}, {}, {} threads: {:.1} ms a step ({:.1} to {:.1}), {:.1} images/s, {:.0} GFLOP/s, {:.0}% of the best \
          matrix product",
         report.model,

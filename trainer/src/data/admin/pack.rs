@@ -41,12 +41,12 @@ impl PackOptions {
     pub fn check(&self) -> Result<(), DataError> {
         let wrong = |what: String| Err(DataError::Setting(what));
         match self {
-            Self { max_size: 0, .. } => wrong("--max-size: expected at least 1 pixel, got 0".into()),
+            Self { max_size: 0, .. } => wrong("option `max-size`: expected at least 1 pixel, got 0".into()),
             Self { quality: 0 | 101.., .. } => {
-                wrong(format!("--quality: expected 1 to 100, got {}", self.quality))
+                wrong(format!("option `quality`: expected 1 to 100, got {}", self.quality))
             }
             Self { shards: 0 | 100_000.., .. } => {
-                wrong(format!("--shards: expected 1 to 99999, got {}", self.shards))
+                wrong(format!("option `shards`: expected 1 to 99999, got {}", self.shards))
             }
             _ => Ok(()),
         }

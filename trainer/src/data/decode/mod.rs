@@ -164,7 +164,7 @@ fn check_memory((width, height): (u32, u32), held: u64, limit: u64) -> Result<()
     }
     Err(format!(
         "{width}x{height} pixels take {} MiB while they are decoded, more than the {} MiB an image may take; \
-         remove it, or raise --max-image-mib where a command has it",
+         remove it, or raise option `max-image-mib` where a command has it",
         held.div_ceil(1 << 20),
         limit >> 20
     ))

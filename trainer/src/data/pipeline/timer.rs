@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A stage of an image's way from file to training picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum PipelineStage {
     /// Reading and decoding the file.
     Decode,
     /// Random resized crop and flip. Where one operator does both, the low-frequency crop too.
@@ -17,7 +17,7 @@ pub enum Stage {
     Pack,
 }
 
-impl Stage {
+impl PipelineStage {
     /// All stages, in the order of reports.
     pub const ALL: [Self; 5] = [Self::Decode, Self::Geometry, Self::Crop, Self::Augment, Self::Pack];
 
@@ -35,26 +35,26 @@ impl Stage {
 
 /// A stop watch with one total a stage.
 #[derive(Clone, Debug)]
-pub struct StageClock {
+pub struct StageTimer {
     last: Instant,
-    totals: [Duration; Stage::ALL.len()],
+    totals: [Duration; PipelineStage::ALL.len()],
 }
 
-impl StageClock {
+impl StageTimer {
     /// Starts with empty totals.
     pub fn start() -> Self {
-        Self { last: Instant::now(), totals: [Duration::ZERO; Stage::ALL.len()] }
+        Self { last: Instant::now(), totals: [Duration::ZERO; PipelineStage::ALL.len()] }
     }
 
     /// Books the time since the start or the last call to `stage`.
-    pub fn mark(&mut self, stage: Stage) {
+    pub fn mark(&mut self, stage: PipelineStage) {
         let now = Instant::now();
         self.totals[stage as usize] += now - self.last;
         self.last = now;
     }
 
     /// Time booked to a stage.
-    pub fn total(&self, stage: Stage) -> Duration {
+    pub fn total(&self, stage: PipelineStage) -> Duration {
         self.totals[stage as usize]
     }
 }

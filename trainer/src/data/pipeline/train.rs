@@ -16,7 +16,7 @@ use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::divisor_for;
 use crate::data::pipeline::resize_crop::{ResizedBox, fused_is_faster};
 use crate::data::pipeline::sample::{SampleId, ViewSpec};
-use crate::data::pipeline::timer::Stage;
+use crate::data::pipeline::timer::PipelineStage;
 use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
 use crate::error::DataError;
@@ -66,7 +66,7 @@ fn take_crop(
     if flip {
         flip_horizontal(picture);
     }
-    w.mark(Stage::Geometry);
+    w.mark(PipelineStage::Geometry);
     Ok(())
 }
 
@@ -140,7 +140,7 @@ impl TrainPipeline {
                 picture,
             )?
         {
-            w.mark(Stage::Geometry);
+            w.mark(PipelineStage::Geometry);
             return self.augment(picture, view.magnitude, sample, w);
         }
         let mut base = std::mem::take(&mut w.base);
@@ -186,7 +186,7 @@ impl TrainPipeline {
             BatchImages::Raw(raw) => {
                 let mut rng = self.rng(sample, Purpose::Erase);
                 raw.push(number, image, self.erasing().sample(image.dimensions(), 3, &mut rng)?);
-                w.mark(Stage::Pack);
+                w.mark(PipelineStage::Pack);
             }
             BatchImages::Normalized(values) => {
                 self.pack(image, sample, w, &mut values[number * image_len..][..image_len])?;
@@ -264,7 +264,7 @@ impl TrainPipeline {
             None => self.rand_augment().apply(picture, magnitude, &mut rng, &mut w.scratch),
         };
         done?;
-        w.mark(Stage::Augment);
+        w.mark(PipelineStage::Augment);
         Ok(())
     }
 
@@ -298,7 +298,7 @@ impl TrainPipeline {
                 resize_crop_into(picture, whole, Filter::Lanczos, small, &mut w.scratch)?;
             }
         }
-        w.mark(Stage::Crop);
+        w.mark(PipelineStage::Crop);
         Ok(())
     }
 
@@ -316,7 +316,7 @@ impl TrainPipeline {
         w.normalize.apply(picture, Layout::Hwc, out)?;
         let shape = (3, picture.height(), picture.width());
         self.erasing().apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase))?;
-        w.mark(Stage::Pack);
+        w.mark(PipelineStage::Pack);
         Ok(())
     }
 }

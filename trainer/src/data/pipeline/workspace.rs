@@ -5,14 +5,14 @@ use image::RgbImage;
 use randaug::{Normalize, Scratch};
 
 use crate::data::pipeline::resize_crop::{ResizeCropScratch, ResizedBox};
-use crate::data::pipeline::timer::{Stage, StageClock};
+use crate::data::pipeline::timer::{PipelineStage, StageTimer};
 use crate::error::DataError;
 
 /// Buffers and plans that a worker keeps from image to image.
 #[derive(Default)]
 pub struct Workspace {
     /// Counts the time of each stage where it is set.
-    pub clock: Option<StageClock>,
+    pub clock: Option<StageTimer>,
     pub(crate) scratch: Scratch,
     pub(crate) normalize: Normalize,
     fourier: Option<FrequencyCrop>,
@@ -51,7 +51,7 @@ impl Workspace {
     }
 
     /// Books the time since the last mark to `stage`, if anyone counts.
-    pub fn mark(&mut self, stage: Stage) {
+    pub fn mark(&mut self, stage: PipelineStage) {
         if let Some(clock) = &mut self.clock {
             clock.mark(stage);
         }

@@ -52,11 +52,13 @@ fn lacking(dir: &Path, split: Split) -> Result<String, DataError> {
             format!("the name of `{shard}` says no split, call it `{name}-{shard}` if it is of this one; ")
         }
         (Split::Train, _) => {
-            "where it holds one folder a class, or shards whose names say no split, --val-share 0.1 \
+            "where it holds one folder a class, or shards whose names say no split, option `val-share` 0.1 \
              makes both splits of them; "
                 .into()
         }
-        (Split::Val, _) => "--val-share 0.1 evaluates on a tenth of the training images instead; ".into(),
+        (Split::Val, _) => {
+            "option `val-share` 0.1 evaluates on a tenth of the training images instead; ".into()
+        }
     };
     Ok(format!("has no {name} split; {advice}{EXPECTED}"))
 }

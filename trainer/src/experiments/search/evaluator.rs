@@ -9,8 +9,8 @@ use efficienttrain_schedule::Plan;
 use efficienttrain_schedule::search::{Evaluator, FineTuneRun, Outcome, Report, SavedState, Search, Trial};
 
 use crate::checkpoint::folder::{LAST, RunFolder, newest};
-use crate::checkpoint::read::Saved;
-use crate::config::interval::Every;
+use crate::checkpoint::read::Checkpoint;
+use crate::config::interval::Interval;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
@@ -137,7 +137,7 @@ impl SearchRun {
     fn open_or_resume(&self, trial: &Trial) -> Result<(Run, f64)> {
         let out = self.folder.trial(trial.id);
         let run = self.fresh(&trial.plan, trial.seed, &out)?;
-        let start = trial.start.map(|state| Saved::open(&self.folder.state(state))).transpose()?;
+        let start = trial.start.map(|state| Checkpoint::open(&self.folder.state(state))).transpose()?;
         let before = start.as_ref().map_or(Ok(0.0), |saved| saved.run().map(|run| run.history.seconds))?;
         let interrupted = newest(&out)?.map(|found| found.saved);
         let run = match interrupted.or(start) {
@@ -152,7 +152,7 @@ impl SearchRun {
         let out = from.join("fine-tune");
         remove_folder(&out)?;
         let run = self.fresh(&of.plan, trial.seed, &out)?;
-        let mut run = run.branch_from(&Saved::open(&from.join(LAST))?, of.samples_before)?;
+        let mut run = run.branch_from(&Checkpoint::open(&from.join(LAST))?, of.samples_before)?;
         if !train_to(&mut run, of.plan.total_steps())? {
             return Ok(None);
         }
@@ -165,7 +165,7 @@ impl SearchRun {
         // A trial is measured at its end alone.
         let options = RunOptions {
             out: out.into(),
-            eval_every: Every::Percent(100.0),
+            eval_every: Interval::Percent(100.0),
             keep_last: 1,
             keep_best: 0,
             ..self.options.clone()
@@ -204,7 +204,7 @@ impl Evaluator for Trials<'_> {
             }
             Ok(None) => return ControlFlow::Break(()),
             // Of all that can go wrong, this alone says something about the candidate.
-            Err(error @ (Error::NotFinite { .. } | Error::BadNumbers { .. })) => {
+            Err(error @ (Error::NotFinite { .. } | Error::StoppedByNonFinite { .. })) => {
                 self.seconds = 0.0;
                 Report::Failed(error.to_string())
             }

@@ -123,8 +123,8 @@ impl SearchSettings {
         }
         Search::new(&recipe, options).map_err(|error| match error {
             ScheduleError::BudgetTooSmall { .. } => {
-                let what = "a stage or the fine-tuning is shorter than an optimizer step; raise --epochs or --fine-tune, \
-                            or lower --batch";
+                let what = "a stage or the fine-tuning is shorter than an optimizer step; raise option `epochs` or option `fine-tune`, \
+                            or lower option `batch`";
                 Error::config("epochs", what)
             }
             other => Error::from(other).of_option(),

@@ -6,7 +6,7 @@ use efficienttrain_schedule::search::{SavedState, Search, TrialId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::checkpoint::folder::names;
+use crate::checkpoint::folder::file_names;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::util::atomic_file::link;
@@ -48,7 +48,7 @@ impl Folder {
         let changed = differing(&settings_of(&stored)?, &settings_of(&fresh)?);
         if !changed.is_empty() {
             return Err(wrong(format!(
-                "the search was begun with other values of {}; give the same command, or another --out",
+                "the search was begun with other values of {}; give the same command, or another option `out`",
                 changed.join(", ")
             )));
         }
@@ -87,7 +87,7 @@ impl Folder {
     pub(crate) fn tidy(&self, search: &Search) -> Result<()> {
         let needed: Vec<String> = search.needed_states()?.into_iter().map(state_name).collect();
         let states = self.0.join("states");
-        for name in names(&states)?.into_iter().filter(|name| !needed.contains(name)) {
+        for name in file_names(&states)?.into_iter().filter(|name| !needed.contains(name)) {
             let path = states.join(name);
             std::fs::remove_file(&path).map_err(Error::io(&path))?;
         }
@@ -116,12 +116,17 @@ fn settings_of(stored: &Stored) -> Result<Vec<(String, Value)>> {
     let config = serde_json::to_value(&stored.config).map_err(failed)?;
     let search = serde_json::to_value(&stored.search).map_err(failed)?;
     let mut flat = Vec::new();
-    for (part, prefix) in [(&config, "--"), (&search["recipe"], "recipe."), (&search["options"], "")] {
+    let named: [(&Value, fn(&str) -> String); 3] = [
+        (&config, |key| format!("option `{key}`")),
+        (&search["recipe"], |key| format!("recipe.{key}")),
+        (&search["options"], str::to_string),
+    ];
+    for (part, name) in named {
         let pairs = part.as_object().into_iter().flatten();
-        flat.extend(pairs.map(|(key, value)| (format!("{prefix}{}", key.replace('_', "-")), value.clone())));
+        flat.extend(pairs.map(|(key, value)| (name(&key.replace('_', "-")), value.clone())));
     }
     // The data may have moved; its size is among the options.
-    flat.retain(|(key, _)| key != "--data");
+    flat.retain(|(key, _)| key != "option `data`");
     Ok(flat)
 }
 

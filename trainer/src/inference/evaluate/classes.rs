@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::data::source::class_names::unique_names;
 use crate::error::{Error, Result};
-use crate::inference::evaluate::Judged;
+use crate::inference::evaluate::ImageScore;
 use crate::util::atomic_file::replace;
 
 /// How often images of each class were taken for each class.
@@ -48,7 +48,7 @@ impl Confusion {
     }
 
     /// Counts an image.
-    pub fn add(&mut self, judged: &Judged) {
+    pub fn add(&mut self, judged: &ImageScore) {
         self.counts[judged.label * self.classes.len() + judged.predicted] += 1;
         self.top5[judged.label] += u64::from(judged.better < 5);
     }
@@ -126,7 +126,7 @@ mod tests {
         let mut confusion = Confusion::new(&classes);
         // Three of a, one of them taken for d; two of b,c, both taken for a, one with six classes before it; one of d.
         for (label, predicted, better) in [(0, 0, 0), (0, 0, 0), (0, 2, 1), (1, 0, 1), (1, 0, 6), (2, 2, 0)] {
-            confusion.add(&Judged { index: 0, label, predicted, better, loss: 0.0 });
+            confusion.add(&ImageScore { index: 0, label, predicted, better, loss: 0.0 });
         }
         let rows = confusion.rows();
         let row =

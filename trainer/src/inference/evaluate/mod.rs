@@ -33,7 +33,7 @@ pub struct Accuracy {
 
 /// What a model made of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Judged {
+pub struct ImageScore {
     /// Place of the image in its source.
     pub index: usize,
     /// Its class.
@@ -94,7 +94,7 @@ pub fn evaluate_each(
     source: Arc<dyn Source>,
     pipeline: &EvalPipeline,
     (batch, workers): (usize, usize),
-    each: &mut dyn FnMut(Judged),
+    each: &mut dyn FnMut(ImageScore),
 ) -> Result<(Accuracy, Vec<BadImage>)> {
     let (model, params) = at_size(model, params, pipeline.size)?;
     let never = AtomicBool::new(false);
@@ -110,7 +110,7 @@ pub(crate) fn score(
     pipeline: &EvalPipeline,
     (batch, workers): (usize, usize),
     stop: &AtomicBool,
-    each: &mut dyn FnMut(Judged),
+    each: &mut dyn FnMut(ImageScore),
 ) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
     let (mut sum, mut bad) = (Accuracy::default(), Vec::new());
     for batch in Loader::eval(source, pipeline.clone(), batch, workers)? {
@@ -118,7 +118,7 @@ pub(crate) fn score(
             return Ok(None);
         }
         let batch = batch?;
-        for judged in judge(model, params, &batch)? {
+        for judged in score_images(model, params, &batch)? {
             sum.add(&judged);
             each(judged);
         }
@@ -136,7 +136,7 @@ pub(crate) fn score(
 
 impl Accuracy {
     /// Adds an image to the sums, before they are divided by the number of images.
-    fn add(&mut self, judged: &Judged) {
+    fn add(&mut self, judged: &ImageScore) {
         self.top1 += f64::from(judged.better == 0);
         self.top5 += f64::from(judged.better < 5);
         self.loss += judged.loss;
@@ -144,7 +144,7 @@ impl Accuracy {
     }
 }
 
-fn judge(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<Vec<Judged>> {
+fn score_images(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<Vec<ImageScore>> {
     if batch.labels.is_empty() {
         return Ok(Vec::new());
     }
@@ -159,7 +159,7 @@ fn judge(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<Vec
         let max = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
         let loss = mass.ln() - f64::from(own - max);
-        Judged { index, label, predicted: if better == 0 { label } else { rival }, better, loss }
+        ImageScore { index, label, predicted: if better == 0 { label } else { rival }, better, loss }
     };
     let logits = logits(model, params, &batch.tensor(&Device::Cpu)?)?;
     Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())

@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use efficienttrain_models::weights::{LoadOptions, Report, load_into};
 use efficienttrain_models::{Backbone, ModelOptions, ParamStore, create_model};
 
-use crate::checkpoint::read::Saved;
+use crate::checkpoint::read::Checkpoint;
 use crate::error::{Error, Result};
 use crate::inference::evaluate::at_size;
 use crate::inference::predict::Predictor;
@@ -27,10 +27,10 @@ impl Encoder {
     ///
     /// # Errors
     /// When weights do not fit the model, or bare ones come without its name or size.
-    pub fn load(saved: &Saved, model: Option<&str>, size: Option<usize>, ema: bool) -> Result<Self> {
+    pub fn load(saved: &Checkpoint, model: Option<&str>, size: Option<usize>, ema: bool) -> Result<Self> {
         let Some(run) = &saved.record else {
             let (Some(model), Some(size)) = (model, size) else {
-                let what = "the weights do not say of which model they are; give its name, and --size";
+                let what = "the weights do not say of which model they are; give its name, and option `size`";
                 return Err(Error::config("model", what));
             };
             return Self::bare(model, size, &saved.weights(ema)?);

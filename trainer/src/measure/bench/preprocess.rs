@@ -10,7 +10,7 @@ use crate::data::loader::Loader;
 use crate::data::loader::order::SampleOrder;
 use crate::data::loader::request::BatchRequest;
 use crate::data::pipeline::sample::ViewSpec;
-use crate::data::pipeline::timer::{Stage, StageClock};
+use crate::data::pipeline::timer::{PipelineStage, StageTimer};
 use crate::data::pipeline::train::TrainPipeline;
 use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
@@ -81,14 +81,14 @@ pub fn preprocess(
     let images = bench.images.max(1);
     let mut worker = Worker::new(&**source, pipeline, bench.view);
     worker.prepare(images.min(WARM_UP))?;
-    worker.workspace.clock = Some(StageClock::start());
+    worker.workspace.clock = Some(StageTimer::start());
     let (wall, processor) = (Instant::now(), thread_time());
     worker.prepare(images)?;
     let wall = wall.elapsed();
     let spent = processor.and_then(|start| thread_time()?.checked_sub(start));
     // Some systems count in ticks of milliseconds: too coarse for a handful of images.
     let spent = spent.filter(|spent| !spent.is_zero()).unwrap_or(wall);
-    let clock = worker.workspace.clock.take().unwrap_or_else(StageClock::start);
+    let clock = worker.workspace.clock.take().unwrap_or_else(StageTimer::start);
     let loader = bench.workers.map_or(Ok(Vec::new()), |n| loader_rates(source, pipeline, bench, n))?;
     Ok(PreprocessReport::new(images, spent, &clock, loader))
 }
@@ -114,7 +114,7 @@ impl<'a> Worker<'a> {
         for count in 0..images as u64 {
             let sample = self.order.at(count);
             let image = self.pipeline.load(self.source, sample, self.view)?;
-            self.workspace.mark(Stage::Decode);
+            self.workspace.mark(PipelineStage::Decode);
             self.pipeline.apply(&image, self.view, sample, &mut self.workspace, &mut self.out)?;
         }
         Ok(())
@@ -122,16 +122,16 @@ impl<'a> Worker<'a> {
 }
 
 impl PreprocessReport {
-    fn new(images: usize, spent: Duration, clock: &StageClock, loader: Vec<LoaderRate>) -> Self {
-        let all: f64 = Stage::ALL.iter().map(|&s| clock.total(s).as_secs_f64()).sum();
+    fn new(images: usize, spent: Duration, clock: &StageTimer, loader: Vec<LoaderRate>) -> Self {
+        let all: f64 = PipelineStage::ALL.iter().map(|&s| clock.total(s).as_secs_f64()).sum();
         let us = spent.as_secs_f64() * 1e6 / images as f64;
         let share = |stage| clock.total(stage).as_secs_f64() / all.max(f64::MIN_POSITIVE);
         let time = |stage| StageTime { us_per_image: us * share(stage), share: share(stage) };
         Self {
             images,
             images_per_s_core: 1e6 / us,
-            decode_images_per_s_core: 1e6 / time(Stage::Decode).us_per_image,
-            stages: Stage::ALL.into_iter().map(|stage| (stage.name(), time(stage))).collect(),
+            decode_images_per_s_core: 1e6 / time(PipelineStage::Decode).us_per_image,
+            stages: PipelineStage::ALL.into_iter().map(|stage| (stage.name(), time(stage))).collect(),
             loader,
         }
     }

@@ -11,7 +11,7 @@ use crate::error::{DataError, Error, Result};
 
 /// An 8-bit picture, channels-last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct PixelImage {
     /// `[height, width, channels]`.
     pub pixels: Vec<u8>,
     /// Height in pixels.
@@ -22,7 +22,7 @@ pub struct Picture {
     pub channels: usize,
 }
 
-impl Picture {
+impl PixelImage {
     /// Reads an image file of any known format as training does, upright, with the channels it has at 8 bits each.
     ///
     /// # Errors
@@ -75,17 +75,17 @@ pub struct Floats {
 
 impl Floats {
     /// The values of an 8-bit picture.
-    pub fn of(picture: &Picture) -> Self {
-        let &Picture { height, width, channels, ref pixels } = picture;
+    pub fn of(picture: &PixelImage) -> Self {
+        let &PixelImage { height, width, channels, ref pixels } = picture;
         let values = pixels.iter().map(|&v| f64::from(v) / 255.0).collect();
         Self { values, height, width, channels }
     }
 
     /// The nearest 8-bit picture; halves go to the even neighbor, values outside 0 to 1 to the limits.
-    pub fn to_picture(&self) -> Picture {
+    pub fn to_picture(&self) -> PixelImage {
         let byte = |&v: &f64| (255.0 * v).round_ties_even().clamp(0.0, 255.0) as u8;
         let &Self { height, width, channels, ref values } = self;
-        Picture { pixels: values.iter().map(byte).collect(), height, width, channels }
+        PixelImage { pixels: values.iter().map(byte).collect(), height, width, channels }
     }
 
     /// Writes a picture (rounded), `.npy` or `.safetensors` (key `image`), both f32 `[C, H, W]` of value / 255.

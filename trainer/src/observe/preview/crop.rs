@@ -4,7 +4,7 @@ use freqcrop::{FrequencyCrop, Lanczos, Layout, LowPass};
 
 use crate::config::values::CropMethod;
 use crate::error::{DataError, Result};
-use crate::observe::preview::augment::{Floats, Picture};
+use crate::observe::preview::augment::{Floats, PixelImage};
 
 /// What to do to a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub struct CropTool {
 ///
 /// # Errors
 /// When the size does not fit the picture, or a low-pass is asked of the Lanczos method.
-pub fn crop_picture(picture: &Picture, tool: CropTool) -> Result<Floats> {
-    let &Picture { height, width, channels, .. } = picture;
+pub fn crop_image(picture: &PixelImage, tool: CropTool) -> Result<Floats> {
+    let &PixelImage { height, width, channels, .. } = picture;
     let [rows, cols] = tool.size;
     let (from, band) = ((height, width), (rows, cols));
     let [out_rows, out_cols] = if tool.low_pass { [height, width] } else { tool.size };
@@ -42,7 +42,7 @@ pub fn crop_picture(picture: &Picture, tool: CropTool) -> Result<Floats> {
             let resize = Lanczos::new(from, band)?;
             let pixels = resize.apply_u8(channels, &picture.pixels)?;
             let (height, width) = (rows, cols);
-            return Ok(Floats::of(&Picture { pixels, height, width, channels }));
+            return Ok(Floats::of(&PixelImage { pixels, height, width, channels }));
         }
         (CropMethod::Lanczos, true) => {
             let what = "--low-pass is a filter on the Fourier spectrum; leave out --method lanczos";

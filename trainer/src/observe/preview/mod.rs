@@ -4,6 +4,6 @@ pub(crate) mod augment;
 pub(crate) mod crop;
 pub(crate) mod preview;
 
-pub use augment::{Floats, Picture};
-pub use crop::{CropTool, crop_picture};
+pub use augment::{Floats, PixelImage};
+pub use crop::{CropTool, crop_image};
 pub use preview::{Preview, seen};

@@ -5,8 +5,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::error::Result;
 use crate::events::{Event, Observer, StepRecord};
 use crate::measure::forecast::clock;
+use crate::observe::progress::eprint_line;
 use crate::observe::progress::lines::lines;
-use crate::observe::progress::tell;
 use crate::observe::progress::time_left::TimeLeft;
 
 /// A progress bar on the terminal, with a line for each stage and evaluation; plain lines where there is no terminal.
@@ -33,7 +33,7 @@ impl Progress {
 
     fn say(&self, line: &str) {
         if self.bar.is_hidden() {
-            tell(line);
+            eprint_line(line);
         } else {
             self.bar.println(line);
         }

@@ -33,7 +33,7 @@ pub fn lines(event: &Event) -> Vec<String> {
             lines
         }
         Event::BadImage(b) => vec![format!("warning: skipped {}", b.reason)],
-        Event::BadNumbers(b) => vec![format!(
+        Event::NonFinite(b) => vec![format!(
             "warning: step {}: loss {}, gradient norm {}; {}; the batch is in {}",
             b.step,
             b.loss,

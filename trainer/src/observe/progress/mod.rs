@@ -10,7 +10,10 @@ pub use time_left::TimeLeft;
 
 use std::io::Write;
 
-/// Says a line on the standard error. Where nobody reads it any more it is lost: `eprintln` would panic, and take a run with it.
-pub fn tell(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+use crate::config::flags::with_flags;
+
+/// Prints a line to the standard error, with options as flags. If nobody reads it any more the line is lost: `eprintln`
+/// would panic, and end a run with it.
+pub fn eprint_line(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{}", with_flags(&line.to_string()));
 }

@@ -8,7 +8,7 @@ use crate::observe::report::read::RunLog;
 
 /// A sign of trouble, with its likely cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sign {
+pub struct Diagnostic {
     /// Edge of the pictures where it was seen, in pixels.
     pub size: u32,
     /// The first and the last stage of this size, counted from 1.
@@ -57,7 +57,7 @@ const WAITING: &str = "The run is bound by its input. Try --replay, `data pack` 
                        --order crop-then-augment; more --workers where cores are free.";
 
 /// Looks for all signs, size by size.
-pub(crate) fn signs(run: &RunLog) -> Vec<Sign> {
+pub(crate) fn signs(run: &RunLog) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for Phase { size, stages, steps: range } in phases(run) {
         let steps: Vec<&StepRecord> = run.steps.iter().filter(|s| range.contains(&s.step)).collect();
@@ -68,7 +68,12 @@ pub(crate) fn signs(run: &RunLog) -> Vec<Sign> {
             small.then(|| unstable(run, &range, &steps)).flatten().map(|seen| (seen, UNSTABLE)),
             waiting(&steps).map(|seen| (seen, WAITING)),
         ];
-        found.extend(seen.into_iter().flatten().map(|(seen, advice)| Sign { size, stages, seen, advice }));
+        found.extend(seen.into_iter().flatten().map(|(seen, advice)| Diagnostic {
+            size,
+            stages,
+            seen,
+            advice,
+        }));
     }
     found
 }

@@ -16,7 +16,7 @@ use crate::observe::report::read::RunLog;
 
 /// Pictures of one stage.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StagePictures {
+pub struct StageImages {
     /// The stage, counted from 1.
     pub stage: usize,
     /// Edge of the pictures, in pixels.
@@ -27,7 +27,7 @@ pub struct StagePictures {
     pub png: Vec<Vec<u8>>,
 }
 
-impl StagePictures {
+impl StageImages {
     /// The first `count` images of `source`, as each stage of the run shows them in the first pass over the data: the same
     /// draws in each, so that they differ by size and strength alone.
     ///

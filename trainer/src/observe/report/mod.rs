@@ -9,8 +9,8 @@ pub(crate) mod series;
 
 use std::path::Path;
 
-pub use diagnostics::Sign;
-pub use images::StagePictures;
+pub use diagnostics::Diagnostic;
+pub use images::StageImages;
 pub use read::RunLog;
 
 use crate::error::Result;
@@ -22,7 +22,7 @@ pub struct Shown {
     /// What its folder says of it.
     pub log: RunLog,
     /// What the network saw in each stage; or why that cannot be shown.
-    pub pictures: Result<Vec<StagePictures>, String>,
+    pub pictures: Result<Vec<StageImages>, String>,
 }
 
 /// Writes the page of one run or several.

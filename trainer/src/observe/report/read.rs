@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::config::layers::Layers;
+use crate::config::layers::ConfigLayers;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::events::history::EvalRecord;
-use crate::events::{BadStep, Event, Start, StepRecord};
+use crate::events::{Event, NonFiniteStep, Start, StepRecord};
 
 /// A run, read from its log and its options.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct RunLog {
     /// All evaluations.
     pub evals: Vec<EvalRecord>,
     /// Steps with bad numbers.
-    pub bad_steps: Vec<BadStep>,
+    pub bad_steps: Vec<NonFiniteStep>,
     /// Images that could not be read.
     pub bad_images: usize,
     /// Steps and seconds at its end, and whether it had come to the end of its plan; none for one that goes on or was
@@ -47,7 +47,7 @@ impl RunLog {
         }
         let text = std::fs::read_to_string(&log).map_err(Error::io(&log))?;
         let config_text = std::fs::read_to_string(&options).map_err(Error::io(&options))?;
-        let config = Layers::new().file(&options)?.resolve()?.config;
+        let config = ConfigLayers::new().file(&options)?.resolve()?.config;
         let events = events(&log, &text)?;
         let start = events.iter().rev().find_map(|event| match event {
             Event::Start(start) => Some(start.clone()),
@@ -81,7 +81,7 @@ impl RunLog {
         match event {
             Event::Step(step) => self.steps.push(step),
             Event::Eval(eval) => self.evals.push(eval),
-            Event::BadNumbers(step) => self.bad_steps.push(step),
+            Event::NonFinite(step) => self.bad_steps.push(step),
             Event::BadImage(_) => self.bad_images += 1,
             Event::End { step, finished, seconds } => self.end = Some((step, seconds, finished)),
             Event::Start(start) => {

@@ -13,8 +13,8 @@ pub use terminal::{is_possible, restore};
 
 use crate::error::Result;
 use crate::events::{Event, Observer};
+use crate::observe::progress::eprint_line;
 use crate::observe::progress::lines::lines;
-use crate::observe::progress::tell;
 use crate::observe::view::terminal::Screen;
 
 /// Time between two pictures of the screen, at least.
@@ -66,6 +66,6 @@ impl Observer for FullScreen {
 impl Drop for FullScreen {
     fn drop(&mut self) {
         restore();
-        self.said.iter().for_each(tell);
+        self.said.iter().for_each(eprint_line);
     }
 }

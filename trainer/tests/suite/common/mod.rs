@@ -6,7 +6,7 @@ pub(crate) mod shards;
 
 use std::path::{Path, PathBuf};
 
-use efficienttrain::config::Every;
+use efficienttrain::config::Interval;
 use efficienttrain::config::{CropMethod, RunOptions, TrainConfig};
 use efficienttrain::data::TrainPipeline;
 use efficienttrain::{Run, Sources};
@@ -50,8 +50,8 @@ pub(crate) fn options(out: &Path, workers: usize) -> RunOptions {
     RunOptions {
         out: out.into(),
         workers: Some(workers),
-        eval_every: Every::Percent(50.0),
-        checkpoint_every: Every::Percent(100.0),
+        eval_every: Interval::Percent(50.0),
+        checkpoint_every: Interval::Percent(100.0),
         max_bad_images: 10,
         ..RunOptions::default()
     }
@@ -92,3 +92,12 @@ pub(crate) fn image_folder(dir: &Path, classes: usize, images: usize) -> PathBuf
     }
     dir.into()
 }
+
+/// Messages as the command line shows them.
+pub(crate) trait Rendered: std::fmt::Display {
+    fn rendered(&self) -> String {
+        efficienttrain::config::with_flags(&self.to_string())
+    }
+}
+
+impl<T: std::fmt::Display> Rendered for T {}

@@ -18,13 +18,13 @@ const MAX_RATIO: u64 = 32;
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) compression: Compression,
-    pub(crate) dictionary: Option<Span>,
+    pub(crate) dictionary: Option<Length>,
     pub(crate) pages: Vec<Page>,
 }
 
 /// Bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct Length {
     pub(crate) offset: u64,
     pub(crate) length: u64,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Span {
 /// A page of values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Page {
-    pub(crate) span: Span,
+    pub(crate) span: Length,
     pub(crate) rows: u32,
     /// Whether its values are places in the dictionary.
     pub(crate) coded: bool,
@@ -54,7 +54,7 @@ impl Chunk {
         let mut found = 0;
         while found < rows && at < end {
             let header = header(file, at, end)?;
-            let span = Span { offset: at, length: header.length + header.stored };
+            let span = Length { offset: at, length: header.length + header.stored };
             at =
                 at.checked_add(span.length).filter(|at| *at <= end).ok_or("a page ends behind its column")?;
             check(&header, rows)?;

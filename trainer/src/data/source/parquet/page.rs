@@ -13,7 +13,7 @@ use ::parquet::file::serialized_reader::SerializedPageReader;
 use ::parquet::schema::types::ColumnDescPtr;
 use bytes::Bytes;
 
-use crate::data::source::parquet::chunk::{Chunk, Span};
+use crate::data::source::parquet::chunk::{Chunk, Length};
 use crate::data::source::shard::read::InPlace;
 
 /// The values of one page, a null as none.
@@ -62,7 +62,7 @@ fn with_nulls<T>(values: Vec<T>, levels: &[i16], full: i16) -> Result<Vec<Option
 }
 
 /// One page, decompressed. The page reader sees a column that has no other.
-fn unpack(file: &InPlace, column: &ColumnDescPtr, chunk: &Chunk, span: Span) -> Result<Page, String> {
+fn unpack(file: &InPlace, column: &ColumnDescPtr, chunk: &Chunk, span: Length) -> Result<Page, String> {
     let bytes = Bytes::from(file.read(span.offset, span.length).map_err(|e| e.to_string())?);
     guarded(|| {
         let alone = ColumnChunkMetaData::builder(column.clone())

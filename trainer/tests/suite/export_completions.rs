@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, options, run};
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 
 #[test]
 fn exported_weights_are_those_of_the_run_and_of_its_average() {
@@ -12,7 +12,7 @@ fn exported_weights_are_those_of_the_run_and_of_its_average() {
     let (last, model) = (dir.path().join("last.safetensors"), dir.path().join("model.safetensors"));
     run(&config("deit_tiny"), options(dir.path(), 2)).train(&mut ()).unwrap();
     let values = |path: &Path, name: &str| {
-        let tensor = Saved::open(path).unwrap().weights(false).unwrap()[name].clone();
+        let tensor = Checkpoint::open(path).unwrap().weights(false).unwrap()[name].clone();
         tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
     let (plain, average) = (dir.path().join("plain.safetensors"), dir.path().join("average.safetensors"));
@@ -21,7 +21,7 @@ fn exported_weights_are_those_of_the_run_and_of_its_average() {
     for name in ["head.weight", "pos_embed", "blocks.3.attn.qkv.weight"] {
         // What the run itself leaves at its end.
         assert_eq!(values(&plain, name), values(&model, name), "{name}");
-        let kept = Saved::open(&last).unwrap().weights(true).unwrap()[name].clone();
+        let kept = Checkpoint::open(&last).unwrap().weights(true).unwrap()[name].clone();
         assert_eq!(values(&average, name), kept.flatten_all().unwrap().to_vec1::<f32>().unwrap(), "{name}");
         assert_ne!(values(&average, name), values(&plain, name), "{name}");
     }

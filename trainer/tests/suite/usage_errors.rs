@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::image_folder;
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 
 fn refused(args: &[&str]) -> String {
     let out = efficienttrain(args);
@@ -241,7 +241,7 @@ fn mirroring_can_be_switched_off() {
     let out = dir.path().join("run");
     let more = ["--model", "resnet10", "--hflip", "0", "--stop-after", "1"];
     accepted(&short("train", text(&data), text(&out), &more));
-    let saved = Saved::open(&out.join("last.safetensors")).unwrap();
+    let saved = Checkpoint::open(&out.join("last.safetensors")).unwrap();
     let config = &saved.run().unwrap().config;
     let recipe = config.recipe().unwrap();
     assert_eq!((config.hflip, recipe.augmentation.flip), (Some(0.0), 0.0));

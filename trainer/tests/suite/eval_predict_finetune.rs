@@ -1,11 +1,12 @@
 //! What comes after training: evaluation class by class, predictions of folders, fine-tuning; and what comes before: the
 //! doctor.
 
+use crate::common::Rendered;
 use std::path::{Path, PathBuf};
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::{config, image_folder, options, run};
-use efficienttrain::checkpoint::Saved;
+use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::TrainConfig;
 use efficienttrain::inference::predict::Predictor;
 use efficienttrain::{Run, Sources};
@@ -79,7 +80,7 @@ fn folders_are_predicted_as_their_images_are() {
     let rows = rows(&path);
     assert_eq!(rows.len(), 24 * 2);
     let lines = accepted(&["predict", "--weights", text(&weights), "--json", text(&folder)]);
-    let predictor = Predictor::load(&Saved::open(&weights).unwrap(), false).unwrap();
+    let predictor = Predictor::load(&Checkpoint::open(&weights).unwrap(), false).unwrap();
     for (pair, line) in rows.chunks(2).zip(lines.lines()) {
         let image = Path::new(&pair[0][0]);
         let line: Value = serde_json::from_str(line).unwrap();
@@ -121,7 +122,7 @@ fn body(run: &Run) -> Vec<(String, Vec<f32>)> {
 fn a_run_begins_with_the_weights_of_another() {
     let dir = tempfile::tempdir().unwrap();
     let (_, weights) = trained(dir.path(), "deit_tiny");
-    let saved = Saved::open(&weights).unwrap();
+    let saved = Checkpoint::open(&weights).unwrap();
     let trained_with = saved.run().unwrap().config.clone();
     let sources = |config: &TrainConfig| Sources::open(config).unwrap();
     let begin = |config: &TrainConfig, name: &str| {
@@ -159,7 +160,7 @@ fn a_run_begins_with_the_weights_of_another() {
     let error = |change: &dyn Fn(&mut TrainConfig)| {
         let mut config = TrainConfig { init: Some(weights.clone()), ..trained_with.clone() };
         change(&mut config);
-        begin(&config, "wrong").unwrap_err().to_string()
+        begin(&config, "wrong").unwrap_err().rendered()
     };
     let of_another = error(&|config| config.model = Some("resnet10".into()));
     assert!(of_another.contains("resnet10") && of_another.contains("missing"), "{of_another}");
@@ -209,9 +210,9 @@ fn fine_tuning_takes_model_and_size_from_the_weights() {
     let notes = starts[0]["notes"][0].as_str().unwrap();
     assert!(notes.contains("2 of its 2 rows by the names of their classes"), "{notes}");
     assert_eq!((&starts[0]["frozen"], &starts[1]["init"]), (&(64 * 3 * 7 * 7).into(), &Value::Null));
-    let tuned = Saved::open(&out.join("model.safetensors")).unwrap();
+    let tuned = Checkpoint::open(&out.join("model.safetensors")).unwrap();
     assert_eq!(tuned.run().unwrap().classes, ["class0", "class1"]);
-    let began = Saved::open(&dir.path().join("moved.safetensors")).unwrap().weights(false).unwrap();
+    let began = Checkpoint::open(&dir.path().join("moved.safetensors")).unwrap().weights(false).unwrap();
     let value = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let now = tuned.weights(false).unwrap();
     assert_eq!(value(&now["conv1.weight"]), value(&began["conv1.weight"]), "the frozen stem has moved");
