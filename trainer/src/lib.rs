@@ -56,6 +56,7 @@ mod optimiser;
 pub mod predict;
 pub mod pretrain;
 pub mod progress;
+mod purposes;
 mod regular;
 pub mod report;
 mod requests;

@@ -48,7 +48,7 @@ impl Workspace {
         }
         let window = RgbWindow {
             pixels: image,
-            picture_width: image.width() as usize,
+            image_width: image.width() as usize,
             top: area.top as usize,
             left: area.left as usize,
         };

@@ -7,15 +7,13 @@ use std::thread::JoinHandle;
 use efficienttrain_schedule::{Replay, ReplayBuffer, even_split};
 use image::RgbImage;
 use rand::RngExt;
-use randaug::{Purpose, sample_rng};
+use randaug::sample_rng;
 
 use super::ordered::{Ordered, guarded, spawn};
 use super::pipeline::{TrainPipeline, Workspace, setting};
 use super::{BadImage, Batch, Request};
 use crate::error::DataError;
-
-/// Stream of the draws from the buffer.
-const DRAWS: Purpose = Purpose::Other(2);
+use crate::purposes::REPLAY;
 
 /// A picture that is cropped and augmented, but neither normalised nor erased: 8 bits a value, a quarter of the memory.
 /// Its sample's draws for erasing are a function of the sample, so each replay gives the same values.
@@ -63,7 +61,7 @@ impl Assembler {
             Made::Batch(batch) => return Ok(Some(batch)),
             Made::Fresh(fresh) => fresh,
         };
-        let mut rng = sample_rng(self.pipeline.seed, 0, request.first_sample, DRAWS);
+        let mut rng = sample_rng(self.pipeline.seed, 0, request.first_sample, REPLAY);
         let pictures = self.buffer(&request)?.next_batch(&pictures, |n| rng.random_range(0..n));
         let pictures = pictures.map_err(setting)?;
         if request.only_store {

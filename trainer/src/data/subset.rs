@@ -4,17 +4,12 @@ use std::sync::Arc;
 
 use image::RgbImage;
 use rand::seq::SliceRandom;
-use randaug::{Purpose, sample_rng};
+use randaug::sample_rng;
 
 use super::skipped::Skipped;
 use super::{Decoded, Divisor, Source};
 use crate::error::DataError;
-
-/// What the choice is drawn with; the epoch is the label then.
-const CHOICE: Purpose = Purpose::Other(3);
-
-/// What is held out is drawn with; the epoch is the label then.
-const HELD_OUT: Purpose = Purpose::Other(4);
+use crate::purposes::{HELD_OUT, SUBSET};
 
 /// Positions of the images of each class.
 fn by_class(whole: &dyn Source) -> Vec<Vec<u32>> {
@@ -54,7 +49,7 @@ impl Subset {
             return Err(DataError::Setting(what));
         }
         for (label, of_class) in classes.iter_mut().enumerate() {
-            of_class.shuffle(&mut sample_rng(seed, label as u64, 0, CHOICE));
+            of_class.shuffle(&mut sample_rng(seed, label as u64, 0, SUBSET));
             of_class.truncate(images);
         }
         let mut chosen = classes.concat();

@@ -10,7 +10,7 @@ use efficienttrain_models::{
     Variable, create_model,
 };
 use rand::Rng;
-use randaug::{Purpose, sample_rng};
+use randaug::sample_rng;
 
 use super::ENCODER;
 use crate::checkpoint::Saved;
@@ -18,6 +18,7 @@ use crate::config::TrainConfig;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::objective::Objective;
+use crate::purposes::MASKED_PATCHES;
 
 /// Encoders, and the autoencoders they are trained in.
 const ENCODERS: [(&str, &str); 3] =
@@ -143,7 +144,7 @@ pub struct Reconstruction {
 impl Objective for Reconstruction {
     fn loss(&self, cx: &mut Context, _: &dyn Backbone, batch: &Batch, seed: u64) -> Result<Variable> {
         let mae = read(&self.shared);
-        let of_picture = |index| sample_rng(seed, 0, index as u64, Purpose::Other(2)).next_u64();
+        let of_picture = |index| sample_rng(seed, 0, index as u64, MASKED_PATCHES).next_u64();
         let seeds: Vec<u64> = (0..batch.labels.len()).map(of_picture).collect();
         let masking = Masking::draw(&seeds, mae.patches(), mae.mask_ratio())?;
         Ok(mae.loss(cx, &Variable::constant(batch.pictures(&cx.device())?), &masking)?)

@@ -17,7 +17,7 @@ use std::time::Instant;
 use efficienttrain_models::{ParamKind, ParamSpec};
 use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
-use randaug::{Purpose, sample_rng};
+use randaug::sample_rng;
 
 use crate::checkpoint::{Keeper, LAST};
 use crate::config::{RunOptions, TrainConfig};
@@ -27,6 +27,7 @@ use crate::duration::Place;
 use crate::error::{DataError, Error, Result};
 use crate::event::{Event, Observer, StageStart, Start, StepRecord};
 use crate::history::History;
+use crate::purposes::REGULARIZATION;
 use crate::sources::Sources;
 use crate::state::TrainState;
 
@@ -164,8 +165,7 @@ impl Run {
             if self.step == 0 && micro == 0 {
                 self.state.check_gradients(&batch)?;
             }
-            let seed =
-                sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(1)).next_u64();
+            let seed = sample_rng(self.config.seed, self.step, u64::from(micro), REGULARIZATION).next_u64();
             self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let clip = self.plan.recipe().optimizer.clip_grad;
