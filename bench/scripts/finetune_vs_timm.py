@@ -10,7 +10,7 @@ For each model and size, from a file of timm's model with 1000 classes at 224 an
   scales     one step of AdamW without decay moves each tensor by lr times its layer's factor: the largest difference of the
              factors' logarithms to timm's own grouping (`param_groups_layer_decay`), in layers
   frozen     that what --freeze names has not moved after a few steps, and everything else has
-  logits     after the steps, `export` loads in timm with strict=True; largest difference of the logits of two pictures to those
+  logits     after the steps, `export` loads in timm with strict=True; largest difference of the logits of two images to those
              of `predict`, over the largest logit
 Needs timm and safetensors.
 """
@@ -127,12 +127,12 @@ class Tuning:
 
         model.load_state_dict(ended, strict=True)
         torch.manual_seed(0)
-        pictures = torch.randn(2, 3, size, size)
-        save_file({"input": pictures}, self.folder / "input.safetensors")
+        images = torch.randn(2, 3, size, size)
+        save_file({"input": images}, self.folder / "input.safetensors")
         logits = self.folder / "logits.safetensors"
         names = ["--model", name, "--weights", file, "--tensor", self.folder / "input.safetensors", "--out", logits]
         self.call("predict", *names)
-        apart = off(load_file(logits)["logits"], model(pictures))
+        apart = off(load_file(logits)["logits"], model(images))
         cells = [name, size, len(fixed), len(resampled), f"{begins:.1e}", f"{layers:.2f} ({worst})"]
         cells += ["yes" if held else "NO", f"{apart:.1e}"]
         ok = held and begins < 1e-6 and apart <= TOLERANCE

@@ -11,9 +11,9 @@ Usage: gpu_check.py target/release/efficienttrain [--tests FOLDER] [--data FOLDE
   3. the input pipeline: images a second that the machine's cores prepare at each size
   4. a real training run on --data (image folders; without it, the built-in set) for the time that is left
 
-Needs torch and timm for 2; without them this project's times are printed alone. Ours send the pictures of each step to the
+Needs torch and timm for 2; without them this project's times are printed alone. Ours send the images of each step to the
 GPU, as a run does; PyTorch's lie there. Each part is cut off when its share of the time is spent, and says so: nothing is left
-out in silence. --quick is a smoke test, with two models, few small pictures and one step, for a GPU that is not there, too: its
+out in silence. --quick is a smoke test, with two models, few small images and one step, for a GPU that is not there, too: its
 times say nothing.
 
 CUDA's libraries are looked for where the system does, in /usr/local/cuda and in the packages of this Python, in this order.
@@ -33,7 +33,7 @@ import time
 
 MODELS = ["resnet50", "deit_small", "swin_tiny", "convnext_tiny", "caformer_s18"]
 SIZES = [96, 160, 224]
-# Pictures of a step: about as many pixels at each size.
+# Images of a step: about as many pixels at each size.
 BATCH = {96: 512, 160: 256, 224: 128}
 # Steps that are timed, and those before them.
 STEPS, WARMUP = 20, 5
@@ -250,7 +250,7 @@ def main():
     card = run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], 20) if have("nvidia-smi") else None
     parts = ["### " + (card[1].strip() or "nvidia-smi says nothing" if card else "no nvidia-smi")]
     if a.quick:
-        parts.append("A smoke test: small models and pictures, one step, without " + ", ".join(sorted(set(ALL_TESTS) - set(TESTS))))
+        parts.append("A smoke test: small models and images, one step, without " + ", ".join(sorted(set(ALL_TESTS) - set(TESTS))))
     if a.tests:
         rows = parity(a.tests, pathlib.Path(a.golden).resolve(), clock)
         shown = lambda remark: remark.splitlines()[-1] if remark else ""

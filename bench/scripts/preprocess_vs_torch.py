@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The input pipeline beside timm's, one core each, alternating in one run: images/s from file to training picture.
+"""The input pipeline beside timm's, one core each, alternating in one run: images/s from file to training image.
 
     cargo build --release -p efficienttrain
     pip install torch torchvision timm pillow            (in a virtual environment of its own)

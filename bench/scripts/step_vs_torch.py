@@ -10,7 +10,7 @@ Needs, in a virtual environment of its own: pip install torch torchvision timm (
 Each program gets a process of its own a round (A B C A B C ...), so that its peak memory can be read. Peers:
   plain          PyTorch as it comes; with --dtype bf16 under torch.autocast
   malloc         with large buffers kept by the allocator instead of given back to the system each time
-  channels-last  weights and pictures in torch.channels_last
+  channels-last  weights and images in torch.channels_last
   compile        torch.compile
 Prints a table of the ratios of medians to each, with the least and the greatest ratio of a round to the first; with
 --readme it also replaces what stands there between the markers.
@@ -48,7 +48,7 @@ def torch_step(name, size, batch, steps, warmup, threads, dtype, variant):
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     timm_name, needs = TIMM[name]
-    # The window is a 32nd of the picture, as in the reference.
+    # The window is a 32nd of the image, as in the reference.
     values = {"img_size": size, "window_size": size // 32}
     model = timm.create_model(timm_name, num_classes=1000, **{key: values[key] for key in needs}).train()
     x, y = torch.randn(batch, 3, size, size), torch.randint(0, 1000, (batch,))

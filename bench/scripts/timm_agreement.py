@@ -6,7 +6,7 @@
 
 For each model: timm's state dict, with random values in every tensor, is read here from a safetensors file and from a
 wrapped `.pth` file, torchvision's from a `.pth` file; what is written back has timm's names, shapes and bits; what this
-project makes itself loads in timm with `strict=True`. The logits of two pictures must agree each time. Needs timm,
+project makes itself loads in timm with `strict=True`. The logits of two images must agree each time. Needs timm,
 torchvision and safetensors.
 """
 import argparse
@@ -69,18 +69,18 @@ class Comparison:
     def __init__(self, binary, folder):
         self.binary, self.folder = binary, pathlib.Path(folder)
         torch.manual_seed(0)
-        self.pictures = torch.randn(2, 3, 224, 224)
-        save_file({"pictures": self.pictures}, self.folder / "pictures")
+        self.images = torch.randn(2, 3, 224, 224)
+        save_file({"pictures": self.images}, self.folder / "images")
 
     def ours(self, name, file, *copy):
         out = self.folder / "logits"
-        command = [self.binary, "logits", name, file, self.folder / "pictures", out, *copy]
+        command = [self.binary, "logits", name, file, self.folder / "images", out, *copy]
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         return load_file(out)["logits"]
 
     def reads(self, name, theirs):
         """Our logits with the other program's weights: from safetensors, from a wrapped .pth, and the copy we write."""
-        state, want = theirs.state_dict(), theirs(self.pictures)
+        state, want = theirs.state_dict(), theirs(self.images)
         plain, pickled, copy = (self.folder / f for f in ("plain.safetensors", "wrapped.pth", "copy.safetensors"))
         save_file({k: v.contiguous() for k, v in state.items()}, plain)
         wrapped = {"epoch": 1, "args": argparse.Namespace(lr=0.1), "state_dict": state}
@@ -95,7 +95,7 @@ class Comparison:
         made = self.folder / "made.safetensors"
         subprocess.run([self.binary, "init", name, str(made)], check=True)
         theirs.load_state_dict(load_file(made), strict=True)
-        numbers = [plain, pickled, off(self.ours(name, made), theirs(self.pictures))]
+        numbers = [plain, pickled, off(self.ours(name, made), theirs(self.images))]
         if torchvision_name:
             other = randomise(getattr(torchvision.models, torchvision_name)(), 2)
             numbers.append(max(self.reads(name, other)[:2]))

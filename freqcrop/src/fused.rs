@@ -1,4 +1,4 @@
-//! Resize and crop of 8-bit pictures as one operator.
+//! Resize and crop of 8-bit images as one operator.
 
 use pulp::{Simd, WithSimd};
 
@@ -14,13 +14,13 @@ use crate::separable::{Separable, Workspace};
 use crate::unfold::{Unfold, at_least};
 use crate::{Error, Result};
 
-/// A rectangle of an interleaved 8-bit RGB picture.
+/// A rectangle of an interleaved 8-bit RGB image.
 #[derive(Debug, Clone, Copy)]
 pub struct RgbWindow<'a> {
-    /// All pixels of the picture, row after row.
+    /// All pixels of the image, row after row.
     pub pixels: &'a [u8],
-    /// Width of the picture, in pixels.
-    pub picture_width: usize,
+    /// Width of the image, in pixels.
+    pub image_width: usize,
     /// First row of the rectangle.
     pub top: usize,
     /// First column.
@@ -30,17 +30,17 @@ pub struct RgbWindow<'a> {
 impl RgbWindow<'_> {
     fn check(&self, height: usize, width: usize) -> Result<()> {
         let inside = |last: usize| {
-            let row = self.top.checked_add(last)?.checked_mul(self.picture_width)?;
+            let row = self.top.checked_add(last)?.checked_mul(self.image_width)?;
             row.checked_add(self.left)?.checked_add(width)?.checked_mul(3)
         };
         let end = height.checked_sub(1).and_then(inside);
-        let fits = self.left.checked_add(width).is_some_and(|right| right <= self.picture_width);
+        let fits = self.left.checked_add(width).is_some_and(|right| right <= self.image_width);
         if width > 0 && fits && end.is_some_and(|end| end <= self.pixels.len()) {
             return Ok(());
         }
         let detail = format!(
             "{height} x {width} pixels from ({}, {}) of rows of {} pixels",
-            self.top, self.left, self.picture_width
+            self.top, self.left, self.image_width
         );
         Err(Error::WrongLength {
             what: "window",
@@ -52,7 +52,7 @@ impl RgbWindow<'_> {
 }
 
 impl Plan<f32> {
-    /// Resizes a part of a picture to the plan's input size and processes it, as one linear operator.
+    /// Resizes a part of an image to the plan's input size and processes it, as one linear operator.
     ///
     /// `rows` and `columns` are the resize: from the window's height and width to the plan's input size. The exact result
     /// is that of resizing in real numbers, then [`apply_rgb8`](Self::apply_rgb8); only the outcome is rounded and clamped.
@@ -61,7 +61,7 @@ impl Plan<f32> {
     /// `output` is `[Bh, Bw, 3]`.
     ///
     /// # Errors
-    /// [`Error::WrongLength`] if `output` or a resize has another length, or the window leaves the picture;
+    /// [`Error::WrongLength`] if `output` or a resize has another length, or the window leaves the image;
     /// [`Error::NotSeparable`] if the plan's backend is not [`Backend::Separable`](crate::Backend::Separable).
     pub fn apply_rgb8_resampled(
         &self,
@@ -114,7 +114,7 @@ impl WithSimd for Fused<'_> {
         let mut memory = Memory { even, odd, lines };
         let offset = u8::center(window.pixels);
 
-        let stride = window.picture_width * 3;
+        let stride = window.image_width * 3;
         let from = Columns { data: window.pixels, base: window.top * stride + window.left * 3, stride };
         pass(simd, (height, rows), &from, (0, across), offset, &mut memory, turned);
         let parts = [(0, height.even_used), (height.odd_start, height.odd_used)];

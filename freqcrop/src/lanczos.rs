@@ -13,7 +13,7 @@ const BITS: u32 = 22;
 /// Half-width of the kernel in output pixels.
 const SUPPORT: f64 = 3.0;
 
-/// Lanczos resize of 8-bit pictures from (H, W) to (h, w), up or down: `Image.resize((w, h), LANCZOS)` of Pillow.
+/// Lanczos resize of 8-bit images from (H, W) to (h, w), up or down: `Image.resize((w, h), LANCZOS)` of Pillow.
 ///
 /// ```
 /// let resize = freqcrop::Lanczos::new((224, 224), (96, 96))?;
@@ -61,19 +61,19 @@ impl Lanczos {
         })
     }
 
-    /// Height and width of the pictures that go in.
+    /// Height and width of the images that go in.
     #[must_use]
     pub fn input_size(&self) -> (usize, usize) {
         self.from
     }
 
-    /// Height and width of the pictures that come out.
+    /// Height and width of the images that come out.
     #[must_use]
     pub fn output_size(&self) -> (usize, usize) {
         self.to
     }
 
-    /// Resizes one interleaved picture.
+    /// Resizes one interleaved image.
     ///
     /// # Shapes
     /// `[H, W, channels]` in, `[h, w, channels]` out.

@@ -14,10 +14,10 @@
 //! ```
 //! use freqcrop::{FrequencyCrop, Layout};
 //!
-//! // 224 x 224 pixels to 96 x 96, for 8-bit RGB pictures ...
+//! // 224 x 224 pixels to 96 x 96, for 8-bit RGB images ...
 //! let crop = FrequencyCrop::new((224, 224), (96, 96))?;
-//! let picture = vec![127_u8; 224 * 224 * 3];
-//! let small = crop.apply_rgb8(&picture)?;
+//! let image = vec![127_u8; 224 * 224 * 3];
+//! let small = crop.apply_rgb8(&image)?;
 //! assert_eq!(small, vec![127; 96 * 96 * 3]);
 //!
 //! // ... and for numbers, here planes of f64 at an odd size.

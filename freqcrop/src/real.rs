@@ -24,7 +24,7 @@ pub trait Real: FftNum + Lanes + Default + PartialOrd + sealed::Sealed {
     fn finite(self) -> bool;
 
     // These two reach all kernels and transforms. They are no generic functions, so that these are compiled with this
-    // crate, once a number type, and not again in every crate that crops a picture.
+    // crate, once a number type, and not again in every crate that crops an image.
 
     #[doc(hidden)]
     fn plan(from: (usize, usize), band: (usize, usize), shrink: bool, backend: Backend)
@@ -32,7 +32,7 @@ pub trait Real: FftNum + Lanes + Default + PartialOrd + sealed::Sealed {
     #[doc(hidden)]
     fn run(
         plan: &Plan<Self>,
-        picture: (Layout, usize),
+        image: (Layout, usize),
         input: &[Self],
         output: &mut [Self],
         scratch: &mut Scratch<Self>,

@@ -1,4 +1,4 @@
-//! Interleaved 8-bit pictures in and out, as decoders and augmentations use them.
+//! Interleaved 8-bit images in and out, as decoders and augmentations use them.
 
 use rayon::prelude::*;
 
@@ -10,9 +10,9 @@ use crate::scratch::Scratch;
 const RGB: Geometry = Geometry { layout: Layout::Hwc, channels: 3 };
 
 impl Plan<f32> {
-    /// Processes one 8-bit RGB picture, with working memory from the plan's own pool.
+    /// Processes one 8-bit RGB image, with working memory from the plan's own pool.
     ///
-    /// The crop of a picture can leave the range of its pixels; the result is rounded to the nearest integer, halves to
+    /// The crop of an image can leave the range of its pixels; the result is rounded to the nearest integer, halves to
     /// even, and clamped to 0..=255.
     ///
     /// # Shapes
@@ -53,7 +53,7 @@ impl Plan<f32> {
         Ok(())
     }
 
-    /// Processes a batch of 8-bit RGB pictures on the threads of the current rayon pool.
+    /// Processes a batch of 8-bit RGB images on the threads of the current rayon pool.
     ///
     /// # Shapes
     /// `input` is `[N, H, W, 3]`, `output` is `[N, Bh, Bw, 3]`; N follows from the length.
@@ -62,7 +62,7 @@ impl Plan<f32> {
     /// [`Error::WrongLength`](crate::Error::WrongLength), for either slice.
     pub fn apply_rgb8_batch(&self, input: &[u8], output: &mut [u8]) -> Result<()> {
         let (from, to) = self.check_batch(3, input.len(), output.len())?;
-        let pictures = input.par_chunks_exact(from).zip(output.par_chunks_exact_mut(to));
-        pictures.try_for_each(|(picture, out)| self.apply_rgb8_into(picture, out))
+        let images = input.par_chunks_exact(from).zip(output.par_chunks_exact_mut(to));
+        images.try_for_each(|(image, out)| self.apply_rgb8_into(image, out))
     }
 }

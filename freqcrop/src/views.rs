@@ -132,7 +132,7 @@ impl<T: Real> Plan<T> {
         failed.min_by_key(|(index, _)| *index).map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Processes one image whose rows, columns or channels are not next to each other, such as a picture with padded
+    /// Processes one image whose rows, columns or channels are not next to each other, such as an image with padded
     /// rows or a window of a larger one.
     ///
     /// # Shapes

@@ -77,11 +77,11 @@ fn bytes_are_the_rounded_numbers() {
     for backend in [Backend::Fft, Backend::Separable] {
         let crop = FrequencyCrop::<f32>::with_backend((224, 224), (96, 97), backend).unwrap();
         let exact = FrequencyCrop::<f64>::with_backend((224, 224), (96, 97), backend).unwrap();
-        let picture = common::synth(11, 224, 224);
-        let wide: Vec<f64> = picture.iter().map(|&v| f64::from(v)).collect();
+        let image = common::synth(11, 224, 224);
+        let wide: Vec<f64> = image.iter().map(|&v| f64::from(v)).collect();
         let mut numbers = vec![0.0; 96 * 97 * 3];
         exact.apply_slice(Layout::Hwc, 3, &wide, &mut numbers).unwrap();
-        let bytes = crop.apply_rgb8(&picture).unwrap();
+        let bytes = crop.apply_rgb8(&image).unwrap();
         // Away from a tie by more than the rounding error of f32, the byte is determined.
         let clear = numbers.iter().zip(&bytes).filter(|(v, _)| ((*v - v.floor()) - 0.5).abs() > 1e-3);
         let mut count = 0;
@@ -91,7 +91,7 @@ fn bytes_are_the_rounded_numbers() {
         }
         assert!(count > numbers.len() * 9 / 10);
         let mut batch = vec![0; 2 * bytes.len()];
-        crop.apply_rgb8_batch(&[picture.clone(), picture].concat(), &mut batch).unwrap();
+        crop.apply_rgb8_batch(&[image.clone(), image].concat(), &mut batch).unwrap();
         assert_eq!(batch, [bytes.clone(), bytes].concat());
     }
 }

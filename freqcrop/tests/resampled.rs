@@ -69,7 +69,7 @@ fn one_operator_equals_resize_then_crop_in_real_numbers() {
                 .unwrap();
             let plan = FrequencyCrop::<f32>::with_backend(base, band, Backend::Separable).unwrap();
             let mut bytes = vec![0; exact.len()];
-            let window = RgbWindow { pixels: &pixels, picture_width: width, top, left };
+            let window = RgbWindow { pixels: &pixels, image_width: width, top, left };
             plan.apply_rgb8_resampled(window, (&rows, &columns), &mut bytes, &mut scratch).unwrap();
             for (i, (&byte, &exact)) in bytes.iter().zip(&exact).enumerate() {
                 let off = (f64::from(byte) - exact.clamp(0.0, 255.0)).abs();
@@ -86,7 +86,7 @@ fn what_does_not_fit_is_refused() {
     let (map, short) = (linear(6, 8).0, linear(6, 7).0);
     let mut out = vec![0; 4 * 4 * 3];
     let mut scratch = Scratch::new();
-    let window = RgbWindow { pixels: &pixels, picture_width: 10, top: 4, left: 4 };
+    let window = RgbWindow { pixels: &pixels, image_width: 10, top: 4, left: 4 };
     plan.apply_rgb8_resampled(window, (&map, &map), &mut out, &mut scratch).unwrap();
     for (top, left) in [(5, 4), (4, 5), (usize::MAX, 0), (0, usize::MAX)] {
         let outside = RgbWindow { top, left, ..window };

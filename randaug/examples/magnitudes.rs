@@ -1,6 +1,6 @@
-//! Draws a grid of augmented pictures: one row for each of six samples, one column for each magnitude 0..9.
+//! Draws a grid of augmented images: one row for each of six samples, one column for each magnitude 0..9.
 //!
-//! `cargo run --release -p randaug --example magnitudes -- [picture.png] [out.png]`; without a picture it makes one.
+//! `cargo run --release -p randaug --example magnitudes -- [image.png] [out.png]`; without an image it makes one.
 
 use std::env;
 use std::error::Error;
@@ -8,7 +8,7 @@ use std::error::Error;
 use image::{GenericImage, Rgb, RgbImage};
 use randaug::{Filter, Purpose, RandAugment, RandomResizedCrop, Scratch, resize, sample_rng};
 
-/// Edge of each small picture, and the gap between them, in pixels.
+/// Edge of each small image, and the gap between them, in pixels.
 const SIZE: u32 = 112;
 const GAP: u32 = 4;
 const SAMPLES: u64 = 6;
@@ -47,9 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         for magnitude in 0..10 {
             // The same numbers in every column: only the magnitude differs.
             let rng = |purpose| sample_rng(1, 0, sample, purpose);
-            let mut picture = crop.apply(&source, SIZE, &mut rng(Purpose::Crop), &mut scratch)?;
-            policy.apply(&mut picture, f64::from(magnitude), &mut rng(Purpose::Augment), &mut scratch)?;
-            grid.copy_from(&picture, edge(magnitude + 1), y)?;
+            let mut image = crop.apply(&source, SIZE, &mut rng(Purpose::Crop), &mut scratch)?;
+            policy.apply(&mut image, f64::from(magnitude), &mut rng(Purpose::Augment), &mut scratch)?;
+            grid.copy_from(&image, edge(magnitude + 1), y)?;
         }
     }
     grid.save(&out)?;

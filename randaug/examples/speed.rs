@@ -1,6 +1,6 @@
-//! Pictures a second of each step, one thread: `cargo run --release -p randaug --example speed`.
+//! Images a second of each step, one thread: `cargo run --release -p randaug --example speed`.
 //!
-//! The source is a synthetic picture of 500 x 375 pixels, the usual size of an ImageNet photograph. Every figure is
+//! The source is a synthetic image of 500 x 375 pixels, the usual size of an ImageNet photograph. Every figure is
 //! the best of five rounds, because the machine's other work can only make a round slower.
 
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use randaug::{
     RandomResizedCrop, Result, Scratch, resize, sample_rng,
 };
 
-/// Pictures a second: the best of five rounds of at least a fifth of a second.
+/// Images a second: the best of five rounds of at least a fifth of a second.
 fn measure(name: &str, mut step: impl FnMut(u64) -> Result<()>) -> Result<()> {
     let mut best = f64::INFINITY;
     let mut index = 0;
@@ -24,7 +24,7 @@ fn measure(name: &str, mut step: impl FnMut(u64) -> Result<()>) -> Result<()> {
         }
         best = best.min(start.elapsed().as_secs_f64() / (index - first) as f64);
     }
-    println!("{name:<44} {:>9.0} pictures/s  {:>8.1} us", 1.0 / best, best * 1e6);
+    println!("{name:<44} {:>9.0} images/s  {:>8.1} us", 1.0 / best, best * 1e6);
     Ok(())
 }
 
@@ -49,15 +49,15 @@ fn main() -> Result<()> {
         Ok(())
     })?;
     for size in [96, 160, 224] {
-        let picture = textured(size, size);
-        let (policy, mut work) = (RandAugment::default(), picture.clone());
+        let image = textured(size, size);
+        let (policy, mut work) = (RandAugment::default(), image.clone());
         measure(&format!("RandAugment at {size}, magnitude 9"), |i| {
-            work.copy_from_slice(&picture);
+            work.copy_from_slice(&image);
             policy.apply(&mut work, 9.0, &mut sample_rng(0, 0, i, Purpose::Augment), &mut scratch)
         })?;
-        let mut tensor = vec![0.0; picture.len()];
+        let mut tensor = vec![0.0; image.len()];
         measure(&format!("normalize and erase at {size}, channels last"), |i| {
-            normalize.apply(&picture, Layout::Hwc, &mut tensor)?;
+            normalize.apply(&image, Layout::Hwc, &mut tensor)?;
             let mut rng = sample_rng(0, 0, i, Purpose::Erase);
             RandomErasing::default().apply(&mut tensor, (3, size, size), Layout::Hwc, &mut rng)?;
             Ok(())

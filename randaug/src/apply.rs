@@ -1,4 +1,4 @@
-//! How an operation is applied to a picture.
+//! How an operation is applied to an image.
 
 use image::RgbImage;
 
@@ -17,7 +17,7 @@ impl Op {
     /// of the reference: bicubic, fill color (124, 116, 104).
     ///
     /// `negate` picks the other direction where the operation has one and is ignored where it has none.
-    /// An empty picture stays as it is.
+    /// An empty image stays as it is.
     ///
     /// # Errors
     /// If the magnitude is not a number.
@@ -114,7 +114,7 @@ impl Op {
 pub struct OpConfig {
     /// How geometric operations read between pixels. Default bicubic.
     pub interpolation: Interpolation,
-    /// Color of pixels that come from outside the picture. Default (124, 116, 104), the ImageNet mean.
+    /// Color of pixels that come from outside the image. Default (124, 116, 104), the ImageNet mean.
     pub fill: [u8; 3],
     /// How magnitudes become arguments.
     pub levels: LevelScale,

@@ -11,7 +11,7 @@ const BITS: u32 = 24;
 
 /// A box of whole and fractional radius, as Pillow weighs it.
 #[derive(Clone, Copy)]
-struct Taps {
+struct BoxKernel {
     /// Whole pixels either side of the center.
     reach: usize,
     /// Weight of a pixel in the box.
@@ -20,7 +20,7 @@ struct Taps {
     outer: u32,
 }
 
-impl Taps {
+impl BoxKernel {
     fn new(radius: f32) -> Self {
         let reach = radius as u32;
         let one = 1u32 << BITS;
@@ -68,10 +68,18 @@ pub(crate) fn gaussian(
     if pixels.is_empty() || radius == 0.0 {
         return Ok(());
     }
-    let kernel = Taps::new(radius);
-    let Scratch { copy, columns, .. } = scratch;
-    blur(pixels, width * 3, height, kernel, copy, columns);
+    let kernel = BoxKernel::new(radius);
+    scratch.with(|BlurScratch { copy, sums }, _| blur(pixels, width * 3, height, kernel, copy, sums));
     Ok(())
+}
+
+/// Buffers of the blur.
+#[derive(Debug, Default)]
+struct BlurScratch {
+    /// A padded row, or the whole image.
+    copy: Vec<u8>,
+    /// Column sums.
+    sums: Vec<u32>,
 }
 
 vectorized! {
@@ -80,9 +88,9 @@ fn blur<'a>(
     pixels: &'a mut [u8],
     stride: usize,
     height: usize,
-    kernel: Taps,
+    kernel: BoxKernel,
     copy: &'a mut Vec<u8>,
-    columns: &'a mut Vec<u32>,
+    sums: &'a mut Vec<u32>,
 ) {
     for row in pixels.chunks_exact_mut(stride) {
         for _ in 0..PASSES {
@@ -90,14 +98,14 @@ fn blur<'a>(
         }
     }
     for _ in 0..PASSES {
-        down_columns(pixels, stride, height, kernel, copy, columns);
+        down_columns(pixels, stride, height, kernel, copy, sums);
     }
 }
 }
 
 /// One box blur of a row; pixels outside it are those at its ends.
 #[inline(always)]
-fn along_row(row: &mut [u8], kernel: Taps, padded: &mut Vec<u8>) {
+fn along_row(row: &mut [u8], kernel: BoxKernel, padded: &mut Vec<u8>) {
     let border = kernel.reach + 1;
     let [.., end] = *row.as_chunks::<3>().0 else { return };
     let [start, ..] = *row.as_chunks::<3>().0 else { return };
@@ -124,7 +132,7 @@ fn along_row(row: &mut [u8], kernel: Taps, padded: &mut Vec<u8>) {
 
 /// The general case of [`along_row`]: a running sum for each channel.
 #[inline(always)]
-fn slide(row: &mut [u8], kernel: Taps, padded: &[u8]) {
+fn slide(row: &mut [u8], kernel: BoxKernel, padded: &[u8]) {
     let taps = padded.as_chunks::<3>().0;
     let wide = 2 * kernel.reach + 1;
     for c in 0..3 {
@@ -143,7 +151,7 @@ fn down_columns(
     pixels: &mut [u8],
     stride: usize,
     height: usize,
-    kernel: Taps,
+    kernel: BoxKernel,
     source: &mut Vec<u8>,
     sums: &mut Vec<u32>,
 ) {

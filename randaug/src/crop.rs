@@ -10,14 +10,14 @@ use crate::scratch::Scratch;
 /// Boxes drawn before falling back to the center.
 const ATTEMPTS: usize = 10;
 
-/// Cuts out a random part of a picture and resizes it.
+/// Cuts out a random part of an image and resizes it.
 ///
-/// Ten boxes are drawn, with area uniform in `scale` times the picture's and the logarithm of width/height uniform
+/// Ten boxes are drawn, with area uniform in `scale` times the image's and the logarithm of width/height uniform
 /// in `ratio`; the first that fits is placed uniformly. If none fits, the box is the largest centered one whose
 /// ratio lies in the range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RandomResizedCrop {
-    /// Share of the picture's area, smallest and largest. Default 0.08 to 1.
+    /// Share of the image's area, smallest and largest. Default 0.08 to 1.
     pub scale: (f64, f64),
     /// Width over height, smallest and largest. Default 3/4 to 4/3.
     pub ratio: (f64, f64),
@@ -32,10 +32,10 @@ impl Default for RandomResizedCrop {
 }
 
 impl RandomResizedCrop {
-    /// Draws a box in a picture of `width` x `height` pixels.
+    /// Draws a box in an image of `width` x `height` pixels.
     ///
     /// # Errors
-    /// If the picture is empty or a range is not 0 < low <= high.
+    /// If the image is empty or a range is not 0 < low <= high.
     pub fn sample(&self, width: u32, height: u32, rng: &mut impl Rng) -> Result<CropBox> {
         check_range("scale", self.scale)?;
         check_range("ratio", self.ratio)?;
@@ -56,7 +56,7 @@ impl RandomResizedCrop {
     }
 
     /// Width and height of the box that has this share of the area and this logarithm of width/height. It may be
-    /// larger than the picture.
+    /// larger than the image.
     #[must_use]
     pub fn edges(width: u32, height: u32, area_fraction: f64, log_ratio: f64) -> (u32, u32) {
         let area = area_fraction * (f64::from(width) * f64::from(height));
@@ -65,9 +65,9 @@ impl RandomResizedCrop {
         (edge(area * ratio), edge(area / ratio))
     }
 
-    /// Whether a box of these edges (width, height) can be placed in the picture.
+    /// Whether a box of these edges (width, height) can be placed in the image.
     ///
-    /// A picture of a few pixels can give an empty box, which the reference would fail on; here it does not fit.
+    /// An image of a few pixels can give an empty box, which the reference would fail on; here it does not fit.
     #[must_use]
     pub fn fits(width: u32, height: u32, (w, h): (u32, u32)) -> bool {
         (1..=width).contains(&w) && (1..=height).contains(&h)

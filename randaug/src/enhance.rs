@@ -1,7 +1,7 @@
 //! Pillow's `ImageEnhance`: out = D + factor * (I - D) in f32, clipped and truncated.
 //!
-//! D is a degenerate picture: black, the mean gray, the gray picture or the smoothed picture. Factor 0 gives D,
-//! 1 gives the picture back.
+//! D is a degenerate image: black, the mean gray, the gray image or the smoothed image. Factor 0 gives D,
+//! 1 gives the image back.
 
 use crate::scratch::Scratch;
 use crate::simd::{byte_of_f32, vectorized};
@@ -74,19 +74,29 @@ fn blend_gray<'a>(pixels: &'a mut [[u8; 3]], factor: f32) {
 }
 }
 
-/// Blends with the picture smoothed by (1,1,1,1,5,1,1,1,1)/13; the border pixels stay as they are.
+/// Blends with the image smoothed by (1,1,1,1,5,1,1,1,1)/13; the border pixels stay as they are.
 pub(crate) fn sharpness(pixels: &mut [u8], width: usize, height: usize, factor: f64, scratch: &mut Scratch) {
-    // Pillow's filter copies a picture that is smaller than the kernel.
+    // Pillow's filter copies an image that is smaller than the kernel.
     if width < 3 || height < 3 {
         return;
     }
     let factor = factor as f32;
     let stride = width * 3;
-    let Scratch { copy: source, sums, .. } = scratch;
-    source.clear();
-    source.extend_from_slice(pixels);
-    sums.resize(stride, 0);
-    sharpen(pixels, source, sums, stride, factor);
+    scratch.with(|SharpenScratch { source, sums }, _| {
+        source.clear();
+        source.extend_from_slice(pixels);
+        sums.resize(stride, 0);
+        sharpen(pixels, source, sums, stride, factor);
+    });
+}
+
+/// Buffers of the smoothing filter.
+#[derive(Debug, Default)]
+struct SharpenScratch {
+    /// A copy of the image: the filter reads neighbors while it writes.
+    source: Vec<u8>,
+    /// Column sums.
+    sums: Vec<u16>,
 }
 
 vectorized! {

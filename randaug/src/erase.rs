@@ -14,7 +14,7 @@ const ATTEMPTS: usize = 10;
 /// What a box is overwritten with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum EraseMode {
-    /// 0, the mean of normalized pictures.
+    /// 0, the mean of normalized images.
     Const,
     /// One value from N(0, 1) for each channel of a box.
     Rand,
@@ -23,22 +23,22 @@ pub enum EraseMode {
     Pixel,
 }
 
-/// Overwrites random boxes of a normalized picture.
+/// Overwrites random boxes of a normalized image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RandomErasing {
-    /// Chance that a picture is erased at all. Default 0.25.
+    /// Chance that an image is erased at all. Default 0.25.
     pub probability: f64,
-    /// Share of the picture's area that all boxes have together, smallest and largest. Default 0.02 to 1/3.
+    /// Share of the image's area that all boxes have together, smallest and largest. Default 0.02 to 1/3.
     pub area: (f64, f64),
     /// Height over width, smallest and largest; the logarithm is uniform. Default 0.3 to 1/0.3.
     pub aspect: (f64, f64),
     /// What the boxes are overwritten with. Default [`EraseMode::Pixel`].
     pub mode: EraseMode,
-    /// Boxes of a picture, smallest and largest number; the number is uniform. Default 1 to 1.
+    /// Boxes of an image, smallest and largest number; the number is uniform. Default 1 to 1.
     pub count: (u32, u32),
 }
 
-/// A box of a picture and what it is overwritten with.
+/// A box of an image and what it is overwritten with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Erasure {
     /// Where it is.
@@ -74,7 +74,7 @@ impl RandomErasing {
         check(high >= low, "count", f64::from(high), "not below the lower end of its range")
     }
 
-    /// Draws how many boxes a picture gets: 0 if the coin says no.
+    /// Draws how many boxes an image gets: 0 if the coin says no.
     ///
     /// # Errors
     /// As [`RandomErasing::validate`].
@@ -88,8 +88,8 @@ impl RandomErasing {
         })
     }
 
-    /// Draws one of `count` boxes in a picture of `width` x `height` pixels; `None` if none of ten drawn boxes is
-    /// smaller than the picture.
+    /// Draws one of `count` boxes in an image of `width` x `height` pixels; `None` if none of ten drawn boxes is
+    /// smaller than the image.
     ///
     /// # Errors
     /// As [`RandomErasing::validate`].
@@ -123,13 +123,13 @@ impl RandomErasing {
         (edge(area / aspect), edge(area * aspect))
     }
 
-    /// Whether a box of these edges (width, height) is used: it must be smaller than the picture both ways.
+    /// Whether a box of these edges (width, height) is used: it must be smaller than the image both ways.
     #[must_use]
     pub fn fits(width: u32, height: u32, (w, h): (u32, u32)) -> bool {
         w < width && h < height
     }
 
-    /// Draws what [`RandomErasing::apply`] does to a channels-last picture of `width` x `height` pixels: the same boxes and
+    /// Draws what [`RandomErasing::apply`] does to a channels-last image of `width` x `height` pixels: the same boxes and
     /// values from the same generator, for whoever overwrites them elsewhere.
     ///
     /// # Errors
@@ -154,29 +154,29 @@ impl RandomErasing {
         Ok(erasures)
     }
 
-    /// Erases, or does not, one normalized picture of `channels` x `height` x `width` values in place. Returns
+    /// Erases, or does not, one normalized image of `channels` x `height` x `width` values in place. Returns
     /// the number of boxes that were overwritten.
     ///
     /// # Errors
     /// As [`RandomErasing::validate`], or if the slice does not have the length of its shape.
     pub fn apply(
         &self,
-        picture: &mut [f32],
+        image: &mut [f32],
         (channels, height, width): (u32, u32, u32),
         layout: Layout,
         rng: &mut impl Rng,
     ) -> Result<u32> {
         let expected = [channels, height, width].iter().try_fold(1usize, |n, &d| n.checked_mul(d as usize));
-        if expected != Some(picture.len()) {
+        if expected != Some(image.len()) {
             let expected = expected.unwrap_or(usize::MAX);
-            return Err(Error::Length { what: "picture", expected, got: picture.len() });
+            return Err(Error::Length { what: "image", expected, got: image.len() });
         }
         let count = self.sample_count(rng)?;
         let mut erased = 0;
         for _ in 0..count {
             if let Some(area) = self.sample_box((width, height), count, rng)? {
                 let shape = (channels as usize, height as usize, width as usize);
-                fill(picture, shape, area, layout, self.mode, rng);
+                fill(image, shape, area, layout, self.mode, rng);
                 erased += 1;
             }
         }
@@ -185,7 +185,7 @@ impl RandomErasing {
 }
 
 fn fill(
-    picture: &mut [f32],
+    image: &mut [f32],
     (channels, height, width): (usize, usize, usize),
     area: CropBox,
     layout: Layout,
@@ -193,10 +193,10 @@ fn fill(
     rng: &mut impl Rng,
 ) {
     if mode == EraseMode::Rand {
-        fill_channels(picture, (channels, height, width), area, layout, rng);
+        fill_channels(image, (channels, height, width), area, layout, rng);
         return;
     }
-    // A picture of channels first is `channels` pictures of one channel.
+    // An image of channels first is `channels` images of one channel.
     let (planes, depth) = match layout {
         Layout::Chw => (channels, 1),
         Layout::Hwc => (1, channels),
@@ -206,7 +206,7 @@ fn fill(
     for plane in 0..planes {
         for y in 0..area.height as usize {
             let row = plane * height * stride + (area.top as usize + y) * stride;
-            for value in &mut picture[row + left..][..len] {
+            for value in &mut image[row + left..][..len] {
                 *value = if mode == EraseMode::Pixel { rng.sample(StandardNormal) } else { 0.0 };
             }
         }
@@ -215,7 +215,7 @@ fn fill(
 
 /// One color for the box. The channels are drawn in their order in both layouts, so that both get the same color.
 fn fill_channels(
-    picture: &mut [f32],
+    image: &mut [f32],
     (channels, height, width): (usize, usize, usize),
     area: CropBox,
     layout: Layout,
@@ -229,7 +229,7 @@ fn fill_channels(
                 Layout::Hwc => ((y * width + area.left as usize) * channels + channel, channels),
             };
             for x in 0..area.width as usize {
-                picture[start + x * step] = color;
+                image[start + x * step] = color;
             }
         }
     }

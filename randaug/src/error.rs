@@ -6,15 +6,15 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A picture without pixels was given.
-    #[error("the picture is empty ({width}x{height} pixels): both edges must be at least 1")]
+    /// An image without pixels was given.
+    #[error("the image is empty ({width}x{height} pixels): both edges must be at least 1")]
     EmptyImage {
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
     },
-    /// A picture without pixels was asked for.
+    /// An image without pixels was asked for.
     #[error("cannot resize to {width}x{height}: both edges must be at least 1")]
     EmptyOutput {
         /// Width in pixels.
@@ -22,9 +22,9 @@ pub enum Error {
         /// Height in pixels.
         height: u32,
     },
-    /// A crop box is empty or reaches outside the picture.
+    /// A crop box is empty or reaches outside the image.
     #[error(
-        "the crop box (left {left}, top {top}, {width}x{height}) is empty or leaves the picture of \
+        "the crop box (left {left}, top {top}, {width}x{height}) is empty or leaves the image of \
          {image_width}x{image_height}"
     )]
     CropOutside {
@@ -36,9 +36,9 @@ pub enum Error {
         width: u32,
         /// Rows in the box.
         height: u32,
-        /// Width of the picture.
+        /// Width of the image.
         image_width: u32,
-        /// Height of the picture.
+        /// Height of the image.
         image_height: u32,
     },
     /// A slice does not have the length that its shape asks for.
@@ -87,9 +87,9 @@ pub enum Error {
         /// What is wrong with it, and what is possible.
         problem: String,
     },
-    /// The picture's kind of pixel is not one of those that can be augmented.
+    /// The image's kind of pixel is not one of those that can be augmented.
     #[error(
-        "pictures of kind {kind} are not supported here, only 8 bits a channel without transparency: convert \
+        "images of kind {kind} are not supported here, only 8 bits a channel without transparency: convert \
          with DynamicImage::to_rgb8() (16 bits and f32 scaled to 0..255, transparency dropped)"
     )]
     Unsupported {
@@ -118,8 +118,8 @@ impl Error {
     }
 }
 
-/// `Ok` if the picture has pixels.
-pub(crate) fn check_picture(img: &image::RgbImage) -> Result<()> {
+/// `Ok` if the image has pixels.
+pub(crate) fn check_not_empty(img: &image::RgbImage) -> Result<()> {
     let (width, height) = img.dimensions();
     if width == 0 || height == 0 { Err(Error::EmptyImage { width, height }) } else { Ok(()) }
 }

@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use crate::cutout::{Padding, resize_and_cut};
+use crate::crop_or_pad::{Padding, resize_and_cut};
 use crate::error::{Error, Result, check};
 use crate::resample::{CropBox, Filter};
 use crate::scratch::Scratch;
@@ -14,7 +14,7 @@ pub struct EvalTransform {
     pub size: u32,
     /// Share of the short edge that is kept. Default 0.875.
     pub crop_pct: f64,
-    /// How the picture is resized. Default bicubic.
+    /// How the image is resized. Default bicubic.
     pub interpolation: Filter,
 }
 
@@ -25,10 +25,10 @@ impl EvalTransform {
         Self { size, crop_pct: 0.875, interpolation: Filter::Bicubic }
     }
 
-    /// Width and height of the resized picture. The long edge is truncated, as in torchvision.
+    /// Width and height of the resized image. The long edge is truncated, as in torchvision.
     ///
     /// # Errors
-    /// If the picture or the size is empty, or `crop_pct` is not in 0..1 (0 excluded), or an edge would not fit
+    /// If the image or the size is empty, or `crop_pct` is not in 0..1 (0 excluded), or an edge would not fit
     /// into 32 bits.
     pub fn resized_edges(&self, width: u32, height: u32) -> Result<(u32, u32)> {
         if width == 0 || height == 0 {
@@ -42,14 +42,14 @@ impl EvalTransform {
         short_edge_to(short as u32, width, height)
     }
 
-    /// The box that is cut out of the resized picture.
+    /// The box that is cut out of the resized image.
     #[must_use]
     pub fn crop_box(&self, width: u32, height: u32) -> CropBox {
         let start = |edge: u32| ((f64::from(edge) - f64::from(self.size)) / 2.0).round_ties_even() as u32;
         CropBox { top: start(height), left: start(width), height: self.size, width: self.size }
     }
 
-    /// Transforms one picture.
+    /// Transforms one image.
     ///
     /// # Errors
     /// As [`EvalTransform::resized_edges`].
@@ -59,7 +59,7 @@ impl EvalTransform {
         Ok(out)
     }
 
-    /// Transforms one picture into `out`, which must have `size` x `size` pixels.
+    /// Transforms one image into `out`, which must have `size` x `size` pixels.
     ///
     /// # Errors
     /// As [`EvalTransform::resized_edges`], or if `out` has another size.
@@ -73,10 +73,10 @@ impl EvalTransform {
     }
 }
 
-/// Width and height of a picture whose short edge becomes `size`. The long edge is truncated, as in torchvision.
+/// Width and height of an image whose short edge becomes `size`. The long edge is truncated, as in torchvision.
 ///
 /// # Errors
-/// If the picture is empty, or the long edge would not fit into 32 bits.
+/// If the image is empty, or the long edge would not fit into 32 bits.
 pub(crate) fn short_edge_to(size: u32, width: u32, height: u32) -> Result<(u32, u32)> {
     if width == 0 || height == 0 {
         return Err(Error::EmptyImage { width, height });

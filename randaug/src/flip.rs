@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-/// Mirrors a picture left to right, in place.
+/// Mirrors an image left to right, in place.
 pub fn flip_horizontal(img: &mut RgbImage) {
     let stride = img.width() as usize * 3;
     if stride == 0 {
@@ -13,7 +13,7 @@ pub fn flip_horizontal(img: &mut RgbImage) {
     }
 }
 
-/// Mirrors a picture top to bottom, in place.
+/// Mirrors an image top to bottom, in place.
 pub fn flip_vertical(img: &mut RgbImage) {
     let stride = img.width() as usize * 3;
     if stride == 0 {

@@ -72,9 +72,9 @@ fn choose(condition: bool, yes: f32, no: f32) -> f32 {
 
 #[inline(always)]
 fn to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
-    let place = f64::from(h) * 6.0 / 255.0;
-    let sector = byte_of_f64(place);
-    let f = (place - f64::from(sector)) as f32;
+    let position = f64::from(h) * 6.0 / 255.0;
+    let sector = byte_of_f64(position);
+    let f = (position - f64::from(sector)) as f32;
     let saturation = (f64::from(s) / 255.0) as f32;
     let value = f64::from(v);
     // All of it is 0 or more, where half away from zero is half up.

@@ -1,4 +1,4 @@
-//! Brightness, contrast, saturation and hue, as torchvision changes them on Pillow pictures.
+//! Brightness, contrast, saturation and hue, as torchvision changes them on Pillow images.
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
@@ -14,14 +14,14 @@ pub enum Adjustment {
     Brightness,
     /// Factor 0 is the mean gray.
     Contrast,
-    /// Factor 0 is the gray picture.
+    /// Factor 0 is the gray image.
     Saturation,
     /// Turns the color circle by -0.5 to 0.5.
     Hue,
 }
 
 impl Adjustment {
-    /// Adjusts a picture in place.
+    /// Adjusts an image in place.
     ///
     /// # Errors
     /// If the factor is negative or not finite; for the hue, if it is not in -0.5..=0.5.
@@ -46,7 +46,7 @@ impl Adjustment {
 /// Lowest and highest factor, if any.
 type Range = Option<(f64, f64)>;
 
-/// Makes a picture gray, in three equal channels.
+/// Makes an image gray, in three equal channels.
 pub fn grayscale(img: &mut RgbImage) {
     enhance::color(img, 0.0);
 }
@@ -56,9 +56,9 @@ pub fn grayscale(img: &mut RgbImage) {
 ///
 /// ```
 /// use randaug::{ColorJitter, Purpose, sample_rng};
-/// let mut picture = image::RgbImage::from_pixel(4, 4, image::Rgb([200, 100, 50]));
+/// let mut image = image::RgbImage::from_pixel(4, 4, image::Rgb([200, 100, 50]));
 /// let jitter = ColorJitter { hue: Some((-0.1, 0.1)), ..ColorJitter::symmetric(0.4)? };
-/// jitter.apply(&mut picture, &mut sample_rng(0, 0, 0, Purpose::Jitter))?;
+/// jitter.apply(&mut image, &mut sample_rng(0, 0, 0, Purpose::Jitter))?;
 /// # Ok::<(), randaug::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -124,7 +124,7 @@ impl ColorJitter {
         Ok(drawn)
     }
 
-    /// Jitters a picture in place.
+    /// Jitters an image in place.
     ///
     /// # Errors
     /// As [`ColorJitter::validate`].

@@ -4,16 +4,16 @@ use image::RgbImage;
 use rand::{Rng, RngExt};
 
 use crate::crop::{check_range, uniform};
-use crate::cutout::{RandomCropOrPad, resize_and_cut};
+use crate::crop_or_pad::{RandomCropOrPad, resize_and_cut};
 use crate::error::{Error, Result, check};
 use crate::resample::Filter;
 use crate::scratch::Scratch;
 
-/// Resizes a picture so that it just covers a target (or just fits into it), with a random scale and aspect ratio
+/// Resizes an image so that it just covers a target (or just fits into it), with a random scale and aspect ratio
 /// (timm's `ResizeKeepRatio`). [`RandomCropOrPad`] then gives it the target's size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ResizeKeepRatio {
-    /// 0: the picture covers the target; 1: it fits into it; between: a size between. Default 0.
+    /// 0: the image covers the target; 1: it fits into it; between: a size between. Default 0.
     pub longest: f64,
     /// Chance of a random scale. Default 0.
     pub scale_prob: f64,
@@ -25,7 +25,7 @@ pub struct ResizeKeepRatio {
     pub aspect_prob: f64,
     /// Smallest and largest factor of width over height. Default 0.9 to 1.11.
     pub aspect: (f64, f64),
-    /// How the picture is resized. Default bicubic.
+    /// How the image is resized. Default bicubic.
     pub interpolation: Filter,
 }
 
@@ -71,22 +71,22 @@ impl ResizeKeepRatio {
         check_range("aspect", self.aspect)
     }
 
-    /// Draws width and height for a picture and a target of these edges (width, height).
+    /// Draws width and height for an image and a target of these edges (width, height).
     ///
     /// # Errors
-    /// As [`ResizeKeepRatio::validate`], or if the picture or the target is empty.
-    pub fn sample(&self, picture: (u32, u32), target: (u32, u32), rng: &mut impl Rng) -> Result<(u32, u32)> {
+    /// As [`ResizeKeepRatio::validate`], or if the image or the target is empty.
+    pub fn sample(&self, image: (u32, u32), target: (u32, u32), rng: &mut impl Rng) -> Result<(u32, u32)> {
         self.validate()?;
         let scale = rng.random_bool(self.scale_prob).then(|| uniform(self.scale, rng));
         let log_aspect = (self.aspect.0.ln(), self.aspect.1.ln());
         let aspect = rng.random_bool(self.aspect_prob).then(|| uniform(log_aspect, rng));
-        self.edges(picture, target, scale, aspect)
+        self.edges(image, target, scale, aspect)
     }
 
     /// Width and height for these drawn numbers, at least 1 each.
     ///
     /// # Errors
-    /// If the picture or the target is empty, or an edge would not fit into 32 bits.
+    /// If the image or the target is empty, or an edge would not fit into 32 bits.
     pub fn edges(
         &self,
         (width, height): (u32, u32),

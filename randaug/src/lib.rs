@@ -1,6 +1,6 @@
 //! Image augmentation with the numbers of timm, torchvision and Pillow.
 //!
-//! One picture in, one picture out: crops, flips, color jitter, and the automatic schemes behind [`Policy`]
+//! One image in, one image out: crops, flips, color jitter, and the automatic schemes behind [`Policy`]
 //! (RandAugment, AutoAugment, AugMix, TrivialAugment, 3-Augment) with a magnitude that is an argument of every call;
 //! normalization and random erasing; then mixup and cutmix on batches. The 8-bit operations give the bytes of Pillow,
 //! so a recipe that was tuned there keeps its meaning.
@@ -15,12 +15,12 @@
 //! let mut scratch = Scratch::new();
 //!
 //! let crop = RandomResizedCrop::default();
-//! let mut picture = crop.apply(&photo, 96, &mut rng(Purpose::Crop), &mut scratch)?;
+//! let mut image = crop.apply(&photo, 96, &mut rng(Purpose::Crop), &mut scratch)?;
 //! let policy: Policy = "rand-m9-mstd0.5-inc1".parse()?;
-//! policy.apply(&mut picture, Some(4.5), &mut rng(Purpose::Augment), &mut scratch)?;
+//! policy.apply(&mut image, Some(4.5), &mut rng(Purpose::Augment), &mut scratch)?;
 //!
 //! let mut tensor = vec![0.0; 3 * 96 * 96];
-//! Normalize::default().apply(&picture, Layout::Chw, &mut tensor)?;
+//! Normalize::default().apply(&image, Layout::Chw, &mut tensor)?;
 //! RandomErasing::default().apply(&mut tensor, (3, 96, 96), Layout::Chw, &mut rng(Purpose::Erase))?;
 //! # Ok::<(), randaug::Error>(())
 //! ```
@@ -42,7 +42,7 @@ mod affine;
 mod apply;
 mod blur;
 mod crop;
-mod cutout;
+mod crop_or_pad;
 mod enhance;
 mod erase;
 mod error;
@@ -55,7 +55,7 @@ mod level;
 mod lut;
 mod mix;
 mod op;
-mod picture;
+mod pixel_format;
 mod policy;
 mod resample;
 mod rng;
@@ -66,7 +66,7 @@ mod tensor;
 pub use affine::Interpolation;
 pub use apply::OpConfig;
 pub use crop::RandomResizedCrop;
-pub use cutout::{Padding, RandomCropOrPad, SimpleRandomCrop, crop_or_pad};
+pub use crop_or_pad::{Padding, RandomCropOrPad, SimpleRandomCrop, crop_or_pad};
 pub use erase::{EraseMode, Erasure, RandomErasing};
 pub use error::{Error, Result};
 pub use eval::EvalTransform;
@@ -76,9 +76,9 @@ pub use keep_ratio::ResizeKeepRatio;
 pub use level::{Arg, LevelScale, MAX_LEVEL};
 pub use mix::{BatchShape, Mix, MixBox, MixMode, Mixup, mix_batch, soft_targets, soft_targets_each};
 pub use op::Op;
-pub use picture::to_rgb8;
+pub use pixel_format::to_rgb8;
 pub use policy::{
-    AugMix, AutoAugment, AutoPolicy, DrawnMix, DrawnOp, Policy, RandAugment, Scheme, SubOp, SubPolicy,
+    AugMix, AutoAugment, AutoPolicy, DrawnAugMix, DrawnOp, Policy, RandAugment, Scheme, SubOp, SubPolicy,
     TrivialAugmentWide,
 };
 pub use resample::{CropBox, Filter, resize, resize_crop, resize_crop_into};

@@ -51,7 +51,7 @@ ops! {
     SolarizeIncreasing,
     /// Adds 0..110 to values below 128.
     SolarizeAdd,
-    /// Blends with the gray picture, factor 0.1..1.9.
+    /// Blends with the gray image, factor 0.1..1.9.
     Color,
     /// As `Color`, factor 1 plus or minus 0..0.9.
     ColorIncreasing,
@@ -63,7 +63,7 @@ ops! {
     Brightness,
     /// As `Brightness`, factor 1 plus or minus 0..0.9.
     BrightnessIncreasing,
-    /// Blends with the smoothed picture, factor 0.1..1.9.
+    /// Blends with the smoothed image, factor 0.1..1.9.
     Sharpness,
     /// As `Sharpness`, factor 1 plus or minus 0..0.9.
     SharpnessIncreasing,

@@ -1,51 +1,53 @@
-//! Counter-based randomness: a draw is a function of (seed, epoch, sample index, purpose) alone.
+//! Counter-based randomness: a draw is a function of (seed, epoch, sample index, purpose) and nothing else.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// What a stream of random numbers is for. Streams of different purposes are independent, so that adding a
-/// draw to one step of the pipeline leaves all the others as they were.
+/// Subject of a stream of random numbers. Streams of different purposes are independent, so that adding a draw to one
+/// step of the pipeline leaves all others as they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Purpose {
-    /// The box of the random resized crop.
+    /// Box of the random resized crop.
     Crop,
-    /// Whether the picture is mirrored.
+    /// Horizontal flip.
     Flip,
     /// Choice and strength of the augmentation operations.
     Augment,
-    /// Random erasing.
+    /// Boxes and values of random erasing.
     Erase,
-    /// Mixup and cutmix; the index is then that of the batch.
+    /// Mixup and cutmix; the index is that of the batch.
     Mix,
-    /// The order of the samples.
+    /// Order of the samples.
     Order,
-    /// Color jitter, gray and blur outside of a policy.
+    /// Color jitter, grayscale and blur outside of a policy.
     Jitter,
-    /// Anything else; the number is the stream's own. Numbers below 2^32 never meet a named purpose.
-    Other(u32),
+    /// A stream of the caller's own, by number. It never meets one of the streams above.
+    Custom(u32),
 }
+
+/// Streams of the named purposes follow all custom ones.
+const FIRST_NAMED: u64 = 1 << 32;
 
 impl From<Purpose> for u64 {
     fn from(purpose: Purpose) -> u64 {
-        const NAMED: u64 = 1 << 32;
         match purpose {
-            Purpose::Crop => NAMED,
-            Purpose::Flip => NAMED + 1,
-            Purpose::Augment => NAMED + 2,
-            Purpose::Erase => NAMED + 3,
-            Purpose::Mix => NAMED + 4,
-            Purpose::Order => NAMED + 5,
-            Purpose::Jitter => NAMED + 6,
-            Purpose::Other(number) => u64::from(number),
+            Purpose::Crop => FIRST_NAMED,
+            Purpose::Flip => FIRST_NAMED + 1,
+            Purpose::Augment => FIRST_NAMED + 2,
+            Purpose::Erase => FIRST_NAMED + 3,
+            Purpose::Mix => FIRST_NAMED + 4,
+            Purpose::Order => FIRST_NAMED + 5,
+            Purpose::Jitter => FIRST_NAMED + 6,
+            Purpose::Custom(stream) => u64::from(stream),
         }
     }
 }
 
-/// The generator of one sample, epoch and purpose.
+/// Returns the generator of one sample, epoch and purpose.
 ///
-/// The four numbers, little endian, are the 32-byte key of ChaCha8. Whatever the order in which samples are
-/// augmented, and by however many workers, each one gets the same numbers.
+/// The four numbers, little endian, are the 32-byte key of ChaCha8. Each sample gets the same numbers, in whatever order
+/// and by however many workers the samples are augmented.
 ///
 /// ```
 /// use rand::Rng;

@@ -103,24 +103,24 @@ mod tests {
         }
     }
 
-    /// Everything that goes through a vectorized kernel, on one picture.
+    /// Everything that goes through a vectorized kernel, on one image.
     fn everything(source: &RgbImage) -> Vec<RgbImage> {
         let (mut scratch, mut out) = (Scratch::new(), Vec::new());
         for interpolation in [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::Bicubic] {
             let config = OpConfig { interpolation, ..Default::default() };
             for &op in Op::ALL {
-                let mut picture = source.clone();
-                op.apply_with(&mut picture, 7.3, true, &config, &mut scratch).unwrap();
-                out.push(picture);
+                let mut image = source.clone();
+                op.apply_with(&mut image, 7.3, true, &config, &mut scratch).unwrap();
+                out.push(image);
             }
         }
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
             out.push(resize(source, 31, 17, filter, &mut scratch).unwrap());
             out.push(resize(source, 90, 101, filter, &mut scratch).unwrap());
         }
-        let mut picture = source.clone();
-        Adjustment::Hue.apply(&mut picture, 0.37).unwrap();
-        out.push(picture);
+        let mut image = source.clone();
+        Adjustment::Hue.apply(&mut image, 0.37).unwrap();
+        out.push(image);
         out
     }
 

@@ -9,7 +9,7 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Standard deviation of ImageNet's channels, in 0..1.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// Where the channels stand in a picture or batch of f32.
+/// Where the channels stand in an image or batch of f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// Channels first: `[C, H, W]`, in a batch `[N, C, H, W]`.
@@ -42,7 +42,7 @@ impl Normalize {
         Ok(Self { tables })
     }
 
-    /// Writes the picture's 3 * H * W values into `out`.
+    /// Writes the image's 3 * H * W values into `out`.
     ///
     /// # Errors
     /// If `out` has another length.

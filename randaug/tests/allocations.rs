@@ -1,4 +1,4 @@
-//! No allocation for a picture once the buffers have grown: counted by the allocator of this test binary.
+//! No allocation for an image once the buffers have grown: counted by the allocator of this test binary.
 
 use std::alloc::{GlobalAlloc, Layout as Block, System};
 use std::cell::Cell;
@@ -58,21 +58,21 @@ fn the_counter_counts() {
 }
 
 #[test]
-fn a_training_picture_allocates_nothing() {
+fn a_training_image_allocates_nothing() {
     let sources = [photo(120, 90), photo(70, 101)];
     let policy: Policy = "rand-m9-mstd0.5-inc1".parse().unwrap();
     let (mut scratch, normalize) = (Scratch::new(), Normalize::default());
-    let (mut picture, mut tensor) = (RgbImage::new(48, 48), vec![0.0; 3 * 48 * 48]);
+    let (mut image, mut tensor) = (RgbImage::new(48, 48), vec![0.0; 3 * 48 * 48]);
     assert_steady("crop, flip, RandAugment, normalize, erase", |i| {
         let rng = |purpose| sample_rng(1, 0, i, purpose);
         let source = &sources[i as usize % 2];
         let crop = RandomResizedCrop::default();
-        crop.apply_into(source, &mut picture, &mut rng(Purpose::Crop), &mut scratch).unwrap();
-        flip_horizontal(&mut picture);
-        flip_vertical(&mut picture);
+        crop.apply_into(source, &mut image, &mut rng(Purpose::Crop), &mut scratch).unwrap();
+        flip_horizontal(&mut image);
+        flip_vertical(&mut image);
         let magnitude = Some(i as f64 / 6.0);
-        policy.apply(&mut picture, magnitude, &mut rng(Purpose::Augment), &mut scratch).unwrap();
-        normalize.apply(&picture, Layout::Hwc, &mut tensor).unwrap();
+        policy.apply(&mut image, magnitude, &mut rng(Purpose::Augment), &mut scratch).unwrap();
+        normalize.apply(&image, Layout::Hwc, &mut tensor).unwrap();
         let erasing = RandomErasing { probability: 0.8, count: (1, 3), ..Default::default() };
         erasing.apply(&mut tensor, (3, 48, 48), Layout::Hwc, &mut rng(Purpose::Erase)).unwrap();
     });
@@ -81,28 +81,26 @@ fn a_training_picture_allocates_nothing() {
 #[test]
 fn every_policy_and_operation_allocates_nothing() {
     let (source, mut scratch) = (photo(41, 37), Scratch::new());
-    let mut picture = source.clone();
+    let mut image = source.clone();
     for text in ["rand-n3-w0", "rand-t3aw-p1", "augmix", "augmix-b1", "original", "v0r", "3a", "ta_wide"] {
         let policy: Policy = text.parse().unwrap();
         assert_steady(text, |i| {
-            picture.copy_from_slice(&source);
-            policy
-                .apply(&mut picture, None, &mut sample_rng(2, 0, i, Purpose::Augment), &mut scratch)
-                .unwrap();
+            image.copy_from_slice(&source);
+            policy.apply(&mut image, None, &mut sample_rng(2, 0, i, Purpose::Augment), &mut scratch).unwrap();
         });
     }
     for interpolation in [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::Bicubic] {
         let config = OpConfig { interpolation, ..Default::default() };
         for &op in Op::ALL {
             assert_steady(op.name(), |i| {
-                picture.copy_from_slice(&source);
-                op.apply_with(&mut picture, i as f64 / 6.0, i % 2 == 0, &config, &mut scratch).unwrap();
+                image.copy_from_slice(&source);
+                op.apply_with(&mut image, i as f64 / 6.0, i % 2 == 0, &config, &mut scratch).unwrap();
             });
         }
     }
     let mut gray = DynamicImage::ImageLuma8(GrayImage::from_fn(30, 20, |x, y| Luma([(x * y) as u8])));
     let policy: Policy = "rand-m9-inc1".parse().unwrap();
-    assert_steady("a gray picture", |i| {
+    assert_steady("a gray image", |i| {
         let mut rng = sample_rng(3, 0, i, Purpose::Augment);
         policy.apply_dynamic(&mut gray, None, &mut rng, &mut scratch).unwrap();
     });

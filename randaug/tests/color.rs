@@ -12,21 +12,21 @@ use randaug::{
 #[test]
 fn color_operations_give_the_libraries_bytes() {
     let ((file, tensors), mut scratch) = (oracle(), Scratch::new());
-    for case in cases(&file, "color") {
-        let mut picture = tensors.picture(&format!("input/{}", text(case, "input")));
+    for case in cases(&file, "colour") {
+        let mut image = tensors.image(&format!("input/{}", text(case, "input")));
         let (arg, config) = (float(case, "arg"), OpConfig::default());
         match text(case, "op") {
             "blur" => {
-                Op::GaussianBlur.apply_arg(&mut picture, Arg::Float(arg), &config, &mut scratch).unwrap();
+                Op::GaussianBlur.apply_arg(&mut image, Arg::Float(arg), &config, &mut scratch).unwrap();
             }
-            "hue" => Adjustment::Hue.apply(&mut picture, arg).unwrap(),
-            "grayscale" => grayscale(&mut picture),
-            "vflip" => flip_vertical(&mut picture),
-            "desaturate" => Op::Desaturate.apply(&mut picture, arg, false, &mut scratch).unwrap(),
+            "hue" => Adjustment::Hue.apply(&mut image, arg).unwrap(),
+            "grayscale" => grayscale(&mut image),
+            "vflip" => flip_vertical(&mut image),
+            "desaturate" => Op::Desaturate.apply(&mut image, arg, false, &mut scratch).unwrap(),
             other => panic!("op {other}"),
         }
         let key = text(case, "key");
-        assert_same(&picture, &tensors.picture(key), key);
+        assert_same(&image, &tensors.image(key), key);
     }
 }
 
@@ -34,12 +34,12 @@ fn color_operations_give_the_libraries_bytes() {
 fn every_color_turns_as_in_pillow() {
     let color = |i: u32| Rgb([i as u8, (i >> 8) as u8, (i >> 16) as u8]);
     let all = RgbImage::from_fn(4096, 4096, |x, y| color(y * 4096 + x));
-    for case in cases(&oracle().0, "all_colors") {
-        let mut picture = all.clone();
-        Adjustment::Hue.apply(&mut picture, float(case, "factor")).unwrap();
+    for case in cases(&oracle().0, "all_colours") {
+        let mut image = all.clone();
+        Adjustment::Hue.apply(&mut image, float(case, "factor")).unwrap();
         // The weight of a byte depends on its place, so that a permutation does not pass.
         let weigh = |(i, &v): (u64, &u8)| (u64::from(v) + 1).wrapping_mul(mix(1, i));
-        let digest = (0..).zip(picture.iter()).map(weigh).fold(0u64, u64::wrapping_add);
+        let digest = (0..).zip(image.iter()).map(weigh).fold(0u64, u64::wrapping_add);
         assert_eq!(digest.to_string(), text(case, "digest"), "{case}");
     }
 }
@@ -49,14 +49,14 @@ fn jitter_in_a_given_order_gives_torchvisions_bytes() {
     use Adjustment::{Brightness, Contrast, Hue, Saturation};
     let (file, tensors) = oracle();
     for case in cases(&file, "jitter") {
-        let mut picture = tensors.picture(&format!("input/{}", text(case, "input")));
+        let mut image = tensors.image(&format!("input/{}", text(case, "input")));
         for step in cases(case, "order") {
             let i = step.as_u64().unwrap() as usize;
             let factor = case["factors"][i].as_f64().unwrap();
-            [Brightness, Contrast, Saturation, Hue][i].apply(&mut picture, factor).unwrap();
+            [Brightness, Contrast, Saturation, Hue][i].apply(&mut image, factor).unwrap();
         }
         let key = text(case, "key");
-        assert_same(&picture, &tensors.picture(key), key);
+        assert_same(&image, &tensors.image(key), key);
     }
 }
 
@@ -92,7 +92,7 @@ fn jitter_draws_uniform_factors_in_every_order() {
 
 #[test]
 fn jitter_refuses_bad_ranges() {
-    let mut picture = RgbImage::new(2, 2);
+    let mut image = RgbImage::new(2, 2);
     let mut rng = sample_rng(0, 0, 0, Purpose::Jitter);
     for jitter in [
         ColorJitter { hue: Some((-0.6, 0.0)), ..Default::default() },
@@ -100,14 +100,14 @@ fn jitter_refuses_bad_ranges() {
         ColorJitter { brightness: Some((1.0, 0.5)), ..Default::default() },
         ColorJitter { saturation: Some((f64::NAN, 0.5)), ..Default::default() },
     ] {
-        assert!(jitter.apply(&mut picture, &mut rng).is_err(), "{jitter:?}");
+        assert!(jitter.apply(&mut image, &mut rng).is_err(), "{jitter:?}");
     }
     assert!(ColorJitter::symmetric(-1.0).is_err());
-    assert!(Adjustment::Hue.apply(&mut picture, 0.51).is_err());
+    assert!(Adjustment::Hue.apply(&mut image, 0.51).is_err());
     for radius in [-1.0, 1e9] {
         let arg = Arg::Float(radius);
         let config = OpConfig::default();
-        assert!(Op::GaussianBlur.apply_arg(&mut picture, arg, &config, &mut Scratch::new()).is_err());
+        assert!(Op::GaussianBlur.apply_arg(&mut image, arg, &config, &mut Scratch::new()).is_err());
     }
 }
 

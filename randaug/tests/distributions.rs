@@ -89,7 +89,7 @@ fn operations_are_chosen_evenly_and_applied_half_the_time() {
             applied[count] += 1;
         }
         for (count, want) in applied.iter().zip(cases(reference, "expected_hist")) {
-            share_agrees(*count, draws, want.as_f64().unwrap() / draws as f64, "operations of a picture");
+            share_agrees(*count, draws, want.as_f64().unwrap() / draws as f64, "operations of an image");
         }
         let want = float(reference, "expected_per_op") / (2 * draws) as f64;
         for (count, op) in per_op.iter().zip(Op::INCREASING) {
@@ -100,7 +100,7 @@ fn operations_are_chosen_evenly_and_applied_half_the_time() {
 }
 
 /// Place of a box along an edge, in 0..1; `None` if it cannot move.
-fn place(start: u32, length: u32, edge: u32) -> Option<f64> {
+fn locate(start: u32, length: u32, edge: u32) -> Option<f64> {
     (edge > length).then(|| f64::from(start) / f64::from(edge - length))
 }
 
@@ -121,13 +121,13 @@ fn crop_boxes_follow_the_reference() {
                 .agrees(&row["area_fraction"], &what("area"));
             stats(&|b| Some((f64::from(b.width) / f64::from(b.height)).ln()))
                 .agrees(&row["log_aspect_w_over_h"], &what("aspect"));
-            stats(&|b| place(b.top, b.height, height)).agrees(&row["top_fraction"], &what("top"));
-            stats(&|b| place(b.left, b.width, width)).agrees(&row["left_fraction"], &what("left"));
+            stats(&|b| locate(b.top, b.height, height)).agrees(&row["top_fraction"], &what("top"));
+            stats(&|b| locate(b.left, b.width, width)).agrees(&row["left_fraction"], &what("left"));
         }
     });
 }
 
-/// The box of a picture that is erased once at most.
+/// The box of an image that is erased once at most.
 fn erased_box(erasing: &RandomErasing, size: (u32, u32), rng: &mut impl Rng) -> Option<CropBox> {
     let count = erasing.sample_count(rng).unwrap();
     (count > 0).then(|| erasing.sample_box(size, count, rng).unwrap()).flatten()
@@ -143,7 +143,7 @@ fn erased_boxes_follow_the_reference() {
             let n = 40_000;
             let boxes: Vec<_> =
                 (0..n).filter_map(|_| erased_box(&erasing, (width, height), &mut rng)).collect();
-            share_agrees(boxes.len(), n, erasing.probability, "share of erased pictures");
+            share_agrees(boxes.len(), n, erasing.probability, "share of erased images");
             let stats = |f: &dyn Fn(&randaug::CropBox) -> Option<f64>| {
                 Stats::of(&boxes.iter().filter_map(f).collect::<Vec<_>>())
             };
@@ -152,8 +152,8 @@ fn erased_boxes_follow_the_reference() {
                 .agrees(&row["area_fraction"], "erased area");
             stats(&|b| Some((f64::from(b.height) / f64::from(b.width)).ln()))
                 .agrees(&row["log_aspect_h_over_w"], "erased aspect");
-            stats(&|b| place(b.top, b.height, height)).agrees(&row["top_fraction"], "erased top");
-            stats(&|b| place(b.left, b.width, width)).agrees(&row["left_fraction"], "erased left");
+            stats(&|b| locate(b.top, b.height, height)).agrees(&row["top_fraction"], "erased top");
+            stats(&|b| locate(b.left, b.width, width)).agrees(&row["left_fraction"], "erased left");
         }
     });
 }
@@ -164,11 +164,11 @@ fn erased_pixels_are_standard_normal_and_the_rest_stays() {
     for (layout, seed) in [(Layout::Chw, 5), (Layout::Hwc, 6)] {
         let (mut noise, mut rng) = (Vec::new(), sample_rng(seed, 0, 0, Purpose::Erase));
         for _ in 0..40 {
-            let mut picture = vec![100.0; 3 * 48 * 64];
+            let mut image = vec![100.0; 3 * 48 * 64];
             // The box is what the same numbers give without the noise.
             let area = erased_box(&erasing, (64, 48), &mut rng.clone()).unwrap();
-            assert_eq!(erasing.apply(&mut picture, (3, 48, 64), layout, &mut rng).unwrap(), 1);
-            for (i, &value) in picture.iter().enumerate() {
+            assert_eq!(erasing.apply(&mut image, (3, 48, 64), layout, &mut rng).unwrap(), 1);
+            for (i, &value) in image.iter().enumerate() {
                 let (y, x) = match layout {
                     Layout::Chw => (i / 64 % 48, i % 64),
                     Layout::Hwc => (i / 3 / 64, i / 3 % 64),
@@ -190,22 +190,25 @@ fn mixing_follows_the_reference() {
     for_each_golden(|golden| {
         let reference = &golden.json("distribution_stats")["mixup_cutmix"];
         let (mixup, mut rng) = (Mixup::default(), sample_rng(7, 0, 0, Purpose::Mix));
-        let (mut blended, mut cut) = (Vec::new(), Vec::new());
+        let (mut sequential_blend, mut cut) = (Vec::new(), Vec::new());
         // Many more draws than the reference's, so that the closed form tells an alpha of 0.85 from 0.8.
         let draws = 400_000;
         for _ in 0..draws {
             match mixup.sample(224, 224, &mut rng).unwrap() {
-                Mix::Mixup { lam } => blended.push(lam),
+                Mix::Mixup { lam } => sequential_blend.push(lam),
                 Mix::Cutmix { lam, .. } => cut.push(lam),
                 Mix::None => panic!("prob is 1"),
             }
         }
         share_agrees(cut.len(), draws, mixup.switch_prob, "share of cutmix");
-        Stats::of(&blended).agrees(&reference["mixup_lam"], "lam of mixup");
+        Stats::of(&sequential_blend).agrees(&reference["mixup_lam"], "lam of mixup");
         Stats::of(&cut).agrees(&reference["cutmix_lam_corrected_224"], "lam of cutmix");
         let variance = float(&reference["closed_form"], "mixup_var");
-        let std = Stats::of(&blended).std;
-        assert!((std - variance.sqrt()).abs() < 5.0 * variance.sqrt() / (2.0 * blended.len() as f64).sqrt());
+        let std = Stats::of(&sequential_blend).std;
+        assert!(
+            (std - variance.sqrt()).abs()
+                < 5.0 * variance.sqrt() / (2.0 * sequential_blend.len() as f64).sqrt()
+        );
     });
 }
 

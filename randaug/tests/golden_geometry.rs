@@ -24,7 +24,7 @@ fn resize_gives_pillows_bytes() {
         let (file, tensors) = (golden.json("pil_resize"), golden.tensors("pil_resize"));
         let mut scratch = Scratch::new();
         for case in cases(&file, "cases") {
-            let source = golden.picture(text(case, "source"));
+            let source = golden.image(text(case, "source"));
             let edge = |i: usize| case["crop_left_top_right_bottom"][i].as_u64().unwrap() as u32;
             let crop =
                 CropBox { left: edge(0), top: edge(1), width: edge(2) - edge(0), height: edge(3) - edge(1) };
@@ -32,7 +32,7 @@ fn resize_gives_pillows_bytes() {
             let filter = filter(text(case, "filter"));
             let key = text(case, "key");
             let got = resize_crop(&source, crop, width, height, filter, &mut scratch).unwrap();
-            assert_same(&got, &tensors.picture(key), key);
+            assert_same(&got, &tensors.image(key), key);
         }
     });
 }
@@ -91,9 +91,9 @@ fn drawn_numbers_give_the_reference_erasing_boxes() {
     });
 }
 
-fn normalized(picture: &RgbImage, layout: Layout) -> Vec<f32> {
-    let mut out = vec![f32::NAN; picture.len()];
-    Normalize::default().apply(picture, layout, &mut out).unwrap();
+fn normalized(image: &RgbImage, layout: Layout) -> Vec<f32> {
+    let mut out = vec![f32::NAN; image.len()];
+    Normalize::default().apply(image, layout, &mut out).unwrap();
     out
 }
 
@@ -103,11 +103,11 @@ fn evaluation_transform_is_the_reference() {
         let (file, tensors) = (golden.json("eval_transform"), golden.tensors("eval_transform"));
         let mut scratch = Scratch::new();
         for case in cases(&file, "cases") {
-            let (source, key) = (golden.picture(text(case, "source")), text(case, "key"));
+            let (source, key) = (golden.image(text(case, "source")), text(case, "key"));
             let transform = EvalTransform::new(int(case, "size"));
             let (width, height) = transform.resized_edges(source.width(), source.height()).unwrap();
             let resized = resize(&source, width, height, Filter::Bicubic, &mut scratch).unwrap();
-            assert_same(&resized, &tensors.picture(&format!("{key}/resized_uint8")), key);
+            assert_same(&resized, &tensors.image(&format!("{key}/resized_uint8")), key);
             let got = normalized(&transform.apply(&source, &mut scratch).unwrap(), Layout::Chw);
             assert_close(&got, &tensors.floats(&format!("{key}/normalized")), 1e-6, key);
         }
@@ -130,21 +130,21 @@ fn training_order_is_the_reference_at_every_step() {
             let key = |step: &str| format!("case{}/{step}", case["case"]);
             let number = |i: usize| case["crop_top_left_h_w"][i].as_u64().unwrap() as u32;
             let crop = CropBox { top: number(0), left: number(1), height: number(2), width: number(3) };
-            let source = golden.picture(text(case, "source"));
-            let mut picture = resize_crop(&source, crop, 224, 224, Filter::Bicubic, &mut scratch).unwrap();
-            // The picture of the first step is stored before the flip.
-            assert_same(&picture, &tensors.picture(&key("1_crop224")), &key("1_crop224"));
+            let source = golden.image(text(case, "source"));
+            let mut image = resize_crop(&source, crop, 224, 224, Filter::Bicubic, &mut scratch).unwrap();
+            // The image of the first step is stored before the flip.
+            assert_same(&image, &tensors.image(&key("1_crop224")), &key("1_crop224"));
             if case["flip"] == true {
-                flip_horizontal(&mut picture);
+                flip_horizontal(&mut image);
             }
             for step in cases(case, "ops") {
                 let op: Op = text(step, "op").parse().unwrap();
-                op.apply(&mut picture, float(step, "magnitude"), step["sign"] == -1, &mut scratch).unwrap();
+                op.apply(&mut image, float(step, "magnitude"), step["sign"] == -1, &mut scratch).unwrap();
             }
-            assert_same(&picture, &tensors.picture(&key("2_after_ops")), &key("2_after_ops"));
+            assert_same(&image, &tensors.image(&key("2_after_ops")), &key("2_after_ops"));
             let size = int(case, "B");
-            let small = resize(&picture, size, size, Filter::Lanczos, &mut scratch).unwrap();
-            assert_same(&small, &tensors.picture(&key("3_lanczos")), &key("3_lanczos"));
+            let small = resize(&image, size, size, Filter::Lanczos, &mut scratch).unwrap();
+            assert_same(&small, &tensors.image(&key("3_lanczos")), &key("3_lanczos"));
             let got = normalized(&small, Layout::Chw);
             assert_close(&got, &tensors.floats(&key("4_normalized")), 1e-6, &key("4_normalized"));
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 fn chw_to_hwc(x: &[f32], shape: &BatchShape) -> Vec<f32> {
     let plane = shape.height * shape.width;
     x.chunks_exact(plane * shape.channels)
-        .flat_map(|picture| (0..plane).flat_map(move |i| picture[i..].iter().step_by(plane).copied()))
+        .flat_map(|image| (0..plane).flat_map(move |i| image[i..].iter().step_by(plane).copied()))
         .collect()
 }
 

@@ -13,13 +13,13 @@ fn operations_give_the_reference_bytes() {
         let mut scratch = Scratch::new();
         for case in cases(&file, "cases") {
             let op: Op = text(case, "op").parse().unwrap();
-            let mut picture = tensors.picture(&format!("input/{}", text(case, "input")));
+            let mut image = tensors.image(&format!("input/{}", text(case, "input")));
             let config = OpConfig { interpolation: interpolation(case), ..Default::default() };
             let magnitude = case["magnitude"].as_f64().unwrap_or(0.0);
             let negate = case["sign"] == -1;
-            op.apply_with(&mut picture, magnitude, negate, &config, &mut scratch).unwrap();
+            op.apply_with(&mut image, magnitude, negate, &config, &mut scratch).unwrap();
             let key = text(case, "key");
-            assert_same(&picture, &tensors.picture(key), key);
+            assert_same(&image, &tensors.image(key), key);
         }
     });
 }
@@ -85,7 +85,7 @@ fn color_adjustments_and_flip_give_the_reference_bytes() {
     for_each_golden(|golden| {
         let (file, tensors) = (golden.json("color_jitter"), golden.tensors("color_jitter"));
         for case in cases(&file, "cases") {
-            let mut picture = tensors.picture(&format!("input/{}", text(case, "input")));
+            let mut image = tensors.image(&format!("input/{}", text(case, "input")));
             let adjustment = match text(case, "op") {
                 "brightness" => Some(Adjustment::Brightness),
                 "contrast" => Some(Adjustment::Contrast),
@@ -94,11 +94,11 @@ fn color_adjustments_and_flip_give_the_reference_bytes() {
                 other => panic!("op {other}"),
             };
             match adjustment {
-                Some(adjustment) => adjustment.apply(&mut picture, float(case, "factor")).unwrap(),
-                None => flip_horizontal(&mut picture),
+                Some(adjustment) => adjustment.apply(&mut image, float(case, "factor")).unwrap(),
+                None => flip_horizontal(&mut image),
             }
             let key = text(case, "key");
-            assert_same(&picture, &tensors.picture(key), key);
+            assert_same(&image, &tensors.image(key), key);
         }
     });
 }

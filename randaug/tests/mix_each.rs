@@ -207,9 +207,9 @@ fn erasing_follows(erasing: &RandomErasing, layout: Layout, case: &Value) {
     agrees(&distinct, &case["distinct"], &what("values of a channel"));
 }
 
-/// What is drawn without a picture is what a picture gets, box by box and bit by bit.
+/// What is drawn without an image is what an image gets, box by box and bit by bit.
 #[test]
-fn erasures_drawn_apart_are_those_of_a_picture() {
+fn erasures_drawn_apart_are_those_of_a_image() {
     let mut boxes = 0;
     for mode in [EraseMode::Const, EraseMode::Rand, EraseMode::Pixel] {
         let erasing = RandomErasing { mode, count: (1, 3), probability: 0.7, ..RandomErasing::default() };

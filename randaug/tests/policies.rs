@@ -4,7 +4,7 @@ mod common;
 
 use common::{assert_same, cases, float, for_each_golden, int, oracle, text};
 use randaug::{
-    AugMix, AutoAugment, AutoPolicy, DrawnMix, DrawnOp, Interpolation, Op, OpConfig, Policy, RandAugment,
+    AugMix, AutoAugment, AutoPolicy, DrawnAugMix, DrawnOp, Interpolation, Op, OpConfig, Policy, RandAugment,
     Scheme, Scratch, SubPolicy, TrivialAugmentWide,
 };
 use serde_json::Value;
@@ -46,7 +46,7 @@ fn same_augmix(mix: &AugMix, case: &Value) {
     assert_eq!(mix.width as u32, int(case, "width"), "{case}");
     assert_eq!(mix.depth.map_or(-1, |d| d as i64), case["depth"].as_i64().unwrap(), "{case}");
     assert_eq!(mix.alpha, float(case, "alpha"), "{case}");
-    assert_eq!(mix.blended, case["blended"] == true, "{case}");
+    assert_eq!(mix.sequential_blend, case["blended"] == true, "{case}");
     assert_eq!(mix.magnitude_std, std_of(&ops[0]), "{case}");
 }
 
@@ -162,17 +162,17 @@ fn augmix_of_given_draws_gives_timms_bytes() {
             negate: op["negate"] == true,
         };
         let chains: Vec<_> = cases(case, "chains").iter().map(|chain| chain.as_array().unwrap()).collect();
-        let drawn = DrawnMix {
-            share: float(case, "m") as f32,
+        let drawn = DrawnAugMix {
+            mix_weight: float(case, "m") as f32,
             weights: cases(case, "weights").iter().map(|w| w.as_f64().unwrap() as f32).collect(),
             depths: chains.iter().map(|chain| chain.len()).collect(),
             ops: chains.iter().copied().flatten().map(op).collect(),
         };
-        let mix = AugMix { blended: case["blended"] == true, ..Default::default() };
-        let mut picture = tensors.picture(&format!("input/{}", text(case, "input")));
-        mix.apply_drawn(&mut picture, &drawn, &mut scratch).unwrap();
+        let mix = AugMix { sequential_blend: case["blended"] == true, ..Default::default() };
+        let mut image = tensors.image(&format!("input/{}", text(case, "input")));
+        mix.apply_drawn(&mut image, &drawn, &mut scratch).unwrap();
         let key = text(case, "key");
-        assert_same(&picture, &tensors.picture(key), key);
+        assert_same(&image, &tensors.image(key), key);
     }
 }
 
@@ -202,15 +202,15 @@ fn trivial_augment_gives_torchvisions_bytes() {
     let trivial = TrivialAugmentWide::default();
     let bilinear = OpConfig { interpolation: Interpolation::Bilinear, fill: [10, 20, 30], ..trivial.config };
     for case in cases(&file, "trivial") {
-        let mut picture = tensors.picture(&format!("input/{}", text(case, "input")));
+        let mut image = tensors.image(&format!("input/{}", text(case, "input")));
         let config = if case["mode"] == "bilinear" { bilinear } else { trivial.config };
         if let Ok(op) = text(case, "op").parse::<Op>() {
             let arg = trivial.arg(op, int(case, "bin"), case["negate"] == true).unwrap();
-            op.apply_arg(&mut picture, arg, &config, &mut scratch).unwrap();
+            op.apply_arg(&mut image, arg, &config, &mut scratch).unwrap();
         } else {
             assert_eq!(text(case, "op"), "Identity");
         }
         let key = text(case, "key");
-        assert_same(&picture, &tensors.picture(key), key);
+        assert_same(&image, &tensors.image(key), key);
     }
 }

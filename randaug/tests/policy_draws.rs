@@ -17,7 +17,7 @@ fn sub_policies_are_drawn_with_their_chances() {
     let mut rng = sample_rng(5, 0, 0, Purpose::Augment);
     let (n, mut counts) = (200_000, HashMap::new());
     for _ in 0..n {
-        for drawn in auto.sample_picture(10.0, &mut rng).unwrap() {
+        for drawn in auto.sample_image(10.0, &mut rng).unwrap() {
             *counts.entry((drawn.op, drawn.magnitude as u32)).or_insert(0usize) += 1;
         }
     }
@@ -44,19 +44,19 @@ fn magnitude_scales_policies_towards_their_weakest() {
     let differs = |magnitude, i| {
         let mut rng = sample_rng(0, 0, i, Purpose::Augment);
         let Scheme::Auto(auto) = policy.scheme() else { panic!() };
-        let mut picture = source.clone();
-        for drawn in auto.sample_picture(magnitude, &mut rng).unwrap() {
+        let mut image = source.clone();
+        for drawn in auto.sample_image(magnitude, &mut rng).unwrap() {
             if !matches!(drawn.op, Op::AutoContrast | Op::Equalize | Op::Invert | Op::Posterize) {
-                drawn.apply(&mut picture, &auto.config, &mut Scratch::new()).unwrap();
+                drawn.apply(&mut image, &auto.config, &mut Scratch::new()).unwrap();
             }
         }
-        picture != source
+        image != source
     };
     let changed = |magnitude| (0..300).filter(|&i| differs(magnitude, i)).count();
     assert_eq!(changed(0.0), 0);
     assert!(changed(10.0) > 150);
-    let mut picture = source.clone();
-    policy.apply(&mut picture, Some(0.0), &mut sample_rng(0, 0, 0, Purpose::Augment), &mut scratch).unwrap();
+    let mut image = source.clone();
+    policy.apply(&mut image, Some(0.0), &mut sample_rng(0, 0, 0, Purpose::Augment), &mut scratch).unwrap();
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn weighted_operations_come_by_weight_and_never_twice() {
     let (n, mut rng) = (60_000, sample_rng(6, 0, 0, Purpose::Augment));
     let mut pairs: HashMap<(Op, Op), usize> = HashMap::new();
     for _ in 0..n {
-        let drawn = rand.sample_picture(5.0, &mut rng).unwrap();
+        let drawn = rand.sample_image(5.0, &mut rng).unwrap();
         assert_ne!(drawn[0].op, drawn[1].op);
         *pairs.entry((drawn[0].op, drawn[1].op)).or_default() += 1;
     }
@@ -97,7 +97,7 @@ fn uniform_noise_and_random_blur_fill_their_ranges() {
     let (mean, max) = mean_and_max(&levels);
     assert!((mean - 4.0).abs() < 5.0 * 8.0 / (12.0 * 20_000f64).sqrt() && (7.9..=8.0).contains(&max));
     let three = AutoAugment::new(AutoPolicy::ThreeAugment);
-    let blurs = (0..30_000).flat_map(|_| three.sample_picture(10.0, &mut rng).unwrap());
+    let blurs = (0..30_000).flat_map(|_| three.sample_image(10.0, &mut rng).unwrap());
     let radii: Vec<f64> =
         blurs.filter(|d| d.op == Op::GaussianBlurRand).map(|d| 2.0 * d.magnitude / 10.0).collect();
     let (mean, max) = mean_and_max(&radii);
@@ -116,7 +116,7 @@ fn augmix_draws_a_dirichlet_and_a_beta() {
         assert!((drawn.weights.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert!(drawn.ops.iter().all(|op| (0.0..=3.0).contains(&op.magnitude)));
         weights.push(f64::from(drawn.weights[1]));
-        shares.push(f64::from(drawn.share));
+        shares.push(f64::from(drawn.mix_weight));
         drawn.depths.iter().for_each(|&depth| depths[depth] += 1);
     }
     // Means and variances in closed form: Dirichlet(a, a, a) and Beta(a, a).
@@ -168,10 +168,10 @@ fn every_policy_takes_a_magnitude_at_each_call() {
     ] {
         let policy: Policy = policy.parse().unwrap();
         let mut run = |magnitude, index| {
-            let mut picture = synth_image(11, 24, 30);
+            let mut image = synth_image(11, 24, 30);
             let mut rng = sample_rng(3, 0, index, Purpose::Augment);
-            policy.apply(&mut picture, magnitude, &mut rng, &mut scratch).unwrap();
-            picture
+            policy.apply(&mut image, magnitude, &mut rng, &mut scratch).unwrap();
+            image
         };
         let own = policy.magnitude();
         let all = |run: &mut dyn FnMut(Option<f64>, u64) -> RgbImage, m| -> Vec<RgbImage> {

@@ -10,14 +10,14 @@ use randaug::{Purpose, RandAugment, RandomResizedCrop, Scratch, flip_horizontal,
 fn augment(epoch: u64, index: u64, scratch: &mut Scratch) -> RgbImage {
     let rng = |purpose| sample_rng(9, epoch, index, purpose);
     let source = synth_image(11, 60 + index as i64, 72);
-    let mut picture =
+    let mut image =
         RandomResizedCrop::default().apply(&source, 40, &mut rng(Purpose::Crop), scratch).unwrap();
     if rng(Purpose::Flip).next_u32() & 1 == 1 {
-        flip_horizontal(&mut picture);
+        flip_horizontal(&mut image);
     }
     let policy = RandAugment { prob: 1.0, ..Default::default() };
-    policy.apply(&mut picture, 7.0, &mut rng(Purpose::Augment), scratch).unwrap();
-    picture
+    policy.apply(&mut image, 7.0, &mut rng(Purpose::Augment), scratch).unwrap();
+    image
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn every_part_of_the_key_counts() {
         first(1, 3, 3, Purpose::Crop),
         first(1, 2, 4, Purpose::Crop),
         first(1, 2, 3, Purpose::Flip),
-        first(1, 2, 3, Purpose::Other(0)),
+        first(1, 2, 3, Purpose::Custom(0)),
         first(2, 1, 3, Purpose::Crop),
         first(1, 2, 3 + (1 << 40), Purpose::Crop),
     ];
@@ -54,8 +54,8 @@ fn every_part_of_the_key_counts() {
 
 #[test]
 fn purposes_have_distinct_numbers() {
-    use Purpose::{Augment, Crop, Erase, Flip, Jitter, Mix, Order, Other};
-    let all = [Crop, Flip, Augment, Erase, Mix, Order, Jitter, Other(0), Other(u32::MAX)];
+    use Purpose::{Augment, Crop, Custom, Erase, Flip, Jitter, Mix, Order};
+    let all = [Crop, Flip, Augment, Erase, Mix, Order, Jitter, Custom(0), Custom(u32::MAX)];
     let numbers: std::collections::HashSet<u64> = all.into_iter().map(u64::from).collect();
     assert_eq!(numbers.len(), all.len());
 }

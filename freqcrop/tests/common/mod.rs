@@ -59,10 +59,10 @@ pub fn model_input(seed: u64, batch: usize, height: usize, width: usize) -> Vec<
     out
 }
 
-/// Top-left corner of a PNG picture: u8 `[height, width, 3]`.
+/// Top-left corner of a PNG image: u8 `[height, width, 3]`.
 pub fn corner(path: &Path, height: u32, width: u32) -> Vec<u8> {
-    let picture = image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    picture.crop_imm(0, 0, width, height).to_rgb8().into_raw()
+    let image = image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    image.crop_imm(0, 0, width, height).to_rgb8().into_raw()
 }
 
 /// First `channels` channels of u8 HWC as `[channels, height, width]`, divided by 255.

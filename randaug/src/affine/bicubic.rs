@@ -2,7 +2,7 @@
 //!
 //! Pixels are worked on in blocks, with a plain array for each step, which compilers turn into vector instructions.
 
-use super::{Matrix, View, inside_range};
+use super::{Matrix, PaddedImage, inside_range};
 use crate::simd::{byte_of_f64, floor, vectorized};
 
 /// Output pixels in a block.
@@ -11,11 +11,11 @@ const PIXELS: usize = 16;
 const LANES: usize = 4 * PIXELS;
 
 /// Four values of every lane, in the order of the cubic.
-type Taps = [[u8; LANES]; 4];
+type BoxKernel = [[u8; LANES]; 4];
 
 /// Buffers of one block.
 struct Block {
-    taps: Taps,
+    taps: BoxKernel,
     /// Pixel up and left of each place, and the distance from its center.
     x: [i32; PIXELS],
     y: [i32; PIXELS],
@@ -48,7 +48,7 @@ impl Axes {
 
 vectorized! {
 /// Fills `out`; pixels from outside the input are left as they are.
-pub(super) fn transform<'a>(view: &'a View<'a>, matrix: &'a Matrix, out: &'a mut [[u8; 3]]) {
+pub(super) fn transform<'a>(view: &'a PaddedImage<'a>, matrix: &'a Matrix, out: &'a mut [[u8; 3]]) {
     let axes = Axes::of(matrix);
     let mut block = Block {
         taps: [[0; LANES]; 4],
@@ -62,7 +62,7 @@ pub(super) fn transform<'a>(view: &'a View<'a>, matrix: &'a Matrix, out: &'a mut
         let inside = inside_range(view, matrix, y);
         let mut x = inside.start;
         for pixels in row[inside].chunks_mut(PIXELS) {
-            block.place(matrix, x, y, pixels.len());
+            block.locate(matrix, x, y, pixels.len());
             match axes {
                 Axes::X => block.along_x(view),
                 Axes::Y => block.along_y(view),
@@ -79,7 +79,7 @@ impl Block {
     /// Where the pixels from column `x` of row `y` on lie in the input. Those after the first `count` repeat the
     /// last one, so that none lies outside.
     #[inline(always)]
-    fn place(&mut self, &[a, b, c, d, e, f]: &Matrix, x: usize, y: usize, count: usize) {
+    fn locate(&mut self, &[a, b, c, d, e, f]: &Matrix, x: usize, y: usize, count: usize) {
         let yin = y as f64 + 0.5;
         let (by, ey) = (b * yin, e * yin);
         let (mut dx, mut dy) = ([0.0; PIXELS], [0.0; PIXELS]);
@@ -97,7 +97,7 @@ impl Block {
 
     /// Four pixels of the row at distance `down` from each place.
     #[inline(always)]
-    fn gather_row(&mut self, view: &View<'_>, down: isize) {
+    fn gather_row(&mut self, view: &PaddedImage<'_>, down: isize) {
         for p in 0..PIXELS {
             let taps: &[[u8; 4]; 4] = view.taps(self.x[p] as isize - 1, self.y[p] as isize + down);
             for (lanes, pixel) in self.taps.iter_mut().zip(taps) {
@@ -107,14 +107,14 @@ impl Block {
     }
 
     #[inline(always)]
-    fn along_x(&mut self, view: &View<'_>) {
+    fn along_x(&mut self, view: &PaddedImage<'_>) {
         self.gather_row(view, 0);
         let Self { taps, dx, rows: [out, ..], .. } = self;
         cubic_of_bytes(taps, dx, out);
     }
 
     #[inline(always)]
-    fn along_y(&mut self, view: &View<'_>) {
+    fn along_y(&mut self, view: &PaddedImage<'_>) {
         for p in 0..PIXELS {
             for (down, lanes) in (-1..).zip(&mut self.taps) {
                 let [pixel] = view.taps(self.x[p] as isize, self.y[p] as isize + down);
@@ -126,7 +126,7 @@ impl Block {
     }
 
     #[inline(always)]
-    fn along_both(&mut self, view: &View<'_>) {
+    fn along_both(&mut self, view: &PaddedImage<'_>) {
         for r in 0..4 {
             self.gather_row(view, r as isize - 1);
             cubic_of_bytes(&self.taps, &self.dx, &mut self.rows[r]);
@@ -152,7 +152,7 @@ impl Block {
 
 /// The cubic through four bytes: the coefficients are whole numbers, exact in any order.
 #[inline(always)]
-fn cubic_of_bytes(taps: &Taps, d: &[f64; LANES], out: &mut [f64; LANES]) {
+fn cubic_of_bytes(taps: &BoxKernel, d: &[f64; LANES], out: &mut [f64; LANES]) {
     let [t0, t1, t2, t3] = taps;
     for i in 0..LANES {
         let [v0, v1, v2, v3] = [t0[i], t1[i], t2[i], t3[i]].map(i32::from);

@@ -1,18 +1,18 @@
 //! Linear interpolation of two by two pixels in f64.
 
-use super::{Matrix, Point, View, map};
+use super::{Matrix, PaddedImage, Point, map};
 use crate::simd::vectorized;
 
 vectorized! {
 /// Fills `out`; pixels from outside the input are left as they are.
-pub(super) fn transform<'a>(view: &'a View<'a>, matrix: &'a Matrix, out: &'a mut [[u8; 3]]) {
+pub(super) fn transform<'a>(view: &'a PaddedImage<'a>, matrix: &'a Matrix, out: &'a mut [[u8; 3]]) {
     map(view, matrix, out, sample);
 }
 }
 
-/// Interpolates at a point inside the picture.
+/// Interpolates at a point inside the image.
 #[inline(always)]
-fn sample(view: &View<'_>, p: Point) -> [f64; 4] {
+fn sample(view: &PaddedImage<'_>, p: Point) -> [f64; 4] {
     let upper = along(view.taps(p.x, p.y), p.dx);
     let lower = along(view.taps(p.x, p.y + 1), p.dx);
     let mut out = [0.0; 4];

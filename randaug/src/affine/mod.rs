@@ -26,7 +26,7 @@ pub enum Interpolation {
     Bicubic,
 }
 
-/// Rotation by degrees about the center of a `width` x `height` picture; `None` if it changes nothing.
+/// Rotation by degrees about the center of a `width` x `height` image; `None` if it changes nothing.
 pub(crate) fn rotation(degrees: f64, width: f64, height: f64) -> Option<Matrix> {
     let degrees = degrees.rem_euclid(360.0);
     if degrees == 0.0 {
@@ -78,22 +78,32 @@ pub(crate) fn transform(
     if width == 0 || height == 0 {
         return;
     }
-    let Scratch { padded, nearest: columns, .. } = scratch;
-    let out = img.as_chunks_mut::<3>().0;
-    pad(out, width, padded);
-    out.fill(config.fill);
-    let view = View { pixels: padded, width, height };
-    match config.interpolation {
-        Interpolation::Nearest => nearest::transform(&view, matrix, columns, out),
-        Interpolation::Bilinear => bilinear::transform(&view, matrix, out),
-        Interpolation::Bicubic => bicubic::transform(&view, matrix, out),
-    }
+    scratch.with(|AffineScratch { padded, columns }, _| {
+        let out = img.as_chunks_mut::<3>().0;
+        pad(out, width, padded);
+        out.fill(config.fill);
+        let view = PaddedImage { pixels: padded, width, height };
+        match config.interpolation {
+            Interpolation::Nearest => nearest::transform(&view, matrix, columns, out),
+            Interpolation::Bilinear => bilinear::transform(&view, matrix, out),
+            Interpolation::Bicubic => bicubic::transform(&view, matrix, out),
+        }
+    });
 }
 
-/// Columns added on either side: as far as a cubic around a point in the picture reaches.
+/// Buffers of the affine transforms.
+#[derive(Debug, Default)]
+struct AffineScratch {
+    /// A copy of the image with a border and four channels.
+    padded: Vec<[u8; 4]>,
+    /// Source column of each output column, for nearest-neighbor shifts.
+    columns: Vec<Option<usize>>,
+}
+
+/// Columns added on either side: as far as a cubic around a point in the image reaches.
 const BORDER: usize = 2;
 
-/// Copies the picture with its outermost columns repeated, and a fourth channel of 0: then no tap leaves a row, and
+/// Copies the image with its outermost columns repeated, and a fourth channel of 0: then no tap leaves a row, and
 /// a pixel fills a whole vector register.
 fn pad(pixels: &[[u8; 3]], width: usize, padded: &mut Vec<[u8; 4]>) {
     let widen = |[r, g, b]: [u8; 3]| [r, g, b, 0];
@@ -107,25 +117,25 @@ fn pad(pixels: &[[u8; 3]], width: usize, padded: &mut Vec<[u8; 4]>) {
 }
 
 /// The padded input.
-struct View<'a> {
+struct PaddedImage<'a> {
     pixels: &'a [[u8; 4]],
     width: usize,
     height: usize,
 }
 
-impl<'a> View<'a> {
-    /// `N` pixels of row `y` from column `x`, -2 or more; a row outside the picture is its nearest.
+impl<'a> PaddedImage<'a> {
+    /// `N` pixels of row `y` from column `x`, -2 or more; a row outside the image is its nearest.
     ///
-    /// Pillow goes on with the previous row's value where a row is outside. Above and below the picture that is the
+    /// Pillow goes on with the previous row's value where a row is outside. Above and below the image that is the
     /// value of the nearest row, so that both are the same.
     #[inline(always)]
     fn taps<const N: usize>(&self, x: isize, y: isize) -> &'a [[u8; 4]; N] {
         let y = y.clamp(0, self.height as isize - 1) as usize;
         let start = y * (self.width + 2 * BORDER) + (x + BORDER as isize) as usize;
-        self.pixels[start..].first_chunk().expect("a point in the picture has its taps in the padded one")
+        self.pixels[start..].first_chunk().expect("a point in the image has its taps in the padded one")
     }
 
-    /// One pixel of the picture.
+    /// One pixel of the image.
     #[inline(always)]
     fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
         let [[r, g, b, _]] = *self.taps(x as isize, y as isize);
@@ -136,10 +146,10 @@ impl<'a> View<'a> {
 /// Calls `sample` for every output pixel whose place lies inside the input.
 #[inline(always)]
 fn map(
-    view: &View<'_>,
+    view: &PaddedImage<'_>,
     matrix: &Matrix,
     out: &mut [[u8; 3]],
-    sample: impl Fn(&View<'_>, Point) -> [f64; 4] + Copy,
+    sample: impl Fn(&PaddedImage<'_>, Point) -> [f64; 4] + Copy,
 ) {
     let (w, h) = (view.width as f64, view.height as f64);
     let [a, b, c, d, e, f] = *matrix;
@@ -159,7 +169,7 @@ fn map(
 
 /// The columns of row `y` whose place lies inside the input. As places move along a line, there is one run of them.
 #[inline(always)]
-fn inside_range(view: &View<'_>, &[a, b, c, d, e, f]: &Matrix, y: usize) -> Range<usize> {
+fn inside_range(view: &PaddedImage<'_>, &[a, b, c, d, e, f]: &Matrix, y: usize) -> Range<usize> {
     let (w, h) = (view.width as f64, view.height as f64);
     let yin = y as f64 + 0.5;
     let (by, ey) = (b * yin, e * yin);

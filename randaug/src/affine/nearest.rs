@@ -1,10 +1,10 @@
 //! The pixel that contains the point: fixed point in general, f64 steps where the axes do not mix.
 
-use super::{Matrix, View};
+use super::{Matrix, PaddedImage};
 
 /// Fills `out`; pixels from outside the input are left as they are.
 pub(super) fn transform(
-    view: &View<'_>,
+    view: &PaddedImage<'_>,
     matrix: &Matrix,
     columns: &mut Vec<Option<usize>>,
     out: &mut [[u8; 3]],
@@ -18,7 +18,7 @@ pub(super) fn transform(
 
 /// Scaling and translation: both coordinates step in f64, and their floor is the source pixel.
 fn scale(
-    view: &View<'_>,
+    view: &PaddedImage<'_>,
     &[a, _, c, _, e, f]: &Matrix,
     columns: &mut Vec<Option<usize>>,
     out: &mut [[u8; 3]],
@@ -48,7 +48,7 @@ fn inside(coordinate: f64, edge: usize) -> Option<usize> {
 }
 
 /// Everything else: exact sums with 16 fractional bits.
-fn fixed(view: &View<'_>, &[a, b, c, d, e, f]: &Matrix, out: &mut [[u8; 3]]) {
+fn fixed(view: &PaddedImage<'_>, &[a, b, c, d, e, f]: &Matrix, out: &mut [[u8; 3]]) {
     let fix = |v: f64| (v * 65536.0 + 0.5).floor() as i64;
     let (a0, a1, a3, a4) = (fix(a), fix(b), fix(d), fix(e));
     let (mut x_start, mut y_start) = (fix(c + a * 0.5 + b * 0.5), fix(f + d * 0.5 + e * 0.5));

@@ -61,7 +61,7 @@ fn blend_one(own: &mut [f32], partner: &[f32], shape: &BatchShape, mix: Mix) {
 
 /// Where the rows of a box stand in a sample.
 fn rows(shape: &BatchShape, area: MixBox) -> impl Iterator<Item = Range<usize>> {
-    // A picture of channels first is `channels` pictures of one channel.
+    // An image of channels first is `channels` images of one channel.
     let (planes, depth) = match shape.layout {
         Layout::Chw => (shape.channels, 1),
         Layout::Hwc => (1, shape.channels),

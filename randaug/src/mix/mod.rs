@@ -1,25 +1,25 @@
 //! Mixup (Zhang et al. 2018) and cutmix (Yun et al. 2019) on batches, as timm's `Mixup`.
 
 mod blend;
-mod draw;
+mod mixup;
 mod target;
 
-pub use draw::{MixMode, Mixup};
+pub use mixup::{MixMode, Mixup};
 pub use target::{soft_targets, soft_targets_each};
 
 use crate::error::{Error, Result, check};
 use crate::tensor::Layout;
 
-/// Shape of a batch of f32 pictures.
+/// Shape of a batch of f32 images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchShape {
-    /// Pictures.
+    /// Images.
     pub batch: usize,
-    /// Channels of a picture.
+    /// Channels of an image.
     pub channels: usize,
-    /// Rows of a picture.
+    /// Rows of an image.
     pub height: usize,
-    /// Columns of a picture.
+    /// Columns of an image.
     pub width: usize,
     /// Where the channels stand.
     pub layout: Layout,
@@ -47,8 +47,8 @@ pub struct MixBox {
 }
 
 impl MixBox {
-    /// The box around center (`cy`, `cx`) that covers about 1 - `lam` of a picture, cut at its edges, and the
-    /// share of the picture that is left outside of it: the corrected lam.
+    /// The box around center (`cy`, `cx`) that covers about 1 - `lam` of an image, cut at its edges, and the
+    /// share of the image that is left outside of it: the corrected lam.
     #[must_use]
     pub fn around(height: usize, width: usize, lam: f64, cy: usize, cx: usize) -> (Self, f64) {
         let ratio = (1.0 - lam).sqrt();
@@ -63,7 +63,7 @@ impl MixBox {
         (area, area.share_outside(height, width))
     }
 
-    /// Share of a picture of `height` x `width` pixels that lies outside the box.
+    /// Share of an image of `height` x `width` pixels that lies outside the box.
     #[must_use]
     pub fn share_outside(&self, height: usize, width: usize) -> f64 {
         let covered = self.y1.saturating_sub(self.y0) as f64 * self.x1.saturating_sub(self.x0) as f64;
@@ -104,7 +104,7 @@ impl Mix {
     /// partner and stays as it is.
     ///
     /// # Errors
-    /// If the slice does not have the length of its shape, or the box leaves the picture.
+    /// If the slice does not have the length of its shape, or the box leaves the image.
     pub fn apply(&self, x: &mut [f32], shape: &BatchShape) -> Result<()> {
         shape.check(x.len())?;
         self.check(shape)?;
@@ -123,8 +123,8 @@ impl Mix {
             Mix::Cutmix { area, .. } => {
                 let rows = area.y0 <= area.y1 && area.y1 <= shape.height;
                 let columns = area.x0 <= area.x1 && area.x1 <= shape.width;
-                check(rows, "the box's last row", area.y1 as f64, "inside the picture")?;
-                check(columns, "the box's last column", area.x1 as f64, "inside the picture")
+                check(rows, "the box's last row", area.y1 as f64, "inside the image")?;
+                check(columns, "the box's last column", area.x1 as f64, "inside the image")
             }
         }
     }
@@ -133,11 +133,11 @@ impl Mix {
 /// Mixes each sample i of a batch in place as `mixes[i]` says, with the original of sample N-1-i.
 ///
 /// The list may be shorter than the batch: the samples after it then stay as they are. `buffer` holds a copy of
-/// one picture and can be used again.
+/// one image and can be used again.
 ///
 /// # Errors
 /// If the slice does not have the length of its shape, there are more mixes than samples, a lam is not in 0..=1 or a
-/// box leaves the picture; the batch is then unchanged.
+/// box leaves the image; the batch is then unchanged.
 pub fn mix_batch(x: &mut [f32], shape: &BatchShape, mixes: &[Mix], buffer: &mut Vec<f32>) -> Result<()> {
     shape.check(x.len())?;
     if mixes.len() > shape.batch {

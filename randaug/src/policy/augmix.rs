@@ -1,14 +1,16 @@
 //! AugMix (Hendrycks et al. 2020) as timm runs it: several chains of operations, mixed with each other and with the
-//! picture.
+//! image.
+
+use std::borrow::Cow;
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
 use rand_distr::{Beta, Gamma};
 
-use super::chains::{self, DrawnMix};
-use super::draw::{DrawnOp, MAX_OPS, check_noise};
+use super::chains::{self, ChainBuffers, DrawnAugMix};
+use super::drawn_op::{DrawnOp, MAX_OPS, check_noise};
 use crate::apply::OpConfig;
-use crate::error::{Error, Result, check, check_picture};
+use crate::error::{Error, Result, check, check_not_empty};
 use crate::level::LevelScale;
 use crate::op::Op;
 use crate::scratch::Scratch;
@@ -16,21 +18,21 @@ use crate::scratch::Scratch;
 /// Longest chain of a random depth.
 const MAX_DEPTH: usize = 3;
 
-/// Mixes `width` chains of operations by weights from a Dirichlet distribution, and the outcome with the picture by a
+/// Mixes `width` chains of operations by weights from a Dirichlet distribution, and the outcome with the image by a
 /// share from a Beta distribution. The default is timm's `augmix`; its magnitude is 3.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugMix {
     /// What the chains are made of, each with the same chance. Default [`Op::AUGMIX`].
-    pub ops: Vec<Op>,
+    pub ops: Cow<'static, [Op]>,
     /// Chains. Default 3.
     pub width: usize,
     /// Operations in a chain; `None` (the default) draws 1 to 3 for each.
     pub depth: Option<usize>,
     /// Parameter of the Dirichlet and Beta distributions. Default 1.
     pub alpha: f64,
-    /// Blends one chain after the other into the picture, in 8 bits, in place of one sum in f32: faster and a little
+    /// Blends one chain after the other into the image, in 8 bits, in place of one sum in f32: faster and a little
     /// different. Default off.
-    pub blended: bool,
+    pub sequential_blend: bool,
     /// Standard deviation of the magnitudes; infinity (the default) draws them uniformly from 0 to the magnitude.
     pub magnitude_std: f64,
     /// Interpolation, fill color and reach of the translations (here 0.3 of an edge by default).
@@ -41,11 +43,11 @@ impl Default for AugMix {
     fn default() -> Self {
         let levels = LevelScale { translate_pct: 0.3, ..LevelScale::default() };
         Self {
-            ops: Op::AUGMIX.to_vec(),
+            ops: Cow::Borrowed(&Op::AUGMIX),
             width: 3,
             depth: None,
             alpha: 1.0,
-            blended: false,
+            sequential_blend: false,
             magnitude_std: f64::INFINITY,
             config: OpConfig { levels, ..OpConfig::default() },
         }
@@ -67,12 +69,12 @@ impl AugMix {
         check(self.magnitude_std >= 0.0, "magnitude_std", self.magnitude_std, "0 or more")
     }
 
-    /// Draws weights, share and chains of a picture.
+    /// Draws weights, share and chains of an image.
     ///
     /// # Errors
     /// As [`AugMix::validate`], or if the magnitude is not finite.
-    pub fn sample(&self, magnitude: f64, rng: &mut impl Rng) -> Result<DrawnMix> {
-        let mut drawn = DrawnMix::default();
+    pub fn sample(&self, magnitude: f64, rng: &mut impl Rng) -> Result<DrawnAugMix> {
+        let mut drawn = DrawnAugMix::default();
         self.sample_into(magnitude, &self.config, &mut drawn, rng)?;
         Ok(drawn)
     }
@@ -81,7 +83,7 @@ impl AugMix {
         &self,
         magnitude: f64,
         config: &OpConfig,
-        drawn: &mut DrawnMix,
+        drawn: &mut DrawnAugMix,
         rng: &mut impl Rng,
     ) -> Result<()> {
         self.validate()?;
@@ -102,7 +104,7 @@ impl AugMix {
 
     /// Weights from Dirichlet(alpha, ..., alpha), that is Gamma variates over their sum, and the share from
     /// Beta(alpha, alpha).
-    fn draw_weights(&self, drawn: &mut DrawnMix, rng: &mut impl Rng) -> Result<()> {
+    fn draw_weights(&self, drawn: &mut DrawnAugMix, rng: &mut impl Rng) -> Result<()> {
         let refused =
             || Error::Parameter { name: "alpha", value: self.alpha, expected: "finite and above 0" };
         let gamma = Gamma::new(self.alpha, 1.0).map_err(|_| refused())?;
@@ -115,15 +117,15 @@ impl AugMix {
             drawn.weights[0] = 1.0;
         }
         let beta = Beta::new(self.alpha, self.alpha).map_err(|_| refused())?;
-        let share = rng.sample::<f64, _>(beta) as f32;
-        drawn.share = if share.is_nan() { 1.0 } else { share };
+        let mix_weight = rng.sample::<f64, _>(beta) as f32;
+        drawn.mix_weight = if mix_weight.is_nan() { 1.0 } else { mix_weight };
         Ok(())
     }
 
-    /// Augments a picture in place.
+    /// Augments an image in place.
     ///
     /// # Errors
-    /// As [`AugMix::sample`], or if the picture is empty; the picture is then unchanged.
+    /// As [`AugMix::sample`], or if the image is empty; the image is then unchanged.
     pub fn apply(
         &self,
         img: &mut RgbImage,
@@ -143,22 +145,19 @@ impl AugMix {
         rng: &mut impl Rng,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        check_picture(img)?;
-        // The draw leaves the scratch for a while, because the operations borrow all of it.
-        let mut drawn = std::mem::take(&mut scratch.drawn.mix);
-        let done = self
-            .sample_into(magnitude, config, &mut drawn, rng)
-            .and_then(|()| chains::mix(img, &drawn, self.blended, config, scratch));
-        scratch.drawn.mix = drawn;
-        done
+        check_not_empty(img)?;
+        scratch.with(|AugMixScratch { drawn, buffers }, scratch| {
+            self.sample_into(magnitude, config, drawn, rng)?;
+            chains::mix(img, drawn, self.sequential_blend, config, buffers, scratch)
+        })
     }
 
     /// Does what was drawn.
     ///
     /// # Errors
-    /// If the picture is empty, a magnitude is not a number, or the lists of the draw do not fit together.
-    pub fn apply_drawn(&self, img: &mut RgbImage, drawn: &DrawnMix, scratch: &mut Scratch) -> Result<()> {
-        check_picture(img)?;
+    /// If the image is empty, a magnitude is not a number, or the lists of the draw do not fit together.
+    pub fn apply_drawn(&self, img: &mut RgbImage, drawn: &DrawnAugMix, scratch: &mut Scratch) -> Result<()> {
+        check_not_empty(img)?;
         let chains = drawn.depths.len();
         if drawn.weights.len() != chains {
             return Err(Error::Length { what: "weights", expected: chains, got: drawn.weights.len() });
@@ -168,6 +167,15 @@ impl AugMix {
             let expected = ops.unwrap_or(usize::MAX);
             return Err(Error::Length { what: "ops", expected, got: drawn.ops.len() });
         }
-        chains::mix(img, drawn, self.blended, &self.config, scratch)
+        scratch.with(|AugMixScratch { buffers, .. }, scratch| {
+            chains::mix(img, drawn, self.sequential_blend, &self.config, buffers, scratch)
+        })
     }
+}
+
+/// The draw and the buffers of an image.
+#[derive(Debug, Default)]
+struct AugMixScratch {
+    drawn: DrawnAugMix,
+    buffers: ChainBuffers,
 }

@@ -1,12 +1,12 @@
-//! AutoAugment (Cubuk et al. 2019) and 3-Augment: one of some fixed sub-policies a picture.
+//! AutoAugment (Cubuk et al. 2019) and 3-Augment: one of some fixed sub-policies an image.
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
 
-use super::draw::{DrawnOp, check_noise};
+use super::drawn_op::{DrawnOp, check_noise};
 use super::tables;
 use crate::apply::OpConfig;
-use crate::error::{Result, check_picture};
+use crate::error::{Result, check_not_empty};
 use crate::level::MAX_LEVEL;
 use crate::op::Op;
 use crate::scratch::Scratch;
@@ -56,7 +56,7 @@ impl AutoPolicy {
         }
     }
 
-    /// What one of is picked for each picture.
+    /// What one of is picked for each image.
     #[must_use]
     pub const fn sub_policies(self) -> &'static [SubPolicy] {
         match self {
@@ -69,7 +69,7 @@ impl AutoPolicy {
     }
 }
 
-/// Picks a sub-policy for each picture and applies its operations, each with its own probability.
+/// Picks a sub-policy for each image and applies its operations, each with its own probability.
 ///
 /// The magnitude of a call, 0 to 10, scales all operations together: at 10 they are as published, at 0 each one is
 /// at its weakest. What is weakest depends on the operation (see [`AutoAugment::scaled`]).
@@ -105,11 +105,11 @@ impl AutoAugment {
         weakest + (level - weakest) * (magnitude / MAX_LEVEL)
     }
 
-    /// Draws the operations of a picture.
+    /// Draws the operations of an image.
     ///
     /// # Errors
     /// If the magnitude is not finite, or `magnitude_std` negative or not a number.
-    pub fn sample_picture(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Vec<DrawnOp>> {
+    pub fn sample_image(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Vec<DrawnOp>> {
         let sub_policy = self.pick(magnitude, rng)?;
         Ok(sub_policy.iter().filter_map(|sub| self.draw(*sub, magnitude, &self.config, rng)).collect())
     }
@@ -126,10 +126,10 @@ impl AutoAugment {
         rng.random_bool(sub.prob).then(|| DrawnOp::draw(sub.op, level, self.magnitude_std, max, rng))
     }
 
-    /// Augments a picture in place; magnitude 10 is the policy as published.
+    /// Augments an image in place; magnitude 10 is the policy as published.
     ///
     /// # Errors
-    /// As [`AutoAugment::sample_picture`], or if the picture is empty; the picture is then unchanged.
+    /// As [`AutoAugment::sample_image`], or if the image is empty; the image is then unchanged.
     pub fn apply(
         &self,
         img: &mut RgbImage,
@@ -149,7 +149,7 @@ impl AutoAugment {
         rng: &mut impl Rng,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        check_picture(img)?;
+        check_not_empty(img)?;
         for &sub in self.pick(magnitude, rng)? {
             if let Some(drawn) = self.draw(sub, magnitude, config, rng) {
                 drawn.apply(img, config, scratch)?;

@@ -3,10 +3,10 @@
 mod augmix;
 mod auto;
 mod chains;
-mod draw;
+mod drawn_op;
 mod parse;
+mod policy_text;
 mod randaugment;
-mod sections;
 mod tables;
 mod trivial;
 
@@ -17,14 +17,14 @@ use rand::Rng;
 
 pub use augmix::AugMix;
 pub use auto::{AutoAugment, AutoPolicy, SubOp, SubPolicy};
-pub use chains::DrawnMix;
-pub use draw::DrawnOp;
+pub use chains::DrawnAugMix;
+pub use drawn_op::DrawnOp;
 pub use randaugment::RandAugment;
 pub use trivial::TrivialAugmentWide;
 
 use crate::apply::OpConfig;
 use crate::error::{Error, Result};
-use crate::picture::with_rgb;
+use crate::pixel_format::with_rgb;
 use crate::scratch::Scratch;
 
 /// A scheme with its settings.
@@ -44,7 +44,7 @@ pub enum Scheme {
 ///
 /// | text | scheme | options |
 /// | --- | --- | --- |
-/// | `rand-m9-n2-mstd0.5-inc1` | [`RandAugment`] | `m` magnitude (10), `n` operations a picture (2), `p` chance of each (0.5), `mstd` noise (0; above 100: uniform), `mmax` largest magnitude (10), `inc` increasing operations (0), `w0` weights, `t` set of operations (`weights`, `3a`, `3aw`) |
+/// | `rand-m9-n2-mstd0.5-inc1` | [`RandAugment`] | `m` magnitude (10), `n` operations an image (2), `p` chance of each (0.5), `mstd` noise (0; above 100: uniform), `mmax` largest magnitude (10), `inc` increasing operations (0), `w0` weights, `t` set of operations (`weights`, `3a`, `3aw`) |
 /// | `original`, `originalr`, `v0`, `v0r`, `3a` | [`AutoAugment`] | `mstd` (0) |
 /// | `augmix-m3-w3-d1` | [`AugMix`] | `m` magnitude (3), `w` chains (3), `d` operations in each (1 to 3), `a` parameter of the weights (1), `b` blend one by one (0), `mstd` (uniform) |
 /// | `ta_wide` | [`TrivialAugmentWide`] | none |
@@ -56,10 +56,10 @@ pub enum Scheme {
 /// ```
 /// use randaug::{Policy, Purpose, Scratch, sample_rng};
 /// let policy: Policy = "rand-m9-mstd0.5-inc1".parse()?;
-/// let mut picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 90]));
+/// let mut image = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 90]));
 /// let (mut rng, mut scratch) = (sample_rng(0, 0, 0, Purpose::Augment), Scratch::new());
-/// policy.apply(&mut picture, None, &mut rng, &mut scratch)?; // at magnitude 9
-/// policy.apply(&mut picture, Some(2.5), &mut rng, &mut scratch)?;
+/// policy.apply(&mut image, None, &mut rng, &mut scratch)?; // at magnitude 9
+/// policy.apply(&mut image, Some(2.5), &mut rng, &mut scratch)?;
 /// let error = "rand-x9".parse::<Policy>().unwrap_err();
 /// assert!(error.to_string().contains("no option \"x\""));
 /// # Ok::<(), randaug::Error>(())
@@ -111,12 +111,12 @@ impl Policy {
         self
     }
 
-    /// Augments a picture in place, at a magnitude of 0 to 10 (or `mmax`) or at the policy's own.
+    /// Augments an image in place, at a magnitude of 0 to 10 (or `mmax`) or at the policy's own.
     ///
     /// For [`AutoAugment`] and [`TrivialAugmentWide`], 10 is the published strength, and less scales it down.
     ///
     /// # Errors
-    /// If the picture is empty, the magnitude not finite or, for `ta_wide`, not in 0..=10, or a setting of
+    /// If the image is empty, the magnitude not finite or, for `ta_wide`, not in 0..=10, or a setting of
     /// [`Policy::with_config`] out of range.
     pub fn apply(
         &self,
@@ -128,13 +128,13 @@ impl Policy {
         self.run(img, magnitude, self.config(), rng, scratch)
     }
 
-    /// As [`Policy::apply`], for 8-bit gray and RGB pictures.
+    /// As [`Policy::apply`], for 8-bit gray and RGB images.
     ///
-    /// A gray picture gives the bytes of Pillow's mode `L`. Pixels from outside of it get the luminance of the fill
+    /// A gray image gives the bytes of Pillow's mode `L`. Pixels from outside of it get the luminance of the fill
     /// color.
     ///
     /// # Errors
-    /// As [`Policy::apply`], and if the picture has transparency or other than 8 bits a channel;
+    /// As [`Policy::apply`], and if the image has transparency or other than 8 bits a channel;
     /// [`to_rgb8`](crate::to_rgb8) says how to get on.
     pub fn apply_dynamic(
         &self,
@@ -175,19 +175,4 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.text)
     }
-}
-
-/// Buffers of the schemes, part of [`Scratch`].
-#[derive(Debug, Default)]
-pub(crate) struct Drawn {
-    /// Operations picked for the picture so far.
-    picked: Vec<usize>,
-    /// The draw of AugMix.
-    mix: DrawnMix,
-    /// The picture before AugMix.
-    original: Vec<u8>,
-    /// The picture while AugMix blends chain after chain into it.
-    mixed: Vec<u8>,
-    /// The weighted sum of the chains.
-    sums: Vec<f32>,
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::sections::{Sections, nearest};
+use super::policy_text::{PolicyText, nearest};
 use super::{AugMix, AutoAugment, AutoPolicy, Policy, RandAugment, Scheme, TrivialAugmentWide};
 use crate::error::{Error, Result};
 use crate::level::MAX_LEVEL;
@@ -41,78 +41,78 @@ impl FromStr for Policy {
 }
 
 fn auto(text: &str, policy: AutoPolicy) -> Result<Policy> {
-    let sections = Sections::split(text, AUTO)?;
-    let auto = AutoAugment { magnitude_std: noise(&sections, 0.0)?, ..AutoAugment::new(policy) };
-    Ok(Policy { text: sections.canonical(AUTO), magnitude: MAX_LEVEL, scheme: Scheme::Auto(auto) })
+    let parsed = PolicyText::split(text, AUTO)?;
+    let auto = AutoAugment { magnitude_std: noise(&parsed, 0.0)?, ..AutoAugment::new(policy) };
+    Ok(Policy { text: parsed.canonical(AUTO), magnitude: MAX_LEVEL, scheme: Scheme::Auto(auto) })
 }
 
 fn trivial(text: &str) -> Result<Policy> {
-    let sections = Sections::split(text, &[])?;
+    let parsed = PolicyText::split(text, &[])?;
     let scheme = Scheme::Trivial(TrivialAugmentWide::default());
-    Ok(Policy { text: sections.canonical(&[]), magnitude: MAX_LEVEL, scheme })
+    Ok(Policy { text: parsed.canonical(&[]), magnitude: MAX_LEVEL, scheme })
 }
 
 fn rand(text: &str) -> Result<Policy> {
-    let sections = Sections::split(text, RAND)?;
-    let (ops, weights) = choices(&sections)?;
+    let parsed = PolicyText::split(text, RAND)?;
+    let (ops, weights) = choices(&parsed)?;
     let mut rand = RandAugment {
-        ops,
+        ops: ops.into(),
         weights,
-        num_layers: sections.number("n", 2, "a whole number")?,
-        prob: sections.number("p", 0.5, "a number in 0..=1")?,
-        magnitude_std: noise(&sections, 0.0)?,
+        num_layers: parsed.number("n", 2, "a whole number")?,
+        prob: parsed.number("p", 0.5, "a number in 0..=1")?,
+        magnitude_std: noise(&parsed, 0.0)?,
         ..RandAugment::default()
     };
     if rand.num_layers == 0 {
-        return Err(sections.expected("n", "at least 1"));
+        return Err(parsed.expected("n", "at least 1"));
     }
-    let max: f64 = sections.number("mmax", MAX_LEVEL, "a number above 0")?;
+    let max: f64 = parsed.number("mmax", MAX_LEVEL, "a number above 0")?;
     if !(max.is_finite() && max > 0.0) {
-        return Err(sections.expected("mmax", "a number above 0"));
+        return Err(parsed.expected("mmax", "a number above 0"));
     }
     rand.config.levels.max_level = max;
-    rand.validate().map_err(|error| sections.error(error.to_string()))?;
-    let magnitude = magnitude(&sections, MAX_LEVEL)?;
-    Ok(Policy { text: sections.canonical(RAND), magnitude, scheme: Scheme::Rand(rand) })
+    rand.validate().map_err(|error| parsed.error(error.to_string()))?;
+    let magnitude = magnitude(&parsed, MAX_LEVEL)?;
+    Ok(Policy { text: parsed.canonical(RAND), magnitude, scheme: Scheme::Rand(rand) })
 }
 
 fn augmix(text: &str) -> Result<Policy> {
-    let sections = Sections::split(text, AUGMIX)?;
-    let depth = match sections.value("d") {
+    let parsed = PolicyText::split(text, AUGMIX)?;
+    let depth = match parsed.value("d") {
         // timm draws 1 to 3 where the number is not above 0.
         None | Some("0") => None,
-        Some(_) => Some(sections.number("d", 1, "a whole number")?),
+        Some(_) => Some(parsed.number("d", 1, "a whole number")?),
     };
     let mix = AugMix {
-        width: sections.number("w", 3, "a whole number")?,
+        width: parsed.number("w", 3, "a whole number")?,
         depth,
-        alpha: sections.number("a", 1.0, "a number above 0")?,
-        blended: sections.switch("b")?,
-        magnitude_std: noise(&sections, f64::INFINITY)?,
+        alpha: parsed.number("a", 1.0, "a number above 0")?,
+        sequential_blend: parsed.switch("b")?,
+        magnitude_std: noise(&parsed, f64::INFINITY)?,
         ..AugMix::default()
     };
-    mix.validate().map_err(|error| sections.error(error.to_string()))?;
-    let magnitude = magnitude(&sections, 3.0)?;
-    Ok(Policy { text: sections.canonical(AUGMIX), magnitude, scheme: Scheme::AugMix(mix) })
+    mix.validate().map_err(|error| parsed.error(error.to_string()))?;
+    let magnitude = magnitude(&parsed, 3.0)?;
+    Ok(Policy { text: parsed.canonical(AUGMIX), magnitude, scheme: Scheme::AugMix(mix) })
 }
 
-fn magnitude(sections: &Sections<'_>, default: f64) -> Result<f64> {
-    let magnitude: f64 = sections.number("m", default, "a number")?;
-    if magnitude.is_finite() { Ok(magnitude) } else { Err(sections.expected("m", "a finite number")) }
+fn magnitude(parsed: &PolicyText<'_>, default: f64) -> Result<f64> {
+    let magnitude: f64 = parsed.number("m", default, "a number")?;
+    if magnitude.is_finite() { Ok(magnitude) } else { Err(parsed.expected("m", "a finite number")) }
 }
 
-fn noise(sections: &Sections<'_>, default: f64) -> Result<f64> {
-    let std: f64 = sections.number("mstd", default, "a number")?;
+fn noise(parsed: &PolicyText<'_>, default: f64) -> Result<f64> {
+    let std: f64 = parsed.number("mstd", default, "a number")?;
     if std.is_nan() || std < 0.0 {
-        return Err(sections.expected("mstd", "a number that is 0 or more"));
+        return Err(parsed.expected("mstd", "a number that is 0 or more"));
     }
     Ok(if std > UNIFORM { f64::INFINITY } else { std })
 }
 
 /// The operations and their weights.
-fn choices(sections: &Sections<'_>) -> Result<(Vec<Op>, Vec<f64>)> {
-    let plain = if sections.switch("inc")? { Op::INCREASING } else { Op::PLAIN };
-    match (sections.value("w"), sections.value("t")) {
+fn choices(parsed: &PolicyText<'_>) -> Result<(Vec<Op>, Vec<f64>)> {
+    let plain = if parsed.switch("inc")? { Op::INCREASING } else { Op::PLAIN };
+    match (parsed.value("w"), parsed.value("t")) {
         (None, None) => Ok((plain.to_vec(), Vec::new())),
         (Some("0"), None) => Ok((plain.to_vec(), PLAIN_WEIGHTS.to_vec())),
         (None, Some("weights")) => Ok(WEIGHTS.iter().copied().unzip()),
@@ -120,11 +120,11 @@ fn choices(sections: &Sections<'_>) -> Result<(Vec<Op>, Vec<f64>)> {
         (None, Some("3a")) => {
             Ok((vec![Op::SolarizeIncreasing, Op::Desaturate, Op::GaussianBlur], Vec::new()))
         }
-        (Some(_), Some(_)) => Err(sections.error("options \"w\" and \"t\" exclude each other".to_owned())),
-        (Some(_), None) => Err(sections.expected("w", "0, the only set of weights")),
+        (Some(_), Some(_)) => Err(parsed.error("options \"w\" and \"t\" exclude each other".to_owned())),
+        (Some(_), None) => Err(parsed.expected("w", "0, the only set of weights")),
         (None, Some(set)) => {
             let nearest = nearest(set, &["weights", "3a", "3aw"]).unwrap_or_default();
-            Err(sections.expected("t", &format!("weights, 3a or 3aw (did you mean {nearest:?}?)")))
+            Err(parsed.expected("t", &format!("weights, 3a or 3aw (did you mean {nearest:?}?)")))
         }
     }
 }

@@ -1,11 +1,13 @@
 //! RandAugment (Cubuk et al. 2020) as timm runs it.
 
+use std::borrow::Cow;
+
 use image::RgbImage;
 use rand::{Rng, RngExt};
 
-use super::draw::{DrawnOp, MAX_OPS, check_noise};
+use super::drawn_op::{DrawnOp, MAX_OPS, check_noise};
 use crate::apply::OpConfig;
-use crate::error::{Result, check, check_picture};
+use crate::error::{Result, check, check_not_empty};
 use crate::op::Op;
 use crate::scratch::Scratch;
 
@@ -17,19 +19,19 @@ use crate::scratch::Scratch;
 ///
 /// ```
 /// use randaug::{Purpose, RandAugment, Scratch, sample_rng};
-/// let mut picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 90]));
+/// let mut image = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 90]));
 /// let mut rng = sample_rng(0, 0, 0, Purpose::Augment);
-/// RandAugment::default().apply(&mut picture, 9.0, &mut rng, &mut Scratch::new())?;
+/// RandAugment::default().apply(&mut image, 9.0, &mut rng, &mut Scratch::new())?;
 /// # Ok::<(), randaug::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugment {
     /// What can be picked. Default [`Op::INCREASING`].
-    pub ops: Vec<Op>,
-    /// How likely each of `ops` is, relative to the others; no operation is then picked twice for a picture. Empty
+    pub ops: Cow<'static, [Op]>,
+    /// How likely each of `ops` is, relative to the others; no operation is then picked twice for an image. Empty
     /// (the default): all are equally likely, and can be picked again.
     pub weights: Vec<f64>,
-    /// Operations picked for a picture. Default 2.
+    /// Operations picked for an image. Default 2.
     pub num_layers: usize,
     /// Chance that a picked operation is applied. Default 0.5.
     pub prob: f64,
@@ -42,7 +44,7 @@ pub struct RandAugment {
 impl Default for RandAugment {
     fn default() -> Self {
         Self {
-            ops: Op::INCREASING.to_vec(),
+            ops: Cow::Borrowed(&Op::INCREASING),
             weights: Vec::new(),
             num_layers: 2,
             prob: 0.5,
@@ -76,7 +78,7 @@ impl RandAugment {
         check(self.num_layers <= possible, "num_layers", layers, "at most the number of weights above 0")
     }
 
-    /// Draws one layer, the first of a picture: `None` if the coin says that the picked operation is left out.
+    /// Draws one layer, the first of an image: `None` if the coin says that the picked operation is left out.
     ///
     /// # Errors
     /// As [`RandAugment::validate`], or if the magnitude is not finite.
@@ -86,11 +88,11 @@ impl RandAugment {
         Ok(self.draw(magnitude, &mut Vec::new(), &self.config, rng))
     }
 
-    /// Draws all layers of a picture, of which those are returned that the coin does not leave out.
+    /// Draws all layers of an image, of which those are returned that the coin does not leave out.
     ///
     /// # Errors
     /// As [`RandAugment::sample`].
-    pub fn sample_picture(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Vec<DrawnOp>> {
+    pub fn sample_image(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Vec<DrawnOp>> {
         self.validate()?;
         check_noise(magnitude, self.magnitude_std)?;
         let mut picked = Vec::new();
@@ -135,10 +137,10 @@ impl RandAugment {
         last
     }
 
-    /// Augments a picture in place.
+    /// Augments an image in place.
     ///
     /// # Errors
-    /// As [`RandAugment::sample`], or if the picture is empty; the picture is then unchanged.
+    /// As [`RandAugment::sample`], or if the image is empty; the image is then unchanged.
     pub fn apply(
         &self,
         img: &mut RgbImage,
@@ -158,15 +160,21 @@ impl RandAugment {
         rng: &mut impl Rng,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        check_picture(img)?;
+        check_not_empty(img)?;
         self.validate()?;
         check_noise(magnitude, self.magnitude_std)?;
-        scratch.drawn.picked.clear();
-        for _ in 0..self.num_layers {
-            if let Some(drawn) = self.draw(magnitude, &mut scratch.drawn.picked, config, rng) {
-                drawn.apply(img, config, scratch)?;
+        scratch.with(|PickedOps(picked), scratch| {
+            picked.clear();
+            for _ in 0..self.num_layers {
+                if let Some(drawn) = self.draw(magnitude, picked, config, rng) {
+                    drawn.apply(img, config, scratch)?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
+
+/// Indices of the operations picked so far for an image, if they are picked by weight.
+#[derive(Debug, Default)]
+struct PickedOps(Vec<usize>);

@@ -1,16 +1,16 @@
-//! TrivialAugment Wide (Müller and Hutter 2021) as torchvision runs it: one operation a picture.
+//! TrivialAugment Wide (Müller and Hutter 2021) as torchvision runs it: one operation an image.
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
 
 use crate::affine::Interpolation;
 use crate::apply::OpConfig;
-use crate::error::{Result, check, check_picture};
+use crate::error::{Result, check, check_not_empty};
 use crate::level::{Arg, MAX_LEVEL};
 use crate::op::Op;
 use crate::scratch::Scratch;
 
-/// What can be picked, in torchvision's order; `None` leaves the picture as it is.
+/// What can be picked, in torchvision's order; `None` leaves the image as it is.
 const SPACE: [Option<Op>; 14] = [
     None,
     Some(Op::ShearX),
@@ -28,7 +28,7 @@ const SPACE: [Option<Op>; 14] = [
     Some(Op::Equalize),
 ];
 
-/// Picks one operation for each picture and one of `bins` strengths for it.
+/// Picks one operation for each image and one of `bins` strengths for it.
 ///
 /// The magnitude of a call, 0 to 10, says how many of the strengths can be picked: at 10 all of them, as published;
 /// at 0 only the weakest.
@@ -48,7 +48,7 @@ impl Default for TrivialAugmentWide {
 }
 
 impl TrivialAugmentWide {
-    /// What can be picked, each with the same chance; `None` leaves the picture as it is.
+    /// What can be picked, each with the same chance; `None` leaves the image as it is.
     pub const SPACE: [Option<Op>; 14] = SPACE;
 
     /// torchvision's magnitude of an operation of the space in a bin: shear, pixels, degrees, change of a factor,
@@ -87,7 +87,7 @@ impl TrivialAugmentWide {
                 let angle = shear_angle(value);
                 Arg::Float(-((-angle).sin() / angle.cos()))
             }
-            // A picture that moves right looks up its pixels on the left.
+            // An image that moves right looks up its pixels on the left.
             Op::TranslateX | Op::TranslateY => Arg::Float(-value.trunc()),
             Op::Rotate => Arg::Float(value),
             Op::Brightness | Op::Color | Op::Contrast | Op::Sharpness => Arg::Float(1.0 + value),
@@ -98,7 +98,7 @@ impl TrivialAugmentWide {
         })
     }
 
-    /// Draws an operation with its argument; `None` leaves the picture as it is.
+    /// Draws an operation with its argument; `None` leaves the image as it is.
     ///
     /// # Errors
     /// If there are fewer than 2 bins or the magnitude is not in 0..=10.
@@ -111,10 +111,10 @@ impl TrivialAugmentWide {
         Ok(Some((op, self.arg(op, bin, negate)?)))
     }
 
-    /// Augments a picture in place; magnitude 10 is the method as published.
+    /// Augments an image in place; magnitude 10 is the method as published.
     ///
     /// # Errors
-    /// As [`TrivialAugmentWide::sample`], or if the picture is empty; the picture is then unchanged.
+    /// As [`TrivialAugmentWide::sample`], or if the image is empty; the image is then unchanged.
     pub fn apply(
         &self,
         img: &mut RgbImage,
@@ -134,7 +134,7 @@ impl TrivialAugmentWide {
         rng: &mut impl Rng,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        check_picture(img)?;
+        check_not_empty(img)?;
         match self.sample(magnitude, rng)? {
             Some((op, arg)) => op.apply_arg(img, arg, config, scratch),
             None => Ok(()),

@@ -94,13 +94,13 @@ fn sinc(x: f64) -> f64 {
 
 /// One axis of a resize: `from` input pixels become `to`, of which `outputs` are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Axis {
+pub(super) struct ResizeAxis {
     pub(super) from: usize,
     pub(super) to: usize,
     pub(super) outputs: Range<usize>,
 }
 
-impl Axis {
+impl ResizeAxis {
     /// Returns whether the pass along this axis copies.
     pub(super) fn is_identity(&self) -> bool {
         self.from == self.to
@@ -109,8 +109,8 @@ impl Axis {
 
 /// The weights of one pass: for each output pixel a run of input pixels and as many integers.
 #[derive(Debug, Default)]
-pub(crate) struct Coefficients {
-    key: Option<(Axis, Filter)>,
+pub(super) struct Coefficients {
+    key: Option<(ResizeAxis, Filter)>,
     /// First input pixel and end in `weights` of each output pixel.
     runs: Vec<(usize, usize)>,
     weights: Vec<i32>,
@@ -120,7 +120,7 @@ pub(crate) struct Coefficients {
 
 impl Coefficients {
     /// Computes the weights of an axis, unless they are there already.
-    pub(super) fn prepare(&mut self, axis: &Axis, filter: Filter) {
+    pub(super) fn prepare(&mut self, axis: &ResizeAxis, filter: Filter) {
         if self.key.as_ref().is_some_and(|(known, by)| known == axis && *by == filter) {
             return;
         }
@@ -170,7 +170,7 @@ mod tests {
         for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
             for from in (1..80).chain([500, 5000]) {
                 for to in (1..80).chain([224, 3000]) {
-                    coefficients.prepare(&Axis { from, to, outputs: 0..to }, filter);
+                    coefficients.prepare(&ResizeAxis { from, to, outputs: 0..to }, filter);
                     for (_, weights) in (0..to).map(|i| coefficients.run(i)) {
                         let reach: i64 = weights.iter().map(|&w| i64::from(w).abs() * 255).sum();
                         let half = 1 << (PRECISION_BITS - 1);

@@ -1,19 +1,19 @@
-//! Pillow's separable resize of 8-bit pictures, byte for byte (`Resample.c`).
+//! Pillow's separable resize of 8-bit images, byte for byte (`Resample.c`).
 
 mod filter;
 mod passes;
 
 use image::RgbImage;
 
-use filter::Axis;
-pub(crate) use filter::Coefficients;
+use filter::Coefficients;
 pub use filter::Filter;
-pub(crate) use passes::Column;
+use filter::ResizeAxis;
+use passes::Column;
 
-use crate::error::{Error, Result, check, check_picture};
+use crate::error::{Error, Result, check, check_not_empty};
 use crate::scratch::Scratch;
 
-/// A rectangle of whole pixels inside a picture.
+/// A rectangle of whole pixels inside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CropBox {
     /// First row.
@@ -27,7 +27,7 @@ pub struct CropBox {
 }
 
 impl CropBox {
-    /// The whole picture.
+    /// The whole image.
     #[must_use]
     pub fn whole(img: &RgbImage) -> Self {
         Self { top: 0, left: 0, height: img.height(), width: img.width() }
@@ -51,7 +51,7 @@ impl CropBox {
 /// part in it. Each pass is rounded to 8 bits, and a pass that does not change the size is skipped.
 ///
 /// # Errors
-/// If the picture or the asked size is empty, or the box leaves the picture.
+/// If the image or the asked size is empty, or the box leaves the image.
 pub fn resize_crop(
     img: &RgbImage,
     crop: CropBox,
@@ -65,7 +65,7 @@ pub fn resize_crop(
     Ok(out)
 }
 
-/// As [`resize_crop`], into a picture that has the asked size already.
+/// As [`resize_crop`], into an image that has the asked size already.
 ///
 /// # Errors
 /// As [`resize_crop`]; `out` is then unchanged.
@@ -83,9 +83,10 @@ pub fn resize_crop_into(
         return Err(Error::EmptyOutput { width: out.width(), height: out.height() });
     }
     crop.check(img.width(), img.height())?;
-    let axis = |from: u32, to: u32| Axis { from: from as usize, to: to as usize, outputs: 0..to as usize };
+    let axis =
+        |from: u32, to: u32| ResizeAxis { from: from as usize, to: to as usize, outputs: 0..to as usize };
     let (width, height) = (axis(crop.width, out.width()), axis(crop.height, out.height()));
-    resize_window(&Window::of(img, crop), &width, &height, filter, out, scratch);
+    resize_window(&SourceWindow::of(img, crop), &width, &height, filter, out, scratch);
     Ok(())
 }
 
@@ -105,7 +106,7 @@ pub(crate) fn resize_part_into(
     out: &mut RgbImage,
     scratch: &mut Scratch,
 ) -> Result<()> {
-    check_picture(img)?;
+    check_not_empty(img)?;
     part.check(size.0, size.1)?;
     check(
         out.dimensions() == (part.width, part.height),
@@ -113,21 +114,21 @@ pub(crate) fn resize_part_into(
         f64::from(out.width()),
         "the part's",
     )?;
-    let axis = |from: u32, to: u32, start: u32, length: u32| Axis {
+    let axis = |from: u32, to: u32, start: u32, length: u32| ResizeAxis {
         from: from as usize,
         to: to as usize,
         outputs: start as usize..start as usize + length as usize,
     };
     let width = axis(img.width(), size.0, part.left, part.width);
     let height = axis(img.height(), size.1, part.top, part.height);
-    resize_window(&Window::of(img, CropBox::whole(img)), &width, &height, filter, out, scratch);
+    resize_window(&SourceWindow::of(img, CropBox::whole(img)), &width, &height, filter, out, scratch);
     Ok(())
 }
 
-/// Resizes a whole picture.
+/// Resizes a whole image.
 ///
 /// # Errors
-/// If the picture or the asked size is empty.
+/// If the image or the asked size is empty.
 pub fn resize(
     img: &RgbImage,
     width: u32,
@@ -139,7 +140,7 @@ pub fn resize(
 }
 
 /// Rows of interleaved RGB, read from `offset` bytes into each row.
-struct Window<'a> {
+struct SourceWindow<'a> {
     pixels: &'a [u8],
     stride: usize,
     offset: usize,
@@ -147,7 +148,7 @@ struct Window<'a> {
     top: isize,
 }
 
-impl<'a> Window<'a> {
+impl<'a> SourceWindow<'a> {
     fn of(img: &'a RgbImage, area: CropBox) -> Self {
         let (left, top) = (area.left as usize, area.top as isize);
         Self { pixels: img, stride: img.width() as usize * 3, offset: left * 3, top }
@@ -166,9 +167,9 @@ impl<'a> Window<'a> {
 }
 
 fn resize_window(
-    source: &Window<'_>,
-    width: &Axis,
-    height: &Axis,
+    source: &SourceWindow<'_>,
+    width: &ResizeAxis,
+    height: &ResizeAxis,
     filter: Filter,
     out: &mut [u8],
     scratch: &mut Scratch,
@@ -181,26 +182,40 @@ fn resize_window(
         }
         return;
     }
-    let Scratch { rows, packed, horizontal, vertical, .. } = scratch;
-    horizontal.prepare(width, filter);
-    vertical.prepare(height, filter);
-    if width.is_identity() {
-        passes::columns(&source.skip_columns(width.outputs.start), vertical, stride, out);
-    } else if height.is_identity() {
-        all_rows(source, (height.outputs.start, width.from), horizontal, packed, stride, out);
-    } else {
-        let inputs = vertical.inputs();
-        // Every entry is written before it is read.
-        rows.resize(inputs.len() * stride, 0);
-        all_rows(source, (inputs.start, width.from), horizontal, packed, stride, rows);
-        let between = Window { pixels: rows, stride, offset: 0, top: -(inputs.start as isize) };
-        passes::columns(&between, vertical, stride, out);
-    }
+    scratch.with(|ResizeScratch { rows, packed, horizontal, vertical }, _| {
+        horizontal.prepare(width, filter);
+        vertical.prepare(height, filter);
+        if width.is_identity() {
+            passes::columns(&source.skip_columns(width.outputs.start), vertical, stride, out);
+        } else if height.is_identity() {
+            all_rows(source, (height.outputs.start, width.from), horizontal, packed, stride, out);
+        } else {
+            let inputs = vertical.inputs();
+            // Every entry is written before it is read.
+            rows.resize(inputs.len() * stride, 0);
+            all_rows(source, (inputs.start, width.from), horizontal, packed, stride, rows);
+            let between = SourceWindow { pixels: rows, stride, offset: 0, top: -(inputs.start as isize) };
+            passes::columns(&between, vertical, stride, out);
+        }
+    });
+}
+
+/// Buffers of a resize.
+#[derive(Debug, Default)]
+struct ResizeScratch {
+    /// The image between the two passes.
+    rows: Vec<u8>,
+    /// Input rows of the horizontal pass, side by side.
+    packed: Vec<Column>,
+    /// Weights of the last horizontal pass, reused while the sizes stay the same.
+    horizontal: Coefficients,
+    /// Weights of the last vertical pass.
+    vertical: Coefficients,
 }
 
 /// The horizontal pass over the rows that `out` has room for, from the first one on, each of `from_w` pixels.
 fn all_rows(
-    source: &Window<'_>,
+    source: &SourceWindow<'_>,
     (first, from_w): (usize, usize),
     coefficients: &Coefficients,
     packed: &mut Vec<Column>,

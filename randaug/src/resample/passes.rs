@@ -1,6 +1,6 @@
 //! The two passes: sums of byte times weight in i32, rounded and clipped to a byte.
 
-use super::Window;
+use super::SourceWindow;
 use super::filter::{Coefficients, PRECISION_BITS};
 use crate::simd::vectorized;
 
@@ -18,7 +18,7 @@ fn clip(sum: i32) -> u8 {
 /// Rows that the horizontal pass works on together, and their values at one column: four channels each, the last of
 /// them unused.
 pub(super) const ROWS: usize = 8;
-pub(crate) type Column = [u8; 4 * ROWS];
+pub(super) type Column = [u8; 4 * ROWS];
 
 vectorized! {
 /// Resizes up to [`ROWS`] rows of interleaved RGB, as many as the target has room for. `rows` is
@@ -26,7 +26,7 @@ vectorized! {
 ///
 /// The rows are laid side by side first, so that every weight multiplies a whole vector.
 pub(super) fn rows<'a>(
-    source: &'a Window<'a>,
+    source: &'a SourceWindow<'a>,
     rows: (usize, usize),
     coefficients: &'a Coefficients,
     packed: &'a mut Vec<Column>,
@@ -69,7 +69,7 @@ fn weighted_sum(packed: &[Column], (start, weights): (usize, &[i32])) -> Column 
 vectorized! {
 /// Resizes all columns: each output row is a weighted sum of whole input rows.
 pub(super) fn columns<'a>(
-    source: &'a Window<'a>,
+    source: &'a SourceWindow<'a>,
     coefficients: &'a Coefficients,
     stride: usize,
     out: &'a mut [u8],
@@ -93,7 +93,13 @@ pub(super) fn columns<'a>(
 }
 
 #[inline(always)]
-fn column_block(source: &Window<'_>, start: usize, weights: &[i32], column: usize, block: &mut [u8; LANES]) {
+fn column_block(
+    source: &SourceWindow<'_>,
+    start: usize,
+    weights: &[i32],
+    column: usize,
+    block: &mut [u8; LANES],
+) {
     let mut sum = [HALF; LANES];
     for (k, &weight) in weights.iter().enumerate() {
         let row = source.row(start + k, column + LANES);

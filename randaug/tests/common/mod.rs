@@ -35,8 +35,8 @@ impl Golden {
         Tensors(fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
     }
 
-    /// A source picture: `synth` from its formula, a photograph from `images/`.
-    pub(crate) fn picture(&self, name: &str) -> RgbImage {
+    /// A source image: `synth` from its formula, a photograph from `images/`.
+    pub(crate) fn image(&self, name: &str) -> RgbImage {
         if name == "synth" {
             return synth_image(11, 64, 72);
         }
@@ -63,7 +63,7 @@ impl Tensors {
     }
 
     /// A u8 `[H, W, 3]` array.
-    pub(crate) fn picture(&self, key: &str) -> RgbImage {
+    pub(crate) fn image(&self, key: &str) -> RgbImage {
         let (shape, bytes) = self.bytes(key, Dtype::U8);
         assert_eq!(shape[2], 3, "{key}");
         RgbImage::from_raw(shape[1] as u32, shape[0] as u32, bytes).expect("as many bytes as pixels")
@@ -134,7 +134,7 @@ pub(crate) fn mix(seed: u64, index: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The synthetic picture of the golden set: ramps, a rectangle, a disc, a checkerboard and noise.
+/// The synthetic image of the golden set: ramps, a rectangle, a disc, a checkerboard and noise.
 pub(crate) fn synth_image(seed: u64, height: i64, width: i64) -> RgbImage {
     RgbImage::from_fn(width as u32, height as u32, |x, y| {
         image::Rgb([0, 1, 2].map(|c| synth_value(seed, height, width, (i64::from(x), i64::from(y)), c)))

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::util::purposes::MASKED_PATCHES;
 use candle_core::Tensor;
 use efficienttrain_models::mae::{Mae, MaeOptions, Masking};
 use efficienttrain_models::weights::{LoadOptions, Tensors};
@@ -10,7 +11,7 @@ use efficienttrain_models::{
     Variable, create_model,
 };
 use rand::Rng;
-use randaug::{Purpose, sample_rng};
+use randaug::sample_rng;
 
 use crate::checkpoint::read::Checkpoint;
 use crate::config::train::TrainConfig;
@@ -149,7 +150,7 @@ pub struct Reconstruction {
 impl Objective for Reconstruction {
     fn loss(&self, cx: &mut Context, _: &dyn Backbone, batch: &Batch, seed: u64) -> Result<Variable> {
         let mae = read(&self.shared);
-        let of_picture = |index| sample_rng(seed, 0, index as u64, Purpose::Other(2)).next_u64();
+        let of_picture = |index| sample_rng(seed, 0, index as u64, MASKED_PATCHES).next_u64();
         let seeds: Vec<u64> = (0..batch.labels.len()).map(of_picture).collect();
         let masking = Masking::draw(&seeds, mae.patches(), mae.mask_ratio())?;
         Ok(mae.loss(cx, &Variable::constant(batch.tensor(&cx.device())?), &masking)?)

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::util::purposes::REGULARIZATION;
 use efficienttrain_models::{ParamKind, ParamSpec};
 use efficienttrain_schedule::{Plan, StepSettings};
 use rand::Rng;
-use randaug::{Purpose, sample_rng};
+use randaug::sample_rng;
 
 use crate::checkpoint::folder::LAST;
 use crate::checkpoint::writer::CheckpointWriter;
@@ -171,8 +172,7 @@ impl Run {
             if self.step == 0 && micro == 0 {
                 self.state.check_gradients(&batch)?;
             }
-            let seed =
-                sample_rng(self.config.seed, self.step, u64::from(micro), Purpose::Other(1)).next_u64();
+            let seed = sample_rng(self.config.seed, self.step, u64::from(micro), REGULARIZATION).next_u64();
             self.state.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let clip = self.plan.recipe().optimizer.clip_grad;

@@ -6,6 +6,7 @@ pub(crate) mod disk;
 pub(crate) mod float_serde;
 pub(crate) mod paths;
 pub(crate) mod printable;
+pub(crate) mod purposes;
 pub(crate) mod regular;
 pub(crate) mod string_serde;
 pub(crate) mod units;

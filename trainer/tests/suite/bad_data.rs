@@ -55,7 +55,7 @@ fn images_cut_off_anywhere_are_named() {
 
 #[test]
 fn changed_bytes_of_images_do_no_harm() {
-    let mut rng = sample_rng(1, 0, 0, Purpose::Other(0));
+    let mut rng = sample_rng(1, 0, 0, Purpose::Custom(0));
     let mut refused = 0;
     for path in pictures() {
         let whole = std::fs::read(&path).unwrap();
@@ -306,7 +306,7 @@ fn shards_cut_off_anywhere_name_the_last_complete_entry() {
 fn changed_bytes_of_shards_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let whole = webdataset(&dir.path().join("a.tar"), &["0", "1", "2"]);
-    let mut rng = sample_rng(2, 0, 0, Purpose::Other(0));
+    let mut rng = sample_rng(2, 0, 0, Purpose::Custom(0));
     let (mut refused, mut read) = (0, 0);
     for round in 0..20_000 {
         let mut changed = whole.clone();
@@ -343,7 +343,7 @@ fn changed_bytes_of_kept_indexes_do_no_harm() {
     webdataset(&path, &["0", "1", "2"]);
     ShardIndex::open(&path).unwrap();
     let text = std::fs::read(&kept).unwrap();
-    let mut rng = sample_rng(3, 0, 0, Purpose::Other(0));
+    let mut rng = sample_rng(3, 0, 0, Purpose::Custom(0));
     let (mut used, mut loaded, mut broken) = (0, 0, 0);
     for _ in 0..400 {
         let mut changed = text.clone();

@@ -249,7 +249,7 @@ fn samples(set: &dyn Source) -> BTreeSet<(Vec<u8>, String, u32)> {
 
 #[test]
 fn folders_and_tar_files_of_them_are_the_same_set() {
-    let mut rng = sample_rng(11, 0, 0, Purpose::Other(0));
+    let mut rng = sample_rng(11, 0, 0, Purpose::Custom(0));
     let mut nested = 0;
     for round in 0..200 {
         let dir = tempfile::tempdir().unwrap();

@@ -288,7 +288,7 @@ fn files_cut_off_anywhere_are_named() {
 fn changed_bytes_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("damaged.parquet");
-    let mut rng = sample_rng(5, 0, 0, Purpose::Other(0));
+    let mut rng = sample_rng(5, 0, 0, Purpose::Custom(0));
     let (mut refused, mut opened, mut broken) = (0, 0, 0);
     for file in [&files("coded")[..], &files("columns"), &files("refused")].concat() {
         let whole = std::fs::read(&file).unwrap();

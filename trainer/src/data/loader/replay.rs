@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
+use crate::util::purposes::REPLAY;
 use efficienttrain_schedule::{Replay, ReplayBuffer, even_split};
 use image::RgbImage;
 use rand::RngExt;
-use randaug::{Purpose, sample_rng};
+use randaug::sample_rng;
 
 use crate::data::batch::Batch;
 use crate::data::loader::request::BatchRequest;
@@ -17,9 +18,6 @@ use crate::data::pipeline::train::TrainPipeline;
 use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::BadImage;
 use crate::error::DataError;
-
-/// Stream of the draws from the buffer.
-const DRAWS: Purpose = Purpose::Other(2);
 
 /// An image that is cropped and augmented, but neither normalized nor erased: 8 bits per value take a quarter of the
 /// memory. The draws for erasing are a function of the sample, so each replay gives the same values.
@@ -70,7 +68,7 @@ impl ReplayCollator {
             WorkerOutput::Batch(batch) => return Ok(Some(batch)),
             WorkerOutput::Fresh(fresh) => fresh,
         };
-        let mut rng = sample_rng(self.pipeline.seed, 0, request.first_sample, DRAWS);
+        let mut rng = sample_rng(self.pipeline.seed, 0, request.first_sample, REPLAY);
         let images = self.buffer(&request)?.next_batch(&images, |n| rng.random_range(0..n))?;
         if request.warm_replay_only {
             return Ok(None);

@@ -55,7 +55,7 @@ impl ResizeCropScratch {
         }
         let window = RgbWindow {
             pixels: of.image,
-            picture_width: of.image.width() as usize,
+            image_width: of.image.width() as usize,
             top: area.top as usize,
             left: area.left as usize,
         };

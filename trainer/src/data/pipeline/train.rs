@@ -270,9 +270,9 @@ impl TrainPipeline {
 
     /// The recipe's.
     fn rand_augment(&self) -> RandAugment {
-        let ops = if self.augmentation.increasing { Op::INCREASING } else { Op::PLAIN };
+        let ops = if self.augmentation.increasing { &Op::INCREASING } else { &Op::PLAIN };
         RandAugment {
-            ops: ops.to_vec(),
+            ops: ops.into(),
             num_layers: self.augmentation.ops as usize,
             prob: self.augmentation.op_probability,
             magnitude_std: self.augmentation.magnitude_std,

@@ -4,19 +4,14 @@ use std::sync::Arc;
 
 use image::RgbImage;
 use rand::seq::SliceRandom;
-use randaug::{Purpose, sample_rng};
+use randaug::sample_rng;
 
 use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::Divisor;
 use crate::data::source::Source;
 use crate::data::source::skipped::Skipped;
 use crate::error::DataError;
-
-/// What the choice is drawn with; the epoch is the label then.
-const CHOICE: Purpose = Purpose::Other(3);
-
-/// What is held out is drawn with; the epoch is the label then.
-const HELD_OUT: Purpose = Purpose::Other(4);
+use crate::util::purposes::{HELD_OUT, SUBSET};
 
 /// Positions of the images of each class.
 fn by_class(whole: &dyn Source) -> Vec<Vec<u32>> {
@@ -56,7 +51,7 @@ impl Subset {
             return Err(DataError::Setting(what));
         }
         for (label, of_class) in classes.iter_mut().enumerate() {
-            of_class.shuffle(&mut sample_rng(seed, label as u64, 0, CHOICE));
+            of_class.shuffle(&mut sample_rng(seed, label as u64, 0, SUBSET));
             of_class.truncate(images);
         }
         let mut chosen = classes.concat();

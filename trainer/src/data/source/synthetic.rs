@@ -6,12 +6,13 @@
 use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
 use rand::{Rng, RngExt};
-use randaug::{Purpose, sample_rng};
+use randaug::sample_rng;
 use rayon::prelude::*;
 
 use crate::data::decode::{DEFAULT_IMAGE_LIMIT, decode};
 use crate::data::source::Source;
 use crate::error::DataError;
+use crate::util::purposes::SYNTHETIC_IMAGE;
 
 const SHAPES: [&str; 5] = ["disc", "square", "triangle", "cross", "ring"];
 const TEXTURES: [&str; 2] = ["horizontal", "vertical"];
@@ -56,7 +57,7 @@ impl Synthetic {
         };
         let make = |index: usize| {
             let picture =
-                draw(label(index), edge, &mut sample_rng(seed, stream, index as u64, Purpose::Other(0)));
+                draw(label(index), edge, &mut sample_rng(seed, stream, index as u64, SYNTHETIC_IMAGE));
             let mut bytes = Vec::new();
             let encoded = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(&picture);
             encoded.map_err(|e| DataError::Setting(format!("cannot encode a synthetic picture: {e}")))?;
@@ -157,7 +158,7 @@ mod tests {
     }
 
     fn pair(edge: u32, index: u64) -> (RgbImage, RgbImage) {
-        let rng = || sample_rng(3, 0, index, Purpose::Other(0));
+        let rng = || sample_rng(3, 0, index, SYNTHETIC_IMAGE);
         (draw(2, edge, &mut rng()), draw(3, edge, &mut rng()))
     }
 
@@ -177,7 +178,7 @@ mod tests {
     fn shapes_remain_at_low_bandwidth() {
         let low = FrequencyCrop::<f32>::new((96, 96), (24, 24)).unwrap();
         let small =
-            |label| low.apply_rgb8(&draw(label, 96, &mut sample_rng(3, 0, 1, Purpose::Other(0)))).unwrap();
+            |label| low.apply_rgb8(&draw(label, 96, &mut sample_rng(3, 0, 1, SYNTHETIC_IMAGE))).unwrap();
         assert!(distance(&small(0), &small(8)) > 5.0, "disc and ring look the same");
     }
 

@@ -3,28 +3,28 @@
 use image::RgbImage;
 use rand::{Rng, RngExt};
 
-use crate::error::{Error, Result, check, check_picture};
+use crate::error::{Error, Result, check, check_not_empty};
 use crate::eval::short_edge_to;
 use crate::resample::{CropBox, Filter, resize_part_into};
 use crate::scratch::Scratch;
 
-/// What lies outside a picture.
+/// What lies outside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Padding {
     /// One color.
     Constant([u8; 3]),
-    /// The picture mirrored at its outermost pixels, which are not repeated.
+    /// The image mirrored at its outermost pixels, which are not repeated.
     Reflect,
 }
 
-/// Cuts `out`'s size out of a picture, from row `top` and column `left` on, which may lie outside of it.
+/// Cuts `out`'s size out of an image, from row `top` and column `left` on, which may lie outside of it.
 ///
 /// # Errors
-/// If the picture or `out` is empty.
+/// If the image or `out` is empty.
 pub fn crop_or_pad(img: &RgbImage, top: i64, left: i64, padding: Padding, out: &mut RgbImage) -> Result<()> {
-    check_picture(img)?;
+    check_not_empty(img)?;
     check_output(out)?;
-    cut_out(&Part { pixels: img, size: img.dimensions(), origin: (0, 0) }, top, left, padding, out);
+    copy_box(&ImagePart { pixels: img, size: img.dimensions(), origin: (0, 0) }, top, left, padding, out);
     Ok(())
 }
 
@@ -37,7 +37,7 @@ fn check_output(out: &RgbImage) -> Result<()> {
 }
 
 /// The pixels of an image that are at hand: those from column and row `origin` on.
-struct Part<'a> {
+struct ImagePart<'a> {
     pixels: &'a RgbImage,
     /// Width and height of the whole image.
     size: (u32, u32),
@@ -45,12 +45,12 @@ struct Part<'a> {
 }
 
 /// Copies the box at row `top` and column `left` of an image, all of whose pixels that it shows are in the part.
-fn cut_out(part: &Part<'_>, top: i64, left: i64, padding: Padding, out: &mut RgbImage) {
+fn copy_box(part: &ImagePart<'_>, top: i64, left: i64, padding: Padding, out: &mut RgbImage) {
     let (stride, width) = (part.pixels.width() as usize * 3, out.width() as usize * 3);
     let source: &[u8] = part.pixels;
     for (y, row) in (top..).zip(out.chunks_exact_mut(width)) {
         let row = row.as_chunks_mut::<3>().0;
-        match (place(y, part.size.1, padding), padding) {
+        match (locate(y, part.size.1, padding), padding) {
             (None, Padding::Constant(color)) => row.fill(color),
             (None, Padding::Reflect) => {}
             (Some(y), _) => {
@@ -76,7 +76,7 @@ fn copy_row(
         return;
     }
     for (x, pixel) in (left..).zip(out) {
-        *pixel = match (place(x, edge, padding), padding) {
+        *pixel = match (locate(x, edge, padding), padding) {
             (Some(x), _) => source[x - origin as usize],
             (None, Padding::Constant(color)) => color,
             (None, Padding::Reflect) => *pixel,
@@ -85,14 +85,14 @@ fn copy_row(
 }
 
 /// First row (or column) and number of those that a box of `length` from `start` on shows of an edge, padding included.
-fn shown(start: i64, length: u32, edge: u32, padding: Padding) -> (u32, u32) {
-    let places = || (start..start + i64::from(length)).filter_map(|at| place(at, edge, padding));
+fn visible_range(start: i64, length: u32, edge: u32, padding: Padding) -> (u32, u32) {
+    let places = || (start..start + i64::from(length)).filter_map(|at| locate(at, edge, padding));
     let (first, last) = (places().min().unwrap_or(0), places().max().unwrap_or(0));
     (first as u32, (last - first) as u32 + 1)
 }
 
-/// The row or column that stands at a place; `None` outside the picture with a constant.
-fn place(at: i64, edge: u32, padding: Padding) -> Option<usize> {
+/// The row or column that stands at a place; `None` outside the image with a constant.
+fn locate(at: i64, edge: u32, padding: Padding) -> Option<usize> {
     let edge = i64::from(edge);
     if (0..edge).contains(&at) {
         return Some(at as usize);
@@ -108,11 +108,11 @@ fn place(at: i64, edge: u32, padding: Padding) -> Option<usize> {
     }
 }
 
-/// Cuts a box of `out`'s size out of a picture at a random place; what is smaller than `out` is placed at random in it
+/// Cuts a box of `out`'s size out of an image at a random place; what is smaller than `out` is placed at random in it
 /// and padded (timm's `RandomCropOrPad`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RandomCropOrPad {
-    /// What lies outside the picture. Default reflection.
+    /// What lies outside the image. Default reflection.
     pub padding: Padding,
 }
 
@@ -123,36 +123,36 @@ impl Default for RandomCropOrPad {
 }
 
 impl RandomCropOrPad {
-    /// Draws row and column of the box's corner, for edges (width, height) of the picture and of the box. Both are 0
-    /// or above where the picture is larger, 0 or below where it is smaller.
-    pub fn sample(&self, picture: (u32, u32), size: (u32, u32), rng: &mut impl Rng) -> (i64, i64) {
+    /// Draws row and column of the box's corner, for edges (width, height) of the image and of the box. Both are 0
+    /// or above where the image is larger, 0 or below where it is smaller.
+    pub fn sample(&self, image: (u32, u32), size: (u32, u32), rng: &mut impl Rng) -> (i64, i64) {
         let mut start = |edge: u32, target: u32| {
             let room = i64::from(edge) - i64::from(target);
             rng.random_range(0..=room.abs()) * room.signum()
         };
-        (start(picture.1, size.1), start(picture.0, size.0))
+        (start(image.1, size.1), start(image.0, size.0))
     }
 
     /// Cuts the box out into `out`.
     ///
     /// # Errors
-    /// If the picture or `out` is empty.
+    /// If the image or `out` is empty.
     pub fn apply_into(&self, img: &RgbImage, out: &mut RgbImage, rng: &mut impl Rng) -> Result<()> {
-        check_picture(img)?;
+        check_not_empty(img)?;
         let (top, left) = self.sample(img.dimensions(), out.dimensions(), rng);
         crop_or_pad(img, top, left, self.padding, out)
     }
 }
 
 /// Resizes the short edge to `out`'s, pads by 4 pixels and cuts out a random box: the crop of DeiT III for ImageNet-1k
-/// (`Resize`, `RandomCrop(padding=4, padding_mode="reflect")`). It shows nearly all of every picture.
+/// (`Resize`, `RandomCrop(padding=4, padding_mode="reflect")`). It shows nearly all of every image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SimpleRandomCrop {
     /// Pixels added on all sides. Default 4.
     pub pad: u32,
     /// What they are. Default reflection.
     pub padding: Padding,
-    /// How the picture is resized. Default bicubic.
+    /// How the image is resized. Default bicubic.
     pub interpolation: Filter,
 }
 
@@ -166,7 +166,7 @@ impl SimpleRandomCrop {
     /// Resizes and cuts out a box into `out`. `out` must be square, as the resize only knows the short edge.
     ///
     /// # Errors
-    /// If the picture or `out` is empty, or `out` not square.
+    /// If the image or `out` is empty, or `out` not square.
     pub fn apply_into(
         &self,
         img: &RgbImage,
@@ -196,18 +196,25 @@ pub(crate) fn resize_and_cut(
     out: &mut RgbImage,
     scratch: &mut Scratch,
 ) -> Result<()> {
-    check_picture(img)?;
+    check_not_empty(img)?;
     check_output(out)?;
-    let (y, height) = shown(top, out.height(), size.1, padding);
-    let (x, width) = shown(left, out.width(), size.0, padding);
-    let mut pixels = std::mem::take(&mut scratch.resized);
-    pixels.resize(width as usize * height as usize * 3, 0);
-    let mut resized = RgbImage::from_raw(width, height, pixels).unwrap_or_default();
-    let part = CropBox { top: y, left: x, height, width };
-    let done = resize_part_into(img, size, part, filter, &mut resized, scratch);
-    if done.is_ok() {
-        cut_out(&Part { pixels: &resized, size, origin: (x, y) }, top, left, padding, out);
-    }
-    scratch.resized = resized.into_raw();
-    done
+    let (y, height) = visible_range(top, out.height(), size.1, padding);
+    let (x, width) = visible_range(left, out.width(), size.0, padding);
+    scratch.with(|CropScratch { pixels }, scratch| {
+        pixels.resize(width as usize * height as usize * 3, 0);
+        let mut resized = RgbImage::from_raw(width, height, std::mem::take(pixels)).unwrap_or_default();
+        let part = CropBox { top: y, left: x, height, width };
+        let done = resize_part_into(img, size, part, filter, &mut resized, scratch);
+        if done.is_ok() {
+            copy_box(&ImagePart { pixels: &resized, size, origin: (x, y) }, top, left, padding, out);
+        }
+        *pixels = resized.into_raw();
+        done
+    })
+}
+
+/// Pixels of a resized image before they are cropped.
+#[derive(Debug, Default)]
+struct CropScratch {
+    pixels: Vec<u8>,
 }

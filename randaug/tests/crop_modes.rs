@@ -14,22 +14,22 @@ use randaug::{
 fn cropping_and_padding_give_the_libraries_bytes() {
     let (file, tensors) = oracle();
     for case in cases(&file, "crop_or_pad") {
-        let source = tensors.picture(&format!("input/{}", text(case, "input")));
+        let source = tensors.image(&format!("input/{}", text(case, "input")));
         let corner = |key: &str| case[key].as_i64().unwrap();
         let padding = if case["mode"] == "reflect" { Padding::Reflect } else { Padding::Constant([7, 8, 9]) };
         let mut out = RgbImage::from_pixel(int(case, "width"), int(case, "height"), Rgb([1, 2, 3]));
         crop_or_pad(&source, corner("top"), corner("left"), padding, &mut out).unwrap();
         let key = text(case, "key");
-        assert_same(&out, &tensors.picture(key), key);
+        assert_same(&out, &tensors.image(key), key);
     }
     // Padded by 4 on all sides, then cut: the corner lies 4 before.
     for case in cases(&file, "pad_then_crop") {
-        let source = tensors.picture(&format!("input/{}", text(case, "input")));
+        let source = tensors.image(&format!("input/{}", text(case, "input")));
         let corner = |key: &str| case[key].as_i64().unwrap() - case["padding"].as_i64().unwrap();
         let mut out = RgbImage::new(int(case, "size"), int(case, "size"));
         crop_or_pad(&source, corner("top"), corner("left"), Padding::Reflect, &mut out).unwrap();
         let key = text(case, "key");
-        assert_same(&out, &tensors.picture(key), key);
+        assert_same(&out, &tensors.image(key), key);
     }
 }
 
@@ -65,7 +65,7 @@ fn corners_are_uniform() {
 }
 
 #[test]
-fn the_simple_crop_shows_the_resized_picture() {
+fn the_simple_crop_shows_the_resized_image() {
     let (mut scratch, source) = (Scratch::new(), synth_image(11, 60, 90));
     let resized = randaug::resize(&source, 60, 40, randaug::Filter::Bicubic, &mut scratch).unwrap();
     let mut seen = std::collections::HashSet::new();
@@ -78,7 +78,7 @@ fn the_simple_crop_shows_the_resized_picture() {
             crop_or_pad(&resized, top, left, Padding::Reflect, &mut want).unwrap();
             want == out
         });
-        seen.insert(found.expect("a box of the padded picture"));
+        seen.insert(found.expect("a box of the padded image"));
     }
     // 9 x 29 places.
     assert!(seen.len() > 180, "{}", seen.len());

@@ -1,15 +1,15 @@
-//! Pictures of other kinds than 8-bit RGB.
+//! Images of other kinds than 8-bit RGB.
 
 use image::{DynamicImage, GrayImage, RgbImage};
 
 use crate::error::{Error, Result};
 use crate::scratch::Scratch;
 
-/// Any 8-bit picture as RGB, as Pillow's `convert("RGB")`, which readers of training data call: gray is repeated in
+/// Any 8-bit image as RGB, as Pillow's `convert("RGB")`, which readers of training data call: gray is repeated in
 /// all channels, transparency is dropped.
 ///
 /// # Errors
-/// If the picture has other than 8 bits a channel. What they mean cannot be known here: 12 bits of a scanner in 16,
+/// If the image has other than 8 bits a channel. What they mean cannot be known here: 12 bits of a scanner in 16,
 /// or linear light in f32. `DynamicImage::to_rgb8` scales the full range to 0..255.
 ///
 /// ```
@@ -29,23 +29,31 @@ pub fn to_rgb8(img: &DynamicImage) -> Result<RgbImage> {
     }
 }
 
-/// Calls `f` with a gray picture in three equal channels and takes the first of them back.
+/// Calls `f` with a gray image in three equal channels and takes the first of them back.
 pub(crate) fn with_rgb(
     gray: &mut GrayImage,
     scratch: &mut Scratch,
     f: impl FnOnce(&mut RgbImage, &mut Scratch) -> Result<()>,
 ) -> Result<()> {
-    let mut pixels = std::mem::take(&mut scratch.gray);
-    pixels.clear();
-    pixels.extend(gray.iter().flat_map(|&v| [v; 3]));
-    // The length fits by construction; an empty picture is what `f` would refuse all the same.
-    let mut rgb = RgbImage::from_raw(gray.width(), gray.height(), pixels).unwrap_or_default();
-    let done = f(&mut rgb, scratch);
-    if done.is_ok() {
-        for (v, [first, ..]) in gray.iter_mut().zip(rgb.as_chunks::<3>().0) {
-            *v = *first;
+    scratch.with(|GrayScratch { pixels }, scratch| {
+        pixels.clear();
+        pixels.extend(gray.iter().flat_map(|&v| [v; 3]));
+        // The length fits by construction, and `f` refuses an empty image.
+        let mut rgb =
+            RgbImage::from_raw(gray.width(), gray.height(), std::mem::take(pixels)).unwrap_or_default();
+        let done = f(&mut rgb, scratch);
+        if done.is_ok() {
+            for (v, [first, ..]) in gray.iter_mut().zip(rgb.as_chunks::<3>().0) {
+                *v = *first;
+            }
         }
-    }
-    scratch.gray = rgb.into_raw();
-    done
+        *pixels = rgb.into_raw();
+        done
+    })
+}
+
+/// Pixels of a gray image in three channels.
+#[derive(Debug, Default)]
+struct GrayScratch {
+    pixels: Vec<u8>,
 }

@@ -10,7 +10,7 @@ use crate::error::{Result, check};
 use crate::op::Op;
 use crate::scratch::Scratch;
 
-/// More operations, or chains of them, for one picture than this are a mistake, which would take for ever or all memory.
+/// More operations, or chains of them, for one image than this are a mistake, which would take for ever or all memory.
 pub(super) const MAX_OPS: usize = 100;
 
 /// Smallest radius of the random blur, in pixels.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 
 /// The sections of one text.
-pub(super) struct Sections<'a> {
+pub(super) struct PolicyText<'a> {
     text: &'a str,
     /// The first section.
     pub(super) name: &'a str,
@@ -13,27 +13,27 @@ pub(super) struct Sections<'a> {
     options: Vec<(&'a str, &'a str)>,
 }
 
-impl<'a> Sections<'a> {
+impl<'a> PolicyText<'a> {
     /// Splits a text whose options are to be some of `known`, in any order and at most once each.
     pub(super) fn split(text: &'a str, known: &[&'static str]) -> Result<Self> {
         let mut parts = text.split('-');
-        let mut sections = Self { text, name: parts.next().unwrap_or_default(), options: Vec::new() };
+        let mut parsed = Self { text, name: parts.next().unwrap_or_default(), options: Vec::new() };
         for part in parts {
             let (key, value) = split_key(part);
             if !known.contains(&key) {
-                return Err(sections.unknown(key, known));
+                return Err(parsed.unknown(key, known));
             }
             if value.is_empty() {
                 return Err(
-                    sections.error(format!("option {key:?} has no value, write for instance \"{key}1\""))
+                    parsed.error(format!("option {key:?} has no value, write for instance \"{key}1\""))
                 );
             }
-            if sections.options.iter().any(|&(other, _)| other == key) {
-                return Err(sections.error(format!("option {key:?} is given twice, leave one of them out")));
+            if parsed.options.iter().any(|&(other, _)| other == key) {
+                return Err(parsed.error(format!("option {key:?} is given twice, leave one of them out")));
             }
-            sections.options.push((key, value));
+            parsed.options.push((key, value));
         }
-        Ok(sections)
+        Ok(parsed)
     }
 
     fn unknown(&self, key: &str, known: &[&'static str]) -> Error {

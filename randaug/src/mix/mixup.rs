@@ -29,7 +29,7 @@ pub struct Mixup {
     pub mixup_alpha: f64,
     /// The same for cutmix. Default 1.
     pub cutmix_alpha: f64,
-    /// Smallest and largest edge of the cutmix box, as shares of the picture's. Switches cutmix on, with a box that is
+    /// Smallest and largest edge of the cutmix box, as shares of the image's. Switches cutmix on, with a box that is
     /// drawn from these in place of lam. Default off.
     pub cutmix_minmax: Option<(f64, f64)>,
     /// Chance that a batch (pair, sample) is mixed at all. Default 1.
@@ -38,7 +38,7 @@ pub struct Mixup {
     pub switch_prob: f64,
     /// How many samples share one draw. Default [`MixMode::Batch`].
     pub mode: MixMode,
-    /// Whether lam of cutmix is the share of the box after it was cut at the picture's edges. Default on.
+    /// Whether lam of cutmix is the share of the box after it was cut at the image's edges. Default on.
     pub correct_lam: bool,
     /// Share of each target that is spread over all classes. Default 0.1.
     pub label_smoothing: f64,
@@ -87,7 +87,7 @@ impl Mixup {
     /// Draws what to do to a batch, a pair or a sample of `height` x `width` pixels.
     ///
     /// # Errors
-    /// As [`Mixup::validate`], or if the picture is so small that `cutmix_minmax` leaves no whole edge to choose.
+    /// As [`Mixup::validate`], or if the image is so small that `cutmix_minmax` leaves no whole edge to choose.
     pub fn sample(&self, height: usize, width: usize, rng: &mut impl Rng) -> Result<Mix> {
         self.validate()?;
         // timm: the alpha is then 1 and without effect.
@@ -171,11 +171,11 @@ impl Mixup {
     }
 }
 
-/// A box whose edges are uniform between two shares of the picture's, placed uniformly.
+/// A box whose edges are uniform between two shares of the image's, placed uniformly.
 fn box_between(height: usize, width: usize, (low, high): (f64, f64), rng: &mut impl Rng) -> Result<MixBox> {
     let mut edge = |edge: usize| {
         let (from, to) = ((edge as f64 * low) as u64, (edge as f64 * high) as u64);
-        check(from < to, "the picture's edge", edge as f64, "large enough for cutmix_minmax to choose from")?;
+        check(from < to, "the image's edge", edge as f64, "large enough for cutmix_minmax to choose from")?;
         Ok(rng.random_range(from..to) as usize)
     };
     let (cut_h, cut_w) = (edge(height)?, edge(width)?);

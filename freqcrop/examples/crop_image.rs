@@ -1,29 +1,29 @@
-//! Crops a picture to its low frequencies and puts the Lanczos resize beside it; prints how far the two are apart.
+//! Crops an image to its low frequencies and puts the Lanczos resize beside it; prints how far the two are apart.
 //!
 //! ```text
-//! cargo run --release -p freqcrop --example crop_picture -- [PICTURE.png] [B] [OUT.png]
+//! cargo run --release -p freqcrop --example crop_image -- [IMAGE.png] [B] [OUT.png]
 //! ```
-//! Without a picture it draws one with fine stripes: the resize keeps a trace of them, the crop has none.
+//! Without an image it draws one with fine stripes: the resize keeps a trace of them, the crop has none.
 
 use freqcrop::{FrequencyCrop, Lanczos, Layout};
 use image::RgbImage;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (picture, name) = match arguments.next() {
+    let (image, name) = match arguments.next() {
         Some(path) => (image::open(&path)?.to_rgb8(), path),
-        None => (stripes(), "drawn picture".to_string()),
+        None => (stripes(), "drawn image".to_string()),
     };
-    let side = picture.width().min(picture.height()).min(224);
+    let side = image.width().min(image.height()).min(224);
     let size: usize = arguments.next().map_or(Ok(96), |text| text.parse())?;
-    let out_path = arguments.next().unwrap_or_else(|| "crop_picture.png".to_string());
-    let picture = image::imageops::crop_imm(&picture, 0, 0, side, side).to_image();
+    let out_path = arguments.next().unwrap_or_else(|| "crop_image.png".to_string());
+    let image = image::imageops::crop_imm(&image, 0, 0, side, side).to_image();
 
     let image = (side as usize, side as usize);
     let crop = FrequencyCrop::new(image, (size, size))?;
-    let cropped = crop.apply_rgb8(&picture)?;
-    let resized = Lanczos::new(image, (size, size))?.apply_u8(3, &picture)?;
-    let (psnr, worst) = distance(&crop, &picture, &resized)?;
+    let cropped = crop.apply_rgb8(&image)?;
+    let resized = Lanczos::new(image, (size, size))?.apply_u8(3, &image)?;
+    let (psnr, worst) = distance(&crop, &image, &resized)?;
     println!(
         "{name}, top-left {side} x {side} to {size} x {size}: crop against Lanczos, PSNR {psnr:.2} dB, largest difference {worst:.3} of the range"
     );
@@ -40,8 +40,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// PSNR in dB and largest difference, of the unrounded crop against the resized bytes, both in 0..=1.
-fn distance(crop: &FrequencyCrop, picture: &[u8], resized: &[u8]) -> freqcrop::Result<(f64, f64)> {
-    let input: Vec<f32> = picture.iter().map(|&v| f32::from(v) / 255.0).collect();
+fn distance(crop: &FrequencyCrop, image: &[u8], resized: &[u8]) -> freqcrop::Result<(f64, f64)> {
+    let input: Vec<f32> = image.iter().map(|&v| f32::from(v) / 255.0).collect();
     let mut exact = vec![0.0; resized.len()];
     crop.apply_slice(Layout::Hwc, 3, &input, &mut exact)?;
     let differences = exact.iter().zip(resized).map(|(&a, &b)| f64::from(a) - f64::from(b) / 255.0);
