@@ -69,7 +69,7 @@ pub fn patchify(pictures: &Tensor, patch: usize) -> Result<Tensor> {
 
 /// Each patch less its mean, over its deviation (the unbiased variance, and a millionth so that it is never 0).
 fn normalise(patches: &Tensor) -> Result<Tensor> {
-    on_gpu!(patches, cuda::standardise_rows(patches));
+    on_gpu!(patches, cuda::standardize_rows(patches));
     let count = patches.dim(D::Minus1)?;
     let centred = patches.broadcast_sub(&patches.mean_keepdim(D::Minus1)?)?;
     let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / (count.max(2) - 1) as f64)?;

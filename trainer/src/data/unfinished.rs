@@ -39,7 +39,7 @@ impl Unfinished {
         for Erasure { area, values } in erasures {
             let [top, left, height, width] =
                 [area.top, area.left, area.height, area.width].map(|x| x as usize);
-            self.boxes.push(ErasedBox { picture: number, top, left, height, width });
+            self.boxes.push(ErasedBox { image: number, top, left, height, width });
             self.values.extend(values);
         }
     }
@@ -70,13 +70,13 @@ impl Unfinished {
             Some(sent) if sent.device().same_device(device) => sent.clone(),
             _ => ops::upload(&self.bytes, &[count, size, size, 3], device)?,
         };
-        let finish = ops::Finish {
+        let finish = ops::DevicePreprocess {
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,
             boxes: &self.boxes,
             values: &self.values,
             blend: self.blend,
         };
-        Ok(ops::finish_pictures(&bytes, &finish)?)
+        Ok(ops::normalize_erase_mix(&bytes, &finish)?)
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod compute;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
 pub(crate) mod gemm;
+mod lanes;
 pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod product;

@@ -1,5 +1,6 @@
 //! Batch norm and layer norm over rows of channels.
 
+use super::lanes::{lane_sum, lane_sum_three, lane_sum_zip};
 use super::rows::{block_sums, by_row};
 use super::{Compute, Storage, vectorized};
 use rayon::prelude::*;
@@ -250,88 +251,4 @@ pub(crate) fn layer_norm_backward<S: Storage<Real = T>, O: Storage<Real = T>, T:
     );
     let (dw, db) = sums.split_at(c);
     (dx, dw.iter().map(|&v| T::of(v)).collect(), db.iter().map(|&v| T::of(v)).collect())
-}
-
-/// Sum of `f(x)` in sixteen interleaved lanes, which the compiler keeps in vector registers.
-#[inline(always)]
-pub(crate) fn lane_sum<S: Storage>(x: &[S], f: impl Fn(S::Real) -> S::Real) -> S::Real {
-    let mut lanes = [S::Real::ZERO; 16];
-    let chunks = x.chunks_exact(16);
-    let tail: S::Real = chunks.remainder().iter().map(|&x| f(x.load())).sum();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(x.load());
-        }
-    }
-    added_up(lanes) + tail
-}
-
-/// The sum of sixteen lanes, in halves: one after the other, a short row would mostly wait for it.
-#[inline(always)]
-fn added_up<T: Compute>(mut lanes: [T; 16]) -> T {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-    }
-    lanes[0]
-}
-
-/// The largest of a row that is not empty, in lanes as [`lane_sum`]; what is not a number is passed over.
-#[inline(always)]
-pub(crate) fn lane_max<T: Compute>(x: &[T]) -> T {
-    let mut lanes = [x[0]; 16];
-    let (whole, rest) = x.as_chunks::<16>();
-    for chunk in whole {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = if x > *lane { x } else { *lane };
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane = if x > *lane { x } else { *lane };
-    }
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] = if lanes[i + half] > lanes[i] { lanes[i + half] } else { lanes[i] };
-        }
-    }
-    lanes[0]
-}
-
-/// Sum of `f(x, y)`, as [`lane_sum`].
-#[inline(always)]
-pub(crate) fn lane_sum_zip<S: Storage<Real = T>, R: Storage<Real = T>, T: Compute>(
-    x: &[S],
-    y: &[R],
-    f: impl Fn(T, T) -> T,
-) -> T {
-    let mut lanes = [T::ZERO; 16];
-    let (xs, ys) = (x.chunks_exact(16), y.chunks_exact(16));
-    let tail: T = xs.remainder().iter().zip(ys.remainder()).map(|(&x, &y)| f(x.load(), y.load())).sum();
-    for (x, y) in xs.zip(ys) {
-        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += f(x.load(), y.load());
-        }
-    }
-    added_up(lanes) + tail
-}
-
-/// Sum of `f(x, y, z)`, as [`lane_sum`].
-#[inline(always)]
-fn lane_sum_three<S: Storage<Real = T>, R: Storage<Real = T>, T: Compute>(
-    x: &[S],
-    y: &[T],
-    z: &[R],
-    f: impl Fn(T, T, T) -> T,
-) -> T {
-    let mut lanes = [T::ZERO; 16];
-    let (xs, ys, zs) = (x.chunks_exact(16), y.chunks_exact(16), z.chunks_exact(16));
-    let rest = xs.remainder().iter().zip(ys.remainder()).zip(zs.remainder());
-    let tail: T = rest.map(|((&x, &y), &z)| f(x.load(), y, z.load())).sum();
-    for ((x, y), z) in xs.zip(ys).zip(zs) {
-        for (((lane, &x), &y), &z) in lanes.iter_mut().zip(x).zip(y).zip(z) {
-            *lane += f(x.load(), y, z.load());
-        }
-    }
-    added_up(lanes) + tail
 }

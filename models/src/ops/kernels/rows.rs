@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::norm::lane_sum_zip;
+use super::lanes::lane_sum_zip;
 use super::{Compute, Storage, vectorized};
 
 /// Elements that one task of a flat loop works on: a few L1 caches, so that the pool's overhead vanishes.

@@ -7,7 +7,7 @@ pub(crate) mod cross;
 pub(crate) mod windows;
 
 use super::gemm::{Mat, multiply};
-use super::norm::{lane_max, lane_sum, lane_sum_zip};
+use super::lanes::{lane_max, lane_sum, lane_sum_zip};
 use super::product::multiplies_bf16;
 use super::{Compute, Storage, vectorized};
 

@@ -83,8 +83,8 @@ impl<'a> Strip<'a> {
             let right = &self.right[first / COLS * 2 * self.pairs..][..2 * self.pairs];
             // SAFETY: `held` elements are there.
             unsafe {
-                tile_mul.multiply(data.as_ptr().cast(), row_stride, right.as_chunks::<2>().0, &mut sums)
-            };
+                tile_mul.multiply(data.as_ptr().cast(), row_stride, right.as_chunks::<2>().0, &mut sums);
+            }
             for (r, sums) in sums.0.iter().enumerate().take(self.rows) {
                 let (low, high) = sums.split_at(LANES);
                 // SAFETY: both halves have so many numbers.
