@@ -1,10 +1,12 @@
 //! Arithmetic of optimisers on one tensor at a time, in place.
 
 mod all;
+mod clip;
 mod lamb;
 mod sgd;
 
-pub use all::{Stepped, adamw_all, blend_all, clip_factor, lamb_all, sgd_all};
+pub use all::{Stepped, adamw_all, blend_all, lamb_all, sgd_all};
+pub use clip::{ClipFactor, ClipValues, NormLimits, clip_factor};
 pub use lamb::{Lamb, lamb_step};
 pub use sgd::{Sgd, sgd_step};
 
