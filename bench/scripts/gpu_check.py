@@ -39,10 +39,10 @@ BATCH = {96: 512, 160: 256, 224: 128}
 STEPS, WARMUP = 20, 5
 # What a smoke test does instead.
 QUICK = {"MODELS": ["deit_tiny", "resnet50"], "SIZES": [32], "BATCH": {32: 2}, "STEPS": 1, "WARMUP": 0}
-QUICK["TESTS"] = ["op_gradients", "op_gradients_transformers", "op_masked", "op_pictures", "op_upsample"]
+QUICK["TESTS"] = ["op_gradients", "op_gradients_transformers", "op_masked", "op_images", "op_upsample"]
 # Sharing of the time between the parts.
 SHARES = {"parity": 0.25, "steps": 0.45, "pipeline": 0.08}
-ALL_TESTS = TESTS = ["gpu", "op_gradients", "op_gradients_transformers", "op_masked", "op_pictures", "op_upsample", "golden_models"]
+ALL_TESTS = TESTS = ["gpu", "op_gradients", "op_gradients_transformers", "op_masked", "op_images", "op_upsample", "golden_models"]
 
 
 def torch_steps(names, sizes, dtype, compiled):

@@ -35,6 +35,7 @@ mod backbone;
 mod cost;
 mod error;
 mod families;
+mod family;
 mod graph;
 pub mod hog;
 pub mod layers;
@@ -47,10 +48,10 @@ pub mod weights;
 pub use backbone::{Backbone, FeatureInfo, ModelInfo, ParamGroup, predict};
 pub use cost::{Cost, cost, fewest_batch_norm_values};
 pub use error::{Error, Result};
-
 pub use families::{
-    Family, ModelOptions, convnext, create_model, cswin, metaformer, model_names, pvt, resnet, swin, vit,
+    ModelOptions, convnext, create_model, cswin, metaformer, model_names, pvt, resnet, swin, vit,
 };
+pub use family::Family;
 pub use graph::{Context, Gradients, Macs, Mode, SavedForBackward, Variable, drop_path_rates};
 pub use params::{Init, ParamBuilder, ParamId, ParamKind, ParamSpec, ParamStore};
 pub use resample::Resample;

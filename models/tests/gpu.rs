@@ -174,7 +174,8 @@ fn optimizers_take_the_steps_of_the_cpu() {
                 let tensors = stepped(state);
                 let grads: Vec<&Tensor> = tensors.iter().map(|t| t.grad).collect();
                 let loss = Tensor::new(1f32, &Device::Cpu).unwrap().to_device(grads[0].device()).unwrap();
-                let factor = ops::clip_factor(&grads, Some(&loss), 0.5, Some(20.0), Some(7.0)).unwrap();
+                let limits = ops::NormLimits { clip: Some(20.0), optimizer: Some(7.0) };
+                let factor = ops::clip_factor(&grads, Some(&loss), 0.5, limits).unwrap();
                 match kind {
                     "adamw" => ops::adamw_all(&tensors, &adam(step), Some(&factor)).unwrap(),
                     "lamb" => ops::lamb_all(&tensors, &lamb(step), Some(&factor)).unwrap(),
@@ -205,8 +206,8 @@ fn a_bad_step_changes_nothing() {
         let loss = Tensor::new(loss, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
         let tensors = stepped(&state);
         let grads: Vec<&Tensor> = tensors.iter().map(|t| t.grad).collect();
-        let factor = ops::clip_factor(&grads, Some(&loss), 1.0, None, None).unwrap();
-        assert_eq!(numbers(&factor)[1], 0.0);
+        let factor = ops::clip_factor(&grads, Some(&loss), 1.0, ops::NormLimits::default()).unwrap();
+        assert_eq!(factor.read().unwrap().factor, 0.0);
         let rule = ops::AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: 1 };
         ops::adamw_all(&tensors, &rule, Some(&factor)).unwrap();
         let pairs: Vec<(&Tensor, &Tensor)> = tensors.iter().map(|t| (t.kept[0], t.kept[1])).collect();

@@ -19,7 +19,7 @@
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use super::registry::{ModelOptions, grid};
+use super::options::{ModelOptions, grid};
 use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{

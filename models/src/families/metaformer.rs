@@ -20,7 +20,7 @@
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use super::registry::{ModelOptions, at_least};
+use super::options::{ModelOptions, at_least};
 use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{

@@ -20,7 +20,7 @@
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use super::registry::ModelOptions;
+use super::options::ModelOptions;
 use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
@@ -90,7 +90,7 @@ impl Backbone for ResNet {
     }
 
     fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        super::registry::check_nonzero(self.name(), size)?;
+        super::options::check_nonzero(self.name(), size)?;
         self.info.input_size = size;
         Ok(Vec::new())
     }

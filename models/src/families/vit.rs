@@ -20,7 +20,7 @@
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use super::registry::{self, ModelOptions};
+use super::options::{self, ModelOptions};
 use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
@@ -121,7 +121,7 @@ impl VisionTransformer {
 
 /// Rows and columns of patches.
 fn grid(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
-    registry::grid(name, size, PATCH, "the edge of a patch")
+    options::grid(name, size, PATCH, "the edge of a patch")
 }
 
 impl Backbone for VisionTransformer {

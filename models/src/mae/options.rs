@@ -1,7 +1,7 @@
 //! What a masked autoencoder is made for.
 
 use super::{Masking, Target};
-use crate::families::registry;
+use crate::families::options::grid;
 use crate::hog::Hog;
 use crate::vit::PATCH;
 use crate::{Error, Result};
@@ -60,7 +60,7 @@ impl Default for MaeOptions {
 
 /// That sizes, ratio and shapes go together.
 pub(super) fn check(name: &str, shapes: [TransformerShape; 2], options: &MaeOptions) -> Result<()> {
-    registry::grid(name, options.base_size, PATCH, "the edge of a patch")?;
+    grid(name, options.base_size, PATCH, "the edge of a patch")?;
     for TransformerShape { width, heads, depth } in shapes {
         if width == 0 || heads == 0 || depth == 0 || width % 4 != 0 || width % heads != 0 {
             let what = format!(
@@ -86,7 +86,7 @@ pub(super) fn check(name: &str, shapes: [TransformerShape; 2], options: &MaeOpti
 
 /// That some patches of a picture are seen, and some removed.
 pub(super) fn check_size(name: &str, options: &MaeOptions) -> Result<()> {
-    let grid = registry::grid(name, options.input_size, PATCH, "the edge of a patch")?;
+    let grid = grid(name, options.input_size, PATCH, "the edge of a patch")?;
     let masking = Masking::draw(&[0], grid.iter().product(), options.mask_ratio)?;
     if masking.kept() == masking.patches() {
         let (ratio, patches) = (options.mask_ratio, masking.patches());

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::kernels::{Element, Stored, rows};
+use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
 use super::{Traced, by_storage, expect_shape, on_gpu};
 use crate::Result;
@@ -13,9 +13,9 @@ trait Curve: Send + Sync + 'static {
     /// The kernels of the function and of its slope, on a GPU.
     #[cfg(feature = "cuda")]
     const KERNELS: [&'static str; 2];
-    fn value<T: Element>(x: T) -> T;
+    fn value<T: Compute>(x: T) -> T;
     /// Derivative at `x` times `g`.
-    fn slope<T: Element>(x: T, g: T) -> T;
+    fn slope<T: Compute>(x: T, g: T) -> T;
 }
 
 struct Relu;
@@ -26,13 +26,13 @@ impl Curve for Relu {
     const KERNELS: [&'static str; 2] = ["relu_forward", "relu_backward"];
 
     #[inline(always)]
-    fn value<T: Element>(x: T) -> T {
+    fn value<T: Compute>(x: T) -> T {
         // What is not a number stays so, as in PyTorch: a run that goes wrong must show.
         if x <= T::ZERO { T::ZERO } else { x }
     }
 
     #[inline(always)]
-    fn slope<T: Element>(x: T, g: T) -> T {
+    fn slope<T: Compute>(x: T, g: T) -> T {
         if x > T::ZERO { g } else { T::ZERO }
     }
 }
@@ -45,13 +45,13 @@ impl Curve for SquaredRelu {
     const KERNELS: [&'static str; 2] = ["squared_relu_forward", "squared_relu_backward"];
 
     #[inline(always)]
-    fn value<T: Element>(x: T) -> T {
+    fn value<T: Compute>(x: T) -> T {
         let r = Relu::value(x);
         r * r
     }
 
     #[inline(always)]
-    fn slope<T: Element>(x: T, g: T) -> T {
+    fn slope<T: Compute>(x: T, g: T) -> T {
         let r = Relu::value(x);
         (r + r) * g
     }
@@ -62,7 +62,7 @@ struct Gelu;
 impl Gelu {
     /// The normal distribution function.
     #[inline(always)]
-    fn cdf<T: Element>(x: T) -> T {
+    fn cdf<T: Compute>(x: T) -> T {
         T::of(0.5) * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
     }
 }
@@ -73,12 +73,12 @@ impl Curve for Gelu {
     const KERNELS: [&'static str; 2] = ["gelu_forward", "gelu_backward"];
 
     #[inline(always)]
-    fn value<T: Element>(x: T) -> T {
+    fn value<T: Compute>(x: T) -> T {
         x * Self::cdf(x)
     }
 
     #[inline(always)]
-    fn slope<T: Element>(x: T, g: T) -> T {
+    fn slope<T: Compute>(x: T, g: T) -> T {
         // 1 / sqrt(2 pi)
         let density = T::of(0.398_942_280_401_432_7) * (T::of(-0.5) * x * x).exp();
         g * (Self::cdf(x) + x * density)
@@ -89,7 +89,7 @@ struct Silu;
 
 /// `1 / (1 + exp(-x))`.
 #[inline(always)]
-pub(super) fn sigmoid<T: Element>(x: T) -> T {
+pub(super) fn sigmoid<T: Compute>(x: T) -> T {
     // Of the negative size, so that the exponential cannot overflow.
     let e = (if x > T::ZERO { -x } else { x }).exp();
     (if x > T::ZERO { T::ONE } else { e }) / (T::ONE + e)
@@ -101,12 +101,12 @@ impl Curve for Silu {
     const KERNELS: [&'static str; 2] = ["silu_forward", "silu_backward"];
 
     #[inline(always)]
-    fn value<T: Element>(x: T) -> T {
+    fn value<T: Compute>(x: T) -> T {
         x * sigmoid(x)
     }
 
     #[inline(always)]
-    fn slope<T: Element>(x: T, g: T) -> T {
+    fn slope<T: Compute>(x: T, g: T) -> T {
         let s = sigmoid(x);
         g * s * (T::ONE + x * (T::ONE - s))
     }
@@ -159,7 +159,7 @@ pub fn star_relu(x: &Tensor, scale: &Tensor, bias: &Tensor) -> Result<Traced> {
     let (s, b) = (number(scale)?, number(bias)?);
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
-        type T = <S as Stored>::Real;
+        type T = <S as Storage>::Real;
         let (scale, bias) = (Param::of::<S>(scale)?, Param::of::<S>(bias)?);
         let (s, b) = (T::of(s), T::of(b));
         let y = rows::map(View::new(OP, &x)?.slice::<S>()?, |x| s * SquaredRelu::value(x) + b);

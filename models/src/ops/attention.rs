@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::kernels::attention::Head;
 use super::kernels::attention::cross::{self, Cross};
 use super::kernels::attention::windows::{self, Tokens, Windowed};
-use super::kernels::{Element, Stored};
+use super::kernels::{Compute, Storage};
 use super::view::{Param, View, tensor};
 use super::{Traced, by_storage, contiguous, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
@@ -82,7 +82,7 @@ pub fn window_attention(
     let qkv = qkv.contiguous()?;
     by_storage!(OP, qkv, S => {
         let table = bias.map(|bias| relative_table::<S>(OP, bias, heads, windows)).transpose()?;
-        let bias = table.as_ref().map(Table::expand::<<S as Stored>::Real>).transpose()?;
+        let bias = table.as_ref().map(Table::expand::<<S as Storage>::Real>).transpose()?;
         let out = windows::forward::<S, _>(View::new(OP, &qkv)?.slice()?, bias.as_deref(), &g);
         let value = tensor(out, &[b, h, w, width / 3])?;
         Ok(Traced::new(value, move |dout, _| {
@@ -122,7 +122,7 @@ struct Table {
     heads: usize,
 }
 
-fn relative_table<S: Stored>(
+fn relative_table<S: Storage>(
     op: &'static str,
     bias: &Tensor,
     heads: usize,
@@ -167,14 +167,14 @@ pub fn relative_position_index([h, w]: [usize; 2]) -> Vec<usize> {
 
 impl Table {
     /// `[heads, n, n]`.
-    fn expand<T: Element>(&self) -> Result<Vec<T>> {
+    fn expand<T: Compute>(&self) -> Result<Vec<T>> {
         let view = self.values.view("attention")?;
         let table = view.slice::<T>()?;
         Ok((0..self.heads).flat_map(|h| self.index.iter().map(move |i| table[i * self.heads + h])).collect())
     }
 
     /// Sums the gradient of the expanded bias into one of the table.
-    fn fold<T: Element>(&self, expanded: &[T]) -> Result<Option<Tensor>> {
+    fn fold<T: Compute>(&self, expanded: &[T]) -> Result<Option<Tensor>> {
         let mut table = vec![T::ZERO; self.values.dims().iter().product()];
         for (h, head) in expanded.chunks_exact(self.index.len()).enumerate() {
             for (&i, &g) in self.index.iter().zip(head) {

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::kernels::conv::{self, Geometry};
-use super::kernels::{Element, Stored, rows};
+use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
 use super::{Pullback, Traced, by_storage, cat, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
@@ -120,7 +120,7 @@ fn grouped(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) 
     }))
 }
 
-fn forward<S: Stored<Real = T>, T: Element>(
+fn forward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
     w: &Param,
     bias: Option<&Param>,
@@ -133,7 +133,7 @@ fn forward<S: Stored<Real = T>, T: Element>(
     tensor(y, &[g.n, g.ho, g.wo, g.o])
 }
 
-fn backward<S: Stored<Real = T>, T: Element>(
+fn backward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
     w: &Param,
     bias: Option<&Param>,

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::kernels::conv::transpose_each;
 use super::kernels::depthwise::{self as kernel, Depthwise};
-use super::kernels::{Element, Stored, rows};
+use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
 use super::{Traced, by_storage, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
@@ -76,7 +76,7 @@ fn geometry(x: &Tensor, w: &Tensor, padding: usize, tile: Option<[usize; 2]>) ->
     Ok(Depthwise { h, w: width, c, kh, kw, pad: [padding; 2], ho, wo, tile })
 }
 
-fn forward<S: Stored<Real = T>, T: Element>(
+fn forward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
     w: &Param,
     bias: Option<&Param>,
@@ -90,11 +90,11 @@ fn forward<S: Stored<Real = T>, T: Element>(
 }
 
 /// `[C, 1, KH, KW]` to `[KH, KW, C]`.
-fn pack<T: Element>(w: &Param, g: &Depthwise) -> Result<Vec<T>> {
+fn pack<T: Compute>(w: &Param, g: &Depthwise) -> Result<Vec<T>> {
     Ok(transpose_each(w.view(OP)?.slice()?, 1, g.c, g.kh * g.kw))
 }
 
-fn backward<S: Stored<Real = T>, T: Element>(
+fn backward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
     w: &Param,
     bias: Option<&Param>,

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::cast::converted;
-use super::kernels::{Element, Stored, rows, vectorised};
+use super::kernels::{Compute, Storage, rows, vectorized};
 use super::view::{View, change, tensor};
 use super::{Traced, by_dtype, by_storage, by_storages, expect_shape, on_gpu};
 use crate::{Error, Result};
@@ -37,7 +37,7 @@ pub fn scale_elements(x: &Tensor, factors: &[f64]) -> Result<Traced> {
     on_gpu!(x, super::cuda::scale_elements(x, factors));
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
-        type T = <S as Stored>::Real;
+        type T = <S as Storage>::Real;
         let factors: Vec<T> = factors.iter().map(|&f| T::of(f)).collect();
         let value = tensor(rows::zip(View::new(OP, &x)?.slice::<S>()?, &factors, |x, f| x * f), x.dims())?;
         Ok(Traced::new(value, move |dy, _| {
@@ -75,7 +75,7 @@ pub fn scale_by(target: &Tensor, factor: f64) -> Result<()> {
     by_dtype!("scale_by", target, T => {
         let factor = T::of(factor);
         change::<T>("scale_by", target, |x| {
-            x.par_chunks_mut(1 << 15).for_each(|x| vectorised(#[inline(always)] || x.iter_mut().for_each(|x| *x *= factor)));
+            x.par_chunks_mut(1 << 15).for_each(|x| vectorized(#[inline(always)] || x.iter_mut().for_each(|x| *x *= factor)));
             Ok(())
         })
     })

@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::kernels::product::{Left, Right, product, product_deep};
-use super::kernels::{Element, Stored, rows};
+use super::kernels::product::{Left, Right, product, product_split_k};
+use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
 use super::{Traced, by_storage, expect_shape, on_gpu};
 use crate::{Error, Result};
@@ -39,7 +39,7 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Traced> {
     })
 }
 
-fn forward<S: Stored<Real = T>, T: Element>(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
+fn forward<S: Storage<Real = T>, T: Compute>(x: &Tensor, w: &Param, bias: Option<&Param>) -> Result<Tensor> {
     let [outputs, inputs] = [w.dims()[0], w.dims()[1]];
     let (xv, wv) = (View::new(OP, x)?, w.view(OP)?);
     let (xs, ws) = (xv.slice::<S>()?, wv.slice::<T>()?);
@@ -52,7 +52,7 @@ fn forward<S: Stored<Real = T>, T: Element>(x: &Tensor, w: &Param, bias: Option<
     tensor(y, &shape)
 }
 
-fn backward<S: Stored<Real = T>, T: Element>(
+fn backward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
     w: &Param,
     bias: Option<&Param>,
@@ -71,7 +71,7 @@ fn backward<S: Stored<Real = T>, T: Element>(
         grads[0] = Some(tensor(dx, x.dims())?);
     }
     if needs[1] {
-        let dw = product_deep((outputs, inputs, m), Left::Columns(dys, outputs), Right::Rows(xs, inputs));
+        let dw = product_split_k((outputs, inputs, m), Left::Columns(dys, outputs), Right::Rows(xs, inputs));
         grads[1] = w.gradient(dw)?;
     }
     if let Some(bias) = bias {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::activation::sigmoid;
 use super::cast::converted;
 use super::kernels::attention::softmax;
-use super::kernels::{Element, rows, vectorised};
+use super::kernels::{Compute, rows, vectorized};
 use super::view::{View, tensor};
 use super::{Traced, by_dtype, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
@@ -38,21 +38,21 @@ pub fn soft_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced> {
             let (lv, tv) = (View::new(OP, &logits)?, View::new(OP, &targets)?);
             let mut grad = lv.slice::<T>()?.to_vec();
             let rows = grad.chunks_exact_mut(classes).zip(tv.slice::<T>()?.chunks_exact(classes));
-            rows.for_each(|(x, t)| vectorised(#[inline(always)] || row_gradient(x, t, scale)));
+            rows.for_each(|(x, t)| vectorized(#[inline(always)] || row_gradient(x, t, scale)));
             Ok(vec![Some(converted(&tensor(grad, &[n, classes])?, dtype)?), None])
         }))
     })
 }
 
-fn row_loss<T: Element>(logits: &[T], target: &[T]) -> f64 {
-    let max = logits.iter().fold(f64::NEG_INFINITY, |m, x| m.max(x.wide()));
-    let log_sum = max + logits.iter().map(|x| (x.wide() - max).exp()).sum::<f64>().ln();
-    logits.iter().zip(target).map(|(x, t)| t.wide() * (log_sum - x.wide())).sum()
+fn row_loss<T: Compute>(logits: &[T], target: &[T]) -> f64 {
+    let max = logits.iter().fold(f64::NEG_INFINITY, |m, x| m.max(x.into_f64()));
+    let log_sum = max + logits.iter().map(|x| (x.into_f64() - max).exp()).sum::<f64>().ln();
+    logits.iter().zip(target).map(|(x, t)| t.into_f64() * (log_sum - x.into_f64())).sum()
 }
 
 /// Turns logits into `scale * (softmax * sum(target) - target)`.
 #[inline(always)]
-fn row_gradient<T: Element>(logits: &mut [T], target: &[T], scale: T) {
+fn row_gradient<T: Compute>(logits: &mut [T], target: &[T], scale: T) {
     softmax(logits);
     let mass: T = target.iter().copied().sum();
     for (p, &t) in logits.iter_mut().zip(target) {
@@ -93,9 +93,9 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced>
     })
 }
 
-fn binary_row_loss<T: Element>(logits: &[T], target: &[T]) -> f64 {
+fn binary_row_loss<T: Compute>(logits: &[T], target: &[T]) -> f64 {
     let term = |x: f64, t: f64| x.max(0.0) - x * t + (-x.abs()).exp().ln_1p();
-    logits.iter().zip(target).map(|(x, t)| term(x.wide(), t.wide())).sum()
+    logits.iter().zip(target).map(|(x, t)| term(x.into_f64(), t.into_f64())).sum()
 }
 
 /// 1 where a number is above `threshold`, 0 elsewhere, in the type of `x`; no gradient goes through. Any shape.

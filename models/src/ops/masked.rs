@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::cast::converted;
-use super::kernels::{Element, rows};
+use super::kernels::{Compute, rows};
 use super::view::{View, tensor};
 use super::{Traced, by_dtype, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
@@ -131,8 +131,8 @@ fn widened(x: &Tensor) -> Result<Tensor> {
     if x.dtype() == DType::BF16 { converted(x, DType::F32) } else { Ok(x.clone()) }
 }
 
-fn squared<T: Element>(x: &[T], target: &[T]) -> f64 {
-    x.iter().zip(target).map(|(x, t)| (x.wide() - t.wide()).powi(2)).sum()
+fn squared<T: Compute>(x: &[T], target: &[T]) -> f64 {
+    x.iter().zip(target).map(|(x, t)| (x.into_f64() - t.into_f64()).powi(2)).sum()
 }
 
 /// Places for each of `b` sequences of `length` tokens.

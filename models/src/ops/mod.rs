@@ -30,13 +30,13 @@ mod conv2d;
 pub mod cuda;
 mod depthwise;
 mod elementwise;
+mod images;
 mod kernels;
 mod linear;
 mod loss;
 mod masked;
 mod norm;
 mod optim;
-mod pictures;
 mod pool;
 mod residual;
 mod tokens;
@@ -51,6 +51,7 @@ pub use channels::{concat_channels, merge_patches, slice_channels};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use depthwise::depthwise_conv2d;
 pub use elementwise::{accumulate, add, scale_by, scale_elements};
+pub use images::{Blend, DevicePreprocess, ErasedBox, normalize_erase_mix, upload};
 pub use kernels::product::Bf16Products;
 pub use kernels::vector_lanes;
 pub use linear::linear;
@@ -58,10 +59,9 @@ pub use loss::{above, binary_cross_entropy, soft_cross_entropy};
 pub use masked::{gather_tokens, masked_squared_error, restore_tokens};
 pub use norm::{BatchStatistics, batch_norm, layer_norm, layer_norm_to};
 pub use optim::{
-    AdamW, Lamb, Sgd, Stepped, adamw_all, adamw_step, blend, blend_all, clip_factor, increment, lamb_all,
-    lamb_step, sgd_all, sgd_step, squared_norm,
+    AdamW, ClipFactor, ClipValues, Lamb, NormLimits, Sgd, Stepped, adamw_all, adamw_step, blend, blend_all,
+    clip_factor, increment, lamb_all, lamb_step, sgd_all, sgd_step, squared_norm,
 };
-pub use pictures::{Blend, ErasedBox, Finish, finish_pictures, upload};
 pub use pool::{global_avg_pool, max_pool2d};
 pub use residual::{Scales, residual};
 pub use tokens::{join_tokens, select_tokens};

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::kernels::norm::{self, After};
-use super::kernels::{Element, Stored, rows};
+use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
 use super::{Traced, blend, by_storage, by_storages, expect_shape, on_gpu};
 use crate::{Error, Result};
@@ -148,7 +148,7 @@ struct Saved {
     residual: bool,
 }
 
-fn forward<S: Stored<Real = T>, T: Element>(
+fn forward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
     weight: &Param,
     bias: &Param,
@@ -164,7 +164,7 @@ fn forward<S: Stored<Real = T>, T: Element>(
     tensor(norm::scale_shift::<S>(xv.slice()?, &scale, &shift, After { residual, relu }), x.dims())
 }
 
-fn backward<S: Stored<Real = T>, T: Element>(
+fn backward<S: Storage<Real = T>, T: Compute>(
     s: &Saved,
     output: Option<&Tensor>,
     dy: &Tensor,

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::kernels::{Element, Stored, rows};
+use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
 use super::{Traced, by_storages, expect_shape, on_gpu};
 use crate::{Error, Result};
@@ -47,7 +47,7 @@ pub fn residual(x: &Tensor, branch: &Tensor, scales: Scales) -> Result<Traced> {
     on_gpu!(x, super::cuda::residual(x, branch, &scales));
     let (x, branch) = (x.contiguous()?, branch.contiguous()?);
     by_storages!(OP, x.dtype(), branch.dtype(), (S, B) => {
-        let f = Factors::<<S as Stored>::Real>::of::<S>(&scales, n, c, x.elem_count() / n)?;
+        let f = Factors::<<S as Storage>::Real>::of::<S>(&scales, n, c, x.elem_count() / n)?;
         let (xv, bv) = (View::new(OP, &x)?, View::new(OP, &branch)?);
         let value = tensor(f.sum::<S, B>(xv.slice()?, bv.slice()?), x.dims())?;
         drop((xv, bv));
@@ -84,8 +84,8 @@ struct Factors<T> {
     keep: Vec<T>,
 }
 
-impl<T: Element> Factors<T> {
-    fn of<S: Stored<Real = T>>(scales: &Scales, n: usize, c: usize, per_sample: usize) -> Result<Self> {
+impl<T: Compute> Factors<T> {
+    fn of<S: Storage<Real = T>>(scales: &Scales, n: usize, c: usize, per_sample: usize) -> Result<Self> {
         let values = |scale: &Option<Tensor>| -> Result<(Vec<T>, Option<Param>)> {
             let Some(scale) = scale else { return Ok((vec![T::ONE; c], None)) };
             let scale = Param::of::<S>(scale)?;
@@ -108,7 +108,7 @@ impl<T: Element> Factors<T> {
         self.keep[row / self.rows_per_sample]
     }
 
-    fn sum<S: Stored<Real = T>, B: Stored<Real = T>>(&self, x: &[S], branch: &[B]) -> Vec<S> {
+    fn sum<S: Storage<Real = T>, B: Storage<Real = T>>(&self, x: &[S], branch: &[B]) -> Vec<S> {
         let c = self.c;
         rows::by_row(
             x.len() / c,
@@ -128,7 +128,12 @@ impl<T: Element> Factors<T> {
     }
 
     /// `dy` times the factor of each channel, and of each sample's branch if `keep`.
-    fn scaled<S: Stored<Real = T>, O: Stored<Real = T>>(&self, dy: &[S], factor: &[T], keep: bool) -> Vec<O> {
+    fn scaled<S: Storage<Real = T>, O: Storage<Real = T>>(
+        &self,
+        dy: &[S],
+        factor: &[T],
+        keep: bool,
+    ) -> Vec<O> {
         let c = self.c;
         rows::by_row(
             dy.len() / c,
@@ -144,7 +149,7 @@ impl<T: Element> Factors<T> {
     }
 
     /// Sum of `dy * term` over rows, for each channel.
-    fn factor_gradient<S: Stored<Real = T>, B: Stored<Real = T>>(
+    fn factor_gradient<S: Storage<Real = T>, B: Storage<Real = T>>(
         &self,
         dy: &[S],
         term: &[B],

@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, StorageRef, Tensor, WithDType};
+use candle_core::{
+    self as candle, CpuStorage, DType, Device, InplaceOp1, Layout, StorageRef, Tensor, WithDType,
+};
 
-use super::kernels::{Element, Stored};
+use super::kernels::{Compute, Storage};
 use crate::{Error, Result};
 
 /// A contiguous CPU tensor, locked for reading.
@@ -26,9 +28,9 @@ impl<'a> View<'a> {
     }
 
     /// Its elements in row-major order.
-    pub(crate) fn slice<S: Stored>(&self) -> Result<&[S]> {
+    pub(crate) fn slice<S: Storage>(&self) -> Result<&[S]> {
         match &*self.guard {
-            Storage::Cpu(cpu) => Ok(&cpu.as_slice::<S>()?[self.start..self.start + self.len]),
+            candle::Storage::Cpu(cpu) => Ok(&cpu.as_slice::<S>()?[self.start..self.start + self.len]),
             _ => Err(Error::Unsupported { op: self.op, what: "this device".into(), supported: "the CPU" }),
         }
     }
@@ -38,7 +40,7 @@ impl View<'_> {
     /// Its elements, if they are bytes.
     pub(crate) fn bytes(&self) -> Result<&[u8]> {
         match &*self.guard {
-            Storage::Cpu(CpuStorage::U8(bytes)) => Ok(&bytes[self.start..self.start + self.len]),
+            candle::Storage::Cpu(CpuStorage::U8(bytes)) => Ok(&bytes[self.start..self.start + self.len]),
             _ => Err(Error::Unsupported {
                 op: self.op,
                 what: "what are no bytes".into(),
@@ -49,7 +51,7 @@ impl View<'_> {
 }
 
 /// A new CPU tensor that owns `data`.
-pub(crate) fn tensor<S: Stored>(data: Vec<S>, shape: &[usize]) -> Result<Tensor> {
+pub(crate) fn tensor<S: Storage>(data: Vec<S>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(data, shape, &Device::Cpu)?)
 }
 
@@ -62,7 +64,7 @@ pub(crate) struct Param {
 
 impl Param {
     /// For activations of type `S`.
-    pub(crate) fn of<S: Stored>(tensor: &Tensor) -> Result<Self> {
+    pub(crate) fn of<S: Storage>(tensor: &Tensor) -> Result<Self> {
         let dtype = tensor.dtype();
         Ok(Self { tensor: tensor.to_dtype(<S::Real as WithDType>::DTYPE)?.contiguous()?, dtype })
     }
@@ -76,13 +78,13 @@ impl Param {
     }
 
     /// Its gradient, in the type that it is stored in.
-    pub(crate) fn gradient<T: Element>(&self, data: Vec<T>) -> Result<Option<Tensor>> {
+    pub(crate) fn gradient<T: Compute>(&self, data: Vec<T>) -> Result<Option<Tensor>> {
         Ok(Some(tensor(data, self.dims())?.to_dtype(self.dtype)?))
     }
 }
 
 /// Changes a tensor's memory in place; every clone of the tensor sees it.
-pub(crate) fn change<T: Element>(
+pub(crate) fn change<T: Compute>(
     op: &'static str,
     target: &Tensor,
     work: impl FnOnce(&mut [T]) -> Result<()>,
@@ -97,7 +99,7 @@ struct Change<T, F> {
     element: PhantomData<T>,
 }
 
-impl<T: Element, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Change<T, F> {
+impl<T: Compute, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Change<T, F> {
     fn name(&self) -> &'static str {
         self.op
     }

@@ -2,16 +2,10 @@
 
 use candle_core::{DType, Tensor};
 
-use super::load::Candidate;
-use crate::families::registry::{ModelOptions, create_model};
+use super::candidate::{Candidate, same_but_ones};
+use crate::families::{ModelOptions, create_model};
 use crate::params::ParamId;
 use crate::{Backbone, ParamStore, Result};
-
-/// Whether two shapes differ by dimensions of 1 alone: the numbers are the same in the same order then.
-pub(super) fn same_but_ones(a: &[usize], b: &[usize]) -> bool {
-    let big = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
-    big(a) == big(b)
-}
 
 /// Whether a parameter belongs to a layer that gives the logits.
 fn is_head(model: &dyn Backbone, name: &str) -> bool {

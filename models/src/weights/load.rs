@@ -1,8 +1,8 @@
 //! Bringing the tensors of a file to the parameters of a model.
 
-use candle_core::Tensor;
 use indexmap::IndexSet;
 
+use super::candidate::Candidate;
 use super::names::{Spelling, is_computed, spellings};
 use super::report::Report;
 use super::{Tensors, adapt};
@@ -41,24 +41,6 @@ impl Default for LoadOptions {
 
 const HINT: &str = "; `adapt_head`, `adapt_input_channels` and `adapt_size` allow for other classes, picture channels and \
                     input sizes";
-
-/// A parameter on its way from the file.
-pub(super) struct Candidate<'a> {
-    pub(super) spec: &'a ParamSpec,
-    /// Its key in the file's spelling.
-    pub(super) key: String,
-    pub(super) tensor: Option<Tensor>,
-    pub(super) adapted: bool,
-    /// Stays as it is, whatever the file has.
-    pub(super) kept: bool,
-}
-
-impl Candidate<'_> {
-    /// Whether the tensor has the model's shape, but for dimensions of 1.
-    pub(super) fn fits(&self) -> bool {
-        self.tensor.as_ref().is_some_and(|t| adapt::same_but_ones(t.dims(), &self.spec.shape))
-    }
-}
 
 /// Copies tensors of a file, under whatever spelling, into the parameters of a model; their type and device stay.
 ///

@@ -35,6 +35,7 @@
 
 mod adapt;
 mod archive;
+mod candidate;
 mod export;
 mod legacy;
 mod load;

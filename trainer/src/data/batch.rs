@@ -160,7 +160,7 @@ impl RawBatch {
         for Erasure { area, values } in erasures {
             let [top, left, height, width] =
                 [area.top, area.left, area.height, area.width].map(|x| x as usize);
-            self.boxes.push(ErasedBox { picture: index, top, left, height, width });
+            self.boxes.push(ErasedBox { image: index, top, left, height, width });
             self.values.extend(values);
         }
     }
@@ -180,13 +180,13 @@ impl RawBatch {
             RawBytes::Host(bytes) => ops::upload(bytes, shape, device)?,
             RawBytes::Staged(bytes) => bytes.to_device(device)?,
         };
-        let finish = ops::Finish {
+        let preprocess = ops::DevicePreprocess {
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,
             boxes: &self.boxes,
             values: &self.values,
             blend: self.blend,
         };
-        Ok(ops::finish_pictures(&bytes, &finish)?)
+        Ok(ops::normalize_erase_mix(&bytes, &preprocess)?)
     }
 }

@@ -163,7 +163,7 @@ fn room_after(state: &TrainState, batch: u32, before: u64) -> Result<Option<u64>
         return Ok(None);
     }
     let memory = memory(state.device())?;
-    let each = (memory.most.saturating_sub(before) / u64::from(batch)).max(1);
+    let each = (memory.peak.saturating_sub(before) / u64::from(batch)).max(1);
     let all = (memory.free + memory.in_use).saturating_sub(before);
     Ok(Some((all as f64 * GPU_MEMORY_SHARE) as u64 / each))
 }

@@ -105,7 +105,7 @@ pub fn checkup(check: &Checkup) -> Result<Findings> {
         features: features(),
         instruction_sets: instruction_sets(),
         vector_lanes: ops::vector_lanes(),
-        bf16_products: ops::Bf16Products::here().to_string(),
+        bf16_products: ops::Bf16Products::detect().to_string(),
         threads: rayon::current_num_threads(),
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         free_memory: free_memory(),

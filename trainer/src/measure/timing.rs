@@ -6,7 +6,7 @@ use efficienttrain_schedule::{Order, Replay, StepSettings};
 
 use crate::data::batch::Batch;
 use crate::error::Result;
-use crate::training::memory::forget_most;
+use crate::training::memory::reset_peak;
 use crate::training::state::TrainState;
 
 /// Steps that take longer are timed once, and not made longer still, in seconds.
@@ -18,7 +18,7 @@ pub(crate) const PATIENCE: f64 = 10.0;
 /// # Errors
 /// When the model cannot take the pictures.
 pub(crate) fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
-    forget_most(state.device())?;
+    reset_peak(state.device())?;
     let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes(), state.device())?;
     let mut best = f64::INFINITY;
     for pass in 0..3 {

@@ -1,6 +1,5 @@
 //! The exponential moving average of the weights.
 
-use candle_core::Tensor;
 use efficienttrain_models::{Backbone, ParamId, ParamKind, ParamSpec, ParamStore, ops};
 
 use crate::error::Result;
@@ -19,7 +18,7 @@ pub(crate) fn average(
     params: &ParamStore,
     model: &dyn Backbone,
     decay: f64,
-    factor: Option<&Tensor>,
+    factor: Option<&ops::ClipFactor>,
 ) -> Result<()> {
     for (spec, id) in model.specs().iter().zip(params.ids()) {
         if spec.kind == ParamKind::Counter {

@@ -16,17 +16,17 @@ pub(crate) struct Memory {
     pub(crate) free: u64,
     /// What tensors hold now, on a GPU.
     pub(crate) in_use: u64,
-    /// The most they held since [`forget_most`], on a GPU.
-    pub(crate) most: u64,
+    /// The most they held since [`reset_peak`], on a GPU.
+    pub(crate) peak: u64,
 }
 
 /// The memory of a device as it is now; of the processor's, where the system says it (Linux), else a careful guess.
 pub(crate) fn memory(device: &Device) -> Result<Memory> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
-        let memory = efficienttrain_models::ops::cuda::memory(device)?;
-        let efficienttrain_models::ops::cuda::Memory { total, free, in_use, most } = memory;
-        return Ok(Memory { total, free, in_use, most });
+        let memory = efficienttrain_models::ops::cuda::memory_stats(device)?;
+        let efficienttrain_models::ops::cuda::MemoryStats { total, free, in_use, peak } = memory;
+        return Ok(Memory { total, free, in_use, peak });
     }
     let _ = device;
     const GUESS: u64 = 2 << 30;
@@ -36,14 +36,14 @@ pub(crate) fn memory(device: &Device) -> Result<Memory> {
         line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
             .map_or(GUESS, |kib| kib << 10)
     };
-    Ok(Memory { total: bytes("MemTotal:"), free: bytes("MemAvailable:"), in_use: 0, most: 0 })
+    Ok(Memory { total: bytes("MemTotal:"), free: bytes("MemAvailable:"), in_use: 0, peak: 0 })
 }
 
-/// Begins anew with [`Memory::most`].
-pub(crate) fn forget_most(device: &Device) -> Result<()> {
+/// Begins anew with [`Memory::peak`].
+pub(crate) fn reset_peak(device: &Device) -> Result<()> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
-        efficienttrain_models::ops::cuda::forget_most(device)?;
+        efficienttrain_models::ops::cuda::reset_peak(device)?;
     }
     let _ = device;
     Ok(())

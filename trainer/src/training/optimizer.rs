@@ -1,6 +1,6 @@
 //! The optimizer of a run: AdamW, LAMB or gradient descent over all parameters of a model.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use efficienttrain_models::{Gradients, ParamId, ParamKind, ParamSpec, ParamStore, Resample, ops};
 use efficienttrain_schedule::{Optimizer as Numbers, OptimizerKind};
 
@@ -51,15 +51,6 @@ impl Optimizer {
         self.numbers.kind
     }
 
-    /// What the optimizer itself multiplies gradients of this common norm with before a step.
-    #[must_use]
-    pub fn gradient_factor(&self, norm: f64) -> f64 {
-        match self.numbers.kind {
-            OptimizerKind::Lamb => 1.0 / (norm / LAMB_MAX_NORM).max(1.0),
-            OptimizerKind::AdamW | OptimizerKind::Sgd => 1.0,
-        }
-    }
-
     /// The norm of all gradients together that the optimizer itself divides larger ones by.
     #[must_use]
     pub fn own_limit(&self) -> Option<f64> {
@@ -91,7 +82,7 @@ impl Optimizer {
         params: &ParamStore,
         gradients: &Gradients,
         rates: (f64, f64),
-        factor: &Tensor,
+        factor: &ops::ClipFactor,
     ) -> Result<()> {
         self.step_with(specs, params, gradients, rates, Some(factor))
     }
@@ -102,7 +93,7 @@ impl Optimizer {
         params: &ParamStore,
         gradients: &Gradients,
         (lr, weight_decay): (f64, f64),
-        factor: Option<&Tensor>,
+        factor: Option<&ops::ClipFactor>,
     ) -> Result<()> {
         self.steps += 1;
         let Numbers { betas: (beta1, beta2), eps, momentum, kind, .. } = self.numbers;

@@ -60,7 +60,7 @@ pub struct TrainState {
 pub(crate) enum Update {
     Applied(StepResult),
     /// Step, norm and verdict, and the losses, where they lie.
-    OnItsWay(u64, Tensor, Vec<(Tensor, f64)>),
+    OnItsWay(u64, ops::ClipFactor, Vec<(Tensor, f64)>),
 }
 
 /// What one optimizer step came to.
@@ -316,28 +316,14 @@ impl TrainState {
             return self.begin_on_gpu(settings, clip_grad, losses);
         }
         let loss = read(&losses)?;
-        let grad_norm = self.gradients.norm()?;
+        let clip = self.clip_factor(clip_grad, None)?;
+        let grad_norm = clip.read()?.norm;
         if !loss.is_finite() || !grad_norm.is_finite() {
             self.gradients.clear();
             self.restore_buffers(true);
             return Err(Error::NotFinite { step: settings.step, loss, grad_norm });
         }
-        let mut factor = 1.0;
-        if let Some(limit) = clip_grad {
-            // As PyTorch's clip_grad_norm_.
-            factor = (limit / (grad_norm + 1e-6)).min(1.0);
-        }
-        factor *= self.optimizer.gradient_factor(factor * grad_norm);
-        if factor < 1.0 {
-            self.gradients.scale(factor)?;
-        }
-        self.optimizer.step(
-            self.model.specs(),
-            &self.params,
-            &self.gradients,
-            settings.lr,
-            settings.weight_decay,
-        )?;
+        self.take_step(settings, &clip)?;
         self.gradients.clear();
         self.restore_buffers(false);
         self.update_average(settings, None)?;
@@ -351,25 +337,29 @@ impl TrainState {
         clip_grad: Option<f64>,
         losses: Vec<(Tensor, f64)>,
     ) -> Result<Update> {
-        let gradients: Vec<&Tensor> = self.gradients.iter().map(|(_, g)| g).collect();
-        let own_limit = self.optimizer.own_limit();
-        let factor = ops::clip_factor(
-            &gradients,
-            losses.last().map(|l| &l.0),
-            1.0 / self.scale(),
-            clip_grad,
-            own_limit,
-        )?;
-        let Self { model, params, gradients, .. } = self;
-        let rates = (settings.lr, settings.weight_decay);
-        self.optimizer.step_by(model.specs(), params, gradients, rates, &factor)?;
+        let factor = self.clip_factor(clip_grad, losses.last().map(|l| &l.0))?;
+        self.take_step(settings, &factor)?;
         self.update_average(settings, Some(&factor))?;
         self.gradients.clear();
         Ok(Update::OnItsWay(settings.step, factor, losses))
     }
 
+    /// Returns the norm of the accumulated gradients and the factor that clips it.
+    fn clip_factor(&self, clip: Option<f64>, loss: Option<&Tensor>) -> Result<ops::ClipFactor> {
+        let gradients: Vec<&Tensor> = self.gradients.iter().map(|(_, g)| g).collect();
+        let limits = ops::NormLimits { clip, optimizer: self.optimizer.own_limit() };
+        Ok(ops::clip_factor(&gradients, loss, 1.0 / self.scale(), limits)?)
+    }
+
+    /// Takes the optimizer's step with gradients multiplied by `factor`.
+    fn take_step(&mut self, settings: &StepSettings, factor: &ops::ClipFactor) -> Result<()> {
+        let Self { model, params, gradients, optimizer, .. } = self;
+        let rates = (settings.lr, settings.weight_decay);
+        optimizer.step_by(model.specs(), params, gradients, rates, factor)
+    }
+
     /// Moves the average towards the weights, unless `factor` says that the step was bad.
-    fn update_average(&mut self, settings: &StepSettings, factor: Option<&Tensor>) -> Result<()> {
+    fn update_average(&mut self, settings: &StepSettings, factor: Option<&ops::ClipFactor>) -> Result<()> {
         let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) else { return Ok(()) };
         let decay = if self.ema_warmup { warmed_decay(decay, self.ema_updates) } else { decay };
         self.ema_updates += 1;
@@ -385,8 +375,8 @@ impl TrainState {
             Update::Applied(result) => return Ok(result),
             Update::OnItsWay(step, factor, losses) => (step, factor, losses),
         };
-        let (numbers, loss) = (factor.to_vec1::<f32>()?, read(&losses)?);
-        let (grad_norm, good) = (f64::from(numbers[0]), numbers[1] != 0.0);
+        let (clip, loss) = (factor.read()?, read(&losses)?);
+        let (grad_norm, good) = (clip.norm, clip.factor != 0.0);
         self.restore_buffers(!good);
         if !good {
             self.optimizer.steps -= 1;

@@ -114,7 +114,7 @@ fn peak(batch: u32, accumulation: u32) -> u64 {
         ..config("resnet10")
     };
     let device = DeviceName::Cuda(0).open().unwrap();
-    cuda::forget_most(&device).unwrap();
+    cuda::reset_peak(&device).unwrap();
     let options = RunOptions {
         device: DeviceName::Cuda(0),
         stop_after: Some(1),

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Tensor};
 
-use super::columns::sum_parts;
 use super::launch::{Grid, Kernel};
 use super::memory::{contiguous, empty, wide};
+use super::rows::sum_parts;
 use crate::Result;
 use crate::ops::Traced;
 

@@ -1,19 +1,19 @@
-//! Convolution: by cuDNN where there is one that can, else a product over the unfolded windows of some pictures at a time.
+//! Convolution: by cuDNN where there is one that can, else a product over the unfolded windows of some images at a time.
 
 use candle_core::{DType, Tensor};
 
-use super::columns::column_sums;
 use super::converted;
 use super::gemm::{Matrix, product};
 use super::launch::Kernel;
 use super::linear::begin;
 use super::memory::{address, contiguous, empty, wide};
+use super::rows::column_sums;
 use crate::Result;
 use crate::ops::Traced;
 use crate::ops::kernels::conv::Geometry;
 
 const OP: &str = "conv2d";
-/// Memory that unfolded windows take at most, beyond those of one picture.
+/// Memory that unfolded windows take at most, beyond those of one image.
 const MOST_BYTES: usize = 256 << 20;
 
 /// Convolution of one group; shapes are right.
@@ -60,7 +60,7 @@ impl Conv {
         self.g.kh * self.g.kw * self.g.c
     }
 
-    /// Windows of a picture.
+    /// Windows of a image.
     fn places(&self) -> usize {
         self.g.ho * self.g.wo
     }
@@ -74,7 +74,7 @@ impl Conv {
     /// Whether cuDNN is to compute it, if it can.
     #[cfg(feature = "cudnn")]
     fn by_cudnn(&self) -> bool {
-        !self.is_plain() && super::cudnn::wanted()
+        !self.is_plain() && super::cudnn::enabled()
     }
 
     fn geometry(&self) -> [usize; 10] {
@@ -82,25 +82,25 @@ impl Conv {
         [g.h, g.w, g.c, g.kh, g.kw, g.stride, g.pad, g.dilation, g.ho, g.wo]
     }
 
-    /// Runs of pictures whose unfolded windows fit the memory for them: first picture and number.
+    /// Runs of images whose unfolded windows fit the memory for them: first image and number.
     fn chunks(&self, bytes: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let n = self.g.n;
         let each = (MOST_BYTES / (self.places() * self.depth() * bytes).max(1)).clamp(1, n.max(1));
         (0..n).step_by(each).map(move |first| (first, each.min(n - first)))
     }
 
-    /// The windows of some pictures, a row each.
+    /// The windows of some images, a row each.
     fn windows(&self, (first, count): (usize, usize)) -> Result<Tensor> {
         let g = &self.g;
         let rows = count * self.places();
         let unfolded = empty(&self.x, (rows, self.depth()), self.x.dtype())?;
         let from = address(OP, &self.x)? + (first * g.h * g.w * g.c * self.x.dtype().size_in_bytes()) as u64;
-        let kernel = Kernel::new(OP, "unfold", &self.x, self.x.dtype())?.tensor(&unfolded)?.at(from);
+        let kernel = Kernel::new(OP, "im2col", &self.x, self.x.dtype())?.tensor(&unfolded)?.at(from);
         kernel.ints(&self.geometry()).each(unfolded.elem_count())?;
         Ok(unfolded)
     }
 
-    /// Calls `work` with the windows of all pictures, some at a time: their first row, how many, and the rows.
+    /// Calls `work` with the windows of all images, some at a time: their first row, how many, and the rows.
     fn for_windows(&self, mut work: impl FnMut(usize, usize, Matrix) -> Result<()>) -> Result<()> {
         let depth = self.depth();
         if self.is_plain() {
@@ -149,7 +149,7 @@ impl Conv {
             product(OP, &self.x, sizes(rows), dys.skip_rows(first * self.places()), weight, to, false)?;
             let pixels = g.h * g.w * g.c;
             let at = address(OP, &dx)? + (first * pixels * dx.dtype().size_in_bytes()) as u64;
-            let kernel = Kernel::new(OP, "fold", &self.x, dx.dtype())?.at(at).tensor(&windows)?;
+            let kernel = Kernel::new(OP, "col2im", &self.x, dx.dtype())?.at(at).tensor(&windows)?;
             kernel.ints(&self.geometry()).each(count * pixels)?;
         }
         Ok(dx)
@@ -160,7 +160,7 @@ impl Conv {
         let g = &self.g;
         #[cfg(feature = "cudnn")]
         if self.by_cudnn() {
-            // In the type of the pictures, as PyTorch's autocast has it.
+            // In the type of the images, as PyTorch's autocast has it.
             let packed = empty(&self.x, (g.o, self.depth()), self.x.dtype())?;
             if super::cudnn::backward_weight(g, &self.x, dy, &packed)? {
                 return self.unpack(&wide(&packed)?);

@@ -1,4 +1,4 @@
-//! Convolutions by cuDNN, of channels-last pictures and kernels.
+//! Convolutions by cuDNN, of channels-last images and kernels.
 //!
 //! Which of its algorithms fit a shape is asked once a pass; of those that it names, the first one whose sums have a fixed
 //! order and that turns out to work is taken, with the kind of arithmetic that it was named for. Where there is none, the caller
@@ -18,8 +18,8 @@ use candle_core::{DType, Tensor};
 use sys::cudnnMathType_t::{self as Math, CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH, CUDNN_TENSOR_OP_MATH};
 
 use super::device;
+use super::handle::handle;
 use super::memory::{address, empty, unsupported};
-use super::owned::owned;
 use crate::Result;
 use crate::ops::kernels::conv::Geometry;
 
@@ -37,10 +37,10 @@ const MOST_ELEMENTS: usize = i32::MAX as usize;
 type Answer<T> = std::result::Result<T, CudnnError>;
 
 /// Whether convolutions go through cuDNN.
-pub(super) fn wanted() -> bool {
-    static WANTED: LazyLock<bool> =
+pub(super) fn enabled() -> bool {
+    static ENABLED: LazyLock<bool> =
         LazyLock::new(|| std::env::var("EFFICIENTTRAIN_CUDNN").as_deref() != Ok("0"));
-    *WANTED
+    *ENABLED
 }
 
 fn failed(e: CudnnError) -> crate::Error {
@@ -56,10 +56,10 @@ fn supported<T>(answer: Answer<T>) -> Result<Option<T>> {
     }
 }
 
-owned!(Handle, sys::cudnnHandle_t, result::destroy_handle);
-owned!(Pictures, sys::cudnnTensorDescriptor_t, result::destroy_tensor_descriptor);
-owned!(Kernel, sys::cudnnFilterDescriptor_t, result::destroy_filter_descriptor);
-owned!(Rule, sys::cudnnConvolutionDescriptor_t, result::destroy_convolution_descriptor);
+handle!(Handle, sys::cudnnHandle_t, result::destroy_handle);
+handle!(Images, sys::cudnnTensorDescriptor_t, result::destroy_tensor_descriptor);
+handle!(Kernel, sys::cudnnFilterDescriptor_t, result::destroy_filter_descriptor);
+handle!(Rule, sys::cudnnConvolutionDescriptor_t, result::destroy_convolution_descriptor);
 
 /// An algorithm, with the kind of arithmetic and the memory that it was named for.
 #[derive(Clone, Copy)]
@@ -75,9 +75,9 @@ type Choices<A> = RefCell<Option<Vec<Chosen<A>>>>;
 /// A convolution of certain shapes, and how each of its passes is computed.
 struct Plan {
     handle: Rc<Handle>,
-    x: Pictures,
+    x: Images,
     w: Kernel,
-    y: Pictures,
+    y: Images,
     rule: Rule,
     math: Math,
     forward: Choices<sys::cudnnConvolutionFwdAlgo_t>,
@@ -135,15 +135,15 @@ impl Plan {
             other => return Err(unsupported(OP, other)),
         };
         let dims = |dims: [usize; 4]| dims.map(|d| d as c_int);
-        let pictures = |shape: [usize; 4]| -> Answer<Pictures> {
-            let made = Pictures(result::create_tensor_descriptor()?);
+        let images = |shape: [usize; 4]| -> Answer<Images> {
+            let made = Images(result::create_tensor_descriptor()?);
             // SAFETY: just made. Sizes come as count, channels, rows, columns, whatever their order in memory.
             unsafe { result::set_tensor4d_descriptor(made.0, CUDNN_TENSOR_NHWC, stored, dims(shape))? };
             Ok(made)
         };
         let built = || -> Answer<Self> {
-            let x = pictures([g.n, g.c, g.h, g.w])?;
-            let y = pictures([g.n, g.o, g.ho, g.wo])?;
+            let x = images([g.n, g.c, g.h, g.w])?;
+            let y = images([g.n, g.o, g.ho, g.wo])?;
             let w = Kernel(result::create_filter_descriptor()?);
             let rule = Rule(result::create_convolution_descriptor()?);
             let [pad, stride, dilation] = [g.pad, g.stride, g.dilation].map(|v| v as c_int);
@@ -301,7 +301,7 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, packed: &Tensor, y: &Tensor, add
     })
 }
 
-/// Gradient of the pictures; false where cuDNN cannot compute it.
+/// Gradient of the images; false where cuDNN cannot compute it.
 pub(super) fn backward_data(g: &Geometry, packed: &Tensor, dy: &Tensor, dx: &Tensor) -> Result<bool> {
     if !takes(g, [dx, packed, dy])? {
         return Ok(false);
@@ -321,7 +321,7 @@ pub(super) fn backward_data(g: &Geometry, packed: &Tensor, dy: &Tensor, dx: &Ten
     })
 }
 
-/// Gradient of the packed weight, in the type of the pictures; false where cuDNN cannot compute it.
+/// Gradient of the packed weight, in the type of the images; false where cuDNN cannot compute it.
 pub(super) fn backward_weight(g: &Geometry, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Result<bool> {
     if !takes(g, [x, dw, dy])? {
         return Ok(false);

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Tensor};
 
-use super::columns::{column_sums, parts, sum_parts};
 use super::converted;
 use super::launch::Kernel;
 use super::memory::{contiguous, empty, wide};
+use super::rows::{column_sums, parts, sum_parts};
 use crate::Result;
 use crate::ops::Traced;
 use crate::ops::kernels::depthwise::Depthwise;
@@ -68,7 +68,7 @@ fn at_a_time(kw: usize) -> usize {
     [7, 3].into_iter().find(|&k| kw.is_multiple_of(k)).unwrap_or(1)
 }
 
-/// The kernels for rows of that many numbers: for pictures, and for the gradient of the weight.
+/// The kernels for rows of that many numbers: for images, and for the gradient of the weight.
 fn kernels(kw: usize) -> [&'static str; 2] {
     match at_a_time(kw) {
         7 => ["depthwise_7", "depthwise_sums_7"],
@@ -93,7 +93,7 @@ fn weight_gradient(x: &Tensor, dy: &Tensor, shape: &[usize], g: &Depthwise) -> R
     Ok(dw)
 }
 
-/// What the gradient of the result goes through, to be that of the picture: a convolution with the kernel turned by half a turn.
+/// What the gradient of the result goes through, to be that of the image: a convolution with the kernel turned by half a turn.
 fn turned(g: &Depthwise) -> Depthwise {
     let tile = if g.tile == [g.h, g.w] { [g.ho, g.wo] } else { g.tile };
     let pad = [g.kh - 1 - g.pad[0], g.kw - 1 - g.pad[1]];

@@ -2,12 +2,12 @@
 
 use candle_core::{DType, Tensor};
 
-use super::columns::column_sums;
 use super::converted;
+use super::cublaslt;
 use super::gemm::{Matrix, product, product_to};
 use super::launch::Kernel;
-use super::lt;
 use super::memory::{contiguous, empty, wide};
+use super::rows::column_sums;
 use crate::Result;
 use crate::ops::Traced;
 
@@ -53,7 +53,7 @@ fn forward(
     let [_, outputs, inputs] = sizes;
     if let Some(bias) = bias {
         let value = empty(x, shape, x.dtype())?;
-        if lt::linear(OP, sizes, x, w, bias, &value)? {
+        if cublaslt::linear(OP, sizes, x, w, bias, &value)? {
             return Ok(value);
         }
     }

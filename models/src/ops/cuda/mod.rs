@@ -8,35 +8,33 @@
 
 mod activation;
 mod attention;
-mod capacity;
 mod channels;
-mod columns;
 mod conv2d;
+mod cublaslt;
 #[cfg(feature = "cudnn")]
 mod cudnn;
 mod depthwise;
 mod device;
 mod elementwise;
 mod gemm;
+mod handle;
+mod images;
 mod launch;
 mod linear;
 mod loss;
-mod lt;
 mod memory;
+mod memory_stats;
 mod norm;
 mod optim;
-mod owned;
-mod pictures;
 mod pool;
 mod residual;
+mod rows;
 mod target;
 mod tokens;
 mod upload;
 
 pub(super) use activation::{pointwise, star_relu};
 pub(super) use attention::{Bias, cross_attention, window_attention};
-pub(crate) use capacity::is_out_of_memory;
-pub use capacity::{Memory, forget_most, memory, memory_in_use, wait};
 pub(super) use channels::{cat, concat_channels, merge_patches, pad, slice};
 pub(super) use conv2d::conv2d;
 pub(super) use depthwise::depthwise_conv2d;
@@ -44,12 +42,14 @@ pub use device::device;
 pub(super) use elementwise::{
     accumulate, add, blend, converted, increment, scale_by, scale_elements, squared_norm,
 };
+pub(super) use images::normalize_erase_mix;
 pub(super) use linear::linear;
 pub(super) use loss::{above, binary_cross_entropy, masked_squared_error, soft_cross_entropy};
 pub(super) use memory::contiguous;
+pub(crate) use memory_stats::is_out_of_memory;
+pub use memory_stats::{MemoryStats, memory_in_use, memory_stats, reset_peak, synchronize};
 pub(super) use norm::{After, batch_norm, channel_statistics, layer_norm};
 pub(super) use optim::{adamw_all, blend_all, clip_factor, lamb_all, sgd_all};
-pub(super) use pictures::finish_pictures;
 pub(super) use pool::{global_avg_pool, max_pool2d, upsample_nearest};
 pub(super) use residual::residual;
 pub(crate) use target::{hog_cells, standardize_rows};

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Tensor};
 
-use super::columns::{parts, sum_parts};
 use super::converted;
 use super::launch::{Grid, Kernel};
 use super::memory::{contiguous, empty, unsupported, wide};
+use super::rows::{parts, sum_parts};
 use crate::Result;
 use crate::ops::Traced;
 

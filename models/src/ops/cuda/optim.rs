@@ -11,7 +11,7 @@ use super::elementwise::only_single;
 use super::launch::{Grid, Kernel};
 use super::memory::{address, contiguous, empty};
 use crate::Result;
-use crate::ops::{AdamW, Lamb, Sgd, Stepped};
+use crate::ops::{AdamW, Lamb, NormLimits, Sgd, Stepped};
 
 /// Elements of a piece: `PIECE` of the kernels.
 const PIECE: usize = 8192;
@@ -189,7 +189,7 @@ pub(in crate::ops) fn clip_factor(
     grads: &[&Tensor],
     loss: Option<&Tensor>,
     unscale: f64,
-    [limit, own_limit]: [Option<f64>; 2],
+    limits: NormLimits,
 ) -> Result<Tensor> {
     const OP: &str = "clip";
     let grads = grads.iter().map(|g| contiguous(g)).collect::<Result<Vec<_>>>()?;
@@ -201,7 +201,8 @@ pub(in crate::ops) fn clip_factor(
     let factor = empty(&tensors, 2, DType::F32)?;
     let kernel =
         Kernel::new(OP, "clip", &grads[0], DType::F32)?.tensor(&factor)?.tensor(&parts)?.maybe(loss)?;
-    let kernel = kernel.float(unscale).float(limit.unwrap_or(0.0)).float(own_limit.unwrap_or(0.0));
+    let kernel =
+        kernel.float(unscale).float(limits.clip.unwrap_or(0.0)).float(limits.optimizer.unwrap_or(0.0));
     kernel.int(pieces.count).run(Grid { blocks: [1, 1, 1], threads: 256, shared: 0 })?;
     Ok(factor)
 }

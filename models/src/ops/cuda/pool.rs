@@ -34,13 +34,13 @@ pub(in crate::ops) fn global_avg_pool(x: &Tensor, pixels: usize, c: usize) -> Re
     const OP: &str = "global_avg_pool";
     let x = contiguous(x)?;
     let value = empty(&x, (x.dim(0)?, c), x.dtype())?;
-    let kernel = Kernel::new(OP, "mean_pool_forward", &x, x.dtype())?.tensor(&value)?.tensor(&x)?;
+    let kernel = Kernel::new(OP, "avg_pool_forward", &x, x.dtype())?.tensor(&value)?.tensor(&x)?;
     kernel.int(pixels).int(c).each(value.elem_count())?;
     let before = x.dims().to_vec();
     Ok(Traced::new(value, move |dy, _| {
         let dy = contiguous(dy)?;
         let dx = empty(&dy, before.as_slice(), dy.dtype())?;
-        let kernel = Kernel::new(OP, "mean_pool_backward", &dy, dy.dtype())?.tensor(&dx)?.tensor(&dy)?;
+        let kernel = Kernel::new(OP, "avg_pool_backward", &dy, dy.dtype())?.tensor(&dx)?.tensor(&dy)?;
         kernel.int(pixels).int(c).each(dx.elem_count())?;
         Ok(vec![Some(dx)])
     }))

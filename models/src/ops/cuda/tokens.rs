@@ -3,10 +3,10 @@
 use candle_core::{DType, Tensor};
 
 use super::channels::{indices, slice};
-use super::columns::column_sums;
 use super::converted;
 use super::launch::Kernel;
 use super::memory::{contiguous, empty, wide};
+use super::rows::column_sums;
 use crate::Result;
 use crate::ops::Traced;
 

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::product::{Flipped, Left, Place, Right, Windows, product, product_at, product_deep};
-use super::{Element, Stored};
+use super::product::{FlippedKernel, Im2col, Left, OutputRows, Right, product, product_at, product_split_k};
+use super::{Compute, Storage};
 
 /// Shapes of one convolution. Pictures are `[n, h, w, c]`, results `[n, ho, wo, o]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,8 +48,8 @@ impl Geometry {
     }
 
     /// The windows of the picture that the kernel sees.
-    fn windows<'a, S>(&self, x: &'a [S]) -> Windows<'a, S> {
-        Windows {
+    fn windows<'a, S>(&self, x: &'a [S]) -> Im2col<'a, S> {
+        Im2col {
             x,
             size: [self.h, self.w],
             c: self.c,
@@ -63,7 +63,7 @@ impl Geometry {
 }
 
 /// `[o, c, kh, kw]` (the layout of weight files) to rows `[o, kh * kw * c]` (the layout of unfolded patches).
-pub(crate) fn pack_weight<'a, T: Element>(w: &'a [T], g: &Geometry) -> Cow<'a, [T]> {
+pub(crate) fn pack_weight<'a, T: Compute>(w: &'a [T], g: &Geometry) -> Cow<'a, [T]> {
     if g.kh * g.kw == 1 || g.c == 1 {
         Cow::Borrowed(w)
     } else {
@@ -72,12 +72,12 @@ pub(crate) fn pack_weight<'a, T: Element>(w: &'a [T], g: &Geometry) -> Cow<'a, [
 }
 
 /// The inverse of [`pack_weight`], for gradients.
-pub(crate) fn unpack_weight<T: Element>(w: Vec<T>, g: &Geometry) -> Vec<T> {
+pub(crate) fn unpack_weight<T: Compute>(w: Vec<T>, g: &Geometry) -> Vec<T> {
     if g.kh * g.kw == 1 || g.c == 1 { w } else { transpose_each(&w, g.o, g.kh * g.kw, g.c) }
 }
 
 /// Transposes each of `n` matrices of `rows` x `cols`.
-pub(crate) fn transpose_each<T: Element>(w: &[T], n: usize, rows: usize, cols: usize) -> Vec<T> {
+pub(crate) fn transpose_each<T: Compute>(w: &[T], n: usize, rows: usize, cols: usize) -> Vec<T> {
     if rows == 1 || cols == 1 {
         return w.to_vec();
     }
@@ -94,27 +94,27 @@ pub(crate) fn transpose_each<T: Element>(w: &[T], n: usize, rows: usize, cols: u
 }
 
 /// `y = conv(x, w) + bias`, `w` packed.
-pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
+pub(crate) fn forward<S: Storage<Real = T>, T: Compute>(
     x: &[S],
     w: &[T],
     bias: Option<&[T]>,
     g: &Geometry,
 ) -> Vec<S> {
-    let left = if g.is_pointwise() { Left::Rows(x, g.c) } else { Left::Windows(g.windows(x)) };
+    let left = if g.is_pointwise() { Left::Rows(x, g.c) } else { Left::Im2col(g.windows(x)) };
     product((g.rows(), g.o, g.k()), left, Right::Columns(w, g.k()), bias)
 }
 
 /// Gradient of the packed weight.
-pub(crate) fn backward_weight<S: Stored>(x: &[S], dy: &[S], g: &Geometry) -> Vec<S::Real> {
-    let right = if g.is_pointwise() { Right::Rows(x, g.c) } else { Right::Windows(g.windows(x)) };
-    product_deep((g.o, g.k(), g.rows()), Left::Columns(dy, g.o), right)
+pub(crate) fn backward_weight<S: Storage>(x: &[S], dy: &[S], g: &Geometry) -> Vec<S::Real> {
+    let right = if g.is_pointwise() { Right::Rows(x, g.c) } else { Right::Im2col(g.windows(x)) };
+    product_split_k((g.o, g.k(), g.rows()), Left::Columns(dy, g.o), right)
 }
 
 /// Gradient of the picture, `w` packed.
 ///
 /// Pixels a stride apart see the same places of the kernel. Such a class of pixels gets its gradient from a convolution
 /// of `dy` with those places in reverse order, written to the class's pixels.
-pub(crate) fn backward_data<S: Stored<Real = T>, T: Element>(dy: &[S], w: &[T], g: &Geometry) -> Vec<S> {
+pub(crate) fn backward_data<S: Storage<Real = T>, T: Compute>(dy: &[S], w: &[T], g: &Geometry) -> Vec<S> {
     if g.is_pointwise() {
         return product((g.rows(), g.c, g.o), Left::Rows(dy, g.o), Right::Rows(w, g.c), None);
     }
@@ -177,8 +177,8 @@ impl Class {
         dy: &'a [S],
         w: &'a [T],
         g: &Geometry,
-    ) -> ((usize, usize, usize), Left<'a, S>, Right<'a, T>, Place) {
-        let left = Windows {
+    ) -> ((usize, usize, usize), Left<'a, S>, Right<'a, T>, OutputRows) {
+        let left = Im2col {
             x: dy,
             size: [g.ho, g.wo],
             c: g.o,
@@ -188,7 +188,7 @@ impl Class {
             kernel: self.kernel,
             dilation: self.dilation,
         };
-        let right = Flipped {
+        let right = FlippedKernel {
             w,
             o: g.o,
             c: g.c,
@@ -197,10 +197,11 @@ impl Class {
             last: self.last,
             step: self.step,
         };
-        let place = Place::Grid { size: [g.h, g.w], count: self.count, first: self.first, step: g.stride };
+        let place =
+            OutputRows::Grid { size: [g.h, g.w], count: self.count, first: self.first, step: g.stride };
         let rows = g.n * self.count[0] * self.count[1];
         let shape = (rows, g.c, self.kernel[0] * self.kernel[1] * g.o);
-        (shape, Left::Windows(left), Right::Flipped(right), place)
+        (shape, Left::Im2col(left), Right::FlippedKernel(right), place)
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::product::{self, Left, Right};
-use super::{Element, Stored, vectorised};
+use super::{Compute, Storage, vectorized};
 
 /// A matrix over a slice: element `(r, c)` lies at `r * row + c * col`.
 #[derive(Clone, Copy)]
@@ -12,10 +12,10 @@ pub(crate) struct Mat<'a, T> {
     col: usize,
 }
 
-impl<'a, T: Stored> Mat<'a, T> {
+impl<'a, T: Storage> Mat<'a, T> {
     /// The same matrix as the numbers that are computed with, if they lie so.
-    fn exact(&self) -> Option<Mat<'a, T::Real>> {
-        Some(Mat { data: T::exact(self.data)?, row: self.row, col: self.col })
+    fn as_compute(&self) -> Option<Mat<'a, T::Real>> {
+        Some(Mat { data: T::as_compute(self.data)?, row: self.row, col: self.col })
     }
 
     fn left(&self) -> Left<'a, T> {
@@ -29,7 +29,7 @@ impl<'a, T: Stored> Mat<'a, T> {
 
 /// `out = scale * a * b` on one thread, with `out` stored by rows `width` apart: of numbers that lie as they are computed with by the
 /// `gemm` crate, of others by the products of layers, which multiply `bf16` in pairs.
-pub(crate) fn multiply<K: Stored>(
+pub(crate) fn multiply<K: Storage>(
     shape: (usize, usize, usize),
     out: &mut [K::Real],
     width: usize,
@@ -37,15 +37,15 @@ pub(crate) fn multiply<K: Stored>(
     a: Mat<K>,
     b: Mat<K>,
 ) {
-    if let (Some(a), Some(b)) = (a.exact(), b.exact()) {
+    if let (Some(a), Some(b)) = (a.as_compute(), b.as_compute()) {
         return gemm(shape, out, width, false, scale, a, b);
     }
     let (rows, cols, _) = shape;
-    product::alone(shape, a.left(), b.right(), out, width);
+    product::product_serial(shape, a.left(), b.right(), out, width);
     if scale == K::Real::ONE {
         return;
     }
-    vectorised(
+    vectorized(
         #[inline(always)]
         || {
             for row in out.chunks_mut(width).take(rows) {
@@ -77,7 +77,7 @@ impl<'a, T> Mat<'a, T> {
 ///
 /// `a` is `m x k`, `b` is `k x n`, `out` is `m x n`.
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn gemm<T: Element>(
+pub(crate) fn gemm<T: Compute>(
     (m, n, k): (usize, usize, usize),
     out: &mut [T],
     width: usize,

@@ -5,22 +5,23 @@
 //! threads, and partial sums are added in block order: a result is bitwise the same on one thread or on sixteen.
 
 pub(crate) mod attention;
+pub(crate) mod compute;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
-pub(crate) mod element;
 pub(crate) mod gemm;
+mod lanes;
 pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod rows;
 
-pub(crate) use element::{Element, Stored};
+pub(crate) use compute::{Compute, Storage};
 
 /// Runs a loop compiled for the best instruction set of this machine (AVX2, AVX-512, ...), chosen at run time.
 ///
 /// A `for` loop, that is: what `for_each` or `from_fn` gets may become a function of its own, for the least of machines.
 #[inline(always)]
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 

@@ -1,7 +1,8 @@
 //! Batch norm and layer norm over rows of channels.
 
+use super::lanes::{lane_sum, lane_sum_three, lane_sum_zip};
 use super::rows::{block_sums, by_row};
-use super::{Element, Stored, vectorised};
+use super::{Compute, Storage, vectorized};
 use rayon::prelude::*;
 
 /// Rows per partial statistic of a batch norm: small enough to stay in cache between the two passes over it.
@@ -14,7 +15,7 @@ type BlockStatistics<T> = (f64, Vec<T>, Vec<T>);
 ///
 /// Each block is centred on its own mean before squaring, then blocks are joined (Chan et al., 1979): no cancellation,
 /// one pass over memory.
-pub(crate) fn channel_statistics<S: Stored>(x: &[S], c: usize) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn channel_statistics<S: Storage>(x: &[S], c: usize) -> (Vec<f64>, Vec<f64>) {
     let parts: Vec<BlockStatistics<S::Real>> = x
         .par_chunks(c * STAT_ROWS)
         .map(|block| {
@@ -22,7 +23,7 @@ pub(crate) fn channel_statistics<S: Stored>(x: &[S], c: usize) -> (Vec<f64>, Vec
             let (mut mean, mut m2) = (vec![S::Real::ZERO; c], vec![S::Real::ZERO; c]);
             // Sums of differences to the first row keep their digits where the mean is far from zero.
             let first = &block[..c];
-            vectorised(
+            vectorized(
                 #[inline(always)]
                 || {
                     for row in block.chunks_exact(c) {
@@ -49,9 +50,9 @@ pub(crate) fn channel_statistics<S: Stored>(x: &[S], c: usize) -> (Vec<f64>, Vec
     for (n, block_mean, block_m2) in parts {
         let total = count + n;
         for i in 0..c {
-            let delta = block_mean[i].wide() - mean[i];
+            let delta = block_mean[i].into_f64() - mean[i];
             mean[i] += delta * n / total;
-            m2[i] += block_m2[i].wide() + delta * delta * count * n / total;
+            m2[i] += block_m2[i].into_f64() + delta * delta * count * n / total;
         }
         count = total;
     }
@@ -60,14 +61,14 @@ pub(crate) fn channel_statistics<S: Stored>(x: &[S], c: usize) -> (Vec<f64>, Vec
 }
 
 /// Per-channel constants of `y = x * scale + shift` for a normalisation with the given statistics.
-pub(crate) fn affine<T: Element>(
+pub(crate) fn affine<T: Compute>(
     mean: &[f64],
     inv_std: &[f64],
     weight: &[T],
     bias: &[T],
 ) -> (Vec<T>, Vec<T>) {
-    let scale: Vec<f64> = inv_std.iter().zip(weight).map(|(s, w)| s * w.wide()).collect();
-    let shift = scale.iter().zip(mean).zip(bias).map(|((s, m), b)| T::of(b.wide() - m * s)).collect();
+    let scale: Vec<f64> = inv_std.iter().zip(weight).map(|(s, w)| s * w.into_f64()).collect();
+    let shift = scale.iter().zip(mean).zip(bias).map(|((s, m), b)| T::of(b.into_f64() - m * s)).collect();
     (scale.into_iter().map(T::of).collect(), shift)
 }
 
@@ -81,7 +82,7 @@ pub(crate) struct After<'a, S> {
 }
 
 /// `y = relu(x * scale + shift + residual)`, the last two as `after` says.
-pub(crate) fn scale_shift<S: Stored>(
+pub(crate) fn scale_shift<S: Storage>(
     x: &[S],
     scale: &[S::Real],
     shift: &[S::Real],
@@ -122,7 +123,7 @@ pub(crate) type Gradients<S, T> = (Vec<S>, Vec<T>, Vec<T>);
 ///
 /// `dx = weight * inv_std * (dy - mean(dy) - x_hat * mean(dy * x_hat))`; with fixed statistics (`batch` false) the
 /// two means vanish.
-pub(crate) fn batch_norm_backward<S: Stored>(
+pub(crate) fn batch_norm_backward<S: Storage>(
     x: &[S],
     dy: &[S],
     weight: &[S::Real],
@@ -155,7 +156,7 @@ pub(crate) fn batch_norm_backward<S: Stored>(
     // dx = a * dy + b * x + d, channel by channel.
     let (mut a, mut b, mut d) = (Vec::with_capacity(c), Vec::with_capacity(c), Vec::with_capacity(c));
     for i in 0..c {
-        let scale = weight[i].wide() * inv_std[i];
+        let scale = weight[i].into_f64() * inv_std[i];
         let slope = if batch { -scale * inv_std[i] * inv_std[i] * sum_dy_x[i] / n } else { 0.0 };
         let offset = if batch { -scale * sum_dy[i] / n } else { 0.0 };
         a.push(S::Real::of(scale));
@@ -180,7 +181,7 @@ pub(crate) fn batch_norm_backward<S: Stored>(
 
 /// Layer norm of every row of `c` channels, stored as `O`; also gives mean and `1 / std` of each row for the backward
 /// pass.
-pub(crate) fn layer_norm<S: Stored<Real = T>, O: Stored<Real = T>, T: Element>(
+pub(crate) fn layer_norm<S: Storage<Real = T>, O: Storage<Real = T>, T: Compute>(
     x: &[S],
     weight: &[T],
     bias: &[T],
@@ -192,7 +193,7 @@ pub(crate) fn layer_norm<S: Stored<Real = T>, O: Stored<Real = T>, T: Element>(
     let scale = T::ONE / T::of(c as f64);
     y.par_chunks_mut(c).zip(x.par_chunks(c)).zip(stats.par_iter_mut()).with_min_len(32).for_each(
         |((y, x), stat)| {
-            vectorised(
+            vectorized(
                 #[inline(always)]
                 || {
                     let mean = lane_sum(x, |x| x) * scale;
@@ -210,7 +211,7 @@ pub(crate) fn layer_norm<S: Stored<Real = T>, O: Stored<Real = T>, T: Element>(
 }
 
 /// Gradients of a layer norm, that of the input stored as the input is.
-pub(crate) fn layer_norm_backward<S: Stored<Real = T>, O: Stored<Real = T>, T: Element>(
+pub(crate) fn layer_norm_backward<S: Storage<Real = T>, O: Storage<Real = T>, T: Compute>(
     x: &[S],
     dy: &[O],
     weight: &[T],
@@ -250,88 +251,4 @@ pub(crate) fn layer_norm_backward<S: Stored<Real = T>, O: Stored<Real = T>, T: E
     );
     let (dw, db) = sums.split_at(c);
     (dx, dw.iter().map(|&v| T::of(v)).collect(), db.iter().map(|&v| T::of(v)).collect())
-}
-
-/// Sum of `f(x)` in sixteen interleaved lanes, which the compiler keeps in vector registers.
-#[inline(always)]
-pub(crate) fn lane_sum<S: Stored>(x: &[S], f: impl Fn(S::Real) -> S::Real) -> S::Real {
-    let mut lanes = [S::Real::ZERO; 16];
-    let chunks = x.chunks_exact(16);
-    let tail: S::Real = chunks.remainder().iter().map(|&x| f(x.load())).sum();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(x.load());
-        }
-    }
-    added_up(lanes) + tail
-}
-
-/// The sum of sixteen lanes, in halves: one after the other, a short row would mostly wait for it.
-#[inline(always)]
-fn added_up<T: Element>(mut lanes: [T; 16]) -> T {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-    }
-    lanes[0]
-}
-
-/// The largest of a row that is not empty, in lanes as [`lane_sum`]; what is not a number is passed over.
-#[inline(always)]
-pub(crate) fn lane_max<T: Element>(x: &[T]) -> T {
-    let mut lanes = [x[0]; 16];
-    let (whole, rest) = x.as_chunks::<16>();
-    for chunk in whole {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = if x > *lane { x } else { *lane };
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane = if x > *lane { x } else { *lane };
-    }
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] = if lanes[i + half] > lanes[i] { lanes[i + half] } else { lanes[i] };
-        }
-    }
-    lanes[0]
-}
-
-/// Sum of `f(x, y)`, as [`lane_sum`].
-#[inline(always)]
-pub(crate) fn lane_sum_zip<S: Stored<Real = T>, R: Stored<Real = T>, T: Element>(
-    x: &[S],
-    y: &[R],
-    f: impl Fn(T, T) -> T,
-) -> T {
-    let mut lanes = [T::ZERO; 16];
-    let (xs, ys) = (x.chunks_exact(16), y.chunks_exact(16));
-    let tail: T = xs.remainder().iter().zip(ys.remainder()).map(|(&x, &y)| f(x.load(), y.load())).sum();
-    for (x, y) in xs.zip(ys) {
-        for ((lane, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += f(x.load(), y.load());
-        }
-    }
-    added_up(lanes) + tail
-}
-
-/// Sum of `f(x, y, z)`, as [`lane_sum`].
-#[inline(always)]
-fn lane_sum_three<S: Stored<Real = T>, R: Stored<Real = T>, T: Element>(
-    x: &[S],
-    y: &[T],
-    z: &[R],
-    f: impl Fn(T, T, T) -> T,
-) -> T {
-    let mut lanes = [T::ZERO; 16];
-    let (xs, ys, zs) = (x.chunks_exact(16), y.chunks_exact(16), z.chunks_exact(16));
-    let rest = xs.remainder().iter().zip(ys.remainder()).zip(zs.remainder());
-    let tail: T = rest.map(|((&x, &y), &z)| f(x.load(), y, z.load())).sum();
-    for ((x, y), z) in xs.zip(ys).zip(zs) {
-        for (((lane, &x), &y), &z) in lanes.iter_mut().zip(x).zip(y).zip(z) {
-            *lane += f(x.load(), y, z.load());
-        }
-    }
-    added_up(lanes) + tail
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Element, Stored, vectorised};
+use super::{Compute, Storage, vectorized};
 
 /// Shapes of a max-pool: pictures `[n, h, w, c]`, results `[n, ho, wo, c]`.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ impl Window {
 }
 
 /// Maximum over each window, and which tap held it. Of equal values the first in reading order wins; NaN wins always.
-pub(crate) fn max_forward<S: Stored>(x: &[S], g: &Window) -> (Vec<S>, Vec<u8>) {
+pub(crate) fn max_forward<S: Storage>(x: &[S], g: &Window) -> (Vec<S>, Vec<u8>) {
     let (out_image, in_image) = (g.ho * g.wo * g.c, g.h * g.w * g.c);
     let n = x.len() / in_image;
     let mut y = vec![S::store(S::Real::ZERO); n * out_image];
@@ -46,7 +46,7 @@ pub(crate) fn max_forward<S: Stored>(x: &[S], g: &Window) -> (Vec<S>, Vec<u8>) {
             for (place, (y, tap_of)) in places {
                 for (i, (tap, pixel)) in g.taps(place / g.wo, place % g.wo).enumerate() {
                     let x = &x[pixel * g.c..(pixel + 1) * g.c];
-                    vectorised(
+                    vectorized(
                         #[inline(always)]
                         || keep_larger(y, tap_of, x, tap, i == 0),
                     );
@@ -58,7 +58,7 @@ pub(crate) fn max_forward<S: Stored>(x: &[S], g: &Window) -> (Vec<S>, Vec<u8>) {
 }
 
 #[inline(always)]
-fn keep_larger<S: Stored>(y: &mut [S], tap_of: &mut [u8], x: &[S], tap: u8, first: bool) {
+fn keep_larger<S: Storage>(y: &mut [S], tap_of: &mut [u8], x: &[S], tap: u8, first: bool) {
     for ((y, tap_of), &x) in y.iter_mut().zip(tap_of).zip(x) {
         // `x != x` is true for NaN alone, which must come through.
         #[allow(clippy::eq_op)]
@@ -69,7 +69,7 @@ fn keep_larger<S: Stored>(y: &mut [S], tap_of: &mut [u8], x: &[S], tap: u8, firs
 }
 
 /// Sends each gradient to the pixel that held the maximum.
-pub(crate) fn max_backward<S: Stored>(dy: &[S], tap_of: &[u8], g: &Window) -> Vec<S> {
+pub(crate) fn max_backward<S: Storage>(dy: &[S], tap_of: &[u8], g: &Window) -> Vec<S> {
     let (out_image, in_image) = (g.ho * g.wo * g.c, g.h * g.w * g.c);
     let mut dx = vec![S::store(S::Real::ZERO); dy.len() / out_image * in_image];
     dx.par_chunks_mut(in_image).zip(dy.par_chunks(out_image)).zip(tap_of.par_chunks(out_image)).for_each(
@@ -87,10 +87,10 @@ pub(crate) fn max_backward<S: Stored>(dy: &[S], tap_of: &[u8], g: &Window) -> Ve
 }
 
 /// Mean over all `pixels` of each image: `[n, pixels, c]` to `[n, c]`.
-pub(crate) fn mean_forward<S: Stored>(x: &[S], pixels: usize, c: usize) -> Vec<S> {
+pub(crate) fn mean_forward<S: Storage>(x: &[S], pixels: usize, c: usize) -> Vec<S> {
     let mut y = vec![S::store(S::Real::ZERO); x.len() / pixels];
     y.par_chunks_mut(c).zip(x.par_chunks(pixels * c)).for_each(|(y, x)| {
-        vectorised(
+        vectorized(
             #[inline(always)]
             || {
                 let mut sums = vec![S::Real::ZERO; c];
@@ -110,7 +110,7 @@ pub(crate) fn mean_forward<S: Stored>(x: &[S], pixels: usize, c: usize) -> Vec<S
 }
 
 /// Spreads each gradient evenly over the image.
-pub(crate) fn mean_backward<S: Stored>(dy: &[S], pixels: usize, c: usize) -> Vec<S> {
+pub(crate) fn mean_backward<S: Storage>(dy: &[S], pixels: usize, c: usize) -> Vec<S> {
     let scale = S::Real::ONE / S::Real::of(pixels as f64);
     let mut dx = vec![S::store(S::Real::ZERO); dy.len() * pixels];
     dx.par_chunks_mut(pixels * c).zip(dy.par_chunks(c)).for_each(|(dx, dy)| {

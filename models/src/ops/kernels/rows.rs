@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::norm::lane_sum_zip;
-use super::{Element, Stored, vectorised};
+use super::lanes::lane_sum_zip;
+use super::{Compute, Storage, vectorized};
 
 /// Elements that one task of a flat loop works on: a few L1 caches, so that the pool's overhead vanishes.
 const FLAT: usize = 1 << 15;
@@ -18,7 +18,7 @@ const BLOCK_ROWS: usize = 256;
 ///
 /// # Safety
 /// `work` writes every element of its block.
-unsafe fn fill_blocks<T: Stored>(
+unsafe fn fill_blocks<T: Storage>(
     len: usize,
     block: usize,
     work: impl Fn(usize, &mut [MaybeUninit<T>]) + Sync,
@@ -26,7 +26,7 @@ unsafe fn fill_blocks<T: Stored>(
     let mut out = Vec::with_capacity(len);
     let room = &mut out.spare_capacity_mut()[..len];
     room.par_chunks_mut(block).enumerate().for_each(|(i, out)| {
-        vectorised(
+        vectorized(
             #[inline(always)]
             || work(i * block, out),
         );
@@ -37,7 +37,7 @@ unsafe fn fill_blocks<T: Stored>(
 }
 
 /// `y = f(x)`, element by element.
-pub(crate) fn map<S: Stored>(x: &[S], f: impl Fn(S::Real) -> S::Real + Sync) -> Vec<S> {
+pub(crate) fn map<S: Storage>(x: &[S], f: impl Fn(S::Real) -> S::Real + Sync) -> Vec<S> {
     // SAFETY: each block is as long as the part of `x` that it is filled from.
     unsafe {
         fill_blocks(
@@ -55,7 +55,7 @@ pub(crate) fn map<S: Stored>(x: &[S], f: impl Fn(S::Real) -> S::Real + Sync) -> 
 }
 
 /// The same numbers, stored in another way.
-pub(crate) fn convert<S: Stored, O: Stored<Real = S::Real>>(x: &[S]) -> Vec<O> {
+pub(crate) fn convert<S: Storage, O: Storage<Real = S::Real>>(x: &[S]) -> Vec<O> {
     // SAFETY: each block is as long as the part of `x` that it is filled from.
     unsafe {
         fill_blocks(
@@ -73,7 +73,7 @@ pub(crate) fn convert<S: Stored, O: Stored<Real = S::Real>>(x: &[S]) -> Vec<O> {
 }
 
 /// `z = f(x, y)`, element by element, stored as `x` is.
-pub(crate) fn zip<S: Stored, R: Stored<Real = S::Real>>(
+pub(crate) fn zip<S: Storage, R: Storage<Real = S::Real>>(
     x: &[S],
     y: &[R],
     f: impl Fn(S::Real, S::Real) -> S::Real + Sync,
@@ -96,7 +96,7 @@ pub(crate) fn zip<S: Stored, R: Stored<Real = S::Real>>(
 }
 
 /// `rows` rows of `c` elements: `row(r)` gives the function from a column to the element of row `r`.
-pub(crate) fn by_row<S: Stored, F: Fn(usize) -> S::Real>(
+pub(crate) fn by_row<S: Storage, F: Fn(usize) -> S::Real>(
     rows: usize,
     c: usize,
     row: impl Fn(usize) -> F + Sync,
@@ -121,24 +121,24 @@ pub(crate) fn by_row<S: Stored, F: Fn(usize) -> S::Real>(
 }
 
 /// Sum of `f(x, y)` over all elements: blocks in lanes, then in double precision and in order.
-pub(crate) fn sum_zip<S: Stored>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real) -> S::Real + Sync) -> f64 {
+pub(crate) fn sum_zip<S: Storage>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real) -> S::Real + Sync) -> f64 {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     let block = |(x, y): (&[S], &[S])| {
-        vectorised(
+        vectorized(
             #[inline(always)]
             || lane_sum_zip(x, y, &f),
         )
-        .wide()
+        .into_f64()
     };
     let sums: Vec<f64> = x.par_chunks(FLAT / 8).zip(y.par_chunks(FLAT / 8)).map(block).collect();
     sums.into_iter().sum()
 }
 
 /// `x = f(x, y)`, element by element, in place.
-pub(crate) fn update<T: Element>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + Sync) {
+pub(crate) fn update<T: Compute>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + Sync) {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     x.par_chunks_mut(FLAT).zip(y.par_chunks(FLAT)).for_each(|(x, y)| {
-        vectorised(
+        vectorized(
             #[inline(always)]
             || {
                 for (x, &y) in x.iter_mut().zip(y) {
@@ -150,7 +150,7 @@ pub(crate) fn update<T: Element>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + S
 }
 
 /// Sums of every column of a matrix with `c` columns.
-pub(crate) fn column_sums<S: Stored>(x: &[S], c: usize) -> Vec<S::Real> {
+pub(crate) fn column_sums<S: Storage>(x: &[S], c: usize) -> Vec<S::Real> {
     let rows = x.len() / c;
     let sums = block_sums(
         rows,
@@ -168,7 +168,7 @@ pub(crate) fn column_sums<S: Stored>(x: &[S], c: usize) -> Vec<S::Real> {
 }
 
 /// Adds up `width` partial sums that `work` makes of each block of rows; blocks are summed in double precision, in order.
-pub(crate) fn block_sums<T: Element>(
+pub(crate) fn block_sums<T: Compute>(
     rows: usize,
     width: usize,
     work: impl Fn(std::ops::Range<usize>, &mut [T]) + Sync,
@@ -179,7 +179,7 @@ pub(crate) fn block_sums<T: Element>(
         .map(|block| {
             let mut sums = vec![T::ZERO; width];
             let range = block * BLOCK_ROWS..rows.min((block + 1) * BLOCK_ROWS);
-            vectorised(
+            vectorized(
                 #[inline(always)]
                 || work(range, &mut sums),
             );
@@ -189,7 +189,7 @@ pub(crate) fn block_sums<T: Element>(
     let mut total = vec![0.0; width];
     for sums in &partial {
         for (t, s) in total.iter_mut().zip(sums) {
-            *t += s.wide();
+            *t += s.into_f64();
         }
     }
     total

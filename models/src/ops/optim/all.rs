@@ -1,10 +1,10 @@
 //! Steps and averages of many tensors at once: on a GPU one launch for all of them, and nothing is read back.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use super::super::{on_gpu, scale_by};
-use super::{AdamW, Lamb, Sgd, adamw_step, blend, lamb_step, sgd_step, squared_norm};
-use crate::{Error, Result};
+use super::{AdamW, ClipFactor, Lamb, Sgd, adamw_step, blend, lamb_step, sgd_step};
+use crate::Result;
 
 /// A parameter, its gradient, and what the optimiser keeps for it.
 #[derive(Clone, Copy, Debug)]
@@ -21,37 +21,10 @@ pub struct Stepped<'a> {
     pub weight_decay: f64,
 }
 
-/// Norm of all gradients together, and the factor that clips it: `[norm, factor]`, `[2]` in `f32`, on their device.
-///
-/// `limit` clips the norm as PyTorch's `clip_grad_norm_`; `own_limit` divides what is left by its norm over this, if
-/// above it (LAMB). Gradients are `1 / unscale` times too large (loss scaling), and the factor undoes that. The factor is
-/// zero, and steps that get it change nothing, where the norm or `loss` is not finite.
-///
-/// # Errors
-/// When there are no gradients, or they are not `f32`.
-pub fn clip_factor(
-    grads: &[&Tensor],
-    loss: Option<&Tensor>,
-    unscale: f64,
-    limit: Option<f64>,
-    own_limit: Option<f64>,
-) -> Result<Tensor> {
-    let Some(first) = grads.first() else { return Err(Error::shape("clip", "at least one gradient", &[])) };
-    on_gpu!(first, super::super::cuda::clip_factor(grads, loss, unscale, [limit, own_limit]));
-    let squares = grads.iter().map(|g| squared_norm(g)).collect::<Result<Vec<_>>>()?;
-    let norm = squares.into_iter().sum::<f64>().sqrt() * unscale;
-    let loss = loss.map(|l| Ok::<_, Error>(l.to_dtype(DType::F64)?.to_scalar::<f64>()?)).transpose()?;
-    let mut factor = limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
-    factor /= own_limit.map_or(1.0, |own| (factor * norm / own).max(1.0));
-    let good = norm.is_finite() && loss.is_none_or(f64::is_finite);
-    let factor = if good { factor * unscale } else { 0.0 };
-    Ok(Tensor::new(&[norm as f32, factor as f32], first.device())?)
-}
-
-/// Multiplies gradients on the CPU with what [`clip_factor`] gave; false where the step must not be taken.
-fn apply(tensors: &[Stepped], factor: Option<&Tensor>) -> Result<bool> {
+/// Multiplies gradients on the CPU with the factor; returns false if the step must be skipped.
+fn apply(tensors: &[Stepped], factor: Option<&ClipFactor>) -> Result<bool> {
     let Some(factor) = factor else { return Ok(true) };
-    let factor = f64::from(factor.to_device(&Device::Cpu)?.to_vec1::<f32>()?[1]);
+    let factor = factor.read()?.factor;
     if factor != 0.0 && factor != 1.0 {
         tensors.iter().try_for_each(|t| scale_by(t.grad, factor))?;
     }
@@ -62,14 +35,17 @@ macro_rules! all {
     ($(#[$doc:meta])* $name:ident, $rule:ident, $one:expr) => {
         $(#[$doc])*
         ///
-        /// `factor`, from [`clip_factor`], multiplies the gradients (on the CPU in place); zero skips the step.
+        /// `factor`, from [`clip_factor`](super::clip_factor), multiplies the gradients (on the CPU in place); 0 skips the step.
         ///
         /// # Errors
         /// When shapes differ, or tensors are not contiguous `f32` on one device.
-        pub fn $name(tensors: &[Stepped], rule: &$rule, factor: Option<&Tensor>) -> Result<()> {
+        pub fn $name(tensors: &[Stepped], rule: &$rule, factor: Option<&ClipFactor>) -> Result<()> {
             let Some(first) = tensors.first() else { return Ok(()) };
             let _ = first;
-            on_gpu!(first.param, super::super::cuda::$name(tensors, rule, factor));
+            on_gpu!(first.param, {
+                let factor = factor.map(|f| f.on(first.param.device())).transpose()?;
+                super::super::cuda::$name(tensors, rule, factor.as_ref())
+            });
             if !apply(tensors, factor)? {
                 return Ok(());
             }
@@ -98,14 +74,17 @@ all!(
     |t, rule| sgd_step(t.param, t.grad, t.kept[0], rule)
 );
 
-/// `target = decay * target + (1 - decay) * value` for all pairs, in place; on a GPU nothing where `factor`, from
-/// [`clip_factor`], says that the step was bad.
+/// `target = decay * target + (1 - decay) * value` for all pairs, in place; on a GPU nothing if `factor`, from
+/// [`clip_factor`](super::clip_factor), is 0.
 ///
 /// # Errors
 /// As [`blend`].
-pub fn blend_all(pairs: &[(&Tensor, &Tensor)], decay: f64, factor: Option<&Tensor>) -> Result<()> {
+pub fn blend_all(pairs: &[(&Tensor, &Tensor)], decay: f64, factor: Option<&ClipFactor>) -> Result<()> {
     let Some((first, _)) = pairs.first() else { return Ok(()) };
     let _ = (first, factor);
-    on_gpu!(first, super::super::cuda::blend_all(pairs, decay, factor));
+    on_gpu!(first, {
+        let factor = factor.map(|f| f.on(first.device())).transpose()?;
+        super::super::cuda::blend_all(pairs, decay, factor.as_ref())
+    });
     pairs.iter().try_for_each(|(target, value)| blend(target, value, decay))
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::super::kernels::{Element, vectorised};
+use super::super::kernels::{Compute, vectorized};
 use super::super::view::{View, change};
 use super::super::{by_dtype, expect_shape, on_gpu};
 use crate::Result;
@@ -93,7 +93,7 @@ struct Rule<T> {
     weight_decay: T,
 }
 
-impl<T: Element> Rule<T> {
+impl<T: Compute> Rule<T> {
     fn of(l: &Lamb) -> Self {
         let step = i32::try_from(l.step).unwrap_or(i32::MAX);
         let (beta1, beta2) = (T::of(l.beta1), T::of(l.beta2));
@@ -122,8 +122,8 @@ impl<T: Element> Rule<T> {
                 for (((&p, &g), m), v) in p.iter().zip(g).zip(m).zip(v) {
                     *m = *m * self.beta1 + g * self.fresh.0;
                     *v = *v * self.beta2 + g * g * self.fresh.1;
-                    let u = self.update(p, *m, *v).wide();
-                    sums = (sums.0 + p.wide() * p.wide(), sums.1 + u * u);
+                    let u = self.update(p, *m, *v).into_f64();
+                    sums = (sums.0 + p.into_f64() * p.into_f64(), sums.1 + u * u);
                 }
                 sums
             })
@@ -135,7 +135,7 @@ impl<T: Element> Rule<T> {
     fn apply(&self, p: &mut [T], m: &[T], v: &[T], lr: T) {
         let moments = m.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
         p.par_chunks_mut(CHUNK).zip(moments).for_each(|(p, (m, v))| {
-            vectorised(
+            vectorized(
                 #[inline(always)]
                 || {
                     for ((p, &m), &v) in p.iter_mut().zip(m).zip(v) {

@@ -1,17 +1,19 @@
 //! Arithmetic of optimisers on one tensor at a time, in place.
 
 mod all;
+mod clip;
 mod lamb;
 mod sgd;
 
-pub use all::{Stepped, adamw_all, blend_all, clip_factor, lamb_all, sgd_all};
+pub use all::{Stepped, adamw_all, blend_all, lamb_all, sgd_all};
+pub use clip::{ClipFactor, ClipValues, NormLimits, clip_factor};
 pub use lamb::{Lamb, lamb_step};
 pub use sgd::{Sgd, sgd_step};
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 use rayon::prelude::*;
 
-use super::kernels::{Element, rows, vectorised};
+use super::kernels::{Compute, rows, vectorized};
 use super::view::{View, change};
 use super::{by_dtype, expect_shape, on_gpu};
 use crate::Result;
@@ -85,7 +87,7 @@ struct Numbers<T> {
     eps: T,
 }
 
-impl<T: Element> Numbers<T> {
+impl<T: Compute> Numbers<T> {
     fn of(a: &AdamW) -> Self {
         let step = i32::try_from(a.step).unwrap_or(i32::MAX);
         let (b1, b2) = (T::of(a.beta1), T::of(a.beta2));
@@ -103,7 +105,7 @@ impl<T: Element> Numbers<T> {
         const CHUNK: usize = 1 << 14;
         let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
         p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(moments).for_each(|((p, g), (m, v))| {
-            vectorised(
+            vectorized(
                 #[inline(always)]
                 || {
                     for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
@@ -173,20 +175,20 @@ pub fn squared_norm(t: &Tensor) -> Result<f64> {
 }
 
 /// In lanes, and then over them: the order is the same on every machine.
-fn sum_of_squares<T: Element>(x: &[T]) -> f64 {
+fn sum_of_squares<T: Compute>(x: &[T]) -> f64 {
     const LANES: usize = 16;
-    vectorised(
+    vectorized(
         #[inline(always)]
         || {
             let mut sums = [0.0; LANES];
             let (whole, rest) = x.as_chunks::<LANES>();
             for x in whole {
                 for (sum, x) in sums.iter_mut().zip(x) {
-                    *sum += x.wide() * x.wide();
+                    *sum += x.into_f64() * x.into_f64();
                 }
             }
             for (sum, x) in sums.iter_mut().zip(rest) {
-                *sum += x.wide() * x.wide();
+                *sum += x.into_f64() * x.into_f64();
             }
             sums.iter().sum()
         },

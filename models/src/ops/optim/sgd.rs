@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::super::kernels::{Element, vectorised};
+use super::super::kernels::{Compute, vectorized};
 use super::super::view::{View, change};
 use super::super::{by_dtype, expect_shape, on_gpu};
 use crate::Result;
@@ -51,7 +51,7 @@ pub fn sgd_step(param: &Tensor, grad: &Tensor, buffer: &Tensor, sgd: &Sgd) -> Re
     })
 }
 
-fn apply<T: Element>(p: &mut [T], g: &[T], buffer: &mut [T], sgd: &Sgd) {
+fn apply<T: Compute>(p: &mut [T], g: &[T], buffer: &mut [T], sgd: &Sgd) {
     const CHUNK: usize = 1 << 14;
     let (first, kept) = (sgd.step <= 1, T::of(sgd.momentum));
     let (lr, decay) = (T::of(sgd.lr), T::of(sgd.weight_decay));
@@ -59,7 +59,7 @@ fn apply<T: Element>(p: &mut [T], g: &[T], buffer: &mut [T], sgd: &Sgd) {
     let direct = if sgd.nesterov { T::ONE } else { T::ZERO };
     let pieces = g.par_chunks(CHUNK).zip(buffer.par_chunks_mut(CHUNK));
     p.par_chunks_mut(CHUNK).zip(pieces).for_each(|(p, (g, b))| {
-        vectorised(
+        vectorized(
             #[inline(always)]
             || {
                 for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {

@@ -177,7 +177,7 @@ fn product_time(device: &Device, dtype: DType, rows: usize) -> Result<f64> {
 /// Waits until a GPU is through.
 fn wait(device: &Device) -> Result<()> {
     #[cfg(feature = "cuda")]
-    ops::cuda::wait(device)?;
+    ops::cuda::synchronize(device)?;
     let _ = device;
     Ok(())
 }
@@ -186,7 +186,7 @@ fn wait(device: &Device) -> Result<()> {
 fn peak_mib(device: &Device) -> Option<u64> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
-        return ops::cuda::memory_in_use(device).ok().map(|(_, most)| most >> 20);
+        return ops::cuda::memory_in_use(device).ok().map(|(_, peak)| peak >> 20);
     }
     let _ = device;
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

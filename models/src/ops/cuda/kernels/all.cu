@@ -1,10 +1,12 @@
-// All kernels of one way to store activations; see common.cuh.
+// All kernels for one storage type of activations; see common.cuh.
 #include "attention.cuh"
-#include "columns.cuh"
+#include "conv.cuh"
 #include "depthwise.cuh"
 #include "elementwise.cuh"
-#include "losses.cuh"
+#include "images.cuh"
+#include "loss.cuh"
 #include "norm.cuh"
-#include "optimisers.cuh"
-#include "pictures.cuh"
-#include "targets.cuh"
+#include "optim.cuh"
+#include "pool.cuh"
+#include "rows.cuh"
+#include "target.cuh"

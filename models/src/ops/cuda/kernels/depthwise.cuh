@@ -1,10 +1,10 @@
-// Depthwise convolution with stride 1 of channels-last pictures. Each tile of the picture is padded on its own.
+// Depthwise convolution with stride 1 of channels-last pictures. Each tile of the image is padded on its own.
 //
 // A thread computes a run of RUN pixels next to each other, so that what it reads serves several of them; of a row of the
 // kernel KW numbers at a time are in registers. Weights lie place by place, `[KH * KW, C]`, next to each other for the
 // threads of a warp.
 #pragma once
-#include "columns.cuh"
+#include "rows.cuh"
 
 #define RUN 4
 
@@ -15,9 +15,9 @@ struct Depthwise {
   __device__ __forceinline__ i64 runs() const { return (wo + RUN - 1) / RUN; }
 };
 
-// A run: picture, row, and first column.
+// A run: image, row, and first column.
 struct Run {
-  i64 picture, y, x;
+  i64 image, y, x;
 };
 __device__ __forceinline__ Run run_of(const Depthwise &g, Index at) {
   i64 runs = g.runs();
@@ -72,13 +72,13 @@ __device__ void depthwise(T *y, const T *x, const float *w, const float *bias, i
           i64 place = ky * g.kw + first + k;
           weights[k] = w[(flipped ? last - place : place) * g.c + ch];
         }
-        meet<KW>(g, x + (at.picture * g.h + row) * g.w * g.c + ch, at.x, first,
+        meet<KW>(g, x + (at.image * g.h + row) * g.w * g.c + ch, at.x, first,
                  [&](int r, int k, float v) { sums[r] += v * weights[k]; });
       }
     }
 #pragma unroll
     for (int r = 0; r < RUN; ++r)
-      if (at.x + r < g.wo) y[((at.picture * g.ho + at.y) * g.wo + at.x + r) * g.c + ch] = store<T>(sums[r]);
+      if (at.x + r < g.wo) y[((at.image * g.ho + at.y) * g.wo + at.x + r) * g.c + ch] = store<T>(sums[r]);
   }
 }
 
@@ -98,8 +98,8 @@ template <int KW> __device__ void depthwise_sum(float *parts, const T *x, const 
       float slopes[RUN];
 #pragma unroll
       for (int r = 0; r < RUN; ++r)
-        slopes[r] = at.x + r < g.wo ? load(dy[((at.picture * g.ho + at.y) * g.wo + at.x + r) * g.c + COLUMN]) : 0.f;
-      meet<KW>(g, x + (at.picture * g.h + row) * g.w * g.c + COLUMN, at.x, first,
+        slopes[r] = at.x + r < g.wo ? load(dy[((at.image * g.ho + at.y) * g.wo + at.x + r) * g.c + COLUMN]) : 0.f;
+      meet<KW>(g, x + (at.image * g.h + row) * g.w * g.c + COLUMN, at.x, first,
                [&](int r, int k, float v) { sums[k] += v * slopes[r]; });
     }
 #pragma unroll

@@ -1,6 +1,6 @@
 // Layer norm and batch norm.
 #pragma once
-#include "columns.cuh"
+#include "rows.cuh"
 
 // A warp a row, so that nothing waits for other warps; `stats` keeps mean and one over the deviation of each row.
 #define ROW_OF_WARP ((i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32)
@@ -139,7 +139,7 @@ KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *va
   }
 }
 
-// Parts of the sums of the gradient and of its product with the normalised input: gradients of bias and weight. Where
+// Parts of the sums of the gradient and of its product with the normalized input: gradients of bias and weight. Where
 // the value was rectified, `y` says which elements the gradient passes.
 KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, const T *y, const float *mean,
                          const float *variance, float eps, i64 rows, i64 c)) {
@@ -153,7 +153,7 @@ KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, 
 }
 
 // `dresidual` is null where there is no residual. With the batch's own statistics the gradient loses its mean and its
-// part along the normalised input.
+// part along the normalized input.
 KERNEL(batch_norm_backward, (T *dx, T *dresidual, const T *x, const T *dy, const T *y, const float *mean,
                              const float *variance, const float *weight, const float *dweight, const float *dbias,
                              int from_batch, float eps, i64 rows, i64 c)) {

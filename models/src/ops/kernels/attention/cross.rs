@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{Extra, Head, Out, Qkv, reads_as_stored};
 use crate::ops::kernels::gemm::Mat;
-use crate::ops::kernels::{Element, Stored, vectorised};
+use crate::ops::kernels::{Compute, Storage, vectorized};
 
 /// Shapes of one attention.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl Cross {
 }
 
 /// Copies of one sequence's numbers, and memory for what comes of them, used again for the next.
-struct Scratch<K: Stored> {
+struct Scratch<K: Storage> {
     q: Vec<K>,
     kv: Vec<K>,
     dout: Vec<K>,
@@ -37,7 +37,7 @@ struct Scratch<K: Stored> {
     dk: Vec<K::Real>,
 }
 
-impl<K: Stored> Scratch<K> {
+impl<K: Storage> Scratch<K> {
     fn new(g: &Cross) -> Self {
         let (c, Head { n, m, d }) = (g.c(), g.head);
         let room = |len: usize| vec![K::Real::ZERO; len];
@@ -56,8 +56,8 @@ impl<K: Stored> Scratch<K> {
     }
 }
 
-fn load<S: Stored, K: Stored<Real = S::Real>>(from: &[S], to: &mut [K]) {
-    vectorised(
+fn load<S: Storage, K: Storage<Real = S::Real>>(from: &[S], to: &mut [K]) {
+    vectorized(
         #[inline(always)]
         || {
             for (to, from) in to.iter_mut().zip(from) {
@@ -67,8 +67,8 @@ fn load<S: Stored, K: Stored<Real = S::Real>>(from: &[S], to: &mut [K]) {
     );
 }
 
-fn store<S: Stored>(from: &[S::Real], to: &mut [S]) {
-    vectorised(
+fn store<S: Storage>(from: &[S::Real], to: &mut [S]) {
+    vectorized(
         #[inline(always)]
         || {
             for (to, &from) in to.iter_mut().zip(from) {
@@ -79,11 +79,11 @@ fn store<S: Stored>(from: &[S::Real], to: &mut [S]) {
 }
 
 /// `[b, n, c]`.
-pub(crate) fn forward<S: Stored>(q: &[S], kv: &[S], g: &Cross) -> Vec<S> {
+pub(crate) fn forward<S: Storage>(q: &[S], kv: &[S], g: &Cross) -> Vec<S> {
     if reads_as_stored::<S>() { forward_in::<S, S>(q, kv, g) } else { forward_in::<S, S::Real>(q, kv, g) }
 }
 
-fn forward_in<S: Stored, K: Stored<Real = S::Real>>(q: &[S], kv: &[S], g: &Cross) -> Vec<S> {
+fn forward_in<S: Storage, K: Storage<Real = S::Real>>(q: &[S], kv: &[S], g: &Cross) -> Vec<S> {
     let (c, Head { n, m, d }) = (g.c(), g.head);
     let mut out = vec![S::store(S::Real::ZERO); q.len()];
     let sequences = out.par_chunks_mut(n * c).zip(q.par_chunks(n * c)).zip(kv.par_chunks(m * 2 * c));
@@ -104,7 +104,7 @@ fn forward_in<S: Stored, K: Stored<Real = S::Real>>(q: &[S], kv: &[S], g: &Cross
 }
 
 /// Gradients of `q` and `kv`.
-pub(crate) fn backward<S: Stored>(q: &[S], kv: &[S], dout: &[S], g: &Cross) -> (Vec<S>, Vec<S>) {
+pub(crate) fn backward<S: Storage>(q: &[S], kv: &[S], dout: &[S], g: &Cross) -> (Vec<S>, Vec<S>) {
     if reads_as_stored::<S>() {
         backward_in::<S, S>(q, kv, dout, g)
     } else {
@@ -112,7 +112,7 @@ pub(crate) fn backward<S: Stored>(q: &[S], kv: &[S], dout: &[S], g: &Cross) -> (
     }
 }
 
-fn backward_in<S: Stored, K: Stored<Real = S::Real>>(
+fn backward_in<S: Storage, K: Storage<Real = S::Real>>(
     q: &[S],
     kv: &[S],
     dout: &[S],

@@ -7,9 +7,9 @@ pub(crate) mod cross;
 pub(crate) mod windows;
 
 use super::gemm::{Mat, multiply};
-use super::norm::{lane_max, lane_sum, lane_sum_zip};
-use super::product::in_pairs;
-use super::{Element, Stored, vectorised};
+use super::lanes::{lane_max, lane_sum, lane_sum_zip};
+use super::product::multiplies_bf16;
+use super::{Compute, Storage, vectorized};
 
 /// Score that a shifted window gives to a pair of tokens from different regions, as the reference has it.
 const APART: f64 = -100.0;
@@ -58,20 +58,20 @@ impl<'a, T> Out<'a, T> {
 }
 
 /// Whether products read numbers as they are stored: others are loaded as they are computed with first.
-fn reads_as_stored<S: Stored>() -> bool {
-    S::EXACT || in_pairs()
+fn reads_as_stored<S: Storage>() -> bool {
+    S::EXACT || multiplies_bf16()
 }
 
 impl Head {
-    fn scale<T: Element>(&self) -> T {
+    fn scale<T: Compute>(&self) -> T {
         T::of(1.0 / (self.d as f64).sqrt())
     }
 
     /// `softmax(q k^T / sqrt(d) + extra)`, `[n, m]`.
-    pub(crate) fn probabilities<K: Stored>(&self, x: Qkv<K>, extra: Extra<K::Real>, p: &mut [K::Real]) {
+    pub(crate) fn probabilities<K: Storage>(&self, x: Qkv<K>, extra: Extra<K::Real>, p: &mut [K::Real]) {
         let (n, m) = (self.n, self.m);
         multiply((n, m, self.d), p, m, self.scale(), x.q, x.k.t());
-        vectorised(
+        vectorized(
             #[inline(always)]
             || {
                 for (i, p) in p.chunks_exact_mut(m).enumerate() {
@@ -94,7 +94,7 @@ impl Head {
     }
 
     /// `p v`; `kept` is room for as many numbers as `p` has.
-    pub(crate) fn mix<K: Stored>(&self, p: &[K::Real], v: Mat<K>, out: Out<K::Real>, kept: &mut [K]) {
+    pub(crate) fn mix<K: Storage>(&self, p: &[K::Real], v: Mat<K>, out: Out<K::Real>, kept: &mut [K]) {
         let (p, width) = (Mat::rows(keep(p, kept), self.m), out.width);
         multiply((self.n, self.d, self.m), out.data, width, K::Real::ONE, p, v);
     }
@@ -102,7 +102,7 @@ impl Head {
     /// Gradients of queries, keys and values from that of the result; leaves the gradient of the scores in `ds`.
     ///
     /// `p` are the probabilities, `ds` and `kept` are scratch of the same size.
-    pub(crate) fn pull<K: Stored>(
+    pub(crate) fn pull<K: Storage>(
         &self,
         x: Qkv<K>,
         p: &[K::Real],
@@ -113,7 +113,7 @@ impl Head {
         let Self { n, m, d } = *self;
         multiply((m, d, n), dv.data, dv.width, K::Real::ONE, Mat::rows(keep(p, kept), m).t(), dout);
         multiply((n, m, d), ds, m, K::Real::ONE, dout, x.v.t());
-        vectorised(
+        vectorized(
             #[inline(always)]
             || {
                 for (ds, p) in ds.chunks_exact_mut(m).zip(p.chunks_exact(m)) {
@@ -131,12 +131,12 @@ impl Head {
 }
 
 /// Numbers in the way that products read them: as they are, or rounded into `room`.
-fn keep<'a, K: Stored>(numbers: &'a [K::Real], room: &'a mut [K]) -> &'a [K] {
-    if let Some(same) = K::same(numbers) {
+fn keep<'a, K: Storage>(numbers: &'a [K::Real], room: &'a mut [K]) -> &'a [K] {
+    if let Some(same) = K::as_stored(numbers) {
         return same;
     }
     let room = &mut room[..numbers.len()];
-    vectorised(
+    vectorized(
         #[inline(always)]
         || {
             for (to, &from) in room.iter_mut().zip(numbers) {
@@ -149,7 +149,7 @@ fn keep<'a, K: Stored>(numbers: &'a [K::Real], room: &'a mut [K]) -> &'a [K] {
 
 /// Softmax of a row, in place.
 #[inline(always)]
-pub(crate) fn softmax<T: Element>(row: &mut [T]) {
+pub(crate) fn softmax<T: Compute>(row: &mut [T]) {
     let max = lane_max(row);
     for x in row.iter_mut() {
         *x = (*x - max).exp();

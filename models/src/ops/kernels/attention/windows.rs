@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{Extra, Head, Out, Qkv, reads_as_stored};
 use crate::ops::kernels::gemm::Mat;
-use crate::ops::kernels::{Element, Stored, vectorised};
+use crate::ops::kernels::{Compute, Storage, vectorized};
 
 /// Parts of the batch that share one partial gradient of the bias: bounds memory and fixes the order of the sum.
 const BIAS_GROUPS: usize = 64;
@@ -71,7 +71,7 @@ pub(crate) struct Windowed {
 }
 
 /// What one window's heads read, copied together.
-struct Inputs<K: Stored> {
+struct Inputs<K: Storage> {
     qkv: [Vec<K>; 3],
     /// In the backward pass, the gradient of the result.
     dout: Vec<K>,
@@ -80,7 +80,7 @@ struct Inputs<K: Stored> {
 }
 
 /// Memory for what one window's heads write, used again for the next.
-struct Scratch<K: Stored> {
+struct Scratch<K: Storage> {
     out: [Vec<K::Real>; 3],
     p: Vec<K::Real>,
     ds: Vec<K::Real>,
@@ -97,7 +97,7 @@ impl Windowed {
         self.heads / self.groupings.len()
     }
 
-    fn scratch<K: Stored>(&self) -> (Inputs<K>, Scratch<K>) {
+    fn scratch<K: Storage>(&self) -> (Inputs<K>, Scratch<K>) {
         let n = self.groupings.iter().map(|g| g.n).max().unwrap_or(0);
         let (zero, stored) = (K::Real::ZERO, K::store(K::Real::ZERO));
         let wide = n * self.share() * self.d;
@@ -116,7 +116,7 @@ impl Windowed {
 }
 
 /// `[b, h, w, c]`. `bias`, if any, is `[heads, n, n]` for a single grouping.
-pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
+pub(crate) fn forward<S: Storage<Real = T>, T: Compute>(
     qkv: &[S],
     bias: Option<&[T]>,
     g: &Windowed,
@@ -128,7 +128,7 @@ pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
     }
 }
 
-fn forward_in<S: Stored<Real = T>, K: Stored<Real = T>, T: Element>(
+fn forward_in<S: Storage<Real = T>, K: Storage<Real = T>, T: Compute>(
     qkv: &[S],
     bias: Option<&[T]>,
     g: &Windowed,
@@ -155,7 +155,7 @@ fn forward_in<S: Stored<Real = T>, K: Stored<Real = T>, T: Element>(
 }
 
 /// Gradients of the packed queries, keys and values, and of the bias if there is one.
-pub(crate) fn backward<S: Stored<Real = T>, T: Element>(
+pub(crate) fn backward<S: Storage<Real = T>, T: Compute>(
     qkv: &[S],
     bias: Option<&[T]>,
     dout: &[S],
@@ -168,7 +168,7 @@ pub(crate) fn backward<S: Stored<Real = T>, T: Element>(
     }
 }
 
-fn backward_in<S: Stored<Real = T>, K: Stored<Real = T>, T: Element>(
+fn backward_in<S: Storage<Real = T>, K: Storage<Real = T>, T: Compute>(
     qkv: &[S],
     bias: Option<&[T]>,
     dout: &[S],
@@ -206,7 +206,7 @@ fn backward_in<S: Stored<Real = T>, K: Stored<Real = T>, T: Element>(
 }
 
 /// One map's share of [`backward`].
-fn map_backward<S: Stored<Real = T>, K: Stored<Real = T>, T: Element>(
+fn map_backward<S: Storage<Real = T>, K: Storage<Real = T>, T: Compute>(
     g: &Windowed,
     (inputs, s): (&mut Inputs<K>, &mut Scratch<K>),
     (qkv, dout): (&[S], &[S]),
@@ -248,9 +248,9 @@ fn for_windows(g: &Windowed, mut work: impl FnMut(usize, usize, usize, &[usize],
     }
 }
 
-impl<K: Stored<Real = T>, T: Element> Inputs<K> {
+impl<K: Storage<Real = T>, T: Compute> Inputs<K> {
     /// Takes queries, keys and values of a window's tokens, `width` channels from `first` on.
-    fn load<S: Stored<Real = T>>(
+    fn load<S: Storage<Real = T>>(
         &mut self,
         qkv: &[S],
         c: usize,
@@ -283,7 +283,7 @@ impl<K: Stored<Real = T>, T: Element> Inputs<K> {
 }
 
 /// Copies `width` channels from `first` on of the given rows of `stride` channels.
-fn gather<S: Stored, K: Stored<Real = S::Real>>(
+fn gather<S: Storage, K: Storage<Real = S::Real>>(
     from: &[S],
     stride: usize,
     first: usize,
@@ -291,7 +291,7 @@ fn gather<S: Stored, K: Stored<Real = S::Real>>(
     rows: &[usize],
     to: &mut [K],
 ) {
-    vectorised(
+    vectorized(
         #[inline(always)]
         || {
             for (&row, to) in rows.iter().zip(to.chunks_exact_mut(width)) {
@@ -304,7 +304,7 @@ fn gather<S: Stored, K: Stored<Real = S::Real>>(
 }
 
 /// The inverse of [`gather`].
-fn scatter<S: Stored>(
+fn scatter<S: Storage>(
     from: &[S::Real],
     width: usize,
     rows: &[usize],
@@ -312,7 +312,7 @@ fn scatter<S: Stored>(
     stride: usize,
     first: usize,
 ) {
-    vectorised(
+    vectorized(
         #[inline(always)]
         || {
             for (&row, from) in rows.iter().zip(from.chunks_exact(width)) {

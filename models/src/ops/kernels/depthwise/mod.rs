@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Element, Stored, vectorised};
+use super::{Compute, Storage, vectorized};
 use sweep::{OutputRow, WeightRow};
 
 /// Channels that are worked on together: their sums stay in vector registers.
@@ -62,7 +62,7 @@ impl Depthwise {
 }
 
 /// `y = conv(x, w) + bias`, `w` packed as `[kh, kw, c]`.
-pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
+pub(crate) fn forward<S: Storage<Real = T>, T: Compute>(
     x: &[S],
     w: &[T],
     bias: Option<&[T]>,
@@ -74,7 +74,7 @@ pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
         let (image, oy) = (row / g.ho, row % g.ho);
         let x = &x[image * g.h * g.w * g.c..][..g.h * g.w * g.c];
         let swept = pulp::Arch::new().dispatch(OutputRow { g, x, w, bias, oy, y: &mut *y });
-        vectorised(
+        vectorized(
             #[inline(always)]
             || {
                 for first in (swept..g.c).step_by(LANES) {
@@ -88,7 +88,7 @@ pub(crate) fn forward<S: Stored<Real = T>, T: Element>(
 
 /// One row of the result, channels `lanes` alone.
 #[inline(always)]
-fn output_row<S: Stored<Real = T>, T: Element>(
+fn output_row<S: Storage<Real = T>, T: Compute>(
     x: &[S],
     w: &[T],
     bias: Option<&[T]>,
@@ -122,13 +122,13 @@ fn output_row<S: Stored<Real = T>, T: Element>(
 }
 
 /// Gradient of the picture.
-pub(crate) fn backward_data<S: Stored<Real = T>, T: Element>(dy: &[S], w: &[T], g: &Depthwise) -> Vec<S> {
+pub(crate) fn backward_data<S: Storage<Real = T>, T: Compute>(dy: &[S], w: &[T], g: &Depthwise) -> Vec<S> {
     let flipped: Vec<T> = w.chunks_exact(g.c).rev().flatten().copied().collect();
     forward(dy, &flipped, None, &g.transposed())
 }
 
 /// Gradient of the packed weight.
-pub(crate) fn backward_weight<S: Stored<Real = T>, T: Element>(x: &[S], dy: &[S], g: &Depthwise) -> Vec<T> {
+pub(crate) fn backward_weight<S: Storage<Real = T>, T: Compute>(x: &[S], dy: &[S], g: &Depthwise) -> Vec<T> {
     let rows = dy.len() / (g.wo * g.c);
     let group = rows.div_ceil(WEIGHT_GROUPS).max(1);
     let partial: Vec<Vec<T>> = dy
@@ -140,7 +140,7 @@ pub(crate) fn backward_weight<S: Stored<Real = T>, T: Element>(x: &[S], dy: &[S]
                 let (image, oy) = ((i * group + j) / g.ho, (i * group + j) % g.ho);
                 let x = &x[image * g.h * g.w * g.c..][..g.h * g.w * g.c];
                 let swept = pulp::Arch::new().dispatch(WeightRow { g, x, dy, oy, dw: &mut dw });
-                vectorised(
+                vectorized(
                     #[inline(always)]
                     || weight_row(x, dy, g, oy, swept, &mut dw),
                 );
@@ -159,7 +159,7 @@ pub(crate) fn backward_weight<S: Stored<Real = T>, T: Element>(x: &[S], dy: &[S]
 
 /// Adds what one row of the result says about the weight, channels from `swept` on.
 #[inline(always)]
-fn weight_row<S: Stored<Real = T>, T: Element>(
+fn weight_row<S: Storage<Real = T>, T: Compute>(
     x: &[S],
     dy: &[S],
     g: &Depthwise,

@@ -6,13 +6,13 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::Depthwise;
-use crate::ops::kernels::{Element, Stored};
+use crate::ops::kernels::{Compute, Storage};
 
 /// Pixels that are worked on together.
 const TOGETHER: usize = 4;
 
 /// One row of the result, of as many channels as fill whole vectors. Gives how many those are.
-pub(super) struct OutputRow<'a, S: Stored> {
+pub(super) struct OutputRow<'a, S: Storage> {
     pub(super) g: &'a Depthwise,
     /// The picture.
     pub(super) x: &'a [S],
@@ -24,7 +24,7 @@ pub(super) struct OutputRow<'a, S: Stored> {
 }
 
 /// What one row of the result says about the weight, of as many channels as fill whole vectors. Gives how many.
-pub(super) struct WeightRow<'a, S: Stored> {
+pub(super) struct WeightRow<'a, S: Storage> {
     pub(super) g: &'a Depthwise,
     /// The picture.
     pub(super) x: &'a [S],
@@ -58,7 +58,7 @@ macro_rules! sweep {
     }};
 }
 
-impl<S: Stored> WithSimd for OutputRow<'_, S> {
+impl<S: Storage> WithSimd for OutputRow<'_, S> {
     type Output = usize;
 
     #[inline(always)]
@@ -67,7 +67,7 @@ impl<S: Stored> WithSimd for OutputRow<'_, S> {
     }
 }
 
-impl<S: Stored> WithSimd for WeightRow<'_, S> {
+impl<S: Storage> WithSimd for WeightRow<'_, S> {
     type Output = usize;
 
     #[inline(always)]
@@ -76,14 +76,14 @@ impl<S: Stored> WithSimd for WeightRow<'_, S> {
     }
 }
 
-type Pair<T, M> = [<T as Element>::Vector<M>; 2];
+type Pair<T, M> = [<T as Compute>::Vector<M>; 2];
 
-const fn lanes<T: Element, M: Simd>() -> usize {
+const fn lanes<T: Compute, M: Simd>() -> usize {
     size_of::<T::Vector<M>>() / size_of::<T>()
 }
 
 #[inline(always)]
-fn load<S: Stored, M: Simd>(simd: M, from: &[S], at: usize) -> Pair<S::Real, M> {
+fn load<S: Storage, M: Simd>(simd: M, from: &[S], at: usize) -> Pair<S::Real, M> {
     let from = &from[at..at + 2 * lanes::<S::Real, M>()];
     if S::EXACT {
         // SAFETY: the slice has the elements of two vectors, which are plain numbers of this very type.
@@ -99,7 +99,7 @@ fn load<S: Stored, M: Simd>(simd: M, from: &[S], at: usize) -> Pair<S::Real, M> 
 }
 
 #[inline(always)]
-fn store<S: Stored, M: Simd>(_: M, to: &mut [S], at: usize, pair: Pair<S::Real, M>) {
+fn store<S: Storage, M: Simd>(_: M, to: &mut [S], at: usize, pair: Pair<S::Real, M>) {
     let to = &mut to[at..at + 2 * lanes::<S::Real, M>()];
     if S::EXACT {
         // SAFETY: the slice has room for the elements of two vectors, which are plain numbers of this very type.
@@ -113,7 +113,7 @@ fn store<S: Stored, M: Simd>(_: M, to: &mut [S], at: usize, pair: Pair<S::Real, 
 }
 
 #[inline(always)]
-fn multiply_add<T: Element, M: Simd>(simd: M, a: Pair<T, M>, b: Pair<T, M>, sum: &mut Pair<T, M>) {
+fn multiply_add<T: Compute, M: Simd>(simd: M, a: Pair<T, M>, b: Pair<T, M>, sum: &mut Pair<T, M>) {
     sum[0] = T::multiply_add(simd, a[0], b[0], sum[0]);
     sum[1] = T::multiply_add(simd, a[1], b[1], sum[1]);
 }
@@ -126,7 +126,7 @@ fn seen(g: &Depthwise, ox: usize, pixels: usize) -> (Range<usize>, usize) {
     (first..last.max(first), (ox + first).saturating_sub(g.pad[1]))
 }
 
-impl<S: Stored> OutputRow<'_, S> {
+impl<S: Storage> OutputRow<'_, S> {
     #[inline(always)]
     fn channels<M: Simd, const K: usize>(&mut self, simd: M, first: usize) {
         let mut ox = 0;
@@ -171,7 +171,7 @@ impl<S: Stored> OutputRow<'_, S> {
     }
 }
 
-impl<S: Stored> WeightRow<'_, S> {
+impl<S: Storage> WeightRow<'_, S> {
     #[inline(always)]
     fn channels<M: Simd, const K: usize>(&mut self, simd: M, first: usize) {
         let g = self.g;

@@ -3,7 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::super::Element;
+use crate::ops::kernels::Compute;
 
 /// Longest run of inner indices that a panel holds; also the distance of its rows.
 pub(super) const DEPTH: usize = 384;
@@ -16,74 +16,77 @@ pub(super) struct TileShape {
 }
 
 impl TileShape {
-    pub(super) fn here<T: Element>() -> Self {
+    pub(super) fn native<T: Compute>() -> Self {
         struct Ask<T>(std::marker::PhantomData<T>);
-        impl<T: Element> WithSimd for Ask<T> {
+        impl<T: Compute> WithSimd for Ask<T> {
             type Output = TileShape;
 
             #[inline(always)]
             fn with_simd<S: Simd>(self, _: S) -> TileShape {
-                TileShape { rows: if wide::<S>() { 12 } else { 6 }, cols: 2 * lanes::<T, S>() }
+                TileShape { rows: if has_32_registers::<S>() { 12 } else { 6 }, cols: 2 * lanes::<T, S>() }
             }
         }
         pulp::Arch::new().dispatch(Ask::<T>(std::marker::PhantomData))
     }
 }
 
-/// Whether there are registers for 24 sums, and not only for 12.
-const fn wide<S: Simd>() -> bool {
+/// Tells if there are registers for 24 sums rather than 12.
+const fn has_32_registers<S: Simd>() -> bool {
     S::REGISTER_COUNT >= 32
 }
 
-const fn lanes<T: Element, S: Simd>() -> usize {
+const fn lanes<T: Compute, S: Simd>() -> usize {
     size_of::<T::Vector<S>>() / size_of::<T>()
 }
 
-/// What becomes of a finished sum.
+/// Treatment of a finished sum.
 #[derive(Clone, Copy)]
-pub(super) enum Finish<'a, T> {
-    /// It replaces what is there, with the bias of its column added.
-    Set(Option<&'a [T]>),
-    /// It is added to what is there.
-    Add,
+pub(super) enum Epilogue<'a, T> {
+    /// Stores it, with the bias of its column added.
+    Store(Option<&'a [T]>),
+    /// Adds it to the element that is already stored.
+    Accumulate,
 }
 
 /// One panel of the left matrix times a block of the right one.
 pub(super) struct Strip<'a, T> {
     /// Inner indices, at most [`DEPTH`].
     pub(super) depth: usize,
-    /// The left panel: by rows `apart`, or inner index by inner index, a full tile's rows apart.
+    /// The left panel: rows `row_stride` apart, or inner index by inner index, a full tile's rows apart.
     pub(super) left: &'a [T],
     pub(super) by_rows: bool,
-    /// Distance of the rows of a left panel by rows.
-    pub(super) apart: usize,
+    /// Distance of two rows of a left panel that is stored by rows.
+    pub(super) row_stride: usize,
     /// The right block: panels of a full tile's columns, each inner index by inner index.
     pub(super) right: &'a [T],
     /// Columns of the block.
     pub(super) cols: usize,
-    /// Where each row of the strip begins; all are valid for writing `cols` elements, and for reading with
-    /// [`Finish::Add`].
+    /// Pointer to the start of each row of the strip; all are valid for writing `cols` elements, and for reading with
+    /// [`Epilogue::Accumulate`].
     pub(super) out: &'a [*mut T],
-    pub(super) finish: Finish<'a, T>,
+    pub(super) epilogue: Epilogue<'a, T>,
 }
 
-impl<T: Element> Strip<'_, T> {
+impl<T: Compute> Strip<'_, T> {
     /// Writes the strip of the result.
     ///
     /// # Safety
     /// `out` is as its documentation says, and nothing else touches those elements meanwhile.
     pub(super) unsafe fn run(self) {
-        let tile = TileShape::here::<T>();
+        let tile = TileShape::native::<T>();
         let rows = self.out.len();
         assert!(rows > 0 && rows <= tile.rows && self.depth <= DEPTH, "a strip is one tile high");
-        let held =
-            if self.by_rows { (tile.rows - 1) * self.apart + self.depth } else { self.depth * tile.rows };
+        let held = if self.by_rows {
+            (tile.rows - 1) * self.row_stride + self.depth
+        } else {
+            self.depth * tile.rows
+        };
         assert!(self.left.len() >= held, "left panel is too short");
         assert!(
             self.right.len() >= self.cols.next_multiple_of(tile.cols) * self.depth,
             "right block is short"
         );
-        if let Finish::Set(Some(bias)) = self.finish {
+        if let Epilogue::Store(Some(bias)) = self.epilogue {
             assert!(bias.len() >= self.cols, "bias is too short");
         }
         pulp::Arch::new().dispatch(self);
@@ -123,7 +126,8 @@ impl<T: Element> Strip<'_, T> {
         right: *const T,
     ) -> [[T::Vector<S>; V]; R] {
         let lanes = lanes::<T, S>();
-        let (step, apart) = if BY_ROWS { (1, self.apart) } else { (if wide::<S>() { 12 } else { 6 }, 1) };
+        let (step, row_stride) =
+            if BY_ROWS { (1, self.row_stride) } else { (if has_32_registers::<S>() { 12 } else { 6 }, 1) };
         let mut sums = [[T::ZERO.splat(simd); V]; R];
         let (mut a, mut b) = (self.left.as_ptr(), right);
         for _ in 0..self.depth {
@@ -134,7 +138,7 @@ impl<T: Element> Strip<'_, T> {
                     *x = b.add(v * lanes).cast::<T::Vector<S>>().read_unaligned();
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = (*a.add(r * apart)).splat(simd);
+                    let x = (*a.add(r * row_stride)).splat(simd);
                     for (sum, &y) in sums.iter_mut().zip(&row) {
                         *sum = T::multiply_add(simd, x, y, *sum);
                     }
@@ -169,13 +173,13 @@ impl<T: Element> Strip<'_, T> {
                 if whole {
                     for (v, &sum) in sums.iter().enumerate() {
                         let at = out.add(v * lanes).cast::<T::Vector<S>>();
-                        let sum = match self.finish {
-                            Finish::Set(None) => sum,
-                            Finish::Set(Some(bias)) => {
+                        let sum = match self.epilogue {
+                            Epilogue::Store(None) => sum,
+                            Epilogue::Store(Some(bias)) => {
                                 let bias = bias.as_ptr().add(first + v * lanes).cast::<T::Vector<S>>();
                                 T::add_lanes(simd, sum, bias.read_unaligned())
                             }
-                            Finish::Add => T::add_lanes(simd, sum, at.read_unaligned()),
+                            Epilogue::Accumulate => T::add_lanes(simd, sum, at.read_unaligned()),
                         };
                         at.write_unaligned(sum);
                     }
@@ -184,10 +188,10 @@ impl<T: Element> Strip<'_, T> {
                     let held = *sums;
                     let sums = std::slice::from_raw_parts(held.as_ptr().cast::<T>(), cols);
                     for (c, &sum) in sums.iter().enumerate() {
-                        *out.add(c) = match self.finish {
-                            Finish::Set(None) => sum,
-                            Finish::Set(Some(bias)) => sum + bias[first + c],
-                            Finish::Add => *out.add(c) + sum,
+                        *out.add(c) = match self.epilogue {
+                            Epilogue::Store(None) => sum,
+                            Epilogue::Store(Some(bias)) => sum + bias[first + c],
+                            Epilogue::Accumulate => *out.add(c) + sum,
                         };
                     }
                 }
@@ -196,13 +200,13 @@ impl<T: Element> Strip<'_, T> {
     }
 }
 
-impl<T: Element> WithSimd for Strip<'_, T> {
+impl<T: Compute> WithSimd for Strip<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         // The smallest tile that holds all rows, so that few sums are thrown away.
-        match (wide::<S>(), self.out.len()) {
+        match (has_32_registers::<S>(), self.out.len()) {
             (true, ..=4) => self.tiles::<S, 4>(simd),
             (true, ..=8) => self.tiles::<S, 8>(simd),
             (true, _) => self.tiles::<S, 12>(simd),

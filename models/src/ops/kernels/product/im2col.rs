@@ -1,30 +1,30 @@
-//! Rows that are windows of channels-last pictures: what a convolution multiplies, never written to memory as a whole.
+//! Rows that are windows of channels-last images: what a convolution multiplies, never written to memory as a whole.
 
 use std::ops::Range;
 
-use super::super::{Element, Stored};
+use crate::ops::kernels::{Compute, Storage};
 
-/// Windows of `kernel` pixels, `dilation` apart, of pictures `[n, h, w, c]`; windows are `step` apart, and pixels
-/// outside the picture are zero.
+/// Windows of `kernel` pixels, `dilation` apart, of images `[n, h, w, c]`; windows are `step` apart, and pixels
+/// outside the image are zero.
 ///
 /// Row `r` of the matrix is window `r`, image by image and row by row; its columns are `(y, x, channel)` of the window.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Windows<'a, S> {
+pub(crate) struct Im2col<'a, S> {
     pub(crate) x: &'a [S],
-    /// Height and width of a picture.
+    /// Height and width of a image.
     pub(crate) size: [usize; 2],
     pub(crate) c: usize,
-    /// Rows and columns of windows of each picture.
+    /// Rows and columns of windows of each image.
     pub(crate) count: [usize; 2],
     pub(crate) step: usize,
-    /// Where the first window begins, possibly before the picture.
+    /// Where the first window begins, possibly before the image.
     pub(crate) origin: [isize; 2],
     pub(crate) kernel: [usize; 2],
     /// Pixels from one of a window to the next.
     pub(crate) dilation: usize,
 }
 
-impl<S: Stored> Windows<'_, S> {
+impl<S: Storage> Im2col<'_, S> {
     /// Copies columns `ks` of row `row` to `out`.
     #[inline]
     pub(super) fn copy(&self, row: usize, ks: Range<usize>, out: &mut [S::Real]) {
@@ -46,9 +46,9 @@ impl<S: Stored> Windows<'_, S> {
         let top = (place / cols * self.step) as isize + self.origin[0];
         let left = (place % cols * self.step) as isize + self.origin[1];
         if self.dilation > 1 {
-            return self.copy_apart([image * h, top as usize, left as usize], ks, out, zero, take);
+            return self.copy_dilated([image * h, top as usize, left as usize], ks, out, zero, take);
         }
-        // Elements of a window row, and those before and behind the ones inside the picture.
+        // Elements of a window row, and those before and behind the ones inside the image.
         let span = self.kernel[1] * self.c;
         let inside = (0 - left).clamp(0, self.kernel[1] as isize) as usize * self.c
             ..(w as isize - left).clamp(0, self.kernel[1] as isize) as usize * self.c;
@@ -78,9 +78,9 @@ impl<S: Stored> Windows<'_, S> {
         }
     }
 
-    /// As [`Self::copy`], pixel by pixel, of the window at `top` and `left` of the picture whose first row is `row`;
-    /// places before the picture have wrapped around.
-    fn copy_apart<O: Copy>(
+    /// As [`Self::copy`], pixel by pixel, of the window at `top` and `left` of the image whose first row is `row`;
+    /// places before the image have wrapped around.
+    fn copy_dilated<O: Copy>(
         &self,
         [row, top, left]: [usize; 3],
         ks: Range<usize>,
@@ -108,7 +108,7 @@ impl<S: Stored> Windows<'_, S> {
 
 /// Copies numbers that are as many, as what they are computed with.
 #[inline(always)]
-pub(super) fn load<S: Stored>(from: &[S], to: &mut [S::Real]) {
+pub(super) fn load<S: Storage>(from: &[S], to: &mut [S::Real]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = from.load();
     }

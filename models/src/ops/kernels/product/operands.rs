@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::super::Stored;
+use super::im2col::{Im2col, load};
 use super::tile::DEPTH;
-use super::windows::{Windows, load};
+use crate::ops::kernels::Storage;
 
 /// The left factor, `m` x `k`.
 #[derive(Clone, Copy)]
@@ -16,18 +16,18 @@ pub(crate) enum Left<'a, S> {
     Rows(&'a [S], usize),
     /// The transpose of a matrix whose rows are so many elements apart.
     Columns(&'a [S], usize),
-    /// Windows of pictures.
-    Windows(Windows<'a, S>),
+    /// Windows of images.
+    Im2col(Im2col<'a, S>),
 }
 
-impl<'a, S: Stored> Left<'a, S> {
+impl<'a, S: Storage> Left<'a, S> {
     /// The same factor, if its numbers are `bf16`.
-    pub(super) fn rounded(&self) -> Option<Left<'a, bf16>> {
+    pub(super) fn as_bf16(&self) -> Option<Left<'a, bf16>> {
         Some(match *self {
-            Self::Rows(data, width) => Left::Rows(S::rounded(data)?, width),
-            Self::Columns(data, width) => Left::Columns(S::rounded(data)?, width),
-            Self::Windows(windows) => Left::Windows(Windows {
-                x: S::rounded(windows.x)?,
+            Self::Rows(data, width) => Left::Rows(S::as_bf16(data)?, width),
+            Self::Columns(data, width) => Left::Columns(S::as_bf16(data)?, width),
+            Self::Im2col(windows) => Left::Im2col(Im2col {
+                x: S::as_bf16(windows.x)?,
                 size: windows.size,
                 c: windows.c,
                 count: windows.count,
@@ -45,9 +45,9 @@ impl<'a, S: Stored> Left<'a, S> {
     }
 
     /// Rows `rows` of inner indices `ks`, and how far apart they are, if they need not be packed.
-    pub(super) fn as_they_lie(&self, rows: &Range<usize>, ks: &Range<usize>) -> Option<(&[S::Real], usize)> {
+    pub(super) fn unpacked(&self, rows: &Range<usize>, ks: &Range<usize>) -> Option<(&[S::Real], usize)> {
         let Self::Rows(data, width) = self else { return None };
-        let numbers = S::exact(data)?;
+        let numbers = S::as_compute(data)?;
         Some((&numbers[rows.start * width + ks.start..][..(rows.len() - 1) * width + ks.len()], *width))
     }
 
@@ -65,7 +65,7 @@ impl<'a, S: Stored> Left<'a, S> {
                     load(&data[row * width + ks.start..][..ks.len()], &mut out[..ks.len()]);
                 }
             }
-            Self::Windows(windows) => {
+            Self::Im2col(windows) => {
                 for (row, out) in rows.zip(panels.chunks_exact_mut(DEPTH)) {
                     windows.copy(row, ks.clone(), &mut out[..ks.len()]);
                 }
@@ -106,7 +106,7 @@ fn prefetch<S>(data: &[S], at: usize, len: usize) {
 
 /// Puts one row of a transposed left factor into its panels; a length that is known beforehand needs no loop.
 #[inline(always)]
-fn columns<S: Stored, const TILE: usize>(row: &[S], i: usize, panels: &mut [S::Real]) {
+fn columns<S: Storage, const TILE: usize>(row: &[S], i: usize, panels: &mut [S::Real]) {
     let (whole, rest) = row.as_chunks::<TILE>();
     let mut panels = panels.chunks_exact_mut(TILE * DEPTH);
     for (piece, panel) in whole.iter().zip(&mut panels) {
@@ -124,15 +124,15 @@ pub(crate) enum Right<'a, S> {
     Rows(&'a [S], usize),
     /// The transpose of a matrix whose rows are so many elements apart.
     Columns(&'a [S], usize),
-    /// Windows of pictures.
-    Windows(Windows<'a, S>),
+    /// Windows of images.
+    Im2col(Im2col<'a, S>),
     /// Places of a convolution's kernel in reverse.
-    Flipped(Flipped<'a, S>),
+    FlippedKernel(FlippedKernel<'a, S>),
 }
 
 /// A convolution's packed weight `[o, kh, kw, c]` as the matrix `[(y, x, o), c]` of some of its places, in reverse.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Flipped<'a, S> {
+pub(crate) struct FlippedKernel<'a, S> {
     pub(crate) w: &'a [S],
     pub(crate) o: usize,
     pub(crate) c: usize,
@@ -141,11 +141,11 @@ pub(crate) struct Flipped<'a, S> {
     pub(crate) count: [usize; 2],
     /// The last of them, which come first here.
     pub(crate) last: [usize; 2],
-    /// How far they are apart.
+    /// Distance of two of these rows or columns in the kernel.
     pub(crate) step: usize,
 }
 
-impl<'a, S> Flipped<'a, S> {
+impl<'a, S> FlippedKernel<'a, S> {
     pub(super) fn row(&self, k: usize) -> &'a [S] {
         let (place, o) = (k / self.o, k % self.o);
         let y = self.last[0] - place / self.count[1] * self.step;
@@ -154,7 +154,7 @@ impl<'a, S> Flipped<'a, S> {
     }
 }
 
-impl<S: Stored> Right<'_, S> {
+impl<S: Storage> Right<'_, S> {
     /// Packs inner indices `ks` of columns `cols` in panels of `tile` columns; `line` is scratch of a row.
     #[inline(always)]
     pub(super) fn pack(
@@ -173,12 +173,12 @@ impl<S: Stored> Right<'_, S> {
                     spread(&data[k * width + cols.start..][..cols.len()], i, depth, tile, out);
                 }
             }
-            Self::Flipped(weight) => {
+            Self::FlippedKernel(weight) => {
                 for (i, k) in ks.enumerate() {
                     spread(&weight.row(k)[cols.clone()], i, depth, tile, out);
                 }
             }
-            Self::Windows(windows) => {
+            Self::Im2col(windows) => {
                 for (i, k) in ks.enumerate() {
                     windows.copy(k, cols.clone(), &mut line[..cols.len()]);
                     spread(&line[..cols.len()], i, depth, tile, out);
@@ -196,7 +196,7 @@ impl<S: Stored> Right<'_, S> {
 
 /// Puts one row of the right factor into its panels.
 #[inline(always)]
-fn spread<S: Stored>(row: &[S], i: usize, depth: usize, tile: usize, out: &mut [S::Real]) {
+fn spread<S: Storage>(row: &[S], i: usize, depth: usize, tile: usize, out: &mut [S::Real]) {
     match tile {
         32 => spread_by::<S, 32>(row, i, depth, out),
         16 => spread_by::<S, 16>(row, i, depth, out),
@@ -210,7 +210,7 @@ fn spread<S: Stored>(row: &[S], i: usize, depth: usize, tile: usize, out: &mut [
 
 /// As [`spread`], for a width that is known beforehand: no call for each short copy.
 #[inline(always)]
-fn spread_by<S: Stored, const TILE: usize>(row: &[S], i: usize, depth: usize, out: &mut [S::Real]) {
+fn spread_by<S: Storage, const TILE: usize>(row: &[S], i: usize, depth: usize, out: &mut [S::Real]) {
     let (whole, rest) = row.as_chunks::<TILE>();
     let (out, _) = out.as_chunks_mut::<TILE>();
     for (panel, piece) in whole.iter().enumerate() {
@@ -223,7 +223,7 @@ fn spread_by<S: Stored, const TILE: usize>(row: &[S], i: usize, depth: usize, ou
 
 /// `count` rows of `depth` elements, `width` apart, to `depth` rows of `count` elements, `tile` apart.
 #[inline(always)]
-fn transpose<S: Stored>(
+fn transpose<S: Storage>(
     from: &[S],
     width: usize,
     count: usize,

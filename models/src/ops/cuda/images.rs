@@ -7,26 +7,30 @@ use super::launch::Kernel;
 use super::memory::{contiguous, empty};
 use super::upload;
 use crate::Result;
-use crate::ops::pictures::BoxRow;
-use crate::ops::{Blend, Finish};
+use crate::ops::images::BoxRow;
+use crate::ops::{Blend, DevicePreprocess};
 
 /// Shapes, boxes and blending are right.
-pub(in crate::ops) fn finish_pictures(bytes: &Tensor, finish: &Finish, boxes: &[BoxRow]) -> Result<Tensor> {
-    const OP: &str = "finish_pictures";
-    let Device::Cuda(gpu) = bytes.device() else { unreachable!("pictures on a GPU") };
+pub(in crate::ops) fn normalize_erase_mix(
+    bytes: &Tensor,
+    preprocess: &DevicePreprocess,
+    boxes: &[BoxRow],
+) -> Result<Tensor> {
+    const OP: &str = "normalize_erase_mix";
+    let Device::Cuda(gpu) = bytes.device() else { unreachable!("images on a GPU") };
     let bytes = contiguous(bytes)?;
     let (n, h, w, _) = bytes.dims4()?;
     let boxes = upload(boxes.as_flattened(), &[n, 5], gpu)?;
-    let values = values_of(finish, gpu)?;
-    let (kind, area, own) = match finish.blend {
+    let values = values_of(preprocess, gpu)?;
+    let (kind, area, own) = match preprocess.blend {
         Blend::None => (0, [0; 4], 1.0),
         Blend::Share { own } => (1, [0; 4], own),
         Blend::Box { y0, y1, x0, x1 } => (2, [y0, y1, x0, x1], 1.0),
     };
     let out = empty(&bytes, (n, h, w, 3), DType::F32)?;
-    let kernel = Kernel::new(OP, "finish_pictures", &bytes, DType::F32)?.tensor(&out)?.tensor(&bytes)?;
+    let kernel = Kernel::new(OP, "normalize_erase_mix", &bytes, DType::F32)?.tensor(&out)?.tensor(&bytes)?;
     let mut kernel = kernel.tensor(&boxes)?.tensor(&values)?;
-    for number in finish.mean.into_iter().chain(finish.std).chain([own]) {
+    for number in preprocess.mean.into_iter().chain(preprocess.std).chain([own]) {
         kernel = kernel.float(f64::from(number));
     }
     let [y0, y1, x0, x1] = area;
@@ -35,7 +39,7 @@ pub(in crate::ops) fn finish_pictures(bytes: &Tensor, finish: &Finish, boxes: &[
 }
 
 /// What boxes are overwritten with; one number where there is none, as memory of no length has no address.
-fn values_of(finish: &Finish, gpu: &CudaDevice) -> Result<Tensor> {
-    let values = if finish.values.is_empty() { &[0.0] } else { finish.values };
+fn values_of(preprocess: &DevicePreprocess, gpu: &CudaDevice) -> Result<Tensor> {
+    let values = if preprocess.values.is_empty() { &[0.0] } else { preprocess.values };
     upload(values, &[values.len()], gpu)
 }

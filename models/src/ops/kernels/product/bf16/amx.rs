@@ -7,7 +7,7 @@
 // Where there are no such instructions only tests use this.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))]
 
-use super::pairs::{COLS, Line};
+use super::{COLS, PairVec};
 
 /// Rows of a strip: those of two registers.
 pub(super) const ROWS: usize = 32;
@@ -19,12 +19,12 @@ pub(super) const UNIT: usize = 16;
 pub(super) struct Sums(pub(super) [[f32; COLS]; ROWS]);
 
 /// What multiplies `ROWS` rows by [`COLS`] columns.
-pub(super) trait Square: Copy {
-    /// Sets `sums` to the products of rows of the left factor, `apart` elements apart, and of the right one's lines.
+pub(super) trait TileMul: Copy {
+    /// Sets `sums` to the products of rows of the left factor, `row_stride` elements apart, and of the right factor.
     ///
     /// # Safety
-    /// Of each row as many pairs can be read as there are lines of two; these are a multiple of [`UNIT`].
-    unsafe fn multiply(self, left: *const u16, apart: usize, right: &[[Line; 2]], sums: &mut Sums);
+    /// Of each row as many pairs can be read as `right` has elements; their number are a multiple of [`UNIT`].
+    unsafe fn multiply(self, left: *const u16, row_stride: usize, right: &[[PairVec; 2]], sums: &mut Sums);
 }
 
 /// The instructions, on a machine and a system that have them.
@@ -39,7 +39,7 @@ pub(super) enum Amx {}
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 impl Amx {
-    pub(super) fn here() -> Option<Self> {
+    pub(super) fn detect() -> Option<Self> {
         None
     }
 
@@ -49,19 +49,19 @@ impl Amx {
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-impl Square for Amx {
-    unsafe fn multiply(self, _: *const u16, _: usize, _: &[[Line; 2]], _: &mut Sums) {
+impl TileMul for Amx {
+    unsafe fn multiply(self, _: *const u16, _: usize, _: &[[PairVec; 2]], _: &mut Sums) {
         match self {}
     }
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod native {
+mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::__cpuid_count;
 
-    use super::super::pairs::LANES;
-    use super::{Amx, COLS, Line, ROWS, Square, Sums, UNIT};
+    use super::super::LANES;
+    use super::{Amx, COLS, PairVec, ROWS, Sums, TileMul, UNIT};
 
     /// Shapes of the registers, as `ldtilecfg` wants them.
     #[repr(C, align(64))]
@@ -84,7 +84,7 @@ mod native {
 
     impl Amx {
         /// If this machine has them, the system lets this process use them, and `EFFICIENTTRAIN_AMX=0` does not forbid it.
-        pub(in super::super) fn here() -> Option<Self> {
+        pub(in super::super) fn detect() -> Option<Self> {
             let wanted = std::env::var_os("EFFICIENTTRAIN_AMX").is_none_or(|value| value != "0");
             (wanted && in_hardware() && permitted()).then_some(Self(()))
         }
@@ -120,11 +120,17 @@ mod native {
         unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) == 0 }
     }
 
-    impl Square for Amx {
+    impl TileMul for Amx {
         #[inline(always)]
-        unsafe fn multiply(self, left: *const u16, apart: usize, right: &[[Line; 2]], sums: &mut Sums) {
+        unsafe fn multiply(
+            self,
+            left: *const u16,
+            row_stride: usize,
+            right: &[[PairVec; 2]],
+            sums: &mut Sums,
+        ) {
             const {
-                assert!(ROWS == 2 * LANES && COLS == 2 * LANES && size_of::<[Line; 2]>() == 128);
+                assert!(ROWS == 2 * LANES && COLS == 2 * LANES && size_of::<[PairVec; 2]>() == 128);
             }
             // SAFETY: the caller's promise; `sums` has room for four registers of sixteen rows of 64 bytes, 128 bytes apart.
             unsafe {
@@ -137,11 +143,11 @@ mod native {
                     "jz 3f",
                     "2:",
                     "tileloadd tmm6, [{right} + {width}]",
-                    "tileloadd tmm4, [{left} + {apart}]",
+                    "tileloadd tmm4, [{left} + {row_stride}]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tileloadd tmm7, [{right} + {width} + 64]",
                     "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{below} + {apart}]",
+                    "tileloadd tmm5, [{below} + {row_stride}]",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm3, tmm5, tmm7",
                     "add {left}, 64",
@@ -155,10 +161,10 @@ mod native {
                     "tilestored [{sums} + {width} + 2048], tmm2",
                     "tilestored [{sums} + {width} + 2112], tmm3",
                     left = inout(reg) left => _,
-                    below = inout(reg) left.wrapping_add(LANES * apart) => _,
+                    below = inout(reg) left.wrapping_add(LANES * row_stride) => _,
                     right = inout(reg) right.as_ptr() => _,
                     steps = inout(reg) right.len() / UNIT => _,
-                    apart = in(reg) 2 * apart,
+                    row_stride = in(reg) 2 * row_stride,
                     width = in(reg) 128usize,
                     sums = in(reg) sums.0.as_mut_ptr(),
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,

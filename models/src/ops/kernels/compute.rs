@@ -9,17 +9,17 @@ use half::bf16;
 use pulp::Simd;
 
 /// How numbers lie in memory: as they are computed with, or rounded to `bf16`.
-pub(crate) trait Stored: WithDType + Send + Sync {
+pub(crate) trait Storage: WithDType + Send + Sync {
     /// What they are computed with.
-    type Real: Element;
+    type Real: Compute;
     /// Whether that is the same.
     const EXACT: bool;
     /// The numbers as they lie, if it is the same.
-    fn exact(numbers: &[Self]) -> Option<&[Self::Real]>;
+    fn as_compute(numbers: &[Self]) -> Option<&[Self::Real]>;
     /// Numbers as they are computed with as those that lie in memory, if it is the same.
-    fn same(numbers: &[Self::Real]) -> Option<&[Self]>;
+    fn as_stored(numbers: &[Self::Real]) -> Option<&[Self]>;
     /// The numbers as they lie, if they are `bf16`.
-    fn rounded(numbers: &[Self]) -> Option<&[bf16]>;
+    fn as_bf16(numbers: &[Self]) -> Option<&[bf16]>;
     /// Exactly.
     fn load(self) -> Self::Real;
     /// Rounded to the nearest, ties to even.
@@ -28,19 +28,19 @@ pub(crate) trait Stored: WithDType + Send + Sync {
     fn round(self) -> bf16;
 }
 
-impl Stored for bf16 {
+impl Storage for bf16 {
     type Real = f32;
     const EXACT: bool = false;
 
-    fn exact(_: &[Self]) -> Option<&[f32]> {
+    fn as_compute(_: &[Self]) -> Option<&[f32]> {
         None
     }
 
-    fn same(_: &[f32]) -> Option<&[Self]> {
+    fn as_stored(_: &[f32]) -> Option<&[Self]> {
         None
     }
 
-    fn rounded(numbers: &[Self]) -> Option<&[bf16]> {
+    fn as_bf16(numbers: &[Self]) -> Option<&[bf16]> {
         Some(numbers)
     }
 
@@ -67,19 +67,19 @@ impl Stored for bf16 {
 /// Numbers that lie in memory as they are computed with.
 macro_rules! exact {
     ($scalar:ty) => {
-        impl Stored for $scalar {
+        impl Storage for $scalar {
             type Real = Self;
             const EXACT: bool = true;
 
-            fn exact(numbers: &[Self]) -> Option<&[Self]> {
+            fn as_compute(numbers: &[Self]) -> Option<&[Self]> {
                 Some(numbers)
             }
 
-            fn same(numbers: &[Self]) -> Option<&[Self]> {
+            fn as_stored(numbers: &[Self]) -> Option<&[Self]> {
                 Some(numbers)
             }
 
-            fn rounded(_: &[Self]) -> Option<&[bf16]> {
+            fn as_bf16(_: &[Self]) -> Option<&[bf16]> {
                 None
             }
 
@@ -105,7 +105,9 @@ exact!(f32);
 exact!(f64);
 
 /// `f32` (the training type) or `f64` (for checking gradients).
-pub(crate) trait Element: Stored<Real = Self> + std::ops::Neg<Output = Self> + std::iter::Sum {
+pub(crate) trait Compute:
+    Storage<Real = Self> + std::ops::Neg<Output = Self> + std::iter::Sum
+{
     const ZERO: Self;
     const ONE: Self;
     /// A vector register of an instruction set.
@@ -128,11 +130,11 @@ pub(crate) trait Element: Stored<Real = Self> + std::ops::Neg<Output = Self> + s
     /// The elements of CPU memory, if they are of this type.
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]>;
     /// The same numbers, if this is `f32`.
-    fn singles(numbers: &[Self]) -> Option<&[f32]>;
+    fn as_f32(numbers: &[Self]) -> Option<&[f32]>;
     /// From a double, rounded once.
     fn of(value: f64) -> Self;
     /// To a double, exactly.
-    fn wide(self) -> f64;
+    fn into_f64(self) -> f64;
     fn sqrt(self) -> Self;
     /// `e^self`; in single precision a polynomial that the compiler can vectorise.
     fn exp(self) -> Self;
@@ -176,13 +178,13 @@ macro_rules! lanes {
     };
 }
 
-impl Element for f32 {
+impl Compute for f32 {
     lanes!(f32, f32s, splat_f32s, mul_add_e_f32s, add_f32s);
 
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
 
-    fn singles(numbers: &[Self]) -> Option<&[f32]> {
+    fn as_f32(numbers: &[Self]) -> Option<&[f32]> {
         Some(numbers)
     }
 
@@ -196,7 +198,7 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn wide(self) -> f64 {
+    fn into_f64(self) -> f64 {
         f64::from(self)
     }
 
@@ -261,13 +263,13 @@ impl Element for f32 {
     }
 }
 
-impl Element for f64 {
+impl Compute for f64 {
     lanes!(f64, f64s, splat_f64s, mul_add_e_f64s, add_f64s);
 
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
 
-    fn singles(_: &[Self]) -> Option<&[f32]> {
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
         None
     }
 
@@ -281,7 +283,7 @@ impl Element for f64 {
     }
 
     #[inline(always)]
-    fn wide(self) -> f64 {
+    fn into_f64(self) -> f64 {
         self
     }
 
@@ -305,7 +307,7 @@ impl Element for f64 {
 mod tests {
     use half::bf16;
 
-    use super::{Element, Stored};
+    use super::{Compute, Storage};
 
     #[test]
     fn numbers_are_stored_as_the_half_crate_rounds_them() {
@@ -313,7 +315,7 @@ mod tests {
         let spread = (0..=u16::MAX).map(|i| f32::from_bits(u32::from(i) << 16 | 0x8000));
         let below = (0..=u16::MAX).map(|i| f32::from_bits(u32::from(i) << 16 | 0x7FFF));
         for x in specials.into_iter().chain(spread).chain(below) {
-            let (got, want) = (<bf16 as Stored>::store(x), bf16::from_f32(x));
+            let (got, want) = (<bf16 as Storage>::store(x), bf16::from_f32(x));
             assert!(got.to_bits() == want.to_bits() || (x.is_nan() && got.is_nan()), "{x}: {got}, {want}");
             assert!(got.is_nan() || got.load() == want.to_f32());
         }
@@ -326,18 +328,18 @@ mod tests {
     #[test]
     fn exp_is_within_three_units_of_the_last_place() {
         for x in samples(-87.0, 88.0) {
-            let (got, want) = (Element::exp(x).wide(), f64::exp(x.wide()));
+            let (got, want) = (Compute::exp(x).into_f64(), f64::exp(x.into_f64()));
             assert!((got / want - 1.0).abs() < 3e-7, "exp({x}) = {got}, expected {want}");
         }
-        assert_eq!(Element::exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(Element::exp(0.0f32), 1.0);
-        assert!(Element::exp(f32::NAN).is_nan());
+        assert_eq!(Compute::exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(Compute::exp(0.0f32), 1.0);
+        assert!(Compute::exp(f32::NAN).is_nan());
     }
 
     #[test]
     fn erf_is_within_a_few_units_of_the_last_place() {
         for x in samples(-6.0, 6.0) {
-            let (got, want) = (Element::erf(x).wide(), libm::erf(x.wide()));
+            let (got, want) = (Compute::erf(x).into_f64(), libm::erf(x.into_f64()));
             assert!((got - want).abs() < 5e-7, "erf({x}) = {got}, expected {want}");
         }
     }

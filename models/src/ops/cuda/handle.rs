@@ -1,7 +1,7 @@
 //! What NVIDIA's libraries make, and how it is given back.
 
 /// A type for a handle or a description, which `destroy` gives back when it is dropped.
-macro_rules! owned {
+macro_rules! handle {
     ($name:ident, $raw:ty, $destroy:path) => {
         struct $name($raw);
 
@@ -13,4 +13,4 @@ macro_rules! owned {
         }
     };
 }
-pub(super) use owned;
+pub(super) use handle;

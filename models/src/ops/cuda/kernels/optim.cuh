@@ -52,7 +52,7 @@ KERNEL(squares_all, (float *parts, const float *const *tensors, Tensors all)) {
 }
 // From the parts of the squared norm of all gradients: `out[0]` the norm, `out[1]` what gradients are multiplied with,
 // zero where a step must not be taken. `unscale` is one over the loss scale; a limit of 0 is none. `own_limit` is the
-// optimiser's own (LAMB), after clipping. `loss` is not finite in a bad step, too.
+// optimizer's own (LAMB), after clipping. `loss` is not finite in a bad step, too.
 KERNEL(clip, (float *out, const float *parts, const float *loss, float unscale, float limit, float own_limit, i64 n)) {
   float sum = 0;
   for (i64 i = threadIdx.x; i < n; i += blockDim.x) sum += parts[i];

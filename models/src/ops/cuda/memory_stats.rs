@@ -13,28 +13,28 @@ use crate::{Error, Result};
 
 /// The memory of a GPU, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryStats {
     /// All that it has.
     pub total: u64,
     /// What further tensors can take: what is free, and what was freed and kept for this process.
     pub free: u64,
     /// What the tensors of this process hold.
     pub in_use: u64,
-    /// The most that they held since the start, or since [`forget_most`].
-    pub most: u64,
+    /// The most that they held since the start, or since [`reset_peak`].
+    pub peak: u64,
 }
 
 /// The memory of a GPU as it is now.
 ///
 /// # Errors
 /// When `device` is no GPU.
-pub fn memory(device: &Device) -> Result<Memory> {
+pub fn memory_stats(device: &Device) -> Result<MemoryStats> {
     let pool = pool(device)?;
     let (free, total) = result::mem_get_info().w()?;
-    let (in_use, most) =
+    let (in_use, peak) =
         (read(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?, read(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH)?);
     let kept = read(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?.saturating_sub(in_use);
-    Ok(Memory { total: total as u64, free: free as u64 + kept, in_use, most })
+    Ok(MemoryStats { total: total as u64, free: free as u64 + kept, in_use, peak })
 }
 
 /// Bytes that tensors on a device hold now, and the most that they held so far.
@@ -42,15 +42,15 @@ pub fn memory(device: &Device) -> Result<Memory> {
 /// # Errors
 /// When `device` is no GPU.
 pub fn memory_in_use(device: &Device) -> Result<(u64, u64)> {
-    memory(device).map(|memory| (memory.in_use, memory.most))
+    memory_stats(device).map(|memory| (memory.in_use, memory.peak))
 }
 
-/// Begins anew with [`Memory::most`].
+/// Begins anew with [`MemoryStats::peak`].
 ///
 /// # Errors
 /// When `device` is no GPU.
 #[allow(unsafe_code)]
-pub fn forget_most(device: &Device) -> Result<()> {
+pub fn reset_peak(device: &Device) -> Result<()> {
     let (pool, mut zero) = (pool(device)?, 0u64);
     // SAFETY: the driver reads a u64, which is what this attribute is; only zero may be given.
     Ok(unsafe { sys::cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, (&raw mut zero).cast()) }
@@ -62,7 +62,7 @@ pub fn forget_most(device: &Device) -> Result<()> {
 ///
 /// # Errors
 /// When some of it failed.
-pub fn wait(device: &Device) -> Result<()> {
+pub fn synchronize(device: &Device) -> Result<()> {
     if let Device::Cuda(gpu) = device {
         gpu.cuda_stream().synchronize().w()?;
     }

@@ -4,13 +4,13 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use common::{devices, max_difference, numbers};
-use efficienttrain_models::ops::{self, Blend, ErasedBox, Finish};
+use efficienttrain_models::ops::{self, Blend, DevicePreprocess, ErasedBox};
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 const BOXES: [ErasedBox; 2] = [
-    ErasedBox { picture: 0, top: 1, left: 2, height: 3, width: 2 },
-    ErasedBox { picture: 3, top: 0, left: 0, height: 1, width: 7 },
+    ErasedBox { image: 0, top: 1, left: 2, height: 3, width: 2 },
+    ErasedBox { image: 3, top: 0, left: 0, height: 1, width: 7 },
 ];
 
 fn bytes(n: usize, h: usize, w: usize) -> Vec<u8> {
@@ -24,16 +24,16 @@ fn values() -> Vec<f32> {
 /// Pixel by pixel, in double precision.
 fn by_hand([n, h, w]: [usize; 3], blend: Blend) -> Vec<f64> {
     let (bytes, values) = (bytes(n, h, w), values());
-    let own = |picture: usize, y: usize, x: usize, c: usize| {
+    let own = |image: usize, y: usize, x: usize, c: usize| {
         let mut first = 0;
         for b in BOXES {
             let inside = (b.top..b.top + b.height).contains(&y) && (b.left..b.left + b.width).contains(&x);
-            if b.picture == picture && inside {
+            if b.image == image && inside {
                 return f64::from(values[first + ((y - b.top) * b.width + x - b.left) * 3 + c]);
             }
             first += b.height * b.width * 3;
         }
-        let byte = f64::from(bytes[((picture * h + y) * w + x) * 3 + c]);
+        let byte = f64::from(bytes[((image * h + y) * w + x) * 3 + c]);
         (byte / 255.0 - f64::from(MEAN[c])) / f64::from(STD[c])
     };
     let mut out = Vec::new();
@@ -61,11 +61,11 @@ fn pictures_are_normalized_erased_and_blended() {
     for (shape, blend) in [[4, 5, 7], [5, 4, 8]].into_iter().flat_map(|s| blends.map(|b| (s, b))) {
         let [n, h, w] = shape;
         let values = values();
-        let finish = Finish { mean: MEAN, std: STD, boxes: &BOXES, values: &values, blend };
+        let preprocess = DevicePreprocess { mean: MEAN, std: STD, boxes: &BOXES, values: &values, blend };
         let want = by_hand(shape, blend);
         for device in devices() {
             let bytes = ops::upload(&bytes(n, h, w), &[n, h, w, 3], &device).unwrap();
-            let got = ops::finish_pictures(&bytes, &finish).unwrap();
+            let got = ops::normalize_erase_mix(&bytes, &preprocess).unwrap();
             assert_eq!(got.dims(), [n, h, w, 3]);
             let difference = max_difference(&numbers(&got), &want);
             assert!(difference < 2e-6, "{blend:?} on {device:?}: off by {difference}");
@@ -99,19 +99,19 @@ fn what_is_uploaded_arrives() {
 fn what_does_not_fit_is_refused() {
     let bytes = Tensor::from_vec(bytes(4, 5, 7), (4, 5, 7, 3), &Device::Cpu).unwrap();
     let values = values();
-    let good = Finish { mean: MEAN, std: STD, boxes: &BOXES, values: &values, blend: Blend::None };
+    let good = DevicePreprocess { mean: MEAN, std: STD, boxes: &BOXES, values: &values, blend: Blend::None };
     let twice = [BOXES[0]; 2];
     let outside = [ErasedBox { left: 6, ..BOXES[0] }];
-    let nowhere = [ErasedBox { picture: 4, ..BOXES[0] }];
+    let nowhere = [ErasedBox { image: 4, ..BOXES[0] }];
     for bad in [
-        Finish { boxes: &twice, values: &[0.0; 36], ..good },
-        Finish { boxes: &outside, values: &[0.0; 18], ..good },
-        Finish { boxes: &nowhere, values: &[0.0; 18], ..good },
-        Finish { values: &values[1..], ..good },
-        Finish { blend: Blend::Box { y0: 0, y1: 6, x0: 0, x1: 1 }, ..good },
+        DevicePreprocess { boxes: &twice, values: &[0.0; 36], ..good },
+        DevicePreprocess { boxes: &outside, values: &[0.0; 18], ..good },
+        DevicePreprocess { boxes: &nowhere, values: &[0.0; 18], ..good },
+        DevicePreprocess { values: &values[1..], ..good },
+        DevicePreprocess { blend: Blend::Box { y0: 0, y1: 6, x0: 0, x1: 1 }, ..good },
     ] {
-        assert!(ops::finish_pictures(&bytes, &bad).is_err(), "{bad:?}");
+        assert!(ops::normalize_erase_mix(&bytes, &bad).is_err(), "{bad:?}");
     }
-    assert!(ops::finish_pictures(&bytes.to_dtype(candle_core::DType::F32).unwrap(), &good).is_err());
-    assert!(ops::finish_pictures(&bytes.reshape((4, 5, 21, 1)).unwrap(), &good).is_err());
+    assert!(ops::normalize_erase_mix(&bytes.to_dtype(candle_core::DType::F32).unwrap(), &good).is_err());
+    assert!(ops::normalize_erase_mix(&bytes.reshape((4, 5, 21, 1)).unwrap(), &good).is_err());
 }

@@ -1,4 +1,4 @@
-//! From bytes to what a network sees: normalised, erased, mixed.
+//! From bytes to what a network sees: normalized, erased, mixed.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -7,11 +7,11 @@ use super::view::{View, tensor};
 use super::{dims, on_gpu};
 use crate::{Error, Result};
 
-/// A box of a picture whose values are replaced.
+/// A box of a image whose values are replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErasedBox {
-    /// Number of the picture in its batch.
-    pub picture: usize,
+    /// Number of the image in its batch.
+    pub image: usize,
     /// First row.
     pub top: usize,
     /// First column.
@@ -22,15 +22,15 @@ pub struct ErasedBox {
     pub width: usize,
 }
 
-/// How a picture is blended with its partner: picture `i` of `n` with picture `n - 1 - i`.
+/// How a image is blended with its partner: image `i` of `n` with image `n - 1 - i`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Blend {
     /// Not at all.
     #[default]
     None,
-    /// `own * picture + (1 - own) * partner`.
+    /// `own * image + (1 - own) * partner`.
     Share {
-        /// Weight of the picture itself, 0 to 1.
+        /// Weight of the image itself, 0 to 1.
         own: f32,
     },
     /// A box comes from the partner: rows `y0..y1`, columns `x0..x1`.
@@ -46,14 +46,14 @@ pub enum Blend {
     },
 }
 
-/// What [`finish_pictures`] does.
+/// What [`normalize_erase_mix`] does.
 #[derive(Clone, Copy, Debug)]
-pub struct Finish<'a> {
+pub struct DevicePreprocess<'a> {
     /// Mean of each channel, in 0..1.
     pub mean: [f32; 3],
     /// Standard deviation of each channel, in 0..1.
     pub std: [f32; 3],
-    /// Boxes that are erased, at most one a picture.
+    /// Boxes that are erased, at most one a image.
     pub boxes: &'a [ErasedBox],
     /// What they are overwritten with, one box after the other, each `[height, width, 3]`.
     pub values: &'a [f32],
@@ -61,86 +61,86 @@ pub struct Finish<'a> {
     pub blend: Blend,
 }
 
-/// Where a picture's box lies and its values begin: top, left, height, width, first value. A height of 0 is no box.
+/// Where a image's box lies and its values begin: top, left, height, width, first value. A height of 0 is no box.
 pub(crate) type BoxRow = [u32; 5];
 
-/// `(byte / 255 - mean) / std`, with boxes overwritten and pictures blended: the input of a network. It has no gradient.
+/// `(byte / 255 - mean) / std`, with boxes overwritten and images blended: the input of a network. It has no gradient.
 ///
 /// # Shapes
 /// `bytes`: `u8` `[N, H, W, 3]`; value: `f32` of the same shape, on the same device.
 ///
 /// # Errors
-/// When `bytes` are not such pictures, a picture has two boxes, a box leaves its picture, or values are missing.
-pub fn finish_pictures(bytes: &Tensor, finish: &Finish) -> Result<Tensor> {
-    const OP: &str = "finish_pictures";
+/// When `bytes` are not such images, a image has two boxes, a box leaves its image, or values are missing.
+pub fn normalize_erase_mix(bytes: &Tensor, preprocess: &DevicePreprocess) -> Result<Tensor> {
+    const OP: &str = "normalize_erase_mix";
     let [n, h, w, channels] = dims(OP, "bytes [N, H, W, 3]", bytes)?;
     if channels != 3 || bytes.dtype() != DType::U8 {
-        return Err(Error::shape(OP, "u8 pictures of three channels", bytes.dims()));
+        return Err(Error::shape(OP, "u8 images of three channels", bytes.dims()));
     }
-    let boxes = box_rows(OP, finish, [n, h, w])?;
-    if let Blend::Box { y0, y1, x0, x1 } = finish.blend
+    let boxes = box_rows(OP, preprocess, [n, h, w])?;
+    if let Blend::Box { y0, y1, x0, x1 } = preprocess.blend
         && !(y0 <= y1 && y1 <= h && x0 <= x1 && x1 <= w)
     {
-        return Err(Error::shape(OP, "a blended box inside the pictures", &[y0, y1, x0, x1]));
+        return Err(Error::shape(OP, "a blended box inside the images", &[y0, y1, x0, x1]));
     }
-    on_gpu!(bytes, super::cuda::finish_pictures(bytes, finish, &boxes));
+    on_gpu!(bytes, super::cuda::normalize_erase_mix(bytes, preprocess, &boxes));
     let bytes = bytes.contiguous()?;
     let view = View::new(OP, &bytes)?;
     let size = h * w * 3;
     let mut out: Vec<f32> = vec![0.0; n * size];
-    let pictures = out.par_chunks_mut(size.max(1)).zip(view.bytes()?.par_chunks(size.max(1))).zip(&boxes);
-    pictures.for_each(|((out, bytes), erased)| {
-        normalize(bytes, finish, out);
-        erase(out, erased, finish.values, w);
+    let images = out.par_chunks_mut(size.max(1)).zip(view.bytes()?.par_chunks(size.max(1))).zip(&boxes);
+    images.for_each(|((out, bytes), erased)| {
+        normalize(bytes, preprocess, out);
+        erase(out, erased, preprocess.values, w);
     });
-    blend(&mut out, finish.blend, n, [h, w]);
+    blend(&mut out, preprocess.blend, n, [h, w]);
     tensor(out, &[n, h, w, 3])
 }
 
-/// The box of each picture.
-fn box_rows(op: &'static str, finish: &Finish, [n, h, w]: [usize; 3]) -> Result<Vec<BoxRow>> {
+/// The box of each image.
+fn box_rows(op: &'static str, preprocess: &DevicePreprocess, [n, h, w]: [usize; 3]) -> Result<Vec<BoxRow>> {
     let mut rows = vec![BoxRow::default(); n];
     let mut first = 0;
-    for b in finish.boxes {
+    for b in preprocess.boxes {
         let inside = b.top + b.height <= h && b.left + b.width <= w && b.height * b.width > 0;
-        let free = rows.get(b.picture).is_some_and(|row| row[2] == 0);
+        let free = rows.get(b.image).is_some_and(|row| row[2] == 0);
         if !inside || !free {
-            let expected = format!("one box a picture, inside its {h} x {w} pixels, not {b:?}");
+            let expected = format!("one box a image, inside its {h} x {w} pixels, not {b:?}");
             return Err(Error::shape(op, expected, &[n, h, w]));
         }
-        // Of sizes that were checked to be those of pictures.
-        rows[b.picture] = [b.top, b.left, b.height, b.width, first].map(|x| x as u32);
+        // Of sizes that were checked to be those of images.
+        rows[b.image] = [b.top, b.left, b.height, b.width, first].map(|x| x as u32);
         first += b.height * b.width * 3;
     }
-    if first != finish.values.len() {
-        return Err(Error::shape(op, format!("{first} values for the boxes"), &[finish.values.len()]));
+    if first != preprocess.values.len() {
+        return Err(Error::shape(op, format!("{first} values for the boxes"), &[preprocess.values.len()]));
     }
     Ok(rows)
 }
 
-fn normalize(bytes: &[u8], finish: &Finish, out: &mut [f32]) {
+fn normalize(bytes: &[u8], preprocess: &DevicePreprocess, out: &mut [f32]) {
     let (pixels, _) = bytes.as_chunks::<3>();
     let (out, _) = out.as_chunks_mut::<3>();
     for (out, pixel) in out.iter_mut().zip(pixels) {
         for c in 0..3 {
-            out[c] = (f32::from(pixel[c]) / 255.0 - finish.mean[c]) / finish.std[c];
+            out[c] = (f32::from(pixel[c]) / 255.0 - preprocess.mean[c]) / preprocess.std[c];
         }
     }
 }
 
-fn erase(picture: &mut [f32], &[top, left, height, width, first]: &BoxRow, values: &[f32], w: usize) {
+fn erase(image: &mut [f32], &[top, left, height, width, first]: &BoxRow, values: &[f32], w: usize) {
     let [top, left, height, row, first] = [top, left, height, 3 * width, first].map(|x| x as usize);
     for y in 0..height {
         let to = ((top + y) * w + left) * 3;
-        picture[to..to + row].copy_from_slice(&values[first + y * row..][..row]);
+        image[to..to + row].copy_from_slice(&values[first + y * row..][..row]);
     }
 }
 
-/// Blends each pair of pictures.
-fn blend(pictures: &mut [f32], blend: Blend, n: usize, [h, w]: [usize; 2]) {
+/// Blends each pair of images.
+fn blend(images: &mut [f32], blend: Blend, n: usize, [h, w]: [usize; 2]) {
     let size = h * w * 3;
     // The middle one of an odd number is its own partner.
-    let (first, second) = pictures.split_at_mut(n.div_ceil(2) * size);
+    let (first, second) = images.split_at_mut(n.div_ceil(2) * size);
     let pairs = first.par_chunks_mut(size.max(1)).zip(second.par_chunks_mut(size.max(1)).rev());
     pairs.for_each(|(a, b)| match blend {
         Blend::None => {}

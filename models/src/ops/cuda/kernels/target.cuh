@@ -3,7 +3,7 @@
 #include "common.cuh"
 
 // Each row less its mean, over its deviation (the unbiased variance, and a millionth so that it is never 0).
-KERNEL(standardise_rows, (float *y, const float *x, i64 width)) {
+KERNEL(standardize_rows, (float *y, const float *x, i64 width)) {
   const float *row = x + blockIdx.x * width;
   float sum = 0, squares = 0;
   for (i64 j = threadIdx.x; j < width; j += blockDim.x) sum += row[j];
@@ -30,14 +30,14 @@ KERNEL(hog_cells, (float *out, const float *x, const double *table, HogShape s))
   double *lengths = (double *)memory, *histogram = lengths + area;
   int *bins = (int *)(histogram + s.bins);
   const double *limits = table + s.window * s.window;
-  const float *picture = x + blockIdx.x / (rows * cols) * (s.h * s.w * s.c) + channel;
+  const float *image = x + blockIdx.x / (rows * cols) * (s.h * s.w * s.c) + channel;
   i64 cell = blockIdx.x % (rows * cols);
   for (i64 i = threadIdx.x; i < area; i += blockDim.x) {
     i64 py = cell / cols * s.cell + i / s.cell, px = cell % cols * s.cell + i % s.cell;
     i64 ys[3] = {before(py), py, after(py, s.h)}, xs[3] = {before(px), px, after(px, s.w)};
     double at[3][3];
     for (int a = 0; a < 3; ++a)
-      for (int b = 0; b < 3; ++b) at[a][b] = picture[(ys[a] * s.w + xs[b]) * s.c];
+      for (int b = 0; b < 3; ++b) at[a][b] = image[(ys[a] * s.w + xs[b]) * s.c];
     double gx = (at[0][0] - at[0][2]) + 2 * (at[1][0] - at[1][2]) + (at[2][0] - at[2][2]);
     double gy = (at[0][0] - at[2][0]) + 2 * (at[0][1] - at[2][1]) + (at[0][2] - at[2][2]);
     lengths[i] = table[py % s.window * s.window + px % s.window] * sqrt(gx * gx + gy * gy);

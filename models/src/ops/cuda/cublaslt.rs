@@ -19,8 +19,8 @@ use candle_core::cuda_backend::{DeviceId, WrapErr, gemm_reduced_precision_f32};
 use candle_core::{DType, Tensor};
 
 use super::device;
+use super::handle::handle;
 use super::memory::{address, empty, unsupported};
-use super::owned::owned;
 use crate::Result;
 
 /// Memory that an algorithm may take beside its operands: what NVIDIA advises for Hopper.
@@ -32,20 +32,20 @@ const MOST_ALIGNMENT: u64 = 256;
 const BIAS: sys::cublasLtMatmulDescAttributes_t =
     sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
 
-fn wanted() -> bool {
-    static WANTED: LazyLock<bool> =
+fn enabled() -> bool {
+    static ENABLED: LazyLock<bool> =
         LazyLock::new(|| std::env::var("EFFICIENTTRAIN_CUBLASLT").as_deref() != Ok("0"));
-    *WANTED
+    *ENABLED
 }
 
 fn failed(e: CublasError) -> crate::Error {
     candle_core::Error::wrap(e).into()
 }
 
-owned!(Handle, sys::cublasLtHandle_t, result::destroy_handle);
-owned!(Layout, sys::cublasLtMatrixLayout_t, result::destroy_matrix_layout);
-owned!(Description, sys::cublasLtMatmulDesc_t, result::destroy_matmul_desc);
-owned!(Preference, sys::cublasLtMatmulPreference_t, result::destroy_matmul_pref);
+handle!(Handle, sys::cublasLtHandle_t, result::destroy_handle);
+handle!(Layout, sys::cublasLtMatrixLayout_t, result::destroy_matrix_layout);
+handle!(Description, sys::cublasLtMatmulDesc_t, result::destroy_matmul_desc);
+handle!(Preference, sys::cublasLtMatmulPreference_t, result::destroy_matmul_pref);
 
 /// What a plan depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,7 +87,7 @@ pub(super) fn linear(
     bias: &Tensor,
     y: &Tensor,
 ) -> Result<bool> {
-    if !wanted() {
+    if !enabled() {
         return Ok(false);
     }
     let gpu = device::of(op, x)?;
