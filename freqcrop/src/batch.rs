@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::image::Layout;
+use crate::layout::Layout;
 use crate::plan::{Plan, elements};
 use crate::real::Real;
 use crate::{Error, Result};

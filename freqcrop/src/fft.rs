@@ -10,7 +10,7 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftPlanner};
 
-use crate::image::{Geometry, Layout, Target};
+use crate::layout::{ChannelLayout, Layout, Target};
 use crate::matrix::AxisShape;
 use crate::real::{Real, Sample};
 use crate::unfold::at_least;
@@ -28,7 +28,7 @@ pub(crate) struct Fourier<T> {
 
 /// Working memory; grows to what the largest image so far needed.
 #[derive(Debug, Default)]
-pub(crate) struct Workspace<T> {
+pub(crate) struct FourierScratch<T> {
     row: Vec<T>,
     spectrum: Vec<Complex<T>>,
     scratch: Vec<Complex<T>>,
@@ -70,10 +70,10 @@ impl<T: Real> Fourier<T> {
     /// Runs one image. False if the result is not finite.
     pub(crate) fn run<E: Sample<T>, O: Target<T>>(
         &self,
-        image: Geometry,
+        image: ChannelLayout,
         input: &[E],
         output: &mut O,
-        work: &mut Workspace<T>,
+        work: &mut FourierScratch<T>,
     ) -> bool {
         let (rows, columns) = (self.height.p, self.width.p);
         at_least(&mut work.planes, image.channels * rows * columns);
@@ -103,7 +103,13 @@ impl<T: Real> Fourier<T> {
     }
 
     /// Spectrum of the kept columns.
-    fn forward<E: Sample<T>>(&self, image: Geometry, channel: usize, input: &[E], work: &mut Workspace<T>) {
+    fn forward<E: Sample<T>>(
+        &self,
+        image: ChannelLayout,
+        channel: usize,
+        input: &[E],
+        work: &mut FourierScratch<T>,
+    ) {
         let (rows, len, half) = (self.height.n, self.width.n, self.half());
         at_least(&mut work.row, len.max(self.width.p));
         at_least(&mut work.spectrum, len / 2 + 1);
@@ -121,7 +127,7 @@ impl<T: Real> Fourier<T> {
     }
 
     /// Weighs the kept frequencies and moves them to the output's grid.
-    fn select(&self, work: &mut Workspace<T>) {
+    fn select(&self, work: &mut FourierScratch<T>) {
         let (rows, out_rows, half) = (self.height.n, self.height.p, self.half());
         at_least(&mut work.kept, out_rows * half);
         let scale = 1.0 / (rows as f64 * self.width.n as f64);
@@ -150,7 +156,7 @@ impl<T: Real> Fourier<T> {
     }
 
     /// Rows of the result.
-    fn inverse(&self, channel: usize, work: &mut Workspace<T>) {
+    fn inverse(&self, channel: usize, work: &mut FourierScratch<T>) {
         let (rows, len, half) = (self.height.p, self.width.p, self.half());
         at_least(&mut work.spectrum, len / 2 + 1);
         let spectrum = &mut work.spectrum[..len / 2 + 1];
@@ -183,7 +189,7 @@ fn wrap(k: i64, len: usize) -> usize {
 }
 
 fn read_row<T, E: Sample<T>>(
-    image: Geometry,
+    image: ChannelLayout,
     (channel, n): (usize, usize),
     (rows, len): (usize, usize),
     input: &[E],

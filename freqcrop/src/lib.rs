@@ -41,15 +41,15 @@ mod batch;
 mod error;
 mod fft;
 mod fold;
-mod fused;
-mod image;
 mod kernel;
 mod lanczos;
+mod layout;
 mod matrix;
 mod operators;
 mod plan;
 mod real;
 mod resample;
+mod resampled;
 mod rgb8;
 mod scratch;
 mod separable;
@@ -58,14 +58,17 @@ mod tensor;
 mod unfold;
 mod views;
 
+#[cfg(feature = "candle")]
+pub use error::TensorError;
 pub use error::{Error, Result};
-pub use fused::RgbWindow;
-pub use image::Layout;
+
 pub use lanczos::Lanczos;
+pub use layout::Layout;
 pub use operators::{FrequencyCrop, LowPass};
 pub use plan::{Backend, Plan};
 pub use real::Real;
 pub use resample::Resampling;
+pub use resampled::RgbWindow;
 pub use scratch::Scratch;
 #[cfg(feature = "candle")]
 pub use tensor::TensorFilter;

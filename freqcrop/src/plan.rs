@@ -1,10 +1,10 @@
 //! The plan: sizes checked once, tables made once, then image after image.
 
 use crate::fft::Fourier;
-use crate::image::{Geometry, Interleaved, Layout, Planar, Target};
+use crate::layout::{ChannelLayout, Interleaved, Layout, Planar, Target};
 use crate::matrix::AxisShape;
 use crate::real::{Real, Sample};
-use crate::scratch::{Pool, Scratch};
+use crate::scratch::{Scratch, ScratchPool};
 use crate::separable::Separable;
 use crate::{Error, Result};
 
@@ -37,7 +37,7 @@ pub struct Plan<T: Real> {
     pub(crate) height: AxisShape,
     pub(crate) width: AxisShape,
     engine: Engine<T>,
-    pub(crate) pool: Pool<T>,
+    pub(crate) pool: ScratchPool<T>,
 }
 
 impl<T: Real> Plan<T> {
@@ -67,7 +67,7 @@ impl<T: Real> Plan<T> {
             Backend::Auto if !separable_is_faster(height, width) => Engine::Fft(Fourier::new(height, width)),
             Backend::Auto | Backend::Separable => Engine::Separable(Separable::new(height, width)),
         };
-        Ok(Self { height, width, engine, pool: Pool::new() })
+        Ok(Self { height, width, engine, pool: ScratchPool::new() })
     }
 
     /// Height and width of the images that go in, in pixels.
@@ -138,7 +138,7 @@ impl<T: Real> Plan<T> {
     /// Runs the engine on a checked image, through [`Real::run`]. False if the result is not finite.
     pub(crate) fn run_layout(
         &self,
-        image: Geometry,
+        image: ChannelLayout,
         input: &[T],
         output: &mut [T],
         scratch: &mut Scratch<T>,
@@ -166,7 +166,7 @@ impl<T: Real> Plan<T> {
     /// Runs the engine on a checked image. False if the result is not finite.
     pub(crate) fn run<E: Sample<T>, O: Target<T>>(
         &self,
-        image: Geometry,
+        image: ChannelLayout,
         input: &[E],
         output: &mut O,
         scratch: &mut Scratch<T>,

@@ -4,7 +4,7 @@ use pulp::Simd;
 use realfft::FftNum;
 
 use crate::Result;
-use crate::image::{Geometry, Layout};
+use crate::layout::{ChannelLayout, Layout};
 use crate::plan::{Backend, Plan};
 use crate::scratch::Scratch;
 
@@ -80,7 +80,7 @@ macro_rules! real {
                 output: &mut [Self],
                 scratch: &mut Scratch<Self>,
             ) -> bool {
-                plan.run_layout(Geometry { layout, channels }, input, output, scratch)
+                plan.run_layout(ChannelLayout { layout, channels }, input, output, scratch)
             }
         }
         impl Lanes for $t {

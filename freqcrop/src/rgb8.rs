@@ -3,11 +3,9 @@
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::image::{Bytes, Geometry, Layout};
+use crate::layout::{Bytes, RGB};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
-
-const RGB: Geometry = Geometry { layout: Layout::Hwc, channels: 3 };
 
 impl Plan<f32> {
     /// Processes one 8-bit RGB image, with working memory from the plan's own pool.

@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::kernel::GROUP;
+use crate::fft::FourierScratch;
 use crate::real::Real;
-use crate::{fft, separable};
+use crate::separable::SeparableScratch;
 
 /// Working memory of a plan: make one a thread, use it for image after image.
 ///
@@ -12,10 +12,8 @@ use crate::{fft, separable};
 /// plan of the same number type. Calls that take none borrow one from a pool inside the plan.
 #[derive(Debug)]
 pub struct Scratch<T> {
-    pub(crate) separable: separable::Workspace<T>,
-    pub(crate) fourier: fft::Workspace<T>,
-    /// Columns ahead of a resize.
-    pub(crate) lines: Vec<[T; GROUP]>,
+    pub(crate) separable: SeparableScratch<T>,
+    pub(crate) fourier: FourierScratch<T>,
     /// Copies of views whose memory is in some other order.
     pub(crate) input: Vec<T>,
     pub(crate) output: Vec<T>,
@@ -26,9 +24,8 @@ impl<T: Real> Scratch<T> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            separable: separable::Workspace::default(),
-            fourier: fft::Workspace::default(),
-            lines: Vec::new(),
+            separable: SeparableScratch::default(),
+            fourier: FourierScratch::default(),
             input: Vec::new(),
             output: Vec::new(),
         }
@@ -43,9 +40,9 @@ impl<T: Real> Default for Scratch<T> {
 
 /// Idle scratches of a plan; as many as there ever were threads in it at once.
 #[derive(Debug)]
-pub(crate) struct Pool<T>(Mutex<Vec<Scratch<T>>>);
+pub(crate) struct ScratchPool<T>(Mutex<Vec<Scratch<T>>>);
 
-impl<T: Real> Pool<T> {
+impl<T: Real> ScratchPool<T> {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }

@@ -10,12 +10,6 @@ use crate::matrix::AxisShape;
 use crate::plan::{Backend, Plan};
 use crate::{Error, FrequencyCrop, LowPass, Real, Result};
 
-impl From<candle_core::Error> for Error {
-    fn from(error: candle_core::Error) -> Self {
-        Self::Tensor(error.to_string())
-    }
-}
-
 /// The crop or the low-pass filter for tensors `[N, C, H, W]` of one type on one device.
 ///
 /// Differentiable: the operator is linear, so the gradient is its transpose applied to the output's gradient.
@@ -83,7 +77,7 @@ impl TensorFilter {
     /// `[N, C, H, W]` in, `[N, C, Bh, Bw]` out (`[N, C, H, W]` for the low-pass filter).
     ///
     /// # Errors
-    /// [`Error::WrongShape`]; [`Error::Tensor`] for another type or device than planned.
+    /// [`Error::WrongShape`]; [`Error::WrongType`] for another type than planned; [`Error::Tensor`] for another device.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let (h, w) = self.image;
         let &[images, channels, height, width] = input.dims() else { return Err(self.wrong_shape(input)) };
@@ -91,11 +85,8 @@ impl TensorFilter {
             return Err(self.wrong_shape(input));
         }
         if input.dtype() != self.dtype {
-            return Err(Error::Tensor(format!(
-                "input is {:?}, expected {:?} as planned",
-                input.dtype(),
-                self.dtype
-            )));
+            let (found, expected) = (input.dtype().as_str(), self.dtype.as_str());
+            return Err(Error::WrongType { found, expected });
         }
         if self.identity {
             return Ok(input.clone());

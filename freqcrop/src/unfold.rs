@@ -1,6 +1,6 @@
 //! Unfolding: the four parity blocks of a channel back into rows, minus the checkerboard correction.
 
-use crate::image::Target;
+use crate::layout::Target;
 use crate::real::Real;
 use crate::separable::Separable;
 

@@ -8,7 +8,7 @@
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
 use rayon::prelude::*;
 
-use crate::image::Layout;
+use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::real::Real;
 use crate::scratch::Scratch;

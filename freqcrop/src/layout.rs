@@ -13,12 +13,16 @@ pub enum Layout {
 
 /// One image's layout and channel count.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Geometry {
+pub(crate) struct ChannelLayout {
     pub(crate) layout: Layout,
     pub(crate) channels: usize,
 }
 
+/// Interleaved RGB.
+pub(crate) const RGB: ChannelLayout = ChannelLayout { layout: Layout::Hwc, channels: 3 };
+
 /// The image as planes of `columns` contiguous columns, and where `(w, channel)` is among all columns.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Planes {
     pub(crate) count: usize,
     pub(crate) columns: usize,
@@ -26,7 +30,7 @@ pub(crate) struct Planes {
     pub(crate) channel_step: usize,
 }
 
-impl Geometry {
+impl ChannelLayout {
     pub(crate) fn planes(self, width: usize) -> Planes {
         match self.layout {
             Layout::Chw => Planes { count: self.channels, columns: width, row_step: 1, channel_step: width },
@@ -35,13 +39,6 @@ impl Geometry {
                 Planes { count: 1, columns: width * self.channels, row_step: self.channels, channel_step: 1 }
             }
         }
-    }
-}
-
-impl Planes {
-    /// Elements from one plane to the next.
-    pub(crate) fn input_step(&self, height: usize) -> usize {
-        self.columns * height
     }
 }
 
