@@ -1,9 +1,11 @@
-//! Crops an image to its low frequencies, shows the Lanczos resize beside it and prints the distance between the two.
+//! Crops an image to its low frequencies, shows the Lanczos resize beside it and prints the
+//! distance between the two.
 //!
 //! ```text
 //! cargo run --release -p freqcrop --example crop_image -- [IMAGE.png] [B] [OUT.png]
 //! ```
-//! Without an image it draws one with fine stripes: the resize keeps a trace of them, the crop does not.
+//! Without an image it draws one with fine stripes: the resize keeps a trace of them, the crop does
+//! not.
 
 use freqcrop::{FrequencyCrop, Lanczos, Layout};
 use image::RgbImage;
@@ -39,7 +41,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Returns the PSNR in dB and the largest difference between the unrounded crop and the resized bytes, both in 0..=1.
+/// Returns the PSNR in dB and the largest difference between the unrounded crop and the resized
+/// bytes, both in 0..=1.
 fn distance(crop: &FrequencyCrop, image: &[u8], resized: &[u8]) -> freqcrop::Result<(f64, f64)> {
     let input: Vec<f32> = image.iter().map(|&v| f32::from(v) / 255.0).collect();
     let mut exact = vec![0.0; resized.len()];

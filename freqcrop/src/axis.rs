@@ -1,21 +1,23 @@
 //! One axis of the separable form, folded by mirror symmetry and packed for the kernel.
 //!
-//! `A[p,n] = A[(P-p) mod P, (N-n) mod N]`, so the even part of the output depends on the even part of the input
-//! only, and the odd part on the odd part: two matrices of about P/2 x N/2, half the multiplications.
-//! Where the checkerboard correction is needed, its input waves ride along as one more output column of each part:
-//! the cosine is even, the sine is odd. They usually fit into lanes that would be padding.
+//! `A[p,n] = A[(P-p) mod P, (N-n) mod N]`, so the even part of the output depends on the even part
+//! of the input only, and the odd part on the odd part: two matrices of about P/2 x N/2, half the
+//! multiplications. If the checkerboard correction is needed, its input waves are one more output
+//! column of each part: the cosine is even, the sine is odd. They usually fit into lanes that would
+//! be padding.
 
 use crate::kernel::TileLimits;
 use crate::matrix::AxisShape;
 use crate::real::Real;
 
-/// How wide a tile is.
+/// Width of a tile.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TileWidth {
     /// 1 to 3 vectors.
     Vectors(usize),
-    /// A single column, left over from whole vectors. For even sizes there always is one: the even part has half the samples
-    /// and one more, and a vector with one lane in use would cost up to a seventh of the whole product.
+    /// A single column, left over from whole vectors. For even sizes there always is one: the even
+    /// part has half the samples and one more, and a vector with one lane in use would cost up to a
+    /// seventh of the whole product.
     Column,
 }
 
@@ -46,7 +48,8 @@ pub(crate) struct FoldedAxis<T> {
     /// Used columns of each part, the correction's included.
     pub(crate) even_used: usize,
     pub(crate) odd_used: usize,
-    /// `cos(pi B p/P)` for the even part and `sin(pi B p/P)` for the odd part; empty without correction.
+    /// `cos(pi B p/P)` for the even part and `sin(pi B p/P)` for the odd part; empty without
+    /// correction.
     pub(crate) wave_even: Vec<T>,
     pub(crate) wave_odd: Vec<T>,
 }
@@ -81,22 +84,22 @@ impl<T: Real> FoldedAxis<T> {
         axis
     }
 
-    /// Input samples in the even part.
+    /// Number of input samples in the even part.
     pub(crate) fn even_in(&self) -> usize {
         even_len(self.shape.n)
     }
 
-    /// Input samples in the odd part.
+    /// Number of input samples in the odd part.
     pub(crate) fn odd_in(&self) -> usize {
         self.shape.n - self.even_in()
     }
 
-    /// Output samples in the even part.
+    /// Number of output samples in the even part.
     pub(crate) fn even_out(&self) -> usize {
         even_len(self.shape.p)
     }
 
-    /// Output samples in the odd part.
+    /// Number of output samples in the odd part.
     pub(crate) fn odd_out(&self) -> usize {
         self.shape.p - self.even_out()
     }
@@ -123,7 +126,8 @@ impl<T: Real> FoldedAxis<T> {
         }
     }
 
-    /// Entry of the folded matrices: input sample `row` of a part to output column `c` of the same part.
+    /// Returns an entry of the folded matrices: from input sample `row` of a part to output column
+    /// `c` of the same part.
     fn folded(&self, even: bool, row: usize, c: usize) -> f64 {
         let shape = self.shape;
         let outputs = if even { self.even_out() } else { self.odd_out() };
@@ -143,12 +147,13 @@ impl<T: Real> FoldedAxis<T> {
     }
 }
 
-/// Samples 0 ..= len div 2 represent an even sequence of that period.
+/// Returns the number of samples that represent an even sequence of a period: 0 ..= len div 2.
 fn even_len(len: usize) -> usize {
     len / 2 + 1
 }
 
-/// Splits `vectors` into tiles of at most `max`, without a narrow left-over where that can be avoided.
+/// Splits `vectors` into tiles of at most `max`, without a narrow left-over where that can be
+/// avoided.
 fn tile_sizes(vectors: usize, max: usize) -> Vec<usize> {
     let tiles = vectors.div_ceil(max);
     (0..tiles).map(|i| vectors / tiles + usize::from(i < vectors % tiles)).collect()

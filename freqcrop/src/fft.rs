@@ -1,7 +1,9 @@
-//! The Fourier backend: real transform of the rows, complex transform of the kept columns only, and back.
+//! The Fourier backend: real transform of the rows, complex transform of the kept columns only, and
+//! back.
 //!
-//! Works on the Hermitian part of the masked spectrum, which is what taking the real part of the result means:
-//! frequency (k, l) gets the weight `(m(k) m(l) + m(-k) m(-l)) / 2`, m being 1 for kept frequencies.
+//! Works on the Hermitian part of the masked spectrum, which is what taking the real part of the
+//! result means: frequency (k, l) gets the weight `(m(k) m(l) + m(-k) m(-l)) / 2`, m being 1 for
+//! kept frequencies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ pub(crate) struct Fourier<T> {
     scratch: usize,
 }
 
-/// Working memory; grows to what the largest image so far needed.
+/// Working memory; grows to the needs of the largest image so far.
 #[derive(Debug, Default)]
 pub(crate) struct FourierScratch<T> {
     row: Vec<T>,
@@ -67,7 +69,7 @@ impl<T: Real> Fourier<T> {
         Self { height, width, row_forward, column_forward, column_inverse, row_inverse, scratch }
     }
 
-    /// Runs one image. False if the result is not finite.
+    /// Processes one image. Returns false if the result is not finite.
     pub(crate) fn run<E: Sample<T>, O: Target<T>>(
         &self,
         image: ChannelLayout,
@@ -178,7 +180,7 @@ impl<T: Real> Fourier<T> {
     }
 }
 
-/// Is frequency k among the kept `-(b div 2) ..= b - (b div 2) - 1`?
+/// Returns true if frequency k is among the kept `-(b div 2) ..= b - (b div 2) - 1`?
 fn keeps(b: usize, k: i64) -> bool {
     let low = -((b / 2) as i64);
     (low..low + b as i64).contains(&k)

@@ -1,4 +1,5 @@
-//! Folding: the even and odd parts of image columns, gathered into the panels that the kernel reads.
+//! Folding: the even and odd parts of image columns, gathered into the panels that the kernel
+//! reads.
 
 use crate::axis::FoldedAxis;
 use crate::kernel::GROUP;
@@ -33,7 +34,8 @@ pub(crate) struct FoldBuffers<'a, T> {
 
 /// A way of reading the columns that are folded.
 pub(crate) trait Fold<T>: Copy {
-    /// Folds `count` columns from `first` on, `offset` subtracted, into the even and odd parts of `buffers`.
+    /// Folds `count` columns from `first` on, `offset` subtracted, into the even and odd parts of
+    /// `buffers`.
     fn fold<E: Sample<T>>(
         self,
         axis: &FoldedAxis<T>,
@@ -69,7 +71,8 @@ impl<T: Real> Fold<T> for Unchanged {
             let (top_groups, top_rest) = top.as_chunks::<GROUP>();
             let (bottom_groups, bottom_rest) = bottom.as_chunks::<GROUP>();
             for (group, (a, b)) in top_groups.iter().zip(bottom_groups).enumerate() {
-                // Whole arrays by value: element by element, the compiler would assume that the outputs may overlap.
+                // Whole arrays by value: element by element, the compiler would assume that the
+                // outputs may overlap.
                 let (sums, differences) = sum_and_difference(*a, *b, doubled);
                 even[group * even_in + n] = sums;
                 odd[group * odd_in + n - 1] = differences;

@@ -1,7 +1,9 @@
-//! The inner matrix product: a panel of folded columns times one register tile of the folded matrix.
+//! The inner matrix product: a panel of folded columns times one register tile of the folded
+//! matrix.
 //!
-//! The panel holds groups of [`GROUP`] image columns, `[group][n][GROUP]`, small enough for the first-level cache. A tile
-//! of V vectors times GROUP columns keeps GROUP * V sums in registers over the whole depth n.
+//! The panel holds groups of [`GROUP`] image columns, `[group][n][GROUP]`, small enough for the
+//! first-level cache. A tile of V vectors times GROUP columns keeps GROUP * V sums in registers
+//! over the whole depth n.
 
 use pulp::Simd;
 
@@ -26,7 +28,8 @@ pub(crate) struct QueryTileLimits<T>(pub(crate) std::marker::PhantomData<T>);
 impl<T: Lanes> pulp::WithSimd for QueryTileLimits<T> {
     type Output = TileLimits;
     fn with_simd<S: Simd>(self, _: S) -> TileLimits {
-        // 8 x 3 sums, 3 matrix vectors and one broadcast fit into 32 registers; 16 registers take 8 sums.
+        // 8 x 3 sums, 3 matrix vectors and one broadcast fit into 32 registers; 16 registers take 8
+        // sums.
         TileLimits { lanes: T::lanes::<S>(), max_vectors: if S::REGISTER_COUNT >= 32 { 3 } else { 1 } }
     }
 }
@@ -39,7 +42,8 @@ pub(crate) struct Panel<'a, T> {
     pub(crate) columns: usize,
 }
 
-/// Multiplies a panel by every tile of an axis: column c of the panel becomes row c of `out`, `axis.width` long.
+/// Multiplies a panel by every tile of an axis: column c of the panel becomes row c of `out`,
+/// `axis.width` long.
 #[inline(always)]
 pub(crate) fn multiply<T: Real, S: Simd>(simd: S, axis: &FoldedAxis<T>, panel: &Panel<'_, T>, out: &mut [T]) {
     for tile in &axis.tiles {
@@ -52,7 +56,8 @@ pub(crate) fn multiply<T: Real, S: Simd>(simd: S, axis: &FoldedAxis<T>, panel: &
     }
 }
 
-/// One column of the matrix: here the image columns of a group lie side by side in a vector.
+/// Multiplies by a single column of the matrix: here the image columns of a group are the elements
+/// of a vector.
 #[inline(always)]
 fn multiply_column<T: Real>(axis: &FoldedAxis<T>, tile: &Tile, panel: &Panel<'_, T>, out: &mut [T]) {
     let (part, depth) = if tile.even { (panel.even, axis.even_in()) } else { (panel.odd, axis.odd_in()) };

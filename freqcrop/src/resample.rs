@@ -1,7 +1,8 @@
-//! A resize ahead of the crop, one axis at a time: few taps a sample, applied as the columns are folded.
+//! A resize before the crop, one axis at a time: a few taps per sample, applied while the columns
+//! are folded.
 //!
-//! Resize R and crop A are both linear and act on each axis alone, so `A (R x)` is one operator and what lies between needs
-//! no buffer of its own, no rounding and no clipping.
+//! Resize R and crop A are both linear and act on each axis separately, so `A (R x)` is one
+//! operator; the image between them is neither stored nor rounded nor clipped.
 
 use crate::axis::FoldedAxis;
 use crate::fold::{Columns, Fold, FoldBuffers};
@@ -10,7 +11,8 @@ use crate::real::{Real, Sample};
 use crate::unfold::at_least;
 use crate::{Error, Result};
 
-/// A banded linear map of one axis: output sample i is a weighted sum of a short run of input samples.
+/// A banded linear map of one axis: output sample i is a weighted sum of a short run of input
+/// samples.
 ///
 /// ```
 /// let mut halves = freqcrop::Resampling::new(4);
@@ -28,13 +30,13 @@ pub struct Resampling {
 }
 
 impl Resampling {
-    /// A map from `input` samples that has no outputs yet.
+    /// Creates a map from `input` samples that has no outputs yet.
     #[must_use]
     pub fn new(input: usize) -> Self {
         Self { input, ..Self::default() }
     }
 
-    /// Forgets all outputs and keeps the memory.
+    /// Removes all outputs and keeps the memory.
     pub fn reset(&mut self, input: usize) {
         self.input = input;
         self.runs.clear();
@@ -59,24 +61,24 @@ impl Resampling {
         self.runs.reverse();
     }
 
-    /// Samples that go in.
+    /// Number of input samples.
     #[must_use]
     pub fn input_len(&self) -> usize {
         self.input
     }
 
-    /// Samples that come out.
+    /// Number of output samples.
     #[must_use]
     pub fn output_len(&self) -> usize {
         self.runs.len()
     }
 
-    /// Output sample `i` of a group of columns.
+    /// Computes output sample `i` of a group of columns.
     #[inline(always)]
     fn blend(&self, i: usize, lines: &[[f32; GROUP]]) -> [f32; GROUP] {
         let (start, first, taps) = self.runs[i];
         let (lines, weights) = (&lines[start..start + taps], &self.weights[first..first + taps]);
-        // The usual number of taps on its own, so that the loop disappears.
+        // The usual number of taps has its own branch, so that the compiler unrolls the loop.
         match (<&[_; 4]>::try_from(lines), <&[f32; 4]>::try_from(weights)) {
             (Ok(lines), Ok(weights)) => sum(lines, weights),
             _ => sum(lines, weights),

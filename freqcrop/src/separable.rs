@@ -1,10 +1,12 @@
 //! The separable backend: fold and multiply along the height, then along the width, then unfold.
 //!
-//! Each pass transforms the leading axis and moves it to the end, so two passes bring the image back upright:
-//! `X[n, w] -> T[w, p] -> O[p, q]`, with p and q in folded order (even part, then odd part).
+//! Each pass transforms the leading axis and moves it to the end, so two passes bring the image
+//! back upright: `X[n, w] -> T[w, p] -> O[p, q]`, with p and q in folded order (even part, then odd
+//! part).
 //!
-//! A value near the middle of the image's is subtracted first and added last. Exact arithmetic would not notice, since a
-//! constant image is kept as it is; rounding errors shrink with the size of the sums, by about half for photographs.
+//! A value near the middle of the image's is subtracted first and added last. Exact arithmetic
+//! would not notice, since a constant image is kept as it is; rounding errors shrink with the size
+//! of the sums, by about half for photographs.
 
 use std::marker::PhantomData;
 
@@ -89,8 +91,8 @@ impl<T: Real> Separable<T> {
         self.run_folding(image, Unchanged, Unchanged, output, scratch)
     }
 
-    /// Processes an image whose columns and rows pass through `height` and `width` before they are folded. Returns false
-    /// if the result is not finite.
+    /// Processes an image whose columns and rows pass through `height` and `width` before they are
+    /// folded. Returns false if the result is not finite.
     pub(crate) fn run_folding<E: Sample<T>, F: Fold<T>, O: Target<T>>(
         &self,
         image: ImageView<'_, E>,

@@ -54,7 +54,7 @@ fn every_part_of_the_key_counts() {
 
 #[test]
 fn purposes_have_distinct_numbers() {
-    use Purpose::{Augment, Crop, Erase, Flip, Jitter, Mix, Order, Custom};
+    use Purpose::{Augment, Crop, Custom, Erase, Flip, Jitter, Mix, Order};
     let all = [Crop, Flip, Augment, Erase, Mix, Order, Jitter, Custom(0), Custom(u32::MAX)];
     let numbers: std::collections::HashSet<u64> = all.into_iter().map(u64::from).collect();
     assert_eq!(numbers.len(), all.len());
