@@ -1,4 +1,5 @@
-//! The crop of 3x224x224 images to the sizes of the curriculum, one thread, every entry and backend.
+//! The crop of 3x224x224 images to the sizes of the curriculum, one thread, every entry and
+//! backend.
 
 use std::hint::black_box;
 

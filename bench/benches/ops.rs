@@ -1,6 +1,7 @@
 //! Forward and backward of each trainable op, beside what candle itself offers for it.
 //!
-//! `stock` is the nearest of candle's own that differentiates; where there is none, there is no second line.
+//! `stock` is the nearest of candle's own that differentiates; where there is none, there is no
+//! second line.
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};

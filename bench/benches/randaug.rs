@@ -1,4 +1,5 @@
-//! What a training image goes through besides decoding: crop, RandAugment, normalization, one thread.
+//! What a training image goes through besides decoding: crop, RandAugment, normalization, one
+//! thread.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::{Rgb, RgbImage};

@@ -1,9 +1,11 @@
-//! Crops an image to its low frequencies and puts the Lanczos resize beside it; prints how far the two are apart.
+//! Crops an image to its low frequencies, shows the Lanczos resize beside it and prints the
+//! distance between the two.
 //!
 //! ```text
 //! cargo run --release -p freqcrop --example crop_image -- [IMAGE.png] [B] [OUT.png]
 //! ```
-//! Without an image it draws one with fine stripes: the resize keeps a trace of them, the crop has none.
+//! Without an image it draws one with fine stripes: the resize keeps a trace of them, the crop does
+//! not.
 
 use freqcrop::{FrequencyCrop, Lanczos, Layout};
 use image::RgbImage;
@@ -12,17 +14,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (image, name) = match arguments.next() {
         Some(path) => (image::open(&path)?.to_rgb8(), path),
-        None => (stripes(), "drawn image".to_string()),
+        None => (stripes(), "synthetic image".to_string()),
     };
     let side = image.width().min(image.height()).min(224);
     let size: usize = arguments.next().map_or(Ok(96), |text| text.parse())?;
     let out_path = arguments.next().unwrap_or_else(|| "crop_image.png".to_string());
     let image = image::imageops::crop_imm(&image, 0, 0, side, side).to_image();
 
-    let image = (side as usize, side as usize);
-    let crop = FrequencyCrop::new(image, (size, size))?;
+    let input = (side as usize, side as usize);
+    let crop = FrequencyCrop::new(input, (size, size))?;
     let cropped = crop.apply_rgb8(&image)?;
-    let resized = Lanczos::new(image, (size, size))?.apply_u8(3, &image)?;
+    let resized = Lanczos::new(input, (size, size))?.apply_u8(3, &image)?;
     let (psnr, worst) = distance(&crop, &image, &resized)?;
     println!(
         "{name}, top-left {side} x {side} to {size} x {size}: crop against Lanczos, PSNR {psnr:.2} dB, largest difference {worst:.3} of the range"
@@ -35,11 +37,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         beside.put_pixel(x + size as u32 + 4, y, image::Rgb([b[0], b[1], b[2]]));
     }
     beside.save(&out_path)?;
-    println!("left the crop, right the resize: {out_path}");
+    println!("crop on the left, resize on the right: {out_path}");
     Ok(())
 }
 
-/// PSNR in dB and largest difference, of the unrounded crop against the resized bytes, both in 0..=1.
+/// Returns the PSNR in dB and the largest difference between the unrounded crop and the resized
+/// bytes, both in 0..=1.
 fn distance(crop: &FrequencyCrop, image: &[u8], resized: &[u8]) -> freqcrop::Result<(f64, f64)> {
     let input: Vec<f32> = image.iter().map(|&v| f32::from(v) / 255.0).collect();
     let mut exact = vec![0.0; resized.len()];
@@ -49,7 +52,7 @@ fn distance(crop: &FrequencyCrop, image: &[u8], resized: &[u8]) -> freqcrop::Res
     Ok((-10.0 * (sum / resized.len() as f64).log10(), worst))
 }
 
-/// A disc and a gradient under stripes finer than the crop can hold.
+/// Draws a disc and a gradient under stripes that are too fine for the crop.
 fn stripes() -> RgbImage {
     RgbImage::from_fn(224, 224, |x, y| {
         let inside = (x as i32 - 112).pow(2) + (y as i32 - 112).pow(2) < 70 * 70;

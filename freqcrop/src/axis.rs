@@ -1,20 +1,23 @@
 //! One axis of the separable form, folded by mirror symmetry and packed for the kernel.
 //!
-//! `A[p,n] = A[(P-p) mod P, (N-n) mod N]`, so the even part of the output depends on the even part of the input
-//! only, and the odd part on the odd part: two matrices of about P/2 x N/2, half the multiplications.
-//! Where the checkerboard correction is needed, its input waves ride along as one more output column of each part:
-//! the cosine is even, the sine is odd. They usually fit into lanes that would be padding.
+//! `A[p,n] = A[(P-p) mod P, (N-n) mod N]`, so the even part of the output depends on the even part
+//! of the input only, and the odd part on the odd part: two matrices of about P/2 x N/2, half the
+//! multiplications. If the checkerboard correction is needed, its input waves are one more output
+//! column of each part: the cosine is even, the sine is odd. They usually fit into lanes that would
+//! be padding.
 
+use crate::kernel::TileLimits;
 use crate::matrix::AxisShape;
 use crate::real::Real;
 
-/// How wide a tile is.
+/// Width of a tile.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Span {
+pub(crate) enum TileWidth {
     /// 1 to 3 vectors.
     Vectors(usize),
-    /// A single column, left over from whole vectors. For even sizes there always is one: the even part has half the samples
-    /// and one more, and a vector with one lane in use would cost up to a seventh of the whole product.
+    /// A single column, left over from whole vectors. For even sizes there always is one: the even
+    /// part has half the samples and one more, and a vector with one lane in use would cost up to a
+    /// seventh of the whole product.
     Column,
 }
 
@@ -24,16 +27,16 @@ pub(crate) struct Tile {
     /// Reads the even part of the input, else the odd part.
     pub(crate) even: bool,
     /// Width.
-    pub(crate) span: Span,
+    pub(crate) width: TileWidth,
     /// First column in the folded output row.
     pub(crate) column: usize,
-    /// First element in `Axis::packed`.
+    /// First element in `FoldedAxis::packed`.
     pub(crate) start: usize,
 }
 
 /// One axis, ready to run.
 #[derive(Debug)]
-pub(crate) struct Axis<T> {
+pub(crate) struct FoldedAxis<T> {
     pub(crate) shape: AxisShape,
     /// Matrix entries, tile by tile, each `[n][column in tile]`.
     pub(crate) packed: Vec<T>,
@@ -45,14 +48,16 @@ pub(crate) struct Axis<T> {
     /// Used columns of each part, the correction's included.
     pub(crate) even_used: usize,
     pub(crate) odd_used: usize,
-    /// `cos(pi B p/P)` for the even part and `sin(pi B p/P)` for the odd part; empty without correction.
+    /// `cos(pi B p/P)` for the even part and `sin(pi B p/P)` for the odd part; empty without
+    /// correction.
     pub(crate) wave_even: Vec<T>,
     pub(crate) wave_odd: Vec<T>,
 }
 
-impl<T: Real> Axis<T> {
-    /// Plans an axis for vectors of `lanes` elements and tiles of at most `max_vectors`.
-    pub(crate) fn new(shape: AxisShape, corrected: bool, lanes: usize, max_vectors: usize) -> Self {
+impl<T: Real> FoldedAxis<T> {
+    /// Plans an axis for tiles within `limits`.
+    pub(crate) fn new(shape: AxisShape, corrected: bool, limits: TileLimits) -> Self {
+        let lanes = limits.lanes;
         let even_out = even_len(shape.p);
         let odd_out = shape.p - even_out;
         // The crop's output sine is zero everywhere, so its cosine input wave is never used.
@@ -70,8 +75,8 @@ impl<T: Real> Axis<T> {
             wave_even: Vec::new(),
             wave_odd: Vec::new(),
         };
-        axis.pack_part(true, even_used, lanes, max_vectors);
-        axis.pack_part(false, odd_used, lanes, max_vectors);
+        axis.pack_part(true, even_used, limits);
+        axis.pack_part(false, odd_used, limits);
         if corrected {
             axis.wave_even = (0..even_out).map(|p| T::of(shape.output_wave(p).0)).collect();
             axis.wave_odd = (1..=odd_out).map(|p| T::of(shape.output_wave(p).1)).collect();
@@ -79,49 +84,50 @@ impl<T: Real> Axis<T> {
         axis
     }
 
-    /// Input samples in the even part.
+    /// Number of input samples in the even part.
     pub(crate) fn even_in(&self) -> usize {
         even_len(self.shape.n)
     }
 
-    /// Input samples in the odd part.
+    /// Number of input samples in the odd part.
     pub(crate) fn odd_in(&self) -> usize {
         self.shape.n - self.even_in()
     }
 
-    /// Output samples in the even part.
+    /// Number of output samples in the even part.
     pub(crate) fn even_out(&self) -> usize {
         even_len(self.shape.p)
     }
 
-    /// Output samples in the odd part.
+    /// Number of output samples in the odd part.
     pub(crate) fn odd_out(&self) -> usize {
         self.shape.p - self.even_out()
     }
 
-    fn pack_part(&mut self, even: bool, used: usize, lanes: usize, max_vectors: usize) {
+    fn pack_part(&mut self, even: bool, used: usize, TileLimits { lanes, max_vectors }: TileLimits) {
         let rows = if even { self.even_in() } else { self.odd_in() };
         let first = if even { 0 } else { self.odd_start };
         let single = lanes > 1 && used % lanes == 1;
         let vectors = if single { used / lanes } else { used.div_ceil(lanes) };
-        let spans = tile_sizes(vectors, max_vectors).into_iter().map(Span::Vectors);
+        let widths = tile_sizes(vectors, max_vectors).into_iter().map(TileWidth::Vectors);
         let mut column = 0;
-        for span in spans.chain(single.then_some(Span::Column)) {
-            let width = match span {
-                Span::Vectors(vectors) => vectors * lanes,
-                Span::Column => 1,
+        for width in widths.chain(single.then_some(TileWidth::Column)) {
+            let columns = match width {
+                TileWidth::Vectors(vectors) => vectors * lanes,
+                TileWidth::Column => 1,
             };
-            self.tiles.push(Tile { even, span, column: first + column, start: self.packed.len() });
+            self.tiles.push(Tile { even, width, column: first + column, start: self.packed.len() });
             for row in 0..rows {
-                for c in column..column + width {
+                for c in column..column + columns {
                     self.packed.push(T::of(self.folded(even, row, c)));
                 }
             }
-            column += width;
+            column += columns;
         }
     }
 
-    /// Entry of the folded matrices: input sample `row` of a part to output column `c` of the same part.
+    /// Returns an entry of the folded matrices: from input sample `row` of a part to output column
+    /// `c` of the same part.
     fn folded(&self, even: bool, row: usize, c: usize) -> f64 {
         let shape = self.shape;
         let outputs = if even { self.even_out() } else { self.odd_out() };
@@ -141,12 +147,13 @@ impl<T: Real> Axis<T> {
     }
 }
 
-/// Samples 0 ..= len div 2 represent an even sequence of that period.
+/// Returns the number of samples that represent an even sequence of a period: 0 ..= len div 2.
 fn even_len(len: usize) -> usize {
     len / 2 + 1
 }
 
-/// Splits `vectors` into tiles of at most `max`, without a narrow left-over where that can be avoided.
+/// Splits `vectors` into tiles of at most `max`, without a narrow left-over where that can be
+/// avoided.
 fn tile_sizes(vectors: usize, max: usize) -> Vec<usize> {
     let tiles = vectors.div_ceil(max);
     (0..tiles).map(|i| vectors / tiles + usize::from(i < vectors % tiles)).collect()

@@ -1,8 +1,8 @@
-//! Batches: one image a task, any number of threads, the same numbers.
+//! Batches: one task per image; the result does not depend on the number of threads.
 
 use rayon::prelude::*;
 
-use crate::image::Layout;
+use crate::layout::Layout;
 use crate::plan::{Plan, elements};
 use crate::real::Real;
 use crate::{Error, Result};
@@ -10,16 +10,17 @@ use crate::{Error, Result};
 impl<T: Real> Plan<T> {
     /// Processes a contiguous batch on the threads of the current rayon pool.
     ///
-    /// Each image is computed by one thread, so the result does not depend on how many there are. Working memory comes
-    /// from the plan's pool.
+    /// Each image is computed by one thread, so the result does not depend on how many there are.
+    /// Working memory comes from the plan's pool.
     ///
     /// # Shapes
-    /// `input` holds N images of H x W x `channels` in the order of `layout`, one after the other; `output` the same
-    /// with the output's size. N follows from the length.
+    /// `input` holds N images of H x W x `channels` in the order of `layout`, one after the other;
+    /// `output` the same with the output's size. N follows from the length.
     ///
     /// # Errors
-    /// [`Error::WrongLength`] if the lengths are no whole and equal number of images; [`Error::NonFinite`] (its index
-    /// counts from the start of the batch) and [`Error::Overflow`], for the first image that has one.
+    /// [`Error::WrongLength`] if the lengths are no whole and equal number of images;
+    /// [`Error::NonFinite`] (its index counts from the start of the batch) and [`Error::Overflow`],
+    /// for the first image that has one.
     pub fn apply_batch_slice(
         &self,
         layout: Layout,

@@ -1,6 +1,9 @@
-//! Everything a caller can get wrong, each with what was expected.
+//! Errors. Every message says what was expected.
 
-/// Why a plan could not be made or an image could not be processed.
+#[cfg(feature = "candle")]
+use std::sync::Arc;
+
+/// Errors of making a plan and of processing an image.
 ///
 /// After an error from a processing call the contents of the output buffer are unspecified.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -9,32 +12,32 @@ pub enum Error {
     /// A height or width of zero.
     #[error("{what} is {height}x{width}: both sides must be at least 1")]
     ZeroSize {
-        /// Which size it was: the image or the bandwidth.
+        /// The size at fault: that of the image or the bandwidth.
         what: &'static str,
         /// Its height.
         height: usize,
         /// Its width.
         width: usize,
     },
-    /// The bandwidth is larger than the image on some side.
+    /// The bandwidth is larger than the image.
     #[error(
         "bandwidth {band_height}x{band_width} is larger than the image {height}x{width}: \
          a spectrum can only be cropped, so each side must be at most the image's"
     )]
     BandTooLarge {
-        /// Asked height.
+        /// Requested height.
         band_height: usize,
-        /// Asked width.
+        /// Requested width.
         band_width: usize,
         /// Image height.
         height: usize,
         /// Image width.
         width: usize,
     },
-    /// The element count does not fit into memory addressing.
+    /// The number of elements does not fit into `usize`.
     #[error("{what} of {height}x{width} with {channels} channels has more elements than can be addressed")]
     TooLarge {
-        /// Which buffer it was.
+        /// The buffer at fault.
         what: &'static str,
         /// Its height.
         height: usize,
@@ -46,19 +49,19 @@ pub enum Error {
     /// A slice has the wrong number of elements.
     #[error("{what} has {found} elements, expected {expected} ({detail})")]
     WrongLength {
-        /// Which slice it was.
+        /// The slice at fault.
         what: &'static str,
         /// Elements found.
         found: usize,
         /// Elements expected.
         expected: usize,
-        /// How the expected number comes about, such as `2 images x 3 channels x 224 x 224`.
+        /// The factors of the expected number, such as `2 images x 3 channels x 224 x 224`.
         detail: String,
     },
     /// An array or tensor has the wrong shape.
     #[error("{what} has shape {found:?}, expected {expected}")]
     WrongShape {
-        /// Which array it was.
+        /// The array at fault.
         what: &'static str,
         /// Its shape.
         found: Vec<usize>,
@@ -77,7 +80,7 @@ pub enum Error {
         row: usize,
         /// Elements from one column to the next.
         column: usize,
-        /// Offset of the last element that the strides reach (saturating).
+        /// Index of the last element that the strides reach (saturating).
         last: usize,
         /// Length of the slice.
         len: usize,
@@ -95,27 +98,72 @@ pub enum Error {
         "the result is not finite although the input is: expected values small enough that their sum fits the number type"
     )]
     Overflow,
-    /// A run of weights that leaves the samples it is for.
+    /// A run of weights that extends past the input samples.
     #[error(
-        "{taps} weights from sample {start} on leave an input of {input} samples: expected a run inside it"
+        "{taps} weights from sample {start} on extend past an input of {input} samples: expected a run inside it"
     )]
     TapsOutside {
         /// First sample of the run.
         start: usize,
-        /// Weights of the run.
+        /// Number of weights.
         taps: usize,
-        /// Samples that there are.
+        /// Number of input samples.
         input: usize,
     },
-    /// A resize ahead of a plan that does not use the separable backend.
+    /// A resize before a plan that does not use the separable backend.
     #[error(
-        "only the separable backend can resize ahead of the crop: make the plan with `Backend::Separable`, and a bandwidth below the image's size"
+        "only the separable backend can resize before the crop: make the plan with `Backend::Separable`, and a bandwidth below the image's size"
     )]
     NotSeparable,
-    /// A tensor operation failed, with the reason that candle gave.
+    /// A tensor of another type than planned.
+    #[cfg(feature = "candle")]
+    #[error("input is {found}, expected {expected} as planned")]
+    WrongType {
+        /// Type of the tensor, as candle names it.
+        found: &'static str,
+        /// The planned type.
+        expected: &'static str,
+    },
+    /// A tensor operation failed.
     #[cfg(feature = "candle")]
     #[error("tensor operation failed: {0}")]
-    Tensor(String),
+    Tensor(#[source] TensorError),
+}
+
+/// Error of candle. Two errors are equal if their messages are.
+#[cfg(feature = "candle")]
+#[derive(Debug, Clone)]
+pub struct TensorError(Arc<candle_core::Error>);
+
+#[cfg(feature = "candle")]
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensor(TensorError(Arc::new(error)))
+    }
+}
+
+#[cfg(feature = "candle")]
+impl PartialEq for TensorError {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+#[cfg(feature = "candle")]
+impl Eq for TensorError {}
+
+#[cfg(feature = "candle")]
+impl std::fmt::Display for TensorError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+#[cfg(feature = "candle")]
+impl std::error::Error for TensorError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
 }
 
 /// Result with this crate's [`Error`].

@@ -1,7 +1,9 @@
-//! The Fourier backend: real transform of the rows, complex transform of the kept columns only, and back.
+//! The Fourier backend: real transform of the rows, complex transform of the kept columns only, and
+//! back.
 //!
-//! Works on the Hermitian part of the masked spectrum, which is what taking the real part of the result means:
-//! frequency (k, l) gets the weight `(m(k) m(l) + m(-k) m(-l)) / 2`, m being 1 for kept frequencies.
+//! Works on the Hermitian part of the masked spectrum, which is what taking the real part of the
+//! result means: frequency (k, l) gets the weight `(m(k) m(l) + m(-k) m(-l)) / 2`, m being 1 for
+//! kept frequencies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftPlanner};
 
-use crate::image::{Geometry, Layout, Target};
+use crate::layout::{ChannelLayout, Layout, Target};
 use crate::matrix::AxisShape;
 use crate::real::{Real, Sample};
 use crate::unfold::at_least;
@@ -26,9 +28,9 @@ pub(crate) struct Fourier<T> {
     scratch: usize,
 }
 
-/// Working memory; grows to what the largest image so far needed.
+/// Working memory; grows to the needs of the largest image so far.
 #[derive(Debug, Default)]
-pub(crate) struct Workspace<T> {
+pub(crate) struct FourierScratch<T> {
     row: Vec<T>,
     spectrum: Vec<Complex<T>>,
     scratch: Vec<Complex<T>>,
@@ -67,13 +69,13 @@ impl<T: Real> Fourier<T> {
         Self { height, width, row_forward, column_forward, column_inverse, row_inverse, scratch }
     }
 
-    /// Runs one image. False if the result is not finite.
+    /// Processes one image. Returns false if the result is not finite.
     pub(crate) fn run<E: Sample<T>, O: Target<T>>(
         &self,
-        image: Geometry,
+        image: ChannelLayout,
         input: &[E],
         output: &mut O,
-        work: &mut Workspace<T>,
+        work: &mut FourierScratch<T>,
     ) -> bool {
         let (rows, columns) = (self.height.p, self.width.p);
         at_least(&mut work.planes, image.channels * rows * columns);
@@ -103,7 +105,13 @@ impl<T: Real> Fourier<T> {
     }
 
     /// Spectrum of the kept columns.
-    fn forward<E: Sample<T>>(&self, image: Geometry, channel: usize, input: &[E], work: &mut Workspace<T>) {
+    fn forward<E: Sample<T>>(
+        &self,
+        image: ChannelLayout,
+        channel: usize,
+        input: &[E],
+        work: &mut FourierScratch<T>,
+    ) {
         let (rows, len, half) = (self.height.n, self.width.n, self.half());
         at_least(&mut work.row, len.max(self.width.p));
         at_least(&mut work.spectrum, len / 2 + 1);
@@ -121,7 +129,7 @@ impl<T: Real> Fourier<T> {
     }
 
     /// Weighs the kept frequencies and moves them to the output's grid.
-    fn select(&self, work: &mut Workspace<T>) {
+    fn select(&self, work: &mut FourierScratch<T>) {
         let (rows, out_rows, half) = (self.height.n, self.height.p, self.half());
         at_least(&mut work.kept, out_rows * half);
         let scale = 1.0 / (rows as f64 * self.width.n as f64);
@@ -150,7 +158,7 @@ impl<T: Real> Fourier<T> {
     }
 
     /// Rows of the result.
-    fn inverse(&self, channel: usize, work: &mut Workspace<T>) {
+    fn inverse(&self, channel: usize, work: &mut FourierScratch<T>) {
         let (rows, len, half) = (self.height.p, self.width.p, self.half());
         at_least(&mut work.spectrum, len / 2 + 1);
         let spectrum = &mut work.spectrum[..len / 2 + 1];
@@ -172,7 +180,7 @@ impl<T: Real> Fourier<T> {
     }
 }
 
-/// Is frequency k among the kept `-(b div 2) ..= b - (b div 2) - 1`?
+/// Returns true if frequency k is among the kept `-(b div 2) ..= b - (b div 2) - 1`?
 fn keeps(b: usize, k: i64) -> bool {
     let low = -((b / 2) as i64);
     (low..low + b as i64).contains(&k)
@@ -183,7 +191,7 @@ fn wrap(k: i64, len: usize) -> usize {
 }
 
 fn read_row<T, E: Sample<T>>(
-    image: Geometry,
+    image: ChannelLayout,
     (channel, n): (usize, usize),
     (rows, len): (usize, usize),
     input: &[E],

@@ -1,24 +1,36 @@
-//! The inner matrix product: a panel of folded columns times one register tile of the folded matrix.
+//! The inner matrix product: a panel of folded columns times one register tile of the folded
+//! matrix.
 //!
-//! The panel holds groups of [`GROUP`] image columns, `[group][n][GROUP]`, small enough for the first-level cache. A tile
-//! of V vectors times GROUP columns keeps GROUP * V sums in registers over the whole depth n.
+//! The panel holds groups of [`GROUP`] image columns, `[group][n][GROUP]`, small enough for the
+//! first-level cache. A tile of V vectors times GROUP columns keeps GROUP * V sums in registers
+//! over the whole depth n.
 
 use pulp::Simd;
 
-use crate::axis::{Axis, Span, Tile};
+use crate::axis::{FoldedAxis, Tile, TileWidth};
 use crate::real::{Lanes, Real};
 
 /// Image columns that the kernel works on at once.
 pub(crate) const GROUP: usize = 8;
 
-/// Vectors and registers of an instruction set: `(lanes, widest tile in vectors)`.
-pub(crate) struct Geometry<T>(pub(crate) std::marker::PhantomData<T>);
+/// Limits of a tile on an instruction set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TileLimits {
+    /// Elements of a vector.
+    pub(crate) lanes: usize,
+    /// Width of the widest tile, in vectors.
+    pub(crate) max_vectors: usize,
+}
 
-impl<T: Lanes> pulp::WithSimd for Geometry<T> {
-    type Output = (usize, usize);
-    fn with_simd<S: Simd>(self, _: S) -> (usize, usize) {
-        // 8 x 3 sums, 3 matrix vectors and one broadcast fit into 32 registers; 16 registers take 8 sums.
-        (T::lanes::<S>(), if S::REGISTER_COUNT >= 32 { 3 } else { 1 })
+/// Determines the limits for the instruction set it is dispatched to.
+pub(crate) struct QueryTileLimits<T>(pub(crate) std::marker::PhantomData<T>);
+
+impl<T: Lanes> pulp::WithSimd for QueryTileLimits<T> {
+    type Output = TileLimits;
+    fn with_simd<S: Simd>(self, _: S) -> TileLimits {
+        // 8 x 3 sums, 3 matrix vectors and one broadcast fit into 32 registers; 16 registers take 8
+        // sums.
+        TileLimits { lanes: T::lanes::<S>(), max_vectors: if S::REGISTER_COUNT >= 32 { 3 } else { 1 } }
     }
 }
 
@@ -30,22 +42,24 @@ pub(crate) struct Panel<'a, T> {
     pub(crate) columns: usize,
 }
 
-/// Multiplies a panel by every tile of an axis: column c of the panel becomes row c of `out`, `axis.width` long.
+/// Multiplies a panel by every tile of an axis: column c of the panel becomes row c of `out`,
+/// `axis.width` long.
 #[inline(always)]
-pub(crate) fn multiply<T: Real, S: Simd>(simd: S, axis: &Axis<T>, panel: &Panel<'_, T>, out: &mut [T]) {
+pub(crate) fn multiply<T: Real, S: Simd>(simd: S, axis: &FoldedAxis<T>, panel: &Panel<'_, T>, out: &mut [T]) {
     for tile in &axis.tiles {
-        match tile.span {
-            Span::Column => multiply_column(axis, tile, panel, out),
-            Span::Vectors(1) => multiply_tile::<T, S, 1>(simd, axis, tile, panel, out),
-            Span::Vectors(2) => multiply_tile::<T, S, 2>(simd, axis, tile, panel, out),
-            Span::Vectors(_) => multiply_tile::<T, S, 3>(simd, axis, tile, panel, out),
+        match tile.width {
+            TileWidth::Column => multiply_column(axis, tile, panel, out),
+            TileWidth::Vectors(1) => multiply_tile::<T, S, 1>(simd, axis, tile, panel, out),
+            TileWidth::Vectors(2) => multiply_tile::<T, S, 2>(simd, axis, tile, panel, out),
+            TileWidth::Vectors(_) => multiply_tile::<T, S, 3>(simd, axis, tile, panel, out),
         }
     }
 }
 
-/// One column of the matrix: here the image columns of a group lie side by side in a vector.
+/// Multiplies by a single column of the matrix: here the image columns of a group are the elements
+/// of a vector.
 #[inline(always)]
-fn multiply_column<T: Real>(axis: &Axis<T>, tile: &Tile, panel: &Panel<'_, T>, out: &mut [T]) {
+fn multiply_column<T: Real>(axis: &FoldedAxis<T>, tile: &Tile, panel: &Panel<'_, T>, out: &mut [T]) {
     let (part, depth) = if tile.even { (panel.even, axis.even_in()) } else { (panel.odd, axis.odd_in()) };
     let entries = &axis.packed[tile.start..tile.start + depth];
     for (group, rows) in out[..panel.columns * axis.width].chunks_mut(GROUP * axis.width).enumerate() {
@@ -64,7 +78,7 @@ fn multiply_column<T: Real>(axis: &Axis<T>, tile: &Tile, panel: &Panel<'_, T>, o
 #[inline(always)]
 fn multiply_tile<T: Real, S: Simd, const V: usize>(
     simd: S,
-    axis: &Axis<T>,
+    axis: &FoldedAxis<T>,
     tile: &Tile,
     panel: &Panel<'_, T>,
     out: &mut [T],

@@ -1,7 +1,8 @@
-//! The named alternative: Lanczos down-sampling, byte for byte as Pillow does it.
+//! The Lanczos resize, with Pillow's bytes.
 //!
-//! What the EfficientTrain authors' released code does instead of the crop. Pillow's rules (`Resample.c`): a horizontal
-//! pass, then a vertical one, each rounded to bytes; weights in `f64`, normalized, then 22 fractional bits.
+//! The EfficientTrain authors' released code uses it instead of the crop. Pillow's rules
+//! (`Resample.c`): a horizontal pass, then a vertical one, each rounded to bytes; weights in `f64`,
+//! normalized, then 22 fractional bits.
 
 use std::f64::consts::PI;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +14,8 @@ const BITS: u32 = 22;
 /// Half-width of the kernel in output pixels.
 const SUPPORT: f64 = 3.0;
 
-/// Lanczos resize of 8-bit images from (H, W) to (h, w), up or down: `Image.resize((w, h), LANCZOS)` of Pillow.
+/// Lanczos resize of 8-bit images from (H, W) to (h, w), up or down: `Image.resize((w, h),
+/// LANCZOS)` of Pillow.
 ///
 /// ```
 /// let resize = freqcrop::Lanczos::new((224, 224), (96, 96))?;
@@ -25,7 +27,7 @@ const SUPPORT: f64 = 3.0;
 pub struct Lanczos {
     from: (usize, usize),
     to: (usize, usize),
-    /// `None` where the side keeps its length: that pass is skipped.
+    /// `None` if the side keeps its length: that pass is skipped.
     vertical: Option<Taps>,
     horizontal: Option<Taps>,
     idle: Mutex<Vec<Vec<u8>>>,
@@ -61,13 +63,13 @@ impl Lanczos {
         })
     }
 
-    /// Height and width of the images that go in.
+    /// Height and width of the input images.
     #[must_use]
     pub fn input_size(&self) -> (usize, usize) {
         self.from
     }
 
-    /// Height and width of the images that come out.
+    /// Height and width of the output images.
     #[must_use]
     pub fn output_size(&self) -> (usize, usize) {
         self.to
@@ -87,7 +89,7 @@ impl Lanczos {
         Ok(output)
     }
 
-    /// The same as [`apply_u8`](Self::apply_u8) into a given buffer.
+    /// Resizes one interleaved image into a given buffer.
     ///
     /// # Errors
     /// [`Error::WrongLength`], for either slice.
@@ -133,20 +135,20 @@ impl Taps {
         taps
     }
 
-    /// First source pixel and weights of output pixel `i`.
+    /// Returns the first source pixel and the weights of output pixel `i`.
     fn at(&self, i: usize) -> (usize, &[i32]) {
         let (first, start) = self.first[i];
         (first, &self.weights[start..self.first[i + 1].1])
     }
 }
 
-/// Towards zero, and not below it.
+/// Rounds towards zero; negative values give zero.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn truncate(value: f64) -> usize {
     value.max(0.0) as usize
 }
 
-/// Nearest fixed-point number, halves away from zero.
+/// Rounds to the nearest fixed-point number, halves away from zero.
 #[allow(clippy::cast_possible_truncation)]
 fn fixed(weight: f64) -> i32 {
     (weight * f64::from(1 << BITS)).round() as i32

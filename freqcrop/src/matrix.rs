@@ -1,12 +1,12 @@
 //! The real matrices of the operator, entry by entry in `f64`.
 //!
-//! With K the kept frequencies `-(B div 2) ..= B - (B div 2) - 1` of an axis with N samples, the value at the
-//! (possibly smaller) grid position p of P is `sum_n A[p,n] x[n]` with
-//! `A[p,n] = (1/N) sum_{k in K} cos(2 pi k d)`, `d = p/P - n/N`.
-//! In two dimensions the real part of the product of both complex kernels is `cos cos - sin sin`. The sines cancel
-//! in pairs except for the unpaired `k = -B/2` of an even B, which leaves `D[p,n] = (1/N) sin(pi B d)` on each axis:
-//! `out = A_h X A_w^T - D_h X D_w^T`, the second term only when both B are even.
-//! For the crop, P = B, D is the rank-one checkerboard `-(-1)^p sin(pi B n/N) / N`; for the low-pass, P = N.
+//! With K the kept frequencies `-(B div 2) ..= B - (B div 2) - 1` of an axis with N samples, the
+//! value at the (possibly smaller) grid position p of P is `sum_n A[p,n] x[n]` with `A[p,n] = (1/N)
+//! sum_{k in K} cos(2 pi k d)`, `d = p/P - n/N`. In two dimensions the real part of the product of
+//! both complex kernels is `cos cos - sin sin`. The sines cancel in pairs except for the unpaired
+//! `k = -B/2` of an even B, which leaves `D[p,n] = (1/N) sin(pi B d)` on each axis: `out = A_h X
+//! A_w^T - D_h X D_w^T`, the second term only when both B are even. For the crop, P = B, D is the
+//! rank-one checkerboard `-(-1)^p sin(pi B n/N) / N`; for the low-pass, P = N.
 
 use std::f64::consts::PI;
 
@@ -19,7 +19,8 @@ pub(crate) struct AxisShape {
 }
 
 impl AxisShape {
-    /// `A[p,n]`, by the closed form of the cosine sum: `sin((2K+1) pi d) / sin(pi d)`, all angles reduced in integers.
+    /// `A[p,n]`, by the closed form of the cosine sum: `sin((2K+1) pi d) / sin(pi d)`, all angles
+    /// reduced in integers.
     pub(crate) fn cosine(self, p: usize, n: usize) -> f64 {
         let (numerator, denominator) = self.offset(p, n);
         // Full pairs +-k, k <= K; an even B keeps one more frequency, -B/2, on its own.

@@ -1,22 +1,23 @@
-//! The plan: sizes checked once, tables made once, then image after image.
+//! The plan: sizes are checked and tables made once for any number of images.
 
 use crate::fft::Fourier;
-use crate::image::{Geometry, Interleaved, Layout, Planar, Target};
+use crate::layout::{ChannelLayout, Interleaved, Layout, Planar, Target};
 use crate::matrix::AxisShape;
 use crate::real::{Real, Sample};
-use crate::scratch::{Pool, Scratch};
+use crate::scratch::{Scratch, ScratchPool};
 use crate::separable::Separable;
 use crate::{Error, Result};
 
-/// How a plan computes. Both give the same numbers up to rounding.
+/// Algorithm of a plan. Both give the same numbers up to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Backend {
-    /// Whichever is expected to be faster for the size, from measured rates of both.
+    /// The one that is expected to be faster for the size, by the measured rates of both.
     #[default]
     Auto,
     /// Fast Fourier transforms: `O(N^2 log N)` for an image of N x N; better for very large images.
     Fft,
-    /// Two small real matrix products, folded by symmetry: `O(N^2 B)`, but at the speed of a matrix product.
+    /// Two small real matrix products, folded by symmetry: `O(N^2 B)`, but at the speed of a matrix
+    /// product.
     Separable,
 }
 
@@ -28,16 +29,18 @@ enum Engine<T> {
     Separable(Separable<T>),
 }
 
-/// A planned operator; [`FrequencyCrop`](crate::FrequencyCrop) and [`LowPass`](crate::LowPass) are made of one each.
+/// A planned operator; [`FrequencyCrop`](crate::FrequencyCrop) and [`LowPass`](crate::LowPass) are
+/// made of one each.
 ///
-/// Immutable and shareable between threads. All `apply` calls check lengths, shapes and finiteness of what they are
-/// given and never panic on them; after an error the output's contents are unspecified.
+/// Immutable and shareable between threads. All `apply` calls check lengths, shapes and finiteness
+/// of their arguments and never panic on them; after an error the output's contents are
+/// unspecified.
 #[derive(Debug)]
 pub struct Plan<T: Real> {
     pub(crate) height: AxisShape,
     pub(crate) width: AxisShape,
     engine: Engine<T>,
-    pub(crate) pool: Pool<T>,
+    pub(crate) pool: ScratchPool<T>,
 }
 
 impl<T: Real> Plan<T> {
@@ -67,28 +70,29 @@ impl<T: Real> Plan<T> {
             Backend::Auto if !separable_is_faster(height, width) => Engine::Fft(Fourier::new(height, width)),
             Backend::Auto | Backend::Separable => Engine::Separable(Separable::new(height, width)),
         };
-        Ok(Self { height, width, engine, pool: Pool::new() })
+        Ok(Self { height, width, engine, pool: ScratchPool::new() })
     }
 
-    /// Height and width of the images that go in, in pixels.
+    /// Height and width of the input images, in pixels.
     #[must_use]
     pub fn input_size(&self) -> (usize, usize) {
         (self.height.n, self.width.n)
     }
 
-    /// Height and width of the images that come out, in pixels.
+    /// Height and width of the output images, in pixels.
     #[must_use]
     pub fn output_size(&self) -> (usize, usize) {
         (self.height.p, self.width.p)
     }
 
-    /// Kept frequencies along height and width.
+    /// Number of kept frequencies along height and width.
     #[must_use]
     pub fn bandwidth(&self) -> (usize, usize) {
         (self.height.b, self.width.b)
     }
 
-    /// The backend in use; [`Backend::Auto`] only where nothing is computed because the bandwidth is the whole image.
+    /// Backend in use; [`Backend::Auto`] only if nothing is computed because the bandwidth is the
+    /// whole image.
     #[must_use]
     pub fn backend(&self) -> Backend {
         match self.engine {
@@ -101,19 +105,20 @@ impl<T: Real> Plan<T> {
     /// Processes one contiguous image, with working memory from the plan's own pool.
     ///
     /// # Shapes
-    /// `input` is H x W x `channels` elements in the order that `layout` says, `output` the same with the output's size.
+    /// `input` is H x W x `channels` elements in the order that `layout` says, `output` the same
+    /// with the output's size.
     ///
     /// # Errors
-    /// [`Error::WrongLength`] if a slice is shorter or longer, [`Error::NonFinite`] or [`Error::Overflow`] if the result
-    /// is not finite.
+    /// [`Error::WrongLength`] if a slice is shorter or longer, [`Error::NonFinite`] or
+    /// [`Error::Overflow`] if the result is not finite.
     pub fn apply_slice(&self, layout: Layout, channels: usize, input: &[T], output: &mut [T]) -> Result<()> {
         self.pool.with(|scratch| self.apply_slice_with(layout, channels, input, output, scratch))
     }
 
-    /// The same as [`apply_slice`](Self::apply_slice) with working memory of the caller's.
+    /// Processes one contiguous image, with working memory of the caller.
     ///
     /// # Errors
-    /// As [`apply_slice`](Self::apply_slice).
+    /// Returns the errors of [`apply_slice`](Self::apply_slice).
     pub fn apply_slice_with(
         &self,
         layout: Layout,
@@ -131,14 +136,15 @@ impl<T: Real> Plan<T> {
         if T::run(self, (layout, channels), input, output, scratch) {
             return Ok(());
         }
-        // Only now is it worth looking at every input value.
+        // Every input value is read only in this case.
         Err(first_not_finite(input).map_or(Error::Overflow, |index| Error::NonFinite { index }))
     }
 
-    /// Runs the engine on a checked image, through [`Real::run`]. False if the result is not finite.
+    /// Runs the engine on a checked image, through [`Real::run`]. Returns false if the result is
+    /// not finite.
     pub(crate) fn run_layout(
         &self,
-        image: Geometry,
+        image: ChannelLayout,
         input: &[T],
         output: &mut [T],
         scratch: &mut Scratch<T>,
@@ -150,7 +156,7 @@ impl<T: Real> Plan<T> {
         }
     }
 
-    /// The separable engine, if that is the one in use.
+    /// Returns the separable engine, if it is in use.
     pub(crate) fn separable(&self) -> Option<&Separable<T>> {
         match &self.engine {
             Engine::Separable(separable) => Some(separable),
@@ -158,15 +164,15 @@ impl<T: Real> Plan<T> {
         }
     }
 
-    /// The bandwidth is the whole image.
+    /// Returns true if the bandwidth is the whole image.
     pub(crate) fn is_identity(&self) -> bool {
         matches!(self.engine, Engine::Copy)
     }
 
-    /// Runs the engine on a checked image. False if the result is not finite.
+    /// Runs the engine on a checked image. Returns false if the result is not finite.
     pub(crate) fn run<E: Sample<T>, O: Target<T>>(
         &self,
-        image: Geometry,
+        image: ChannelLayout,
         input: &[E],
         output: &mut O,
         scratch: &mut Scratch<T>,
@@ -195,7 +201,7 @@ impl<T: Real> Plan<T> {
     }
 }
 
-/// Elements of an image, if they can be counted.
+/// Counts the elements of an image, if the number fits.
 pub(crate) fn elements(
     what: &'static str,
     (height, width): (usize, usize),
@@ -223,7 +229,7 @@ fn check_sizes(from: (usize, usize), band: (usize, usize)) -> Result<()> {
             width: from.1,
         });
     }
-    // Folded rows are padded to whole vectors, so leave some room beside the plain count.
+    // Folded rows are padded to whole vectors, so the limit is above the plain count.
     elements(
         "image",
         (from.0.saturating_mul(2).saturating_add(64), from.1.saturating_mul(2).saturating_add(64)),
@@ -232,7 +238,7 @@ fn check_sizes(from: (usize, usize), band: (usize, usize)) -> Result<()> {
     .map(drop)
 }
 
-/// Multiplications of both backends, weighed by their measured rates.
+/// Compares the multiplications of both backends, weighted by their measured rates.
 fn separable_is_faster(height: AxisShape, width: AxisShape) -> bool {
     let [h, w, p, q, b] = [height.n, width.n, height.p, width.p, width.b].map(|x| x as f64);
     let separable = 0.5 * (w * h * p + p * w * q);
@@ -242,8 +248,9 @@ fn separable_is_faster(height: AxisShape, width: AxisShape) -> bool {
     separable < transforms * if smooth { SMOOTH_COST } else { ROUGH_COST }
 }
 
-/// Time of one unit of `transforms` over the time of one folded multiplication, where every length has small prime
-/// factors and where some has not. Measured single-threaded with AVX-512, 211 to 2048 pixels a side (README).
+/// Time of one unit of `transforms` over the time of one folded multiplication, where every length
+/// has small prime factors and where some has not. Measured single-threaded with AVX-512, 211 to
+/// 2048 pixels a side (README).
 const SMOOTH_COST: f64 = 20.0;
 const ROUGH_COST: f64 = 45.0;
 

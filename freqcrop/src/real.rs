@@ -4,7 +4,7 @@ use pulp::Simd;
 use realfft::FftNum;
 
 use crate::Result;
-use crate::image::{Geometry, Layout};
+use crate::layout::{ChannelLayout, Layout};
 use crate::plan::{Backend, Plan};
 use crate::scratch::Scratch;
 
@@ -18,13 +18,14 @@ mod sealed {
 ///
 /// Sealed: the kernels exist for these two types only.
 pub trait Real: FftNum + Lanes + Default + PartialOrd + sealed::Sealed {
-    /// Nearest value of this type.
+    /// Returns the nearest value of this type.
     fn of(value: f64) -> Self;
-    /// Neither NaN nor infinite.
+    /// Returns true for a value that is neither NaN nor infinite.
     fn finite(self) -> bool;
 
-    // These two reach all kernels and transforms. They are no generic functions, so that these are compiled with this
-    // crate, once a number type, and not again in every crate that crops an image.
+    // These two call all kernels and transforms. They are not generic functions, so that the
+    // kernels are compiled with this crate, once per number type, and not again in every crate that
+    // crops an image.
 
     #[doc(hidden)]
     fn plan(from: (usize, usize), band: (usize, usize), shrink: bool, backend: Backend)
@@ -80,7 +81,7 @@ macro_rules! real {
                 output: &mut [Self],
                 scratch: &mut Scratch<Self>,
             ) -> bool {
-                plan.run_layout(Geometry { layout, channels }, input, output, scratch)
+                plan.run_layout(ChannelLayout { layout, channels }, input, output, scratch)
             }
         }
         impl Lanes for $t {
@@ -91,7 +92,8 @@ macro_rules! real {
             }
             #[inline(always)]
             fn mul_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
-                // The "_e" form may round once or twice, so it never falls back to a slow software fma.
+                // The "_e" form may round once or twice, so it never falls back to a slow software
+                // fma.
                 simd.$mul_add(a, b, c)
             }
             #[inline(always)]
@@ -116,7 +118,7 @@ real!(f64, f64s, splat_f64s, mul_add_e_f64s, as_simd_f64s, as_mut_simd_f64s, F64
 /// A stored pixel value that can be read as a `T`.
 pub(crate) trait Sample<T>: Copy + Send + Sync {
     fn get(self) -> T;
-    /// Some value near the middle of all `values`.
+    /// Returns a value near the middle of all `values`.
     fn center(values: &[Self]) -> T;
 }
 
@@ -127,7 +129,7 @@ impl<T: Real> Sample<T> for T {
     }
 
     fn center(values: &[T]) -> T {
-        // A few dozen spread samples will do: the exact value does not matter.
+        // A few dozen samples are enough: the exact value does not matter.
         let step = (values.len() / 61).max(1);
         let samples = values.iter().step_by(step);
         let weight = T::of(1.0 / samples.len() as f64);

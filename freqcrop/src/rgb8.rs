@@ -1,19 +1,17 @@
-//! Interleaved 8-bit images in and out, as decoders and augmentations use them.
+//! Interleaved 8-bit images, as decoders and augmentations use them.
 
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::image::{Bytes, Geometry, Layout};
+use crate::layout::{Bytes, RGB};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
-
-const RGB: Geometry = Geometry { layout: Layout::Hwc, channels: 3 };
 
 impl Plan<f32> {
     /// Processes one 8-bit RGB image, with working memory from the plan's own pool.
     ///
-    /// The crop of an image can leave the range of its pixels; the result is rounded to the nearest integer, halves to
-    /// even, and clamped to 0..=255.
+    /// The crop of an image can leave the range of its pixels; the result is rounded to the nearest
+    /// integer, halves to even, and clamped to 0..=255.
     ///
     /// # Shapes
     /// `input` is `[H, W, 3]`; the result is `[Bh, Bw, 3]` (`[H, W, 3]` for the low-pass filter).
@@ -28,7 +26,7 @@ impl Plan<f32> {
         Ok(output)
     }
 
-    /// The same as [`apply_rgb8`](Self::apply_rgb8) into a given buffer.
+    /// Processes one 8-bit RGB image into a given buffer.
     ///
     /// # Errors
     /// [`Error::WrongLength`](crate::Error::WrongLength), for either slice.
@@ -36,7 +34,7 @@ impl Plan<f32> {
         self.pool.with(|scratch| self.apply_rgb8_with(input, output, scratch))
     }
 
-    /// The same as [`apply_rgb8_into`](Self::apply_rgb8_into) with working memory of the caller's.
+    /// Processes one 8-bit RGB image into a given buffer, with working memory of the caller.
     ///
     /// # Errors
     /// [`Error::WrongLength`](crate::Error::WrongLength), for either slice.

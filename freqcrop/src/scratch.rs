@@ -2,33 +2,31 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::kernel::GROUP;
+use crate::fft::FourierScratch;
 use crate::real::Real;
-use crate::{fft, separable};
+use crate::separable::SeparableScratch;
 
-/// Working memory of a plan: make one a thread, use it for image after image.
+/// Working memory of a plan: make one per thread and use it for all images.
 ///
-/// It grows to what the first image needs and then stays; nothing is allocated afterwards. Any scratch works with any
-/// plan of the same number type. Calls that take none borrow one from a pool inside the plan.
+/// It grows to the needs of the first image; nothing is allocated afterwards. Any scratch works
+/// with any plan of the same number type. Calls that take none borrow one from a pool inside the
+/// plan.
 #[derive(Debug)]
 pub struct Scratch<T> {
-    pub(crate) separable: separable::Workspace<T>,
-    pub(crate) fourier: fft::Workspace<T>,
-    /// Columns ahead of a resize.
-    pub(crate) lines: Vec<[T; GROUP]>,
+    pub(crate) separable: SeparableScratch<T>,
+    pub(crate) fourier: FourierScratch<T>,
     /// Copies of views whose memory is in some other order.
     pub(crate) input: Vec<T>,
     pub(crate) output: Vec<T>,
 }
 
 impl<T: Real> Scratch<T> {
-    /// Empty working memory.
+    /// Creates empty working memory.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            separable: separable::Workspace::default(),
-            fourier: fft::Workspace::default(),
-            lines: Vec::new(),
+            separable: SeparableScratch::default(),
+            fourier: FourierScratch::default(),
             input: Vec::new(),
             output: Vec::new(),
         }
@@ -41,17 +39,18 @@ impl<T: Real> Default for Scratch<T> {
     }
 }
 
-/// Idle scratches of a plan; as many as there ever were threads in it at once.
+/// Idle scratches of a plan; as many as there ever were concurrent calls.
 #[derive(Debug)]
-pub(crate) struct Pool<T>(Mutex<Vec<Scratch<T>>>);
+pub(crate) struct ScratchPool<T>(Mutex<Vec<Scratch<T>>>);
 
-impl<T: Real> Pool<T> {
+impl<T: Real> ScratchPool<T> {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
 
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Scratch<T>) -> R) -> R {
-        // The lock is held for a push or a pop only. A scratch holds no state that a panic could leave half done.
+        // The lock is held only for a push or a pop. A scratch has no state that a panic could make
+        // inconsistent.
         let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scratch = idle.unwrap_or_default();
         let result = work(&mut scratch);

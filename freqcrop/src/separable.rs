@@ -1,19 +1,21 @@
 //! The separable backend: fold and multiply along the height, then along the width, then unfold.
 //!
-//! Each pass transforms the leading axis and moves it to the end, so two passes bring the image back upright:
-//! `X[n, w] -> T[w, p] -> O[p, q]`, with p and q in folded order (even part, then odd part).
+//! Each pass transforms the leading axis and moves it to the end, so two passes bring the image
+//! back upright: `X[n, w] -> T[w, p] -> O[p, q]`, with p and q in folded order (even part, then odd
+//! part).
 //!
-//! A value near the middle of the image's is subtracted first and added last. Exact arithmetic would not notice, since a
-//! constant image is kept as it is; rounding errors shrink with the size of the sums, by about half for photographs.
+//! A value near the middle of the image's is subtracted first and added last. Exact arithmetic
+//! would not notice, since a constant image is kept as it is; rounding errors shrink with the size
+//! of the sums, by about half for photographs.
 
 use std::marker::PhantomData;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::axis::Axis;
-use crate::fold::{Columns, PANEL, fold};
-use crate::image::{Geometry, Target};
-use crate::kernel::{self, GROUP, Panel, multiply};
+use crate::axis::FoldedAxis;
+use crate::fold::{Columns, Fold, FoldBuffers, PANEL, Unchanged};
+use crate::kernel::{GROUP, Panel, QueryTileLimits, multiply};
+use crate::layout::{ChannelLayout, Planes, Target};
 use crate::matrix::AxisShape;
 use crate::real::{Real, Sample};
 use crate::unfold::{Unfold, at_least};
@@ -21,113 +23,151 @@ use crate::unfold::{Unfold, at_least};
 /// Both axes, planned for the instruction set of this machine.
 #[derive(Debug)]
 pub(crate) struct Separable<T> {
-    pub(crate) arch: Arch,
-    pub(crate) height: Axis<T>,
-    pub(crate) width: Axis<T>,
-    /// Both kept sizes are even, so the unpaired frequencies leave a correction.
+    arch: Arch,
+    pub(crate) height: FoldedAxis<T>,
+    pub(crate) width: FoldedAxis<T>,
+    /// Both kept sizes are even, so the unpaired frequencies require a correction.
     pub(crate) corrected: bool,
 }
 
-/// Working memory; grows to what the largest image so far needed.
+/// Working memory; grows to the needs of the largest image so far.
 #[derive(Debug, Default)]
-pub(crate) struct Workspace<T> {
-    pub(crate) even: Vec<[T; GROUP]>,
-    pub(crate) odd: Vec<[T; GROUP]>,
+pub(crate) struct SeparableScratch<T> {
+    even: Vec<[T; GROUP]>,
+    odd: Vec<[T; GROUP]>,
+    /// Columns before a resize.
+    lines: Vec<[T; GROUP]>,
     /// `T[w, p]` for all channels.
-    pub(crate) turned: Vec<T>,
+    turned: Vec<T>,
     /// `O[p, q]` for all channels.
-    pub(crate) folded: Vec<T>,
-    pub(crate) lines: Vec<T>,
+    folded: Vec<T>,
+    unfolded: Vec<T>,
+}
+
+/// An image, or a part of one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ImageView<'a, E> {
+    pub(crate) data: &'a [E],
+    /// Index of the first element.
+    pub(crate) start: usize,
+    /// Elements from one row to the next.
+    pub(crate) row_stride: usize,
+    /// Elements from one plane to the next.
+    pub(crate) plane_stride: usize,
+    pub(crate) channels: usize,
+    pub(crate) planes: Planes,
 }
 
 impl<T: Real> Separable<T> {
     pub(crate) fn new(height: AxisShape, width: AxisShape) -> Self {
         let arch = Arch::new();
-        let (lanes, vectors) = arch.dispatch(kernel::Geometry::<T>(PhantomData));
+        let limits = arch.dispatch(QueryTileLimits::<T>(PhantomData));
         let corrected = height.b.is_multiple_of(2) && width.b.is_multiple_of(2);
         Self {
             arch,
-            height: Axis::new(height, corrected, lanes, vectors),
-            width: Axis::new(width, corrected, lanes, vectors),
+            height: FoldedAxis::new(height, corrected, limits),
+            width: FoldedAxis::new(width, corrected, limits),
             corrected,
         }
     }
 
-    /// Runs one image. False if the result is not finite.
+    /// Processes one whole image. Returns false if the result is not finite.
     pub(crate) fn run<E: Sample<T>, O: Target<T>>(
         &self,
-        image: Geometry,
+        image: ChannelLayout,
         input: &[E],
         output: &mut O,
-        work: &mut Workspace<T>,
+        scratch: &mut SeparableScratch<T>,
     ) -> bool {
-        self.arch.dispatch(Run { plan: self, image, input, output, work })
+        let planes = image.planes(self.width.shape.n);
+        let image = ImageView {
+            data: input,
+            start: 0,
+            row_stride: planes.columns,
+            plane_stride: planes.columns * self.height.shape.n,
+            channels: image.channels,
+            planes,
+        };
+        self.run_folding(image, Unchanged, Unchanged, output, scratch)
+    }
+
+    /// Processes an image whose columns and rows pass through `height` and `width` before they are
+    /// folded. Returns false if the result is not finite.
+    pub(crate) fn run_folding<E: Sample<T>, F: Fold<T>, O: Target<T>>(
+        &self,
+        image: ImageView<'_, E>,
+        height: F,
+        width: F,
+        output: &mut O,
+        scratch: &mut SeparableScratch<T>,
+    ) -> bool {
+        self.arch.dispatch(Passes { plan: self, image, height, width, output, scratch })
     }
 }
 
-struct Run<'a, T, E, O> {
+struct Passes<'a, T, E, F, O> {
     plan: &'a Separable<T>,
-    image: Geometry,
-    input: &'a [E],
+    image: ImageView<'a, E>,
+    height: F,
+    width: F,
     output: &'a mut O,
-    work: &'a mut Workspace<T>,
+    scratch: &'a mut SeparableScratch<T>,
 }
 
-impl<T: Real, E: Sample<T>, O: Target<T>> WithSimd for Run<'_, T, E, O> {
+impl<T: Real, E: Sample<T>, F: Fold<T>, O: Target<T>> WithSimd for Passes<'_, T, E, F, O> {
     type Output = bool;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> bool {
-        let Run { plan, image, input, output, work } = self;
+        let Passes { plan, image, height: fold_height, width: fold_width, output, scratch } = self;
         let (height, width) = (&plan.height, &plan.width);
-        let Workspace { even, odd, turned, folded, lines } = work;
-        let groups = PANEL / GROUP;
+        let SeparableScratch { even, odd, lines, turned, folded, unfolded } = scratch;
+        let (groups, planes) = (PANEL / GROUP, &image.planes);
         at_least(even, groups * height.even_in().max(width.even_in()));
         at_least(odd, groups * height.odd_in().max(width.odd_in()));
-        at_least(turned, image.channels * width.shape.n * height.width);
+        at_least(turned, planes.count * planes.columns * height.width);
         at_least(folded, image.channels * height.width * width.width);
-        let mut panels = (even.as_mut_slice(), odd.as_mut_slice());
+        let mut buffers = FoldBuffers { even, odd, lines };
 
-        let offset = E::center(input);
-        let planes = image.planes(width.shape.n);
+        let offset = E::center(image.data);
         for plane in 0..planes.count {
             let from = Columns {
-                data: input,
-                base: plane * planes.input_step(height.shape.n),
-                stride: planes.columns,
+                data: image.data,
+                base: image.start + plane * image.plane_stride,
+                stride: image.row_stride,
             };
-            let start = plane * planes.columns * height.width;
-            pass(simd, height, &from, (0, planes.columns), offset, &mut panels, &mut turned[start..]);
+            let out = &mut turned[plane * planes.columns * height.width..];
+            pass(simd, (height, fold_height), &from, (0, planes.columns), offset, &mut buffers, out);
         }
         let (row, channel) = (planes.row_step * height.width, planes.channel_step * height.width);
         let parts = [(0, height.even_used), (height.odd_start, height.odd_used)];
         for c in 0..image.channels {
             let from = Columns { data: turned.as_slice(), base: c * channel, stride: row };
             for (first, count) in parts {
-                let start = (c * height.width + first) * width.width;
-                pass(simd, width, &from, (first, count), T::zero(), &mut panels, &mut folded[start..]);
+                let out = &mut folded[(c * height.width + first) * width.width..];
+                pass(simd, (width, fold_width), &from, (first, count), T::zero(), &mut buffers, out);
             }
         }
-        Unfold { plan, folded, channels: image.channels, offset }.write(lines, output)
+        Unfold { plan, folded, channels: image.channels, offset }.write(unfolded, output)
     }
 }
 
 /// Transforms `count` columns from `first` on; column `first + i` becomes row i of `out`.
 #[inline(always)]
-fn pass<T: Real, E: Sample<T>, S: Simd>(
+fn pass<T: Real, E: Sample<T>, F: Fold<T>, S: Simd>(
     simd: S,
-    axis: &Axis<T>,
+    (axis, fold): (&FoldedAxis<T>, F),
     from: &Columns<'_, E>,
     (first, count): (usize, usize),
     offset: T,
-    (even, odd): &mut (&mut [[T; GROUP]], &mut [[T; GROUP]]),
+    buffers: &mut FoldBuffers<'_, T>,
     out: &mut [T],
 ) {
     let mut done = 0;
     while done < count {
         let columns = PANEL.min(count - done);
-        fold(axis, from, (first + done, columns), offset, even, odd);
-        let panel = Panel { even, odd, columns };
+        fold.fold(axis, from, (first + done, columns), offset, buffers);
+        let panel = Panel { even: buffers.even, odd: buffers.odd, columns };
         multiply(simd, axis, &panel, &mut out[done * axis.width..]);
         done += columns;
     }

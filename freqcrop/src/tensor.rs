@@ -1,8 +1,8 @@
 //! The operators on candle tensors, any device, with gradients (feature `candle`).
 //!
-//! Two real matrix products and the correction for the unpaired frequencies (formulas in the README), from plain
-//! two-dimensional `matmul`, `reshape`, `transpose`, `contiguous`, `narrow` and `sub`, all of which candle
-//! differentiates correctly.
+//! Two real matrix products and the correction for the unpaired frequencies (formulas on the
+//! crate's front page), from plain two-dimensional `matmul`, `reshape`, `transpose`, `contiguous`,
+//! `narrow` and `sub`, all of which candle differentiates correctly.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -10,15 +10,10 @@ use crate::matrix::AxisShape;
 use crate::plan::{Backend, Plan};
 use crate::{Error, FrequencyCrop, LowPass, Real, Result};
 
-impl From<candle_core::Error> for Error {
-    fn from(error: candle_core::Error) -> Self {
-        Self::Tensor(error.to_string())
-    }
-}
-
 /// The crop or the low-pass filter for tensors `[N, C, H, W]` of one type on one device.
 ///
-/// Differentiable: the operator is linear, so the gradient is its transpose applied to the output's gradient.
+/// Differentiable: the operator is linear, so the gradient is its transpose applied to the output's
+/// gradient.
 #[derive(Debug, Clone)]
 pub struct TensorFilter {
     image: (usize, usize),
@@ -83,7 +78,8 @@ impl TensorFilter {
     /// `[N, C, H, W]` in, `[N, C, Bh, Bw]` out (`[N, C, H, W]` for the low-pass filter).
     ///
     /// # Errors
-    /// [`Error::WrongShape`]; [`Error::Tensor`] for another type or device than planned.
+    /// [`Error::WrongShape`]; [`Error::WrongType`] for another type than planned; [`Error::Tensor`]
+    /// for another device.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let (h, w) = self.image;
         let &[images, channels, height, width] = input.dims() else { return Err(self.wrong_shape(input)) };
@@ -91,11 +87,8 @@ impl TensorFilter {
             return Err(self.wrong_shape(input));
         }
         if input.dtype() != self.dtype {
-            return Err(Error::Tensor(format!(
-                "input is {:?}, expected {:?} as planned",
-                input.dtype(),
-                self.dtype
-            )));
+            let (found, expected) = (input.dtype().as_str(), self.dtype.as_str());
+            return Err(Error::WrongType { found, expected });
         }
         if self.identity {
             return Ok(input.clone());
@@ -121,7 +114,8 @@ impl TensorFilter {
     }
 }
 
-/// `L^T X R` for every plane of X: `[planes, h, w]` by `[h, p]` and `[w, q]` gives `[planes, p, q]`.
+/// `L^T X R` for every plane of X: `[planes, h, w]` by `[h, p]` and `[w, q]` gives `[planes, p,
+/// q]`.
 fn two_sided(planes: &Tensor, left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let turned = contract_last(planes, right)?;
     contract_last(&turned, left)

@@ -1,6 +1,7 @@
-//! Unfolding: the four parity blocks of a channel back into rows, minus the checkerboard correction.
+//! Unfolding: the four parity blocks of a channel back into rows, minus the checkerboard
+//! correction.
 
-use crate::image::Target;
+use crate::layout::Target;
 use crate::real::Real;
 use crate::separable::Separable;
 
@@ -9,7 +10,7 @@ pub(crate) struct Unfold<'a, T> {
     pub(crate) plan: &'a Separable<T>,
     pub(crate) folded: &'a [T],
     pub(crate) channels: usize,
-    /// What was subtracted from the input.
+    /// Value that was subtracted from the input.
     pub(crate) offset: T,
 }
 
@@ -23,10 +24,10 @@ struct Unpaired<T> {
 }
 
 impl<T: Real> Unfold<'_, T> {
-    /// Writes every row. False if some channel is not finite.
+    /// Writes every row. Returns false if a channel is not finite.
     ///
-    /// One NaN or infinity in the input reaches every sum of its channel, and no sum that holds one becomes finite
-    /// again. So the first row of each channel tells.
+    /// A NaN or infinity in the input reaches every sum of its channel, and no such sum becomes
+    /// finite again, so the first row of each channel is enough to check.
     #[inline(always)]
     pub(crate) fn write<O: Target<T>>(&self, lines: &mut Vec<T>, output: &mut O) -> bool {
         let (height, width) = (&self.plan.height, &self.plan.width);
@@ -55,7 +56,8 @@ impl<T: Real> Unfold<'_, T> {
         finite
     }
 
-    /// Rows p and P - p, still folded along the width: the sum and the difference of the two height parities.
+    /// Rows p and P - p, still folded along the width: the sum and the difference of the two height
+    /// parities.
     #[inline(always)]
     fn combine(&self, channel: usize, p: usize, near: &mut [T], far: &mut [T]) {
         let height = &self.plan.height;
@@ -114,7 +116,8 @@ impl<T: Real> Unfold<'_, T> {
         let (height, width) = (&self.plan.height, &self.plan.width);
         let (sine_row, sine_column) =
             (height.odd_start + height.odd_used - 1, width.odd_start + width.odd_used - 1);
-        // Without a cosine column (the crop) the output sine is zero, and the value read here is multiplied by it.
+        // Without a cosine column (the crop) the output sine is zero, and the value read here is
+        // multiplied by it.
         let (cosine_row, cosine_column) = (height.even_used - 1, width.even_used - 1);
         let at = |row, column: usize| self.folded_row(channel, row)[column];
         Unpaired {

@@ -1,14 +1,15 @@
-//! `ndarray` views, any strides.
+//! `ndarray` views of any strides.
 //!
-//! A view whose memory is plain CHW or HWC is used as it is; any other is copied into the scratch first.
+//! A view whose memory is plain CHW or HWC is read directly; any other is copied into the scratch
+//! first.
 
-// Views are handed over by value everywhere in ndarray.
+// ndarray passes views by value everywhere.
 #![allow(clippy::needless_pass_by_value)]
 
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
 use rayon::prelude::*;
 
-use crate::image::Layout;
+use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::real::Real;
 use crate::scratch::Scratch;
@@ -22,8 +23,8 @@ impl<T: Real> Plan<T> {
     /// `[C, H, W]` in, `[C, Bh, Bw]` out (`[C, H, W]` for the low-pass filter).
     ///
     /// # Errors
-    /// [`Error::WrongShape`], [`Error::NonFinite`] (its index counts in `[C, H, W]` or `[H, W, C]` order, whichever the
-    /// memory has), [`Error::Overflow`].
+    /// [`Error::WrongShape`], [`Error::NonFinite`] (its index counts in `[C, H, W]` or `[H, W, C]`
+    /// order, whichever the memory has), [`Error::Overflow`].
     pub fn apply_chw(&self, input: ArrayView3<'_, T>) -> Result<Array3<T>> {
         let (height, width) = self.output_size();
         let mut output = Array3::from_elem((input.len_of(Axis(0)), height, width), T::zero());
@@ -37,7 +38,7 @@ impl<T: Real> Plan<T> {
     /// `[H, W, C]` in, `[Bh, Bw, C]` out (`[H, W, C]` for the low-pass filter).
     ///
     /// # Errors
-    /// As [`apply_chw`](Self::apply_chw).
+    /// Returns the errors of [`apply_chw`](Self::apply_chw).
     pub fn apply_hwc(&self, input: ArrayView3<'_, T>) -> Result<Array3<T>> {
         let (height, width) = self.output_size();
         let mut output = Array3::from_elem((height, width, input.len_of(Axis(2))), T::zero());
@@ -45,26 +46,26 @@ impl<T: Real> Plan<T> {
         Ok(output)
     }
 
-    /// [`apply_chw`](Self::apply_chw) into a view of any strides.
+    /// Processes a `[C, H, W]` view into another, both of any strides.
     ///
     /// # Errors
-    /// As [`apply_chw`](Self::apply_chw); the output's shape is checked too.
+    /// Returns the errors of [`apply_chw`](Self::apply_chw); the output's shape is checked too.
     pub fn apply_chw_into(&self, input: ArrayView3<'_, T>, output: ArrayViewMut3<'_, T>) -> Result<()> {
         self.pool.with(|scratch| self.apply_chw_with(input, output, scratch))
     }
 
-    /// [`apply_hwc`](Self::apply_hwc) into a view of any strides.
+    /// Processes an `[H, W, C]` view into another, both of any strides.
     ///
     /// # Errors
-    /// As [`apply_chw`](Self::apply_chw); the output's shape is checked too.
+    /// Returns the errors of [`apply_chw`](Self::apply_chw); the output's shape is checked too.
     pub fn apply_hwc_into(&self, input: ArrayView3<'_, T>, output: ArrayViewMut3<'_, T>) -> Result<()> {
         self.apply_chw_into(input.permuted_axes([2, 0, 1]), output.permuted_axes([2, 0, 1]))
     }
 
-    /// [`apply_chw_into`](Self::apply_chw_into) with working memory of the caller's.
+    /// Processes a `[C, H, W]` view into another, with working memory of the caller.
     ///
     /// # Errors
-    /// As [`apply_chw_into`](Self::apply_chw_into).
+    /// Returns the errors of [`apply_chw_into`](Self::apply_chw_into).
     pub fn apply_chw_with(
         &self,
         input: ArrayView3<'_, T>,
@@ -74,7 +75,8 @@ impl<T: Real> Plan<T> {
         let channels = input.len_of(Axis(0));
         check_shape("input", input.shape(), channels, self.input_size())?;
         check_shape("output", output.shape(), channels, self.output_size())?;
-        // Interleaved memory seen as planes counts as plain memory too; both sides then take its order.
+        // Interleaved memory seen as planes counts as plain memory too; both sides then take its
+        // order.
         let interleaved =
             !input.is_standard_layout() && input.view().permuted_axes([1, 2, 0]).is_standard_layout();
         let (layout, order) = if interleaved { (Layout::Hwc, [1, 2, 0]) } else { (Layout::Chw, [0, 1, 2]) };
@@ -105,7 +107,8 @@ impl<T: Real> Plan<T> {
     /// `[N, C, H, W]` in, `[N, C, Bh, Bw]` out (`[N, C, H, W]` for the low-pass filter).
     ///
     /// # Errors
-    /// As [`apply_chw`](Self::apply_chw), for the first image that has one; indices count within that image.
+    /// Returns the errors of [`apply_chw`](Self::apply_chw), for the first image that has one;
+    /// indices count within that image.
     pub fn apply_batch(&self, input: ArrayView4<'_, T>) -> Result<Array4<T>> {
         let (height, width) = self.output_size();
         let (images, channels) = (input.len_of(Axis(0)), input.len_of(Axis(1)));
@@ -114,10 +117,11 @@ impl<T: Real> Plan<T> {
         Ok(output)
     }
 
-    /// [`apply_batch`](Self::apply_batch) into a view of any strides.
+    /// Processes a batch into another view of any strides, on the threads of the current rayon
+    /// pool.
     ///
     /// # Errors
-    /// As [`apply_batch`](Self::apply_batch); the output's shape is checked too.
+    /// Returns the errors of [`apply_batch`](Self::apply_batch); the output's shape is checked too.
     pub fn apply_batch_into(&self, input: ArrayView4<'_, T>, mut output: ArrayViewMut4<'_, T>) -> Result<()> {
         let (height, width) = self.output_size();
         if output.len_of(Axis(0)) != input.len_of(Axis(0)) {
@@ -132,15 +136,16 @@ impl<T: Real> Plan<T> {
         failed.min_by_key(|(index, _)| *index).map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Processes one image whose rows, columns or channels are not next to each other, such as an image with padded
-    /// rows or a window of a larger one.
+    /// Processes one image whose rows, columns or channels are not next to each other, such as an
+    /// image with padded rows or a window of a larger one.
     ///
     /// # Shapes
-    /// Element (c, y, x) of the image is `input[c * channel + y * row + x * column]` for `strides = [channel, row,
-    /// column]` in elements; `output` is plain `[C, Bh, Bw]`.
+    /// Element (c, y, x) of the image is `input[c * channel + y * row + x * column]` for `strides =
+    /// [channel, row, column]` in elements; `output` is plain `[C, Bh, Bw]`.
     ///
     /// # Errors
-    /// [`Error::WrongStrides`] if they reach past the slice, else as [`apply_slice`](Self::apply_slice).
+    /// [`Error::WrongStrides`] if they reach past the slice, else as
+    /// [`apply_slice`](Self::apply_slice).
     pub fn apply_strided(
         &self,
         input: &[T],

@@ -1,4 +1,5 @@
-//! Every way in gives the numbers of the plain slice entry, and bad input is an error that says what was expected.
+//! Every way in gives the numbers of the plain slice entry, and bad input is an error that says
+//! what was expected.
 
 mod common;
 

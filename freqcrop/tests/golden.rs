@@ -1,4 +1,5 @@
-//! The reference's numbers: f64 cases to 1e-10, f32 cases to 1e-6 of the input range, both backends, both number types.
+//! The reference's numbers: f64 cases to 1e-10, f32 cases to 1e-6 of the input range, both
+//! backends, both number types.
 
 mod common;
 

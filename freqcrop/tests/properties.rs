@@ -28,7 +28,8 @@ fn sizes(max: usize) -> impl Strategy<Value = ((usize, usize), (usize, usize))> 
     ((1..=max), (1..=max)).prop_flat_map(|(h, w)| (Just((h, w)), ((1..=h), (1..=w))))
 }
 
-/// Every band of every small image, against the definition: all mixtures of odd, even, prime, 1 and B = N.
+/// Every band of every small image, against the definition: all mixtures of odd, even, prime, 1 and
+/// B = N.
 #[test]
 fn small_sizes_equal_the_definition() {
     for (h, w) in (1..=7).flat_map(|h| (1..=6).map(move |w| (h, w))) {
@@ -88,8 +89,9 @@ proptest! {
         }
     }
 
-    /// With odd bands the mask is symmetric, so filtering twice is filtering once. (An even band keeps half of the real
-    /// wave at B/2: the real part is then taken of a complex result, and a second pass halves that wave again.)
+    /// With odd bands the mask is symmetric, so filtering twice is filtering once. (An even band
+    /// keeps half of the real wave at B/2: the real part is then taken of a complex result, and a
+    /// second pass halves that wave again.)
     #[test]
     fn low_pass_is_idempotent((image, band) in sizes(40), seed: u64) {
         let band = (band.0 - usize::from(band.0 % 2 == 0), band.1 - usize::from(band.1 % 2 == 0));

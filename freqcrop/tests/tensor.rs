@@ -74,7 +74,8 @@ fn equals_the_plan() {
     }
 }
 
-/// d/dX of sum(G * f(X)): by finite differences, and `<G, f(E)> = <gradient, E>` for a random direction E.
+/// d/dX of sum(G * f(X)): by finite differences, and `<G, f(E)> = <gradient, E>` for a random
+/// direction E.
 #[test]
 fn gradient_is_the_transpose() {
     for device in devices() {

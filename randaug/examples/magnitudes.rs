@@ -1,6 +1,8 @@
-//! Draws a grid of augmented images: one row for each of six samples, one column for each magnitude 0..9.
+//! Draws a grid of augmented images: one row for each of six samples, one column for each magnitude
+//! 0..9.
 //!
-//! `cargo run --release -p randaug --example magnitudes -- [image.png] [out.png]`; without an image it makes one.
+//! `cargo run --release -p randaug --example magnitudes -- [image.png] [out.png]`; without an image
+//! it makes one.
 
 use std::env;
 use std::error::Error;

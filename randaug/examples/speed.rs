@@ -1,7 +1,8 @@
 //! Images a second of each step, one thread: `cargo run --release -p randaug --example speed`.
 //!
-//! The source is a synthetic image of 500 x 375 pixels, the usual size of an ImageNet photograph. Every figure is
-//! the best of five rounds, because the machine's other work can only make a round slower.
+//! The source is a synthetic image of 500 x 375 pixels, the usual size of an ImageNet photograph.
+//! Every figure is the best of five rounds, because the machine's other work can only make a round
+//! slower.
 
 use std::hint::black_box;
 use std::time::Instant;

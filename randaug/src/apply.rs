@@ -1,4 +1,4 @@
-//! How an operation is applied to an image.
+//! Applying an operation to an image.
 
 use image::RgbImage;
 
@@ -13,14 +13,14 @@ use crate::{blur, enhance, lut};
 pub(crate) const MAX_RANDOM_RADIUS: f64 = 2.0;
 
 impl Op {
-    /// Applies the operation in place at a magnitude of 0..10 (values outside are clipped), with the settings
-    /// of the reference: bicubic, fill color (124, 116, 104).
+    /// Applies the operation in place at a magnitude of 0..10 (values outside are clipped), with
+    /// the settings of the reference: bicubic, fill color (124, 116, 104).
     ///
-    /// `negate` picks the other direction where the operation has one and is ignored where it has none.
-    /// An empty image stays as it is.
+    /// `negate` picks the other direction; operations without direction ignore it.
+    /// An empty image is not changed.
     ///
     /// # Errors
-    /// If the magnitude is not a number.
+    /// Returns an error if the magnitude is not a number.
     pub fn apply(
         self,
         img: &mut RgbImage,
@@ -31,10 +31,10 @@ impl Op {
         self.apply_with(img, magnitude, negate, &OpConfig::default(), scratch)
     }
 
-    /// As [`Op::apply`], with other settings.
+    /// Applies the operation in place at a magnitude, with other settings than [`Op::apply`].
     ///
     /// # Errors
-    /// If the magnitude is not a number.
+    /// Returns an error if the magnitude is not a number.
     pub fn apply_with(
         self,
         img: &mut RgbImage,
@@ -47,10 +47,11 @@ impl Op {
         self.apply_arg(img, arg, config, scratch)
     }
 
-    /// Applies the operation in place with its own argument: degrees, factor, pixels, threshold or bits.
+    /// Applies the operation in place with its own argument: degrees, factor, pixels, threshold or
+    /// bits.
     ///
     /// # Errors
-    /// If the argument is not of the kind the operation takes, or not finite.
+    /// Returns an error if the argument is not of the kind the operation takes, or not finite.
     pub fn apply_arg(
         self,
         img: &mut RgbImage,
@@ -80,7 +81,8 @@ impl Op {
             Op::Sharpness | Op::SharpnessIncreasing => {
                 enhance::sharpness(img, width, height, arg.float(self)?, scratch);
             }
-            // The argument is the share of color to take away; factor 1 of the enhancer keeps it all.
+            // The argument is the share of color to take away; factor 1 of the enhancer keeps it
+            // all.
             Op::Desaturate => enhance::color(img, (1.0 - arg.float(self)?).clamp(0.0, 1.0)),
             Op::GaussianBlur => blur::gaussian(img, width, height, arg.float(self)?, scratch)?,
             Op::GaussianBlurRand => {
@@ -112,16 +114,17 @@ impl Op {
 /// Settings shared by all operations.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OpConfig {
-    /// How geometric operations read between pixels. Default bicubic.
+    /// Interpolation of geometric operations. Default bicubic.
     pub interpolation: Interpolation,
-    /// Color of pixels that come from outside the image. Default (124, 116, 104), the ImageNet mean.
+    /// Color of pixels that come from outside the image. Default (124, 116, 104), the ImageNet
+    /// mean.
     pub fill: [u8; 3],
-    /// How magnitudes become arguments.
+    /// Conversion of magnitudes to arguments.
     pub levels: LevelScale,
 }
 
 impl OpConfig {
-    /// The same with a gray fill color of the same luminance.
+    /// Returns the settings with a gray fill color of the same luminance.
     pub(crate) fn gray(&self) -> Self {
         Self { fill: [enhance::luminance(self.fill); 3], ..*self }
     }

@@ -4,15 +4,15 @@ use crate::error::{Result, check};
 use crate::scratch::Scratch;
 use crate::simd::vectorized;
 
-/// Box blurs that stand for one Gaussian.
+/// Box blurs that approximate one Gaussian.
 const PASSES: usize = 3;
 /// Fractional bits of the weights.
 const BITS: u32 = 24;
 
-/// A box of whole and fractional radius, as Pillow weighs it.
+/// A box of whole and fractional radius, with Pillow's weights.
 #[derive(Clone, Copy)]
 struct BoxKernel {
-    /// Whole pixels either side of the center.
+    /// Whole pixels on either side of the center.
     reach: usize,
     /// Weight of a pixel in the box.
     inner: u32,
@@ -37,8 +37,8 @@ impl BoxKernel {
     }
 }
 
-/// Radius of the box whose `PASSES`-fold repetition has this standard deviation (Gwosdek et al. 2011, equations
-/// 7, 11 and 14).
+/// Radius of the box whose `PASSES`-fold repetition has this standard deviation (Gwosdek et al.
+/// 2011, equations 7, 11 and 14).
 fn box_radius(sigma: f32) -> f32 {
     let variance = sigma * sigma / PASSES as f32;
     // The mix of f32 and f64 is that of the C expressions.
@@ -55,7 +55,7 @@ const MAX_RADIUS: f64 = 1000.0;
 /// Blurs in place; radius 0 changes nothing.
 ///
 /// # Errors
-/// If the radius is not in 0..=1000.
+/// Returns an error if the radius is not in 0..=1000.
 pub(crate) fn gaussian(
     pixels: &mut [u8],
     width: usize,
@@ -103,7 +103,7 @@ fn blur<'a>(
 }
 }
 
-/// One box blur of a row; pixels outside it are those at its ends.
+/// Blurs a row by one box; pixels outside repeat those at its ends.
 #[inline(always)]
 fn along_row(row: &mut [u8], kernel: BoxKernel, padded: &mut Vec<u8>) {
     let border = kernel.reach + 1;
@@ -145,7 +145,7 @@ fn slide(row: &mut [u8], kernel: BoxKernel, padded: &[u8]) {
     }
 }
 
-/// One box blur of all columns; the running sums of a whole row stand in `sums`.
+/// Blurs all columns by one box; `sums` holds the running sums of a whole row.
 #[inline(always)]
 fn down_columns(
     pixels: &mut [u8],

@@ -10,18 +10,18 @@ use crate::scratch::Scratch;
 /// Boxes drawn before falling back to the center.
 const ATTEMPTS: usize = 10;
 
-/// Cuts out a random part of an image and resizes it.
+/// Crops a random part of an image and resizes it.
 ///
-/// Ten boxes are drawn, with area uniform in `scale` times the image's and the logarithm of width/height uniform
-/// in `ratio`; the first that fits is placed uniformly. If none fits, the box is the largest centered one whose
-/// ratio lies in the range.
+/// Ten boxes are drawn, with area uniform in `scale` times the image's and the logarithm of
+/// width/height uniform in `ratio`; the first that fits is placed uniformly. If none fits, the box
+/// is the largest centered one whose ratio is in the range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RandomResizedCrop {
     /// Share of the image's area, smallest and largest. Default 0.08 to 1.
     pub scale: (f64, f64),
     /// Width over height, smallest and largest. Default 3/4 to 4/3.
     pub ratio: (f64, f64),
-    /// How the box is resized. Default bicubic.
+    /// Filter of the resize. Default bicubic.
     pub interpolation: Filter,
 }
 
@@ -35,7 +35,7 @@ impl RandomResizedCrop {
     /// Draws a box in an image of `width` x `height` pixels.
     ///
     /// # Errors
-    /// If the image is empty or a range is not 0 < low <= high.
+    /// Returns an error if the image is empty or a range is not 0 < low <= high.
     pub fn sample(&self, width: u32, height: u32, rng: &mut impl Rng) -> Result<CropBox> {
         check_range("scale", self.scale)?;
         check_range("ratio", self.ratio)?;
@@ -55,8 +55,8 @@ impl RandomResizedCrop {
         Ok(self.fallback(width, height))
     }
 
-    /// Width and height of the box that has this share of the area and this logarithm of width/height. It may be
-    /// larger than the image.
+    /// Width and height of the box that has this share of the area and this logarithm of
+    /// width/height. It may be larger than the image.
     #[must_use]
     pub fn edges(width: u32, height: u32, area_fraction: f64, log_ratio: f64) -> (u32, u32) {
         let area = area_fraction * (f64::from(width) * f64::from(height));
@@ -65,9 +65,10 @@ impl RandomResizedCrop {
         (edge(area * ratio), edge(area / ratio))
     }
 
-    /// Whether a box of these edges (width, height) can be placed in the image.
+    /// Returns true if a box of these edges (width, height) fits into the image.
     ///
-    /// An image of a few pixels can give an empty box, which the reference would fail on; here it does not fit.
+    /// An image of a few pixels can give an empty box, on which the reference fails; here an empty
+    /// box does not fit.
     #[must_use]
     pub fn fits(width: u32, height: u32, (w, h): (u32, u32)) -> bool {
         (1..=width).contains(&w) && (1..=height).contains(&h)
@@ -90,10 +91,10 @@ impl RandomResizedCrop {
         CropBox { top, left, height: crop_h, width: crop_w }
     }
 
-    /// Draws a box and resizes it into `out`, whose size says how large.
+    /// Draws a box and resizes it into `out`, whose size is the target size.
     ///
     /// # Errors
-    /// As [`RandomResizedCrop::sample`], or if `out` is empty.
+    /// Returns the errors of [`RandomResizedCrop::sample`], or an error if `out` is empty.
     pub fn apply_into(
         &self,
         img: &RgbImage,
@@ -108,7 +109,7 @@ impl RandomResizedCrop {
     /// Draws a box and resizes it to `size` x `size` pixels.
     ///
     /// # Errors
-    /// As [`RandomResizedCrop::apply_into`].
+    /// Returns the errors of [`RandomResizedCrop::apply_into`].
     pub fn apply(
         &self,
         img: &RgbImage,
@@ -122,12 +123,12 @@ impl RandomResizedCrop {
     }
 }
 
-/// Uniform between the two numbers, as Python's `random.uniform`.
+/// Draws uniformly between the two numbers, like Python's `random.uniform`.
 pub(crate) fn uniform((low, high): (f64, f64), rng: &mut impl Rng) -> f64 {
     low + (high - low) * rng.random::<f64>()
 }
 
-/// 0 < low <= high, both finite.
+/// Checks that 0 < low <= high, both finite.
 pub(crate) fn check_range(name: &'static str, (low, high): (f64, f64)) -> Result<()> {
     check(low.is_finite() && low > 0.0, name, low, "a finite number above 0")?;
     check(high.is_finite() && high >= low, name, high, "a finite number not below the lower end")

@@ -1,4 +1,5 @@
-//! Crops without a change of scale: timm's `RandomCropOrPad`, and the simple random crop of DeiT III.
+//! Crops without a change of scale: timm's `RandomCropOrPad`, and the simple random crop of DeiT
+//! III.
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
@@ -8,7 +9,7 @@ use crate::eval::short_edge_to;
 use crate::resample::{CropBox, Filter, resize_part_into};
 use crate::scratch::Scratch;
 
-/// What lies outside an image.
+/// Pixels outside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Padding {
     /// One color.
@@ -17,10 +18,11 @@ pub enum Padding {
     Reflect,
 }
 
-/// Cuts `out`'s size out of an image, from row `top` and column `left` on, which may lie outside of it.
+/// Crops an image to the size of `out`, from row `top` and column `left` on, which may be outside
+/// the image.
 ///
 /// # Errors
-/// If the image or `out` is empty.
+/// Returns an error if the image or `out` is empty.
 pub fn crop_or_pad(img: &RgbImage, top: i64, left: i64, padding: Padding, out: &mut RgbImage) -> Result<()> {
     check_not_empty(img)?;
     check_output(out)?;
@@ -36,7 +38,7 @@ fn check_output(out: &RgbImage) -> Result<()> {
     Ok(())
 }
 
-/// The pixels of an image that are at hand: those from column and row `origin` on.
+/// A part of an image: the pixels from column and row `origin` on.
 struct ImagePart<'a> {
     pixels: &'a RgbImage,
     /// Width and height of the whole image.
@@ -44,7 +46,8 @@ struct ImagePart<'a> {
     origin: (u32, u32),
 }
 
-/// Copies the box at row `top` and column `left` of an image, all of whose pixels that it shows are in the part.
+/// Copies the box at row `top` and column `left` of an image. The part must contain all pixels of
+/// the box.
 fn copy_box(part: &ImagePart<'_>, top: i64, left: i64, padding: Padding, out: &mut RgbImage) {
     let (stride, width) = (part.pixels.width() as usize * 3, out.width() as usize * 3);
     let source: &[u8] = part.pixels;
@@ -61,7 +64,8 @@ fn copy_box(part: &ImagePart<'_>, top: i64, left: i64, padding: Padding, out: &m
     }
 }
 
-/// Copies one row, from column `left` of the image on. `source` begins at column `origin` of `edge` columns.
+/// Copies one row, from column `left` of the image on. `source` begins at column `origin` of `edge`
+/// columns.
 fn copy_row(
     source: &[[u8; 3]],
     (origin, edge): (u32, u32),
@@ -84,14 +88,15 @@ fn copy_row(
     }
 }
 
-/// First row (or column) and number of those that a box of `length` from `start` on shows of an edge, padding included.
+/// Returns the first row (or column) and the number of rows that a box of `length` from `start` on
+/// shows of an edge, padding included.
 fn visible_range(start: i64, length: u32, edge: u32, padding: Padding) -> (u32, u32) {
     let places = || (start..start + i64::from(length)).filter_map(|at| locate(at, edge, padding));
     let (first, last) = (places().min().unwrap_or(0), places().max().unwrap_or(0));
     (first as u32, (last - first) as u32 + 1)
 }
 
-/// The row or column that stands at a place; `None` outside the image with a constant.
+/// Returns the row or column at a coordinate; `None` outside the image with constant padding.
 fn locate(at: i64, edge: u32, padding: Padding) -> Option<usize> {
     let edge = i64::from(edge);
     if (0..edge).contains(&at) {
@@ -108,11 +113,11 @@ fn locate(at: i64, edge: u32, padding: Padding) -> Option<usize> {
     }
 }
 
-/// Cuts a box of `out`'s size out of an image at a random place; what is smaller than `out` is placed at random in it
-/// and padded (timm's `RandomCropOrPad`).
+/// Crops an image to the size of `out` at a random position; an image smaller than `out` is placed
+/// at a random position and padded (timm's `RandomCropOrPad`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RandomCropOrPad {
-    /// What lies outside the image. Default reflection.
+    /// Pixels outside the image. Default reflection.
     pub padding: Padding,
 }
 
@@ -123,8 +128,8 @@ impl Default for RandomCropOrPad {
 }
 
 impl RandomCropOrPad {
-    /// Draws row and column of the box's corner, for edges (width, height) of the image and of the box. Both are 0
-    /// or above where the image is larger, 0 or below where it is smaller.
+    /// Draws row and column of the box's corner, for edges (width, height) of the image and of the
+    /// box. Both are 0 or above if the image is larger, 0 or below if it is smaller.
     pub fn sample(&self, image: (u32, u32), size: (u32, u32), rng: &mut impl Rng) -> (i64, i64) {
         let mut start = |edge: u32, target: u32| {
             let room = i64::from(edge) - i64::from(target);
@@ -133,10 +138,10 @@ impl RandomCropOrPad {
         (start(image.1, size.1), start(image.0, size.0))
     }
 
-    /// Cuts the box out into `out`.
+    /// Crops or pads the image into `out`.
     ///
     /// # Errors
-    /// If the image or `out` is empty.
+    /// Returns an error if the image or `out` is empty.
     pub fn apply_into(&self, img: &RgbImage, out: &mut RgbImage, rng: &mut impl Rng) -> Result<()> {
         check_not_empty(img)?;
         let (top, left) = self.sample(img.dimensions(), out.dimensions(), rng);
@@ -144,15 +149,16 @@ impl RandomCropOrPad {
     }
 }
 
-/// Resizes the short edge to `out`'s, pads by 4 pixels and cuts out a random box: the crop of DeiT III for ImageNet-1k
-/// (`Resize`, `RandomCrop(padding=4, padding_mode="reflect")`). It shows nearly all of every image.
+/// Resizes the short edge to that of `out`, pads by 4 pixels and crops at a random position: the
+/// crop of DeiT III for ImageNet-1k (`Resize`, `RandomCrop(padding=4, padding_mode="reflect")`). It
+/// keeps nearly all of every image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SimpleRandomCrop {
     /// Pixels added on all sides. Default 4.
     pub pad: u32,
-    /// What they are. Default reflection.
+    /// Values of these pixels. Default reflection.
     pub padding: Padding,
-    /// How the image is resized. Default bicubic.
+    /// Filter of the resize. Default bicubic.
     pub interpolation: Filter,
 }
 
@@ -163,10 +169,10 @@ impl Default for SimpleRandomCrop {
 }
 
 impl SimpleRandomCrop {
-    /// Resizes and cuts out a box into `out`. `out` must be square, as the resize only knows the short edge.
+    /// Resizes the image and crops it into `out`, which must be square.
     ///
     /// # Errors
-    /// If the image or `out` is empty, or `out` not square.
+    /// Returns an error if the image or `out` is empty, or `out` not square.
     pub fn apply_into(
         &self,
         img: &RgbImage,
@@ -186,8 +192,8 @@ impl SimpleRandomCrop {
     }
 }
 
-/// Resizes an image to `size` (width, height) and cuts `out` out of it, from row and column `corner` on: the bytes of
-/// [`resize`](crate::resize) and [`crop_or_pad`], in the memory of `out`.
+/// Resizes an image to `size` (width, height) and crops it into `out`, from row `top` and column
+/// `left` on: the bytes of [`resize`](crate::resize) and [`crop_or_pad`], in the memory of `out`.
 pub(crate) fn resize_and_cut(
     img: &RgbImage,
     size: (u32, u32),

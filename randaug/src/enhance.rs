@@ -1,7 +1,7 @@
 //! Pillow's `ImageEnhance`: out = D + factor * (I - D) in f32, clipped and truncated.
 //!
-//! D is a degenerate image: black, the mean gray, the gray image or the smoothed image. Factor 0 gives D,
-//! 1 gives the image back.
+//! D is a degenerate image: black, the mean gray, the gray image or the smoothed image. Factor 0
+//! gives D, 1 gives the image back.
 
 use crate::scratch::Scratch;
 use crate::simd::{byte_of_f32, vectorized};
@@ -74,7 +74,7 @@ fn blend_gray<'a>(pixels: &'a mut [[u8; 3]], factor: f32) {
 }
 }
 
-/// Blends with the image smoothed by (1,1,1,1,5,1,1,1,1)/13; the border pixels stay as they are.
+/// Blends with the image smoothed by (1,1,1,1,5,1,1,1,1)/13; the border pixels do not change.
 pub(crate) fn sharpness(pixels: &mut [u8], width: usize, height: usize, factor: f64, scratch: &mut Scratch) {
     // Pillow's filter copies an image that is smaller than the kernel.
     if width < 3 || height < 3 {

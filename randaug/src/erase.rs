@@ -11,7 +11,7 @@ use crate::tensor::Layout;
 /// Boxes drawn before giving up.
 const ATTEMPTS: usize = 10;
 
-/// What a box is overwritten with.
+/// Values that overwrite a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum EraseMode {
     /// 0, the mean of normalized images.
@@ -26,22 +26,23 @@ pub enum EraseMode {
 /// Overwrites random boxes of a normalized image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RandomErasing {
-    /// Chance that an image is erased at all. Default 0.25.
+    /// Probability that an image is erased at all. Default 0.25.
     pub probability: f64,
-    /// Share of the image's area that all boxes have together, smallest and largest. Default 0.02 to 1/3.
+    /// Smallest and largest total area of all boxes, as a share of the image's. Default 0.02 to
+    /// 1/3.
     pub area: (f64, f64),
     /// Height over width, smallest and largest; the logarithm is uniform. Default 0.3 to 1/0.3.
     pub aspect: (f64, f64),
-    /// What the boxes are overwritten with. Default [`EraseMode::Pixel`].
+    /// Values that overwrite the boxes. Default [`EraseMode::Pixel`].
     pub mode: EraseMode,
-    /// Boxes of an image, smallest and largest number; the number is uniform. Default 1 to 1.
+    /// Smallest and largest number of boxes of an image; the number is uniform. Default 1 to 1.
     pub count: (u32, u32),
 }
 
-/// A box of an image and what it is overwritten with.
+/// A box of an image and the values that overwrite it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Erasure {
-    /// Where it is.
+    /// Position and size.
     pub area: CropBox,
     /// Its values, channels-last: `[height, width, channels]`.
     pub values: Vec<f32>,
@@ -63,7 +64,8 @@ impl RandomErasing {
     /// Checks all parameters.
     ///
     /// # Errors
-    /// If the probability is not in 0..=1, a range is not 0 < low <= high, or the counts are not 1 <= low <= high.
+    /// Returns an error if the probability is not in 0..=1, a range is not 0 < low <= high, or the
+    /// counts are not 1 <= low <= high.
     pub fn validate(&self) -> Result<()> {
         let valid = (0.0..=1.0).contains(&self.probability);
         check(valid, "probability", self.probability, "in 0..=1")?;
@@ -74,10 +76,10 @@ impl RandomErasing {
         check(high >= low, "count", f64::from(high), "not below the lower end of its range")
     }
 
-    /// Draws how many boxes an image gets: 0 if the coin says no.
+    /// Draws the number of boxes of an image: 0 if it is not erased.
     ///
     /// # Errors
-    /// As [`RandomErasing::validate`].
+    /// Returns the errors of [`RandomErasing::validate`].
     pub fn sample_count(&self, rng: &mut impl Rng) -> Result<u32> {
         self.validate()?;
         let (low, high) = self.count;
@@ -88,11 +90,11 @@ impl RandomErasing {
         })
     }
 
-    /// Draws one of `count` boxes in an image of `width` x `height` pixels; `None` if none of ten drawn boxes is
-    /// smaller than the image.
+    /// Draws one of `count` boxes in an image of `width` x `height` pixels; `None` if none of ten
+    /// drawn boxes is smaller than the image.
     ///
     /// # Errors
-    /// As [`RandomErasing::validate`].
+    /// Returns the errors of [`RandomErasing::validate`].
     pub fn sample_box(
         &self,
         (width, height): (u32, u32),
@@ -113,8 +115,8 @@ impl RandomErasing {
         Ok(None)
     }
 
-    /// Width and height of one of `count` boxes that have this share of the area together, with this logarithm of
-    /// height/width.
+    /// Width and height of one of `count` boxes that have this share of the area together, with
+    /// this logarithm of height/width.
     #[must_use]
     pub fn edges(width: u32, height: u32, area_fraction: f64, log_aspect: f64, count: u32) -> (u32, u32) {
         let area = area_fraction * (f64::from(width) * f64::from(height)) / f64::from(count.max(1));
@@ -123,17 +125,19 @@ impl RandomErasing {
         (edge(area / aspect), edge(area * aspect))
     }
 
-    /// Whether a box of these edges (width, height) is used: it must be smaller than the image both ways.
+    /// Returns true if a box of these edges (width, height) is smaller than the image in both
+    /// directions.
     #[must_use]
     pub fn fits(width: u32, height: u32, (w, h): (u32, u32)) -> bool {
         w < width && h < height
     }
 
-    /// Draws what [`RandomErasing::apply`] does to a channels-last image of `width` x `height` pixels: the same boxes and
-    /// values from the same generator, for whoever overwrites them elsewhere.
+    /// Draws the boxes and values with which [`RandomErasing::apply`] overwrites a channels-last
+    /// image of `width` x `height` pixels, from the same generator, so that a device can overwrite
+    /// them instead.
     ///
     /// # Errors
-    /// As [`RandomErasing::validate`].
+    /// Returns the errors of [`RandomErasing::validate`].
     pub fn sample(
         &self,
         (width, height): (u32, u32),
@@ -154,11 +158,12 @@ impl RandomErasing {
         Ok(erasures)
     }
 
-    /// Erases, or does not, one normalized image of `channels` x `height` x `width` values in place. Returns
-    /// the number of boxes that were overwritten.
+    /// Erases boxes of one normalized image of `channels` x `height` x `width` values in place, or
+    /// none by chance. Returns the number of boxes that were overwritten.
     ///
     /// # Errors
-    /// As [`RandomErasing::validate`], or if the slice does not have the length of its shape.
+    /// Returns the errors of [`RandomErasing::validate`], or an error if the slice does not have
+    /// the length of its shape.
     pub fn apply(
         &self,
         image: &mut [f32],
@@ -213,7 +218,8 @@ fn fill(
     }
 }
 
-/// One color for the box. The channels are drawn in their order in both layouts, so that both get the same color.
+/// Fills the box with one color. The channels are drawn in their order in both layouts, so that
+/// both get the same color.
 fn fill_channels(
     image: &mut [f32],
     (channels, height, width): (usize, usize, usize),

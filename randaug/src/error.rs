@@ -1,12 +1,12 @@
-//! What can go wrong, said so that the caller knows what to change.
+//! Errors. Every message says what to change.
 
 use thiserror::Error;
 
-/// Every way a call into this crate can fail. No input makes it panic.
+/// Errors of this crate. No input makes it panic.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An image without pixels was given.
+    /// The input image has no pixels.
     #[error("the image is empty ({width}x{height} pixels): both edges must be at least 1")]
     EmptyImage {
         /// Width in pixels.
@@ -14,7 +14,7 @@ pub enum Error {
         /// Height in pixels.
         height: u32,
     },
-    /// An image without pixels was asked for.
+    /// The requested output has no pixels.
     #[error("cannot resize to {width}x{height}: both edges must be at least 1")]
     EmptyOutput {
         /// Width in pixels.
@@ -22,9 +22,9 @@ pub enum Error {
         /// Height in pixels.
         height: u32,
     },
-    /// A crop box is empty or reaches outside the image.
+    /// A crop box is empty or extends past the image.
     #[error(
-        "the crop box (left {left}, top {top}, {width}x{height}) is empty or leaves the image of \
+        "the crop box (left {left}, top {top}, {width}x{height}) is empty or extends past the image of \
          {image_width}x{image_height}"
     )]
     CropOutside {
@@ -41,8 +41,8 @@ pub enum Error {
         /// Height of the image.
         image_height: u32,
     },
-    /// A slice does not have the length that its shape asks for.
-    #[error("{what} has {got} values, its shape asks for {expected}")]
+    /// A slice does not have the length of its shape.
+    #[error("{what} has {got} values, expected {expected} by its shape")]
     Length {
         /// The argument.
         what: &'static str,
@@ -56,12 +56,12 @@ pub enum Error {
     Parameter {
         /// The parameter.
         name: &'static str,
-        /// What was given.
+        /// The actual value.
         value: f64,
-        /// The range it must lie in.
+        /// The allowed range.
         expected: &'static str,
     },
-    /// The kind of argument does not fit the operation.
+    /// An argument of another type than the operation takes.
     #[error("{op} takes {expected}, got {got}")]
     Argument {
         /// The operation's name.
@@ -74,26 +74,26 @@ pub enum Error {
     /// No operation has this name.
     #[error("there is no augmentation operation named {name:?}, did you mean {nearest:?}?")]
     UnknownOp {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The nearest name there is.
+        /// The nearest known name.
         nearest: &'static str,
     },
-    /// A policy's text cannot be read.
+    /// The text of a policy is invalid.
     #[error("cannot read the augmentation policy {text:?}: {problem}")]
     Policy {
         /// The whole text.
         text: String,
-        /// What is wrong with it, and what is possible.
+        /// The problem, and the possible values.
         problem: String,
     },
-    /// The image's kind of pixel is not one of those that can be augmented.
+    /// The pixel format is not supported.
     #[error(
-        "images of kind {kind} are not supported here, only 8 bits a channel without transparency: convert \
+        "images of type {kind} are not supported, only 8 bits per channel without transparency: convert \
          with DynamicImage::to_rgb8() (16 bits and f32 scaled to 0..255, transparency dropped)"
     )]
     Unsupported {
-        /// The kind, as the `image` crate names it.
+        /// The pixel format, as the `image` crate names it.
         kind: String,
     },
     /// A class label is not below the number of classes.
@@ -112,19 +112,19 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The error for a kind of pixel that nothing here works on.
+    /// Makes the error of an unsupported pixel format.
     pub(crate) fn unsupported(kind: image::ColorType) -> Self {
         Error::Unsupported { kind: format!("{kind:?}") }
     }
 }
 
-/// `Ok` if the image has pixels.
+/// Checks that the image has pixels.
 pub(crate) fn check_not_empty(img: &image::RgbImage) -> Result<()> {
     let (width, height) = img.dimensions();
     if width == 0 || height == 0 { Err(Error::EmptyImage { width, height }) } else { Ok(()) }
 }
 
-/// `Ok` if the condition holds, else an error naming the parameter.
+/// Returns an error naming the parameter if the condition is false.
 pub(crate) fn check(ok: bool, name: &'static str, value: f64, expected: &'static str) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::Parameter { name, value, expected }) }
 }

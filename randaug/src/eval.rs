@@ -1,4 +1,4 @@
-//! The transform of evaluation: resize the short edge, cut out the center.
+//! The evaluation transform: resize the short edge, crop the center.
 
 use image::RgbImage;
 
@@ -7,14 +7,14 @@ use crate::error::{Error, Result, check};
 use crate::resample::{CropBox, Filter};
 use crate::scratch::Scratch;
 
-/// Resizes the short edge to `int(size / crop_pct)` and cuts `size` x `size` pixels out of the center.
+/// Resizes the short edge to `int(size / crop_pct)` and crops `size` x `size` pixels at the center.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EvalTransform {
-    /// Edge of the outcome in pixels.
+    /// Edge of the output in pixels.
     pub size: u32,
     /// Share of the short edge that is kept. Default 0.875.
     pub crop_pct: f64,
-    /// How the image is resized. Default bicubic.
+    /// Filter of the resize. Default bicubic.
     pub interpolation: Filter,
 }
 
@@ -28,8 +28,8 @@ impl EvalTransform {
     /// Width and height of the resized image. The long edge is truncated, as in torchvision.
     ///
     /// # Errors
-    /// If the image or the size is empty, or `crop_pct` is not in 0..1 (0 excluded), or an edge would not fit
-    /// into 32 bits.
+    /// Returns an error if the image or the size is empty, or `crop_pct` is not in 0..1 (0
+    /// excluded), or an edge would not fit into 32 bits.
     pub fn resized_edges(&self, width: u32, height: u32) -> Result<(u32, u32)> {
         if width == 0 || height == 0 {
             return Err(Error::EmptyImage { width, height });
@@ -42,7 +42,7 @@ impl EvalTransform {
         short_edge_to(short as u32, width, height)
     }
 
-    /// The box that is cut out of the resized image.
+    /// Returns the crop box in the resized image.
     #[must_use]
     pub fn crop_box(&self, width: u32, height: u32) -> CropBox {
         let start = |edge: u32| ((f64::from(edge) - f64::from(self.size)) / 2.0).round_ties_even() as u32;
@@ -52,7 +52,7 @@ impl EvalTransform {
     /// Transforms one image.
     ///
     /// # Errors
-    /// As [`EvalTransform::resized_edges`].
+    /// Returns the errors of [`EvalTransform::resized_edges`].
     pub fn apply(&self, img: &RgbImage, scratch: &mut Scratch) -> Result<RgbImage> {
         let mut out = RgbImage::new(self.size, self.size);
         self.apply_into(img, &mut out, scratch)?;
@@ -62,7 +62,8 @@ impl EvalTransform {
     /// Transforms one image into `out`, which must have `size` x `size` pixels.
     ///
     /// # Errors
-    /// As [`EvalTransform::resized_edges`], or if `out` has another size.
+    /// Returns the errors of [`EvalTransform::resized_edges`], or an error if `out` has another
+    /// size.
     pub fn apply_into(&self, img: &RgbImage, out: &mut RgbImage, scratch: &mut Scratch) -> Result<()> {
         let edges = self.resized_edges(img.width(), img.height())?;
         let fits = out.dimensions() == (self.size, self.size);
@@ -73,10 +74,11 @@ impl EvalTransform {
     }
 }
 
-/// Width and height of an image whose short edge becomes `size`. The long edge is truncated, as in torchvision.
+/// Width and height of an image whose short edge becomes `size`. The long edge is truncated, as in
+/// torchvision.
 ///
 /// # Errors
-/// If the image is empty, or the long edge would not fit into 32 bits.
+/// Returns an error if the image is empty, or the long edge would not fit into 32 bits.
 pub(crate) fn short_edge_to(size: u32, width: u32, height: u32) -> Result<(u32, u32)> {
     if width == 0 || height == 0 {
         return Err(Error::EmptyImage { width, height });

@@ -19,12 +19,12 @@ fn shift_all<'a>(pixels: &'a mut [[u8; 3]], shift: u8) {
 }
 }
 
-/// Pixels that are worked on together.
+/// Pixels of a block.
 const PIXELS: usize = 16;
 
 #[inline(always)]
 fn shift_block(block: &mut [[u8; 3]; PIXELS], shift: u8) {
-    // Apart by channels, so that a vector holds one channel of several pixels.
+    // Separated by channels, so that a vector holds one channel of several pixels.
     let mut channels = [[0; PIXELS]; 3];
     for (i, rgb) in block.iter().enumerate() {
         for c in 0..3 {
@@ -46,19 +46,20 @@ fn shift_one(rgb: [u8; 3], shift: u8) -> [u8; 3] {
     to_rgb([h.wrapping_add(shift), s, v])
 }
 
-// The mixture of f32 and f64 below is what the C code does: its constants are doubles, its variables floats.
+// The mixture of f32 and f64 below is what the C code does: its constants are doubles, its
+// variables floats.
 
 #[inline(always)]
 fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
-    // Of a gray pixel, whatever the division by 1 gives is not used.
+    // For a gray pixel the result of the division by 1 is not used.
     let range = f32::from((max - min).max(1));
     let saturation = range / f32::from(max.max(1));
     let [rc, gc, bc] = [f32::from(max - r) / range, f32::from(max - g) / range, f32::from(max - b) / range];
     let in_green = (2.0 + f64::from(rc) - f64::from(bc)) as f32;
     let in_blue = (4.0 + f64::from(gc) - f64::from(rc)) as f32;
     let sector = if r == max { bc - gc } else { choose(g == max, in_green, in_blue) };
-    // What C's fmod gives: the sum lies in 0.8..1.9.
+    // Equals C's fmod, because the sum is in 0.8..1.9.
     let turned = f64::from(sector) / 6.0 + 1.0;
     let hue = (turned - f64::from(u8::from(turned >= 1.0))) as f32;
     let [h, s] = [byte_of_f64(f64::from(hue) * 255.0), byte_of_f64(f64::from(saturation) * 255.0)];
@@ -85,7 +86,7 @@ fn to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     [among(sector, [v, q, p, p, t, v]), among(sector, [t, v, v, q, p, p]), among(sector, [p, p, t, v, v, q])]
 }
 
-/// The value of a sector, by choices that vectors can make.
+/// Returns the value of a sector, by selections that compilers turn into vector instructions.
 #[inline(always)]
 fn among(sector: u8, values: [u8; 6]) -> u8 {
     let mut value = values[0];

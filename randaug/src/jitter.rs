@@ -7,7 +7,7 @@ use crate::crop::uniform;
 use crate::error::{Result, check};
 use crate::{enhance, hue};
 
-/// One adjustment of color. Factor 1 changes nothing, except for the hue, where it is 0.
+/// An adjustment of color. Factor 1 changes nothing; for the hue it is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Adjustment {
     /// Factor 0 is black.
@@ -16,7 +16,7 @@ pub enum Adjustment {
     Contrast,
     /// Factor 0 is the gray image.
     Saturation,
-    /// Turns the color circle by -0.5 to 0.5.
+    /// Shifts the hue by -0.5 to 0.5 of the color circle.
     Hue,
 }
 
@@ -24,11 +24,12 @@ impl Adjustment {
     /// Adjusts an image in place.
     ///
     /// # Errors
-    /// If the factor is negative or not finite; for the hue, if it is not in -0.5..=0.5.
+    /// Returns an error if the factor is negative or not finite; for the hue, if it is not in
+    /// -0.5..=0.5.
     pub fn apply(self, img: &mut RgbImage, factor: f64) -> Result<()> {
         if self == Adjustment::Hue {
             check((-0.5..=0.5).contains(&factor), "hue", factor, "in -0.5..=0.5")?;
-            // The cast to a signed number truncates, that to a byte wraps: so does the reference.
+            // As in the reference, the cast to a signed number truncates, and that to a byte wraps.
             hue::shift(img, (factor * 255.0) as i32 as u8);
             return Ok(());
         }
@@ -46,13 +47,13 @@ impl Adjustment {
 /// Lowest and highest factor, if any.
 type Range = Option<(f64, f64)>;
 
-/// Makes an image gray, in three equal channels.
+/// Converts an image to gray, in three equal channels.
 pub fn grayscale(img: &mut RgbImage) {
     enhance::color(img, 0.0);
 }
 
-/// Draws factors for brightness, contrast, saturation and hue and applies them in a random order (torchvision's
-/// `ColorJitter`). `None` leaves an adjustment out.
+/// Draws factors for brightness, contrast, saturation and hue and applies them in a random order
+/// (torchvision's `ColorJitter`). `None` disables an adjustment.
 ///
 /// ```
 /// use randaug::{ColorJitter, Purpose, sample_rng};
@@ -69,16 +70,16 @@ pub struct ColorJitter {
     pub contrast: Option<(f64, f64)>,
     /// Smallest and largest factor of saturation.
     pub saturation: Option<(f64, f64)>,
-    /// Smallest and largest turn of the hue.
+    /// Smallest and largest shift of the hue.
     pub hue: Option<(f64, f64)>,
 }
 
 impl ColorJitter {
-    /// Brightness, contrast and saturation between 1 - `strength` (at least 0) and 1 + `strength`, no hue: timm's
-    /// `color_jitter` given as one number.
+    /// Brightness, contrast and saturation between 1 - `strength` (at least 0) and 1 + `strength`,
+    /// no hue: timm's `color_jitter` given as one number.
     ///
     /// # Errors
-    /// If the strength is negative or not finite.
+    /// Returns an error if the strength is negative or not finite.
     pub fn symmetric(strength: f64) -> Result<Self> {
         check(strength.is_finite() && strength >= 0.0, "color_jitter", strength, "finite and not below 0")?;
         let range = (strength > 0.0).then_some(((1.0 - strength).max(0.0), 1.0 + strength));
@@ -97,7 +98,7 @@ impl ColorJitter {
     /// Checks all ranges.
     ///
     /// # Errors
-    /// If a range is not low <= high with both ends allowed for its adjustment.
+    /// Returns an error if a range is not low <= high with both ends allowed for its adjustment.
     pub fn validate(&self) -> Result<()> {
         for (adjustment, name, range) in self.ranges() {
             let Some((low, high)) = range else { continue };
@@ -110,10 +111,11 @@ impl ColorJitter {
         Ok(())
     }
 
-    /// Draws the adjustments with their factors, in the order in which they apply; `None` where one is left out.
+    /// Draws the adjustments with their factors, in the order in which they apply; `None` for a
+    /// disabled one.
     ///
     /// # Errors
-    /// As [`ColorJitter::validate`].
+    /// Returns the errors of [`ColorJitter::validate`].
     pub fn sample(&self, rng: &mut impl Rng) -> Result<[Option<(Adjustment, f64)>; 4]> {
         self.validate()?;
         let mut drawn =
@@ -127,7 +129,7 @@ impl ColorJitter {
     /// Jitters an image in place.
     ///
     /// # Errors
-    /// As [`ColorJitter::validate`].
+    /// Returns the errors of [`ColorJitter::validate`].
     pub fn apply(&self, img: &mut RgbImage, rng: &mut impl Rng) -> Result<()> {
         for (adjustment, factor) in self.sample(rng)?.into_iter().flatten() {
             adjustment.apply(img, factor)?;

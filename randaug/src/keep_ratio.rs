@@ -9,23 +9,24 @@ use crate::error::{Error, Result, check};
 use crate::resample::Filter;
 use crate::scratch::Scratch;
 
-/// Resizes an image so that it just covers a target (or just fits into it), with a random scale and aspect ratio
-/// (timm's `ResizeKeepRatio`). [`RandomCropOrPad`] then gives it the target's size.
+/// Resizes an image so that it just covers a target (or just fits into it), with a random scale and
+/// aspect ratio (timm's `ResizeKeepRatio`). [`RandomCropOrPad`] then gives it the target's size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ResizeKeepRatio {
     /// 0: the image covers the target; 1: it fits into it; between: a size between. Default 0.
     pub longest: f64,
-    /// Chance of a random scale. Default 0.
+    /// Probability of a random scale. Default 0.
     pub scale_prob: f64,
     /// Smallest and largest scale. Default 0.85 to 1.05.
     pub scale: (f64, f64),
-    /// The scale is a share of the area that the target shows, as in a random resized crop. Default off.
+    /// The scale is a share of the area that the target shows, as in a random resized crop. Default
+    /// off.
     pub scale_is_area: bool,
-    /// Chance of a random aspect ratio. Default 0.
+    /// Probability of a random aspect ratio. Default 0.
     pub aspect_prob: f64,
     /// Smallest and largest factor of width over height. Default 0.9 to 1.11.
     pub aspect: (f64, f64),
-    /// How the image is resized. Default bicubic.
+    /// Filter of the resize. Default bicubic.
     pub interpolation: Filter,
 }
 
@@ -60,7 +61,7 @@ impl ResizeKeepRatio {
     /// Checks all parameters.
     ///
     /// # Errors
-    /// If a chance or `longest` is not in 0..=1, or a range not 0 < low <= high.
+    /// Returns an error if a chance or `longest` is not in 0..=1, or a range not 0 < low <= high.
     pub fn validate(&self) -> Result<()> {
         let shares =
             [("longest", self.longest), ("scale_prob", self.scale_prob), ("aspect_prob", self.aspect_prob)];
@@ -74,7 +75,8 @@ impl ResizeKeepRatio {
     /// Draws width and height for an image and a target of these edges (width, height).
     ///
     /// # Errors
-    /// As [`ResizeKeepRatio::validate`], or if the image or the target is empty.
+    /// Returns the errors of [`ResizeKeepRatio::validate`], or an error if the image or the target
+    /// is empty.
     pub fn sample(&self, image: (u32, u32), target: (u32, u32), rng: &mut impl Rng) -> Result<(u32, u32)> {
         self.validate()?;
         let scale = rng.random_bool(self.scale_prob).then(|| uniform(self.scale, rng));
@@ -86,7 +88,7 @@ impl ResizeKeepRatio {
     /// Width and height for these drawn numbers, at least 1 each.
     ///
     /// # Errors
-    /// If the image or the target is empty, or an edge would not fit into 32 bits.
+    /// Returns an error if the image or the target is empty, or an edge would not fit into 32 bits.
     pub fn edges(
         &self,
         (width, height): (u32, u32),
@@ -120,7 +122,7 @@ impl ResizeKeepRatio {
     /// Draws a size for the target `out`, resizes and crops or pads into it.
     ///
     /// # Errors
-    /// As [`ResizeKeepRatio::sample`].
+    /// Returns the errors of [`ResizeKeepRatio::sample`].
     pub fn apply_into(
         &self,
         img: &RgbImage,

@@ -1,4 +1,4 @@
-//! From a magnitude of 0..10 to the argument of an operation (timm's `auto_augment.py`).
+//! The argument of an operation at a magnitude of 0..10 (timm's `auto_augment.py`).
 
 use crate::error::{Error, Result, check};
 use crate::op::Op;
@@ -39,15 +39,15 @@ impl Arg {
     }
 }
 
-/// How magnitudes become arguments.
+/// Conversion of magnitudes to arguments.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LevelScale {
     /// `TranslateX` and `TranslateY`, in pixels. Default 100 (the reference's int(0.45 * 224)).
     pub translate_const: f64,
     /// `TranslateXRel` and `TranslateYRel`, as a share of the edge. Default 0.45.
     pub translate_pct: f64,
-    /// Where magnitudes are clipped. Default [`MAX_LEVEL`]; timm's `mmax` raises it, and the operations then go
-    /// beyond the ranges that they are documented with.
+    /// Upper limit of magnitudes. Default [`MAX_LEVEL`]; timm's `mmax` raises it, and the
+    /// operations then go beyond the ranges that they are documented with.
     pub max_level: f64,
 }
 
@@ -58,13 +58,13 @@ impl Default for LevelScale {
 }
 
 impl Op {
-    /// The operation's argument at a magnitude; `negate` is the coin that picks the direction.
+    /// Returns the operation's argument at a magnitude; `negate` picks the direction.
     ///
-    /// The magnitude is clipped to 0..=`max_level` first. The order of the arithmetic is that of timm, so that fractional
-    /// magnitudes give the same f64.
+    /// The magnitude is clipped to 0..=`max_level` first. The order of the arithmetic is that of
+    /// timm, so that fractional magnitudes give the same f64.
     ///
     /// # Errors
-    /// If the magnitude is not a number, or `max_level` not finite and 0 or more.
+    /// Returns an error if the magnitude is not a number, or `max_level` not finite and 0 or more.
     ///
     /// ```
     /// use randaug::{Arg, Op};
@@ -84,7 +84,8 @@ impl Op {
         let between = |low: f64, high: f64| (low + (high - low) * share).clamp(low, high);
         let around_one = |shift: f64| {
             let factor = 1.0 + signed(shift);
-            // Up to level 10 the factor stays above, but for a rounding that the reference keeps.
+            // Up to level 10 the factor is above 0.1 except for a rounding error, which the
+            // reference has too.
             if level > MAX_LEVEL { factor.max(0.1) } else { factor }
         };
         Ok(match self {

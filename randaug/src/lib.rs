@@ -1,9 +1,10 @@
 //! Image augmentation with the numbers of timm, torchvision and Pillow.
 //!
-//! One image in, one image out: crops, flips, color jitter, and the automatic schemes behind [`Policy`]
-//! (RandAugment, AutoAugment, AugMix, TrivialAugment, 3-Augment) with a magnitude that is an argument of every call;
-//! normalization and random erasing; then mixup and cutmix on batches. The 8-bit operations give the bytes of Pillow,
-//! so a recipe that was tuned there keeps its meaning.
+//! One image in, one image out: crops, flips, color jitter, and the automatic schemes behind
+//! [`Policy`] (RandAugment, AutoAugment, AugMix, TrivialAugment, 3-Augment) with a magnitude that
+//! is an argument of every call; normalization and random erasing; then mixup and cutmix on
+//! batches. The 8-bit operations give the bytes of Pillow, so a recipe that was tuned there keeps
+//! its meaning.
 //!
 //! ```
 //! use image::RgbImage;
@@ -26,17 +27,19 @@
 //! ```
 //!
 //! # Randomness
-//! Every function that draws takes the generator as an argument. [`sample_rng`] makes one from (seed, epoch, sample
-//! index, purpose), so that a sample is augmented the same way whatever the order and the number of workers.
+//! Every function that draws takes the generator as an argument. [`sample_rng`] makes one from
+//! (seed, epoch, sample index, purpose), so that a sample is augmented the same way whatever the
+//! order and the number of workers.
 //!
 //! # Allocation
-//! A [`Scratch`] holds the working memory of all calls; once it has grown, the in-place functions and those named
-//! `..._into` allocate nothing.
+//! A [`Scratch`] holds the working memory of all calls; once it has grown, the in-place functions
+//! and those named `..._into` allocate nothing.
 //!
 //! # Sources
-//! timm 0.4.12 and 1.0.31 (`auto_augment.py`, `random_erasing.py`, `mixup.py`, `transforms.py`), torchvision 0.29
-//! (`transforms.py`, `autoaugment.py`) and Pillow (`Resample.c`, `Geometry.c`, `BoxBlur.c`, `Convert.c`,
-//! `ImageOps.py`, `ImageEnhance.py`), as used by EfficientTrain++ (arXiv 2405.08768) and others.
+//! timm 0.4.12 and 1.0.31 (`auto_augment.py`, `random_erasing.py`, `mixup.py`, `transforms.py`),
+//! torchvision 0.29 (`transforms.py`, `autoaugment.py`) and Pillow (`Resample.c`, `Geometry.c`,
+//! `BoxBlur.c`, `Convert.c`, `ImageOps.py`, `ImageEnhance.py`), as used by EfficientTrain++ (arXiv
+//! 2405.08768) and others.
 
 mod affine;
 mod apply;

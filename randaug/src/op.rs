@@ -1,4 +1,4 @@
-//! The augmentation operations by name, and which of them belong together.
+//! The augmentation operations by name, and the sets of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,9 @@ macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// One augmentation operation, named as in timm.
         ///
-        /// The strength of most operations follows a magnitude of 0..10 (see [`Op::level_to_arg`]). An operation
-        /// whose name ends in `Increasing` grows stronger with it; its plain form runs the other way round or,
-        /// for the enhancers, from 0.1 to 1.9.
+        /// The strength of most operations follows a magnitude of 0..10 (see [`Op::level_to_arg`]).
+        /// An operation whose name ends in `Increasing` grows stronger with it; its plain form runs
+        /// the other way round or, for the enhancers, from 0.1 to 1.9.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Op {
             $($(#[$doc])* $name,)*
@@ -53,19 +53,19 @@ ops! {
     SolarizeAdd,
     /// Blends with the gray image, factor 0.1..1.9.
     Color,
-    /// As `Color`, factor 1 plus or minus 0..0.9.
+    /// Like `Color`, factor 1 plus or minus 0..0.9.
     ColorIncreasing,
     /// Blends with the mean gray, factor 0.1..1.9.
     Contrast,
-    /// As `Contrast`, factor 1 plus or minus 0..0.9.
+    /// Like `Contrast`, factor 1 plus or minus 0..0.9.
     ContrastIncreasing,
     /// Blends with black, factor 0.1..1.9.
     Brightness,
-    /// As `Brightness`, factor 1 plus or minus 0..0.9.
+    /// Like `Brightness`, factor 1 plus or minus 0..0.9.
     BrightnessIncreasing,
     /// Blends with the smoothed image, factor 0.1..1.9.
     Sharpness,
-    /// As `Sharpness`, factor 1 plus or minus 0..0.9.
+    /// Like `Sharpness`, factor 1 plus or minus 0..0.9.
     SharpnessIncreasing,
     /// Shears along x by up to 0.3 either way.
     ShearX,
@@ -79,11 +79,12 @@ ops! {
     TranslateXRel,
     /// Shifts along y by up to 0.45 of the height either way.
     TranslateYRel,
-    /// Takes away 0.5..1 of the color.
+    /// Removes 0.5..1 of the color.
     Desaturate,
     /// Blurs with a radius (standard deviation) of 0.1..2 pixels.
     GaussianBlur,
-    /// Blurs with a radius of 0..2 pixels. Where a policy picks it, the radius is drawn between 0.1 and that.
+    /// Blurs with a radius of 0..2 pixels. In a policy, the radius is drawn between 0.1 and that
+    /// value.
     GaussianBlurRand,
 }
 

@@ -5,12 +5,13 @@ use image::{DynamicImage, GrayImage, RgbImage};
 use crate::error::{Error, Result};
 use crate::scratch::Scratch;
 
-/// Any 8-bit image as RGB, as Pillow's `convert("RGB")`, which readers of training data call: gray is repeated in
-/// all channels, transparency is dropped.
+/// Any 8-bit image as RGB, as Pillow's `convert("RGB")`, which readers of training data call: gray
+/// is repeated in all channels, transparency is dropped.
 ///
 /// # Errors
-/// If the image has other than 8 bits a channel. What they mean cannot be known here: 12 bits of a scanner in 16,
-/// or linear light in f32. `DynamicImage::to_rgb8` scales the full range to 0..255.
+/// Returns an error if the image has other than 8 bits per channel, since their range is unknown:
+/// 12 bits of a scanner in 16, or linear light in f32. `DynamicImage::to_rgb8` scales the full
+/// range to 0..255.
 ///
 /// ```
 /// use image::{DynamicImage, GrayImage, Luma};

@@ -1,10 +1,11 @@
-//! Counter-based randomness: a draw is a function of (seed, epoch, sample index, purpose) and nothing else.
+//! Counter-based randomness: a draw is a function of (seed, epoch, sample index, purpose) and
+//! nothing else.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// Subject of a stream of random numbers. Streams of different purposes are independent, so that adding a draw to one
-/// step of the pipeline leaves all others as they were.
+/// Subject of a stream of random numbers. Streams of different purposes are independent, so that
+/// adding a draw to one step of the pipeline leaves all others as they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Purpose {
@@ -46,8 +47,8 @@ impl From<Purpose> for u64 {
 
 /// Returns the generator of one sample, epoch and purpose.
 ///
-/// The four numbers, little endian, are the 32-byte key of ChaCha8. Each sample gets the same numbers, in whatever order
-/// and by however many workers the samples are augmented.
+/// The four numbers, little endian, are the 32-byte key of ChaCha8. Each sample gets the same
+/// numbers, in whatever order and by however many workers the samples are augmented.
 ///
 /// ```
 /// use rand::Rng;

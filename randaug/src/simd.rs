@@ -1,10 +1,12 @@
-//! Kernels that are compiled for several instruction sets, of which the machine's best is picked at run time.
+//! Kernels that are compiled for several instruction sets; the machine's best is picked at run
+//! time.
 
-/// Defines a function whose body, with all that is inlined into it, is compiled for each instruction set: compilers
-/// then turn its plain loops into the widest vector instructions there are. The results are the same on all of them,
-/// as no operation is fused or reordered.
+/// Defines a function whose body, with all that is inlined into it, is compiled for each
+/// instruction set: compilers then turn its plain loops into the widest vector instructions there
+/// are. The results are the same on all of them, as no operation is fused or reordered.
 ///
-/// What the body calls must be `#[inline(always)]`; anything else, a closure as well, would keep the base set.
+/// Every function that the body calls must be `#[inline(always)]`; anything else, including
+/// closures, is compiled for the base set.
 macro_rules! vectorized {
     ($(#[$doc:meta])* $vis:vis fn $name:ident<$l:lifetime>($($arg:ident: $ty:ty),* $(,)?)
         $(-> $out:ty)? $body:block) => {
@@ -39,8 +41,9 @@ pub(crate) fn dispatch<K: pulp::WithSimd>(kernel: K) -> K::Output {
     pulp::Arch::new().dispatch(kernel)
 }
 
-// Casts from float to integer saturate, and compilers do not turn that into vector instructions. Adding a large power
-// of two rounds to a whole number in the lowest bits; where that rounded up, one is taken away again.
+// Casts from float to integer saturate, and compilers do not turn that into vector instructions.
+// Adding a large power of two rounds to a whole number in the lowest bits; if that rounded up, one
+// is subtracted.
 
 /// Clips to 0..=255 and truncates.
 #[inline(always)]

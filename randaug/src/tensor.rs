@@ -1,4 +1,4 @@
-//! From bytes to normalized f32.
+//! Conversion of bytes to normalized f32.
 
 use image::RgbImage;
 
@@ -9,7 +9,7 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Standard deviation of ImageNet's channels, in 0..1.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// Where the channels stand in an image or batch of f32.
+/// Position of the channels in an image or batch of f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// Channels first: `[C, H, W]`, in a batch `[N, C, H, W]`.
@@ -21,7 +21,7 @@ pub enum Layout {
 /// (v / 255 - mean) / std for every channel.
 #[derive(Debug, Clone)]
 pub struct Normalize {
-    /// One value for each byte and channel: 256 divisions in place of one for each pixel.
+    /// One value for each byte and channel: 256 divisions instead of one per pixel.
     tables: [[f32; 256]; 3],
 }
 
@@ -29,7 +29,7 @@ impl Normalize {
     /// Mean and standard deviation of each channel, in units of 0..1.
     ///
     /// # Errors
-    /// If a mean is not finite, or a standard deviation not finite and above 0.
+    /// Returns an error if a mean is not finite, or a standard deviation not finite and above 0.
     pub fn new(mean: [f32; 3], std: [f32; 3]) -> Result<Self> {
         let mut tables = [[0.0; 256]; 3];
         for ((table, mean), std) in tables.iter_mut().zip(mean).zip(std) {
@@ -45,7 +45,7 @@ impl Normalize {
     /// Writes the image's 3 * H * W values into `out`.
     ///
     /// # Errors
-    /// If `out` has another length.
+    /// Returns an error if `out` has another length.
     pub fn apply(&self, img: &RgbImage, layout: Layout, out: &mut [f32]) -> Result<()> {
         if out.len() != img.len() {
             return Err(Error::Length { what: "out", expected: img.len(), got: out.len() });

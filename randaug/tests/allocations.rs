@@ -1,4 +1,5 @@
-//! No allocation for an image once the buffers have grown: counted by the allocator of this test binary.
+//! No allocation for an image once the buffers have grown: counted by the allocator of this test
+//! binary.
 
 use std::alloc::{GlobalAlloc, Layout as Block, System};
 use std::cell::Cell;
@@ -16,8 +17,8 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call is handed to the system's allocator as it came; the counter is a plain cell of the thread that
-// neither allocates nor has a destructor.
+// SAFETY: every call is handed to the system's allocator as it came; the counter is a plain cell of
+// the thread that neither allocates nor has a destructor.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, block: Block) -> *mut u8 {

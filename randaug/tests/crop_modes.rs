@@ -135,7 +135,8 @@ fn a_thin_image_is_evaluated_as_pillow_does() {
     assert_eq!((corners(&out), sum(&out)), (want, 77_935));
 }
 
-/// What is computed is what a resize of the whole image followed by the crop gives, also where the box is padded.
+/// What is computed is what a resize of the whole image followed by the crop gives, also where the
+/// box is padded.
 #[test]
 fn only_what_the_crop_keeps_is_resized() {
     let mut scratch = Scratch::new();

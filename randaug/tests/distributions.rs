@@ -1,5 +1,5 @@
-//! What is drawn, against large samples of the reference at five standard errors of both samples, and against
-//! closed forms where they exist.
+//! What is drawn, against large samples of the reference at five standard errors of both samples,
+//! and against closed forms where they exist.
 
 mod common;
 
@@ -26,8 +26,8 @@ impl Stats {
         Self { n, mean, std: variance.sqrt() }
     }
 
-    /// The mean agrees with the reference's sample; the spread within five errors of a standard deviation (that of
-    /// a normal distribution, doubled for distributions with heavier tails).
+    /// The mean agrees with the reference's sample; the spread within five errors of a standard
+    /// deviation (that of a normal distribution, doubled for distributions with heavier tails).
     fn agrees(&self, reference: &Value, what: &str) {
         let (mean, std, error) =
             (float(reference, "mean"), float(reference, "std"), float(reference, "stderr"));
@@ -40,7 +40,8 @@ impl Stats {
     }
 }
 
-/// A share of `n` draws agrees with a known chance at five standard errors; exactly so if that is 0 or 1.
+/// A share of `n` draws agrees with a known chance at five standard errors; exactly so if that is 0
+/// or 1.
 fn share_agrees(count: usize, n: usize, chance: f64, what: &str) {
     let share = count as f64 / n as f64;
     let error = (chance * (1.0 - chance) / n as f64).sqrt();
@@ -191,7 +192,8 @@ fn mixing_follows_the_reference() {
         let reference = &golden.json("distribution_stats")["mixup_cutmix"];
         let (mixup, mut rng) = (Mixup::default(), sample_rng(7, 0, 0, Purpose::Mix));
         let (mut sequential_blend, mut cut) = (Vec::new(), Vec::new());
-        // Many more draws than the reference's, so that the closed form tells an alpha of 0.85 from 0.8.
+        // Many more draws than the reference's, so that the closed form tells an alpha of 0.85 from
+        // 0.8.
         let draws = 400_000;
         for _ in 0..draws {
             match mixup.sample(224, 224, &mut rng).unwrap() {

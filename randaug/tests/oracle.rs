@@ -28,7 +28,8 @@ fn cubic(v: [f64; 4], d: f64) -> f64 {
     v[1] + d * (p2 + d * (p3 + d * p4))
 }
 
-/// `BICUBIC_BODY` or `BILINEAR_BODY` of Geometry.c for one channel, with its rule for rows outside the image.
+/// `BICUBIC_BODY` or `BILINEAR_BODY` of Geometry.c for one channel, with its rule for rows outside
+/// the image.
 fn look_up(img: &RgbImage, sx: f64, sy: f64, c: usize, bicubic: bool) -> u8 {
     let (w, h) = (i64::from(img.width()), i64::from(img.height()));
     let (sx, sy) = (sx - 0.5, sy - 0.5);

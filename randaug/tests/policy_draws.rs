@@ -38,7 +38,8 @@ fn magnitude_scales_policies_towards_their_weakest() {
     assert_eq!(AutoAugment::scaled(Op::Rotate, 8.0, 5.0), 4.0);
     assert_eq!(AutoAugment::scaled(Op::Posterize, 4.0, 5.0), 7.0);
     assert_eq!(AutoAugment::scaled(Op::Color, 9.0, 0.0), 5.0);
-    // At 0 what is left of v0 are the operations without a magnitude, and PosterizeIncreasing has none in it.
+    // At 0 what is left of v0 are the operations without a magnitude, and PosterizeIncreasing has
+    // none in it.
     let (policy, mut scratch): (Policy, _) = ("v0".parse().unwrap(), Scratch::new());
     let source = synth_image(11, 24, 30);
     let differs = |magnitude, i| {

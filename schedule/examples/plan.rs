@@ -1,4 +1,5 @@
-//! Prints the plan of a run: `cargo run -p efficienttrain-schedule --example plan -- deit-small-etpp 200`
+//! Prints the plan of a run: `cargo run -p efficienttrain-schedule --example plan --
+//! deit-small-etpp 200`
 
 use efficienttrain_schedule::{Plan, PlanOptions, Recipe, Rounding};
 use std::error::Error;

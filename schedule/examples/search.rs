@@ -1,6 +1,8 @@
-//! Both searches over a training that is a formula: `cargo run -p efficienttrain-schedule --example search`
+//! Both searches, with a formula in place of training: `cargo run -p efficienttrain-schedule
+//! --example search`
 //!
-//! Where a real evaluator loads a state, trains and measures, this one scores the sizes of the stages so far.
+//! A real evaluator loads a state, trains and measures; this one scores the sizes of the stages so
+//! far.
 
 use efficienttrain_schedule::Recipe;
 use efficienttrain_schedule::search::{Evaluator, Report, Search, SearchOptions, Trial};

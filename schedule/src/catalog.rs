@@ -1,8 +1,10 @@
-//! The table of models: the numbers in which the authors' launch scripts differ, and the additions of this project.
+//! The table of models: the numbers in which the authors' launch scripts differ, and the additions
+//! of this project.
 
 use crate::recipe::{Family, Origin};
 
-/// The stages of a ++ curriculum as (tenths of the run, size at base 224, index into the batch columns).
+/// The stages of a ++ curriculum as (tenths of the run, size at base 224, index into the batch
+/// columns).
 pub(crate) type Tenths = &'static [(u32, u32, usize)];
 
 const MOST: Tenths = &[(2, 96, 0), (4, 160, 1), (4, 224, 2)];
@@ -73,12 +75,13 @@ const SWIN: Model =
 const CSWIN: Model =
     Model { family: Family::CSwin, batch: LARGE.0, accumulation: LARGE.1, ema_decay: Some(0.9999), ..PLAIN };
 
-/// The CAFormer paper's own recipe (Yu et al., 2022, appendix) under the ++ curriculum: the authors of the curriculum
-/// have no launcher.
+/// The CAFormer paper's own recipe (Yu et al., 2022, appendix) under the ++ curriculum: the authors
+/// of the curriculum have no launcher.
 const CAFORMER: Model =
     Model { family: Family::CaFormer, origin: Origin::Paper, batch: LARGE.0, accumulation: LARGE.1, ..PLAIN };
 
-/// The PVT paper's own recipe (Wang et al., 2021), which is DeiT's: learning rate 1e-3 at a batch of 1024.
+/// The PVT paper's own recipe (Wang et al., 2021), which is DeiT's: learning rate 1e-3 at a batch
+/// of 1024.
 const PVT: Model = Model {
     family: Family::Pvt,
     origin: Origin::Paper,
@@ -104,7 +107,8 @@ impl Model {
     }
 }
 
-/// Replaces the spelling with hyphens, which earlier versions stored, by the registry's; keeps any other name.
+/// Replaces the spelling with hyphens, which earlier versions stored, by the registry's; keeps any
+/// other name.
 pub(crate) fn current_model_name(stored: String) -> String {
     MODELS.iter().find(|row| row.name == stored).map_or(stored, Model::registry_name)
 }

@@ -1,10 +1,12 @@
-//! The learning-rate curves: the reference's table of one value a step, and one cosine over the compute of a run.
+//! Cosine learning-rate curves: the reference's table with one value per step, and one over the
+//! compute of a run.
 
 use crate::error::{Result, ScheduleError};
 use std::f64::consts::PI;
 
-/// The reference's curve, one value per optimizer step: evenly spaced warm-up that reaches `base` on its last step,
-/// then a cosine that starts at `base` (so `base` occurs twice) and stops one step short of `last`.
+/// The reference's curve, one value per optimizer step: evenly spaced warm-up that reaches `base`
+/// on its last step, then a cosine that starts at `base` (so `base` occurs twice) and stops one
+/// step short of `last`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReferenceCosine {
     /// Peak.
@@ -24,8 +26,8 @@ impl ReferenceCosine {
     /// `warm_up_steps`, where given, overrides the length that `warm_up_epochs` sets.
     ///
     /// # Errors
-    /// [`ScheduleError::NotReference`] when the warm-up is longer than the run, or its steps are given with
-    /// `warm_up_epochs` = 0: the reference stops there too.
+    /// [`ScheduleError::NotReference`] when the warm-up is longer than the run, or its steps are
+    /// given with `warm_up_epochs` = 0: the reference stops there too.
     pub fn new(
         (base, last): (f64, f64),
         epochs: u64,
@@ -60,7 +62,8 @@ impl ReferenceCosine {
         self.last + 0.5 * (self.base - self.last) * (1.0 + (PI * i as f64 / n as f64).cos())
     }
 
-    /// Evenly spaced, both ends included; the last is set, not computed, and a single step has the start value.
+    /// Evenly spaced, both ends included; the last is set, not computed, and a single step has the
+    /// start value.
     fn warm_up(&self, step: u64) -> f64 {
         match self.warm_up_steps - 1 {
             0 => self.start,
@@ -75,8 +78,8 @@ impl ReferenceCosine {
     }
 }
 
-/// Learning rate after `done` (0 to 1) of the run's compute: linear from 0 to `peak` during `warm_up`, then one cosine to
-/// `last` (method section 3). Continuous, whatever the stages.
+/// Returns the learning rate after `done` (0 to 1) of the run's compute: linear from 0 to `peak`
+/// during `warm_up`, then one cosine to `last` (method section 3). Continuous, whatever the stages.
 #[must_use]
 pub fn cosine_in_compute(peak: f64, last: f64, warm_up: f64, done: f64) -> f64 {
     if done < warm_up {

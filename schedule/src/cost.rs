@@ -1,4 +1,4 @@
-//! What one image costs at a size, relative to base size.
+//! Cost of one image at a size, relative to base size.
 
 use crate::error::{Result, ScheduleError, positive};
 use serde::{Deserialize, Serialize};
@@ -15,18 +15,19 @@ pub enum CostModel {
 }
 
 impl CostModel {
-    /// A table from a function of the size, such as the multiply-accumulates of a model at that size.
-    /// Each value is divided by the one at `base_size`.
+    /// Makes a table from a function of the size, such as the multiply-accumulates of a model at
+    /// that size. Each value is divided by the one at `base_size`.
     #[must_use]
     pub fn from_fn(sizes: &[u32], base_size: u32, cost: impl Fn(u32) -> f64) -> Self {
         let base = cost(base_size);
         Self::Table(sizes.iter().map(|&size| (size, cost(size) / base)).collect())
     }
 
-    /// Cost of one image at `size`, in images at `base_size`.
+    /// Returns the cost of one image at `size`, in images at `base_size`.
     ///
     /// # Errors
-    /// [`ScheduleError::MissingCost`] when the table lacks the size; a field error when its number is not above 0.
+    /// [`ScheduleError::MissingCost`] when the table lacks the size; a field error when its number
+    /// is not above 0.
     pub fn relative(&self, size: u32, base_size: u32) -> Result<f64> {
         match self {
             Self::Square => {

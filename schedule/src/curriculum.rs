@@ -1,10 +1,10 @@
-//! Curricula: what the network sees, and for how much of the compute.
+//! Curricula: what the network sees, and for what share of the compute.
 
 use crate::error::{Result, count, field};
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
 
-/// What the shares of a curriculum are shares of.
+/// Unit of the shares of a curriculum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShareUnit {
@@ -21,20 +21,21 @@ pub enum ShareUnit {
 pub struct Curriculum {
     /// Size of full training and of the unit of compute, in pixels (224 in the paper).
     pub base_size: u32,
-    /// What [`Stage::share`] is a share of.
+    /// Unit of [`Stage::share`].
     pub share_of: ShareUnit,
     /// The stages, in order.
     pub stages: Vec<Stage>,
 }
 
-/// Shares may miss 1 by this much: enough for ten times 0.1 in floating point, too little to hide a forgotten stage.
+/// Shares may miss 1 by this much: enough for ten times 0.1 in floating point, too little to hide a
+/// forgotten stage.
 const SHARE_TOLERANCE: f64 = 1e-9;
 
 impl Curriculum {
-    /// A curriculum, checked.
+    /// Makes a curriculum and checks it.
     ///
     /// # Errors
-    /// As [`Curriculum::validate`].
+    /// Returns the errors of [`Curriculum::validate`].
     pub fn new(base_size: u32, share_of: ShareUnit, stages: Vec<Stage>) -> Result<Self> {
         let curriculum = Self { base_size, share_of, stages };
         curriculum.validate()?;

@@ -1,4 +1,4 @@
-//! How the learning rate falls from its peak.
+//! Learning-rate curves after the warm-up.
 
 use crate::cosine::cosine_in_compute;
 use crate::error::{Result, field, positive};
@@ -16,7 +16,7 @@ pub enum RunLength {
     Share(f64),
 }
 
-/// Shape of the learning rate behind its warm-up.
+/// Shape of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LrCurve {
@@ -25,18 +25,19 @@ pub enum LrCurve {
     Cosine,
     /// A straight line over the run's compute.
     Linear,
-    /// The peak to the end.
+    /// The peak until the end.
     Constant,
-    /// The peak times `factor` after each `every`, counted from the start of the run; not below the last value.
+    /// The peak times `factor` after each `every`, counted from the start of the run; not below the
+    /// last value.
     Step {
-        /// What is left of it each time, above 0 and at most 1.
+        /// Factor of each step, above 0 and at most 1.
         factor: f64,
-        /// How often.
+        /// Distance between two steps.
         every: RunLength,
     },
 }
 
-/// How much of a run is done.
+/// Completed part of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RunProgress {
     /// Optimizer steps.
@@ -48,8 +49,8 @@ pub struct RunProgress {
 }
 
 impl LrCurve {
-    /// Learning rate at a point of a run: linear from 0 to `peak` over the first `warm_up` (a share of the compute), then
-    /// this curve towards `last`.
+    /// Returns the learning rate at a point of a run: linear from 0 to `peak` over the first
+    /// `warm_up` (a share of the compute), then this curve towards `last`.
     #[must_use]
     pub fn at(self, peak: f64, last: f64, warm_up: f64, now: RunProgress) -> f64 {
         if self == Self::Cosine || now.compute < warm_up || warm_up >= 1.0 {

@@ -37,7 +37,7 @@ pub enum ScheduleError {
     },
     /// One optimizer step would need more images than the data set has.
     #[error(
-        "stage {stage} draws {batch} images a step but there are {train_images} training images; \
+        "stage {stage} draws {batch} images per step but there are {train_images} training images; \
          lower batch_per_device, accumulation or devices"
     )]
     BatchLargerThanData {
@@ -107,7 +107,8 @@ pub enum ScheduleError {
         #[from]
         source: JsonError,
     },
-    /// A stored plan that differs from the one this version makes from the recipe and options stored with it.
+    /// A stored plan that differs from the one this version makes from the recipe and options
+    /// stored with it.
     #[error(
         "the stored plan does not follow from its own recipe and options (stage {stage} differs); \
          it was edited or made by another version: plan the run again"
@@ -182,7 +183,8 @@ pub(crate) fn positive(name: &str, value: f64, hint: &str) -> Result<()> {
     Err(field(name, "a finite number above 0", value, hint))
 }
 
-/// Checks that `value` is in `1..=2^20`: a larger count is a typing error and would overflow products.
+/// Checks that `value` is in `1..=2^20`: a larger count is a typing error and would overflow
+/// products.
 pub(crate) fn count(name: &str, value: u32, hint: &str) -> Result<()> {
     if (1..=1 << 20).contains(&value) {
         return Ok(());

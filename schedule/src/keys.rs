@@ -2,10 +2,11 @@
 
 use crate::recipe::OBSOLETE_KEYS;
 
-/// Adds the nearest known key to serde's message about an unknown one; returns any other message unchanged.
+/// Adds the nearest known key to serde's message about an unknown one; returns any other message
+/// unchanged.
 ///
-/// Every type of this crate that is read from a recipe refuses unknown keys, in any format of serde. serde lists all
-/// known keys, in their order.
+/// Every type of this crate that is read from a recipe refuses unknown keys, in any format of
+/// serde. serde lists all known keys, in their order.
 ///
 /// ```
 /// use efficienttrain_schedule::suggest_key;
@@ -20,7 +21,8 @@ pub fn suggest_key(message: &str) -> String {
     insert_nearest(message).unwrap_or_else(|| message.to_owned())
 }
 
-/// Similarity of two keys. A common beginning counts more than the number of edits: `ema` means `ema_decay`.
+/// Similarity of two keys. A common beginning counts more than the number of edits: `ema` means
+/// `ema_decay`.
 fn similarity(a: &str, b: &str) -> f64 {
     strsim::jaro_winkler(a, b)
 }

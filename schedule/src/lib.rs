@@ -1,9 +1,10 @@
-//! Training curricula as data: stages, exact step plans, learning-rate and magnitude curves of EfficientTrain++.
+//! Training curricula as data: stages, exact step plans, learning-rate and magnitude curves of
+//! EfficientTrain++.
 //!
-//! EfficientTrain++ (arXiv 2405.08768) shows a network the low frequencies of every image first, and little
-//! augmentation; both grow on a schedule of training compute. This crate turns a [`Recipe`] into a [`Plan`] for a data
-//! set, a number of devices and a budget, and answers what each optimizer step does. It holds no tensors, reads no
-//! files and knows no clock.
+//! EfficientTrain++ (arXiv 2405.08768) shows a network the low frequencies of every image first,
+//! and little augmentation; both grow on a schedule of training compute. This crate turns a
+//! [`Recipe`] into a [`Plan`] for a data set, a number of devices and a budget, and answers what
+//! each optimizer step does. It holds no tensors, reads no files and knows no clock.
 //!
 //! ```
 //! use efficienttrain_schedule::{Plan, PlanOptions, Recipe};

@@ -1,11 +1,11 @@
-//! Finding a recipe by name, in any of the spellings in use.
+//! Recipes by name, in any of the usual spellings.
 
 use crate::catalog::{MODELS, Model};
 use crate::error::{Result, ScheduleError};
 use crate::preset::{Preset, build};
 use crate::recipe::Recipe;
 
-/// Endings that select a preset, longest first so that `-etpp-replay` is not read as `-replay` or `-etpp`.
+/// Suffixes that select a preset, ordered so that `-etpp-replay` is not read as `-etpp`.
 const ENDINGS: [(&str, Preset); 13] = [
     ("half-96", Preset::Half96),
     ("half-128", Preset::Half128),
@@ -23,11 +23,11 @@ const ENDINGS: [(&str, Preset); 13] = [
 ];
 
 impl Recipe {
-    /// The recipe of a name such as `deit-small-etpp`: a model and one of `etpp`, `etpp-replay`, `et`,
-    /// `half-96`, `half-128`, `progressive`, `baseline`.
+    /// Returns the recipe of a name such as `deit-small-etpp`: a model and one of `etpp`,
+    /// `etpp-replay`, `et`, `half-96`, `half-128`, `progressive`, `baseline`.
     ///
-    /// Case, `_` for `-`, `++` for `pp`, `none` for `baseline`, and the model names of timm and the authors
-    /// (`deit_small_patch16_224-etpp`) are accepted. A model alone means `etpp`.
+    /// Case, `_` for `-`, `++` for `pp`, `none` for `baseline`, and the model names of timm and the
+    /// authors (`deit_small_patch16_224-etpp`) are accepted. A model alone means `etpp`.
     ///
     /// # Errors
     /// [`ScheduleError::UnknownRecipe`] with the nearest known name.
@@ -39,7 +39,7 @@ impl Recipe {
         }
     }
 
-    /// The recipe of a model, by canonical name or alias, and a preset.
+    /// Returns the recipe of a model, by canonical name or alias, and a preset.
     ///
     /// # Errors
     /// [`ScheduleError::UnknownRecipe`], also for a model without a replay recipe.
@@ -47,7 +47,7 @@ impl Recipe {
         Self::named(&format!("{model}-{}", preset.suffix()))
     }
 
-    /// Canonical names of all recipes.
+    /// Lists the canonical names of all recipes.
     pub fn names() -> impl Iterator<Item = String> {
         MODELS.iter().flat_map(|model| {
             let fitting = Preset::ALL.into_iter().filter(|preset| preset.fits(model));
@@ -56,7 +56,7 @@ impl Recipe {
     }
 }
 
-/// Model and preset a name asks for, whether or not they go together.
+/// Splits a name into model and preset, even if the model has no such preset.
 fn parse(wanted: &str) -> Option<(&'static Model, Preset)> {
     let split =
         |(ending, preset): &(&str, Preset)| Some((wanted.strip_suffix(ending)?.strip_suffix('-')?, *preset));
@@ -66,7 +66,8 @@ fn parse(wanted: &str) -> Option<(&'static Model, Preset)> {
     MODELS.iter().find(known).map(|row| (row, preset))
 }
 
-/// The model asked for with `etpp` if only the preset does not fit it, else the name with the fewest edits.
+/// Returns the recipe of the requested model with `etpp` if only the preset does not fit, else the
+/// name with the fewest edits.
 fn nearest(wanted: &str) -> String {
     if let Some((model, _)) = parse(wanted) {
         return format!("{}-{}", model.name, Preset::Etpp.suffix());

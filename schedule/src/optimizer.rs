@@ -16,7 +16,7 @@ pub enum OptimizerKind {
     Sgd,
 }
 
-/// How the peak learning rate follows the global batch.
+/// Rule by which the peak learning rate follows the global batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrScaling {
@@ -24,12 +24,12 @@ pub enum LrScaling {
     Linear,
     /// lr * sqrt(batch / reference_batch).
     Sqrt,
-    /// The same lr for every batch.
+    /// Uses the same lr for every batch.
     None,
 }
 
 impl LrScaling {
-    /// Factor on the peak learning rate for `batch` images a step.
+    /// Returns the factor on the peak learning rate for `batch` images per step.
     #[must_use]
     pub fn factor(self, batch: u64, reference_batch: u32) -> f64 {
         let ratio = batch as f64 / f64::from(reference_batch);
@@ -51,7 +51,8 @@ pub enum WarmUp {
     Epochs {
         /// Passes over the data.
         epochs: f64,
-        /// Upper bound as a share of the run's compute, so that short runs do not only warm up. Exact plans only.
+        /// Upper bound as a share of the run's compute, so that short runs do not only warm up.
+        /// Exact plans only.
         at_most_share: f64,
     },
     /// A share of the run's compute (0.2 for DeiT).
@@ -60,15 +61,16 @@ pub enum WarmUp {
     Steps(u64),
 }
 
-/// What the learning rate's one cosine, and its warm-up as a share, are laid over.
+/// Quantity over which the learning-rate curve, and a warm-up given as a share, are defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrOver {
     /// The compute of the run (method section 3).
     #[default]
     Compute,
-    /// What the curriculum's shares count: passes over the data for the first version, as in its launcher. What a
-    /// stage trains with then depends on the stages before it alone, so a schedule search can share their training.
+    /// Quantity of the curriculum's shares: passes over the data for the first version, as in its
+    /// launcher. The training of a stage then depends only on the stages before it, so a schedule
+    /// search can share their training.
     Shares,
 }
 
@@ -82,15 +84,15 @@ impl LrOver {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
-    /// Which optimizer.
+    /// Optimizer.
     pub kind: OptimizerKind,
-    /// Peak learning rate at `reference_batch` images a step.
+    /// Peak learning rate at `reference_batch` images per step.
     pub lr: f64,
     /// Global batch to which `lr` belongs (4096).
     pub reference_batch: u32,
-    /// How the peak follows the global batch (exact plans; the reference keeps `lr`).
+    /// Rule by which the peak follows the global batch (exact plans; the reference keeps `lr`).
     pub lr_scaling: LrScaling,
-    /// Where the cosine ends (1e-6); not scaled with the batch, but never above the peak.
+    /// Final learning rate (1e-6); not scaled with the batch, but never above the peak.
     pub min_lr: f64,
     /// Adam's moment factors.
     pub betas: (f64, f64),
@@ -99,21 +101,23 @@ pub struct Optimizer {
     /// Momentum of gradient descent.
     #[serde(default = "usual_momentum")]
     pub momentum: f64,
-    /// Decoupled weight decay; constant over the run. Not for 1-D parameters and the model's own list.
+    /// Decoupled weight decay; constant over the run. Not for 1-D parameters and the model's own
+    /// list.
     pub weight_decay: f64,
     /// Largest global gradient norm, if clipped. The reference clips only under mixed precision.
     pub clip_grad: Option<f64>,
     /// Linear warm-up from 0.
     pub warm_up: WarmUp,
-    /// What the learning rate's curve is laid over; exact plans only.
+    /// Quantity over which the learning-rate curve is defined; exact plans only.
     #[serde(default, skip_serializing_if = "LrOver::is_usual")]
     pub lr_over: LrOver,
-    /// How the learning rate falls behind it; exact plans only, the reference has its cosine.
+    /// Learning-rate curve after the warm-up; exact plans only, since the reference always uses a
+    /// cosine.
     #[serde(default)]
     pub curve: LrCurve,
 }
 
-/// For plans from before the field.
+/// Default for plans of earlier versions, which lack the field.
 pub(crate) fn usual_momentum() -> f64 {
     0.9
 }

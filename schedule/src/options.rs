@@ -1,34 +1,36 @@
-//! What a plan needs to know besides the recipe.
+//! Settings of a plan besides the recipe.
 
 use crate::cost::CostModel;
 use crate::error::{Result, ScheduleError, count, field, positive};
 use crate::recipe::Recipe;
 use serde::{Deserialize, Serialize};
 
-/// How a budget becomes whole steps.
+/// Rounding of a budget to whole steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rounding {
-    /// Whole optimizer steps, the remainder carried from stage to stage: the budget is met to within one step.
+    /// Whole optimizer steps, the remainder carried from stage to stage: the budget is met to
+    /// within one step.
     #[default]
     Exact,
     /// Whole epochs, as the authors' launchers round: 200 becomes 200.63 for DeiT-S.
     Reference,
 }
 
-/// Which batch each stage uses.
+/// Batch of each stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BatchRule {
-    /// The recipe's batch per device and accumulation, as they stand.
+    /// The recipe's batch per device and accumulation, unchanged.
     #[default]
     AsRecipe,
-    /// The recipe's global batch for so many devices (8 for the authors'), kept by another accumulation.
+    /// The recipe's global batch for a number of devices (8 for the authors'), kept by adjusting
+    /// the accumulation.
     KeepGlobal {
         /// Devices for which the recipe's numbers were chosen.
         recipe_devices: u32,
     },
-    /// The same in every stage.
+    /// One batch for every stage.
     Fixed {
         /// Images one device trains on per micro-batch.
         per_device: u32,
@@ -41,18 +43,19 @@ pub enum BatchRule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanOptions {
-    /// Budget E: the compute of E passes over the data at base size. With `Rounding::Reference`, the launcher's
-    /// `--epoch`, a whole number; for the first version's curriculum those are passes, not compute.
+    /// Budget E: the compute of E passes over the data at base size. With `Rounding::Reference`,
+    /// the launcher's `--epoch`, a whole number; for the first version's curriculum those are
+    /// passes, not compute.
     pub equivalent_epochs: f64,
     /// N: images in the training set.
     pub train_images: u64,
     /// Devices that train together.
     pub devices: u32,
-    /// How the budget becomes whole steps.
+    /// Rounding of the budget to whole steps.
     pub rounding: Rounding,
-    /// What an image costs at each size.
+    /// Cost of an image at each size.
     pub cost: CostModel,
-    /// Which batch each stage uses.
+    /// Batch of each stage.
     pub batch: BatchRule,
 }
 
@@ -69,19 +72,19 @@ impl PlanOptions {
         Self { equivalent_epochs, train_images, devices, rounding, cost, batch }
     }
 
-    /// The same with another rounding.
+    /// Sets the rounding.
     #[must_use]
     pub fn with_rounding(self, rounding: Rounding) -> Self {
         Self { rounding, ..self }
     }
 
-    /// The same with another cost model.
+    /// Sets the cost model.
     #[must_use]
     pub fn with_cost(self, cost: CostModel) -> Self {
         Self { cost, ..self }
     }
 
-    /// The same with other batches.
+    /// Sets the batches.
     #[must_use]
     pub fn with_batch(self, batch: BatchRule) -> Self {
         Self { batch, ..self }
@@ -108,7 +111,7 @@ impl PlanOptions {
         count("devices", self.devices, "a run on the CPU is one device")
     }
 
-    /// The recipe with the batches asked for here.
+    /// Returns the recipe with the batches of these options.
     pub(crate) fn apply_batch(&self, recipe: &Recipe) -> Result<Recipe> {
         let mut recipe = recipe.clone();
         match self.batch {
@@ -149,7 +152,8 @@ impl PlanOptions {
         Err(field("equivalent_epochs", "a budget of at most 2^53 images", self.equivalent_epochs, hint))
     }
 
-    /// Refuses stages whose step needs more fresh images than there are: it would see an image twice.
+    /// Refuses stages whose step needs more fresh images than there are: it would see an image
+    /// twice.
     pub(crate) fn check_batches(&self, recipe: &Recipe) -> Result<()> {
         for (index, stage) in recipe.curriculum.stages.iter().enumerate() {
             let batch = stage.global_batch(self.devices) / u64::from(stage.replay.times);

@@ -1,4 +1,4 @@
-//! The plan: every optimizer step of a run, made before it starts.
+//! The plan: every optimizer step of a run, made before the run starts.
 
 use crate::error::{Result, ScheduleError};
 use crate::options::{PlanOptions, Rounding};
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// A recipe turned into optimizer steps for one data set and machine.
 ///
-/// Serializes with the recipe and options it was made from; reading it back makes it anew and refuses one that differs.
+/// It is stored with its recipe and options. Reading it makes the plan again and refuses a stored
+/// plan that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "PlanRecord", try_from = "PlanRecord")]
 pub struct Plan {
@@ -33,8 +34,9 @@ impl Plan {
     /// Plans a run.
     ///
     /// # Errors
-    /// A field out of range in the recipe or options; a batch larger than the data; a budget below half a step; a size
-    /// without a cost; or, with [`Rounding::Reference`], a request the launchers cannot express.
+    /// A field out of range in the recipe or options; a batch larger than the data; a budget below
+    /// half a step; a size without a cost; or, with [`Rounding::Reference`], a request the
+    /// launchers cannot express.
     pub fn new(recipe: &Recipe, options: PlanOptions) -> Result<Self> {
         recipe.validate()?;
         options.validate()?;
@@ -57,13 +59,13 @@ impl Plan {
         Ok(Self { recipe: recipe.clone(), options, stages, equivalent_epochs, warm_up, drop_path })
     }
 
-    /// The recipe the plan was made from.
+    /// Recipe from which the plan was made.
     #[must_use]
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
 
-    /// The options the plan was made from.
+    /// Options from which the plan was made.
     #[must_use]
     pub fn options(&self) -> &PlanOptions {
         &self.options
@@ -81,14 +83,14 @@ impl Plan {
         self.stages.last().map_or(0, |stage| stage.first_step + stage.steps)
     }
 
-    /// Compute the plan really takes, in epochs at base size.
+    /// Compute that the plan takes after rounding, in epochs at base size.
     #[must_use]
     pub fn equivalent_epochs(&self) -> f64 {
         self.equivalent_epochs
     }
 
-    /// Warm-up as a share (0 to 1) of what the learning rate is laid over: the run's compute, unless
-    /// [`LrOver`](crate::LrOver) says otherwise. Exact plans only: the reference warms up in each stage's own count.
+    /// Warm-up as a share (0 to 1) of the run's compute, unless [`LrOver`](crate::LrOver) says
+    /// otherwise. Exact plans only: the reference warms up in each stage's own count.
     #[must_use]
     pub fn warm_up_share(&self) -> f64 {
         self.warm_up
@@ -100,7 +102,8 @@ impl Plan {
         self.drop_path
     }
 
-    /// Samples consumed before `step`: epoch = count / N and position = count % N, running on across stages.
+    /// Returns the samples consumed before `step`, counted across stages: epoch = count / N and
+    /// position = count % N.
     ///
     /// # Errors
     /// [`ScheduleError::StepOutOfRange`] past the end; the end itself gives the total.
@@ -112,7 +115,7 @@ impl Plan {
         Ok(stage.first_sample + (step - stage.first_step) * stage.fresh_per_step)
     }
 
-    /// Compute spent before `step`, in epochs at base size.
+    /// Returns the compute spent before `step`, in epochs at base size.
     ///
     /// # Errors
     /// [`ScheduleError::StepOutOfRange`] past the end; the end itself gives the total.
@@ -125,8 +128,8 @@ impl Plan {
         Ok(stage.equivalent_epochs_before + stage.equivalent_epochs * done)
     }
 
-    /// The step before which the compute spent is nearest to `compute`, in epochs at base size; the end for more than the
-    /// run has.
+    /// Returns the step before which the compute spent is nearest to `compute`, in epochs at base
+    /// size; the end for more than the run has.
     #[must_use]
     pub fn step_at_compute(&self, compute: f64) -> u64 {
         let ends = |stage: &PlanStage| stage.equivalent_epochs_before + stage.equivalent_epochs;
@@ -136,7 +139,8 @@ impl Plan {
         stage.first_step + (done * stage.steps as f64).round() as u64
     }
 
-    /// Index of the last stage that starts at or before `step`; stages without steps are passed over.
+    /// Returns the index of the last stage that starts at or before `step`, except stages without
+    /// steps.
     pub(crate) fn stage_of(&self, step: u64) -> usize {
         let after = self.stages.partition_point(|stage| stage.first_step <= step);
         let holds = |&index: &usize| self.stages[index].steps > 0;

@@ -1,4 +1,4 @@
-//! From a model's row and a preset to a complete recipe.
+//! Complete recipes from a model's row and a preset.
 
 use crate::catalog::Model;
 use crate::curriculum::{Curriculum, ShareUnit};
@@ -14,7 +14,7 @@ pub(crate) const BASE_SIZE: u32 = 224;
 /// Equivalent epochs at which the ++ drop-path rates hold.
 const DROP_PATH_EPOCHS: f64 = 200.0;
 
-/// The curricula a recipe can be asked for.
+/// Curricula of the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
@@ -24,20 +24,21 @@ pub enum Preset {
     EtppReplay,
     /// EfficientTrain, first version (arXiv 2211.09703): five stages of equal epochs.
     Et,
-    /// 96 pixels for the first half of the epochs, then full size, at the baseline's magnitude: the papers' first check
-    /// that low frequencies are enough in early training (they made it with Swin-T).
+    /// 96 pixels for the first half of the epochs, then full size, at the baseline's magnitude: the
+    /// papers' first check that low frequencies are enough in early training (they made it with
+    /// Swin-T).
     Half96,
-    /// The same with 128 pixels.
+    /// Like [`Self::Half96`], with 128 pixels.
     Half128,
-    /// Progressive resizing (Howard, 2018; Tan and Le, 2021): five stages of equal epochs, whose size grows linearly from
-    /// 96 pixels to full size, at the baseline's magnitude.
+    /// Progressive resizing (Howard, 2018; Tan and Le, 2021): five stages of equal epochs, whose
+    /// size grows linearly from 96 pixels to full size, at the baseline's magnitude.
     Progressive,
     /// No curriculum: full size and magnitude 9 throughout.
     Baseline,
 }
 
 impl Preset {
-    /// Every preset.
+    /// All presets.
     pub const ALL: [Self; 7] = [
         Self::Etpp,
         Self::EtppReplay,
@@ -48,7 +49,7 @@ impl Preset {
         Self::Baseline,
     ];
 
-    /// Ending of a recipe's name.
+    /// Returns the suffix of a recipe's name.
     #[must_use]
     pub fn suffix(self) -> &'static str {
         match self {
@@ -62,7 +63,7 @@ impl Preset {
         }
     }
 
-    /// Whether there is such a recipe for the model: replay is known for four models only.
+    /// Returns true if the model has such a recipe: replay is known for four models only.
     pub(crate) fn fits(self, model: &Model) -> bool {
         self != Self::EtppReplay || model.replay.is_some()
     }
@@ -92,7 +93,8 @@ pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
     }
 }
 
-/// The ++ launcher of CSWin-B alone uses other optimizer numbers (those of its ImageNet-22K recipe).
+/// The ++ launcher of CSWin-B alone uses other optimizer numbers (those of its ImageNet-22K
+/// recipe).
 fn large_cswin(model: &Model, preset: Preset) -> bool {
     model.name == "cswin-base" && preset != Preset::Et
 }
@@ -132,13 +134,15 @@ fn ten_stages(model: &Model, with_replay: bool) -> Curriculum {
     Curriculum { base_size: BASE_SIZE, share_of: ShareUnit::Compute, stages }
 }
 
-/// The first version's launcher: sizes 160 x 3, 192, 224 and magnitudes 1, 3, 5, 7, 9 over fifths of the epochs.
+/// The first version's launcher: sizes 160 x 3, 192, 224 and magnitudes 1, 3, 5, 7, 9 over fifths
+/// of the epochs.
 fn five_stages(model: &Model) -> Curriculum {
     let sizes = [160, 160, 160, 192, BASE_SIZE];
     let stage = |(index, &size): (u32, &u32)| {
         let (batch_per_device, accumulation) = match (model.origin, index) {
             (Origin::Ours, _) => (model.batch[2], model.accumulation[2]),
-            // Default `final_bs` 256: twice that before the last stage, accumulated to 4096 over 8 devices.
+            // Default `final_bs` 256: twice that before the last stage, accumulated to 4096 over 8
+            // devices.
             (_, 4) => (256, 2),
             _ => (512, 1),
         };
@@ -153,7 +157,7 @@ fn one_stage(model: &Model) -> Curriculum {
     Curriculum { share_of: ShareUnit::Compute, ..equal_epochs(model, &[BASE_SIZE]) }
 }
 
-/// Sizes that change after equal numbers of epochs, and nothing else that does.
+/// Makes a curriculum in which the size alone changes, after equal numbers of epochs.
 fn equal_epochs(model: &Model, sizes: &[u32]) -> Curriculum {
     let stage = |&size: &u32| {
         let stage = Stage::new(1.0 / sizes.len() as f64, size, Magnitude::Fixed(9.0), model.batch[2]);
@@ -165,7 +169,8 @@ fn equal_epochs(model: &Model, sizes: &[u32]) -> Curriculum {
 
 fn optimizer(model: &Model, preset: Preset) -> Optimizer {
     let large = large_cswin(model, preset);
-    // Batches of the small recipes are far below 4096, where the square-root rule suits Adam better than the linear one.
+    // The batches of the small recipes are far below 4096. There the square-root rule suits Adam
+    // better than the linear one.
     let small = model.origin == Origin::Ours && model.batch[2] <= 128 && model.family == Family::ResNet;
     let deit = model.family == Family::DeiT && preset != Preset::Et;
     Optimizer {

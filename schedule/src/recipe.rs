@@ -37,7 +37,7 @@ pub enum Family {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DropPath {
-    /// The same rate for every length of run.
+    /// One rate for runs of every length.
     Constant(f64),
     /// `rate * E / at_epochs` for E equivalent epochs.
     Scaled {
@@ -96,8 +96,9 @@ impl Augmentation {
 
 /// A named, complete recipe.
 ///
-/// Reading one refuses unknown keys. The keys `amp` and `layer_scale` of earlier versions are ignored: a run sets its
-/// precision itself, and layer scale belongs to the model. An earlier spelling of a model's name is replaced.
+/// Reading one refuses unknown keys. The keys `amp` and `layer_scale` of earlier versions are
+/// ignored: a run sets its precision itself, and layer scale belongs to the model. An earlier
+/// spelling of a model's name is replaced.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "RecipeRecord")]
 pub struct Recipe {
@@ -168,7 +169,8 @@ impl Recipe {
     /// Writes the recipe as JSON text.
     ///
     /// # Errors
-    /// [`ScheduleError::Field`] naming the first field out of range; a valid recipe can always be written.
+    /// [`ScheduleError::Field`] naming the first field out of range; a valid recipe can always be
+    /// written.
     pub fn to_json(&self) -> Result<String> {
         self.validate()?;
         serde_json::to_string_pretty(self).map_err(|e| JsonError::from(e).into())
@@ -177,7 +179,8 @@ impl Recipe {
     /// Reads a recipe written by [`Self::to_json`], such as the result of a search.
     ///
     /// # Errors
-    /// [`ScheduleError::NotARecipe`] for any other text, with line and column; a field error for a number out of range.
+    /// [`ScheduleError::NotARecipe`] for any other text, with line and column; a field error for a
+    /// number out of range.
     pub fn from_json(text: &str) -> Result<Self> {
         let recipe: Self = serde_json::from_str(text).map_err(|e| ScheduleError::from(JsonError::from(e)))?;
         recipe.validate()?;
@@ -204,7 +207,8 @@ impl Recipe {
     /// Returns the drop-path rate of a run of `equivalent_epochs`.
     ///
     /// # Errors
-    /// A field error when the rate is not in 0..1: a long run scales the rate of a large model past 1.
+    /// A field error when the rate is not in 0..1: a long run scales the rate of a large model past
+    /// 1.
     pub fn drop_path_rate(&self, equivalent_epochs: f64) -> Result<f64> {
         let rate = self.drop_path.rate(equivalent_epochs);
         if (0.0..1.0).contains(&rate) {

@@ -1,4 +1,5 @@
-//! The rounding of the authors' launchers, rule for rule: whole epochs, truncated; a resume that rescales the epoch count.
+//! The rounding rules of the authors' launchers: truncated whole epochs, and a resume that rescales
+//! the epoch count.
 
 use crate::cosine::ReferenceCosine;
 use crate::curriculum::ShareUnit;
@@ -10,8 +11,9 @@ use crate::recipe::Recipe;
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
 
-/// Epoch at which a stage resumes, given the epochs the last checkpoint has finished, as the reference counts them:
-/// first by the replay factors (if they differ), then by the square of the sizes, each rounded half to even.
+/// Returns the epoch at which a stage resumes after the epochs that the last checkpoint has
+/// finished, as the reference counts them: first by the replay factors (if they differ), then by
+/// the square of the sizes, each rounded half to even.
 #[must_use]
 pub fn remap_start_epoch(
     finished: u64,
@@ -27,11 +29,11 @@ pub fn remap_start_epoch(
     ((u128::from(start) * square(old_size)) as f64 / square(new_size) as f64).round_ties_even() as u64
 }
 
-/// One stage as a launcher starts it; an epoch here is one pass over the *fresh* images.
+/// A stage as a launcher starts it. An epoch here is one pass over the *fresh* images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReferenceStage {
-    /// Epochs the stage's own cosine is laid over (the launcher's `--epochs`).
+    /// Epochs of the stage's own cosine (the launcher's `--epochs`).
     pub epochs: u64,
     /// First epoch run.
     pub start_epoch: u64,
@@ -39,12 +41,12 @@ pub struct ReferenceStage {
     pub end_epoch: u64,
     /// Warm-up, in epochs of the stage.
     pub warmup_epochs: u64,
-    /// Optimizer steps an epoch: whole batches only.
+    /// Optimizer steps per epoch: whole batches only.
     pub steps_per_epoch: u64,
 }
 
 impl ReferenceStage {
-    /// Epochs run; 0 when the stage before already went as far.
+    /// Epochs run; 0 if the stage before already reached the end.
     #[must_use]
     pub fn epochs_run(&self) -> u64 {
         self.end_epoch.saturating_sub(self.start_epoch)
@@ -56,7 +58,8 @@ impl ReferenceStage {
         self.epochs_run() * self.steps_per_epoch
     }
 
-    /// The stage's learning-rate curve, indexed by `start_epoch * steps_per_epoch` + step in the stage.
+    /// Returns the stage's learning-rate curve, indexed by `start_epoch * steps_per_epoch` + step
+    /// in the stage.
     ///
     /// # Errors
     /// [`ScheduleError::NotReference`] when the warm-up is longer than the stage's cosine.
@@ -65,7 +68,7 @@ impl ReferenceStage {
     }
 }
 
-/// The stages as the launchers run them one after the other, each resuming from the last checkpoint written.
+/// Plans the stages as the launchers run them, each resuming from the last checkpoint written.
 pub(crate) fn stages(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<ReferenceStage>> {
     check(recipe, options)?;
     let mut planned = Vec::new();
@@ -73,7 +76,8 @@ pub(crate) fn stages(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<Refer
     for (index, stage) in recipe.curriculum.stages.iter().enumerate() {
         let start = checkpoint.map_or(0, |(finished, last)| resume(recipe, finished, last, stage));
         let next = launch(recipe, options, index, start);
-        // The process builds its curve before it looks at the epochs to run, and stops if it cannot.
+        // The launcher's process builds its curve before it checks the epochs to run, and fails if
+        // it cannot.
         next.cosine(recipe.optimizer.lr, recipe.optimizer.min_lr)?;
         if next.epochs_run() > 0 {
             checkpoint = Some((next.end_epoch, stage));
@@ -83,7 +87,8 @@ pub(crate) fn stages(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<Refer
     Ok(planned)
 }
 
-/// The first version keeps one epoch count for all sizes; ++ rescales it.
+/// Returns the epoch at which a stage resumes. The first version keeps one epoch count for all
+/// sizes; ++ rescales it.
 fn resume(recipe: &Recipe, finished: u64, last: &Stage, stage: &Stage) -> u64 {
     match recipe.curriculum.share_of {
         ShareUnit::Epochs => finished,
@@ -93,7 +98,7 @@ fn resume(recipe: &Recipe, finished: u64, last: &Stage, stage: &Stage) -> u64 {
     }
 }
 
-/// Arithmetic in the launchers' own order, so that truncation falls where theirs does.
+/// Computes in the launchers' own order, so that values are truncated in the same places.
 fn launch(recipe: &Recipe, options: &PlanOptions, index: usize, start_epoch: u64) -> ReferenceStage {
     let curriculum = &recipe.curriculum;
     let stage = &curriculum.stages[index];

@@ -1,4 +1,5 @@
-//! The replay buffer's rules, over any item type (ids in tests, images in a loader). Method section 4.
+//! Rules of the replay buffer, for any type of items (ids in tests, images in a loader). Method
+//! section 4.
 
 use crate::error::{Result, count, field};
 use crate::plan::Plan;
@@ -6,12 +7,13 @@ use crate::rounding::PlanStage;
 use crate::stage::Replay;
 use std::collections::VecDeque;
 
-/// First-in first-out store of chunks of recent mini-batches, and the rule by which a training batch is drawn from it.
+/// First-in first-out store of chunks of recent mini-batches, and the rule by which a training
+/// batch is drawn from it.
 ///
-/// A mini-batch of fresh items is cut into `split` chunks (the first ones one larger when it does not divide), appended
-/// to a store of at most `buffer_batches * split` chunks, and then followed by `(times - 1) * split` chunks drawn with
-/// replacement from the store, which already holds the new batch. So the size of a training batch varies when the
-/// batch does not divide by `split`.
+/// A mini-batch of fresh items is cut into `split` chunks (the first ones one larger when it does
+/// not divide), appended to a store of at most `buffer_batches * split` chunks, and then followed
+/// by `(times - 1) * split` chunks drawn with replacement from the store, which already holds the
+/// new batch. So the size of a training batch varies when the batch does not divide by `split`.
 #[derive(Debug, Clone)]
 pub struct ReplayBuffer<T> {
     chunks: VecDeque<Vec<T>>,
@@ -23,31 +25,33 @@ pub struct ReplayBuffer<T> {
 /// Chunks per mini-batch in the reference.
 pub const REFERENCE_SPLIT: u32 = 32;
 
-/// Chunks to cut a mini-batch of `fresh` items into, so that every training batch has the same size: the largest divisor
-/// of `fresh` up to the reference's 32, which it is wherever 32 divides the batch.
+/// Returns the number of chunks of a mini-batch of `fresh` items for which every training batch has
+/// the same size: the largest divisor of `fresh` up to the reference's 32.
 #[must_use]
 pub fn even_split(fresh: u32) -> u32 {
     (1..=REFERENCE_SPLIT.min(fresh)).rev().find(|&split| fresh.is_multiple_of(split)).unwrap_or(1)
 }
 
 impl<T: Clone> ReplayBuffer<T> {
-    /// An empty buffer for batches trained `times` times over.
+    /// Creates an empty buffer for batches that are trained on `times` times on average.
     ///
     /// # Errors
     /// A field error when a number is 0.
     pub fn new(times: u32, buffer_batches: u32, split: u32) -> Result<Self> {
         count("replay.times", times, "1 means no replay")?;
-        count("replay.buffer_batches", buffer_batches, "the buffer must hold the batch at hand")?;
+        count("replay.buffer_batches", buffer_batches, "the buffer must hold at least the current batch")?;
         count("replay.split", split, "the reference uses 32")?;
         let (times, split) = (times as usize, split as usize);
         Ok(Self { chunks: VecDeque::new(), capacity: buffer_batches as usize * split, split, times })
     }
 
-    /// Stores `fresh` and returns the batch to train on: `fresh`, then the chunks whose numbers `draw` returns.
-    /// `draw(n)` is called `(times - 1) * split` times and gives a number below n, the chunks stored now, oldest first.
+    /// Stores `fresh` and returns the training batch: `fresh`, then the chunks whose indices `draw`
+    /// returns. `draw(n)` is called `(times - 1) * split` times and returns an index below n, the
+    /// number of chunks stored now, oldest first.
     ///
     /// # Errors
-    /// A field error when `draw` returns a number that is not below n; `fresh` is stored all the same.
+    /// A field error when `draw` returns an index that is not below n; `fresh` is stored
+    /// nevertheless.
     pub fn next_batch(&mut self, fresh: &[T], mut draw: impl FnMut(usize) -> usize) -> Result<Vec<T>> {
         self.store(fresh);
         let mut batch = fresh.to_vec();
@@ -81,8 +85,8 @@ impl<T: Clone> ReplayBuffer<T> {
     }
 }
 
-/// Bytes a full buffer of images takes: `buffer_batches` mini-batches of `fresh_batch` RGB images of side `size`, at
-/// `bytes_per_value` (1 for u8, 2 for half precision).
+/// Returns the bytes of a full buffer of images: `buffer_batches` mini-batches of `fresh_batch` RGB
+/// images of side `size`, at `bytes_per_value` (1 for u8, 2 for half precision).
 #[must_use]
 pub fn buffer_bytes(buffer_batches: u32, fresh_batch: u32, size: u32, bytes_per_value: u32) -> u128 {
     let factors = [buffer_batches, fresh_batch, 3, size, size, bytes_per_value];
@@ -90,8 +94,9 @@ pub fn buffer_bytes(buffer_batches: u32, fresh_batch: u32, size: u32, bytes_per_
 }
 
 impl Plan {
-    /// Where a stage's replay buffer began to fill: the first of the stages up to it that share size, batch and replay. A
-    /// buffer outlives a stage as long as its images can still be used.
+    /// Returns the stage in which a stage's replay buffer began to fill: the first of the stages up
+    /// to it with the same size, batch and replay. A buffer outlives a stage as long as its images
+    /// can still be used.
     #[must_use]
     pub fn replay_start(&self, stage: usize) -> usize {
         let kind = |stage: &PlanStage| (stage.size, stage.batch_per_device, stage.replay);
@@ -102,8 +107,8 @@ impl Plan {
         (0..stage).rev().take_while(alike).last().unwrap_or(stage)
     }
 
-    /// Mini-batches of fresh images the buffer holds at the end of a stage: its capacity, or fewer if there were not so
-    /// many. 0 without replay.
+    /// Returns the mini-batches of fresh images in the buffer at the end of a stage: its capacity,
+    /// or fewer if there were not so many. 0 without replay.
     #[must_use]
     pub fn replay_batches(&self, stage: usize) -> u64 {
         let Replay { times, buffer_batches } = self.stages()[stage].replay;
@@ -115,7 +120,8 @@ impl Plan {
         stored.min(u64::from(buffer_batches))
     }
 
-    /// Memory of one device's buffer at the end of a stage, in bytes, with one byte a value. 0 without replay.
+    /// Returns the memory of one device's buffer at the end of a stage, in bytes, with one byte per
+    /// value. 0 without replay.
     #[must_use]
     pub fn replay_bytes(&self, stage: usize) -> u128 {
         let s = &self.stages()[stage];

@@ -1,4 +1,4 @@
-//! How stages become whole steps, by either rounding.
+//! Rounding of stages to whole optimizer steps, by either rule.
 
 use crate::curriculum::ShareUnit;
 use crate::error::Result;
@@ -43,11 +43,12 @@ pub struct PlanStage {
     pub equivalent_epochs: f64,
     /// Compute before the stage, in epochs at base size.
     pub equivalent_epochs_before: f64,
-    /// What the reference's launcher would say; only with [`Rounding::Reference`](crate::Rounding::Reference).
+    /// Stage of the reference's launcher; only with
+    /// [`Rounding::Reference`](crate::Rounding::Reference).
     pub reference: Option<ReferenceStage>,
 }
 
-/// Stages without steps yet.
+/// Makes the stages, without steps yet.
 pub(crate) fn blank(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<PlanStage>> {
     let curriculum = &recipe.curriculum;
     let stage = |stage: &crate::Stage| {
@@ -74,12 +75,14 @@ pub(crate) fn blank(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<PlanSt
     curriculum.stages.iter().map(stage).collect()
 }
 
-/// A stage that ends in the middle of a step gets the step, even where arithmetic falls short of the middle by a last bit:
-/// which bit depends on all stages, and a search counts on the steps of the first ones being the same whatever follows.
+/// A stage that ends in the middle of a step gets the step, even if floating-point arithmetic falls
+/// just short of the middle: which bit depends on all stages, and a search counts on the steps of
+/// the first ones being the same whatever follows.
 const TIE: f64 = 1e-7;
 
-/// Gives each stage the steps that bring the run's compute nearest to where the stage should end. What one stage is
-/// over or under, the next makes up for; so the whole run is off by at most half a step (and `TIE` of one).
+/// Gives each stage the number of steps that brings the run's compute nearest to the planned end of
+/// the stage. The next stage compensates for the difference, so the whole run is off by at most
+/// half a step (and `TIE` of one).
 pub(crate) fn exact(recipe: &Recipe, options: &PlanOptions, stages: &mut [PlanStage]) {
     let costs: Vec<f64> = stages.iter().map(|stage| stage.cost).collect();
     let shares = recipe.curriculum.compute_shares(&costs);
@@ -90,7 +93,8 @@ pub(crate) fn exact(recipe: &Recipe, options: &PlanOptions, stages: &mut [PlanSt
     for (index, (stage, share)) in stages.iter_mut().zip(shares).enumerate() {
         share_due = if index == last { 1.0 } else { share_due + share };
         let step = stage.images_per_step as f64 * stage.cost;
-        // Negative only when a large step before went past the end of a short stage; the cast makes it 0.
+        // Negative only when a large step before went past the end of a short stage; the cast makes
+        // it 0.
         stage.steps = ((share_due * budget - done) / step + TIE).round() as u64;
         done += stage.steps as f64 * step;
         stage.epochs = stage.steps as f64 * stage.images_per_step as f64 / images;
@@ -105,14 +109,15 @@ pub(crate) fn follow_reference(
 ) -> Result<()> {
     for (stage, launched) in stages.iter_mut().zip(reference::stages(recipe, options)?) {
         stage.steps = launched.steps();
-        // Whole epochs, though each drops the images that do not fill a batch: so the reference counts.
+        // The reference counts whole epochs, though each drops the images that do not fill a batch.
         stage.epochs = (launched.epochs_run() * u64::from(stage.replay.times)) as f64;
         stage.reference = Some(launched);
     }
     Ok(())
 }
 
-/// Fills in what each stage takes over from the one before; returns the compute of all.
+/// Fills in the first step, first sample and compute before each stage; returns the compute of all
+/// stages.
 pub(crate) fn accumulate_offsets(stages: &mut [PlanStage]) -> f64 {
     let (mut step, mut sample, mut compute) = (0, 0, 0.0);
     for stage in stages {
@@ -125,9 +130,10 @@ pub(crate) fn accumulate_offsets(stages: &mut [PlanStage]) -> f64 {
     compute
 }
 
-/// Length of the warm-up as a share of what the learning rate is laid over, for exact plans.
+/// Returns the length of the warm-up as a share of the quantity over which the learning rate is
+/// defined, for exact plans.
 pub(crate) fn warm_up_share(recipe: &Recipe, stages: &[PlanStage]) -> f64 {
-    // Over shares of passes, every pass weighs the same.
+    // If shares are passes, every pass has the same weight.
     let passes =
         recipe.optimizer.lr_over == LrOver::Shares && recipe.curriculum.share_of == ShareUnit::Epochs;
     let weight = |stage: &PlanStage| if passes { 1.0 } else { stage.cost };

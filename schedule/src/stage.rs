@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Magnitude {
     /// The same magnitude for the whole stage (the reference: `rand-m{i}` with i = 0..9).
     Fixed(f64),
-    /// Linear in the compute of the stage, from its first step to its end (paper: m(t) = (t/T) * 9).
+    /// Linear in the compute of the stage, from its first step to its end (paper: m(t) = (t/T) *
+    /// 9).
     Linear {
         /// Magnitude at the first step of the stage.
         from: f64,
@@ -19,7 +20,7 @@ pub enum Magnitude {
 }
 
 impl Magnitude {
-    /// Magnitude after `fraction` (0 to 1) of the stage's compute.
+    /// Returns the magnitude after `fraction` (0 to 1) of the stage's compute.
     #[must_use]
     pub fn at(self, fraction: f64) -> f64 {
         match self {
@@ -28,14 +29,14 @@ impl Magnitude {
         }
     }
 
-    /// Mean over the stage: the one number that tables show.
+    /// Returns the mean over the stage, which tables show.
     #[must_use]
     pub fn mean(self) -> f64 {
         self.at(0.5)
     }
 }
 
-/// Which comes first, the low-frequency crop or RandAugment.
+/// Order of the low-frequency crop and RandAugment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
@@ -50,7 +51,7 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Replay {
-    /// r: each training batch holds 1/r fresh images; 1 switches replay off.
+    /// r: each training batch holds 1/r fresh images; 1 disables replay.
     pub times: u32,
     /// Preprocessed mini-batches (of fresh images) the buffer keeps; 0 when replay is off.
     pub buffer_batches: u32,
@@ -61,7 +62,7 @@ impl Replay {
     pub const OFF: Self = Self { times: 1, buffer_batches: 0 };
 }
 
-/// One stage: a size, a strength, and how batches are formed.
+/// A stage: size, magnitude and batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
@@ -82,7 +83,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage without accumulation and replay, in the default order.
+    /// Makes a stage without accumulation and replay, in the default order.
     #[must_use]
     pub fn new(share: f64, size: u32, magnitude: Magnitude, batch_per_device: u32) -> Self {
         Self {
@@ -96,7 +97,7 @@ impl Stage {
         }
     }
 
-    /// Images trained on in one optimizer step over `devices` devices.
+    /// Returns the images trained on in one optimizer step over `devices` devices.
     #[must_use]
     pub fn global_batch(&self, devices: u32) -> u64 {
         u64::from(self.batch_per_device) * u64::from(self.accumulation) * u64::from(devices)

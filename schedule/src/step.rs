@@ -49,7 +49,7 @@ pub struct StepSettings {
 }
 
 impl Plan {
-    /// Settings of a step. Cheap: a binary search over the stages and one cosine.
+    /// Returns the settings of a step. Cheap: a binary search over the stages and one cosine.
     ///
     /// # Errors
     /// [`ScheduleError::StepOutOfRange`] at or past the end.
@@ -103,7 +103,8 @@ impl Plan {
         Ok(optimizer.curve.at(peak, optimizer.min_lr.min(peak), self.warm_up_share(), now))
     }
 
-    /// Share of the curriculum done after a fraction of a stage; depends on the stages up to it alone.
+    /// Share of the curriculum done after a fraction of a stage; depends on the stages up to it
+    /// alone.
     fn share_done(&self, index: usize, in_stage: f64) -> f64 {
         let stages = &self.recipe().curriculum.stages;
         let before: f64 = stages[..index].iter().map(|stage| stage.share).sum();

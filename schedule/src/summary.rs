@@ -1,4 +1,4 @@
-//! A plan as a table: JSON for other programs, text for people.
+//! A plan as a table: JSON for programs, text for people.
 
 use crate::error::Result;
 use crate::plan::Plan;
@@ -11,7 +11,7 @@ use std::fmt;
 pub struct SummaryStage {
     /// B, in pixels.
     pub size: u32,
-    /// RandAugment magnitude; the mean where it changes within the stage.
+    /// RandAugment magnitude; the mean if it changes within the stage.
     pub magnitude: f64,
     /// Images one device trains on per micro-batch, replayed images included.
     pub batch_per_device: u32,
@@ -27,12 +27,12 @@ pub struct SummaryStage {
     pub lr_first: Option<f64>,
     /// Learning rate of the last step.
     pub lr_last: Option<f64>,
-    /// The replay buffer, where the stage has one.
+    /// The replay buffer, if the stage has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayRow>,
 }
 
-/// What a stage's replay buffer saves, and what it takes.
+/// Savings and memory of a stage's replay buffer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplayRow {
     /// Times a prepared image is trained on, on average.
@@ -43,22 +43,23 @@ pub struct ReplayRow {
     pub buffer_bytes: u64,
 }
 
-/// What `efficienttrain plan` prints; [`Display`](fmt::Display) is the text table, `serde` gives the JSON.
+/// Table of a plan: [`Display`](fmt::Display) writes text, `serde` writes JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Compute really taken, in epochs at base size.
+    /// Compute after rounding, in epochs at base size.
     pub equivalent_epochs: f64,
     /// Optimizer steps of the run.
     pub total_steps: u64,
     /// The stages, in order.
     pub stages: Vec<SummaryStage>,
-    /// Images decoded and augmented over images trained on; none where no stage has a replay buffer, and it is 1.
+    /// Images decoded and augmented over images trained on; none if no stage has a replay buffer
+    /// (the ratio is then 1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoded_share: Option<f64>,
 }
 
 impl Plan {
-    /// The plan as a table.
+    /// Makes a table of the plan.
     ///
     /// # Errors
     /// None for a plan made by [`Plan::new`].

@@ -1,4 +1,4 @@
-//! Fitting a recipe to another base size, another machine, or another number of stages.
+//! Adapting a recipe to another base size, another machine, or another number of stages.
 
 use crate::curriculum::Curriculum;
 use crate::error::{Result, count, field};
@@ -7,8 +7,9 @@ use crate::recipe::Recipe;
 use crate::stage::{Magnitude, Order, Replay, Stage};
 
 impl Recipe {
-    /// The recipe for another full size: every size keeps its ratio to base (96/224, 160/224 ...), rounded to the nearest
-    /// multiple of `multiple` (2 for convolutional nets, the patch size for DeiT, 32 for Swin).
+    /// Changes the full size: every size keeps its ratio to base (96/224, 160/224 ...), rounded to
+    /// the nearest multiple of `multiple` (2 for convolutional nets, the patch size for DeiT, 32
+    /// for Swin).
     ///
     /// # Errors
     /// A field error when `base_size` is not a multiple of `multiple`.
@@ -31,7 +32,8 @@ impl Recipe {
         Ok(self)
     }
 
-    /// The same batch in every stage. The learning rate follows by [`Optimizer::lr_scaling`](crate::Optimizer).
+    /// Sets the same batch in every stage. The learning rate follows by
+    /// [`Optimizer::lr_scaling`](crate::Optimizer).
     ///
     /// # Errors
     /// A field error when a number is 0 or a stage's replay factor does not divide the batch.
@@ -44,14 +46,14 @@ impl Recipe {
         Ok(self)
     }
 
-    /// The named rule by which the peak learning rate follows the global batch.
+    /// Sets the rule by which the peak learning rate follows the global batch.
     #[must_use]
     pub fn with_lr_scaling(mut self, rule: LrScaling) -> Self {
         self.optimizer.lr_scaling = rule;
         self
     }
 
-    /// The given order of crop and augmentation in every stage.
+    /// Sets the order of crop and augmentation in every stage.
     #[must_use]
     pub fn with_order(mut self, order: Order) -> Self {
         for stage in &mut self.curriculum.stages {
@@ -60,8 +62,9 @@ impl Recipe {
         self
     }
 
-    /// Replay in every stage below the base size: each prepared image is trained on `times` times on average, from a
-    /// buffer of `buffer_batches` mini-batches. 1 for `times` switches replay off.
+    /// Sets replay in every stage below the base size: each prepared image is trained on `times`
+    /// times on average, from a buffer of `buffer_batches` mini-batches. 1 for `times` disables
+    /// replay.
     ///
     /// # Errors
     /// A field error when a number is 0, or `times` does not divide a stage's batch.
@@ -74,7 +77,8 @@ impl Recipe {
         Ok(self)
     }
 
-    /// Magnitude m(t) = (t/T) * `last`, linear over the run instead of in steps; t counts what the shares count.
+    /// Sets the magnitude m(t) = (t/T) * `last`, linear over the run instead of in steps; t has the
+    /// unit of the shares.
     ///
     /// # Errors
     /// A field error when `last` is not in 0..=10.
@@ -90,8 +94,9 @@ impl Recipe {
         Ok(self)
     }
 
-    /// `stages` stages of equal share: each takes size and batch of the stage that held its middle, and the magnitude
-    /// climbs in equal steps from `first` to `last`.
+    /// Divides the run into `stages` stages of equal share: each takes size and batch from the old
+    /// stage that contains its middle, and the magnitude climbs in equal steps from `first` to
+    /// `last`.
     ///
     /// # Errors
     /// A field error when `stages` is 0 or above 10000, or a magnitude is not in 0..=10.
@@ -112,7 +117,7 @@ impl Recipe {
     }
 }
 
-/// The stage in which a share of the run falls; the curriculum has at least one.
+/// Returns the stage that contains a share of the run; the curriculum must have at least one stage.
 pub(crate) fn stage_at(curriculum: &Curriculum, at: f64) -> &Stage {
     let mut end = 0.0;
     let inside = |stage: &&Stage| {

@@ -123,7 +123,8 @@ fn a_size_without_a_cost() {
 #[test]
 fn requests_the_launchers_cannot_express() {
     let reference = |epochs: f64| PlanOptions::new(epochs, 1_281_167, 8).with_rounding(Rounding::Reference);
-    // At 160 the launcher asks for int(10 * 1.96) = 19 epochs of 312 steps, fewer than its 20 of warm-up.
+    // At 160 the launcher asks for int(10 * 1.96) = 19 epochs of 312 steps, fewer than its 20 of
+    // warm-up.
     let mut uneven = recipe();
     uneven.curriculum.stages[0].share = 0.05;
     uneven.curriculum.stages[1].share = 0.15;

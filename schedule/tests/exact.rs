@@ -87,7 +87,8 @@ proptest! {
             let (before, after) = (plan.at(step - 1).unwrap(), plan.at(step).unwrap());
             let moved = after.compute_fraction - before.compute_fraction;
             prop_assert!(moved > 0.0);
-            // In runs of millions of steps neighboring fractions differ by so little that their last bits count.
+            // In runs of millions of steps neighboring fractions differ by so little that their
+            // last bits count.
             let rounding = 2.0 * f64::EPSILON;
             prop_assert!((after.lr - before.lr).abs() <= steepest * (moved + rounding));
         }
@@ -108,7 +109,8 @@ fn recipe_of(stages: Vec<Stage>) -> Recipe {
 
 #[test]
 fn two_stages_by_hand() {
-    // Half of 100 images' compute at a quarter of the cost is 200 images: 20 steps of 10. The other half is 5 steps.
+    // Half of 100 images' compute at a quarter of the cost is 200 images: 20 steps of 10. The other
+    // half is 5 steps.
     let stages = vec![
         Stage::new(0.5, 112, Magnitude::Fixed(0.0), 10),
         Stage::new(0.5, 224, Magnitude::Fixed(9.0), 10),
@@ -256,7 +258,8 @@ fn linear_magnitude_climbs_with_the_compute() {
     let plan = Plan::new(&recipe, PlanOptions::new(20.0, 50_000, 1)).unwrap();
     for step in 0..plan.total_steps() {
         let settings = plan.at(step).unwrap();
-        // Stage boundaries fall on whole steps, so the two clocks differ by up to a step of about 1/2000.
+        // Stage boundaries fall on whole steps, so the two clocks differ by up to a step of about
+        // 1/2000.
         assert!((settings.magnitude - 9.0 * settings.compute_fraction).abs() < 9.0 * 1.5e-3, "step {step}");
     }
 }
@@ -294,7 +297,8 @@ fn a_replay_buffer_lives_as_long_as_its_images_fit() {
     let plan = Plan::new(&recipe, PlanOptions::new(200.0, 1_281_167, 8)).unwrap();
     let starts: Vec<usize> = (0..10).map(|stage| plan.replay_start(stage)).collect();
     assert_eq!(starts, [0, 0, 2, 2, 2, 2, 6, 6, 8, 8]);
-    // 1920 batches of 512 / 4 images of 96 pixels, 256 of 512 / 2 of 160; nothing at the sizes without replay.
+    // 1920 batches of 512 / 4 images of 96 pixels, 256 of 512 / 2 of 160; nothing at the sizes
+    // without replay.
     assert_eq!(plan.replay_bytes(0), 1920 * 128 * 3 * 96 * 96);
     assert_eq!(plan.replay_bytes(5), 256 * 256 * 3 * 160 * 160);
     assert_eq!((plan.replay_batches(6), plan.replay_bytes(9)), (0, 0));

@@ -87,7 +87,8 @@ fn candidates_may_be_tried_together() {
 
 #[test]
 fn the_target_stays_plain_training_and_does_not_sink() {
-    // Every stage below full size costs half a point, and half a point is forgiven: once, not five times.
+    // Every stage below full size costs half a point, and half a point is forgiven: once, not five
+    // times.
     let accuracy = |t: &Trained| {
         let smaller = t.sizes().iter().filter(|&&size| size < 224).count();
         Report::Accuracy(0.8 - 0.005 * smaller as f64)

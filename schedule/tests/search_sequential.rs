@@ -29,7 +29,8 @@ fn finds_the_best_sizes_whether_they_grow_or_not() {
     assert!(outcome.stages.iter().all(|stage| !stage.tied));
     // Five candidates for each of five stages, once.
     assert_eq!(outcome.trials.len(), 25);
-    // 25 fifths of 20 epochs, and 25 times a twentieth of 20; against 5^5 runs of 20. Whole steps miss that a little.
+    // 25 fifths of 20 epochs, and 25 times a twentieth of 20; against 5^5 runs of 20. Whole steps
+    // miss that a little.
     assert!((outcome.equivalent_epochs - 125.0).abs() < 1.0, "{}", outcome.equivalent_epochs);
     assert_eq!(outcome.exhaustive_epochs, 62_500.0);
     let text = outcome.to_string();
@@ -186,8 +187,8 @@ fn hopeless_candidates_are_given_up_and_said_to_be() {
             assert_eq!(candidate.accuracies.len(), 1);
         }
     }
-    // Of the 4 epochs of a stage each of 25 probes trains one, and 2 + 3 + 3 + 2 + 3 survivors the other three; the
-    // fine-tuning of each is one more.
+    // Of the 4 epochs of a stage each of 25 probes trains one, and 2 + 3 + 3 + 2 + 3 survivors the
+    // other three; the fine-tuning of each is one more.
     let expected = 25.0 * (1.0 + 1.0) + 13.0 * (3.0 + 1.0);
     assert!((outcome.equivalent_epochs - expected).abs() < 1.5, "{}", outcome.equivalent_epochs);
 }

@@ -1,4 +1,5 @@
-//! A search that is stopped, stored, reported to in any order, given bad input, or failed by its evaluator.
+//! A search that is stopped, stored, reported to in any order, given bad input, or failed by its
+//! evaluator.
 
 #[path = "common/search.rs"]
 mod common;

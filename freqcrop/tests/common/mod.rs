@@ -71,7 +71,8 @@ pub fn planes(pixels: &[u8], channels: usize) -> Vec<f64> {
     (0..channels).flat_map(plane).collect()
 }
 
-/// The definition, term by term: every kept frequency of the DFT, then every output pixel. `O(h w bh bw)` twice.
+/// The definition, term by term: every kept frequency of the DFT, then every output pixel. `O(h w
+/// bh bw)` twice.
 pub fn oracle(
     input: &[f64],
     (h, w): (usize, usize),

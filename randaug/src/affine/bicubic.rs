@@ -1,6 +1,7 @@
 //! The a = -1 cubic of Pillow's `Geometry.c`, in f64.
 //!
-//! Pixels are worked on in blocks, with a plain array for each step, which compilers turn into vector instructions.
+//! Pixels are worked on in blocks, with a plain array for each step, which compilers turn into
+//! vector instructions.
 
 use super::{Matrix, PaddedImage, inside_range};
 use crate::simd::{byte_of_f64, floor, vectorized};
@@ -16,7 +17,7 @@ type BoxKernel = [[u8; LANES]; 4];
 /// Buffers of one block.
 struct Block {
     taps: BoxKernel,
-    /// Pixel up and left of each place, and the distance from its center.
+    /// Pixel above and to the left of each point, and the distance from its center.
     x: [i32; PIXELS],
     y: [i32; PIXELS],
     dx: [f64; LANES],
@@ -25,7 +26,7 @@ struct Block {
     rows: [[f64; LANES]; 4],
 }
 
-/// Along which axes places lie between pixels.
+/// Axes along which points fall between pixels.
 #[derive(Clone, Copy, PartialEq)]
 enum Axes {
     X,
@@ -34,7 +35,8 @@ enum Axes {
 }
 
 impl Axes {
-    /// At distance 0 the cubic is its second value exactly, so that shears and shifts need one direction only.
+    /// At distance 0 the cubic is its second value exactly, so that shears and shifts need one
+    /// direction only.
     fn of(&[a, b, c, d, e, f]: &Matrix) -> Self {
         if (d, e, f) == (0.0, 1.0, 0.0) {
             Axes::X
@@ -47,7 +49,7 @@ impl Axes {
 }
 
 vectorized! {
-/// Fills `out`; pixels from outside the input are left as they are.
+/// Fills `out`, except pixels whose source is outside the input.
 pub(super) fn transform<'a>(view: &'a PaddedImage<'a>, matrix: &'a Matrix, out: &'a mut [[u8; 3]]) {
     let axes = Axes::of(matrix);
     let mut block = Block {
@@ -76,8 +78,8 @@ pub(super) fn transform<'a>(view: &'a PaddedImage<'a>, matrix: &'a Matrix, out: 
 }
 
 impl Block {
-    /// Where the pixels from column `x` of row `y` on lie in the input. Those after the first `count` repeat the
-    /// last one, so that none lies outside.
+    /// Computes the source points of the pixels from column `x` of row `y` on. Those after the
+    /// first `count` repeat the last one, so that none is outside the image.
     #[inline(always)]
     fn locate(&mut self, &[a, b, c, d, e, f]: &Matrix, x: usize, y: usize, count: usize) {
         let yin = y as f64 + 0.5;

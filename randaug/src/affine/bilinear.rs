@@ -4,7 +4,7 @@ use super::{Matrix, PaddedImage, Point, map};
 use crate::simd::vectorized;
 
 vectorized! {
-/// Fills `out`; pixels from outside the input are left as they are.
+/// Fills `out`, except pixels whose source is outside the input.
 pub(super) fn transform<'a>(view: &'a PaddedImage<'a>, matrix: &'a Matrix, out: &'a mut [[u8; 3]]) {
     map(view, matrix, out, sample);
 }

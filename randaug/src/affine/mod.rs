@@ -1,4 +1,5 @@
-//! Affine transforms in Pillow's arithmetic (`Geometry.c`): an output pixel looks up its place in the input.
+//! Affine transforms in Pillow's arithmetic (`Geometry.c`): each output pixel reads its source
+//! point in the input.
 
 mod bicubic;
 mod bilinear;
@@ -14,7 +15,7 @@ use crate::simd::{byte_of_f64, floor};
 /// Output to input: sx = m0 (x+.5) + m1 (y+.5) + m2, sy = m3 (x+.5) + m4 (y+.5) + m5.
 pub(crate) type Matrix = [f64; 6];
 
-/// How a geometric operation reads between pixels.
+/// Interpolation of the geometric operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Interpolation {
     /// The pixel that contains the point.
@@ -26,7 +27,8 @@ pub enum Interpolation {
     Bicubic,
 }
 
-/// Rotation by degrees about the center of a `width` x `height` image; `None` if it changes nothing.
+/// Rotation by degrees about the center of a `width` x `height` image; `None` if it changes
+/// nothing.
 pub(crate) fn rotation(degrees: f64, width: f64, height: f64) -> Option<Matrix> {
     let degrees = degrees.rem_euclid(360.0);
     if degrees == 0.0 {
@@ -41,7 +43,8 @@ pub(crate) fn rotation(degrees: f64, width: f64, height: f64) -> Option<Matrix> 
     Some([cos, sin, c, minus_sin, cos, f])
 }
 
-/// Rounds to 15 decimals exactly as Python's `round`: both print the nearest decimal and read it back.
+/// Rounds to 15 decimals exactly as Python's `round`: both print the nearest decimal and read it
+/// back.
 fn round15(value: f64) -> f64 {
     let mut text = Decimal { bytes: [0; 24], len: 0 };
     // A sine with 15 decimals has 18 characters.
@@ -103,8 +106,8 @@ struct AffineScratch {
 /// Columns added on either side: as far as a cubic around a point in the image reaches.
 const BORDER: usize = 2;
 
-/// Copies the image with its outermost columns repeated, and a fourth channel of 0: then no tap leaves a row, and
-/// a pixel fills a whole vector register.
+/// Copies the image with its outermost columns repeated, and a fourth channel of 0: then no tap
+/// leaves a row, and a pixel fills a whole vector register.
 fn pad(pixels: &[[u8; 3]], width: usize, padded: &mut Vec<[u8; 4]>) {
     let widen = |[r, g, b]: [u8; 3]| [r, g, b, 0];
     padded.clear();
@@ -126,8 +129,8 @@ struct PaddedImage<'a> {
 impl<'a> PaddedImage<'a> {
     /// `N` pixels of row `y` from column `x`, -2 or more; a row outside the image is its nearest.
     ///
-    /// Pillow goes on with the previous row's value where a row is outside. Above and below the image that is the
-    /// value of the nearest row, so that both are the same.
+    /// If a row is outside, Pillow uses the value of the previous row. Above and below the image
+    /// that is the value of the nearest row, so that both are the same.
     #[inline(always)]
     fn taps<const N: usize>(&self, x: isize, y: isize) -> &'a [[u8; 4]; N] {
         let y = y.clamp(0, self.height as isize - 1) as usize;
@@ -143,7 +146,7 @@ impl<'a> PaddedImage<'a> {
     }
 }
 
-/// Calls `sample` for every output pixel whose place lies inside the input.
+/// Calls `sample` for every output pixel whose source point is inside the input.
 #[inline(always)]
 fn map(
     view: &PaddedImage<'_>,
@@ -167,7 +170,8 @@ fn map(
     }
 }
 
-/// The columns of row `y` whose place lies inside the input. As places move along a line, there is one run of them.
+/// Returns the columns of row `y` whose source point is inside the input. The points are on a line,
+/// so it is one range.
 #[inline(always)]
 fn inside_range(view: &PaddedImage<'_>, &[a, b, c, d, e, f]: &Matrix, y: usize) -> Range<usize> {
     let (w, h) = (view.width as f64, view.height as f64);
@@ -183,7 +187,8 @@ fn inside_range(view: &PaddedImage<'_>, &[a, b, c, d, e, f]: &Matrix, y: usize) 
     start..end
 }
 
-/// A place in the input: the pixel up and left of it (-1 at the border) and the distance from that pixel's center.
+/// A point in the input: the pixel above and to the left of it (-1 at the border) and the distance
+/// from that pixel's center.
 #[derive(Clone, Copy)]
 struct Point {
     x: isize,

@@ -1,8 +1,9 @@
-//! The pixel that contains the point: fixed point in general, f64 steps where the axes do not mix.
+//! Nearest-neighbor interpolation: fixed-point arithmetic in general, f64 steps for scaling and
+//! translation.
 
 use super::{Matrix, PaddedImage};
 
-/// Fills `out`; pixels from outside the input are left as they are.
+/// Fills `out`, except pixels whose source is outside the input.
 pub(super) fn transform(
     view: &PaddedImage<'_>,
     matrix: &Matrix,
@@ -42,7 +43,7 @@ fn scale(
     }
 }
 
-/// The pixel at a coordinate, if it lies within the edge.
+/// Returns the pixel at a coordinate, if it is inside the image.
 fn inside(coordinate: f64, edge: usize) -> Option<usize> {
     (coordinate >= 0.0 && coordinate < edge as f64).then_some(coordinate as usize)
 }

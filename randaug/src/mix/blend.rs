@@ -18,7 +18,7 @@ fn for_pairs(x: &mut [f32], shape: &BatchShape, mut f: impl FnMut(&mut [f32], &m
     }
 }
 
-/// Both of a pair become lam times themselves plus 1 - lam times the other.
+/// Replaces both samples of a pair by lam times themselves plus 1 - lam times the other.
 pub(super) fn mixup(x: &mut [f32], shape: &BatchShape, lam: f32) {
     let rest = 1.0 - lam;
     for_pairs(x, shape, |first, second| {
@@ -28,7 +28,7 @@ pub(super) fn mixup(x: &mut [f32], shape: &BatchShape, lam: f32) {
     });
 }
 
-/// Every sample becomes what its own mix says, with the original of its partner.
+/// Mixes every sample by its own operation, with the original of its partner.
 pub(super) fn each(x: &mut [f32], shape: &BatchShape, mixes: &[Mix], buffer: &mut Vec<f32>) {
     let mix = |i: usize| mixes.get(i).copied().unwrap_or(Mix::None);
     let mut i = 0;
@@ -59,7 +59,7 @@ fn blend_one(own: &mut [f32], partner: &[f32], shape: &BatchShape, mix: Mix) {
     }
 }
 
-/// Where the rows of a box stand in a sample.
+/// Returns the index ranges of the rows of a box in a sample.
 fn rows(shape: &BatchShape, area: MixBox) -> impl Iterator<Item = Range<usize>> {
     // An image of channels first is `channels` images of one channel.
     let (planes, depth) = match shape.layout {
@@ -76,7 +76,7 @@ fn rows(shape: &BatchShape, area: MixBox) -> impl Iterator<Item = Range<usize>> 
     })
 }
 
-/// Both of a pair swap the box.
+/// Swaps the box between both samples of a pair.
 pub(super) fn cutmix(x: &mut [f32], shape: &BatchShape, area: MixBox) {
     for_pairs(x, shape, |first, second| {
         for range in rows(shape, area) {

@@ -1,4 +1,4 @@
-//! What is drawn for a batch.
+//! Random parameters of mixup and cutmix.
 
 use rand::{Rng, RngExt};
 use rand_distr::Beta;
@@ -6,7 +6,7 @@ use rand_distr::Beta;
 use super::{BatchShape, Mix, MixBox, mix_batch, soft_targets_each};
 use crate::error::{Error, Result, check};
 
-/// How many samples share one draw.
+/// Samples that share one draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum MixMode {
     /// The whole batch. Default.
@@ -14,31 +14,32 @@ pub enum MixMode {
     Batch,
     /// The two samples i and N-1-i.
     Pair,
-    /// None: every sample has its own.
+    /// Every sample has its own draw.
     Elem,
-    /// As `Elem`, but the outcome is the first half of the batch, the second half being its partners.
+    /// Like `Elem`, but the output is the first half of the batch, mixed with the second half.
     Half,
 }
 
-/// Draws what is done to each batch.
+/// Mixup and cutmix with random parameters.
 ///
 /// Field names and defaults are those of timm, with its usual alphas for training from scratch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mixup {
-    /// lam of mixup is drawn from Beta(alpha, alpha); 0 switches mixup off. Default 0.8.
+    /// lam of mixup is drawn from Beta(alpha, alpha); 0 disables mixup. Default 0.8.
     pub mixup_alpha: f64,
-    /// The same for cutmix. Default 1.
+    /// lam of cutmix is drawn from Beta(alpha, alpha); 0 disables cutmix. Default 1.
     pub cutmix_alpha: f64,
-    /// Smallest and largest edge of the cutmix box, as shares of the image's. Switches cutmix on, with a box that is
-    /// drawn from these in place of lam. Default off.
+    /// Smallest and largest edge of the cutmix box, as shares of the image's. Switches cutmix on,
+    /// with a box that is drawn from these in place of lam. Default off.
     pub cutmix_minmax: Option<(f64, f64)>,
-    /// Chance that a batch (pair, sample) is mixed at all. Default 1.
+    /// Probability that a batch (pair, sample) is mixed at all. Default 1.
     pub prob: f64,
-    /// Chance of cutmix where both are on. Default 0.5.
+    /// Probability of cutmix if both are enabled. Default 0.5.
     pub switch_prob: f64,
-    /// How many samples share one draw. Default [`MixMode::Batch`].
+    /// Samples that share one draw. Default [`MixMode::Batch`].
     pub mode: MixMode,
-    /// Whether lam of cutmix is the share of the box after it was cut at the image's edges. Default on.
+    /// Sets lam of cutmix to the share outside the box after the box is clipped to the image.
+    /// Default on.
     pub correct_lam: bool,
     /// Share of each target that is spread over all classes. Default 0.1.
     pub label_smoothing: f64,
@@ -63,8 +64,8 @@ impl Mixup {
     /// Checks all parameters.
     ///
     /// # Errors
-    /// If an alpha is negative or not finite, the shares of `cutmix_minmax` not 0 <= low < high <= 1, or another value
-    /// not in 0..=1.
+    /// Returns an error if an alpha is negative or not finite, the shares of `cutmix_minmax` not 0
+    /// <= low < high <= 1, or another value not in 0..=1.
     pub fn validate(&self) -> Result<()> {
         for (name, alpha) in [("mixup_alpha", self.mixup_alpha), ("cutmix_alpha", self.cutmix_alpha)] {
             check(alpha.is_finite() && alpha >= 0.0, name, alpha, "finite and not below 0")?;
@@ -84,13 +85,14 @@ impl Mixup {
         Ok(())
     }
 
-    /// Draws what to do to a batch, a pair or a sample of `height` x `width` pixels.
+    /// Draws the operation on a batch, a pair or a sample of `height` x `width` pixels.
     ///
     /// # Errors
-    /// As [`Mixup::validate`], or if the image is so small that `cutmix_minmax` leaves no whole edge to choose.
+    /// Returns the errors of [`Mixup::validate`], or an error if the image is so small that
+    /// `cutmix_minmax` leaves no whole edge to choose.
     pub fn sample(&self, height: usize, width: usize, rng: &mut impl Rng) -> Result<Mix> {
         self.validate()?;
-        // timm: the alpha is then 1 and without effect.
+        // As in timm, the alpha is then 1 and has no effect.
         let cutmix_alpha = if self.cutmix_minmax.is_some() { 1.0 } else { self.cutmix_alpha };
         let (mixup, cutmix) = (self.mixup_alpha > 0.0, cutmix_alpha > 0.0);
         if !(mixup || cutmix) || height == 0 || width == 0 || !rng.random_bool(self.prob) {
@@ -110,10 +112,11 @@ impl Mixup {
         Ok(Mix::Cutmix { lam: if self.correct_lam { corrected } else { drawn }, area })
     }
 
-    /// Draws what to do to each sample of a batch; in mode `Half`, to each of its first half.
+    /// Draws the operation on each sample of a batch; in mode `Half`, on each of its first half.
     ///
     /// # Errors
-    /// As [`Mixup::sample`], or if the mode is `Half` and the batch odd.
+    /// Returns the errors of [`Mixup::sample`], or an error if the mode is `Half` and the batch
+    /// odd.
     pub fn sample_batch(&self, shape: &BatchShape, rng: &mut impl Rng) -> Result<Vec<Mix>> {
         let n = shape.batch;
         let mut draw = || self.sample(shape.height, shape.width, rng);
@@ -130,7 +133,7 @@ impl Mixup {
                 (0..n / 2).map(|_| draw()).collect()
             }
             MixMode::Pair => {
-                // The middle one of an odd batch has no partner.
+                // The middle sample of an odd batch has no partner.
                 let mut mixes = vec![Mix::None; n];
                 for i in 0..n / 2 {
                     mixes[i] = draw()?;
@@ -141,14 +144,15 @@ impl Mixup {
         }
     }
 
-    /// Draws, mixes the batch in place and returns the soft targets, row-major, with what was done to each sample.
+    /// Draws, mixes the batch in place and returns the soft targets, row-major, with the operation
+    /// on each sample.
     ///
     /// # Shapes
-    /// `x` as `shape` says, `labels` `[N]`, targets `[N, num_classes]`. In mode `Half` only the first N/2 samples of
-    /// `x` are the outcome, and the targets are `[N/2, num_classes]`.
+    /// `x` as `shape` says, `labels` `[N]`, targets `[N, num_classes]`. In mode `Half` only the
+    /// first N/2 samples of `x` are the output, and the targets are `[N/2, num_classes]`.
     ///
     /// # Errors
-    /// As [`Mixup::sample_batch`], [`mix_batch`] and [`soft_targets_each`].
+    /// Returns the errors of [`Mixup::sample_batch`], [`mix_batch`] and [`soft_targets_each`].
     pub fn apply(
         &self,
         x: &mut [f32],
@@ -163,7 +167,7 @@ impl Mixup {
         let mixes = self.sample_batch(shape, rng)?;
         let targets = soft_targets_each(labels, num_classes, &mixes, self.label_smoothing)?;
         match (self.mode, mixes.first()) {
-            // One blend of all pairs, without copies.
+            // One operation for all pairs, without copies.
             (MixMode::Batch, Some(mix)) => mix.apply(x, shape)?,
             _ => mix_batch(x, shape, &mixes, &mut Vec::new())?,
         }

@@ -21,7 +21,7 @@ pub struct BatchShape {
     pub height: usize,
     /// Columns of an image.
     pub width: usize,
-    /// Where the channels stand.
+    /// Position of the channels.
     pub layout: Layout,
 }
 
@@ -47,8 +47,8 @@ pub struct MixBox {
 }
 
 impl MixBox {
-    /// The box around center (`cy`, `cx`) that covers about 1 - `lam` of an image, cut at its edges, and the
-    /// share of the image that is left outside of it: the corrected lam.
+    /// The box around center (`cy`, `cx`) that covers about 1 - `lam` of an image, cut at its
+    /// edges, and the share of the image that is left outside of it: the corrected lam.
     #[must_use]
     pub fn around(height: usize, width: usize, lam: f64, cy: usize, cx: usize) -> (Self, f64) {
         let ratio = (1.0 - lam).sqrt();
@@ -71,7 +71,7 @@ impl MixBox {
     }
 }
 
-/// What is done to one batch.
+/// Operation on one batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
     /// Nothing.
@@ -85,7 +85,7 @@ pub enum Mix {
     Cutmix {
         /// Share of the sample itself: the area outside the box.
         lam: f64,
-        /// What is replaced.
+        /// The replaced box.
         area: MixBox,
     },
 }
@@ -100,11 +100,12 @@ impl Mix {
         }
     }
 
-    /// Mixes a batch in place. The partner of sample i is sample N-1-i; the middle one of an odd batch is its own
-    /// partner and stays as it is.
+    /// Mixes a batch in place. The partner of sample i is sample N-1-i; the middle one of an odd
+    /// batch is its own partner and is not changed.
     ///
     /// # Errors
-    /// If the slice does not have the length of its shape, or the box leaves the image.
+    /// Returns an error if the slice does not have the length of its shape, or the box leaves the
+    /// image.
     pub fn apply(&self, x: &mut [f32], shape: &BatchShape) -> Result<()> {
         shape.check(x.len())?;
         self.check(shape)?;
@@ -130,14 +131,15 @@ impl Mix {
     }
 }
 
-/// Mixes each sample i of a batch in place as `mixes[i]` says, with the original of sample N-1-i.
+/// Mixes each sample i of a batch in place according to `mixes[i]`, with the original of sample
+/// N-1-i.
 ///
-/// The list may be shorter than the batch: the samples after it then stay as they are. `buffer` holds a copy of
-/// one image and can be used again.
+/// The list may be shorter than the batch: later samples are not changed. `buffer` holds a copy of
+/// one image and can be reused.
 ///
 /// # Errors
-/// If the slice does not have the length of its shape, there are more mixes than samples, a lam is not in 0..=1 or a
-/// box leaves the image; the batch is then unchanged.
+/// Returns an error if the slice does not have the length of its shape, there are more mixes than
+/// samples, a lam is not in 0..=1 or a box leaves the image; the batch is then unchanged.
 pub fn mix_batch(x: &mut [f32], shape: &BatchShape, mixes: &[Mix], buffer: &mut Vec<f32>) -> Result<()> {
     shape.check(x.len())?;
     if mixes.len() > shape.batch {

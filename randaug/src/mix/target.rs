@@ -3,23 +3,25 @@
 use super::Mix;
 use crate::error::{Error, Result, check};
 
-/// Targets `[N, num_classes]`, row-major: lam times the smoothed label of sample i plus 1 - lam times that of its
-/// partner N-1-i.
+/// Targets `[N, num_classes]`, row-major: lam times the smoothed label of sample i plus 1 - lam
+/// times that of its partner N-1-i.
 ///
-/// A smoothed label holds `smoothing / num_classes` everywhere and `1 - smoothing` more at its class.
+/// A smoothed label holds `smoothing / num_classes` everywhere and `1 - smoothing` more at its
+/// class.
 ///
 /// # Errors
-/// If a label is not below `num_classes`, or `lam` or `smoothing` not in 0..=1.
+/// Returns an error if a label is not below `num_classes`, or `lam` or `smoothing` not in 0..=1.
 pub fn soft_targets(labels: &[u32], num_classes: usize, lam: f64, smoothing: f64) -> Result<Vec<f32>> {
     check((0.0..=1.0).contains(&lam), "lam", lam, "in 0..=1")?;
     let mix = Mix::Mixup { lam };
     fill(labels, num_classes, labels.len(), |_| mix, smoothing)
 }
 
-/// As [`soft_targets`], `[M, num_classes]` with the lam of each of the first M samples from `mixes`.
+/// Computes the targets `[M, num_classes]` of the first M samples, each with the lam of its own
+/// entry of `mixes`.
 ///
 /// # Errors
-/// As [`soft_targets`], or if there are more mixes than labels.
+/// Returns the errors of [`soft_targets`], or an error if there are more mixes than labels.
 pub fn soft_targets_each(
     labels: &[u32],
     num_classes: usize,

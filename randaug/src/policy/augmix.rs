@@ -1,5 +1,5 @@
-//! AugMix (Hendrycks et al. 2020) as timm runs it: several chains of operations, mixed with each other and with the
-//! image.
+//! AugMix (Hendrycks et al. 2020) as timm runs it: several chains of operations, mixed with each
+//! other and with the image.
 
 use std::borrow::Cow;
 
@@ -18,22 +18,24 @@ use crate::scratch::Scratch;
 /// Longest chain of a random depth.
 const MAX_DEPTH: usize = 3;
 
-/// Mixes `width` chains of operations by weights from a Dirichlet distribution, and the outcome with the image by a
-/// share from a Beta distribution. The default is timm's `augmix`; its magnitude is 3.
+/// Mixes `width` chains of operations by weights from a Dirichlet distribution, and the mixture
+/// with the image by a weight from a Beta distribution. The default is timm's `augmix`; its
+/// magnitude is 3.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugMix {
-    /// What the chains are made of, each with the same chance. Default [`Op::AUGMIX`].
+    /// Operations of the chains, all equally likely. Default [`Op::AUGMIX`].
     pub ops: Cow<'static, [Op]>,
-    /// Chains. Default 3.
+    /// Number of chains. Default 3.
     pub width: usize,
     /// Operations in a chain; `None` (the default) draws 1 to 3 for each.
     pub depth: Option<usize>,
     /// Parameter of the Dirichlet and Beta distributions. Default 1.
     pub alpha: f64,
-    /// Blends one chain after the other into the image, in 8 bits, in place of one sum in f32: faster and a little
-    /// different. Default off.
+    /// Blends one chain after the other into the image in 8 bits, instead of one sum in f32: faster
+    /// and a little different. Default off.
     pub sequential_blend: bool,
-    /// Standard deviation of the magnitudes; infinity (the default) draws them uniformly from 0 to the magnitude.
+    /// Standard deviation of the magnitudes; infinity (the default) draws them uniformly from 0 to
+    /// the magnitude.
     pub magnitude_std: f64,
     /// Interpolation, fill color and reach of the translations (here 0.3 of an edge by default).
     pub config: OpConfig,
@@ -58,8 +60,8 @@ impl AugMix {
     /// Checks all parameters.
     ///
     /// # Errors
-    /// If there are no operations, `width` or `depth` is not in 1..=100, `alpha` not finite and above 0, or
-    /// `magnitude_std` negative or not a number.
+    /// Returns an error if there are no operations, `width` or `depth` is not in 1..=100, `alpha`
+    /// not finite and above 0, or `magnitude_std` negative or not a number.
     pub fn validate(&self) -> Result<()> {
         check(!self.ops.is_empty(), "the number of ops", 0.0, "at least 1")?;
         let (width, depth) = (self.width, self.depth.unwrap_or(MAX_DEPTH));
@@ -69,10 +71,10 @@ impl AugMix {
         check(self.magnitude_std >= 0.0, "magnitude_std", self.magnitude_std, "0 or more")
     }
 
-    /// Draws weights, share and chains of an image.
+    /// Draws weights and chains for an image.
     ///
     /// # Errors
-    /// As [`AugMix::validate`], or if the magnitude is not finite.
+    /// Returns the errors of [`AugMix::validate`], or an error if the magnitude is not finite.
     pub fn sample(&self, magnitude: f64, rng: &mut impl Rng) -> Result<DrawnAugMix> {
         let mut drawn = DrawnAugMix::default();
         self.sample_into(magnitude, &self.config, &mut drawn, rng)?;
@@ -102,15 +104,15 @@ impl AugMix {
         Ok(())
     }
 
-    /// Weights from Dirichlet(alpha, ..., alpha), that is Gamma variates over their sum, and the share from
-    /// Beta(alpha, alpha).
+    /// Draws the weights from Dirichlet(alpha, ..., alpha), that is Gamma variates over their sum,
+    /// and the mixing weight from Beta(alpha, alpha).
     fn draw_weights(&self, drawn: &mut DrawnAugMix, rng: &mut impl Rng) -> Result<()> {
         let refused =
             || Error::Parameter { name: "alpha", value: self.alpha, expected: "finite and above 0" };
         let gamma = Gamma::new(self.alpha, 1.0).map_err(|_| refused())?;
         drawn.weights.extend((0..self.width).map(|_| rng.sample::<f64, _>(gamma) as f32));
         let sum: f32 = drawn.weights.iter().sum();
-        // A tiny alpha can give zeros only; then the first chain has it all.
+        // With a tiny alpha all weights can be zero; then the first chain gets all the weight.
         if sum > 0.0 {
             drawn.weights.iter_mut().for_each(|weight| *weight /= sum);
         } else {
@@ -125,7 +127,8 @@ impl AugMix {
     /// Augments an image in place.
     ///
     /// # Errors
-    /// As [`AugMix::sample`], or if the image is empty; the image is then unchanged.
+    /// Returns the errors of [`AugMix::sample`], or an error if the image is empty; the image is
+    /// then unchanged.
     pub fn apply(
         &self,
         img: &mut RgbImage,
@@ -136,7 +139,7 @@ impl AugMix {
         self.run(img, magnitude, &self.config, rng, scratch)
     }
 
-    /// As [`AugMix::apply`] with settings in place of its own.
+    /// Does the same as [`AugMix::apply`] with other settings.
     pub(super) fn run(
         &self,
         img: &mut RgbImage,
@@ -152,10 +155,11 @@ impl AugMix {
         })
     }
 
-    /// Does what was drawn.
+    /// Applies a draw.
     ///
     /// # Errors
-    /// If the image is empty, a magnitude is not a number, or the lists of the draw do not fit together.
+    /// Returns an error if the image is empty, a magnitude is not a number, or the lists of the
+    /// draw do not fit together.
     pub fn apply_drawn(&self, img: &mut RgbImage, drawn: &DrawnAugMix, scratch: &mut Scratch) -> Result<()> {
         check_not_empty(img)?;
         let chains = drawn.depths.len();

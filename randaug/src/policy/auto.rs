@@ -1,4 +1,4 @@
-//! AutoAugment (Cubuk et al. 2019) and 3-Augment: one of some fixed sub-policies an image.
+//! AutoAugment (Cubuk et al. 2019) and 3-Augment: one of several fixed sub-policies per image.
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
@@ -16,7 +16,7 @@ use crate::scratch::Scratch;
 pub struct SubOp {
     /// The operation.
     pub op: Op,
-    /// Chance that it is applied.
+    /// Probability that it is applied.
     pub prob: f64,
     /// Its magnitude, 0 to 10.
     pub magnitude: f64,
@@ -56,7 +56,7 @@ impl AutoPolicy {
         }
     }
 
-    /// What one of is picked for each image.
+    /// Sub-policies, one of which is picked for each image.
     #[must_use]
     pub const fn sub_policies(self) -> &'static [SubPolicy] {
         match self {
@@ -71,8 +71,8 @@ impl AutoPolicy {
 
 /// Picks a sub-policy for each image and applies its operations, each with its own probability.
 ///
-/// The magnitude of a call, 0 to 10, scales all operations together: at 10 they are as published, at 0 each one is
-/// at its weakest. What is weakest depends on the operation (see [`AutoAugment::scaled`]).
+/// The magnitude of a call, 0 to 10, scales all operations together: at 10 they are as published,
+/// at 0 each one is at its weakest, which depends on the operation (see [`AutoAugment::scaled`]).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AutoAugment {
     /// The sub-policies.
@@ -90,11 +90,11 @@ impl AutoAugment {
         Self { policy, magnitude_std: 0.0, config: OpConfig::default() }
     }
 
-    /// The magnitude of an operation with level `level` when the whole policy is at `magnitude`: its distance from
-    /// the weakest level times `magnitude / 10`.
+    /// Returns the magnitude of an operation of level `level` when the whole policy is at
+    /// `magnitude`: its distance from the weakest level times `magnitude / 10`.
     ///
-    /// That level is 10 for Posterize, PosterizeOriginal and Solarize, which grow weaker with it; 5, the factor 1,
-    /// for the enhancers that run from 0.1 to 1.9; else 0.
+    /// The weakest level is 10 for Posterize, PosterizeOriginal and Solarize, which grow weaker
+    /// with it; 5, the factor 1, for the enhancers that run from 0.1 to 1.9; else 0.
     #[must_use]
     pub fn scaled(op: Op, level: f64, magnitude: f64) -> f64 {
         let weakest = match op {
@@ -108,7 +108,8 @@ impl AutoAugment {
     /// Draws the operations of an image.
     ///
     /// # Errors
-    /// If the magnitude is not finite, or `magnitude_std` negative or not a number.
+    /// Returns an error if the magnitude is not finite, or `magnitude_std` negative or not a
+    /// number.
     pub fn sample_image(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Vec<DrawnOp>> {
         let sub_policy = self.pick(magnitude, rng)?;
         Ok(sub_policy.iter().filter_map(|sub| self.draw(*sub, magnitude, &self.config, rng)).collect())
@@ -129,7 +130,8 @@ impl AutoAugment {
     /// Augments an image in place; magnitude 10 is the policy as published.
     ///
     /// # Errors
-    /// As [`AutoAugment::sample_image`], or if the image is empty; the image is then unchanged.
+    /// Returns the errors of [`AutoAugment::sample_image`], or an error if the image is empty; the
+    /// image is then unchanged.
     pub fn apply(
         &self,
         img: &mut RgbImage,
@@ -140,7 +142,7 @@ impl AutoAugment {
         self.run(img, magnitude, &self.config, rng, scratch)
     }
 
-    /// As [`AutoAugment::apply`] with settings in place of its own.
+    /// Does the same as [`AutoAugment::apply`] with other settings.
     pub(super) fn run(
         &self,
         img: &mut RgbImage,

@@ -93,7 +93,8 @@ fn sum_chains(
     summed
 }
 
-/// Blends one chain after the other into the image. Without rounding, the output would be that of [`sum_chains`].
+/// Blends one chain after the other into the image. Without rounding, the output would be that of
+/// [`sum_chains`].
 fn blend_chains(
     img: &mut RgbImage,
     drawn: &DrawnAugMix,
@@ -110,7 +111,8 @@ fn blend_chains(
     blended
 }
 
-/// Weight with which a chain is blended in when its turn comes, so that it has its own weight after the later chains.
+/// Weight with which a chain is blended in when its turn comes, so that it has its own weight after
+/// the later chains.
 fn blend_weight(drawn: &DrawnAugMix, chain: usize) -> f32 {
     let mut left = 1.0;
     let mut alpha = 0.0;

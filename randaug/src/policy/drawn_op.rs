@@ -1,4 +1,4 @@
-//! From a policy's magnitude to one operation with its strength.
+//! Drawing one operation with its strength from a policy's magnitude.
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
@@ -10,7 +10,8 @@ use crate::error::{Result, check};
 use crate::op::Op;
 use crate::scratch::Scratch;
 
-/// More operations, or chains of them, for one image than this are a mistake, which would take for ever or all memory.
+/// Largest number of operations, or chains of them, for one image; more are a mistake that would
+/// take too much time or memory.
 pub(super) const MAX_OPS: usize = 100;
 
 /// Smallest radius of the random blur, in pixels.
@@ -23,7 +24,7 @@ pub struct DrawnOp {
     pub op: Op,
     /// Its magnitude, from 0 to 10 or to the largest that the settings allow.
     pub magnitude: f64,
-    /// Whether it goes the other way, where it has two.
+    /// Applies the other direction, if the operation has two.
     pub negate: bool,
 }
 
@@ -31,13 +32,13 @@ impl DrawnOp {
     /// Applies the operation in place.
     ///
     /// # Errors
-    /// If the magnitude is not a number.
+    /// Returns an error if the magnitude is not a number.
     pub fn apply(&self, img: &mut RgbImage, config: &OpConfig, scratch: &mut Scratch) -> Result<()> {
         self.op.apply_with(img, self.magnitude, self.negate, config, scratch)
     }
 
-    /// Draws the strength of `op`: clip(N(magnitude, std), 0, max), or uniform from 0 to the magnitude if `std` is
-    /// infinite; then the direction.
+    /// Draws the strength of `op`: clip(N(magnitude, std), 0, max), or uniform from 0 to the
+    /// magnitude if `std` is infinite; then the direction.
     pub(crate) fn draw(op: Op, magnitude: f64, std: f64, max: f64, rng: &mut impl Rng) -> Self {
         let drawn = if std.is_infinite() {
             magnitude * rng.random::<f64>()
@@ -47,7 +48,8 @@ impl DrawnOp {
         let mut magnitude = drawn.clamp(0.0, max);
         let negate = rng.random_bool(0.5);
         if op == Op::GaussianBlurRand {
-            // timm draws the radius where the operation is applied; here it becomes a magnitude of its own.
+            // timm draws the radius when the operation is applied; here it becomes part of the
+            // drawn magnitude.
             let per_level = MAX_RANDOM_RADIUS / crate::MAX_LEVEL;
             magnitude = uniform((MIN_RANDOM_RADIUS, per_level * magnitude), rng) / per_level;
         }
@@ -55,7 +57,7 @@ impl DrawnOp {
     }
 }
 
-/// Checks the two numbers that a magnitude is drawn with.
+/// Checks mean and standard deviation of a magnitude.
 pub(crate) fn check_noise(magnitude: f64, std: f64) -> Result<()> {
     check(magnitude.is_finite(), "magnitude", magnitude, "finite")?;
     check(std >= 0.0, "magnitude_std", std, "0 or more")

@@ -1,4 +1,4 @@
-//! Automatic augmentation: one type for every scheme that timm and torchvision name by a text.
+//! Automatic augmentation: one type for every policy string of timm and torchvision.
 
 mod augmix;
 mod auto;
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::pixel_format::with_rgb;
 use crate::scratch::Scratch;
 
-/// A scheme with its settings.
+/// A scheme and its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scheme {
     /// `rand-...`
@@ -49,9 +49,9 @@ pub enum Scheme {
 /// | `augmix-m3-w3-d1` | [`AugMix`] | `m` magnitude (3), `w` chains (3), `d` operations in each (1 to 3), `a` parameter of the weights (1), `b` blend one by one (0), `mstd` (uniform) |
 /// | `ta_wide` | [`TrivialAugmentWide`] | none |
 ///
-/// [`Policy::apply`] takes the magnitude as an argument, so that a curriculum can change it at every step; `None` is
-/// the policy's own. Printing gives the text with the options in a fixed order, and reading that gives the same
-/// policy.
+/// [`Policy::apply`] takes the magnitude as an argument, so that a curriculum can change it at
+/// every step; `None` is the policy's own. Printing gives the text with the options in a fixed
+/// order, and reading that gives the same policy.
 ///
 /// ```
 /// use randaug::{Policy, Purpose, Scratch, sample_rng};
@@ -68,14 +68,14 @@ pub enum Scheme {
 pub struct Policy {
     /// The canonical text.
     text: String,
-    /// Magnitude where a call gives none.
+    /// Magnitude of calls that give none.
     magnitude: f64,
     scheme: Scheme,
 }
 
 impl Policy {
-    /// The magnitude of calls that give none: that of the text, or 10, which is the published strength of the schemes
-    /// that have no magnitude in their text.
+    /// Magnitude of calls that give none: that of the text, or 10, which is the published strength
+    /// of the schemes without a magnitude in their text.
     #[must_use]
     pub fn magnitude(&self) -> f64 {
         self.magnitude
@@ -98,7 +98,7 @@ impl Policy {
         }
     }
 
-    /// The same policy with other settings. The largest magnitude stays that of the text.
+    /// Replaces the settings. The largest magnitude of the text is kept.
     #[must_use]
     pub fn with_config(mut self, mut config: OpConfig) -> Self {
         config.levels.max_level = self.config().levels.max_level;
@@ -113,11 +113,12 @@ impl Policy {
 
     /// Augments an image in place, at a magnitude of 0 to 10 (or `mmax`) or at the policy's own.
     ///
-    /// For [`AutoAugment`] and [`TrivialAugmentWide`], 10 is the published strength, and less scales it down.
+    /// For [`AutoAugment`] and [`TrivialAugmentWide`], 10 is the published strength, and less
+    /// scales it down.
     ///
     /// # Errors
-    /// If the image is empty, the magnitude not finite or, for `ta_wide`, not in 0..=10, or a setting of
-    /// [`Policy::with_config`] out of range.
+    /// Returns an error if the image is empty, the magnitude not finite or, for `ta_wide`, not in
+    /// 0..=10, or a setting of [`Policy::with_config`] out of range.
     pub fn apply(
         &self,
         img: &mut RgbImage,
@@ -128,14 +129,14 @@ impl Policy {
         self.run(img, magnitude, self.config(), rng, scratch)
     }
 
-    /// As [`Policy::apply`], for 8-bit gray and RGB images.
+    /// Augments an 8-bit gray or RGB image in place, like [`Policy::apply`].
     ///
-    /// A gray image gives the bytes of Pillow's mode `L`. Pixels from outside of it get the luminance of the fill
-    /// color.
+    /// A gray image gives the bytes of Pillow's mode `L`. Pixels from outside the image get the
+    /// luminance of the fill color.
     ///
     /// # Errors
-    /// As [`Policy::apply`], and if the image has transparency or other than 8 bits a channel;
-    /// [`to_rgb8`](crate::to_rgb8) says how to get on.
+    /// Returns the errors of [`Policy::apply`], and if the image has transparency or other than 8
+    /// bits per channel; see [`to_rgb8`](crate::to_rgb8).
     pub fn apply_dynamic(
         &self,
         img: &mut DynamicImage,

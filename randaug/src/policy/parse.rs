@@ -1,4 +1,4 @@
-//! Reading policies from timm's texts.
+//! Parsing timm's policy strings.
 
 use std::str::FromStr;
 
@@ -14,7 +14,7 @@ const AUTO: &[&str] = &["mstd"];
 const TRIVIAL: &str = "ta_wide";
 const NAMES: [&str; 8] = ["rand", "augmix", TRIVIAL, "original", "originalr", "v0", "v0r", "3a"];
 
-/// Above it, the standard deviation of the magnitude stands for a uniform draw.
+/// A standard deviation of the magnitude above this means a uniform draw.
 const UNIFORM: f64 = 100.0;
 
 impl FromStr for Policy {
@@ -79,7 +79,7 @@ fn rand(text: &str) -> Result<Policy> {
 fn augmix(text: &str) -> Result<Policy> {
     let parsed = PolicyText::split(text, AUGMIX)?;
     let depth = match parsed.value("d") {
-        // timm draws 1 to 3 where the number is not above 0.
+        // timm draws 1 to 3 if the number is not above 0.
         None | Some("0") => None,
         Some(_) => Some(parsed.number("d", 1, "a whole number")?),
     };

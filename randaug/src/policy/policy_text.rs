@@ -1,10 +1,10 @@
-//! The sections of a policy's text: a scheme's name, then keys with values, all joined by dashes.
+//! The grammar of a policy string: a scheme's name, then keys with values, all joined by dashes.
 
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// The sections of one text.
+/// A parsed policy string.
 pub(super) struct PolicyText<'a> {
     text: &'a str,
     /// The first section.
@@ -14,7 +14,7 @@ pub(super) struct PolicyText<'a> {
 }
 
 impl<'a> PolicyText<'a> {
-    /// Splits a text whose options are to be some of `known`, in any order and at most once each.
+    /// Splits a text. Its options must be among `known`, in any order and at most once each.
     pub(super) fn split(text: &'a str, known: &[&'static str]) -> Result<Self> {
         let mut parts = text.split('-');
         let mut parsed = Self { text, name: parts.next().unwrap_or_default(), options: Vec::new() };
@@ -50,12 +50,12 @@ impl<'a> PolicyText<'a> {
         Error::Policy { text: self.text.to_owned(), problem }
     }
 
-    /// The value of a key as it was written.
+    /// Returns the text of a key's value.
     pub(super) fn value(&self, key: &str) -> Option<&'a str> {
         self.options.iter().find(|&&(other, _)| other == key).map(|&(_, value)| value)
     }
 
-    /// The value of a key as a number, or the default.
+    /// Returns the value of a key as a number, or the default.
     pub(super) fn number<T: FromStr>(&self, key: &str, default: T, expected: &str) -> Result<T> {
         let Some(value) = self.value(key) else { return Ok(default) };
         value.parse().map_err(|_| self.expected(key, expected))
@@ -67,7 +67,7 @@ impl<'a> PolicyText<'a> {
         self.error(format!("option {key:?} takes {expected}, found {value:?}"))
     }
 
-    /// The value of a key that is 0 or 1.
+    /// Returns the value of a key that is 0 or 1.
     pub(super) fn switch(&self, key: &str) -> Result<bool> {
         match self.value(key) {
             None | Some("0") => Ok(false),
@@ -76,7 +76,7 @@ impl<'a> PolicyText<'a> {
         }
     }
 
-    /// The text with its options in the order of `known`.
+    /// Returns the text with its options in the order of `known`.
     pub(super) fn canonical(&self, known: &[&'static str]) -> String {
         let mut text = self.name.to_owned();
         for key in known {
@@ -88,7 +88,7 @@ impl<'a> PolicyText<'a> {
     }
 }
 
-/// A key is what comes before the first digit; a set of operations, `t`, is a word.
+/// Splits an option before its first digit; the value of `t`, a set of operations, is a word.
 fn split_key(section: &str) -> (&str, &str) {
     if section.starts_with('t') {
         return section.split_at(1);
@@ -96,7 +96,7 @@ fn split_key(section: &str) -> (&str, &str) {
     section.split_at(section.find(|c: char| c.is_ascii_digit()).unwrap_or(section.len()))
 }
 
-/// The known word that is closest to another.
+/// Returns the known word that is closest to another.
 pub(super) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
     known.iter().copied().min_by_key(|other| strsim::damerau_levenshtein(word, other))
 }

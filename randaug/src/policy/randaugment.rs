@@ -13,9 +13,10 @@ use crate::scratch::Scratch;
 
 /// Picks `num_layers` operations and applies each with probability `prob`.
 ///
-/// The magnitude is not part of the policy but an argument of each call, so that a curriculum can raise it. Every
-/// operation draws its own: clip(N(magnitude, magnitude_std), 0, 10). The default is the reference's
-/// `rand-m{magnitude}-mstd0.5-inc1`. [`Policy`](crate::Policy) reads such a text.
+/// The magnitude is not part of the policy but an argument of each call, so that a curriculum can
+/// raise it. Every operation draws its own: clip(N(magnitude, magnitude_std), 0, 10). The default
+/// is the reference's `rand-m{magnitude}-mstd0.5-inc1`. [`Policy`](crate::Policy) reads such a
+/// text.
 ///
 /// ```
 /// use randaug::{Purpose, RandAugment, Scratch, sample_rng};
@@ -26,16 +27,17 @@ use crate::scratch::Scratch;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugment {
-    /// What can be picked. Default [`Op::INCREASING`].
+    /// Operations to choose from. Default [`Op::INCREASING`].
     pub ops: Cow<'static, [Op]>,
-    /// How likely each of `ops` is, relative to the others; no operation is then picked twice for an image. Empty
+    /// Relative probability of each of `ops`; no operation is then picked twice for an image. Empty
     /// (the default): all are equally likely, and can be picked again.
     pub weights: Vec<f64>,
-    /// Operations picked for an image. Default 2.
+    /// Number of operations picked for an image. Default 2.
     pub num_layers: usize,
-    /// Chance that a picked operation is applied. Default 0.5.
+    /// Probability that a picked operation is applied. Default 0.5.
     pub prob: f64,
-    /// Standard deviation of the magnitude; infinity draws it uniformly from 0 to the magnitude. Default 0.5.
+    /// Standard deviation of the magnitude; infinity draws it uniformly from 0 to the magnitude.
+    /// Default 0.5.
     pub magnitude_std: f64,
     /// Interpolation, fill color, reach of the translations, largest magnitude.
     pub config: OpConfig,
@@ -58,8 +60,9 @@ impl RandAugment {
     /// Checks all parameters.
     ///
     /// # Errors
-    /// If there is nothing to pick from, `num_layers` is above 100, `prob` is not in 0..=1, `magnitude_std` is negative or not a number, or the
-    /// weights are not as many as the operations, not finite and 0 or more, or fewer than `num_layers` are above 0.
+    /// Returns an error if there is nothing to pick from, `num_layers` is above 100, `prob` is not
+    /// in 0..=1, `magnitude_std` is negative or not a number, or the weights are not as many as the
+    /// operations, not finite and 0 or more, or fewer than `num_layers` are above 0.
     pub fn validate(&self) -> Result<()> {
         check(!self.ops.is_empty(), "the number of ops", 0.0, "at least 1")?;
         let layers = self.num_layers as f64;
@@ -78,20 +81,20 @@ impl RandAugment {
         check(self.num_layers <= possible, "num_layers", layers, "at most the number of weights above 0")
     }
 
-    /// Draws one layer, the first of an image: `None` if the coin says that the picked operation is left out.
+    /// Draws the first layer of an image: `None` if the picked operation is not applied.
     ///
     /// # Errors
-    /// As [`RandAugment::validate`], or if the magnitude is not finite.
+    /// Returns the errors of [`RandAugment::validate`], or an error if the magnitude is not finite.
     pub fn sample(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Option<DrawnOp>> {
         self.validate()?;
         check_noise(magnitude, self.magnitude_std)?;
         Ok(self.draw(magnitude, &mut Vec::new(), &self.config, rng))
     }
 
-    /// Draws all layers of an image, of which those are returned that the coin does not leave out.
+    /// Draws all layers of an image and returns those that are applied.
     ///
     /// # Errors
-    /// As [`RandAugment::sample`].
+    /// Returns the errors of [`RandAugment::sample`].
     pub fn sample_image(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Vec<DrawnOp>> {
         self.validate()?;
         check_noise(magnitude, self.magnitude_std)?;
@@ -101,7 +104,7 @@ impl RandAugment {
         Ok(layers.collect())
     }
 
-    /// One layer; `picked` holds the operations of the layers before.
+    /// Draws one layer; `picked` holds the operations of the layers before.
     fn draw(
         &self,
         magnitude: f64,
@@ -121,7 +124,7 @@ impl RandAugment {
             .then(|| DrawnOp::draw(self.ops[index], magnitude, self.magnitude_std, max, rng))
     }
 
-    /// An operation that was not picked yet, by weight.
+    /// Picks an operation by weight among those not picked yet.
     fn pick_weighted(&self, picked: &[usize], rng: &mut impl Rng) -> usize {
         let left = |&(i, &weight): &(usize, &f64)| weight > 0.0 && !picked.contains(&i);
         let weights = || self.weights.iter().enumerate().filter(left);
@@ -140,7 +143,8 @@ impl RandAugment {
     /// Augments an image in place.
     ///
     /// # Errors
-    /// As [`RandAugment::sample`], or if the image is empty; the image is then unchanged.
+    /// Returns the errors of [`RandAugment::sample`], or an error if the image is empty; the image
+    /// is then unchanged.
     pub fn apply(
         &self,
         img: &mut RgbImage,
@@ -151,7 +155,7 @@ impl RandAugment {
         self.run(img, magnitude, &self.config, rng, scratch)
     }
 
-    /// As [`RandAugment::apply`] with settings in place of its own.
+    /// Does the same as [`RandAugment::apply`] with other settings.
     pub(super) fn run(
         &self,
         img: &mut RgbImage,

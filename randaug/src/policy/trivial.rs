@@ -1,4 +1,4 @@
-//! TrivialAugment Wide (Müller and Hutter 2021) as torchvision runs it: one operation an image.
+//! TrivialAugment Wide (Müller and Hutter 2021) as torchvision runs it: one operation per image.
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
@@ -10,7 +10,7 @@ use crate::level::{Arg, MAX_LEVEL};
 use crate::op::Op;
 use crate::scratch::Scratch;
 
-/// What can be picked, in torchvision's order; `None` leaves the image as it is.
+/// Operations in torchvision's order; `None` leaves the image unchanged.
 const SPACE: [Option<Op>; 14] = [
     None,
     Some(Op::ShearX),
@@ -30,11 +30,11 @@ const SPACE: [Option<Op>; 14] = [
 
 /// Picks one operation for each image and one of `bins` strengths for it.
 ///
-/// The magnitude of a call, 0 to 10, says how many of the strengths can be picked: at 10 all of them, as published;
-/// at 0 only the weakest.
+/// The magnitude of a call, 0 to 10, determines how many of the strengths can be picked: at 10 all
+/// of them, as published; at 0 only the weakest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrivialAugmentWide {
-    /// Strengths of an operation. Default 31.
+    /// Number of strengths of an operation. Default 31.
     pub bins: u32,
     /// Interpolation (default nearest) and fill color (default black), as in torchvision.
     pub config: OpConfig,
@@ -48,14 +48,14 @@ impl Default for TrivialAugmentWide {
 }
 
 impl TrivialAugmentWide {
-    /// What can be picked, each with the same chance; `None` leaves the image as it is.
+    /// Operations, all equally likely; `None` leaves the image unchanged.
     pub const SPACE: [Option<Op>; 14] = SPACE;
 
-    /// torchvision's magnitude of an operation of the space in a bin: shear, pixels, degrees, change of a factor,
-    /// bits or threshold, without its sign.
+    /// torchvision's magnitude of an operation of the space in a bin: shear, pixels, degrees,
+    /// change of a factor, bits or threshold, without its sign.
     ///
     /// # Errors
-    /// If there are fewer than 2 bins or the bin is not one of them.
+    /// Returns an error if there are fewer than 2 bins or the bin is not one of them.
     pub fn magnitude(&self, op: Op, bin: u32) -> Result<f64> {
         check(self.bins >= 2, "bins", f64::from(self.bins), "at least 2")?;
         check(bin < self.bins, "bin", f64::from(bin), "below the number of bins")?;
@@ -77,7 +77,7 @@ impl TrivialAugmentWide {
     /// The argument for [`Op::apply_arg`] of an operation of the space in a bin.
     ///
     /// # Errors
-    /// As [`TrivialAugmentWide::magnitude`].
+    /// Returns the errors of [`TrivialAugmentWide::magnitude`].
     pub fn arg(&self, op: Op, bin: u32, negate: bool) -> Result<Arg> {
         let size = self.magnitude(op, bin)?;
         let value = if negate { -size } else { size };
@@ -87,7 +87,7 @@ impl TrivialAugmentWide {
                 let angle = shear_angle(value);
                 Arg::Float(-((-angle).sin() / angle.cos()))
             }
-            // An image that moves right looks up its pixels on the left.
+            // An image that moves right reads its pixels from the left.
             Op::TranslateX | Op::TranslateY => Arg::Float(-value.trunc()),
             Op::Rotate => Arg::Float(value),
             Op::Brightness | Op::Color | Op::Contrast | Op::Sharpness => Arg::Float(1.0 + value),
@@ -98,10 +98,10 @@ impl TrivialAugmentWide {
         })
     }
 
-    /// Draws an operation with its argument; `None` leaves the image as it is.
+    /// Draws an operation with its argument; `None` leaves the image unchanged.
     ///
     /// # Errors
-    /// If there are fewer than 2 bins or the magnitude is not in 0..=10.
+    /// Returns an error if there are fewer than 2 bins or the magnitude is not in 0..=10.
     pub fn sample(&self, magnitude: f64, rng: &mut impl Rng) -> Result<Option<(Op, Arg)>> {
         check(self.bins >= 2, "bins", f64::from(self.bins), "at least 2")?;
         check((0.0..=MAX_LEVEL).contains(&magnitude), "magnitude", magnitude, "in 0..=10")?;
@@ -114,7 +114,8 @@ impl TrivialAugmentWide {
     /// Augments an image in place; magnitude 10 is the method as published.
     ///
     /// # Errors
-    /// As [`TrivialAugmentWide::sample`], or if the image is empty; the image is then unchanged.
+    /// Returns the errors of [`TrivialAugmentWide::sample`], or an error if the image is empty; the
+    /// image is then unchanged.
     pub fn apply(
         &self,
         img: &mut RgbImage,
@@ -125,7 +126,7 @@ impl TrivialAugmentWide {
         self.run(img, magnitude, &self.config, rng, scratch)
     }
 
-    /// As [`TrivialAugmentWide::apply`] with settings in place of its own.
+    /// Does the same as [`TrivialAugmentWide::apply`] with other settings.
     pub(super) fn run(
         &self,
         img: &mut RgbImage,
@@ -142,12 +143,12 @@ impl TrivialAugmentWide {
     }
 }
 
-/// The angle that torchvision hands on, by way of degrees, for a shear.
+/// Returns the angle of a shear; torchvision converts it to degrees and back.
 fn shear_angle(shear: f64) -> f64 {
     shear.atan().to_degrees().to_radians()
 }
 
-/// torch's `linspace` in f32: from either end to the middle, with one rounding of each sum.
+/// Computes torch's `linspace` in f32: from either end to the middle, with one rounding per sum.
 fn linspace(start: f32, end: f32, steps: u32, i: u32) -> f32 {
     let step = (end - start) / (steps - 1) as f32;
     if i < steps / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((steps - 1 - i) as f32, end) }

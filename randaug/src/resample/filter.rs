@@ -19,8 +19,9 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// The weights of a resize from `from` to `to` pixels along one axis: tells `each` output pixel in turn the first input
-    /// pixel it reads and the weights from there on, which sum to 1. `buffer` is working memory.
+    /// Computes the weights of a resize from `from` to `to` pixels along one axis. Calls `each` for
+    /// every output pixel in turn, with the first input pixel it reads and the weights from there
+    /// on, which sum to 1. `buffer` is working memory.
     ///
     /// These are the numbers that [`resize_crop`](crate::resize_crop) rounds to integers.
     pub fn taps(self, from: usize, to: usize, buffer: &mut Vec<f64>, each: impl FnMut(usize, &[f64])) {

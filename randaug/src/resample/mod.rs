@@ -1,4 +1,4 @@
-//! Pillow's separable resize of 8-bit images, byte for byte (`Resample.c`).
+//! Pillow's separable resize of 8-bit images (`Resample.c`), with the same bytes.
 
 mod filter;
 mod passes;
@@ -47,11 +47,12 @@ impl CropBox {
 
 /// Cuts out `crop` and resizes it to `width` x `height` pixels.
 ///
-/// The outcome is that of Pillow's `img.crop(...).resize((width, height), filter)`: pixels outside the box have no
-/// part in it. Each pass is rounded to 8 bits, and a pass that does not change the size is skipped.
+/// The output is that of Pillow's `img.crop(...).resize((width, height), filter)`: pixels outside
+/// the box are not read. Each pass is rounded to 8 bits, and a pass that does not change the size
+/// is skipped.
 ///
 /// # Errors
-/// If the image or the asked size is empty, or the box leaves the image.
+/// Returns an error if the image or the requested size is empty, or the box leaves the image.
 pub fn resize_crop(
     img: &RgbImage,
     crop: CropBox,
@@ -65,10 +66,10 @@ pub fn resize_crop(
     Ok(out)
 }
 
-/// As [`resize_crop`], into an image that has the asked size already.
+/// Cuts out `crop` and resizes it into `out`, whose size is the target size.
 ///
 /// # Errors
-/// As [`resize_crop`]; `out` is then unchanged.
+/// Returns the errors of [`resize_crop`]; `out` is then unchanged.
 pub fn resize_crop_into(
     img: &RgbImage,
     crop: CropBox,
@@ -90,14 +91,15 @@ pub fn resize_crop_into(
     Ok(())
 }
 
-/// Computes the pixels in `part` of a whole image resized to `size` (width, height), and no others: the bytes of
-/// [`resize`] followed by a crop. `out` has the size of `part`.
+/// Computes the pixels in `part` of a whole image resized to `size` (width, height), and no others:
+/// the bytes of [`resize`] followed by a crop. `out` has the size of `part`.
 ///
-/// Time and memory depend on `part` and on the input pixels that it reads, not on `size`: the resized form of a thin
-/// image can be larger than memory.
+/// Time and memory depend on `part` and on the input pixels that it reads, not on `size`: the
+/// resized form of a thin image can be larger than memory.
 ///
 /// # Errors
-/// Returns an error if the image or `size` is empty, `part` leaves the resized image, or `out` has another size.
+/// Returns an error if the image or `size` is empty, `part` leaves the resized image, or `out` has
+/// another size.
 pub(crate) fn resize_part_into(
     img: &RgbImage,
     size: (u32, u32),
@@ -128,7 +130,7 @@ pub(crate) fn resize_part_into(
 /// Resizes a whole image.
 ///
 /// # Errors
-/// If the image or the asked size is empty.
+/// Returns an error if the image or the requested size is empty.
 pub fn resize(
     img: &RgbImage,
     width: u32,
@@ -144,7 +146,8 @@ struct SourceWindow<'a> {
     pixels: &'a [u8],
     stride: usize,
     offset: usize,
-    /// Rows to add to a row's number to find it in `pixels`; negative where the first rows were left out.
+    /// Offset from a row's number to its position in `pixels`; negative if the first rows are
+    /// missing.
     top: isize,
 }
 
@@ -213,7 +216,8 @@ struct ResizeScratch {
     vertical: Coefficients,
 }
 
-/// The horizontal pass over the rows that `out` has room for, from the first one on, each of `from_w` pixels.
+/// Runs the horizontal pass over as many rows as `out` holds, from the first one on, each of
+/// `from_w` pixels.
 fn all_rows(
     source: &SourceWindow<'_>,
     (first, from_w): (usize, usize),

@@ -15,13 +15,13 @@ fn clip(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// Rows that the horizontal pass works on together, and their values at one column: four channels each, the last of
-/// them unused.
+/// Rows that the horizontal pass works on together, and their values at one column: four channels
+/// each, the last of them unused.
 pub(super) const ROWS: usize = 8;
 pub(super) type Column = [u8; 4 * ROWS];
 
 vectorized! {
-/// Resizes up to [`ROWS`] rows of interleaved RGB, as many as the target has room for. `rows` is
+/// Resizes up to [`ROWS`] rows of interleaved RGB, as many as the target holds. `rows` is
 /// the first row and their pixels, `target` the length of a row and where they go.
 ///
 /// The rows are laid side by side first, so that every weight multiplies a whole vector.
@@ -34,7 +34,7 @@ pub(super) fn rows<'a>(
 ) {
     let ((first, from_w), (stride, out)) = (rows, target);
     let count = out.len() / stride;
-    // What stands there from rows before is overwritten, or not written out.
+    // Values of earlier rows are overwritten, or not written out.
     packed.resize(from_w, [0; 4 * ROWS]);
     for r in 0..count {
         let row = source.row(first + r, from_w * 3).as_chunks::<3>().0;

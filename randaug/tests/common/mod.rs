@@ -1,4 +1,5 @@
-//! Reads golden folders: the selection in `tests/data`, and the whole set where `EFFICIENTTRAIN_GOLDEN` names it.
+//! Reads golden folders: the selection in `tests/data`, and the whole set where
+//! `EFFICIENTTRAIN_GOLDEN` names it.
 #![allow(dead_code)]
 
 use std::fs;

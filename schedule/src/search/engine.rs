@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 /// A search for a curriculum, with the reports so far.
 ///
-/// [`Search::pending_trials`] returns the trials that can run now, together or one after the other; [`Search::report`]
-/// takes their results. A search can be serialized after every report. It stores its settings and the reports and
-/// derives the rest from them, so a search resumed from its stored form ends as if it had never stopped.
+/// [`Search::pending_trials`] returns the trials that can run now, together or one after the other;
+/// [`Search::report`] takes their results. A search can be serialized after every report. It stores
+/// its settings and the reports and derives the rest from them, so a search resumed from its stored
+/// form ends as if it had never stopped.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "SearchRecord", try_from = "SearchRecord")]
 pub struct Search {
@@ -46,12 +47,13 @@ struct SearchState {
 impl Search {
     /// Prepares a search.
     ///
-    /// `recipe` gives the base size and the optimizer. Each stage of the search takes batch, order and replay from the
-    /// stage of the recipe that contains its middle. The sizes and magnitudes of the recipe are not used.
+    /// `recipe` gives the base size and the optimizer. Each stage of the search takes batch, order
+    /// and replay from the stage of the recipe that contains its middle. The sizes and magnitudes
+    /// of the recipe are not used.
     ///
     /// # Errors
-    /// A field out of range in the recipe or options; a candidate that cannot be planned (batch, cost, size); a budget
-    /// that leaves a stage or the fine-tuning without an optimizer step.
+    /// A field out of range in the recipe or options; a candidate that cannot be planned (batch,
+    /// cost, size); a budget that leaves a stage or the fine-tuning without an optimizer step.
     pub fn new(recipe: &Recipe, options: SearchOptions) -> Result<Self> {
         let skeleton = Skeleton::new(recipe, &options)?;
         Ok(Self { recipe: recipe.clone(), options, skeleton, finished: Vec::new() })
@@ -95,7 +97,8 @@ impl Search {
         Ok(())
     }
 
-    /// Lists the states that later trials may start from or that hold the result; all others can be deleted.
+    /// Lists the states that later trials may start from or that hold the result; all others can be
+    /// deleted.
     ///
     /// # Errors
     /// Returns the errors of [`Self::pending_trials`].
@@ -180,8 +183,8 @@ impl Search {
         }
     }
 
-    /// Compute of training every curriculum of the space. If stages are shares of compute, each curriculum costs the
-    /// budget; if they are shares of epochs, its cost depends on its sizes.
+    /// Compute of training every curriculum of the space. If stages are shares of compute, each
+    /// curriculum costs the budget; if they are shares of epochs, its cost depends on its sizes.
     fn exhaustive_epochs(&self) -> Result<f64> {
         let (stages, choices) = (self.skeleton.stages(), self.skeleton.choices.len());
         let epochs = self.options.plan.equivalent_epochs * self.options.seeds.len() as f64;

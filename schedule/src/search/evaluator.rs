@@ -8,26 +8,29 @@ use std::ops::ControlFlow;
 
 /// Trains trials and measures them; keeps the states they ask for.
 ///
-/// The same trial must give the same accuracy for a search to be repeatable.
+/// A search is repeatable only if the same trial always gives the same accuracy.
 pub trait Evaluator {
-    /// Runs one trial. A break ends the search, to be continued later; the trial then counts as not run.
+    /// Runs one trial. A break stops the search, which can be resumed; the trial then counts as not
+    /// run.
     fn evaluate(&mut self, trial: &Trial) -> ControlFlow<(), Report>;
 
-    /// After each report: the moment to store the search, and to delete states that [`Search::needed_states`] does not
-    /// list.
+    /// Called after each report, to store the search and to delete states that
+    /// [`Search::needed_states`] does not list.
     fn reported(&mut self, _search: &Search) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
 
 impl Search {
-    /// Runs the trials one after the other to the end, or until the evaluator breaks off (`None`). For several machines,
-    /// hand out [`Search::pending_trials`] instead and [`Search::report`] in any order.
+    /// Runs the trials one after the other until the end, or until the evaluator stops (`None`).
+    /// For several machines, hand out [`Search::pending_trials`] instead and [`Search::report`] in
+    /// any order.
     ///
     /// # Errors
-    /// As [`Search::pending_trials`].
+    /// Returns the errors of [`Search::pending_trials`].
     pub fn run(&mut self, evaluator: &mut (impl Evaluator + ?Sized)) -> Result<Option<Outcome>> {
-        // One at a time, so that a failed trial is tried again in the same place whether or not the search was stopped.
+        // One at a time, so that a failed trial is repeated at the same point whether or not the
+        // search was stopped.
         while let Some(trial) = self.pending_trials()?.into_iter().next() {
             let ControlFlow::Continue(report) = evaluator.evaluate(&trial) else { return Ok(None) };
             self.report(trial.id, report)?;

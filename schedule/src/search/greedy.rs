@@ -1,4 +1,5 @@
-//! Algorithm 1: the smallest size a stage can have without lowering the accuracy at the end of the run.
+//! Algorithm 1: the smallest size a stage can have without lowering the accuracy at the end of the
+//! run.
 
 use crate::error::{Result, ScheduleError};
 use crate::search::context::{SearchContext, StageCandidates};
@@ -91,7 +92,7 @@ impl Strategy for Greedy {
 /// The first candidate that is good enough.
 struct Found {
     candidate: usize,
-    /// The candidate cannot be told apart from plain training.
+    /// The candidate is tied with plain training.
     tied: bool,
 }
 

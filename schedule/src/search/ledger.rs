@@ -1,11 +1,11 @@
-//! What has been reported so far.
+//! The reports so far.
 
 use crate::search::outcome::{Candidate, Verdict};
 use crate::search::space::Choice;
 use crate::search::tie::Measured;
 use crate::search::trial::{FinishedTrial, Report, TrialId};
 
-/// What is known of a trial.
+/// State of a trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Status<'a> {
     /// To be run, perhaps again.

@@ -1,4 +1,4 @@
-//! Searching for a curriculum: the two algorithms of the papers over whatever trains.
+//! Searching for a curriculum: the two algorithms of the papers, for any training code.
 //!
 //! | | [`Algorithm::Greedy`] (Algorithm 1, first version) | [`Algorithm::Sequential`] (Algorithm 2, ++) |
 //! | --- | --- | --- |
@@ -7,17 +7,18 @@
 //! | a trial | the rest of the run, later stages at full size | one stage from the best checkpoint, a short fine-tuning at full size |
 //! | a stage gets | the smallest size that ends no worse than plain training | the size with the best accuracy |
 //!
-//! [`Search`] says what to train, an [`Evaluator`] trains it. The crate knows no network: states are names
-//! ([`SavedState`]) that the evaluator gives a meaning, accuracies are numbers it reports.
+//! [`Search`] decides what to train, an [`Evaluator`] trains it. The crate knows no network: states
+//! are names ([`SavedState`]) to which the evaluator gives a meaning, accuracies are numbers that
+//! it reports.
 //!
 //! # What the papers leave open
 //! | question | here | option |
 //! | --- | --- | --- |
 //! | length of the fine-tuning | a twentieth of the budget, at full size | [`FineTune::share`] |
-//! | its learning rate | from where the stage ended, by a cosine to `min_lr` | [`FineTune::lr_factor`] |
+//! | its learning rate | from the last rate of the stage, by a cosine to `min_lr` | [`FineTune::lr_factor`] |
 //! | does the next stage start from before or after it | before: it only measures | |
 //! | when are two accuracies equal | within a standard error over the seeds; with one seed only if they are the same number | [`TieRule`] |
-//! | who wins a tie | the smaller size; the outcome says that it was a tie | [`Prefer`] |
+//! | winner of a tie | the smaller size; the outcome reports the tie | [`Prefer`] |
 //! | what "does not lower the accuracy" is measured against | plain training, once, for every stage | |
 //! | is a hopeless candidate given up early | not unless asked; in the sequential search alone, since a greedy trial is only measured at its end | [`EarlyStop`] |
 //! | may a size shrink again | yes, as both algorithms are written | [`SearchOptions::growing`] |
@@ -25,11 +26,12 @@
 //! | warm-up | as long, as a share, as in plain training of the same budget | the recipe's |
 //! | learning rate | one cosine over the shares, so that a stage's training depends on those before it alone | |
 //!
-//! The found recipe carries these ([`LrOver::Shares`](crate::LrOver)), so a run of it trains as the search did.
+//! The found recipe carries these ([`LrOver::Shares`](crate::LrOver)), so a run of it trains as the
+//! search did.
 //!
 //! # Cost
-//! A stage's candidates start from one state, trained once. With C candidates and N equal stages the sequential search
-//! costs about C * (1 + N * fine-tuning) runs, instead of C^N.
+//! A stage's candidates start from one state, trained once. With C candidates and N equal stages
+//! the sequential search costs about C * (1 + N * fine-tuning) runs, instead of C^N.
 //!
 //! ```
 //! use efficienttrain_schedule::Recipe;
@@ -37,13 +39,10 @@
 //! use std::ops::ControlFlow;
 //!
 //! /// Small images early, large ones late; a real evaluator trains.
-//! struct Toy;
-//! impl Evaluator for Toy {
-//!     fn evaluate(&mut self, trial: &Trial) -> ControlFlow<(), Report> {
-//!         let wanted = [96.0, 160.0, 160.0, 224.0, 224.0][trial.id.stage.unwrap_or(0)];
-//!         ControlFlow::Continue(Report::Accuracy(1.0 - (f64::from(trial.choice.size) - wanted).abs() / 1000.0))
-//!     }
-//! }
+//! struct Toy; impl Evaluator for Toy { fn evaluate(&mut self, trial: &Trial) -> ControlFlow<(),
+//! Report> { let wanted = [96.0, 160.0, 160.0, 224.0, 224.0][trial.id.stage.unwrap_or(0)];
+//! ControlFlow::Continue(Report::Accuracy(1.0 - (f64::from(trial.choice.size) - wanted).abs() /
+//! 1000.0)) } }
 //!
 //! let recipe = Recipe::named("resnet50-baseline")?;
 //! let mut search = Search::new(&recipe, SearchOptions::sequential(300.0, 1_281_167, 8))?;

@@ -1,4 +1,5 @@
-//! What a search needs to know besides the recipe. The paper leaves much of it open; each choice is a field here.
+//! Settings of a search besides the recipe. The paper leaves many of them open; each has a field
+//! here.
 
 use crate::error::{Result, count, field, positive, within};
 use crate::options::{BatchRule, PlanOptions, Rounding};
@@ -6,35 +7,36 @@ use crate::search::space::Space;
 use crate::search::tie::TieRule;
 use serde::{Deserialize, Serialize};
 
-/// Which of the paper's two searches.
+/// Algorithm of the search; both are from the papers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
-    /// Algorithm 1 (EfficientTrain, first version): stages are shares of *epochs*, of which the budget says how many.
-    /// From the first stage on, each gets the first candidate with which the whole run, later stages at full size, ends
-    /// no worse than plain training does.
+    /// Algorithm 1 (EfficientTrain, first version): stages are shares of *epochs*, of which the
+    /// budget says how many. From the first stage on, each gets the first candidate with which the
+    /// whole run, later stages at full size, ends no worse than plain training does.
     Greedy {
-        /// Candidates of a stage that are handed out together. 1 (the default) tries them one after the other and
-        /// stops at the first that will do; more uses more machines, and may train candidates that are not needed.
+        /// Candidates of a stage that are handed out together. 1 (the default) tries them one after
+        /// the other and stops at the first that will do; more uses more machines, and may train
+        /// candidates that are not needed.
         at_once: u32,
     },
-    /// Algorithm 2 (EfficientTrain++): stages are shares of *compute*, of which the budget says how much. Each stage
-    /// continues from the best checkpoint of the one before and gets the candidate with the best accuracy after a short
-    /// fine-tuning at full size.
+    /// Algorithm 2 (EfficientTrain++): stages are shares of *compute*, of which the budget says how
+    /// much. Each stage continues from the best checkpoint of the one before and gets the candidate
+    /// with the best accuracy after a short fine-tuning at full size.
     Sequential {
         /// The fine-tuning.
         fine_tune: FineTune,
-        /// Whether candidates far behind are given up early.
+        /// Rule for giving up candidates early, if any.
         early_stop: Option<EarlyStop>,
     },
 }
 
-/// The short training at full size before a candidate of Algorithm 2 is measured. It is a branch: the next stage goes on
-/// from the checkpoint before it.
+/// The short training at full size before a candidate of Algorithm 2 is measured. It is a branch:
+/// the next stage continues from the checkpoint before it.
 ///
-/// The learning rate starts where the stage's own ended, so that a stage is judged as the run will find it, and falls by
-/// a cosine to the recipe's `min_lr`, since only a network that has come to rest shows what it has learned. The
-/// magnitude is the stage's last.
+/// The learning rate starts at the last value of the stage, so that a stage is judged in the state
+/// in which the run leaves it, and falls by a cosine to the recipe's `min_lr`, since the accuracy
+/// at a high learning rate says little about what was learned. The magnitude is the stage's last.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FineTune {
@@ -51,15 +53,15 @@ impl Default for FineTune {
     }
 }
 
-/// Giving up candidates of Algorithm 2 that are far behind: every candidate is measured, after fine-tuning, when part of
-/// the stage is trained, and only those near the best train the rest. Who is given up depends on accuracies
-/// alone, not on which trial is ready first.
+/// Giving up candidates of Algorithm 2 that are far behind: every candidate is measured, after
+/// fine-tuning, when part of the stage is trained, and only those near the best train the rest. Who
+/// is given up depends on accuracies alone, not on which trial is ready first.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStop {
     /// Part of the stage that every candidate trains, above 0 and below 1.
     pub after: f64,
-    /// A candidate whose mean accuracy lies further than this below the best is given up.
+    /// A candidate is given up if its mean accuracy is further than this below the best.
     pub margin: f64,
 }
 
@@ -74,24 +76,26 @@ impl Default for EarlyStop {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchOptions {
-    /// Which search.
+    /// Algorithm.
     pub algorithm: Algorithm,
     /// Shares of the stages, in order; they sum to 1.
     pub shares: Vec<f64>,
     /// The candidates.
     pub space: Space,
-    /// Whether a stage's size may only stay or grow. Off, as in the paper's algorithms.
+    /// Requires that sizes never shrink from stage to stage. Off by default, as in the paper's
+    /// algorithms.
     pub growing: bool,
-    /// m(t) = (t/T) * `last_magnitude`, linear over the run, where magnitudes are not searched (9 in the paper).
+    /// m(t) = (t/T) * `last_magnitude`, linear over the run, where magnitudes are not searched (9
+    /// in the paper).
     pub last_magnitude: f64,
     /// Every trial is run once with each of these.
     pub seeds: Vec<u64>,
     /// When two candidates count as equal, and which of them is taken.
     pub tie: TieRule,
-    /// How often a failed trial is tried again.
+    /// Number of times a failed trial is repeated.
     pub retries: u32,
-    /// The run that the curriculum is for. `equivalent_epochs` is the budget: compute for the sequential search,
-    /// passes over the data for the greedy one.
+    /// The run that the curriculum is for. `equivalent_epochs` is the budget: compute for the
+    /// sequential search, passes over the data for the greedy one.
     pub plan: PlanOptions,
 }
 
@@ -99,15 +103,17 @@ pub struct SearchOptions {
 const PAPER_BUDGET: f64 = 2.0 / 3.0;
 
 impl SearchOptions {
-    /// Algorithm 2 as in the paper: five stages of equal compute within two thirds of what plain training of
-    /// `baseline_epochs` takes. `plan.equivalent_epochs` holds those two thirds, and may be set to any other budget.
+    /// Algorithm 2 as in the paper: five stages of equal compute within two thirds of what plain
+    /// training of `baseline_epochs` takes. `plan.equivalent_epochs` holds those two thirds, and
+    /// may be set to any other budget.
     #[must_use]
     pub fn sequential(baseline_epochs: f64, train_images: u64, devices: u32) -> Self {
         let algorithm = Algorithm::Sequential { fine_tune: FineTune::default(), early_stop: None };
         Self::of(algorithm, PlanOptions::new(baseline_epochs * PAPER_BUDGET, train_images, devices))
     }
 
-    /// Algorithm 1: five stages of equal epochs, `epochs` passes over the data in all (300 in the paper).
+    /// Algorithm 1: five stages of equal epochs, `epochs` passes over the data in all (300 in the
+    /// paper).
     #[must_use]
     pub fn greedy(epochs: f64, train_images: u64, devices: u32) -> Self {
         Self::of(Algorithm::Greedy { at_once: 1 }, PlanOptions::new(epochs, train_images, devices))
@@ -127,7 +133,7 @@ impl SearchOptions {
         }
     }
 
-    /// The same with `stages` stages of equal share.
+    /// Replaces the stages by `stages` stages of equal share.
     ///
     /// # Errors
     /// A field error when `stages` is 0 or above 1000.
@@ -168,7 +174,11 @@ impl SearchOptions {
                     1.0,
                     "a short part of the run, such as 0.05",
                 )?;
-                positive("fine_tune.lr_factor", fine_tune.lr_factor, "1 goes on where the stage ended")?;
+                positive(
+                    "fine_tune.lr_factor",
+                    fine_tune.lr_factor,
+                    "1 continues with the last rate of the stage",
+                )?;
                 early_stop.map_or(Ok(()), EarlyStop::validate)
             }
         }

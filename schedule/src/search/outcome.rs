@@ -1,4 +1,4 @@
-//! What a search found, and what it cost.
+//! Result and cost of a search.
 
 use crate::error::Result;
 use crate::options::PlanOptions;
@@ -9,19 +9,19 @@ use crate::search::tie::Measured;
 use crate::search::trial::{Report, TrialId};
 use serde::{Deserialize, Serialize};
 
-/// What became of a candidate.
+/// Result of a candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It is part of the found curriculum.
+    /// Part of the found curriculum.
     Chosen,
-    /// As good as the chosen one; only the tie rule decided.
+    /// As good as the chosen one; the tie rule decided.
     Tied,
     /// Worse than the chosen one or, in the greedy search, than plain training.
     Worse,
     /// Given up after the probe, too far behind the best.
     GivenUp,
-    /// A trial of it failed; the reason.
+    /// A trial failed, for this reason.
     Failed(String),
     /// Not needed: a smaller one was good enough, or sizes may only grow.
     NotTried,
@@ -32,13 +32,13 @@ pub enum Verdict {
 pub struct Candidate {
     /// Index into [`Space::choices`](crate::search::Space::choices).
     pub candidate: usize,
-    /// What it is.
+    /// Size, magnitude and batch.
     pub choice: Choice,
     /// Accuracy with each seed, of the probe if it was given up; empty if there is none.
     pub accuracies: Vec<f64>,
     /// Mean and spread of them.
     pub measured: Option<Measured>,
-    /// What became of it.
+    /// Result.
     pub verdict: Verdict,
 }
 
@@ -48,12 +48,13 @@ impl Candidate {
     }
 }
 
-/// How one stage was decided.
+/// Decision on one stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageOutcome {
     /// The choice.
     pub choice: Choice,
-    /// Whether it could not be told apart from another candidate (from plain training, in the greedy search).
+    /// True if the choice is a tie with another candidate (with plain training, in the greedy
+    /// search).
     pub tied: bool,
     /// All candidates, in the order of the space.
     pub candidates: Vec<Candidate>,
@@ -68,7 +69,7 @@ pub struct TrialRow {
     pub choice: Choice,
     /// Seed.
     pub seed: u64,
-    /// What became of it.
+    /// Result.
     pub report: Report,
     /// Its compute in epochs at base size; a failed trial counts in full.
     pub equivalent_epochs: f64,
@@ -81,7 +82,7 @@ pub struct Outcome {
     pub recipe: Recipe,
     /// The run it was found for, with the budget that the found curriculum takes.
     pub plan_options: PlanOptions,
-    /// How each stage was decided.
+    /// Decision on each stage.
     pub stages: Vec<StageOutcome>,
     /// Accuracy of plain training in the greedy search.
     pub baseline: Option<Measured>,

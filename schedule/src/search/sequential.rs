@@ -95,7 +95,7 @@ fn give_up(candidates: &mut [Candidate], margin: f64) {
     }
 }
 
-/// Marks the winner and the candidates it cannot be told apart from. Returns the winner's index and true for a tie.
+/// Marks the winner and the candidates tied with it. Returns the winner's index and true for a tie.
 fn choose(candidates: &mut [Candidate], tie: TieRule) -> Option<(usize, bool)> {
     let not_given_up = |c: &&mut Candidate| c.verdict == Verdict::Worse;
     let means = candidates.iter().filter(|c| c.verdict == Verdict::Worse).filter_map(|c| c.measured);

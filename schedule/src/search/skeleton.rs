@@ -1,4 +1,5 @@
-//! From choices to curricula, plans and trials. What a trial trains depends on the choices up to its stage alone.
+//! Curricula, plans and trials from choices. The training of a trial depends only on the choices up
+//! to its stage.
 
 use crate::curriculum::{Curriculum, ShareUnit};
 use crate::error::{Result, field};
@@ -38,7 +39,7 @@ impl Skeleton {
             ..recipe.clone()
         };
         recipe_at_full_size.optimizer.lr_over = LrOver::Shares;
-        // As long as in plain training, whatever is chosen.
+        // The warm-up is as long as in plain training, for every choice.
         if let WarmUp::Epochs { epochs: warm_up, at_most_share } = recipe.optimizer.warm_up {
             recipe_at_full_size.optimizer.warm_up = WarmUp::Share((warm_up / epochs).min(at_most_share));
         }
@@ -59,12 +60,13 @@ impl Skeleton {
         self.recipe.curriculum.base_size
     }
 
-    /// Whether a candidate is plain training.
+    /// Returns true if a candidate is plain training.
     pub(crate) fn is_full(&self, candidate: usize) -> bool {
         self.choices[candidate] == Choice::of_size(self.base_size())
     }
 
-    /// The recipe with choices for its first stages; none leaves a stage at full size, as are the stages after.
+    /// Returns the recipe with choices for its first stages; none leaves a stage at full size, as
+    /// are the later stages.
     pub(crate) fn recipe(&self, picks: &[Option<usize>]) -> Recipe {
         let mut recipe = self.recipe.clone();
         for (stage, pick) in recipe.curriculum.stages.iter_mut().zip(picks) {
@@ -75,7 +77,7 @@ impl Skeleton {
         recipe
     }
 
-    /// The plan of [`Self::recipe`]. Of stages of epochs, cheaper ones make the run cheaper.
+    /// Plans [`Self::recipe`]. If stages are shares of epochs, cheaper stages make the run cheaper.
     pub(crate) fn plan(&self, picks: &[Option<usize>]) -> Result<Plan> {
         let recipe = self.recipe(picks);
         let mut options = self.plan.clone();
@@ -87,7 +89,7 @@ impl Skeleton {
         Plan::new(&recipe, options)
     }
 
-    /// Fine-tuning after `end` steps of `plan`; `None` where its share is 0.
+    /// Plans the fine-tuning after `end` steps of `plan`; `None` if its share is 0.
     pub(crate) fn fine_tune(&self, rule: FineTune, plan: &Plan, end: u64) -> Result<Option<FineTuneRun>> {
         if rule.share == 0.0 {
             return Ok(None);
@@ -109,7 +111,8 @@ impl Skeleton {
         Ok(Some(FineTuneRun { plan: plan_of_it, samples_before: plan.samples_before(end)? }))
     }
 
-    /// That every candidate can be planned, and that no mixture of candidates leaves a stage without a step.
+    /// Checks that every candidate can be planned and that no combination of candidates leaves a
+    /// stage without a step.
     fn check(&self, options: &SearchOptions) -> Result<()> {
         let mut plans = vec![self.plan(&[])?];
         for candidate in 0..self.choices.len() {
@@ -138,8 +141,8 @@ impl Skeleton {
     }
 }
 
-/// Stages of the given shares at full size; batch, order and replay are those of the recipe's stage that holds their
-/// middle, the magnitude climbs over the run.
+/// Makes stages of the given shares at full size; batch, order and replay are those of the recipe's
+/// stage that contains their middle, the magnitude climbs over the run.
 fn curriculum(recipe: &Curriculum, options: &SearchOptions, share_of: ShareUnit) -> Result<Curriculum> {
     let mut done = 0.0;
     let stage = |&share: &f64| {

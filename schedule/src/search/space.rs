@@ -1,4 +1,4 @@
-//! What a search chooses from.
+//! Candidates of a search.
 
 use crate::error::{Result, count, field, within};
 use serde::{Deserialize, Serialize};
@@ -19,14 +19,14 @@ pub struct StageBatch {
 pub struct Choice {
     /// B: side of the low-frequency crop, in pixels.
     pub size: u32,
-    /// RandAugment magnitude throughout the stage; none takes what the search's ramp gives it.
+    /// RandAugment magnitude throughout the stage; none uses the linear ramp of the search.
     pub magnitude: Option<f64>,
-    /// Batch; none takes the recipe's.
+    /// Batch; none uses the recipe's.
     pub batch: Option<StageBatch>,
 }
 
 impl Choice {
-    /// A size, and the rest as the recipe has it.
+    /// Makes a choice of a size alone.
     #[must_use]
     pub fn of_size(size: u32) -> Self {
         Self { size, magnitude: None, batch: None }
@@ -57,8 +57,8 @@ impl Default for Space {
 const PAPER_SIZES: [u32; 5] = [96, 128, 160, 192, 224];
 
 impl Space {
-    /// The paper's sizes for another base size, each rounded to the nearest multiple of `multiple`; sizes that become
-    /// equal count once.
+    /// The paper's sizes for another base size, each rounded to the nearest multiple of `multiple`;
+    /// sizes that become equal count once.
     ///
     /// # Errors
     /// A field error when `base_size` is not a multiple of `multiple`, or a number is 0.
@@ -78,8 +78,8 @@ impl Space {
         Ok(Self { sizes, ..Self::default() })
     }
 
-    /// The candidates in the order in which they are tried and, in a tie, preferred: ascending by size, then magnitudes
-    /// and batches as given.
+    /// The candidates in the order in which they are tried and, in a tie, preferred: ascending by
+    /// size, then magnitudes and batches as given.
     #[must_use]
     pub fn choices(&self) -> Vec<Choice> {
         let magnitudes = or_none(&self.magnitudes);

@@ -1,13 +1,14 @@
-//! Accuracies over seeds, and when two of them cannot be told apart.
+//! Accuracies over seeds, and ties between them.
 
 use crate::error::{Result, within};
 use serde::{Deserialize, Serialize};
 
-/// Which of several candidates that cannot be told apart is taken.
+/// Choice among candidates whose accuracies are tied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prefer {
-    /// The first in the order of [`Space::choices`](crate::search::Space::choices): the smallest size.
+    /// The first in the order of [`Space::choices`](crate::search::Space::choices): the smallest
+    /// size.
     #[default]
     Smaller,
     /// The last in that order.
@@ -16,8 +17,8 @@ pub enum Prefer {
     Best,
 }
 
-/// When two mean accuracies count as equal: when they differ by no more than `absolute` or, with two seeds and more, than
-/// `standard_errors` standard errors of their difference.
+/// When two mean accuracies count as equal: when they differ by no more than `absolute` or, with
+/// two seeds and more, than `standard_errors` standard errors of their difference.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TieRule {
@@ -25,12 +26,14 @@ pub struct TieRule {
     pub absolute: f64,
     /// Standard errors of the difference, from the spread over the seeds.
     pub standard_errors: f64,
-    /// Who wins a tie of the sequential search. The greedy one takes the first that will do.
+    /// Winner of a tie in the sequential search. The greedy search takes the first candidate that
+    /// is good enough.
     pub prefer: Prefer,
 }
 
 impl Default for TieRule {
-    /// One standard error, which with one seed means equal accuracies alone; the smaller size wins.
+    /// One standard error, so that with one seed only equal accuracies are tied; the smaller size
+    /// wins.
     fn default() -> Self {
         Self { absolute: 0.0, standard_errors: 1.0, prefer: Prefer::Smaller }
     }
@@ -48,7 +51,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Mean and spread of one accuracy a seed; `accuracies` is not empty.
+    /// Computes mean and spread of accuracies, one per seed; `accuracies` must not be empty.
     #[must_use]
     pub fn of(accuracies: &[f64]) -> Self {
         let seeds = accuracies.len();
@@ -63,14 +66,14 @@ impl Measured {
 }
 
 impl TieRule {
-    /// Difference of means up to which `a` and `b` count as equal.
+    /// Returns the difference of means up to which `a` and `b` are tied.
     #[must_use]
     pub fn margin(&self, a: &Measured, b: &Measured) -> f64 {
         let error = a.squared_error().zip(b.squared_error()).map_or(0.0, |(a, b)| (a + b).sqrt());
         self.absolute.max(self.standard_errors * error)
     }
 
-    /// Whether `a` and `b` cannot be told apart.
+    /// Returns true if `a` and `b` are tied.
     #[must_use]
     pub fn is_tie(&self, a: &Measured, b: &Measured) -> bool {
         (a.mean - b.mean).abs() <= self.margin(a, b)

@@ -1,4 +1,4 @@
-//! What an evaluator is asked to do, and what it answers.
+//! Trials, and the reports of an evaluator.
 
 use crate::plan::Plan;
 use crate::search::space::Choice;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 
-/// Which part of a stage a trial trains.
+/// Part of a stage that a trial trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrialPart {
@@ -14,11 +14,11 @@ pub enum TrialPart {
     Whole,
     /// The beginning, after which hopeless candidates are given up.
     Probe,
-    /// What comes after the probe.
+    /// The part after the probe.
     Rest,
 }
 
-/// Identity of a trial. Prints as a name that is fit for a file, such as `stage2-candidate0-seed1`.
+/// Identity of a trial. It is displayed as a valid file name, such as `stage2-candidate0-seed1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrialId {
@@ -47,7 +47,7 @@ impl fmt::Display for TrialId {
     }
 }
 
-/// A state of training that a trial left behind: weights, moments, averages.
+/// A state of training at a step of a trial: weights, moments, averages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedState {
@@ -62,7 +62,8 @@ pub struct SavedState {
 pub struct FineTuneRun {
     /// Its steps, all of them.
     pub plan: Plan,
-    /// Samples the run has consumed before: the place in the data where the fine-tuning goes on.
+    /// Samples that the run has consumed before the fine-tuning, which continues from there in the
+    /// data.
     pub samples_before: u64,
 }
 
@@ -93,7 +94,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Compute of the trial, in epochs at base size: its own steps and its fine-tuning.
+    /// Returns the compute of the trial, in epochs at base size: its own steps and its fine-tuning.
     #[must_use]
     pub fn equivalent_epochs(&self) -> f64 {
         let images = self.plan.options().train_images as f64;
@@ -106,13 +107,14 @@ impl Trial {
     }
 }
 
-/// What became of a trial.
+/// Result of a trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Report {
-    /// Accuracy on the validation images: more is better. A number that is not finite counts as a failure.
+    /// Accuracy on the validation images: more is better. A number that is not finite counts as a
+    /// failure.
     Accuracy(f64),
-    /// Why the trial could not be finished.
+    /// Reason for which the trial could not be finished.
     Failed(String),
 }
 
@@ -122,6 +124,6 @@ pub enum Report {
 pub struct FinishedTrial {
     /// The trial.
     pub id: TrialId,
-    /// What became of it.
+    /// Result.
     pub report: Report,
 }

@@ -1,4 +1,5 @@
-//! A training that is pure arithmetic: a state is the list of the steps trained, an accuracy a function of it.
+//! A training that is pure arithmetic: a state is the list of the steps trained, an accuracy a
+//! function of it.
 #![allow(dead_code)]
 
 use efficienttrain_schedule::search::{Evaluator, Report, SavedState, Search, SearchOptions, Trial};

@@ -1,11 +1,11 @@
-//! How images lie in memory, and how finished lines are stored.
+//! Memory layouts of images, and storing finished rows.
 
 use crate::real::Real;
 
 /// Order of the axes of an image in memory, both without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// `[channel, row, column]`: one plane a channel.
+    /// `[channel, row, column]`: one plane per channel.
     Chw,
     /// `[row, column, channel]`: interleaved pixels, as decoders give them.
     Hwc,
@@ -13,12 +13,17 @@ pub enum Layout {
 
 /// One image's layout and channel count.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Geometry {
+pub(crate) struct ChannelLayout {
     pub(crate) layout: Layout,
     pub(crate) channels: usize,
 }
 
-/// The image as planes of `columns` contiguous columns, and where `(w, channel)` is among all columns.
+/// Interleaved RGB.
+pub(crate) const RGB: ChannelLayout = ChannelLayout { layout: Layout::Hwc, channels: 3 };
+
+/// The image as planes of `columns` contiguous columns, and where `(w, channel)` is among all
+/// columns.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Planes {
     pub(crate) count: usize,
     pub(crate) columns: usize,
@@ -26,7 +31,7 @@ pub(crate) struct Planes {
     pub(crate) channel_step: usize,
 }
 
-impl Geometry {
+impl ChannelLayout {
     pub(crate) fn planes(self, width: usize) -> Planes {
         match self.layout {
             Layout::Chw => Planes { count: self.channels, columns: width, row_step: 1, channel_step: width },
@@ -38,14 +43,7 @@ impl Geometry {
     }
 }
 
-impl Planes {
-    /// Elements from one plane to the next.
-    pub(crate) fn input_step(&self, height: usize) -> usize {
-        self.columns * height
-    }
-}
-
-/// Where finished rows go.
+/// Destination of finished rows.
 pub(crate) trait Target<T> {
     /// Stores row `p`; `lines` holds it for all channels, `[channel][column]`.
     fn store(&mut self, p: usize, lines: &[T]);
@@ -111,7 +109,8 @@ fn interleave<T: Copy, O: Copy>(
     let pixels = lines.len() / width;
     let row = &mut out[p * lines.len()..(p + 1) * lines.len()];
     if pixels == 3 {
-        // The usual case on its own: with a constant step the compiler can use vector shuffles.
+        // The usual case has its own branch: with a constant step the compiler can use vector
+        // shuffles.
         let (red, rest) = lines.split_at(width);
         let (green, blue) = rest.split_at(width);
         for (((pixel, &r), &g), &b) in row.as_chunks_mut::<3>().0.iter_mut().zip(red).zip(green).zip(blue) {
