@@ -144,7 +144,7 @@ fn room_at_first(state: &TrainState) -> Result<u64> {
     if !state.device().is_cpu() {
         return Ok(u64::MAX);
     }
-    let each = state.objective.cost(&*state.model)?.activation_bytes.max(1);
+    let each = state.objective.cost(&state.model)?.activation_bytes.max(1);
     Ok((memory(state.device())?.free as f64 * MEMORY_SHARE) as u64 / each)
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
 use efficienttrain_models::{
-    Backbone, Context, Gradients, Mode, ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore,
-    create_model, ops,
+    Context, Gradients, Mode, ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore, create_model, ops,
 };
 use efficienttrain_schedule::{Recipe, StepSettings};
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use crate::ema::{average, warmed_decay};
 use crate::error::{Error, Result};
 use crate::loss::CrossEntropy;
 use crate::loss_scale::LossScale;
+use crate::network::Network;
 use crate::objective::{Classification, Objective};
 use crate::optimiser::Optimiser;
 
@@ -49,7 +49,7 @@ impl Precision {
 #[derive(Debug)]
 pub struct TrainState {
     /// The structure, at the size of the current stage.
-    pub model: Box<dyn Backbone>,
+    pub model: Network,
     /// The weights.
     pub params: ParamStore,
     /// Moving average of the weights, if the recipe keeps one.
@@ -111,7 +111,8 @@ impl TrainState {
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn with_model(model: Box<dyn Backbone>, recipe: &Recipe, seed: u64) -> Result<Self> {
+    pub fn with_model(model: impl Into<Network>, recipe: &Recipe, seed: u64) -> Result<Self> {
+        let model = model.into();
         let params = ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu)?;
         let ema = recipe.ema_decay.map(|_| params.deep_clone()).transpose()?;
         let optimiser = Optimiser::new(model.specs(), &recipe.optimiser)?;
@@ -280,13 +281,15 @@ impl TrainState {
         if self.model.input_size() == [size; 2] {
             return Ok(());
         }
-        for change in self.model.set_input_size([size; 2])? {
+        let (model, changes) = self.model.at_size([size; 2])?;
+        for change in changes {
             change.apply_in(&mut self.params)?;
             self.optimiser.resample(&change)?;
             if let Some(ema) = &mut self.ema {
                 change.apply_in(ema)?;
             }
         }
+        self.model = model;
         Ok(())
     }
 
@@ -308,7 +311,7 @@ impl TrainState {
             .with_compute_type(self.precision.dtype())
             .with_frozen(self.frozen.clone())
             .with_checkpointing(self.checkpoint_activations);
-        let loss = self.objective.loss(&mut cx, &*self.model, batch, seed)?;
+        let loss = self.objective.loss(&mut cx, &self.model, batch, seed)?;
         let seed = Tensor::new((share * self.scale()) as f32, &self.device)?;
         self.losses.push((loss.tensor().clone(), share));
         Ok(cx.backward(&loss, seed, &mut self.gradients)?)
@@ -384,7 +387,7 @@ impl TrainState {
         let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) else { return Ok(()) };
         let decay = if self.ema_warmup { warmed_decay(decay, self.ema_updates) } else { decay };
         self.ema_updates += 1;
-        average(ema, &self.params, self.model.as_ref(), decay, factor)
+        average(ema, &self.params, &*self.model, decay, factor)
     }
 
     /// What an update came to.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use efficienttrain_models::{Backbone, ParamStore, weights};
+use efficienttrain_models::{Model, ParamStore, weights};
 
 use super::RunRecord;
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ pub(super) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
 ///
 /// # Errors
 /// When the disk refuses; the file at `path` is untouched then.
-pub fn export(path: &Path, model: &dyn Backbone, params: &ParamStore, record: &RunRecord) -> Result<()> {
+pub fn export(path: &Path, model: &dyn Model, params: &ParamStore, record: &RunRecord) -> Result<()> {
     export_weights(path, weights::export(model, &params.to_device(&Device::Cpu)?)?, Some(record))
 }
 

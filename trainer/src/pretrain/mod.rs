@@ -10,7 +10,7 @@ mod names;
 mod recipe;
 
 pub(crate) use masked::encoder_of;
-pub use masked::{MaskedModel, Reconstruction, autoencoder};
+pub use masked::{Reconstruction, autoencoder};
 pub use names::{DecoderShape, TargetName};
 pub(crate) use recipe::for_pretraining;
 

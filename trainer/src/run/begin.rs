@@ -14,8 +14,9 @@ use crate::data::{DataDigest, difference};
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::loss::Loss;
+use crate::network::Network;
 use crate::objective::Classification;
-use crate::pretrain::autoencoder;
+use crate::pretrain::{Reconstruction, autoencoder};
 use crate::sources::Sources;
 use crate::state::TrainState;
 
@@ -87,8 +88,8 @@ impl Run {
         };
         // A checkpoint names the model, also where the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
-        let mut state = state(&config, &options, plan.recipe(), &first)?;
-        checks::check_batch_norm(&mut state, &plan)?;
+        let state = state(&config, &options, plan.recipe(), &first)?;
+        checks::check_batch_norm(&state, &plan)?;
         let (data, mut warnings) =
             (DataDigest::of(&*sources.train, config.data.as_deref()), checks::warnings(&plan)?);
         if config.ema_warmup && state.ema.is_none() {
@@ -219,14 +220,14 @@ pub(crate) fn first_state(
     if config.target.is_none() {
         return state_of(create_model(&recipe.model, first)?, config, options, recipe);
     }
-    let (model, objective) = autoencoder(config, first.input_size[0])?;
-    let mut state = state_of(Box::new(model), config, options, recipe)?;
-    state.objective = Arc::new(objective);
+    let model = autoencoder(config, first.input_size[0])?;
+    let mut state = state_of(model, config, options, recipe)?;
+    state.objective = Arc::new(Reconstruction);
     Ok(state)
 }
 
 fn state_of(
-    model: Box<dyn Backbone>,
+    model: impl Into<Network>,
     config: &TrainConfig,
     options: &RunOptions,
     recipe: &Recipe,
