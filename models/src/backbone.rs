@@ -1,4 +1,4 @@
-//! What every backbone can do.
+//! Models and backbones: the traits that all architectures implement.
 
 use std::fmt::Debug;
 
@@ -10,7 +10,7 @@ use crate::params::{ParamId, ParamKind, ParamSpec, ParamStore};
 use crate::resample::Resample;
 use crate::{Error, Family, Result};
 
-/// What every backbone is described by.
+/// Description of a model.
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
     /// Name in the registry, e.g. `resnet18`.
@@ -44,6 +44,19 @@ pub struct FeatureInfo {
     pub stride: usize,
 }
 
+impl ModelInfo {
+    /// Returns the description at another input size, with the shapes of `changes`.
+    #[must_use]
+    pub fn at_size(&self, size: [usize; 2], changes: &[Resample]) -> Self {
+        let mut info = Self { input_size: size, ..self.clone() };
+        for change in changes {
+            let shape = &mut info.specs[change.id.index()].shape;
+            *shape = change.shape_after(shape);
+        }
+        info
+    }
+}
+
 impl FeatureInfo {
     /// Four stages at strides 4, 8, 16 and 32.
     pub fn stages(channels: [usize; 4]) -> Vec<Self> {
@@ -62,47 +75,56 @@ pub struct ParamGroup {
     pub params: Vec<ParamId>,
 }
 
-/// A vision backbone with a classification head: structure only, values come from a [`ParamStore`].
-pub trait Backbone: Debug + Send + Sync {
+/// A trainable model: structure only, values come from a [`ParamStore`].
+///
+/// A model is a value: it never changes, and a model for another input size is made from it.
+pub trait Model: Debug + Send + Sync {
     /// Name, parameters and sizes.
     fn info(&self) -> &ModelInfo;
+
+    /// Returns the parameters whose shape differs between this input size and `size`, and how their values follow.
+    ///
+    /// # Errors
+    /// When the model cannot take images of this size.
+    fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>>;
 
     /// Name in the registry, e.g. `resnet18`.
     fn name(&self) -> &str {
         &self.info().name
     }
 
-    /// Parameters and buffers at the current input size, in the order of a timm state dict.
+    /// Parameters and buffers, in the order of a timm state dict.
     fn specs(&self) -> &[ParamSpec] {
         &self.info().specs
     }
 
-    /// Height and width that the shapes of [`Self::specs`] belong to, in pixels.
+    /// Height and width of the images, in pixels.
     fn input_size(&self) -> [usize; 2] {
         self.info().input_size
     }
 
-    /// Number of classes of the head.
+    /// Number of classes of the head; 0 without a head.
     fn num_classes(&self) -> usize {
         self.info().num_classes
     }
 
-    /// Names of the linear layers that give the logits (two with a distillation token): a `weight` has a row a class.
+    /// Names of the linear layers that compute the logits (two with a distillation token); their `weight` has one row
+    /// per class.
     fn classifiers(&self) -> &'static [&'static str] {
         self.info().classifiers
     }
 
-    /// Channels of the pictures.
+    /// Channels of the images.
     fn in_channels(&self) -> usize {
         self.info().in_channels
     }
 
-    /// Channels and strides of [`Self::feature_maps`].
+    /// Channels and strides of [`Backbone::feature_maps`].
     fn feature_info(&self) -> &[FeatureInfo] {
         &self.info().feature_info
     }
 
-    /// The trained parameters, grouped by depth (stem first) and by whether weight decay applies.
+    /// The trained parameters, grouped by depth (stem first) and by weight decay.
     fn param_groups(&self) -> Vec<ParamGroup> {
         param_groups(self.specs())
     }
@@ -113,16 +135,20 @@ pub trait Backbone: Debug + Send + Sync {
         let below = info.layers.saturating_sub(1 + info.specs[id.index()].layer);
         decay.powi(i32::try_from(below).unwrap_or(i32::MAX))
     }
+}
 
-    /// Changes the input size; gives the parameters whose shape changes with it.
+/// A vision backbone with a classification head.
+pub trait Backbone: Model {
+    /// Returns this model for another input size, with everything else as it is, and the parameters whose shape
+    /// changes ([`Model::resampling`]).
     ///
     /// Apply each [`Resample`] to the weights, and to whatever else has their shape (moments, moving averages).
     ///
     /// # Errors
     /// When the model cannot take images of this size.
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>>;
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)>;
 
-    /// Feature maps `[N, H / stride, W / stride, C]` of channels-last pictures, as [`Self::feature_info`] says: what
+    /// Feature maps `[N, H / stride, W / stride, C]` of channels-last pictures, as [`Model::feature_info`] says: what
     /// detection and segmentation build on.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ mod params;
 mod resample;
 pub mod weights;
 
-pub use backbone::{Backbone, FeatureInfo, ModelInfo, ParamGroup, predict};
+pub use backbone::{Backbone, FeatureInfo, Model, ModelInfo, ParamGroup, predict};
 pub use cost::{Cost, cost, fewest_batch_norm_values};
 pub use error::{Error, Result};
 pub use families::{

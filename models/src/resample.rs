@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::params::{ParamId, ParamSpec, ParamStore};
+use crate::params::{ParamId, ParamStore};
 use crate::{Error, Result};
 
 /// A parameter whose shape changes with the input size, and how its values follow.
@@ -26,16 +26,14 @@ impl Resample {
     /// When the tensor does not have the shape that this change starts from.
     pub fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
         let [rows, cols] = self.from;
-        let mut shape = tensor.dims().to_vec();
-        let channels = match *shape {
+        let channels = match *tensor.dims() {
             [1, length, channels] | [length, channels] if length == self.prefix + rows * cols => channels,
             _ => {
                 let expected = format!("a table [1, {} + {rows} * {cols}, C]", self.prefix);
                 return Err(Error::shape("resample", expected, tensor.dims()));
             }
         };
-        let axis = shape.len() - 2;
-        shape[axis] = self.prefix + self.to[0] * self.to[1];
+        let shape = self.shape_after(tensor.dims());
         let values = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let (head, grid) = values.split_at(self.prefix * channels);
         let mut out = head.to_vec();
@@ -44,18 +42,22 @@ impl Resample {
         Ok(resized.to_device(tensor.device())?)
     }
 
-    /// Makes a resample of parameter `id`, and writes the new length to its specification.
-    pub(crate) fn plan(
-        specs: &mut [ParamSpec],
-        id: ParamId,
-        prefix: usize,
-        from: [usize; 2],
-        to: [usize; 2],
-    ) -> Option<Self> {
-        let shape = &mut specs[id.index()].shape;
-        let axis = shape.len() - 2;
-        shape[axis] = prefix + to[0] * to[1];
+    /// Returns the resampling of parameter `id` from one grid to another; none between equal grids.
+    pub(crate) fn between(id: ParamId, prefix: usize, from: [usize; 2], to: [usize; 2]) -> Option<Self> {
         (from != to).then_some(Self { id, prefix, from, to })
+    }
+
+    /// Returns the resampling in the other direction.
+    pub(crate) fn inverse(&self) -> Self {
+        Self { from: self.to, to: self.from, ..*self }
+    }
+
+    /// Returns the shape of the parameter after this change, from its shape before.
+    pub(crate) fn shape_after(&self, shape: &[usize]) -> Vec<usize> {
+        let mut shape = shape.to_vec();
+        let axis = shape.len() - 2;
+        shape[axis] = self.prefix + self.to[0] * self.to[1];
+        shape
     }
 
     /// Resamples the parameter in `store`.

@@ -75,7 +75,7 @@ fn names_shapes_order_and_decay_are_the_reference_s() {
         "CSWin_64_24322_small_224",
     ] {
         let golden = json(&format!("params_{file}.json"));
-        let mut model = create_model(file, &ModelOptions::default()).unwrap();
+        let model = create_model(file, &ModelOptions::default()).unwrap();
         let params: Vec<_> = model.specs().iter().filter(|s| s.kind == ParamKind::Parameter).collect();
         let expected = golden["params"].as_array().unwrap();
         assert_eq!(params.len(), expected.len(), "{file}");
@@ -106,7 +106,7 @@ fn names_shapes_order_and_decay_are_the_reference_s() {
         assert_eq!(buffers.len(), expected.len());
         assert!(buffers.iter().zip(expected).all(|(s, want)| s.name == want[0].as_str().unwrap()));
         for (size, shapes) in golden["shapes_at_other_sizes"].as_object().into_iter().flatten() {
-            model.set_input_size([size.parse().unwrap(); 2]).unwrap();
+            let (model, _) = model.at_size([size.parse().unwrap(); 2]).unwrap();
             for (name, shape) in shapes.as_object().unwrap() {
                 let spec = model.specs().iter().find(|s| s.name == *name).unwrap();
                 assert_eq!(spec.shape, floats(shape).iter().map(|&d| d as usize).collect::<Vec<_>>());
@@ -131,9 +131,9 @@ fn multiply_accumulates_are_the_reference_s_at_every_size() {
     let models = golden["models"].as_object().unwrap();
     assert_eq!(models.len(), 16);
     for (name, sizes) in models {
-        let mut model = create_model(name, &ModelOptions::default()).unwrap();
+        let model = create_model(name, &ModelOptions::default()).unwrap();
         for (size, want) in sizes.as_object().unwrap() {
-            model.set_input_size([size.parse().unwrap(); 2]).unwrap();
+            let (model, _) = model.at_size([size.parse().unwrap(); 2]).unwrap();
             let got = cost(&*model).unwrap();
             let parts = [got.params, got.conv_macs, got.linear_macs, got.attention_macs, got.macs()];
             let keys = ["params", "conv", "linear", "attention_matmul", "total"];

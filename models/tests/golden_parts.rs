@@ -19,8 +19,8 @@ fn position_embeddings_and_moments_are_resampled_as_the_reference_does() {
         let name = if swin { "swin_tiny" } else { "deit_tiny" };
         let size = |key: &str| [case[key].as_u64().unwrap() as usize; 2];
         let input_size = size("old_size");
-        let mut model = create_model(name, &ModelOptions { input_size, ..ModelOptions::default() }).unwrap();
-        let changes = model.set_input_size(size("new_size")).unwrap();
+        let model = create_model(name, &ModelOptions { input_size, ..ModelOptions::default() }).unwrap();
+        let (_, changes) = model.at_size(size("new_size")).unwrap();
         let change = changes.first().cloned().unwrap_or_else(|| {
             assert_eq!(case["old_size"], case["new_size"]);
             let id = model.param_groups()[0].params[0];

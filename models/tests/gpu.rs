@@ -10,7 +10,7 @@ use efficienttrain_models::hog::Hog;
 use efficienttrain_models::mae::{Mae, MaeOptions, Masking, Target, TransformerShape};
 use efficienttrain_models::ops::{self, Stepped};
 use efficienttrain_models::{
-    Backbone, Context, Gradients, Mode, ModelOptions, ParamSpec, ParamStore, Variable, create_model,
+    Backbone, Context, Gradients, Mode, Model, ModelOptions, ParamSpec, ParamStore, Variable, create_model,
 };
 
 /// One of each family.

@@ -11,8 +11,8 @@ use efficienttrain_models::mae::{
     Mae, MaeOptions, Masking, Target, TransformerShape, patchify, sincos_positions,
 };
 use efficienttrain_models::{
-    Context, Gradients, Mode, ModelOptions, ParamKind, ParamSpec, ParamStore, Variable, create_model, ops,
-    weights,
+    Context, Gradients, Mode, Model, ModelOptions, ParamKind, ParamSpec, ParamStore, Variable, create_model,
+    ops, weights,
 };
 
 const TARGETS: [Target; 3] =
@@ -226,7 +226,7 @@ fn the_size_may_change_and_no_parameter_with_it() {
     let specs = model.specs().to_vec();
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     for size in [[96, 96], [32, 80], [64, 64]] {
-        model.set_input_size(size).unwrap();
+        model = model.at_size(size).unwrap();
         assert_eq!(model.specs(), specs);
         let pictures = Variable::constant(channels_last(&model_input(1, 1, size[0], size[1])));
         let masking = Masking::draw(&[7], model.patches(), 0.75).unwrap();
@@ -237,8 +237,8 @@ fn the_size_may_change_and_no_parameter_with_it() {
         assert_eq!(predicted.dims(), [1, size[0] / 16 * (size[1] / 16), 108]);
     }
     assert_eq!(model.options().input_size, [64, 64]);
-    assert!(model.set_input_size([100, 96]).unwrap_err().to_string().contains("multiples of 16"));
-    assert!(model.set_input_size([16, 16]).is_err(), "one patch cannot be seen and removed");
+    assert!(model.at_size([100, 96]).unwrap_err().to_string().contains("multiples of 16"));
+    assert!(model.at_size([16, 16]).is_err(), "one patch cannot be seen and removed");
     assert_eq!(model.options().input_size, [64, 64], "as it was");
 }
 
@@ -291,8 +291,8 @@ fn encoders_load_into_deit() {
         )
         .unwrap();
         let mut store = ParamStore::init(other.specs(), 4, DType::F32, &Device::Cpu).unwrap();
-        let mut square = Mae::new(name, &MaeOptions { input_size: [32, 32], ..*model.options() }).unwrap();
-        square.set_input_size([96, 96]).unwrap();
+        let square = Mae::new(name, &MaeOptions { input_size: [32, 32], ..*model.options() }).unwrap();
+        let square = square.at_size([96, 96]).unwrap();
         let adapt = weights::LoadOptions { adapt_size: true, ..adapt };
         let tensors = square.encoder_weights(&params).unwrap();
         let report = weights::load_into(&*other, &mut store, &tensors, &adapt).unwrap();
@@ -343,8 +343,8 @@ fn cost_by_hand() {
         12 * 12 * 50 * 384u64.pow(2) + 50 * 384 * 256 + 4 * 12 * 197 * 256u64.pow(2) + 196 * 256 * 108;
     let attention = 12 * 2 * 50u64.pow(2) * 384 + 4 * 2 * 197u64.pow(2) * 256;
     assert_eq!((cost.linear_macs, cost.attention_macs), (linear, attention));
-    let mut small = Mae::new("mae_small", &MaeOptions::default()).unwrap();
-    small.set_input_size([96, 96]).unwrap();
+    let small = Mae::new("mae_small", &MaeOptions::default()).unwrap();
+    let small = small.at_size([96, 96]).unwrap();
     assert!(small.cost().unwrap().macs() < cost.macs() / 5);
 }
 

@@ -169,7 +169,9 @@ fn a_change_of_size_there_and_back_keeps_everything_else() {
         let before = params.deep_clone().unwrap();
         let mut changed = std::collections::HashSet::new();
         for size in [[160, 160], [64, 96], [96, 96]] {
-            for change in model.set_input_size(size).unwrap() {
+            let (resized, changes) = model.at_size(size).unwrap();
+            model = resized;
+            for change in changes {
                 change.apply_in(&mut params).unwrap();
                 changed.insert(model.specs()[change.id.index()].name.clone());
             }
@@ -194,10 +196,23 @@ fn a_change_of_size_there_and_back_keeps_everything_else() {
             _ => 0,
         };
         assert_eq!(changed.len(), expected, "{name}: {changed:?}");
-        assert!(model.set_input_size([96, 96]).unwrap().is_empty());
-        let Err(error) = model.set_input_size([96, 7]) else { continue };
+        assert!(model.resampling([96, 96]).unwrap().is_empty());
+        let Err(error) = model.at_size([96, 7]) else { continue };
         assert!(error.to_string().contains("96x7") && error.to_string().contains("both edges"), "{error}");
         assert_eq!(model.input_size(), [96, 96], "a refused size must change nothing");
+    }
+}
+
+#[test]
+fn another_size_keeps_channels_classes_and_dropout() {
+    for name in SMALLEST {
+        let options = ModelOptions { num_classes: 5, input_size: [64, 64], in_channels: 1, drop_rate: 0.25 };
+        let model = create_model(name, &options).unwrap();
+        let (resized, changes) = model.at_size([96, 96]).unwrap();
+        assert_eq!(changes, model.resampling([96, 96]).unwrap(), "{name}");
+        let fresh = create_model(name, &ModelOptions { input_size: [96, 96], ..options }).unwrap();
+        assert_eq!(format!("{resized:?}"), format!("{fresh:?}"), "{name}");
+        assert_eq!(model.input_size(), [64, 64], "{name}: the model itself stays as it is");
     }
 }
 

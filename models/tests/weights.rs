@@ -248,7 +248,7 @@ fn positions_of_another_size_are_resampled_on_request() {
         ("swin_tiny", "layers.0.blocks.0.attn.relative_position_bias_table", ["[9, 3]", "[25, 3]"]),
         ("pvt_tiny", "pos_embed1", ["[1, 256, 64]", "[1, 576, 64]"]),
     ] {
-        let (mut from, to) = (model(name, 3, 64), model(name, 3, 96));
+        let (from, to) = (model(name, 3, 64), model(name, 3, 96));
         let mut params = golden_weights(name, from.specs(), DType::F32);
         let tensors = named(&params);
         let message = load(&*to, &tensors, STRICT).unwrap_err().to_string();
@@ -256,7 +256,7 @@ fn positions_of_another_size_are_resampled_on_request() {
         assert!(message.contains(&part) && message.contains("`adapt_size`"), "{message}");
 
         let (report, loaded) = load(&*to, &tensors, LoadOptions { adapt_size: true, ..STRICT }).unwrap();
-        let changes = from.set_input_size([96, 96]).unwrap();
+        let (_, changes) = from.at_size([96, 96]).unwrap();
         assert_eq!(report.adapted.len(), changes.len(), "{name}");
         for change in changes {
             change.apply_in(&mut params).unwrap();

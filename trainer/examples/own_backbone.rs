@@ -8,14 +8,14 @@ use efficienttrain::observe::progress::Progress;
 use efficienttrain::{Run, Sources};
 use efficienttrain_models::layers::{BatchNorm, Conv2d, ConvShape, Linear, global_avg_pool};
 use efficienttrain_models::{
-    Backbone, Context, Family, FeatureInfo, Init, ModelInfo, ModelOptions, ParamBuilder, Resample, Result,
-    Variable,
+    Backbone, Context, Family, FeatureInfo, Init, Model, ModelInfo, ModelOptions, ParamBuilder, Resample,
+    Result, Variable,
 };
 
 const WIDTHS: [usize; 4] = [16, 32, 64, 96];
 
 /// Four strided convolutions with batch norm, the mean over all pixels, and a linear head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Plain {
     info: ModelInfo,
     levels: Vec<(Conv2d, BatchNorm)>,
@@ -56,15 +56,21 @@ impl Plain {
     }
 }
 
-impl Backbone for Plain {
+impl Model for Plain {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    /// No parameter has a shape that follows the size.
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        self.info.input_size = size;
+    /// No parameter has a shape that depends on the size.
+    fn resampling(&self, _: [usize; 2]) -> Result<Vec<Resample>> {
         Ok(Vec::new())
+    }
+}
+
+impl Backbone for Plain {
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)> {
+        let info = self.info.at_size(size, &[]);
+        Ok((Box::new(Self { info, ..self.clone() }), Vec::new()))
     }
 
     fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {

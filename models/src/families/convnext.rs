@@ -19,7 +19,7 @@
 //! ```
 
 use super::options::{ModelOptions, at_least};
-use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
     Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp, Place, Residual,
@@ -45,7 +45,7 @@ pub struct ConvNextConfig {
 }
 
 /// A ConvNeXt with a linear head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConvNext {
     info: ModelInfo,
     downsample: Vec<Downsample>,
@@ -107,15 +107,22 @@ fn layer_of(i: usize, j: usize) -> usize {
     }
 }
 
-impl Backbone for ConvNext {
+impl Model for ConvNext {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+    fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>> {
         check_size(self.name(), size)?;
-        self.info.input_size = size;
         Ok(Vec::new())
+    }
+}
+
+impl Backbone for ConvNext {
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)> {
+        let changes = self.resampling(size)?;
+        let info = self.info.at_size(size, &changes);
+        Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
     fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {

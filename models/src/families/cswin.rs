@@ -20,7 +20,7 @@
 //! ```
 
 use super::options::{ModelOptions, grid};
-use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
     Conv2d, ConvShape, Downsample, Layer, LayerNorm, Linear, Mlp, Place, PreNormBlock, Residual,
@@ -47,7 +47,7 @@ pub struct CsWinConfig {
 }
 
 /// A CSWin transformer with a linear head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CsWin {
     info: ModelInfo,
     embeds: Vec<Downsample>,
@@ -108,15 +108,22 @@ fn cells(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
     grid(name, size, 32, "so that stripes of a 32nd of the picture tile the third stage")
 }
 
-impl Backbone for CsWin {
+impl Model for CsWin {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+    fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>> {
         cells(self.name(), size)?;
-        self.info.input_size = size;
         Ok(Vec::new())
+    }
+}
+
+impl Backbone for CsWin {
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)> {
+        let changes = self.resampling(size)?;
+        let info = self.info.at_size(size, &changes);
+        Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
     fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {

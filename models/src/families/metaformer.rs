@@ -21,7 +21,7 @@
 //! ```
 
 use super::options::{ModelOptions, at_least};
-use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
     Activation, Attention, Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp,
@@ -58,7 +58,7 @@ pub struct MetaFormerConfig {
 }
 
 /// A MetaFormer with a two-layer head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MetaFormer {
     info: ModelInfo,
     downsample: Vec<Downsample>,
@@ -110,15 +110,22 @@ fn check_size(name: &str, size: [usize; 2]) -> Result<()> {
     at_least(name, size, 4, "the stride of the first stage")
 }
 
-impl Backbone for MetaFormer {
+impl Model for MetaFormer {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+    fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>> {
         check_size(self.name(), size)?;
-        self.info.input_size = size;
         Ok(Vec::new())
+    }
+}
+
+impl Backbone for MetaFormer {
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)> {
+        let changes = self.resampling(size)?;
+        let info = self.info.at_size(size, &changes);
+        Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
     fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
@@ -211,7 +218,7 @@ impl TokenMixer {
 }
 
 /// Linear, squared rectifier, norm, linear.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct MlpHead {
     fc1: Linear,
     norm: LayerNorm,

@@ -13,13 +13,13 @@
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
 //!
-//! let mut model = create_model("pvt_tiny", &ModelOptions::default())?;
-//! assert_eq!(model.set_input_size([96, 96])?.len(), 4);
+//! let model = create_model("pvt_tiny", &ModelOptions::default())?;
+//! assert_eq!(model.at_size([96, 96])?.1.len(), 4);
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
 use super::options::{ModelOptions, grid};
-use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
     Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, ReducedAttention, flatten, global_avg_pool,
@@ -45,7 +45,7 @@ pub struct PvtConfig {
 }
 
 /// A pyramid vision transformer with a linear head on its class token.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pvt {
     info: ModelInfo,
     cls_token: ParamId,
@@ -54,7 +54,7 @@ pub struct Pvt {
     head: Linear,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stage {
     pos_embed: ParamId,
     proj: Conv2d,
@@ -142,20 +142,25 @@ fn classes_in(stage: usize) -> usize {
     usize::from(stage == 3)
 }
 
-impl Backbone for Pvt {
+impl Model for Pvt {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+    fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>> {
         let (from, to) = (cells(self.name(), self.input_size())?, cells(self.name(), size)?);
-        self.info.input_size = size;
-        let specs = &mut self.info.specs;
-        let tables = self.stages.iter().enumerate();
-        let plan = |(i, stage): (usize, &Stage)| {
-            Resample::plan(specs, stage.pos_embed, classes_in(i), map(from, i), map(to, i))
+        let table = |(i, stage): (usize, &Stage)| {
+            Resample::between(stage.pos_embed, classes_in(i), map(from, i), map(to, i))
         };
-        Ok(tables.filter_map(plan).collect())
+        Ok(self.stages.iter().enumerate().filter_map(table).collect())
+    }
+}
+
+impl Backbone for Pvt {
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)> {
+        let changes = self.resampling(size)?;
+        let info = self.info.at_size(size, &changes);
+        Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
     fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {

@@ -20,8 +20,8 @@
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use super::options::ModelOptions;
-use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use super::options::{ModelOptions, check_nonzero};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
     Activation, BatchNorm, Conv2d, ConvShape, Linear, Place, Residual, global_avg_pool, max_pool2d,
@@ -40,7 +40,7 @@ pub struct ResNetConfig {
 }
 
 /// A ResNet with a linear head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ResNet {
     info: ModelInfo,
     conv1: Conv2d,
@@ -84,15 +84,22 @@ impl ResNet {
     }
 }
 
-impl Backbone for ResNet {
+impl Model for ResNet {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        super::options::check_nonzero(self.name(), size)?;
-        self.info.input_size = size;
+    fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>> {
+        check_nonzero(self.name(), size)?;
         Ok(Vec::new())
+    }
+}
+
+impl Backbone for ResNet {
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)> {
+        let changes = self.resampling(size)?;
+        let info = self.info.at_size(size, &changes);
+        Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
     fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {

@@ -13,15 +13,15 @@
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
 //!
-//! let mut model = create_model("swin_tiny", &ModelOptions { input_size: [96, 96], ..ModelOptions::default() })?;
-//! let tables = model.set_input_size([224, 224])?;
+//! let model = create_model("swin_tiny", &ModelOptions { input_size: [96, 96], ..ModelOptions::default() })?;
+//! let (_, tables) = model.at_size([224, 224])?;
 //! assert_eq!(tables.len(), 2 + 2 + 6 + 2);
 //! assert_eq!((tables[0].from, tables[0].to), ([5, 5], [13, 13]));
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
 use super::options::{ModelOptions, grid};
-use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
     Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, WindowAttention, global_avg_pool,
@@ -47,7 +47,7 @@ pub struct SwinConfig {
 }
 
 /// A Swin transformer with a linear head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Swin {
     info: ModelInfo,
     window: [usize; 2],
@@ -58,7 +58,7 @@ pub struct Swin {
     head: Linear,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stage {
     blocks: Vec<Block>,
     downsample: Option<Merge>,
@@ -112,18 +112,24 @@ fn window(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
     grid(name, size, 32, "so that windows of a 32nd of the picture tile every stage")
 }
 
-impl Backbone for Swin {
+impl Model for Swin {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+    fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>> {
         let [from, to] = [self.window, window(self.name(), size)?].map(|w| w.map(|w| 2 * w - 1));
-        self.info.input_size = size;
-        self.window = window(&self.info.name, size)?;
         let tables = self.stages.iter().flat_map(|s| &s.blocks).map(|block| block.attn.table());
-        let specs = &mut self.info.specs;
-        Ok(tables.filter_map(|id| Resample::plan(specs, id, 0, from, to)).collect())
+        Ok(tables.filter_map(|id| Resample::between(id, 0, from, to)).collect())
+    }
+}
+
+impl Backbone for Swin {
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)> {
+        let changes = self.resampling(size)?;
+        let window = window(self.name(), size)?;
+        let info = self.info.at_size(size, &changes);
+        Ok((Box::new(Self { info, window, ..self.clone() }), changes))
     }
 
     fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
@@ -181,7 +187,7 @@ impl Block {
 }
 
 /// Four neighbours side by side, norm, half of the channels.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Merge {
     reduction: Linear,
     norm: LayerNorm,

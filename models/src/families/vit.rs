@@ -14,14 +14,14 @@
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
 //!
-//! let mut model = create_model("deit_small", &ModelOptions { input_size: [96, 96], ..ModelOptions::default() })?;
-//! let changes = model.set_input_size([224, 224])?;
+//! let model = create_model("deit_small", &ModelOptions { input_size: [96, 96], ..ModelOptions::default() })?;
+//! let (_, changes) = model.at_size([224, 224])?;
 //! assert_eq!((changes[0].from, changes[0].to), ([6, 6], [14, 14]));
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
 use super::options::{self, ModelOptions};
-use crate::backbone::{Backbone, FeatureInfo, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
     Attention, Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, flatten, global_avg_pool,
@@ -55,7 +55,7 @@ pub struct VitConfig {
 }
 
 /// A vision transformer with a linear head on its class token, and one on its distillation token if it has one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct VisionTransformer {
     info: ModelInfo,
     tokens: Vec<ParamId>,
@@ -124,16 +124,22 @@ fn grid(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
     options::grid(name, size, PATCH, "the edge of a patch")
 }
 
-impl Backbone for VisionTransformer {
+impl Model for VisionTransformer {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
+    fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>> {
         let (from, to) = (grid(self.name(), self.input_size())?, grid(self.name(), size)?);
-        self.info.input_size = size;
-        let specs = &mut self.info.specs;
-        Ok(Resample::plan(specs, self.pos_embed, self.tokens.len(), from, to).into_iter().collect())
+        Ok(Resample::between(self.pos_embed, self.tokens.len(), from, to).into_iter().collect())
+    }
+}
+
+impl Backbone for VisionTransformer {
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)> {
+        let changes = self.resampling(size)?;
+        let info = self.info.at_size(size, &changes);
+        Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
     fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {

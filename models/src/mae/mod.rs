@@ -8,7 +8,7 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use efficienttrain_models::mae::{Mae, MaeOptions, Masking};
-//! use efficienttrain_models::{Variable, Context, Gradients, Mode, ModelOptions, ParamStore, create_model, weights};
+//! use efficienttrain_models::{Variable, Context, Gradients, Mode, Model, ModelOptions, ParamStore, create_model, weights};
 //!
 //! let model = Mae::new("mae_small", &MaeOptions { input_size: [32, 32], ..MaeOptions::default() })?;
 //! let params = ParamStore::init(model.specs(), 42, DType::F32, &Device::Cpu)?;

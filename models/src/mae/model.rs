@@ -2,6 +2,7 @@
 
 use super::options::{LIGHT_DECODER, PAPER_DECODER, TINY_DECODER, check, check_size};
 use super::{MaeOptions, Masking, TransformerShape, sincos_positions};
+use crate::backbone::{Model, ModelInfo};
 use crate::cost::Cost;
 use crate::graph::{Context, CostCounter, Mode, Variable, in_thread_pool};
 use crate::layers::{
@@ -9,20 +10,20 @@ use crate::layers::{
 };
 use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId, ParamSpec, ParamStore};
+use crate::resample::Resample;
 use crate::vit::{Block, EPS, PATCH};
 use crate::weights::Tensors;
-use crate::{Error, Result};
+use crate::{Error, Family, Result};
 
 const INIT: Init = Init::TRANSFORMER;
 
 /// A masked autoencoder: structure only, values come from a [`ParamStore`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mae {
-    name: String,
+    info: ModelInfo,
     options: MaeOptions,
     /// Of the encoder and the decoder.
     widths: [usize; 2],
-    specs: Vec<ParamSpec>,
     encoder_params: usize,
     cls_token: ParamId,
     patch_embed: Conv2d,
@@ -88,11 +89,22 @@ impl Mae {
         specs.iter_mut().for_each(draw_as_authors);
         let own = |spec: &ParamSpec| spec.name.starts_with("decoder_") || spec.name == "mask_token";
         let encoder_params = specs.iter().position(own).unwrap_or(specs.len());
-        Ok(Self {
+        let info = ModelInfo {
             name: name.into(),
+            family: Family::Vit,
+            layers: specs.iter().map(|spec| spec.layer + 1).max().unwrap_or(0),
+            specs,
+            input_size: options.input_size,
+            num_classes: 0,
+            in_channels: options.in_channels,
+            drop_rate: 0.0,
+            classifiers: &[],
+            feature_info: Vec::new(),
+        };
+        Ok(Self {
+            info,
             options: *options,
             widths: [width, decoder.width],
-            specs,
             encoder_params,
             cls_token,
             patch_embed,
@@ -106,19 +118,9 @@ impl Mae {
         })
     }
 
-    /// Name of the variant.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// What it was made for, at its present input size.
     pub fn options(&self) -> &MaeOptions {
         &self.options
-    }
-
-    /// Parameters, the encoder's first; the decoder's are called as in the MAE authors' code.
-    pub fn specs(&self) -> &[ParamSpec] {
-        &self.specs
     }
 
     /// Part of the patches that are removed.
@@ -131,15 +133,14 @@ impl Mae {
         self.options.input_size.map(|edge| edge / PATCH).iter().product()
     }
 
-    /// Changes the input size. No parameter changes with it.
+    /// Returns this autoencoder for another input size; no parameter changes with it.
     ///
     /// # Errors
-    /// When the size is no multiple of the patch, or so small that nothing is seen of a picture.
-    pub fn set_input_size(&mut self, size: [usize; 2]) -> Result<()> {
+    /// When the size is no multiple of the patch, or so small that nothing is seen of an image.
+    pub fn at_size(&self, size: [usize; 2]) -> Result<Self> {
         let options = MaeOptions { input_size: size, ..self.options };
-        check_size(&self.name, &options)?;
-        self.options = options;
-        Ok(())
+        check_size(self.name(), &options)?;
+        Ok(Self { info: self.info.at_size(size, &[]), options, ..self.clone() })
     }
 
     /// The encoder's tokens for channels-last pictures `[N, H, W, C]`: the class token and the seen patches, normalised,
@@ -200,14 +201,14 @@ impl Mae {
     /// # Errors
     /// When the layers do not fit each other.
     pub fn cost(&self) -> Result<Cost> {
-        let params = ParamStore::placeholders(&self.specs)?;
+        let params = ParamStore::placeholders(self.specs())?;
         let mut cx = Context::new(&params, Mode::Count);
         let [h, w] = self.options.input_size;
         let picture = Variable::constant(CostCounter::placeholder(&[1, h, w, self.options.in_channels])?);
         let masking = Masking::draw(&[0], self.patches(), self.options.mask_ratio)?;
         let tokens = self.encode(&mut cx, &picture, &masking)?;
         self.decode(&mut cx, &tokens, &masking)?;
-        Ok(Cost::of(&cx.into_tally(), &self.specs))
+        Ok(Cost::of(&cx.into_tally(), self.specs()))
     }
 
     /// The encoder's weights under timm's names, positions at the present input size among them: what
@@ -218,11 +219,11 @@ impl Mae {
     /// When the store is not this model's.
     pub fn encoder_weights(&self, params: &ParamStore) -> Result<Tensors> {
         let mut tensors = Tensors::default();
-        for (spec, (name, tensor)) in self.specs[..self.encoder_params].iter().zip(params.iter()) {
+        for (spec, (name, tensor)) in self.specs()[..self.encoder_params].iter().zip(params.iter()) {
             if name != spec.name || tensor.dims() != spec.shape {
                 let what =
                     format!("expected `{}` {:?}, found `{name}` {:?}", spec.name, spec.shape, tensor.dims());
-                return Err(Error::Weights { model: self.name.clone(), what });
+                return Err(Error::Weights { model: self.name().into(), what });
             }
             tensors.insert(name.to_owned(), tensor.clone());
             if name == "cls_token" {
@@ -256,6 +257,18 @@ impl Mae {
         let expected =
             format!("pictures [{n}, {h}, {w}, {c}], as the masking of {n} times {patches} patches says");
         Err(Error::shape("mae", expected, pictures.dims()))
+    }
+}
+
+/// The encoder's parameters come first; the decoder's are called as in the MAE authors' code. It has no classes.
+impl Model for Mae {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>> {
+        check_size(self.name(), &MaeOptions { input_size: size, ..self.options })?;
+        Ok(Vec::new())
     }
 }
 

@@ -3,18 +3,17 @@
 use candle_core::{DType, Tensor};
 
 use super::candidate::{Candidate, same_but_ones};
-use crate::families::{ModelOptions, create_model};
 use crate::params::ParamId;
-use crate::{Backbone, ParamStore, Result};
+use crate::{Model, ParamStore, Result};
 
 /// Whether a parameter belongs to a layer that gives the logits.
-fn is_head(model: &dyn Backbone, name: &str) -> bool {
+fn is_head(model: &dyn Model, name: &str) -> bool {
     let layer = name.rsplit_once('.').map_or(name, |(layer, _)| layer);
     model.classifiers().contains(&layer)
 }
 
 /// Marks the head as kept if any of it is missing in the file or has another shape.
-pub(super) fn keep_head(model: &dyn Backbone, candidates: &mut [Candidate]) {
+pub(super) fn keep_head(model: &dyn Model, candidates: &mut [Candidate]) {
     let mut head: Vec<_> = candidates.iter_mut().filter(|c| is_head(model, &c.spec.name)).collect();
     if head.iter().any(|c| !c.fits()) {
         head.iter_mut().for_each(|c| c.kept = true);
@@ -24,7 +23,7 @@ pub(super) fn keep_head(model: &dyn Backbone, candidates: &mut [Candidate]) {
 /// Makes the head of the file's rows for the classes that it knows, and of the model's own for the others. Without any row
 /// to take, the head is kept as it is.
 pub(super) fn head_rows(
-    model: &dyn Backbone,
+    model: &dyn Model,
     candidates: &mut [Candidate],
     params: &ParamStore,
     rows: &[Option<usize>],
@@ -95,30 +94,27 @@ const MAX_EDGE: usize = 1024;
 const STEP: usize = 16;
 
 /// Resamples what hangs on the input size, if some square size of this model has the shapes of the file.
-pub(super) fn input_size(model: &dyn Backbone, candidates: &mut [Candidate]) -> Result<()> {
+pub(super) fn input_size(model: &dyn Model, candidates: &mut [Candidate]) -> Result<()> {
     let compared = |c: &&Candidate| c.tensor.is_some() && !c.kept && !is_head(model, &c.spec.name);
     if candidates.iter().filter(compared).all(Candidate::fits) {
         return Ok(());
     }
-    let (num_classes, in_channels) = (model.num_classes(), model.in_channels());
-    let options = ModelOptions { num_classes, in_channels, ..ModelOptions::default() };
     for edge in (STEP..=MAX_EDGE).step_by(STEP) {
-        let options = ModelOptions { input_size: [edge, edge], ..options };
-        let Ok(mut other) = create_model(model.name(), &options) else { continue };
+        let Ok(changes) = model.resampling([edge, edge]) else { continue };
+        let shapes = model.info().at_size([edge, edge], &changes).specs;
         let fits = candidates
             .iter()
-            .zip(other.specs())
+            .zip(&shapes)
             .filter(|(c, _)| compared(c))
             .all(|(c, spec)| c.tensor.as_ref().is_some_and(|t| same_but_ones(t.dims(), &spec.shape)));
-        if !fits || other.specs().len() != candidates.len() {
+        if !fits {
             continue;
         }
-        let shapes: Vec<_> = other.specs().iter().map(|spec| spec.shape.clone()).collect();
-        for change in other.set_input_size(model.input_size())? {
+        for change in changes {
             let index = change.id.index();
             if let Some(tensor) = &candidates[index].tensor {
-                let tensor = change.apply(&tensor.reshape(shapes[index].as_slice())?)?;
-                candidates[index].tensor = Some(tensor);
+                let tensor = tensor.reshape(shapes[index].shape.as_slice())?;
+                candidates[index].tensor = Some(change.inverse().apply(&tensor)?);
                 candidates[index].adapted = true;
             }
         }

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::names::to_timm;
 use crate::params::ParamSpec;
-use crate::{Backbone, Error, Family, ParamStore, Result};
+use crate::{Error, Family, Model, ParamStore, Result};
 
 /// The weights as timm's model of the same name has them, so that it loads them with `strict=True`.
 ///
@@ -15,7 +15,7 @@ use crate::{Backbone, Error, Family, ParamStore, Result};
 ///
 /// # Errors
 /// When `params` belongs to another model.
-pub fn export(model: &dyn Backbone, params: &ParamStore) -> Result<Vec<(String, Tensor)>> {
+pub fn export(model: &dyn Model, params: &ParamStore) -> Result<Vec<(String, Tensor)>> {
     let (family, specs) = (model.info().family, model.specs());
     let names: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     let one = |spec: &ParamSpec| {
@@ -38,7 +38,7 @@ pub fn export(model: &dyn Backbone, params: &ParamStore) -> Result<Vec<(String, 
 ///
 /// # Errors
 /// When `params` belongs to another model, or the disk refuses.
-pub fn save(path: &Path, model: &dyn Backbone, params: &ParamStore) -> Result<()> {
+pub fn save(path: &Path, model: &dyn Model, params: &ParamStore) -> Result<()> {
     safetensors::serialize_to_file(export(model, params)?, None, path)
         .map_err(|e| Error::WeightFile { path: path.into(), what: format!("cannot write it: {e}") })
 }

@@ -7,7 +7,7 @@ use super::names::{Spelling, is_computed, spellings};
 use super::report::Report;
 use super::{Tensors, adapt};
 use crate::params::{ParamId, ParamKind, ParamSpec, summary};
-use crate::{Backbone, Error, ParamStore, Result};
+use crate::{Error, Model, ParamStore, Result};
 
 /// What may differ between a file and a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ const HINT: &str = "; `adapt_head`, `adapt_input_channels` and `adapt_size` allo
 /// When shapes differ in ways that `options` does not allow, or (if strict) keys are missing or unexpected: all are named,
 /// with the expected and the found shape.
 pub fn load_into(
-    model: &dyn Backbone,
+    model: &dyn Model,
     params: &mut ParamStore,
     tensors: &Tensors,
     options: &LoadOptions,
@@ -64,7 +64,7 @@ pub fn load_into(
 /// # Errors
 /// As [`load_into`].
 pub fn load_into_classes(
-    model: &dyn Backbone,
+    model: &dyn Model,
     params: &mut ParamStore,
     tensors: &Tensors,
     options: &LoadOptions,
@@ -74,7 +74,7 @@ pub fn load_into_classes(
 }
 
 fn load(
-    model: &dyn Backbone,
+    model: &dyn Model,
     params: &mut ParamStore,
     tensors: &Tensors,
     options: &LoadOptions,
@@ -117,13 +117,13 @@ fn load(
 /// The number of classes that the weights of a file were trained for: the rows of its head, if it has one.
 ///
 /// `model` may have any number of classes; it stands for the structure alone.
-pub fn num_classes(model: &dyn Backbone, tensors: &Tensors) -> Option<usize> {
+pub fn num_classes(model: &dyn Model, tensors: &Tensors) -> Option<usize> {
     let native = format!("{}.weight", model.classifiers().first()?);
     tensors.get(&recognize(model, tensors).of(&native))?.dims().first().copied()
 }
 
 /// The spelling under which the file has the most parameters.
-fn recognize(model: &dyn Backbone, tensors: &Tensors) -> &'static Spelling {
+fn recognize(model: &dyn Model, tensors: &Tensors) -> &'static Spelling {
     let found = |s: &Spelling| model.specs().iter().filter(|p| tensors.contains_key(&s.of(&p.name))).count();
     let all = spellings(model.info().family);
     // `max_by_key` takes the last of equals; the first is timm's.

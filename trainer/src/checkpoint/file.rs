@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use efficienttrain_models::{Backbone, ParamStore, weights};
+use efficienttrain_models::{Model, ParamStore, weights};
 
 use crate::checkpoint::record::RunRecord;
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ pub(crate) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
 ///
 /// # Errors
 /// When the disk refuses; the file at `path` is untouched then.
-pub fn export(path: &Path, model: &dyn Backbone, params: &ParamStore, record: &RunRecord) -> Result<()> {
+pub fn export(path: &Path, model: &dyn Model, params: &ParamStore, record: &RunRecord) -> Result<()> {
     export_weights(path, weights::export(model, &params.to_device(&Device::Cpu)?)?, Some(record))
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{self, Format, LoadOptions, ReadOptions, Report, Tensors, WeightFile};
-use efficienttrain_models::{Backbone, ParamSpec, ParamStore};
+use efficienttrain_models::{Model, ParamSpec, ParamStore};
 use efficienttrain_schedule::OptimizerKind;
 
 use crate::checkpoint::file::KEY;
@@ -75,7 +75,7 @@ impl Checkpoint {
     /// When they do not fit the model; `options` says what may differ.
     pub fn load_into(
         &self,
-        model: &dyn Backbone,
+        model: &dyn Model,
         ema: bool,
         options: &LoadOptions,
     ) -> Result<(ParamStore, Report)> {

@@ -18,6 +18,7 @@ pub(crate) mod pretraining;
 pub(crate) mod print;
 pub(crate) mod recipe;
 pub(crate) mod recipe_source;
+pub(crate) mod run_recipe;
 pub(crate) mod seeds;
 pub(crate) mod train;
 pub(crate) mod values;

@@ -112,7 +112,6 @@ fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Re
     while u64::from(batch) <= u64::from(LARGEST).min(images as u64).min(room) {
         let seconds = match time_step(state, batch as usize) {
             Err(e) if e.is_out_of_memory() => {
-                state.abandon();
                 if best.is_some() || batch / 2 < replay {
                     break;
                 }
@@ -152,7 +151,7 @@ fn room_at_first(state: &TrainState) -> Result<u64> {
     if !state.device().is_cpu() {
         return Ok(u64::MAX);
     }
-    let each = state.objective.cost(&*state.model)?.activation_bytes.max(1);
+    let each = state.objective.cost(&state.model)?.activation_bytes.max(1);
     Ok((memory(state.device())?.free as f64 * MEMORY_SHARE) as u64 / each)
 }
 

@@ -134,7 +134,7 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
 
 fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
     run.state.resize(settings.size as usize)?;
-    let cost = run.state.objective.cost(&*run.state.model)?;
+    let cost = run.state.objective.cost(&run.state.model)?;
     let view = ViewSpec { size: settings.size, magnitude: settings.magnitude, order: settings.order };
     let pipeline = TrainPipeline::new(&run.config, run.plan.recipe());
     let source = &run.sources.train;

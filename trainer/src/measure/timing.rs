@@ -23,8 +23,7 @@ pub(crate) fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
     let mut best = f64::INFINITY;
     for pass in 0..3 {
         let begun = Instant::now();
-        state.accumulate(&batch, 1.0, 0.0, pass)?;
-        state.update(&no_change(), None)?;
+        state.train_on(&batch, pass, &no_change(), None)?;
         let seconds = begun.elapsed().as_secs_f64();
         if pass > 0 {
             best = best.min(seconds);

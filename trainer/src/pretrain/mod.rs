@@ -7,8 +7,7 @@
 
 pub(crate) mod masked;
 
-pub use crate::config::pretraining::{DecoderShape, TargetName};
-pub use masked::{MaskedModel, Reconstruction, autoencoder};
+pub use masked::{Reconstruction, autoencoder};
 
 /// The file of the encoder's weights in a run's folder.
 pub const ENCODER: &str = "encoder.safetensors";

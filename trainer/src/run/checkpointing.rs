@@ -63,8 +63,7 @@ impl Run {
         if finished {
             let (objective, record) = (&self.state.objective, self.record());
             let path = self.options.out.join(objective.exported_name());
-            let weights =
-                objective.export(&*self.state.model, &self.state.params.to_device(&Device::Cpu)?)?;
+            let weights = objective.export(&self.state.model, &self.state.params.to_device(&Device::Cpu)?)?;
             // An encoder is not the model of its run.
             export_weights(&path, weights, objective.has_accuracy().then_some(&record))?;
         }

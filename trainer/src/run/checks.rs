@@ -15,16 +15,12 @@ pub(crate) fn stages(plan: &Plan) -> impl Iterator<Item = (usize, &efficienttrai
 ///
 /// # Errors
 /// Names the first stage where it has not.
-pub(crate) fn check_batch_norm(state: &mut TrainState, plan: &Plan) -> Result<()> {
-    let size = state.model.input_size();
+pub(crate) fn check_batch_norm(state: &TrainState, plan: &Plan) -> Result<()> {
     // With two pictures there are always two values.
     let single = stages(plan).filter(|(_, stage)| stage.batch_per_device == 1);
     for (number, stage) in single.filter(|_| state.objective.has_accuracy()) {
-        // The structure alone takes the other size for the time being.
-        state.model.set_input_size([stage.size as usize; 2])?;
-        let fewest = fewest_batch_norm_values(&*state.model, state.frozen());
-        state.model.set_input_size(size)?;
-        if fewest? == Some(1) {
+        let (model, _) = state.model.at_size([stage.size as usize; 2])?;
+        if fewest_batch_norm_values(model.classifier()?, state.frozen())? == Some(1) {
             let what = format!(
                 "with 1 image of {0} x {0} pixels in stage {number}, a batch norm sees a single value a channel, which \
                  has no variance; give 2 or more (option `accumulation` adds up small batches), a larger option `base-size`, or keep \

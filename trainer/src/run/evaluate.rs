@@ -53,7 +53,7 @@ impl Run {
             let Some((average, _)) = self.accuracy(true)? else { return Ok(false) };
             ema_top1 = Some(average.top1);
         }
-        self.note_bad(&bad, observer)?;
+        self.bad.report(&bad, observer)?;
         self.tick(clock);
         let record = EvalRecord {
             step: self.step,
@@ -70,19 +70,16 @@ impl Run {
         Ok(true)
     }
 
-    fn accuracy(&mut self, ema: bool) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
+    fn accuracy(&self, ema: bool) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
         let pipeline = EvalPipeline::new(self.config.base_size as usize);
         let (source, workers) = (self.sources.val.clone(), self.options.workers());
-        let state = &mut self.state;
+        let state = &self.state;
         let mut params = state.ema.as_ref().filter(|_| ema).unwrap_or(&state.params).clone();
-        // The structure takes the other size for the time being; the weights of the run stay as they are.
-        let size = state.model.input_size();
-        for change in state.model.set_input_size([pipeline.size; 2])? {
+        let (model, changes) = state.model.at_size([pipeline.size; 2])?;
+        for change in changes {
             change.apply_in(&mut params)?;
         }
         let (batch, stop) = ((EVAL_BATCH, workers), &self.stop);
-        let scored = score(&*state.model, &params, source, &pipeline, batch, stop, &mut |_| ());
-        state.model.set_input_size(size)?;
-        scored
+        score(model.classifier()?, &params, source, &pipeline, batch, stop, &mut |_| ())
     }
 }

@@ -1,5 +1,6 @@
 //! A training run: all stages of a plan in one process.
 
+pub(crate) mod bad_images;
 pub(crate) mod checkpointing;
 pub(crate) mod checks;
 pub(crate) mod evaluate;
@@ -11,17 +12,14 @@ pub(crate) mod prefetch;
 pub(crate) mod resume;
 pub(crate) mod setup;
 pub(crate) mod sources;
+pub(crate) mod step;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::util::purposes::REGULARIZATION;
 use efficienttrain_models::{ParamKind, ParamSpec};
 use efficienttrain_schedule::{Plan, StepSettings};
-use rand::Rng;
-use randaug::sample_rng;
 
 use crate::checkpoint::folder::LAST;
 use crate::checkpoint::writer::CheckpointWriter;
@@ -30,17 +28,17 @@ use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::data::loader::Loader;
 use crate::data::pipeline::train::TrainPipeline;
-use crate::data::source::BadImage;
 use crate::data::source::digest::DataDigest;
 use crate::data::source::notes::SplitNotes;
-use crate::error::{DataError, Error, Result};
+use crate::error::Result;
 use crate::events::history::History;
-use crate::events::{Event, Observer, StageStart, Start, StepRecord};
+use crate::events::{Event, Observer, StageStart, Start};
 use crate::run::sources::Sources;
 use crate::training::state::TrainState;
 use crate::util::disk::check_room;
 
 use crate::checkpoint::offset::PlanOffset;
+use crate::run::bad_images::BadImages;
 use crate::run::prefetch::Prefetcher;
 
 /// A run and where it is.
@@ -65,7 +63,7 @@ pub struct Run {
     notes: Vec<String>,
     /// What looks like a mistake, told at its start.
     warnings: Vec<String>,
-    bad: BTreeSet<String>,
+    bad: BadImages,
     stop: Arc<AtomicBool>,
     writer: Option<CheckpointWriter>,
 }
@@ -134,13 +132,13 @@ impl Run {
             let mut settings = self.settings(self.step)?;
             settings.lr *= self.lr_factor();
             self.enter_stage(&settings, observer)?;
-            let record = match self.train_step(&settings, &mut prefetcher, observer) {
+            let record = match self.train_step(&settings, &mut prefetcher, clock, observer) {
                 Err(e) if e.is_out_of_memory() => return Err(self.out_of_memory(&settings)),
                 other => other?,
             };
             self.step += 1;
             if let Some(record) = record {
-                observer.observe(&Event::Step(self.placed(record, clock)?))?;
+                observer.observe(&Event::Step(record))?;
             }
             self.tick(&mut clock);
             let evaluated = self.should_evaluate(before)? && self.evaluate(&mut clock, observer)?;
@@ -151,71 +149,6 @@ impl Run {
         }
         self.tick(&mut clock);
         self.finish(observer)
-    }
-
-    /// One optimizer step: every micro-batch forward and back, then the update. None where its numbers were bad and it was
-    /// left out.
-    fn train_step(
-        &mut self,
-        settings: &StepSettings,
-        prefetcher: &mut Prefetcher,
-        observer: &mut dyn Observer,
-    ) -> Result<Option<StepRecord>> {
-        let begun = Instant::now();
-        let (mut waited, prepared) = (0.0, prefetcher.busy_seconds());
-        let share = 1.0 / f64::from(settings.accumulation);
-        for micro in 0..settings.accumulation {
-            let asked = Instant::now();
-            let batch = prefetcher.next()?;
-            waited += asked.elapsed().as_secs_f64();
-            self.note_bad(&batch.bad, observer)?;
-            if self.step == 0 && micro == 0 {
-                self.state.check_gradients(&batch)?;
-            }
-            let seed = sample_rng(self.config.seed, self.step, u64::from(micro), REGULARIZATION).next_u64();
-            self.state.accumulate(&batch, share, settings.drop_path, seed)?;
-        }
-        let clip = self.plan.recipe().optimizer.clip_grad;
-        let on_its_way = self.state.launch_update(settings, clip).inspect(|_| {
-            // A GPU has work for a while: time for the next batch, before its numbers are waited for.
-            let asked = Instant::now();
-            prefetcher.prefetch(self.state.device());
-            waited += asked.elapsed().as_secs_f64();
-        });
-        let result = match on_its_way.and_then(|update| self.state.finish_update(update)) {
-            Err(Error::NotFinite { loss, grad_norm, .. }) => {
-                return self.on_nonfinite(settings, (loss, grad_norm), observer).map(|()| None);
-            }
-            other => other?,
-        };
-        Ok(Some(StepRecord {
-            step: settings.step,
-            stage: settings.stage,
-            size: settings.size,
-            magnitude: settings.magnitude,
-            lr: settings.lr,
-            loss: result.loss,
-            grad_norm: result.grad_norm,
-            images: settings.global_batch,
-            fresh_images: settings.fresh_samples,
-            seconds: begun.elapsed().as_secs_f64(),
-            data_seconds: waited,
-            loader_load: self.options.load(prefetcher.busy_seconds() - prepared, begun.elapsed()),
-            epoch: 0.0,
-            compute: 0.0,
-            elapsed: 0.0,
-        }))
-    }
-
-    /// The record of the step that was just done, with where the run is after it.
-    fn placed(&self, record: StepRecord, clock: Instant) -> Result<StepRecord> {
-        let Position { epochs: epoch, compute, .. } = self.place()?;
-        Ok(StepRecord {
-            epoch,
-            compute,
-            elapsed: self.history.seconds + clock.elapsed().as_secs_f64(),
-            ..record
-        })
     }
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
@@ -241,21 +174,6 @@ impl Run {
         let pipeline = TrainPipeline { raw_batches, ..TrainPipeline::new(&self.config, self.plan.recipe()) };
         let requests = self.requests(self.step..last)?;
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
-    }
-
-    /// Names each bad image once; stops the run when there are too many.
-    fn note_bad(&mut self, bad: &[BadImage], observer: &mut dyn Observer) -> Result<()> {
-        for image in bad {
-            if self.bad.insert(image.name.clone()) {
-                observer.observe(&Event::BadImage(image.clone()))?;
-            }
-        }
-        let (count, limit) = (self.bad.len(), self.options.max_bad_images);
-        if count > limit {
-            let examples = bad.iter().take(3).map(|b| b.reason.clone()).collect::<Vec<_>>().join("; ");
-            return Err(DataError::TooManyBad { count, limit, examples }.into());
-        }
-        Ok(())
     }
 
     /// Whether the run was asked to stop.

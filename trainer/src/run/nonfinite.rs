@@ -17,7 +17,7 @@ use crate::util::atomic_file::replace;
 
 impl Run {
     /// Keeps the step's batches and follows `--on-nonfinite`. The weights are as before the step.
-    pub(crate) fn on_nonfinite(
+    pub(crate) fn handle_nonfinite(
         &mut self,
         settings: &StepSettings,
         (loss, grad_norm): (f64, f64),

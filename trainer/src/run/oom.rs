@@ -14,7 +14,6 @@ impl Run {
     /// What the run ends with where the memory ran out in a step. What fits is tried with random pictures. Weights and moments are
     /// as before the step; running statistics may have seen a part of it.
     pub(crate) fn out_of_memory(&mut self, settings: &StepSettings) -> Error {
-        self.state.abandon();
         let (step, batch, size) = (settings.step, settings.batch_per_device, settings.size);
         let device = self.options.device.to_string();
         let found = memory(self.state.device()).and_then(|memory| Ok((memory, self.suggestions(settings)?)));

@@ -24,6 +24,13 @@ impl Prefetcher {
         Ok(next.ok_or_else(|| DataError::Worker("the loader ended early".into()))??)
     }
 
+    /// Returns the next batch and keeps it for [`Self::next`].
+    pub(crate) fn peek(&mut self) -> Result<&Batch> {
+        let batch = self.next()?;
+        let kept = self.ahead.insert(Ok(batch)).as_ref();
+        kept.map_err(|_| DataError::Worker("the loader ended early".into()).into())
+    }
+
     /// Takes the next batch and sends its pictures to a GPU; on the CPU there is nothing to send. What goes wrong with it is said in its
     /// own step: pictures that have no room yet are sent again then.
     pub(crate) fn prefetch(&mut self, device: &Device) {

@@ -1,6 +1,5 @@
 //! Assembling a run: recipe and plan, model and weights, checks of both.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -15,11 +14,13 @@ use crate::config::values::{LossName, NonFinitePolicy};
 use crate::data::source::digest::DataDigest;
 use crate::error::Result;
 use crate::events::history::History;
-use crate::pretrain::masked::autoencoder;
+use crate::pretrain::masked::{Reconstruction, autoencoder};
+use crate::run::bad_images::BadImages;
 use crate::run::init_weights::{load_init, open_init};
 use crate::run::sources::Sources;
 use crate::run::{Run, checks};
 use crate::training::loss::{BinaryCrossEntropy, CrossEntropy, Loss};
+use crate::training::network::Network;
 use crate::training::objective::Classification;
 use crate::training::state::TrainState;
 use crate::util::paths::absolute;
@@ -111,8 +112,8 @@ impl Run {
         };
         // A checkpoint names the model, also where the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
-        let mut state = state(&config, &options, plan.recipe(), &first)?;
-        checks::check_batch_norm(&mut state, &plan)?;
+        let state = state(&config, &options, plan.recipe(), &first)?;
+        checks::check_batch_norm(&state, &plan)?;
         let (data, mut warnings) =
             (DataDigest::of(&*sources.train, config.data.as_deref()), checks::warnings(&plan)?);
         if config.ema_warmup && state.ema.is_none() {
@@ -122,6 +123,7 @@ impl Run {
         }
         // Whoever reads the checkpoint or the file of options may do so from elsewhere.
         config.data = config.data.map(absolute);
+        let bad = BadImages::new(options.max_bad_images);
         Ok(Self {
             config,
             options,
@@ -135,7 +137,7 @@ impl Run {
             data,
             notes: Vec::new(),
             warnings,
-            bad: BTreeSet::new(),
+            bad,
             stop: Arc::default(),
             writer: None,
         })
@@ -170,14 +172,14 @@ pub(crate) fn initial_state(
     if config.target.is_none() {
         return state_of(create_model(&recipe.model, first)?, config, options, recipe);
     }
-    let (model, objective) = autoencoder(config, first.input_size[0])?;
-    let mut state = state_of(Box::new(model), config, options, recipe)?;
-    state.objective = Arc::new(objective);
+    let model = autoencoder(config, first.input_size[0])?;
+    let mut state = state_of(model, config, options, recipe)?;
+    state.objective = Arc::new(Reconstruction);
     Ok(state)
 }
 
 fn state_of(
-    model: Box<dyn Backbone>,
+    model: impl Into<Network>,
     config: &TrainConfig,
     options: &RunOptions,
     recipe: &Recipe,
@@ -232,5 +234,5 @@ pub(crate) fn check_batches(
     }
     let first =
         ModelOptions { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..ModelOptions::default() };
-    checks::check_batch_norm(&mut initial_state(config, options, plan.recipe(), &first)?, plan)
+    checks::check_batch_norm(&initial_state(config, options, plan.recipe(), &first)?, plan)
 }

@@ -1,6 +1,6 @@
 //! The exponential moving average of the weights.
 
-use efficienttrain_models::{Backbone, ParamId, ParamKind, ParamSpec, ParamStore, ops};
+use efficienttrain_models::{Model, ParamId, ParamKind, ParamSpec, ParamStore, ops};
 
 use crate::error::Result;
 
@@ -16,7 +16,7 @@ pub fn warmed_decay(decay: f64, updates: u64) -> f64 {
 pub(crate) fn average(
     ema: &mut ParamStore,
     params: &ParamStore,
-    model: &dyn Backbone,
+    model: &dyn Model,
     decay: f64,
     factor: Option<&ops::ClipFactor>,
 ) -> Result<()> {

@@ -5,6 +5,7 @@ use candle_core::Device;
 use crate::data::batch::Batch;
 use crate::error::{Error, Result};
 use crate::training::state::TrainState;
+use crate::training::step::Step;
 use crate::util::units::mib;
 
 /// Memory of the device that a run trains on, in bytes.
@@ -59,11 +60,9 @@ impl TrainState {
             self.model.num_classes(),
             self.device(),
         )?;
-        let undo = std::mem::replace(&mut self.undo_bad_steps, true);
-        let tried =
-            (0..passes.min(2)).try_for_each(|pass| self.accumulate(&batch, 0.5, 0.0, u64::from(pass)));
-        self.undo_bad_steps = undo;
-        self.abandon();
+        let tried = Step::begin(self, true).and_then(|mut step| {
+            (0..passes.min(2)).try_for_each(|pass| step.accumulate(&batch, 0.5, 0.0, u64::from(pass)))
+        });
         match tried {
             Ok(()) => Ok(true),
             Err(e) if e.is_out_of_memory() => Ok(false),

@@ -4,11 +4,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use efficienttrain_models::{Backbone, Context, Cost, ParamStore, Variable, cost, ops, weights};
+use efficienttrain_models::{Context, Cost, ParamStore, Variable, cost, ops, weights};
 
 use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::training::loss::Loss;
+use crate::training::network::Network;
 
 /// What training brings down, and what it leaves for others.
 pub trait Objective: Debug + Send + Sync {
@@ -16,7 +17,7 @@ pub trait Objective: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the batch does not fit the model.
-    fn loss(&self, cx: &mut Context, model: &dyn Backbone, batch: &Batch, seed: u64) -> Result<Variable>;
+    fn loss(&self, cx: &mut Context, model: &Network, batch: &Batch, seed: u64) -> Result<Variable>;
 
     /// Whether the model gives logits of classes, so that there is an accuracy to measure.
     fn has_accuracy(&self) -> bool {
@@ -27,16 +28,16 @@ pub trait Objective: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the model's layers do not fit each other.
-    fn cost(&self, model: &dyn Backbone) -> Result<Cost> {
-        Ok(cost(model)?)
+    fn cost(&self, model: &Network) -> Result<Cost> {
+        Ok(cost(model.classifier()?)?)
     }
 
     /// The weights for other programs.
     ///
     /// # Errors
     /// When `params` are not the model's.
-    fn export(&self, model: &dyn Backbone, params: &ParamStore) -> Result<Vec<(String, Tensor)>> {
-        Ok(weights::export(model, params)?)
+    fn export(&self, model: &Network, params: &ParamStore) -> Result<Vec<(String, Tensor)>> {
+        Ok(weights::export(&**model, params)?)
     }
 
     /// What the file of those weights is called.
@@ -50,9 +51,9 @@ pub trait Objective: Debug + Send + Sync {
 pub struct Classification(pub Arc<dyn Loss>);
 
 impl Objective for Classification {
-    fn loss(&self, cx: &mut Context, model: &dyn Backbone, batch: &Batch, _seed: u64) -> Result<Variable> {
+    fn loss(&self, cx: &mut Context, model: &Network, batch: &Batch, _seed: u64) -> Result<Variable> {
         let device = cx.device();
-        let logits = model.forward(cx, &Variable::constant(batch.tensor(&device)?))?;
+        let logits = model.classifier()?.forward(cx, &Variable::constant(batch.tensor(&device)?))?;
         let targets = ops::upload(&batch.targets, &[batch.labels.len(), model.num_classes()], &device)?;
         // A loss of one's own need not know of half precision.
         let logits = cx.cast(&logits, DType::F32)?;

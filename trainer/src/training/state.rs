@@ -1,21 +1,17 @@
-//! What a run trains: model, weights, moments, moving average; and one optimizer step on it.
+//! The state that a run trains: model, weights, moments and moving average.
 
 use std::sync::Arc;
 
 use crate::config::precision::Precision;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use clap::ValueEnum;
-use efficienttrain_models::{
-    Backbone, Context, Gradients, Mode, ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore,
-    create_model, ops,
-};
-use efficienttrain_schedule::{Recipe, StepSettings};
+use efficienttrain_models::{ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore, create_model};
+use efficienttrain_schedule::Recipe;
 
-use crate::data::batch::Batch;
 use crate::error::{Error, Result};
-use crate::training::ema::{average, warmed_decay};
 use crate::training::loss::CrossEntropy;
 use crate::training::loss_scale::LossScale;
+use crate::training::network::Network;
 use crate::training::objective::{Classification, Objective};
 use crate::training::optimizer::Optimizer;
 
@@ -23,7 +19,7 @@ use crate::training::optimizer::Optimizer;
 #[derive(Debug)]
 pub struct TrainState {
     /// The structure, at the size of the current stage.
-    pub model: Box<dyn Backbone>,
+    pub model: Network,
     /// The weights.
     pub params: ParamStore,
     /// Moving average of the weights, if the recipe keeps one.
@@ -44,32 +40,10 @@ pub struct TrainState {
     pub undo_bad_steps: bool,
     /// Parameters and buffers that stay as they are, by position; empty for none.
     frozen: Arc<[bool]>,
-    /// Buffers as they were before the step at hand.
-    before: Vec<(ParamId, Tensor)>,
-    gradients: Gradients,
     /// Where the tensors are.
     device: Device,
     /// What losses are multiplied with before the backward pass, so that `f16` holds their gradients.
     pub loss_scale: LossScale,
-    /// Losses of the micro-batches of the step at hand, where they lie, and their shares of the step.
-    losses: Vec<(Tensor, f64)>,
-}
-
-/// An update that was begun: applied on the CPU, on its way on a GPU.
-#[derive(Debug)]
-pub(crate) enum Update {
-    Applied(StepResult),
-    /// Step, norm and verdict, and the losses, where they lie.
-    OnItsWay(u64, ops::ClipFactor, Vec<(Tensor, f64)>),
-}
-
-/// What one optimizer step came to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepResult {
-    /// Loss, averaged over the step's images.
-    pub loss: f64,
-    /// Norm of all gradients, before clipping.
-    pub grad_norm: f64,
 }
 
 impl TrainState {
@@ -85,11 +59,11 @@ impl TrainState {
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn with_model(model: Box<dyn Backbone>, recipe: &Recipe, seed: u64) -> Result<Self> {
+    pub fn with_model(model: impl Into<Network>, recipe: &Recipe, seed: u64) -> Result<Self> {
+        let model = model.into();
         let params = ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu)?;
         let ema = recipe.ema_decay.map(|_| params.deep_clone()).transpose()?;
         let optimizer = Optimizer::new(model.specs(), &recipe.optimizer)?;
-        let gradients = Gradients::new(params.len());
         Ok(Self {
             model,
             params,
@@ -102,11 +76,8 @@ impl TrainState {
             objective: Arc::new(Classification(Arc::new(CrossEntropy))),
             undo_bad_steps: false,
             frozen: Arc::default(),
-            before: Vec::new(),
-            gradients,
             device: Device::Cpu,
             loss_scale: LossScale::default(),
-            losses: Vec::new(),
         })
     }
 
@@ -152,7 +123,7 @@ impl TrainState {
     }
 
     /// What the loss is multiplied with.
-    fn scale(&self) -> f64 {
+    pub(crate) fn scale(&self) -> f64 {
         if self.precision == Precision::F16 { self.loss_scale.scale } else { 1.0 }
     }
 
@@ -225,28 +196,6 @@ impl TrainState {
         self.weight_bytes() * (1 + self.optimizer.kept.len() as u64 + u64::from(self.ema.is_some()))
     }
 
-    /// Notes the buffers that this step may have to leave as they are.
-    fn snapshot_buffers(&mut self) -> Result<()> {
-        if !self.before.is_empty() || (!self.undo_bad_steps && !self.frozen.contains(&true)) {
-            return Ok(());
-        }
-        for (spec, id) in self.model.specs().iter().zip(self.params.ids()) {
-            if spec.kind != ParamKind::Parameter && (self.undo_bad_steps || self.frozen[id.index()]) {
-                self.before.push((id, self.params.get(id).copy()?));
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts noted buffers back: all after a bad step, else those that are frozen.
-    fn restore_buffers(&mut self, all: bool) {
-        for (id, value) in std::mem::take(&mut self.before) {
-            if all || self.frozen.get(id.index()).copied().unwrap_or(false) {
-                self.params.set(id, value);
-            }
-        }
-    }
-
     /// Changes the model's input size, with weights, moments and moving average.
     ///
     /// # Errors
@@ -255,167 +204,20 @@ impl TrainState {
         if self.model.input_size() == [size; 2] {
             return Ok(());
         }
-        for change in self.model.set_input_size([size; 2])? {
+        let (model, changes) = self.model.at_size([size; 2])?;
+        for change in changes {
             change.apply_in(&mut self.params)?;
             self.optimizer.resample(&change)?;
             if let Some(ema) = &mut self.ema {
                 change.apply_in(ema)?;
             }
         }
+        self.model = model;
         Ok(())
     }
 
-    /// Gives up the step at hand: its gradients and losses are forgotten, noted buffers put back.
-    pub(crate) fn abandon(&mut self) {
-        self.gradients.clear();
-        self.losses.clear();
-        self.restore_buffers(true);
+    /// Returns whether a parameter or buffer stays as it is.
+    pub(crate) fn is_frozen(&self, id: ParamId) -> bool {
+        self.frozen.get(id.index()).copied().unwrap_or(false)
     }
-
-    /// Adds the gradients of one micro-batch, weighted by `share` of the step. Waits for nothing: [`Self::update`] reads the
-    /// loss.
-    ///
-    /// # Errors
-    /// When the batch does not fit the model.
-    pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<()> {
-        self.snapshot_buffers()?;
-        let mut cx = Context::new(&self.params, Mode::Train { seed, drop_path })
-            .with_compute_type(self.precision.dtype())
-            .with_frozen(self.frozen.clone())
-            .with_checkpointing(self.checkpoint_activations);
-        let loss = self.objective.loss(&mut cx, &*self.model, batch, seed)?;
-        let seed = Tensor::new((share * self.scale()) as f32, &self.device)?;
-        self.losses.push((loss.tensor().clone(), share));
-        Ok(cx.backward(&loss, seed, &mut self.gradients)?)
-    }
-
-    /// Applies the accumulated gradients and forgets them; gives their norm, and the loss of the step.
-    ///
-    /// # Errors
-    /// When the loss or the norm is not finite; nothing is changed then.
-    pub fn update(&mut self, settings: &StepSettings, clip_grad: Option<f64>) -> Result<StepResult> {
-        let update = self.launch_update(settings, clip_grad)?;
-        self.finish_update(update)
-    }
-
-    /// The first part of [`Self::update`], which does not wait for a GPU; [`Self::finish_update`] is to follow, before anything else is done
-    /// with the state.
-    ///
-    /// # Errors
-    /// As [`Self::update`].
-    pub(crate) fn launch_update(
-        &mut self,
-        settings: &StepSettings,
-        clip_grad: Option<f64>,
-    ) -> Result<Update> {
-        for id in self.params.ids().filter(|id| self.frozen.get(id.index()).copied().unwrap_or(false)) {
-            self.gradients.take(id);
-        }
-        let losses = std::mem::take(&mut self.losses);
-        if !self.device.is_cpu() {
-            return self.begin_on_gpu(settings, clip_grad, losses);
-        }
-        let loss = read(&losses)?;
-        let clip = self.clip_factor(clip_grad, None)?;
-        let grad_norm = clip.read()?.norm;
-        if !loss.is_finite() || !grad_norm.is_finite() {
-            self.gradients.clear();
-            self.restore_buffers(true);
-            return Err(Error::NotFinite { step: settings.step, loss, grad_norm });
-        }
-        self.take_step(settings, &clip)?;
-        self.gradients.clear();
-        self.restore_buffers(false);
-        self.update_average(settings, None)?;
-        Ok(Update::Applied(StepResult { loss, grad_norm }))
-    }
-
-    /// As [`Self::launch_update`]: nothing is read before all kernels are on their way.
-    fn begin_on_gpu(
-        &mut self,
-        settings: &StepSettings,
-        clip_grad: Option<f64>,
-        losses: Vec<(Tensor, f64)>,
-    ) -> Result<Update> {
-        let factor = self.clip_factor(clip_grad, losses.last().map(|l| &l.0))?;
-        self.take_step(settings, &factor)?;
-        self.update_average(settings, Some(&factor))?;
-        self.gradients.clear();
-        Ok(Update::OnItsWay(settings.step, factor, losses))
-    }
-
-    /// Returns the norm of the accumulated gradients and the factor that clips it.
-    fn clip_factor(&self, clip: Option<f64>, loss: Option<&Tensor>) -> Result<ops::ClipFactor> {
-        let gradients: Vec<&Tensor> = self.gradients.iter().map(|(_, g)| g).collect();
-        let limits = ops::NormLimits { clip, optimizer: self.optimizer.own_limit() };
-        Ok(ops::clip_factor(&gradients, loss, 1.0 / self.scale(), limits)?)
-    }
-
-    /// Takes the optimizer's step with gradients multiplied by `factor`.
-    fn take_step(&mut self, settings: &StepSettings, factor: &ops::ClipFactor) -> Result<()> {
-        let Self { model, params, gradients, optimizer, .. } = self;
-        let rates = (settings.lr, settings.weight_decay);
-        optimizer.step_by(model.specs(), params, gradients, rates, factor)
-    }
-
-    /// Moves the average towards the weights, unless `factor` says that the step was bad.
-    fn update_average(&mut self, settings: &StepSettings, factor: Option<&ops::ClipFactor>) -> Result<()> {
-        let (Some(ema), Some(decay)) = (&mut self.ema, settings.ema_decay) else { return Ok(()) };
-        let decay = if self.ema_warmup { warmed_decay(decay, self.ema_updates) } else { decay };
-        self.ema_updates += 1;
-        average(ema, &self.params, self.model.as_ref(), decay, factor)
-    }
-
-    /// What an update came to.
-    ///
-    /// # Errors
-    /// As [`Self::update`].
-    pub(crate) fn finish_update(&mut self, update: Update) -> Result<StepResult> {
-        let (step, factor, losses) = match update {
-            Update::Applied(result) => return Ok(result),
-            Update::OnItsWay(step, factor, losses) => (step, factor, losses),
-        };
-        let (clip, loss) = (factor.read()?, read(&losses)?);
-        let (grad_norm, good) = (clip.norm, clip.factor != 0.0);
-        self.restore_buffers(!good);
-        if !good {
-            self.optimizer.steps -= 1;
-            self.ema_updates = self.ema_updates.saturating_sub(1);
-        }
-        let scaled = self.precision == Precision::F16;
-        let before = self.loss_scale.scale;
-        if scaled {
-            self.loss_scale = self.loss_scale.after(good);
-        }
-        // In half precision a gradient too large for the present scale is no fault of the run.
-        let tolerable = scaled && before > LossScale::LEAST && loss.is_finite();
-        if !good && !tolerable {
-            return Err(Error::NotFinite { step, loss, grad_norm });
-        }
-        Ok(StepResult { loss, grad_norm })
-    }
-
-    /// That a gradient reaches every parameter, tried on one batch without changing anything.
-    ///
-    /// # Errors
-    /// Names the parameters that would never train.
-    pub fn check_gradients(&mut self, batch: &Batch) -> Result<()> {
-        // A pass as those of the step, so that it takes no more memory.
-        let undo = std::mem::replace(&mut self.undo_bad_steps, true);
-        let tried = self.accumulate(batch, 1.0, 0.0, 0);
-        self.undo_bad_steps = undo;
-        let complete = self.gradients.check_complete(self.model.name(), self.model.specs());
-        self.abandon();
-        tried?;
-        Ok(complete?)
-    }
-}
-
-/// The loss of a step from those of its micro-batches.
-fn read(losses: &[(Tensor, f64)]) -> Result<f64> {
-    let mut sum = 0.0;
-    for (loss, share) in losses {
-        sum += share * f64::from(loss.to_scalar::<f32>()?);
-    }
-    Ok(sum)
 }

@@ -43,7 +43,7 @@ fn rows(run: &Run) -> Vec<Vec<f32>> {
 }
 
 fn remarks(run: &Run) -> String {
-    run.remarks().collect::<Vec<_>>().join("\n")
+    run.remarks().collect::<Vec<_>>().join("\n").rendered()
 }
 
 #[test]

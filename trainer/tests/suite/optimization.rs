@@ -75,15 +75,18 @@ fn frozen_statistics_are_what_training_normalizes_by() {
         let mut state = TrainState::new(&options, &recipe, 0).unwrap();
         state.freeze(&freeze.iter().map(|f| (*f).into()).collect::<Vec<_>>()).unwrap();
         let pictures = batch.tensor(&Device::Cpu).unwrap().permute((0, 3, 1, 2)).unwrap();
-        let logits = predict(&*state.model, &state.params, &pictures.contiguous().unwrap()).unwrap();
+        let logits =
+            predict(state.model.classifier().unwrap(), &state.params, &pictures.contiguous().unwrap())
+                .unwrap();
         let logits: Vec<Vec<f32>> = logits.to_vec2().unwrap();
         let of = |(row, &label): (&Vec<f32>, &u32)| {
             let mass: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
             mass.ln() - f64::from(row[label as usize])
         };
         let evaluated = logits.iter().zip(&batch.labels).map(of).sum::<f64>() / 4.0;
-        state.accumulate(&batch, 1.0, 0.0, 0).unwrap();
-        (state.update(&settings, None).unwrap().loss, evaluated)
+        let mut step = state.begin_step().unwrap();
+        step.accumulate(&batch, 1.0, 0.0, 0).unwrap();
+        (step.update(&settings, None).unwrap().loss, evaluated)
     };
     let (trained, evaluated) = loss(&["conv1.*", "bn1.*", "layer*"]);
     assert!((trained - evaluated).abs() < 1e-5, "{trained} in training, {evaluated} in evaluation");

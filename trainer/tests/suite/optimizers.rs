@@ -38,8 +38,9 @@ fn losses(kind: OptimizerKind, lr: f64, weight_decay: f64) -> Vec<f64> {
         .map(|step| {
             let mut settings = plan.at(step).unwrap();
             (settings.lr, settings.weight_decay) = (lr, weight_decay);
-            state.accumulate(&batch, 1.0, 0.0, 0).unwrap();
-            state.update(&settings, None).unwrap().loss
+            let mut step = state.begin_step().unwrap();
+            step.accumulate(&batch, 1.0, 0.0, 0).unwrap();
+            step.update(&settings, None).unwrap().loss
         })
         .collect()
 }

@@ -19,7 +19,7 @@ fn begun(config: &TrainConfig) -> efficienttrain::Result<Run> {
 }
 
 fn remarks(config: &TrainConfig) -> String {
-    begun(config).unwrap().remarks().collect::<Vec<_>>().join("\n")
+    begun(config).unwrap().remarks().collect::<Vec<_>>().join("\n").rendered()
 }
 
 #[test]

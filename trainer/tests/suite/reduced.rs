@@ -58,7 +58,7 @@ fn fractions_look_like_the_whole() {
 
 #[test]
 fn every_kind_of_jpeg_keeps_its_colors_and_stands_upright() {
-    let kinds = ["baseline", "progressive", "gray", "cmyk", "subsampled"].map(str::to_string);
+    let kinds = ["baseline", "progressive", "grey", "cmyk", "subsampled"].map(str::to_string);
     for name in kinds.into_iter().chain((2..=8).map(|n| format!("orientation{n}"))) {
         let bytes = fixture(&format!("{name}.jpg"));
         let whole = decode(&bytes, &name, LIMIT).unwrap();

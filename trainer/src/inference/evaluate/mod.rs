@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device, Tensor};
-use efficienttrain_models::{Backbone, Context, Mode, ModelOptions, ParamStore, Variable, create_model};
+use efficienttrain_models::{Backbone, Context, Mode, ParamStore, Variable};
 use serde::{Deserialize, Serialize};
 
 use crate::data::batch::Batch;
@@ -46,7 +46,7 @@ pub struct ImageScore {
     pub loss: f64,
 }
 
-/// A model and weights for pictures of edge `size`, made from weights that belong to edge `from`.
+/// Returns the model and its weights for images of edge `size`.
 ///
 /// # Errors
 /// When the model cannot take the size.
@@ -55,14 +55,9 @@ pub fn at_size(
     params: &ParamStore,
     size: usize,
 ) -> Result<(Box<dyn Backbone>, ParamStore)> {
-    let options = ModelOptions {
-        num_classes: model.num_classes(),
-        input_size: model.input_size(),
-        ..ModelOptions::default()
-    };
-    let mut resized = create_model(model.name(), &options)?;
+    let (resized, changes) = model.at_size([size; 2])?;
     let mut params = params.clone();
-    for change in resized.set_input_size([size; 2])? {
+    for change in changes {
         change.apply_in(&mut params)?;
     }
     Ok((resized, params))

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::{ModelOptions, cost, create_model, ops};
-use efficienttrain_schedule::{BatchRule, Plan, PlanOptions, Recipe};
+use efficienttrain_schedule::{BatchRule, Plan, PlanOptions, Recipe, StepSettings};
 use serde::Serialize;
 
 use crate::config::device::DeviceName;
@@ -96,10 +96,9 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let batch = Batch::random(bench.batch, bench.size, options.num_classes, state.device())?;
     let mut times = Vec::with_capacity(bench.steps);
     for i in 0..bench.warmup + bench.steps {
-        let settings = plan.at(i as u64 % plan.total_steps())?;
+        let settings = StepSettings { drop_path: 0.0, ..plan.at(i as u64 % plan.total_steps())? };
         let start = Instant::now();
-        state.accumulate(&batch, 1.0, 0.0, i as u64)?;
-        state.update(&settings, None)?;
+        state.train_on(&batch, i as u64, &settings, None)?;
         if i >= bench.warmup {
             times.push(1e3 * start.elapsed().as_secs_f64());
         }

@@ -2,14 +2,14 @@
 
 use efficienttrain_models::layers::{BatchNorm, Conv2d, ConvShape, Linear, global_avg_pool};
 use efficienttrain_models::{
-    Backbone, Context, Family, FeatureInfo, Init, ModelInfo, ModelOptions, ParamBuilder, Resample, Result,
-    Variable,
+    Backbone, Context, Family, FeatureInfo, Init, Model, ModelInfo, ModelOptions, ParamBuilder, Resample,
+    Result, Variable,
 };
 
 const WIDTHS: [usize; 2] = [4, 8];
 
 /// Two strided convolutions with batch norm, the mean over all pixels, and a linear head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plain {
     info: ModelInfo,
     levels: Vec<(Conv2d, BatchNorm)>,
@@ -49,14 +49,20 @@ impl Plain {
     }
 }
 
-impl Backbone for Plain {
+impl Model for Plain {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    fn set_input_size(&mut self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        self.info.input_size = size;
+    fn resampling(&self, _: [usize; 2]) -> Result<Vec<Resample>> {
         Ok(Vec::new())
+    }
+}
+
+impl Backbone for Plain {
+    fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)> {
+        let info = self.info.at_size(size, &[]);
+        Ok((Box::new(Self { info, ..self.clone() }), Vec::new()))
     }
 
     fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {

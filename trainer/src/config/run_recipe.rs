@@ -1,0 +1,68 @@
+//! Configurations whose recipe is written out.
+
+use efficienttrain_schedule::Recipe;
+
+use crate::config::batch::BatchSize;
+use crate::config::recipe_source::RecipeSource;
+use crate::config::train::TrainConfig;
+use crate::error::Result;
+
+impl TrainConfig {
+    /// Replaces a recipe file by its content, so that the configuration is complete by itself.
+    ///
+    /// # Errors
+    /// As [`read_recipe`].
+    pub fn embed_recipe(&mut self) -> Result<()> {
+        if let Some(recipe) = self.recipe.load()? {
+            self.set_recipe(&recipe)?;
+        }
+        Ok(())
+    }
+
+    /// The same run by a recipe that has this configuration's changes in it: the options that changed it are not set, since
+    /// the recipe says them now.
+    ///
+    /// # Errors
+    /// When one of its numbers is out of range.
+    pub fn of_recipe(&self, recipe: &Recipe, epochs: f64) -> Result<Self> {
+        let mut config = Self {
+            model: Some(recipe.model.clone()),
+            base_size: recipe.curriculum.base_size,
+            epochs,
+            batch: BatchSize::Recipe,
+            opt: None,
+            momentum: None,
+            lr: None,
+            lr_scaling: None,
+            lr_curve: None,
+            lr_step_every: None,
+            lr_step_factor: Self::default().lr_step_factor,
+            min_lr: None,
+            warmup: None,
+            weight_decay: None,
+            drop_path: None,
+            ema_decay: None,
+            clip_grad: None,
+            mixup: None,
+            cutmix: None,
+            label_smoothing: None,
+            hflip: None,
+            erasing: None,
+            replay: None,
+            replay_batches: None,
+            ..self.clone()
+        };
+        config.set_recipe(recipe)?;
+        Ok(config)
+    }
+
+    /// Sets the recipe to one that is written out.
+    ///
+    /// # Errors
+    /// When one of its numbers is out of range.
+    pub fn set_recipe(&mut self, recipe: &Recipe) -> Result<()> {
+        recipe.validate()?;
+        self.recipe = RecipeSource::Inline(Box::new(recipe.clone()));
+        Ok(())
+    }
+}

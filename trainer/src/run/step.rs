@@ -1,0 +1,92 @@
+//! One optimizer step of a run: batches, gradients, update.
+
+use std::time::Instant;
+
+use efficienttrain_schedule::StepSettings;
+use rand::Rng;
+use randaug::sample_rng;
+
+use crate::config::interval::Position;
+use crate::error::{Error, Result};
+use crate::events::{Observer, StepRecord};
+use crate::run::Run;
+use crate::run::prefetch::Prefetcher;
+use crate::training::step::StepResult;
+use crate::util::purposes::REGULARIZATION;
+
+impl Run {
+    /// Trains one optimizer step and returns its record; none if its numbers were not finite and it was left out. The
+    /// run's `clock` shows the time since its last tick.
+    pub(crate) fn train_step(
+        &mut self,
+        settings: &StepSettings,
+        prefetcher: &mut Prefetcher,
+        clock: Instant,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<StepRecord>> {
+        let (begun, busy) = (Instant::now(), prefetcher.busy_seconds());
+        let mut data_seconds = 0.0;
+        let result = match self.step_on_batches(settings, prefetcher, &mut data_seconds, observer) {
+            Err(Error::NotFinite { loss, grad_norm, .. }) => {
+                return self.handle_nonfinite(settings, (loss, grad_norm), observer).map(|()| None);
+            }
+            other => other?,
+        };
+        let Position { epochs, compute, .. } = self.position_at(settings.step + 1)?;
+        Ok(Some(StepRecord {
+            step: settings.step,
+            stage: settings.stage,
+            size: settings.size,
+            magnitude: settings.magnitude,
+            lr: settings.lr,
+            loss: result.loss,
+            grad_norm: result.grad_norm,
+            images: settings.global_batch,
+            fresh_images: settings.fresh_samples,
+            seconds: begun.elapsed().as_secs_f64(),
+            data_seconds,
+            loader_load: self.options.load(prefetcher.busy_seconds() - busy, begun.elapsed()),
+            epoch: epochs,
+            compute,
+            elapsed: self.history.seconds + clock.elapsed().as_secs_f64(),
+        }))
+    }
+
+    /// Runs every micro-batch forward and backward, then the update; adds the time that batches were waited for to
+    /// `waited`.
+    fn step_on_batches(
+        &mut self,
+        settings: &StepSettings,
+        prefetcher: &mut Prefetcher,
+        waited: &mut f64,
+        observer: &mut dyn Observer,
+    ) -> Result<StepResult> {
+        if settings.step == 0 {
+            let batch = timed(waited, || prefetcher.peek())?;
+            self.bad.report(&batch.bad, observer)?;
+            self.state.check_gradients(batch)?;
+        }
+        let share = 1.0 / f64::from(settings.accumulation);
+        let device = self.state.device().clone();
+        let mut step = self.state.begin_step()?;
+        for micro in 0..settings.accumulation {
+            let batch = timed(waited, || prefetcher.next())?;
+            self.bad.report(&batch.bad, observer)?;
+            let seed =
+                sample_rng(self.config.seed, settings.step, u64::from(micro), REGULARIZATION).next_u64();
+            step.accumulate(&batch, share, settings.drop_path, seed)?;
+        }
+        let update = step.launch_update(settings, self.plan.recipe().optimizer.clip_grad)?;
+        // A GPU is busy for a while: time to upload the next batch before waiting for it.
+        timed(waited, || prefetcher.prefetch(&device));
+        update.finish()
+    }
+}
+
+/// Runs `work` and adds the seconds that it takes to `sum`.
+fn timed<T>(sum: &mut f64, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = work();
+    *sum += begun.elapsed().as_secs_f64();
+    done
+}

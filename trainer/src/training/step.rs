@@ -1,0 +1,261 @@
+//! One optimizer step: gradients are accumulated over micro-batches, then applied.
+//!
+//! A [`Step`] borrows the state for as long as it lasts, so that nothing else can be done with a state in the middle of
+//! a step. Dropped without an update, it leaves the state as it was.
+
+use candle_core::Tensor;
+use efficienttrain_models::{Context, Gradients, Mode, ParamId, ParamKind, ops};
+use efficienttrain_schedule::StepSettings;
+
+use crate::config::precision::Precision;
+use crate::data::batch::Batch;
+use crate::error::{Error, Result};
+use crate::training::ema::{average, warmed_decay};
+use crate::training::loss_scale::LossScale;
+use crate::training::state::TrainState;
+
+/// Result of one optimizer step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepResult {
+    /// Loss, averaged over the images of the step.
+    pub loss: f64,
+    /// Norm of all gradients together, before clipping.
+    pub grad_norm: f64,
+}
+
+/// An optimizer step whose gradients are being accumulated.
+#[derive(Debug)]
+pub struct Step<'a> {
+    state: &'a mut TrainState,
+    gradients: Gradients,
+    losses: Vec<MicroLoss>,
+    /// Buffers as they were before the step.
+    buffers: Vec<(ParamId, Tensor)>,
+}
+
+/// Loss of a micro-batch, on its device, and its share of the step.
+#[derive(Debug)]
+struct MicroLoss {
+    loss: Tensor,
+    share: f64,
+}
+
+impl TrainState {
+    /// Begins an optimizer step.
+    ///
+    /// # Errors
+    /// When there is no memory for a copy of the buffers.
+    pub fn begin_step(&mut self) -> Result<Step<'_>> {
+        let undo = self.undo_bad_steps;
+        Step::begin(self, undo)
+    }
+
+    /// Trains on one batch: a step with a single micro-batch.
+    ///
+    /// # Errors
+    /// As [`Step::accumulate`] and [`Step::update`].
+    pub fn train_on(
+        &mut self,
+        batch: &Batch,
+        seed: u64,
+        settings: &StepSettings,
+        clip_grad: Option<f64>,
+    ) -> Result<StepResult> {
+        let mut step = self.begin_step()?;
+        step.accumulate(batch, 1.0, settings.drop_path, seed)?;
+        step.update(settings, clip_grad)
+    }
+
+    /// Checks on one batch that a gradient reaches every parameter; changes nothing.
+    ///
+    /// # Errors
+    /// Names the parameters that would never train.
+    pub fn check_gradients(&mut self, batch: &Batch) -> Result<()> {
+        // The pass is like those of a step, so it takes no more memory.
+        let mut step = Step::begin(self, true)?;
+        step.accumulate(batch, 1.0, 0.0, 0)?;
+        let model = &step.state.model;
+        Ok(step.gradients.check_complete(model.name(), model.specs())?)
+    }
+}
+
+impl<'a> Step<'a> {
+    /// Begins a step that restores all buffers if it is dropped, or frozen ones alone without `undo`.
+    pub(crate) fn begin(state: &'a mut TrainState, undo: bool) -> Result<Self> {
+        let mut buffers = Vec::new();
+        for (spec, id) in state.model.specs().iter().zip(state.params.ids()) {
+            if spec.kind != ParamKind::Parameter && (undo || state.is_frozen(id)) {
+                buffers.push((id, state.params.get(id).copy()?));
+            }
+        }
+        let gradients = Gradients::new(state.params.len());
+        Ok(Self { state, gradients, losses: Vec::new(), buffers })
+    }
+
+    /// Adds the gradients of one micro-batch, weighted by its `share` of the step. Does not wait for a GPU.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model.
+    pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<()> {
+        let state = &*self.state;
+        let mut cx = Context::new(&state.params, Mode::Train { seed, drop_path })
+            .with_compute_type(state.precision.dtype())
+            .with_frozen(state.frozen())
+            .with_checkpointing(state.checkpoint_activations);
+        let loss = state.objective.loss(&mut cx, &state.model, batch, seed)?;
+        let seed = Tensor::new((share * state.scale()) as f32, state.device())?;
+        self.losses.push(MicroLoss { loss: loss.tensor().clone(), share });
+        Ok(cx.backward(&loss, seed, &mut self.gradients)?)
+    }
+
+    /// Applies the accumulated gradients.
+    ///
+    /// # Errors
+    /// When the loss or the norm of the gradients is not finite; the state is as before the step then.
+    pub fn update(self, settings: &StepSettings, clip_grad: Option<f64>) -> Result<StepResult> {
+        self.launch_update(settings, clip_grad)?.finish()
+    }
+
+    /// Launches the update without waiting for a GPU. On the CPU it is complete when this returns.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub(crate) fn launch_update(
+        mut self,
+        settings: &StepSettings,
+        clip_grad: Option<f64>,
+    ) -> Result<PendingUpdate<'a>> {
+        let frozen: Vec<ParamId> = self.state.params.ids().filter(|&id| self.state.is_frozen(id)).collect();
+        for id in frozen {
+            self.gradients.take(id);
+        }
+        let on_cpu = self.state.device().is_cpu();
+        // On a GPU the kernels of the update look at the last loss themselves.
+        let last_loss = self.losses.last().filter(|_| !on_cpu).map(|micro| &micro.loss);
+        let clip = self.clip_factor(clip_grad, last_loss)?;
+        let result = if on_cpu { Some(self.check_finite(&clip, settings.step)?) } else { None };
+        self.take_step(settings, &clip)?;
+        self.gradients.clear();
+        // Before the average takes them in.
+        self.restore_frozen_buffers();
+        self.update_average(settings, (!on_cpu).then_some(&clip))?;
+        if on_cpu {
+            self.buffers.clear();
+        }
+        Ok(PendingUpdate { number: settings.step, step: self, clip, result })
+    }
+
+    fn check_finite(&self, clip: &ops::ClipFactor, step: u64) -> Result<StepResult> {
+        let (loss, grad_norm) = (total(&self.losses)?, clip.read()?.norm);
+        match loss.is_finite() && grad_norm.is_finite() {
+            true => Ok(StepResult { loss, grad_norm }),
+            false => Err(Error::NotFinite { step, loss, grad_norm }),
+        }
+    }
+
+    /// Returns the norm of the accumulated gradients and the factor that clips it.
+    fn clip_factor(&self, clip: Option<f64>, loss: Option<&Tensor>) -> Result<ops::ClipFactor> {
+        let gradients: Vec<&Tensor> = self.gradients.iter().map(|(_, g)| g).collect();
+        let limits = ops::NormLimits { clip, optimizer: self.state.optimizer.own_limit() };
+        Ok(ops::clip_factor(&gradients, loss, 1.0 / self.state.scale(), limits)?)
+    }
+
+    /// Takes the step of the optimizer with gradients multiplied by `factor`.
+    fn take_step(&mut self, settings: &StepSettings, factor: &ops::ClipFactor) -> Result<()> {
+        let TrainState { model, params, optimizer, .. } = &mut *self.state;
+        let rates = (settings.lr, settings.weight_decay);
+        optimizer.step_by(model.specs(), params, &self.gradients, rates, factor)
+    }
+
+    /// Moves the average towards the weights, unless `factor` says that the step is left out.
+    fn update_average(&mut self, settings: &StepSettings, factor: Option<&ops::ClipFactor>) -> Result<()> {
+        let state = &mut *self.state;
+        let (Some(ema), Some(decay)) = (&mut state.ema, settings.ema_decay) else { return Ok(()) };
+        let decay = if state.ema_warmup { warmed_decay(decay, state.ema_updates) } else { decay };
+        state.ema_updates += 1;
+        average(ema, &state.params, &*state.model, decay, factor)
+    }
+
+    /// Restores frozen buffers, which the passes of the step have changed.
+    fn restore_frozen_buffers(&mut self) {
+        for (id, value) in &self.buffers {
+            if self.state.is_frozen(*id) {
+                self.state.params.set(*id, value.clone());
+            }
+        }
+    }
+}
+
+/// Undoes a step that was not applied; an applied one has no buffers left to restore.
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        for (id, value) in std::mem::take(&mut self.buffers) {
+            self.state.params.set(id, value);
+        }
+    }
+}
+
+/// An update that is complete on the CPU, and under way on a GPU.
+#[derive(Debug)]
+pub(crate) struct PendingUpdate<'a> {
+    number: u64,
+    step: Step<'a>,
+    clip: ops::ClipFactor,
+    /// The result, once it is known.
+    result: Option<StepResult>,
+}
+
+impl PendingUpdate<'_> {
+    /// Waits for the update.
+    ///
+    /// # Errors
+    /// As [`Step::update`].
+    pub(crate) fn finish(mut self) -> Result<StepResult> {
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Result<StepResult> {
+        if let Some(result) = self.result {
+            return Ok(result);
+        }
+        let (clip, loss) = (self.clip.read()?, total(&self.step.losses)?);
+        let (grad_norm, good) = (clip.norm, clip.factor != 0.0);
+        let result = StepResult { loss, grad_norm };
+        self.result = Some(result);
+        let Step { state, buffers, .. } = &mut self.step;
+        if good {
+            buffers.clear();
+        } else {
+            // The update left weights and moments as they were; dropping the step restores the buffers.
+            state.optimizer.steps -= 1;
+            state.ema_updates = state.ema_updates.saturating_sub(1);
+        }
+        let scaled = state.precision == Precision::F16;
+        let before = state.loss_scale.scale;
+        if scaled {
+            state.loss_scale = state.loss_scale.after(good);
+        }
+        // In half precision a gradient too large for the present scale is no fault of the run.
+        let tolerable = scaled && before > LossScale::LEAST && loss.is_finite();
+        if !good && !tolerable {
+            return Err(Error::NotFinite { step: self.number, loss, grad_norm });
+        }
+        Ok(result)
+    }
+}
+
+/// Counts of the state are right after an update in any case.
+impl Drop for PendingUpdate<'_> {
+    fn drop(&mut self) {
+        let _ = self.settle();
+    }
+}
+
+/// Returns the loss of a step.
+fn total(losses: &[MicroLoss]) -> Result<f64> {
+    let mut sum = 0.0;
+    for MicroLoss { loss, share } in losses {
+        sum += share * f64::from(loss.to_scalar::<f32>()?);
+    }
+    Ok(sum)
+}
