@@ -11,4 +11,4 @@ pub mod swin;
 pub mod vit;
 
 pub use options::ModelOptions;
-pub use registry::{create_model, model_names};
+pub use registry::{create_model, model_names, size_multiple};

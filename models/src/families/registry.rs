@@ -108,10 +108,7 @@ pub fn model_names() -> impl Iterator<Item = &'static str> {
 /// When there is no such model (the nearest is named), an option is out of range, or the model cannot take the input
 /// size.
 pub fn create_model(name: &str, options: &ModelOptions) -> Result<Box<dyn Backbone>> {
-    let wanted = name.split('.').next().unwrap_or_default().to_lowercase().replace('-', "_");
-    let found =
-        MODELS.iter().find(|(known, aliases, _)| *known == wanted || aliases.contains(&wanted.as_str()));
-    let Some((known, _, config)) = found else { return Err(unknown(name, &wanted)) };
+    let (known, config) = find(name)?;
     options.check(known)?;
     Ok(match config {
         Config::ResNet(config) => Box::new(ResNet::new(known, *config, options)),
@@ -122,6 +119,27 @@ pub fn create_model(name: &str, options: &ModelOptions) -> Result<Box<dyn Backbo
         Config::CsWin(config) => Box::new(CsWin::new(known, *config, options)?),
         Config::Pvt(config) => Box::new(Pvt::new(known, *config, options)?),
     })
+}
+
+/// Returns the number that edges of images are multiples of, so that all feature maps of the model called `name` are whole
+/// (the maps of the first stages, for models that round the last ones up).
+///
+/// # Errors
+/// When there is no such model.
+pub fn size_multiple(name: &str) -> Result<usize> {
+    Ok(match find(name)?.1 {
+        Config::Vit(_) => 16,
+        Config::Swin(_) | Config::CsWin(_) | Config::Pvt(_) => 32,
+        Config::ResNet(_) | Config::ConvNext(_) | Config::MetaFormer(_) => 8,
+    })
+}
+
+/// Finds a model by any of its names.
+fn find(name: &str) -> Result<(&'static str, &'static Config)> {
+    let wanted = name.split('.').next().unwrap_or_default().to_lowercase().replace('-', "_");
+    let found =
+        MODELS.iter().find(|(known, aliases, _)| *known == wanted || aliases.contains(&wanted.as_str()));
+    found.map(|(known, _, config)| (*known, config)).ok_or_else(|| unknown(name, &wanted))
 }
 
 fn unknown(name: &str, wanted: &str) -> Error {

@@ -1,8 +1,7 @@
 //! From a configuration to its recipe and plan.
 
-use efficienttrain_schedule::{
-    Family, LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, RunLength, WarmUp,
-};
+use efficienttrain_models::size_multiple;
+use efficienttrain_schedule::{LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, RunLength, WarmUp};
 
 use crate::config::batch::{BatchSize, stages_by_size};
 use crate::config::interval::Length;
@@ -16,13 +15,12 @@ use crate::error::{Error, Result};
 /// Batches in the replay buffer where neither recipe nor option says how many.
 const DEFAULT_REPLAY_BATCHES: u32 = 256;
 
-/// What edges of pictures are rounded to multiples of.
-pub(crate) fn edge_multiple(family: Family) -> u32 {
-    match family {
-        Family::DeiT => 16,
-        Family::Swin | Family::CSwin | Family::Pvt => 32,
-        Family::ResNet | Family::ConvNext | Family::CaFormer => 8,
-    }
+/// Returns the number that edges of images are rounded to multiples of: that of the model, or of the model that the recipe
+/// was written for if the registry does not know the model. If it knows neither, the number suits every model there.
+pub(crate) fn edge_multiple(model: &str, of_recipe: &str) -> u32 {
+    const OF_ALL: usize = 32;
+    let multiple = size_multiple(model).or_else(|_| size_multiple(of_recipe)).unwrap_or(OF_ALL);
+    u32::try_from(multiple).unwrap_or(u32::MAX)
 }
 
 impl TrainConfig {
@@ -46,6 +44,7 @@ impl TrainConfig {
             RecipeSource::File(path) => read_recipe(path)?,
             RecipeSource::Inline(recipe) => (**recipe).clone(),
         };
+        let of_recipe = recipe.model.clone();
         if let Some(model) = &self.model {
             recipe.model.clone_from(model);
         }
@@ -54,7 +53,7 @@ impl TrainConfig {
         }
         // At its own base size, sizes stay as they are written.
         if recipe.curriculum.base_size != self.base_size {
-            let multiple = edge_multiple(recipe.family);
+            let multiple = edge_multiple(&recipe.model, &of_recipe);
             recipe = recipe.at_base_size(self.base_size, multiple)?;
         }
         recipe = recipe.with_order(match self.order {

@@ -126,7 +126,11 @@ fn reading(bench: StepBench, seconds: f64) -> Result<StepReport> {
 }
 
 fn features() -> Vec<&'static str> {
-    let all = [("cuda", cfg!(feature = "cuda")), ("parquet", cfg!(feature = "parquet"))];
+    let all = [
+        ("cuda", cfg!(feature = "cuda")),
+        ("cudnn", cfg!(feature = "cudnn")),
+        ("parquet", cfg!(feature = "parquet")),
+    ];
     all.iter().filter(|feature| feature.1).map(|feature| feature.0).collect()
 }
 
@@ -139,6 +143,8 @@ fn instruction_sets() -> Vec<&'static str> {
         ("avx512bw", is_x86_feature_detected!("avx512bw")),
         ("avx512vl", is_x86_feature_detected!("avx512vl")),
         ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+        // Only if the system lets this process use it.
+        ("amx_bf16", ops::Bf16Products::detect() == ops::Bf16Products::Matrices),
     ];
     all.iter().filter(|set| set.1).map(|set| set.0).collect()
 }

@@ -5,4 +5,5 @@ pub mod log;
 pub mod preview;
 pub mod progress;
 pub mod report;
+#[cfg(feature = "cli")]
 pub mod view;

@@ -5,7 +5,7 @@ use efficienttrain_models::{ModelOptions, create_model};
 use efficienttrain_schedule::search::{
     Algorithm, EarlyStop, FineTune, Prefer, Search, SearchOptions, Space, StageBatch, TieRule,
 };
-use efficienttrain_schedule::{Family, PlanOptions, Recipe, ScheduleError};
+use efficienttrain_schedule::{PlanOptions, Recipe, ScheduleError};
 use serde::{Deserialize, Serialize};
 
 use crate::config::recipe::edge_multiple;
@@ -132,7 +132,7 @@ impl SearchSettings {
     }
 
     fn options(&self, config: &TrainConfig, recipe: &Recipe, images: u64) -> Result<SearchOptions> {
-        let sizes = Space::at_base_size(config.base_size, multiple(recipe.family, config.base_size))?.sizes;
+        let sizes = Space::at_base_size(config.base_size, multiple(&recipe.model, config.base_size))?.sizes;
         let batch = |&per_device: &u32| StageBatch { per_device, accumulation: config.accumulation };
         let space = Space {
             sizes: if self.sizes.is_empty() { sizes } else { self.sizes.clone() },
@@ -170,8 +170,8 @@ impl SearchSettings {
 
 /// What the paper's sizes are rounded to: what the model wants, or whole pixels where it has no grid and the base size is no
 /// multiple of that.
-fn multiple(family: Family, base_size: u32) -> u32 {
-    let wanted = edge_multiple(family);
+fn multiple(model: &str, base_size: u32) -> u32 {
+    let wanted = edge_multiple(model, model);
     if base_size.is_multiple_of(wanted) || wanted > 8 { wanted } else { 1 }
 }
 

@@ -1,9 +1,11 @@
 //! What a person sees while a run goes on.
 
+#[cfg(feature = "cli")]
 pub(crate) mod bar;
 pub(crate) mod lines;
 pub(crate) mod time_left;
 
+#[cfg(feature = "cli")]
 pub use bar::Progress;
 pub use lines::lines;
 pub use time_left::TimeLeft;
