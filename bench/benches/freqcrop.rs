@@ -1,4 +1,5 @@
-//! The crop of 3x224x224 images to the sizes of the curriculum, one thread, every entry and backend.
+//! The crop of 3x224x224 images to the sizes of the curriculum, one thread, every entry and
+//! backend.
 
 use std::hint::black_box;
 
@@ -7,12 +8,12 @@ use freqcrop::{Backend, FrequencyCrop, Lanczos, Layout, LowPass, Scratch};
 
 const SIDE: usize = 224;
 
-fn picture() -> Vec<u8> {
+fn image() -> Vec<u8> {
     (0..SIDE * SIDE * 3).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 fn crops(c: &mut Criterion) {
-    let bytes = picture();
+    let bytes = image();
     let floats: Vec<f32> = bytes.iter().map(|&b| f32::from(b) / 255.0).collect();
     let mut group = c.benchmark_group("freqcrop 3x224x224");
     group.throughput(Throughput::Elements(1));

@@ -1,15 +1,16 @@
-//! What a training image goes through besides decoding: crop, RandAugment, normalisation, one thread.
+//! Preprocessing of a training image without decoding: crop, RandAugment, normalization, on one
+//! thread.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::{Rgb, RgbImage};
 use randaug::{Layout, Normalize, Purpose, RandAugment, RandomResizedCrop, Scratch, sample_rng};
 
-fn picture(width: u32, height: u32) -> RgbImage {
+fn image(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([(x * 3 + y) as u8, (x ^ y) as u8, (x * y / 7) as u8]))
 }
 
 fn crops(c: &mut Criterion) {
-    let (photo, mut scratch) = (picture(500, 375), Scratch::new());
+    let (photo, mut scratch) = (image(500, 375), Scratch::new());
     let mut group = c.benchmark_group("random resized crop of 500x375");
     group.throughput(Throughput::Elements(1));
     for size in [96, 160, 224] {
@@ -27,10 +28,10 @@ fn crops(c: &mut Criterion) {
 
 fn augmentation(c: &mut Criterion) {
     let mut scratch = Scratch::new();
-    let mut group = c.benchmark_group("RandAugment and normalisation");
+    let mut group = c.benchmark_group("RandAugment and normalization");
     group.throughput(Throughput::Elements(1));
     for (size, magnitude) in [(96, 1.0), (160, 4.0), (224, 9.0)] {
-        let (start, mut out) = (picture(size, size), vec![0.0; (size * size * 3) as usize]);
+        let (start, mut out) = (image(size, size), vec![0.0; (size * size * 3) as usize]);
         let mut index = 0;
         group.bench_function(BenchmarkId::from_parameter(size), |b| {
             b.iter_batched_ref(

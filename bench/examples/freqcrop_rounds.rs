@@ -1,6 +1,8 @@
-//! Times one round of the crop for every line on standard input, for scripts that alternate it with a peer.
+//! Times one round of the crop for every line on standard input, for scripts that alternate it with
+//! a peer.
 //!
-//! A line is `gemm`, `crossover SIDE SIZE` (time of the Fourier backend over the separable one's), or `KIND SIZE SECONDS` with KIND one of `chw`, `hwc`, `rgb8`, `fft`; the answer is one number:
+//! A line is `gemm`, `crossover SIDE SIZE` (time of the Fourier backend over the separable one's),
+//! or `KIND SIZE SECONDS` with KIND one of `chw`, `hwc`, `rgb8`, `fft`; the answer is one number:
 //! GFLOP/s of the best matrix product, or images/s of one thread for 3x224x224 -> 3xSIZExSIZE.
 
 use std::io::BufRead;
@@ -9,7 +11,8 @@ use std::time::Instant;
 use freqcrop::{Backend, FrequencyCrop, Layout, Scratch};
 
 const SIDE: usize = 224;
-/// Different images, so that input comes from where a loader's would: not from the first-level cache.
+/// Different images, so that input comes from where a loader's would: not from the first-level
+/// cache.
 const IMAGES: usize = 16;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,7 +65,8 @@ fn crop_rate(kind: &str, size: usize, seconds: f64) -> Result<f64, Box<dyn std::
     Ok(f64::from(rounds) * IMAGES as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Best time of the Fourier backend over best time of the separable one, SIDE x SIDE -> SIZE x SIZE, one channel.
+/// Best time of the Fourier backend over best time of the separable one, SIDE x SIDE -> SIZE x
+/// SIZE, one channel.
 fn crossover(side: usize, size: usize) -> Result<f64, Box<dyn std::error::Error>> {
     let image: Vec<f32> = pixels(side * side).iter().map(|&b| f32::from(b) / 255.0).collect();
     let mut out = vec![0.0; size * size];
@@ -102,7 +106,8 @@ fn best_gemm() -> f64 {
 fn product(n: usize, c: &mut [f32], a: &[f32], b: &[f32]) {
     assert!([a.len(), b.len(), c.len()] == [n * n; 3]);
     let (column, row) = (n as isize, 1);
-    // SAFETY: all three are n x n with these strides, as asserted, and `c` is borrowed mutably, so it overlaps neither.
+    // SAFETY: all three are n x n with these strides, as asserted, and `c` is borrowed mutably, so
+    // it overlaps neither.
     unsafe {
         gemm::gemm(
             n,

@@ -1,8 +1,8 @@
 //! Trainable vision backbones on [candle](candle_core).
 //!
-//! Candle loses or falsifies some gradients in silence and is slow in training. This crate brings its own small set of
-//! trainable [`ops`], an engine for backward passes ([`Context`]), and backbones made of them, with the names, shapes
-//! and numbers of timm.
+//! Candle loses or falsifies some gradients in silence and is slow in training. This crate brings
+//! its own small set of trainable [`ops`], an engine for backward passes ([`Context`]), and
+//! backbones made of them, with the names, shapes and numbers of timm.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -12,11 +12,11 @@
 //! let model = create_model("resnet18", &options)?;
 //! let params = ParamStore::init(model.specs(), 42, DType::F32, &Device::Cpu)?;
 //!
-//! // One training pass: pictures are channels-last, targets one row of class probabilities a picture.
-//! let pictures = Variable::constant(Tensor::rand(0f32, 1., (4, 64, 64, 3), &Device::Cpu)?);
+//! // One training pass: images are channels-last, targets one row of class probabilities an image.
+//! let images = Variable::constant(Tensor::rand(0f32, 1., (4, 64, 64, 3), &Device::Cpu)?);
 //! let targets = Tensor::full(0.1f32, (4, 10), &Device::Cpu)?;
 //! let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
-//! let logits = model.forward(&mut cx, &pictures)?;
+//! let logits = model.forward(&mut cx, &images)?;
 //! let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets)?);
 //! let mut gradients = Gradients::new(params.len());
 //! cx.backward(&loss, Tensor::new(1f32, &Device::Cpu)?, &mut gradients)?;
@@ -24,8 +24,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Everything is a function of its inputs: the same seed gives the same first weights, stochastic depth and gradients,
-//! bitwise, on any number of threads.
+//! Everything is a function of its inputs: the same seed gives the same first weights, stochastic
+//! depth and gradients, bitwise, on any number of threads.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,4 +1,5 @@
-//! Parts of training against the reference: resampled embeddings, stochastic depth, AdamW, clipping, averages, losses.
+//! Parts of training against the reference: resampled embeddings, stochastic depth, AdamW,
+//! clipping, averages, losses.
 
 mod common;
 
@@ -87,15 +88,15 @@ fn clip_factor(gradients: &[Tensor], limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (square.sqrt() + 1e-6)).min(1.0))
 }
 
-/// One parameter with what its optimiser keeps.
+/// One parameter with what its optimizer keeps.
 struct State {
     value: Tensor,
     first: Tensor,
     second: Tensor,
 }
 
-/// One step of the case's optimiser on one parameter.
-fn optimise(case: &Value, t: u64, decay: bool, grad: &Tensor, state: &State) {
+/// One step of the case's optimizer on one parameter.
+fn optimize(case: &Value, t: u64, decay: bool, grad: &Tensor, state: &State) {
     let number = |key: &str| case[key].as_f64().unwrap();
     let per_step = |list: &str, one: &str| case[list].get(t as usize).unwrap_or(&case[one]).as_f64().unwrap();
     let lr = per_step("lr_per_step", "lr");
@@ -121,11 +122,11 @@ fn optimise(case: &Value, t: u64, decay: bool, grad: &Tensor, state: &State) {
             let step = ops::Sgd { lr, momentum, nesterov, weight_decay, step: t + 1 };
             ops::sgd_step(value, grad, first, &step).unwrap();
         }
-        other => panic!("no such optimiser here: {other}"),
+        other => panic!("no such optimizer here: {other}"),
     }
 }
 
-/// What the case does to all gradients together before the step.
+/// Operation of the case on all gradients together before the step.
 fn scale_all(case: &Value, grads: &[Tensor]) {
     let square: f64 = grads.iter().map(|g| ops::squared_norm(g).unwrap()).sum();
     let factor = match case["opt"].as_str() {
@@ -137,7 +138,7 @@ fn scale_all(case: &Value, grads: &[Tensor]) {
 }
 
 #[test]
-fn optimisers_follow_the_reference_for_five_steps() {
+fn optimizers_follow_the_reference_for_five_steps() {
     let (golden, values) = (json("optim.json"), tensors("optim.safetensors"));
     let mut seen = std::collections::BTreeSet::new();
     for case in golden["cases"].as_array().unwrap() {
@@ -158,7 +159,7 @@ fn optimisers_follow_the_reference_for_five_steps() {
                     params.iter().map(|(n, s, _)| gradient(n, s, scale, t, dtype)).collect();
                 scale_all(case, &grads);
                 for (((name, _, decay), grad), state) in params.iter().zip(&grads).zip(&states) {
-                    optimise(case, t, *decay, grad, state);
+                    optimize(case, t, *decay, grad, state);
                     let want = numbers(&values[&format!("{key}/step{}/{name}", t + 1)]);
                     let off = max_difference(&numbers(&state.value), &want);
                     assert!(off < tolerance, "{key}: {name} after step {}: off by {off}", t + 1);

@@ -1,4 +1,5 @@
-//! What every model must do at any size: give logits, train every parameter, keep its parameters through a size change.
+//! Requirements on every model at any size: logits, a gradient for every parameter, parameters kept
+//! through a size change.
 
 mod common;
 
@@ -9,7 +10,8 @@ use efficienttrain_models::{
     create_model, model_names, ops, predict,
 };
 
-/// Sizes that every kind of edge gets: the smallest, a rectangle, and one that is no multiple of anything.
+/// Sizes that every kind of edge gets: the smallest, a rectangle, and one that is no multiple of
+/// anything.
 fn sizes(family: Family) -> Vec<[usize; 2]> {
     match family {
         Family::ResNet => vec![[32, 32], [33, 45]],
@@ -286,9 +288,10 @@ fn parameters_are_grouped_by_decay_and_depth() {
 
 #[test]
 fn published_sizes_of_models_without_golden_numbers() {
-    // Parameters in millions and multiply-accumulates in billions as their papers and timm round them. For CSWin-L the
-    // paper says 31.5 G, less than 2.25 times the linear layers of CSWin-B (which it must be at 1.5 times the width, and
-    // which are counted right): only its parameters are compared.
+    // Parameters in millions and multiply-accumulates in billions as their papers and timm round
+    // them. For CSWin-L the paper says 31.5 G, less than 2.25 times the linear layers of CSWin-B
+    // (which it must be at 1.5 times the width, and which are counted right): only its parameters
+    // are compared.
     for (name, params, macs) in [
         ("resnet18", 11.7, 1.8),
         ("resnet34", 21.8, 3.7),

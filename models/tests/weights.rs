@@ -1,4 +1,5 @@
-//! Weights of a file and of a model: names and shapes are brought together, and what differs is named or adapted.
+//! Weights of a file and of a model: names and shapes are brought together, and what differs is
+//! named or adapted.
 
 mod common;
 
@@ -89,7 +90,7 @@ fn exported_weights_come_back_bitwise() {
 }
 
 #[test]
-fn the_spelling_and_the_shapes_of_a_file_are_recognised() {
+fn the_spelling_and_the_shapes_of_a_file_are_recognized() {
     for (name, other, reshaped) in
         [("swin_tiny", "timm's", 0), ("convnext_tiny", "timm's", 0), ("caformer_s18", "timm's", 24)]
     {
@@ -104,7 +105,7 @@ fn the_spelling_and_the_shapes_of_a_file_are_recognised() {
 }
 
 #[test]
-fn torchvision_names_are_recognised() {
+fn torchvision_names_are_recognized() {
     let model = model("deit_tiny", 5, 32);
     let params = golden_weights("deit_tiny", model.specs(), DType::F32);
     let rename = |name: &str| {
@@ -169,7 +170,8 @@ fn every_difference_is_named_and_nothing_is_changed() {
     }
 }
 
-/// Files come with keys of profilers, decoders and the like; keys of further blocks are those of a deeper model.
+/// Files come with keys of profilers, decoders and the like; keys of further blocks are those of a
+/// deeper model.
 #[test]
 fn keys_that_the_model_does_not_need_can_be_left_out() {
     let lenient = LoadOptions { ignore_unexpected: true, ..STRICT };
@@ -210,7 +212,7 @@ fn a_head_for_other_classes_is_kept_on_request() {
     let adapt = LoadOptions { adapt_head: true, ..STRICT };
     for _ in 0..2 {
         let (report, params) = load(&*to, &tensors, adapt).unwrap();
-        assert_eq!(report.reinitialised, ["fc.weight", "fc.bias"]);
+        assert_eq!(report.reinitialized, ["fc.weight", "fc.bias"]);
         let (conv, head) = (params.by_name("conv1.weight").unwrap(), params.by_name("fc.weight").unwrap());
         assert_eq!(numbers(conv), numbers(&tensors["conv1.weight"]));
         assert_eq!(numbers(head), numbers(init(&*to, 7).by_name("fc.weight").unwrap()));
@@ -219,15 +221,15 @@ fn a_head_for_other_classes_is_kept_on_request() {
         assert_eq!(num_classes(&*to, &tensors), None);
     }
     let (report, _) = load(&*from, &named(&init(&*from, 1)), adapt).unwrap();
-    assert!(report.reinitialised.is_empty(), "a head that fits is loaded");
+    assert!(report.reinitialized.is_empty(), "a head that fits is loaded");
 }
 
 #[test]
 fn other_picture_channels_are_adapted_on_request() {
     let model = model("resnet10", 3, 32);
     let mut tensors = named(&init(&*model, 1));
-    let grey = tensors["conv1.weight"].sum_keepdim(1).unwrap();
-    tensors.insert("conv1.weight".into(), grey.clone());
+    let gray = tensors["conv1.weight"].sum_keepdim(1).unwrap();
+    tensors.insert("conv1.weight".into(), gray.clone());
     let message = load(&*model, &tensors, STRICT).unwrap_err().to_string();
     assert!(message.contains("`conv1.weight` has shape [64, 1, 7, 7], expected [64, 3, 7, 7]"), "{message}");
     let (report, params) =
@@ -235,8 +237,8 @@ fn other_picture_channels_are_adapted_on_request() {
     assert_eq!(report.adapted, ["conv1.weight"]);
     let sum = params.by_name("conv1.weight").unwrap().sum_keepdim(1).unwrap();
     assert!(
-        common::max_difference(&numbers(&sum), &numbers(&grey)) < 1e-6,
-        "a grey picture gives what it gave"
+        common::max_difference(&numbers(&sum), &numbers(&gray)) < 1e-6,
+        "a gray image gives what it gave"
     );
 }
 
@@ -289,7 +291,7 @@ fn size_channels_and_classes_adapt_together() {
     tensors.insert("patch_embed.proj.weight".into(), four);
     let all = ADAPT_ALL;
     let (report, params) = load(&*to, &tensors, all).unwrap();
-    assert_eq!(report.reinitialised, ["head.weight", "head.bias"]);
+    assert_eq!(report.reinitialized, ["head.weight", "head.bias"]);
     assert_eq!(report.adapted.len(), 1 + 12);
     assert_eq!(predict(&*to, &params, &model_input(1, 1, 96, 96)).unwrap().dims(), [1, 3]);
 }
@@ -299,5 +301,5 @@ fn both_heads_of_a_distilled_model_are_kept_or_loaded_together() {
     let (from, to) = (model("deit_tiny_distilled", 5, 32), model("deit_tiny_distilled", 3, 32));
     let (report, _) =
         load(&*to, &named(&init(&*from, 1)), LoadOptions { adapt_head: true, ..STRICT }).unwrap();
-    assert_eq!(report.reinitialised, ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]);
+    assert_eq!(report.reinitialized, ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]);
 }

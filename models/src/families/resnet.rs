@@ -1,4 +1,5 @@
-//! ResNet (He et al., 2016), as torchvision and timm have it: the stride of a bottleneck sits in its 3x3 convolution.
+//! ResNet (He et al., 2016), as torchvision and timm have it: the stride of a bottleneck sits in
+//! its 3x3 convolution.
 //!
 //! | variant | block | depths | parameters (1000 classes) |
 //! | --- | --- | --- | --- |
@@ -9,8 +10,8 @@
 //! | `resnet101` | bottleneck | 3-4-23-3 | 44.5 M |
 //! | `resnet152` | bottleneck | 3-8-36-3 | 60.2 M |
 //!
-//! Takes pictures of any size; nothing changes with it. `resnet10` is no published variant, only a smaller sibling for
-//! tests and demonstrations.
+//! Takes images of any size; nothing changes with it. `resnet10` is no published variant, only a
+//! smaller sibling for tests and demonstrations.
 //!
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
@@ -21,7 +22,7 @@
 //! ```
 
 use super::options::{ModelOptions, check_nonzero};
-use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
     Activation, BatchNorm, Conv2d, ConvShape, Linear, Place, Residual, global_avg_pool, max_pool2d,
@@ -33,7 +34,8 @@ use crate::{Family, Result};
 /// Which residual block a variant is made of, and how many in each stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResNetConfig {
-    /// Bottleneck blocks (1x1, 3x3, 1x1, four times as many channels out) instead of basic ones (3x3, 3x3).
+    /// Bottleneck blocks (1x1, 3x3, 1x1, four times as many channels out) instead of basic ones
+    /// (3x3, 3x3).
     pub bottleneck: bool,
     /// Blocks in each of the four stages.
     pub depths: [usize; 4],
@@ -102,9 +104,9 @@ impl Backbone for ResNet {
         Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
-        check_pictures(self, pictures)?;
-        let x = self.conv1.forward(cx, pictures)?;
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
+        check_images(self, images)?;
+        let x = self.conv1.forward(cx, images)?;
         let x = self.bn1.forward(cx, &x, None, true)?;
         let mut x = max_pool2d(cx, &x, 3, 2, 1)?;
         let mut maps = Vec::new();
@@ -117,8 +119,8 @@ impl Backbone for ResNet {
         Ok(maps)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let x = last(self.feature_maps(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, images)?)?;
         global_avg_pool(cx, &x)
     }
 
@@ -172,7 +174,8 @@ impl Block {
         let mut branch = Vec::new();
         for (i, &conv) in plan.iter().enumerate() {
             let layer = b.within(format!("conv{}", i + 1), |b| Conv2d::unbiased(b, conv));
-            // The last norm of a branch starts at zero, so that a block starts as the identity (Goyal et al., 2017).
+            // The last norm of a branch starts at zero, so that a block starts as the identity
+            // (Goyal et al., 2017).
             let weight = if i + 1 == plan.len() { Init::Zeros } else { Init::Ones };
             let norm = b.within(format!("bn{}", i + 1), |b| BatchNorm::new(b, conv.outputs, weight));
             branch.push((layer, norm));

@@ -1,8 +1,9 @@
 //! The engine that training runs on: a tape of ops with hand-written backward passes.
 //!
-//! Candle's own engine begins every edge with a tensor of zeros and an addition and keeps all activations until the
-//! end. Here each gradient is moved, not added, where there is one contribution, a node's saved tensors are freed as
-//! soon as the backward pass has gone through it, and the gradient of the picture is never computed.
+//! Candle's own engine begins every edge with a tensor of zeros and an addition and keeps all
+//! activations until the end. Here each gradient is moved, not added, where there is one
+//! contribution, a node's saved tensors are freed as soon as the backward pass has gone through it,
+//! and the gradient of the image is never computed.
 
 mod checkpoint;
 mod context;
@@ -45,7 +46,7 @@ impl Variable {
     }
 }
 
-/// Where the gradient of a value goes.
+/// Destination of a value's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Constant,
@@ -93,8 +94,8 @@ impl Tape {
     }
 }
 
-/// The sum of two contributions to the same gradient, in a new tensor: either may share its memory with the gradient
-/// of another node (both terms of a sum get the same one).
+/// The sum of two contributions to the same gradient, in a new tensor: either may share its memory
+/// with the gradient of another node (both terms of a sum get the same one).
 fn join(first: Option<Tensor>, second: Tensor) -> Result<Tensor> {
     match first {
         None => Ok(second),

@@ -1,8 +1,8 @@
 //! The vocabulary of blocks that every family is written in.
 //!
 //! A layer holds the positions of its parameters and how they are used; values come with the
-//! [`Context`](crate::Context) of each pass. Each tells the pass the shape it gives and what it costs, so that a model
-//! can be counted without being run.
+//! [`Context`](crate::Context) of each pass. Each tells the pass the shape it gives and what it
+//! costs, so that a model can be counted without being run.
 
 mod activation;
 mod attention;

@@ -26,8 +26,9 @@ impl Residual {
         Self { skip: Some(b.parameter(name, &[channels], Init::Ones)), branch: None }
     }
 
-    /// `skip * x + scale * branch`, where the branch is dropped for random samples in training (stochastic depth,
-    /// Huang et al., 2016; scaled so that its expectation stays). `branch_name` tells the branches of one block apart.
+    /// `skip * x + scale * branch`, where the branch is dropped for random samples in training
+    /// (stochastic depth, Huang et al., 2016; scaled so that its expectation stays). `branch_name`
+    /// tells the branches of one block apart.
     ///
     /// # Errors
     /// When the two differ in shape.

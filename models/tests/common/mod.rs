@@ -39,7 +39,7 @@ pub fn weight_fill(name: &str, shape: &[usize], salt: u64) -> Vec<f32> {
     (0..count as u64).map(|i| value(hash_uniform(seed, i)) as f32).collect()
 }
 
-/// Pictures `[b, 3, h, w]`.
+/// Images `[b, 3, h, w]`.
 pub fn model_input(seed: u64, b: usize, h: usize, w: usize) -> Tensor {
     let mut data = Vec::with_capacity(b * 3 * h * w);
     for bc in 0..b * 3 {

@@ -108,7 +108,7 @@ impl Saved {
         if heads.is_empty() {
             return None;
         }
-        let by_place = self.record.is_none() && report.reinitialised.is_empty();
+        let by_place = self.record.is_none() && report.reinitialized.is_empty();
         let what = "the head is taken as it is, class by class in their order: the file does not name them";
         rows.map(|head| head.what).or_else(|| by_place.then(|| what.into()))
     }

@@ -26,7 +26,7 @@ impl TargetName {
     pub(super) fn target(self) -> Target {
         match self {
             Self::Hog => Target::Hog(Hog::default()),
-            Self::NormalisedPixels => Target::NormalisedPixels,
+            Self::NormalisedPixels => Target::NormalizedPixels,
             Self::Pixels => Target::Pixels,
         }
     }

@@ -1,7 +1,7 @@
 // Sums over the rows of a matrix, for each of its columns.
 //
-// A block takes a strip of 32 columns and a part of the rows; its 8 rows of threads go through the part together. `parts`
-// of each column are added up by `sum_parts`, always in the same order.
+// A block takes a strip of 32 columns and a part of the rows; its 8 rows of threads go through the
+// part together. `parts` of each column are added up by `sum_parts`, always in the same order.
 #pragma once
 #include "common.cuh"
 
