@@ -49,10 +49,10 @@ pub fn cost(model: &dyn Backbone) -> Result<Cost> {
     Ok(Cost::of(&counted(model, Arc::default())?, model.specs()))
 }
 
-/// The fewest values a channel of which a batch norm takes statistics in training, for one image at
-/// the model's present input size; none where nothing takes any. `frozen` is as for
-/// [`Context::with_frozen`]. A batch norm needs two values: a batch of one image will not do for a
-/// model that ends in maps of one pixel.
+/// The fewest values per channel of which a batch norm takes statistics in training, for one image
+/// at the model's present input size; none where nothing takes any. `frozen` is as for
+/// [`Context::with_frozen`]. A batch norm needs two values: a batch of one image is not enough for
+/// a model that ends in maps of one pixel.
 ///
 /// # Errors
 /// As [`cost`].
@@ -70,7 +70,7 @@ fn counted(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<CostCounter> {
     if logits.dims() != [1, model.num_classes()] {
         return Err(Error::shape("cost", format!("logits [1, {}]", model.num_classes()), logits.dims()));
     }
-    Ok(cx.into_tally())
+    Ok(cx.into_counter())
 }
 
 impl Cost {

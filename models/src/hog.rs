@@ -7,7 +7,7 @@
 //! cells of 8x8 pixels; a Gaussian of 16x16 pixels (standard deviation 8) that weighs the pixels of
 //! each 16x16 patch, its middle the most; the histogram of each cell and channel divided by its
 //! Euclidean length. The authors normalize single cells, not the overlapping blocks of 2x2 cells
-//! that Dalal and Triggs use: the 2x2 cells of a patch of 16x16 pixels stand side by side as that
+//! that Dalal and Triggs use: the 2x2 cells of a patch of 16x16 pixels are concatenated to that
 //! patch's 3 * 9 * 4 = 108 numbers.
 //!
 //! Arithmetic is in double precision and in the same order on the CPU and on a GPU, so that a pixel

@@ -6,8 +6,8 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use common::{max_difference, model_input, numbers};
 use efficienttrain_models::{
-    Backbone, Context, Family, Gradients, Mode, ModelOptions, ParamKind, ParamStore, Variable, cost,
-    create_model, model_names, ops, predict,
+    Backbone, BlockIndex, Context, Family, Gradients, Mode, ModelOptions, ParamKind, ParamStore, Variable,
+    cost, create_model, model_names, ops, predict,
 };
 
 /// Sizes that every kind of edge gets: the smallest, a rectangle, and one that is no multiple of
@@ -328,7 +328,7 @@ fn stochastic_depth_keeps_the_expectation_and_is_seeded() {
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let draw = |seed, index| {
         let cx = Context::new(&params, Mode::Train { seed, drop_path: 0.4 });
-        cx.drop_path_mask((index, 3), "", 20_000)
+        cx.drop_path_mask(BlockIndex { index, depth: 3 }, "", 20_000)
     };
     assert_eq!(draw(1, 0), None, "the first block is never dropped");
     for (index, rate) in [(1, 0.2f64), (2, 0.4)] {
@@ -343,7 +343,7 @@ fn stochastic_depth_keeps_the_expectation_and_is_seeded() {
     assert_eq!(draw(1, 2), draw(1, 2));
     assert_ne!(draw(1, 2), draw(2, 2));
     let eval = Context::new(&params, Mode::Eval);
-    assert_eq!(eval.drop_path_mask((2, 3), "", 4), None);
+    assert_eq!(eval.drop_path_mask(BlockIndex { index: 2, depth: 3 }, "", 4), None);
 }
 
 #[test]

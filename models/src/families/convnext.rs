@@ -23,7 +23,7 @@ use super::options::{ModelOptions, at_least};
 use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp, Place, Residual,
+    BlockIndex, Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp, Residual,
     global_avg_pool, run_stages,
 };
 use crate::params::{Init, ParamBuilder};
@@ -77,7 +77,7 @@ impl ConvNext {
             let mut blocks = Vec::new();
             for j in 0..count {
                 b.layer(layer_of(i, j));
-                let block = |b: &mut ParamBuilder| Block::new(b, width << i, (index, depth));
+                let block = |b: &mut ParamBuilder| Block::new(b, width << i, BlockIndex { index, depth });
                 blocks.push(b.within("stages", |b| b.within(i, |b| b.within(j, block))));
                 index += 1;
             }
@@ -161,17 +161,17 @@ struct Block {
     dwconv: DepthwiseConv2d,
     norm: LayerNorm,
     mlp: Mlp,
-    place: Place,
+    at: BlockIndex,
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, width: usize, at: BlockIndex) -> Self {
         Self {
             residual: Residual::layer_scale(b, "gamma", width, LAYER_SCALE),
             dwconv: b.within("dwconv", |b| DepthwiseConv2d::new(b, width, 7, INIT, true)),
             norm: b.within("norm", |b| LayerNorm::new(b, width, EPS)),
             mlp: Mlp::named(b, ["pwconv1", "pwconv2"], width, 4 * width, INIT),
-            place,
+            at,
         }
     }
 }
@@ -181,6 +181,6 @@ impl Layer for Block {
         let y = self.dwconv.forward(cx, x)?;
         let y = self.norm.forward(cx, &y)?;
         let y = self.mlp.forward(cx, &y)?;
-        self.residual.forward(cx, x, &y, self.place, "")
+        self.residual.forward(cx, x, &y, self.at, "")
     }
 }

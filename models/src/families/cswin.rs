@@ -24,7 +24,7 @@ use super::options::{ModelOptions, grid};
 use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Conv2d, ConvShape, Downsample, Layer, LayerNorm, Linear, Mlp, Place, PreNormBlock, Residual,
+    BlockIndex, Conv2d, ConvShape, Downsample, Layer, LayerNorm, Linear, Mlp, PreNormBlock, Residual,
     StripeAttention, global_avg_pool, run_stages,
 };
 use crate::ops::Windows;
@@ -77,7 +77,9 @@ impl CsWin {
             let mut blocks = Vec::new();
             for j in 0..depths[i] {
                 b.layer(layer_of(i, j));
-                let block = |b: &mut ParamBuilder| Block::new(b, width << i, heads[i], i, (index, depth));
+                let block = |b: &mut ParamBuilder| {
+                    Block::new(b, width << i, heads[i], i, BlockIndex { index, depth })
+                };
                 blocks.push(b.within(format!("stage{}", i + 1), |b| b.within(j, block)));
                 index += 1;
             }
@@ -169,7 +171,7 @@ struct Block {
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, heads: usize, stage: usize, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, width: usize, heads: usize, stage: usize, at: BlockIndex) -> Self {
         // In the order of the authors.
         let qkv = b.within("qkv", |b| Linear::new(b, width, 3 * width, INIT, ZEROS));
         let norm1 = b.within("norm1", |b| LayerNorm::new(b, width, EPS));
@@ -178,7 +180,7 @@ impl Block {
         let mlp = b.within("mlp", |b| Mlp::new(b, width, 4 * width, INIT));
         let norm2 = b.within("norm2", |b| LayerNorm::new(b, width, EPS));
         let (residual1, residual2) = (Residual::default(), Residual::default());
-        let inner = PreNormBlock { norm1, residual1, norm2, mlp, residual2, place };
+        let inner = PreNormBlock { norm1, residual1, norm2, mlp, residual2, at };
         Self { inner, qkv, attns, proj, stage }
     }
 

@@ -24,8 +24,8 @@ use super::options::{ModelOptions, at_least};
 use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Activation, Attention, Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp,
-    Place, PreNormBlock, Residual, global_avg_pool, run_stages,
+    Activation, Attention, BlockIndex, Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm,
+    Linear, Mlp, PreNormBlock, Residual, global_avg_pool, run_stages,
 };
 use crate::params::{Init, ParamBuilder};
 use crate::resample::Resample;
@@ -90,9 +90,9 @@ impl MetaFormer {
         for i in 0..4 {
             let mut blocks = Vec::new();
             for j in 0..depths[i] {
-                let place = (first_of(i) + j, depth);
-                b.layer(place.0 + 1);
-                let block = |b: &mut ParamBuilder| Block::new(b, widths[i], mixers[i], i >= 2, place);
+                let at = BlockIndex { index: first_of(i) + j, depth };
+                b.layer(at.index + 1);
+                let block = |b: &mut ParamBuilder| Block::new(b, widths[i], mixers[i], i >= 2, at);
                 blocks.push(b.within("stages", |b| b.within(i, |b| b.within(j, block))));
             }
             stages.push(blocks);
@@ -163,7 +163,7 @@ struct Block {
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, mixer: Mixer, scaled: bool, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, width: usize, mixer: Mixer, scaled: bool, at: BlockIndex) -> Self {
         let residual = |b: &mut ParamBuilder, name: &str| match scaled {
             true => b.within(name, |b| Residual::scaled_skip(b, "scale", width)),
             false => Residual::default(),
@@ -175,7 +175,7 @@ impl Block {
         let norm2 = b.within("norm2", |b| LayerNorm::unbiased(b, width, EPS));
         let mlp = b.within("mlp", |b| Mlp::star_relu(b, width, 4 * width, INIT));
         let residual2 = residual(b, "res_scale2");
-        Self { inner: PreNormBlock { norm1, residual1, norm2, mlp, residual2, place }, token_mixer }
+        Self { inner: PreNormBlock { norm1, residual1, norm2, mlp, residual2, at }, token_mixer }
     }
 }
 

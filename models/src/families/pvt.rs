@@ -24,8 +24,8 @@ use super::options::{ModelOptions, grid};
 use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, ReducedAttention, flatten, global_avg_pool,
-    join_tokens, select_tokens, unflatten,
+    BlockIndex, Conv2d, ConvShape, LayerNorm, Linear, PreNormBlock, ReducedAttention, flatten,
+    global_avg_pool, join_tokens, select_tokens, unflatten,
 };
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::resample::Resample;
@@ -86,9 +86,9 @@ impl Pvt {
             b.layer(layer_of(i));
             let (proj, norm) = b.within(format!("patch_embed{}", i + 1), |b| Stage::embed(b, options, i));
             let block = |j| {
-                let place = (first_of(i) + j, depth);
-                b.layer(place.0 + 1);
-                b.within(format!("block{}", i + 1), |b| b.within(j, |b| Block::new(b, i, place)))
+                let at = BlockIndex { index: first_of(i) + j, depth };
+                b.layer(at.index + 1);
+                b.within(format!("block{}", i + 1), |b| b.within(j, |b| Block::new(b, i, at)))
             };
             let blocks = (0..config.depths[i]).map(block).collect();
             Stage { pos_embed: pos_embeds[i], proj, norm, blocks }
@@ -204,10 +204,10 @@ struct Block {
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, i: usize, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, i: usize, at: BlockIndex) -> Self {
         let width = WIDTHS[i];
         let attn = |b: &mut ParamBuilder| ReducedAttention::new(b, width, HEADS[i], REDUCTIONS[i], INIT);
-        let (inner, attn) = PreNormBlock::around(b, [width, MLP_RATIOS[i] * width], EPS, INIT, place, attn);
+        let (inner, attn) = PreNormBlock::around(b, [width, MLP_RATIOS[i] * width], EPS, INIT, at, attn);
         Self { inner, attn }
     }
 

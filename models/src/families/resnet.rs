@@ -25,7 +25,7 @@ use super::options::{ModelOptions, check_nonzero};
 use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Activation, BatchNorm, Conv2d, ConvShape, Linear, Place, Residual, global_avg_pool, max_pool2d,
+    Activation, BatchNorm, BlockIndex, Conv2d, ConvShape, Linear, Residual, global_avg_pool, max_pool2d,
 };
 use crate::params::{Init, ParamBuilder};
 use crate::resample::Resample;
@@ -70,7 +70,8 @@ impl ResNet {
                     stride: if stage > 0 && i == 0 { 2 } else { 1 },
                 };
                 b.layer(index + 1);
-                let block = |b: &mut ParamBuilder| b.within(i, |b| Block::new(b, shape, (index, depth)));
+                let block =
+                    |b: &mut ParamBuilder| b.within(i, |b| Block::new(b, shape, BlockIndex { index, depth }));
                 blocks.push(b.within(format!("layer{}", stage + 1), block));
                 inputs = shape.outputs();
                 index += 1;
@@ -165,11 +166,11 @@ impl BlockShape {
 struct Block {
     branch: Vec<(Conv2d, BatchNorm)>,
     downsample: Option<(Conv2d, BatchNorm)>,
-    place: Place,
+    at: BlockIndex,
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, shape: BlockShape, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, shape: BlockShape, at: BlockIndex) -> Self {
         let plan = shape.branch();
         let mut branch = Vec::new();
         for (i, &conv) in plan.iter().enumerate() {
@@ -189,7 +190,7 @@ impl Block {
                 (conv, b.within(1, |b| BatchNorm::new(b, outputs, Init::Ones)))
             })
         });
-        Self { branch, downsample, place }
+        Self { branch, downsample, at }
     }
 
     fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
@@ -200,14 +201,14 @@ impl Block {
             }
             None => x.clone(),
         };
-        let dropped = cx.drop_path_mask(self.place, "", x.dims()[0]).is_some();
+        let dropped = cx.drop_path_mask(self.at, "", x.dims()[0]).is_some();
         let mut y = x.clone();
         for (i, (conv, norm)) in self.branch.iter().enumerate() {
             let z = conv.forward(cx, &y)?;
             let last = i + 1 == self.branch.len();
             y = if last && dropped {
                 let branch = norm.forward(cx, &z, None, false)?;
-                let sum = Residual::default().forward(cx, &skip, &branch, self.place, "")?;
+                let sum = Residual::default().forward(cx, &skip, &branch, self.at, "")?;
                 Activation::Relu.forward(cx, &sum)?
             } else {
                 // One pass over memory for norm, sum and rectifier.

@@ -8,7 +8,7 @@
 //!
 //! Takes images, square or not, whose edges are multiples of 32. The window is a 32nd of the image
 //! (7 at 224, 3 at 96), so every stage has whole windows; with it change the tables of relative
-//! position bias, one a block. Names and order of parameters are those of the authors.
+//! position bias, one per block. Names and order of parameters are those of the authors.
 //!
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
@@ -24,7 +24,7 @@ use super::options::{ModelOptions, grid};
 use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, WindowAttention, global_avg_pool,
+    BlockIndex, Conv2d, ConvShape, LayerNorm, Linear, PreNormBlock, WindowAttention, global_avg_pool,
     merge_patches,
 };
 use crate::ops::Windows;
@@ -88,7 +88,15 @@ impl Swin {
                     blocks: b.within("blocks", |b| {
                         let block = |j| {
                             b.layer(first + j + 1);
-                            b.within(j, |b| Block::new(b, width, heads << i, window, (first + j, depth)))
+                            b.within(j, |b| {
+                                Block::new(
+                                    b,
+                                    width,
+                                    heads << i,
+                                    window,
+                                    BlockIndex { index: first + j, depth },
+                                )
+                            })
                         };
                         (0..count).map(block).collect()
                     }),
@@ -175,9 +183,9 @@ struct Block {
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, heads: usize, window: [usize; 2], place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, width: usize, heads: usize, window: [usize; 2], at: BlockIndex) -> Self {
         let attn = |b: &mut ParamBuilder| WindowAttention::new(b, width, heads, window, INIT);
-        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, place, attn);
+        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, at, attn);
         Self { inner, attn }
     }
 

@@ -25,7 +25,7 @@ use super::options::{self, ModelOptions};
 use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Attention, Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, flatten, global_avg_pool,
+    Attention, BlockIndex, Conv2d, ConvShape, LayerNorm, Linear, PreNormBlock, flatten, global_avg_pool,
     join_tokens, select_tokens, unflatten,
 };
 use crate::ops;
@@ -87,7 +87,9 @@ impl VisionTransformer {
         let patch_embed = b.within("patch_embed", |b| b.within("proj", |b| Conv2d::plain(b, patches)));
         let block = |i| {
             b.layer(i + 1);
-            b.within("blocks", |b| b.within(i, |b| Block::new(b, width, heads, (i, depth))))
+            b.within("blocks", |b| {
+                b.within(i, |b| Block::new(b, width, heads, BlockIndex { index: i, depth }))
+            })
         };
         let blocks = (0..depth).map(block).collect();
         b.layer(depth + 1);
@@ -215,9 +217,9 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub(crate) fn new(b: &mut ParamBuilder, width: usize, heads: usize, place: Place) -> Self {
+    pub(crate) fn new(b: &mut ParamBuilder, width: usize, heads: usize, at: BlockIndex) -> Self {
         let attn = |b: &mut ParamBuilder| Attention::new(b, width, heads, INIT, true);
-        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, place, attn);
+        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, at, attn);
         Self { inner, attn }
     }
 

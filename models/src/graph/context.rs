@@ -12,6 +12,15 @@ use crate::Result;
 use crate::ops::{self, Pullback, Traced};
 use crate::params::{ParamId, ParamStore};
 
+/// Position of a block: its index, and the number of blocks of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockIndex {
+    /// Index, from 0.
+    pub index: usize,
+    /// Number of blocks.
+    pub depth: usize,
+}
+
 /// Training or evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
@@ -25,7 +34,7 @@ pub enum Mode {
     },
     /// Running statistics, nothing random, nothing kept.
     Eval,
-    /// Nothing is computed: shapes alone pass through, and what the ops would cost is counted.
+    /// Nothing is computed: only shapes pass through, and the cost of the ops is counted.
     Count,
 }
 
@@ -53,7 +62,7 @@ impl<'a> Context<'a> {
 
     /// Freezes parameters and buffers, by their position: a batch norm with frozen running
     /// statistics normalizes by them in training too, as PyTorch's in `eval()` or timm's
-    /// `FrozenBatchNorm2d` does. Stochastic depth and dropout are no state and go on, as they do in
+    /// `FrozenBatchNorm2d` does. Stochastic depth and dropout are no state and stay active, as in
     /// timm's frozen modules.
     #[must_use]
     pub fn with_frozen(mut self, frozen: Arc<[bool]>) -> Self {
@@ -61,7 +70,7 @@ impl<'a> Context<'a> {
         self
     }
 
-    /// Returns whether training leaves a parameter or buffer as it is.
+    /// Tells if training leaves a parameter or buffer unchanged.
     pub fn is_frozen(&self, id: ParamId) -> bool {
         self.frozen.get(id.index()).copied().unwrap_or(false)
     }
@@ -81,7 +90,7 @@ impl<'a> Context<'a> {
         self.params.iter().next().map_or(Device::Cpu, |(_, t)| t.device().clone())
     }
 
-    /// `x` as layers compute with it.
+    /// Returns `x` in the type that layers compute in.
     ///
     /// # Errors
     /// When it is on an unsupported device.
@@ -89,7 +98,7 @@ impl<'a> Context<'a> {
         if self.is_mixed() { self.cast(x, self.compute_type) } else { Ok(x.clone()) }
     }
 
-    /// `x` as it is added to in residual connections.
+    /// Returns `x` in the type of the residual stream.
     ///
     /// # Errors
     /// When it is on an unsupported device.
@@ -106,7 +115,7 @@ impl<'a> Context<'a> {
         matches!(self.compute_type, DType::BF16 | DType::F16) && self.mode != Mode::Count
     }
 
-    /// `x` in another element type.
+    /// Returns `x` in another element type.
     ///
     /// # Errors
     /// When there is no way from one type to the other, or `x` is on an unsupported device.
@@ -123,12 +132,12 @@ impl<'a> Context<'a> {
         matches!(self.mode, Mode::Train { .. })
     }
 
-    /// The value of a parameter or buffer.
+    /// Returns the value of a parameter or buffer.
     pub fn value(&self, id: ParamId) -> &'a Tensor {
         self.params.get(id)
     }
 
-    /// A parameter as an input of an op.
+    /// Returns a parameter as an input of an op.
     pub fn param(&self, id: ParamId) -> Variable {
         Variable { tensor: self.params.get(id).clone(), source: self.note_use(id) }
     }
@@ -136,8 +145,8 @@ impl<'a> Context<'a> {
     /// Runs one op of a layer and records it for the backward pass; returns its value, of shape
     /// `shape`.
     ///
-    /// `inputs` are the op's inputs in the order of its pullback, `arithmetic` and `keeps` what it
-    /// costs. While costs are counted, `op` is not run.
+    /// `inputs` are the op's inputs in the order of its pullback, `macs` and `saved` its cost.
+    /// While costs are counted, `op` is not run.
     ///
     /// # Errors
     /// The op's own.
@@ -145,12 +154,12 @@ impl<'a> Context<'a> {
         &mut self,
         inputs: &[&Variable],
         shape: &[usize],
-        arithmetic: Macs,
-        keeps: SavedForBackward,
+        macs: Macs,
+        saved: SavedForBackward,
         op: impl FnOnce(&Self) -> Result<Traced>,
     ) -> Result<Variable> {
         if self.mode == Mode::Count {
-            return self.counter.note(inputs, shape, arithmetic, keeps);
+            return self.counter.note(inputs, shape, macs, saved);
         }
         let traced = op(self)?;
         debug_assert_eq!(traced.value.dims(), shape, "a layer promised another shape");
@@ -200,7 +209,7 @@ impl<'a> Context<'a> {
         Ok(Variable { tensor: value, source: self.note(&[x], pullback) })
     }
 
-    /// Notes that statistics are taken over the rows of a tensor of this shape, where costs are
+    /// Records that statistics are taken over the rows of a tensor of this shape, while costs are
     /// counted.
     pub(crate) fn note_statistics(&mut self, shape: &[usize]) {
         if self.mode == Mode::Count {
@@ -211,24 +220,26 @@ impl<'a> Context<'a> {
     }
 
     /// Ends the pass and returns the costs that were counted in [`Mode::Count`].
-    pub(crate) fn into_tally(self) -> CostCounter {
+    pub(crate) fn into_counter(self) -> CostCounter {
         self.counter
     }
 
-    /// For each element 0 with probability `rate`, else `1 / (1 - rate)`; `None` outside training
-    /// or where nothing is dropped. The draw depends on the pass's seed and `name` alone.
+    /// Returns, for each element, 0 with probability `rate` or `1 / (1 - rate)`; `None` outside
+    /// training, and if nothing is dropped. The draw depends only on the seed of the pass and
+    /// `name`.
     pub fn dropout_mask(&self, rate: f64, name: &str, n: usize) -> Option<Vec<f64>> {
         let Mode::Train { seed, .. } = self.mode else { return None };
         (rate > 0.0).then(|| keep(seed, name, rate, n))
     }
 
-    /// For each of `n` samples 0 if a branch of block `index` of `depth` is dropped, else 1 over
-    /// the probability to keep it.
+    /// Returns, for each of `n` samples, 0 if the block's branch is dropped, or 1 over the
+    /// probability to keep it.
     ///
-    /// `None` in evaluation and where nothing is dropped. The draw depends on the pass's seed, the
-    /// block and the branch alone.
-    pub fn drop_path_mask(&self, (index, depth): (usize, usize), branch: &str, n: usize) -> Option<Vec<f64>> {
+    /// `None` in evaluation, and if nothing is dropped. The draw depends only on the seed of the
+    /// pass, the block and the branch.
+    pub fn drop_path_mask(&self, block: BlockIndex, branch: &str, n: usize) -> Option<Vec<f64>> {
         let Mode::Train { seed, drop_path } = self.mode else { return None };
+        let BlockIndex { index, depth } = block;
         let rate = f64::from(*drop_path_rates(drop_path, depth).get(index)?);
         if rate <= 0.0 {
             return None;
@@ -248,7 +259,7 @@ impl<'a> Context<'a> {
 
 /// Runs a pass where it is fastest. On the CPU that is inside the thread pool: a parallel loop that
 /// starts outside it puts its thread to sleep first. Work for a GPU stays on the thread that it is
-/// on: cuDNN's handles and plans are made once a thread.
+/// on: cuDNN's handles and plans are made once per thread.
 pub(crate) fn in_thread_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
     if device.is_cpu() { rayon::scope(|_| pass()) } else { pass() }
 }

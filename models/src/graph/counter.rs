@@ -49,7 +49,7 @@ pub(crate) struct CostCounter {
     /// Elements that ops keep besides their inputs and values.
     own: u64,
     ops: usize,
-    /// The fewest values a channel of which a batch norm takes statistics.
+    /// The fewest values per channel of which a batch norm takes statistics.
     pub(crate) fewest_values: Option<usize>,
 }
 

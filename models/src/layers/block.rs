@@ -1,7 +1,7 @@
 //! The shapes that families share: the pre-norm block of transformers, and stages of blocks on ever
 //! coarser maps.
 
-use super::{Conv2d, LayerNorm, Mlp, Place, Residual};
+use super::{BlockIndex, Conv2d, LayerNorm, Mlp, Residual};
 use crate::Result;
 use crate::graph::{Context, Variable};
 use crate::params::{Init, ParamBuilder};
@@ -30,7 +30,7 @@ pub struct PreNormBlock {
     /// Residual connection of the perceptron.
     pub residual2: Residual,
     /// Position of the block, for stochastic depth.
-    pub place: Place,
+    pub at: BlockIndex,
 }
 
 impl PreNormBlock {
@@ -41,7 +41,7 @@ impl PreNormBlock {
         [width, hidden]: [usize; 2],
         eps: f64,
         weight: Init,
-        place: Place,
+        at: BlockIndex,
         attn: impl FnOnce(&mut ParamBuilder) -> M,
     ) -> (Self, M) {
         let norm1 = b.within("norm1", |b| LayerNorm::new(b, width, eps));
@@ -49,7 +49,7 @@ impl PreNormBlock {
         let norm2 = b.within("norm2", |b| LayerNorm::new(b, width, eps));
         let mlp = b.within("mlp", |b| Mlp::new(b, width, hidden, weight));
         let (residual1, residual2) = (Residual::default(), Residual::default());
-        (Self { norm1, residual1, norm2, mlp, residual2, place }, attn)
+        (Self { norm1, residual1, norm2, mlp, residual2, at }, attn)
     }
 
     /// `x` to the same shape; `mix` is the token mixer.
@@ -64,10 +64,10 @@ impl PreNormBlock {
     ) -> Result<Variable> {
         let y = self.norm1.forward(cx, x)?;
         let y = mix(cx, &y)?;
-        let x = self.residual1.forward(cx, x, &y, self.place, "attn")?;
+        let x = self.residual1.forward(cx, x, &y, self.at, "attn")?;
         let y = self.norm2.forward(cx, &x)?;
         let y = self.mlp.forward(cx, &y)?;
-        self.residual2.forward(cx, &x, &y, self.place, "mlp")
+        self.residual2.forward(cx, &x, &y, self.at, "mlp")
     }
 }
 

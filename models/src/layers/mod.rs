@@ -15,6 +15,7 @@ mod residual;
 mod shape;
 mod upsample;
 
+pub use crate::graph::BlockIndex;
 pub use activation::Activation;
 pub use attention::{Attention, ReducedAttention, StripeAttention, WindowAttention};
 pub use block::{Downsample, Layer, PreNormBlock, run_stages};
@@ -22,7 +23,7 @@ pub use conv::{Conv2d, ConvShape, DepthwiseConv2d};
 pub use linear::{Linear, Mlp, dropout};
 pub use masked::{gather_tokens, restore_tokens};
 pub use norm::{BatchNorm, LayerNorm};
-pub use residual::{Place, Residual, add};
+pub use residual::{Residual, add};
 pub use shape::{
     concat_channels, flatten, global_avg_pool, join_tokens, max_pool2d, merge_patches, select_tokens,
     slice_channels, unflatten,

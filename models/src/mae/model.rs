@@ -4,7 +4,7 @@ use super::options::{LIGHT_DECODER, PAPER_DECODER, TINY_DECODER, check, check_si
 use super::{MaeOptions, Masking, TransformerShape, sincos_positions};
 use crate::backbone::{Model, ModelInfo};
 use crate::cost::Cost;
-use crate::graph::{Context, CostCounter, Mode, Variable, in_thread_pool};
+use crate::graph::{BlockIndex, Context, CostCounter, Mode, Variable, in_thread_pool};
 use crate::layers::{
     Conv2d, ConvShape, LayerNorm, Linear, flatten, gather_tokens, join_tokens, restore_tokens, select_tokens,
 };
@@ -209,7 +209,7 @@ impl Mae {
         let masking = Masking::draw(&[0], self.patches(), self.options.mask_ratio)?;
         let tokens = self.encode(&mut cx, &image, &masking)?;
         self.decode(&mut cx, &tokens, &masking)?;
-        Ok(Cost::of(&cx.into_tally(), self.specs()))
+        Ok(Cost::of(&cx.into_counter(), self.specs()))
     }
 
     /// The encoder's weights under timm's names, positions at the present input size among them:
@@ -290,7 +290,7 @@ fn stack(b: &mut ParamBuilder, name: &str, shape: TransformerShape, layer: usize
     let TransformerShape { width, heads, depth } = shape;
     let block = |i: usize| {
         b.layer(if name == "blocks" { layer + i } else { layer });
-        b.within(name, |b| b.within(i, |b| Block::new(b, width, heads, (i, depth))))
+        b.within(name, |b| b.within(i, |b| Block::new(b, width, heads, BlockIndex { index: i, depth })))
     };
     (0..depth).map(block).collect()
 }

@@ -53,7 +53,7 @@ pub struct DevicePreprocess<'a> {
     pub mean: [f32; 3],
     /// Standard deviation of each channel, in 0..1.
     pub std: [f32; 3],
-    /// Boxes that are erased, at most one an image.
+    /// Boxes that are erased, at most one per image.
     pub boxes: &'a [ErasedBox],
     /// Values of the boxes, one box after the other, each `[height, width, 3]`.
     pub values: &'a [f32],
@@ -163,7 +163,7 @@ fn blend(images: &mut [f32], blend: Blend, n: usize, [h, w]: [usize; 2]) {
 }
 
 /// Numbers of the host as a tensor on `device`. To a GPU they go through page-locked memory, in
-/// line with the work that is already on its way there, and nothing waits for them.
+/// line with the work that is already queued there, and nothing waits for them.
 ///
 /// # Errors
 /// When `values` do not fill `shape`, or the device has no room.

@@ -1,6 +1,6 @@
 //! Trainable ops: each returns its value and the function that pulls a gradient back through it.
 //!
-//! Candle's own engine loses or falsifies some gradients in silence and is slow in training; these
+//! Candle's own engine loses or falsifies some gradients silently and is slow in training; these
 //! ops are what the backbones of this crate are made of instead. Images are channels-last (`[N, H,
 //! W, C]`), tokens `[N, L, C]`. Every op takes tensors of `f32`, `f64` or `bf16` with any strides.
 //! With `bf16` all arithmetic is in `f32`, and values and gradients are rounded once, when they are
@@ -85,7 +85,7 @@ pub(crate) use on_gpu;
 
 /// Pulls a gradient of an op's value back to its inputs.
 ///
-/// Called with the gradient and one flag an input; inputs whose flag is false may be skipped
+/// Called with the gradient and one flag per input; inputs whose flag is false may be skipped
 /// (`None`), all others get a gradient of their own shape. The gradient of a parameter must be a
 /// tensor of its own, because it is scaled and added to in place later. May be called more than
 /// once.

@@ -172,7 +172,7 @@ impl<'a> Kernel<'a> {
         let mut params: Vec<*mut c_void> =
             self.starts.iter().map(|&i| unsafe { first.add(i) }.cast()).collect();
         // SAFETY: the arguments are those of the kernel, in its order, and lie where `params` says
-        // until it is on its way; what they point to was given by `address` and stays until the
+        // until it is queued; what they point to was given by `address` and stays until the
         // stream has passed the kernel.
         unsafe {
             result::launch_kernel(

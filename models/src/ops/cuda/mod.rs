@@ -5,7 +5,7 @@
 //! Activations are stored in `f32`, `bf16` or `f16`, parameters and their gradients in `f32`.
 //!
 //! All work of a device goes to one stream, in order: memory can be given back as soon as the last
-//! kernel that uses it is on its way, and nothing waits for the GPU until a number is read.
+//! kernel that uses it is queued, and nothing waits for the GPU until a number is read.
 
 mod activation;
 mod attention;

@@ -85,7 +85,7 @@ fn list<'a>(op: &'static str, tensors: impl Iterator<Item = &'a Tensor>) -> Resu
 /// Tensors that a step changes, and their rates.
 struct Step<'a> {
     tensors: &'a [Stepped<'a>],
-    /// Kept alive until the kernels are on their way.
+    /// Kept alive until the kernels are queued.
     grads: Vec<Tensor>,
     rates: Tensor,
     pieces: Arc<Pieces>,
@@ -131,7 +131,7 @@ pub(in crate::ops) fn adamw_all(tensors: &[Stepped], rule: &AdamW, factor: Optio
     let step = Step::new("adamw", tensors)?;
     let times = rule.step as f64;
     let (b1, b2) = (rule.beta1, rule.beta2);
-    // What is left of one in single precision, as on the CPU.
+    // The rest to 1 in single precision, as on the CPU.
     let rest = |b: f64| f64::from(1f32 - b as f32);
     let numbers = [b1, b2, rest(b1), rest(b2), 1.0 - b1.powf(times), (1.0 - b2.powf(times)).sqrt(), rule.eps];
     let (params, grads, means, squares) = (step.params()?, step.gradients()?, step.kept(0)?, step.kept(1)?);

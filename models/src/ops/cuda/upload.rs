@@ -38,7 +38,7 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // Memory that a GPU still reads must not be given back. Nothing is to be done about an
+        // Memory that a GPU still reads must not be freed. Nothing is to be done about an
         // error here.
         let _ = self.through.synchronize();
     }
@@ -47,7 +47,7 @@ impl Drop for Locked {
 /// The one that was used longest ago comes first.
 static KEPT: LazyLock<Mutex<Vec<Locked>>> = LazyLock::new(Mutex::default);
 
-/// Copies `values` to the GPU, in line with the work that is on its way there. Nothing waits for
+/// Copies `values` to the GPU, in order with the work that is queued there. Nothing waits for
 /// the copy but a third one of the same size.
 pub(in crate::ops) fn upload<T: WithDType>(
     values: &[T],

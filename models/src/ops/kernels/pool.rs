@@ -62,7 +62,7 @@ pub(crate) fn max_forward<S: Storage>(x: &[S], g: &Window) -> (Vec<S>, Vec<u8>) 
 #[inline(always)]
 fn keep_larger<S: Storage>(y: &mut [S], tap_of: &mut [u8], x: &[S], tap: u8, first: bool) {
     for ((y, tap_of), &x) in y.iter_mut().zip(tap_of).zip(x) {
-        // `x != x` is true for NaN alone, which must come through.
+        // `x != x` is true for NaN alone, which must be kept.
         #[allow(clippy::eq_op)]
         let larger = first || x.load() > y.load() || x.load() != x.load();
         *y = if larger { x } else { *y };

@@ -2,8 +2,8 @@
 //!
 //! A pickle is a program that builds Python objects, and Python runs whatever functions it names.
 //! This reader knows the few that make tensors; what any other would make becomes an opaque object
-//! that is carried along and never looked at. Objects lie in one list and refer to each other by
-//! position, so depth costs nothing, sharing costs nothing, and nothing here recurses.
+//! that is carried along and never looked at. Objects are kept in one list and refer to each other
+//! by position, so depth costs nothing, sharing costs nothing, and nothing here recurses.
 
 use std::collections::HashMap;
 

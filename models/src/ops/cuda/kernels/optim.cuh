@@ -36,7 +36,7 @@ KERNEL(blend_all, (float *const *targets, const float *const *values, float deca
 }
 KERNEL(increment, (i64 *counter)) { *counter += 1; }
 
-// A sum of squares in parts, one a block.
+// A sum of squares in parts, one per block.
 KERNEL(squares, (float *parts, const float *x, i64 n)) {
   float sum = 0;
   for EACH(i, n) sum += x[i] * x[i];

@@ -42,7 +42,7 @@ KERNEL(hog_cells, (float *out, const float *x, const double *table, HogShape s))
     double gx = (at[0][0] - at[0][2]) + 2 * (at[1][0] - at[1][2]) + (at[2][0] - at[2][2]);
     double gy = (at[0][0] - at[2][0]) + 2 * (at[0][1] - at[2][1]) + (at[0][2] - at[2][2]);
     lengths[i] = table[py % s.window * s.window + px % s.window] * sqrt(gx * gx + gy * gy);
-    // By the angle from the vertical, opposite ones alike: how many limits lie at or before it.
+    // By the angle from the vertical, opposite angles alike: the number of limits at or before it.
     double sign = gx < 0 ? -1 : 1;
     int bin = 0;
     if (gx != 0)

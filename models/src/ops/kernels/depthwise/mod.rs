@@ -1,4 +1,4 @@
-//! Depthwise convolution of channels-last images, stride 1: each channel has a kernel of its own.
+//! Depthwise convolution of channels-last images, stride 1: each channel has its own kernel.
 
 mod sweep;
 

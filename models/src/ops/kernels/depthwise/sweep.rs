@@ -105,7 +105,7 @@ fn load<S: Storage, M: Simd>(simd: M, from: &[S], at: usize) -> Pair<S::Real, M>
 fn store<S: Storage, M: Simd>(_: M, to: &mut [S], at: usize, pair: Pair<S::Real, M>) {
     let to = &mut to[at..at + 2 * lanes::<S::Real, M>()];
     if S::EXACT {
-        // SAFETY: the slice has room for the elements of two vectors, which are plain numbers of
+        // SAFETY: the slice has space for the elements of two vectors, which are plain numbers of
         // this very type.
         return unsafe { to.as_mut_ptr().cast::<Pair<S::Real, M>>().write_unaligned(pair) };
     }

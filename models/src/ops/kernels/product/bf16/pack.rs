@@ -89,7 +89,7 @@ fn columns(low: &[bf16], high: Option<&[bf16]>, p: usize, panels: &mut [bf16]) {
 #[inline(always)]
 fn write_pairs<const N: usize>(pairs: [u32; N], to: &mut [bf16]) {
     let to = &mut to[..2 * N];
-    // SAFETY: there is room for so many pairs.
+    // SAFETY: the slice holds `2 * N` elements.
     unsafe { to.as_mut_ptr().cast::<[u32; N]>().write_unaligned(pairs) };
 }
 
