@@ -165,8 +165,8 @@ impl Hog {
     }
 }
 
-/// The bin of a gradient by its angle from the vertical, opposite ones alike: how many limits lie
-/// at or before it. A sum of comparisons in place of an arc tangent.
+/// Returns the bin of a gradient by its angle from the vertical, modulo half a turn: the number of
+/// limits at or before it. Comparisons replace an arc tangent.
 fn bin(gx: f64, gy: f64, limits: &[[f64; 2]]) -> usize {
     let (gx, gy) = if gx < 0.0 { (-gx, -gy) } else { (gx, gy) };
     // On the vertical itself the angle is nothing, or half a turn, which is the same.

@@ -59,7 +59,7 @@ fn stochastic_depth_of_every_block_is_the_reference_s() {
         let depth = case["depth"].as_u64().unwrap() as usize;
         let got = drop_path_rates(case["rate"].as_f64().unwrap(), depth);
         let want: Vec<f32> = floats(&case["per_block"]).into_iter().map(|r| r as f32).collect();
-        // What is not a number is off by more than anything.
+        // NaN is off by more than anything.
         let larger = |most: f32, off: f32| if off.is_nan() { f32::INFINITY } else { most.max(off) };
         let off = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
         assert!(got.len() == want.len() && off <= 3e-8, "{}: {got:?} against {want:?}", case["model"]);

@@ -215,7 +215,7 @@ fn activations() {
     assert_eq!(numbers(grad[0].as_ref().unwrap()), [0.0; 3], "relu'(0) is 0, as in PyTorch");
 }
 
-/// A run that goes wrong must show: rectifiers pass on what is not a number, as PyTorch's.
+/// Rectifiers pass NaN on, as PyTorch's do, so that a diverged run is noticed.
 #[test]
 fn what_is_not_a_number_stays_so() {
     let x = Tensor::new(&[[f32::NAN, -1.0, 2.0]], &Device::Cpu).unwrap();
@@ -308,7 +308,7 @@ fn binary_cross_entropy() {
         // Far logits neither overflow nor lose the other side.
         assert_eq!(value(&[200.0], &[0.0]), 200.0);
         assert!(value(&[200.0, -200.0], &[1.0, 0.0]) < 1e-6);
-        // What is not a number shows.
+        // NaN is not hidden.
         assert!(value(&[f32::NAN, 0.0], &[0.0, 0.0]).is_nan());
         // Slopes: sigmoid(x) - t, over two logits; 0 and 1 at the far ends.
         let traced = ops::binary_cross_entropy(&row(&[200.0, -200.0, 0.0, 0.0]), &row(&[0.5, 0.5, 0.0, 1.0]));

@@ -275,9 +275,9 @@ impl Model for Mae {
     }
 }
 
-/// All matrices by Xavier's rule, as in the MAE authors' code. A fixed deviation of 0.02 suits wide
-/// networks; at 128 or 192 channels it makes what reaches the decoder of the seen patches so faint
-/// that training stays at the mean of all targets for long.
+/// Initializes all matrices by Xavier's rule, as in the MAE authors' code. A fixed deviation of
+/// 0.02 suits wide networks; with 128 or 192 channels the signal of the seen patches in the decoder
+/// is then so weak that training predicts the mean of all targets for many epochs.
 fn draw_as_authors(spec: &mut ParamSpec) {
     if spec.name.ends_with("weight") && spec.shape.len() > 1 {
         spec.init = Init::xavier_uniform(&spec.shape);

@@ -166,7 +166,7 @@ fn blend(images: &mut [f32], blend: Blend, n: usize, [h, w]: [usize; 2]) {
 /// line with the work that is already queued there, and nothing waits for them.
 ///
 /// # Errors
-/// When `values` do not fill `shape`, or the device has no room.
+/// When `values` do not fill `shape`, or the device is out of memory.
 pub fn upload<T: candle_core::WithDType>(values: &[T], shape: &[usize], device: &Device) -> Result<Tensor> {
     if values.len() != shape.iter().product::<usize>() {
         return Err(Error::shape("upload", format!("{shape:?}"), &[values.len()]));

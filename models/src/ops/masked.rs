@@ -52,7 +52,7 @@ pub fn restore_tokens(x: &Tensor, filler: &Tensor, places: &[u32], length: usize
     if per_sequence(OP, places, b, length)? != k {
         return Err(Error::shape(OP, format!("a token for each of {} places", places.len()), x.dims()));
     }
-    // Row of each place among the tokens and, behind them, the filler.
+    // Row of each position among the tokens, or the row after them for the filler.
     let mut sources = vec![(b * k) as u32; b * length];
     for (row, &place) in places.iter().enumerate() {
         sources[row / k * length + place as usize] = row as u32;

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// Longest message about a file, in characters.
 const MAX_MESSAGE: usize = 1000;
 
-/// Which weights of a file are wanted.
+/// Options of reading a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
     /// Take the moving average of the weights where a checkpoint holds one beside the weights

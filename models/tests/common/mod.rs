@@ -119,7 +119,7 @@ pub fn floats(v: &serde_json::Value) -> Vec<f64> {
     v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
 }
 
-/// Infinite where one of them alone is not a number: `f64::max` would pass over it.
+/// Infinite if only one of them is NaN, which `f64::max` would skip.
 pub fn max_difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let off = |x: f64, y: f64| match (x.is_nan(), y.is_nan()) {

@@ -189,7 +189,7 @@ macro_rules! proposals {
             // SAFETY: plain numbers, for which zeros will do until they are written.
             let mut found: [$perf; ASKED] = unsafe { std::mem::zeroed() };
             let (room, mut count) = (ASKED as c_int, 0);
-            // SAFETY: handle and descriptors live, and there is room for as many as are asked for.
+            // SAFETY: handle and descriptors live, and the array holds as many as are asked for.
             unsafe {
                 result::set_convolution_math_type(plan.rule.0, plan.math)?;
                 let Plan { handle, $a, $b, $c, $d, .. } = plan;
@@ -294,8 +294,8 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, packed: &Tensor, y: &Tensor, add
     run(&plan, &plan.forward, x, for_forward, |algorithm, work, bytes| {
         let (handle, rule) = (plan.handle.0, plan.rule.0);
         let (one, kept) = (factor(&1.0), factor(if add { &1.0 } else { &0.0 }));
-        // SAFETY: the tensors have the shapes and the type of the descriptors and lie on the plan's
-        // device; they and the workspace are given back in the order of the stream, behind this.
+        // SAFETY: the tensors have the shapes and the type of the descriptors and are on the plan's
+        // device; they and the workspace are given back in the order of the stream, after this.
         unsafe {
             result::convolution_forward(
                 handle, one, plan.x.0, from, plan.w.0, weight, rule, algorithm, work, bytes, kept, plan.y.0,

@@ -171,7 +171,7 @@ impl<'a> Kernel<'a> {
         // SAFETY: every start is a place in `words`.
         let mut params: Vec<*mut c_void> =
             self.starts.iter().map(|&i| unsafe { first.add(i) }.cast()).collect();
-        // SAFETY: the arguments are those of the kernel, in its order, and lie where `params` says
+        // SAFETY: the arguments are those of the kernel, in its order, and stay where `params` points
         // until it is queued; what they point to was given by `address` and stays until the
         // stream has passed the kernel.
         unsafe {

@@ -1,6 +1,6 @@
 //! The ops on NVIDIA GPUs.
 //!
-//! Each op's CUDA side has the op's name and lies in the file of the same name. Products go through
+//! Each op's CUDA side has the op's name and is in the file of the same name. Products go through
 //! cuBLAS, those with a bias through cuBLASLt; everything else is a kernel of `kernels/`.
 //! Activations are stored in `f32`, `bf16` or `f16`, parameters and their gradients in `f32`.
 //!

@@ -34,7 +34,7 @@ pub(crate) fn hog_cells(images: &Tensor, hog: &Hog, weights: &[f64], limits: &[[
         return Err(Error::Unsupported { op: OP, what, supported: "smaller ones, or the CPU" });
     }
     let images = wide(images)?;
-    // Double precision is passed as the bits that it lies in memory as.
+    // Numbers in double precision are passed as their bits.
     let table = weights.iter().chain(limits.as_flattened()).map(|x| x.to_bits() as i64);
     let table = Tensor::from_iter(table, images.device())?;
     let y = empty(&images, (n, rows, cols, c * hog.bins), DType::F32)?;

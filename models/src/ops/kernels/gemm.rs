@@ -27,9 +27,9 @@ impl<'a, T: Storage> Mat<'a, T> {
     }
 }
 
-/// `out = scale * a * b` on one thread, with `out` stored by rows `width` apart: of numbers that
-/// lie as they are computed with by the `gemm` crate, of others by the products of layers, which
-/// multiply `bf16` in pairs.
+/// Computes `out = scale * a * b` on one thread, with `out` stored by rows `width` apart. Numbers
+/// that are stored in the compute type go through the `gemm` crate, others through the products of
+/// layers, which multiply `bf16` in pairs.
 pub(crate) fn multiply<K: Storage>(
     shape: (usize, usize, usize),
     out: &mut [K::Real],

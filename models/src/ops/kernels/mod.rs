@@ -22,8 +22,8 @@ pub(crate) use compute::{Compute, Storage};
 /// Runs a loop compiled for the best instruction set of this machine (AVX2, AVX-512, ...), chosen
 /// at run time.
 ///
-/// A `for` loop, that is: what `for_each` or `from_fn` gets may become a function of its own, for
-/// the least of machines.
+/// The loop must be a `for` loop: closures of `for_each` or `from_fn` may be compiled as separate
+/// functions, for the baseline instruction set.
 #[inline(always)]
 pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)

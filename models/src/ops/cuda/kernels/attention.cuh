@@ -14,7 +14,7 @@
 #else
 #define TILE 64
 #endif
-// Rows lie a little further apart than they are long, so that those of a tile are in different
+// The row stride is a little larger than a row, so that those of a tile are in different
 // banks of memory: of numbers as stored, and of floats.
 #define LDS (TILE + 8)
 #define LDF (TILE + 4)
@@ -71,7 +71,7 @@ __device__ __forceinline__ Place place_of(i64 tokens, int tile) {
 
 // The tokens of a group on one side, as rows of one head's channels.
 struct Side {
-  // The first token of the sample; where the group's tokens lie in it, in order if there is none;
+  // The first token of the sample; the indices of the group's tokens in it, in order if this is null;
   // how many they are.
   i64 start;
   const u32 *index;
@@ -149,7 +149,7 @@ __device__ __forceinline__ Scores scores_of(const Attention &g, Place at, const 
 #define EACH_COLUMN(j, columns) (int j = threadIdx.x % 2; j < (columns); j += 2)
 #define STATISTIC(at, i) (((at).group * gridDim.y + blockIdx.y) * g.n + (i))
 
-// Writes a warp's 16 rows of results; `room` is the warp's own.
+// Writes a warp's 16 rows of results; `room` is scratch memory of this warp.
 __device__ __forceinline__ void give(T *to, const Side &side, Tile *tiles, float *room, int ld, i64 first, float by) {
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32, column = lane % 2 * 8;
   float *own = room + warp * 16 * LDF;

@@ -1,4 +1,4 @@
-// What all kernels share: how numbers lie in memory, and sums over a block.
+// Shared by all kernels: storage types, and sums over a block.
 //
 // This file is compiled once for each way that activations are stored; arithmetic is in float
 // throughout.

@@ -2,7 +2,7 @@
 #pragma once
 #include "common.cuh"
 
-// What is not a number stays so, as on the CPU: a run that goes wrong must show.
+// NaN stays NaN, as on the CPU, so that a diverged run is noticed.
 __device__ __forceinline__ float relu(float x) { return x <= 0 ? 0.f : x; }
 __device__ __forceinline__ float relu_slope(float x, float g) { return x > 0 ? g : 0.f; }
 __device__ __forceinline__ float squared_relu(float x) { return relu(x) * relu(x); }

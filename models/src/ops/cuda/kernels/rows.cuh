@@ -5,7 +5,7 @@
 #pragma once
 #include "common.cuh"
 
-// How a block's threads lie: 32 columns times 8 rows.
+// Position of a thread in its block of 32 columns times 8 rows.
 #define COLUMN ((i64)blockIdx.x * 32 + threadIdx.x % 32)
 #define ROW_LANE ((int)(threadIdx.x / 32))
 

@@ -1,9 +1,9 @@
 //! Softmax attention: one head of one group of tokens ([`Head`]), and the two ways that tokens are
 //! grouped.
 //!
-//! `S` is how tensors lie in memory, `K` how products read their factors: as they are computed
-//! with, or, where tensors are `bf16` and the machine multiplies such numbers in pairs, as `bf16`
-//! too. Scores, their softmax and all sums are not rounded.
+//! `S` is the storage type of tensors, `K` the type in which products read their factors: the
+//! compute type, or `bf16` if tensors are `bf16` and the machine multiplies `bf16`. Scores, their
+//! softmax and all sums are not rounded.
 
 pub(crate) mod cross;
 pub(crate) mod windows;
@@ -135,15 +135,15 @@ impl Head {
 }
 
 /// Returns numbers in the type that products read: unchanged, or rounded into `scratch`.
-fn keep<'a, K: Storage>(numbers: &'a [K::Real], room: &'a mut [K]) -> &'a [K] {
+fn keep<'a, K: Storage>(numbers: &'a [K::Real], scratch: &'a mut [K]) -> &'a [K] {
     if let Some(same) = K::as_stored(numbers) {
         return same;
     }
-    let room = &mut room[..numbers.len()];
+    let scratch = &mut scratch[..numbers.len()];
     vectorized(
         #[inline(always)]
         || {
-            for (to, &from) in room.iter_mut().zip(numbers) {
+            for (to, &from) in scratch.iter_mut().zip(numbers) {
                 *to = K::store(from);
             }
         },

@@ -1,4 +1,4 @@
-//! Rows that are windows of channels-last images: what a convolution multiplies, never written to
+//! The matrix whose rows are windows of channels-last images (im2col), which is never written to
 //! memory as a whole.
 
 use std::ops::Range;

@@ -89,8 +89,8 @@ impl<'a, S: Storage> Left<'a, S> {
 /// Number of rows that are prefetched before some of their columns are packed.
 const AHEAD: usize = 8;
 
-/// Asks for `len` elements from `at` on, if they are there, before they are read: rows far apart
-/// are not foreseen by the processor.
+/// Prefetches `len` elements from `at` on, if they exist: the hardware prefetcher does not follow
+/// rows that are far apart.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 fn prefetch<S>(data: &[S], at: usize, len: usize) {

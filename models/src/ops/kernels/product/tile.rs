@@ -169,7 +169,7 @@ impl<T: Compute> Strip<'_, T> {
             if r >= self.out.len() {
                 continue;
             }
-            // SAFETY: the row is valid for `self.cols` elements; a whole tile's columns lie among
+            // SAFETY: the row is valid for `self.cols` elements; a whole tile's columns are among
             // them, and of others only `cols` are touched. The bias has an element for each column.
             unsafe {
                 let out = self.out[r].add(first);

@@ -137,7 +137,7 @@ mod x86 {
             const {
                 assert!(ROWS == 2 * LANES && COLS == 2 * LANES && size_of::<[PairVec; 2]>() == 128);
             }
-            // SAFETY: the caller's promise; `sums` has room for four registers of sixteen rows of
+            // SAFETY: the caller's promise; `sums` holds four registers of sixteen rows of
             // 64 bytes, 128 bytes apart.
             unsafe {
                 asm!(

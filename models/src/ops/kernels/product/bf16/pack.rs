@@ -14,7 +14,7 @@ use crate::ops::kernels::{Compute, Storage};
 /// Distance of the rows of a left panel.
 pub(super) const PANEL_STRIDE: usize = 2 * PAIRS;
 
-/// Copies rows `rows`, inner indices `ks` of the left factor into panels, and zeros behind them.
+/// Copies rows `rows`, inner indices `ks` of the left factor into panels, padded with zeros.
 #[inline(always)]
 pub(super) fn pack_left<P: Shuffle>(
     shuffle: P,
@@ -93,7 +93,7 @@ fn write_pairs<const N: usize>(pairs: [u32; N], to: &mut [bf16]) {
     unsafe { to.as_mut_ptr().cast::<[u32; N]>().write_unaligned(pairs) };
 }
 
-/// `depth` rows of `count` numbers, `width` apart, as rows of panels, and zeros behind them.
+/// `depth` rows of `count` numbers, `width` apart, as rows of panels, padded with zeros.
 #[inline(always)]
 fn transpose_left<P: Shuffle>(
     shuffle: P,
