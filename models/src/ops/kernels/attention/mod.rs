@@ -148,7 +148,7 @@ fn keep<'a, K: Storage>(numbers: &'a [K::Real], scratch: &'a mut [K]) -> &'a [K]
             }
         },
     );
-    room
+    scratch
 }
 
 /// Softmax of a row, in place.
