@@ -1,4 +1,5 @@
-//! Compiles the CUDA kernels to PTX, once for each way to store activations, where the feature `cuda` asks for them.
+//! Compiles the CUDA kernels to PTX, once for each way to store activations, where the feature
+//! `cuda` asks for them.
 
 use std::path::Path;
 use std::process::Command;
@@ -28,7 +29,8 @@ fn compiler() -> String {
     named.unwrap_or_else(|| "nvcc".into())
 }
 
-/// PTX of compute capability 8.0 runs on every GPU since; a capability that is asked for may be used better.
+/// PTX of compute capability 8.0 runs on every GPU since; a capability that is asked for may be
+/// used better.
 fn capability() -> String {
     env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".into())
 }

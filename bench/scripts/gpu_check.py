@@ -2,7 +2,7 @@
 """Everything there is to check on a machine with an NVIDIA GPU, in nine minutes; its table comes last.
 
 Usage: gpu_check.py target/release/efficienttrain [--tests FOLDER] [--data FOLDER] [--minutes 9] [--device cuda:0]
-                    [--compile] [--readme models/README.md] [--quick]
+                    [--compile] [--readme docs/benchmarks.md] [--quick]
 
   1. parity: the tests of ops, of whole models and of optimizers on the GPU (test programs in --tests, built with
      `cargo test --release --features cuda -p efficienttrain-models --no-run`; golden numbers in models/tests/data)

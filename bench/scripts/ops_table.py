@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A table of single ops: ours, candle's own, PyTorch's; forward and backward.
 
-Usage: cargo bench -p efficienttrain-bench --bench ops && python bench/scripts/ops_table.py [--readme models/README.md]
+Usage: cargo bench -p efficienttrain-bench --bench ops && python bench/scripts/ops_table.py [--readme docs/benchmarks.md]
 
 Reads what criterion left in target/criterion and times PyTorch now, so run the two on an otherwise idle machine.
 Needs: pip install torch

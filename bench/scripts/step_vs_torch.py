@@ -3,7 +3,7 @@
 
 Usage: step_vs_torch.py target/release/efficienttrain [--models swin_tiny,...] [--sizes 96,160,224] [--rounds 3]
                         [--dtype f32|bf16] [--peers plain,malloc,channels-last,compile]
-                        [--readme models/README.md [--machine zen5]]
+                        [--readme docs/benchmarks.md [--machine zen5]]
 
 Needs, in a virtual environment of its own: pip install torch torchvision timm (and a C++ compiler for `compile`)
 

@@ -1,13 +1,14 @@
-//! Semantic segmentation on a feature pyramid: a small head on any backbone, trained on pictures of discs and squares that
-//! are made up on the way: `cargo run --release -p efficienttrain-models --example segmentation -- resnet10 64 240`
-//! (backbone, size of the pictures, steps). These take a minute on two cores and end with 97% of the pixels right and a mean
-//! IoU of 85% on pictures not trained on.
+//! Semantic segmentation on a feature pyramid: a small head on any backbone, trained on images of
+//! discs and squares that are made up on the way: `cargo run --release -p efficienttrain-models
+//! --example segmentation -- resnet10 64 240` (backbone, size of the images, steps). These take a
+//! minute on two cores and end with 97% of the pixels right and a mean IoU of 85% on images not
+//! trained on.
 //!
-//! Shapes, for N pictures of size S and a backbone with strides 4, 8, 16, 32:
+//! Shapes, for N images of size S and a backbone with strides 4, 8, 16, 32:
 //!
 //! | what | shape |
 //! | --- | --- |
-//! | pictures | `[N, S, S, 3]` |
+//! | images | `[N, S, S, 3]` |
 //! | pyramid | `[N, S/4, S/4, C1]`, `[N, S/8, S/8, C2]`, `[N, S/16, S/16, C3]`, `[N, S/32, S/32, C4]` |
 //! | each level, 1x1 convolution to 32 channels, repeated to the finest | `[N, S/4, S/4, 32]` |
 //! | their sum, rectified, 1x1 convolution to three classes | `[N, S/4, S/4, 3]` |
@@ -58,8 +59,8 @@ impl Segmenter {
     }
 
     /// Logits `[N * edge * edge, CLASSES]`.
-    fn forward(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable, Failure> {
-        let maps = self.backbone.feature_maps(cx, pictures)?;
+    fn forward(&self, cx: &mut Context, images: &Variable) -> Result<Variable, Failure> {
+        let maps = self.backbone.feature_maps(cx, images)?;
         let mut sum: Option<Variable> = None;
         for (level, map) in self.levels.iter().zip(&maps) {
             // A 1x1 convolution of a channels-last map is a linear layer.
@@ -92,8 +93,8 @@ fn draw(counter: &mut u64) -> f64 {
     ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A batch of noisy pictures, each with a disc and a square of random place, size and brightness, and the class of
-/// every pixel of the finest level. Only the shape tells the classes apart.
+/// A batch of noisy images, each with a disc and a square of random place, size and brightness, and
+/// the class of every pixel of the finest level. Only the shape tells the classes apart.
 fn batch(seed: u64, size: usize, edge: usize) -> Result<(Variable, Vec<usize>), Failure> {
     let (mut counter, stride) = (seed << 32, size / edge);
     let (mut pixels, mut classes) = (Vec::with_capacity(BATCH * size * size * 3), Vec::new());
@@ -126,8 +127,8 @@ fn batch(seed: u64, size: usize, edge: usize) -> Result<(Variable, Vec<usize>), 
 fn scores(model: &Segmenter, params: &ParamStore, size: usize) -> Result<(f64, f64), Failure> {
     let mut confusion = [[0.0; CLASSES]; CLASSES];
     for seed in 1_000_000..1_000_004 {
-        let (pictures, classes) = batch(seed, size, model.edge())?;
-        let logits = model.forward(&mut Context::new(params, Mode::Eval), &pictures)?;
+        let (images, classes) = batch(seed, size, model.edge())?;
+        let logits = model.forward(&mut Context::new(params, Mode::Eval), &images)?;
         let predicted = logits.tensor().argmax(1)?.to_vec1::<u32>()?;
         for (&class, predicted) in classes.iter().zip(predicted) {
             confusion[class][predicted as usize] += 1.0;
@@ -154,12 +155,12 @@ fn main() -> Result<(), Failure> {
     );
     let mut gradients = Gradients::new(params.len());
     for step in 1..=steps {
-        let (pictures, classes) = batch(step, size, model.edge())?;
+        let (images, classes) = batch(step, size, model.edge())?;
         let one_hot = |&class: &usize| (0..CLASSES).map(move |k| f32::from(u8::from(k == class)));
         let targets: Vec<f32> = classes.iter().flat_map(one_hot).collect();
         let targets = Tensor::from_vec(targets, (classes.len(), CLASSES), &Device::Cpu)?;
         let mut cx = Context::new(&params, Mode::Train { seed: step, drop_path: 0.0 });
-        let logits = model.forward(&mut cx, &pictures)?;
+        let logits = model.forward(&mut cx, &images)?;
         let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets)?);
         let value: f32 = loss.tensor().to_scalar()?;
         cx.backward(&loss, Tensor::new(1f32, &Device::Cpu)?, &mut gradients)?;

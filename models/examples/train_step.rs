@@ -1,4 +1,5 @@
-//! Times training steps of a model on random pictures: `cargo run --release --example train_step -- resnet18 64 32`.
+//! Times training steps of a model on random images: `cargo run --release --example train_step --
+//! resnet18 64 32`.
 
 use std::time::Instant;
 
@@ -20,13 +21,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu)?;
     let zeros = || ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu);
     let (mean, square) = (zeros()?, zeros()?);
-    let pictures = Variable::constant(Tensor::rand(-1f32, 1., (batch, size, size, 3), &Device::Cpu)?);
+    let images = Variable::constant(Tensor::rand(-1f32, 1., (batch, size, size, 3), &Device::Cpu)?);
     let targets = Tensor::full(1e-3f32, (batch, 1000), &Device::Cpu)?;
     let mut gradients = Gradients::new(params.len());
     for step in 1..=steps {
         let start = Instant::now();
         let mut cx = Context::new(&params, Mode::Train { seed: step as u64, drop_path: 0.0 });
-        let logits = model.forward(&mut cx, &pictures)?;
+        let logits = model.forward(&mut cx, &images)?;
         let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets)?);
         let value: f32 = loss.tensor().to_scalar()?;
         let forward = start.elapsed();

@@ -1,11 +1,13 @@
-//! Weights between programs, for comparing this crate with others (see `bench/scripts/timm_agreement.py`).
+//! Weights between programs, for comparing this crate with others (see
+//! `bench/scripts/timm_agreement.py`).
 //!
 //! ```text
 //! weights init MODEL OUT                        write seeded weights, no tensor of them even, as timm has them
-//! weights logits MODEL FILE PICTURES OUT [COPY] read FILE, write the logits of the pictures (and FILE as timm has it)
+//! weights logits MODEL FILE PICTURES OUT [COPY] read FILE, write the logits of the images (and FILE as timm has it)
 //! ```
 //!
-//! `PICTURES` is a safetensors file with one tensor `pictures` `[N, 3, H, W]`; `OUT` gets one called `logits`.
+//! `PICTURES` is a safetensors file with one tensor `images` `[N, 3, H, W]`; `OUT` gets one called
+//! `logits`.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -20,8 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["init", model, out] => init(model, out.as_ref()),
-        ["logits", model, file, pictures, out] => logits(model, file, pictures, out, None),
-        ["logits", model, file, pictures, out, copy] => logits(model, file, pictures, out, Some(copy)),
+        ["logits", model, file, images, out] => logits(model, file, images, out, None),
+        ["logits", model, file, images, out, copy] => logits(model, file, images, out, Some(copy)),
         _ => Err("usage: weights init MODEL OUT | weights logits MODEL FILE PICTURES OUT [COPY]".into()),
     }
 }
@@ -31,7 +33,8 @@ fn init(model: &str, out: &Path) -> Result<(), Box<dyn Error>> {
     let mut params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu)?;
     let ids: Vec<_> = params.ids().collect();
     for (id, spec) in ids.into_iter().zip(model.specs()).filter(|(_, spec)| spec.kind != ParamKind::Counter) {
-        // Tensors that start even (zeros, ones, layer scales) would hide that two of them are swapped.
+        // Tensors that start even (zeros, ones, layer scales) would hide that two of them are
+        // swapped.
         let std = if spec.shape.len() > 1 { 0.01 } else { 0.1 };
         let noise = Init::Normal { std }.draw(2, &spec.name, spec.shape.iter().product());
         let noise = Tensor::from_vec(noise, spec.shape.as_slice(), &Device::Cpu)?;
@@ -43,17 +46,17 @@ fn init(model: &str, out: &Path) -> Result<(), Box<dyn Error>> {
 fn logits(
     model: &str,
     file: &str,
-    pictures: &str,
+    images: &str,
     out: &str,
     copy: Option<&str>,
 ) -> Result<(), Box<dyn Error>> {
-    let pictures = candle_core::safetensors::load(pictures, &Device::Cpu)?;
-    let pictures = pictures.get("pictures").ok_or("the file of pictures has no tensor `pictures`")?;
-    let (_, _, height, width) = pictures.dims4()?;
+    let images = candle_core::safetensors::load(images, &Device::Cpu)?;
+    let images = images.get("pictures").ok_or("the file of images has no tensor `pictures`")?;
+    let (_, _, height, width) = images.dims4()?;
     let model =
         create_model(model, &ModelOptions { input_size: [height, width], ..ModelOptions::default() })?;
     let params = load(&*model, file)?;
-    let logits = predict(&*model, &params, pictures)?;
+    let logits = predict(&*model, &params, images)?;
     candle_core::safetensors::save(&HashMap::from([("logits", logits)]), out)?;
     if let Some(copy) = copy {
         weights::save(copy.as_ref(), &*model, &params)?;

@@ -19,17 +19,17 @@ pub struct ModelInfo {
     pub family: Family,
     /// Parameters and buffers at the present input size.
     pub specs: Vec<ParamSpec>,
-    /// Height and width of the pictures, in pixels.
+    /// Height and width of the images, in pixels.
     pub input_size: [usize; 2],
     /// Classes of the head.
     pub num_classes: usize,
-    /// Channels of the pictures.
+    /// Channels of the images.
     pub in_channels: usize,
     /// Dropout of the pooled features in training, 0 to below 1.
     pub drop_rate: f64,
-    /// Names of the linear layers that give the logits.
+    /// Names of the linear layers that compute the logits.
     pub classifiers: &'static [&'static str],
-    /// What [`Backbone::feature_maps`] gives, finest first.
+    /// Channels and strides of [`Backbone::feature_maps`], finest first.
     pub feature_info: Vec<FeatureInfo>,
     /// Number of layers for layer-wise decay: [`ParamSpec::layer`] is below it.
     pub layers: usize,
@@ -40,7 +40,7 @@ pub struct ModelInfo {
 pub struct FeatureInfo {
     /// Channels of the map.
     pub channels: usize,
-    /// Pixels of the picture for one of the map, along an edge (timm's `reduction`).
+    /// Pixels of the image for one of the map, along an edge (timm's `reduction`).
     pub stride: usize,
 }
 
@@ -67,7 +67,7 @@ impl FeatureInfo {
 /// Parameters that share weight decay and learning rate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParamGroup {
-    /// Whether weight decay applies.
+    /// True if weight decay applies.
     pub decay: bool,
     /// Depth for layer-wise decay.
     pub layer: usize,
@@ -82,7 +82,8 @@ pub trait Model: Debug + Send + Sync {
     /// Name, parameters and sizes.
     fn info(&self) -> &ModelInfo;
 
-    /// Returns the parameters whose shape differs between this input size and `size`, and how their values follow.
+    /// Returns the parameters whose shape differs between this input size and `size`, and how their
+    /// values follow.
     ///
     /// # Errors
     /// When the model cannot take images of this size.
@@ -108,8 +109,8 @@ pub trait Model: Debug + Send + Sync {
         self.info().num_classes
     }
 
-    /// Names of the linear layers that compute the logits (two with a distillation token); their `weight` has one row
-    /// per class.
+    /// Names of the linear layers that compute the logits (two with a distillation token); their
+    /// `weight` has one row per class.
     fn classifiers(&self) -> &'static [&'static str] {
         self.info().classifiers
     }
@@ -129,7 +130,8 @@ pub trait Model: Debug + Send + Sync {
         param_groups(self.specs())
     }
 
-    /// Factor of the learning rate under layer-wise decay: `decay ^ (layers - 1 - layer)`, 1 for the head.
+    /// Factor of the learning rate under layer-wise decay: `decay ^ (layers - 1 - layer)`, 1 for
+    /// the head.
     fn lr_scale(&self, id: ParamId, decay: f64) -> f64 {
         let info = self.info();
         let below = info.layers.saturating_sub(1 + info.specs[id.index()].layer);
@@ -139,35 +141,37 @@ pub trait Model: Debug + Send + Sync {
 
 /// A vision backbone with a classification head.
 pub trait Backbone: Model {
-    /// Returns this model for another input size, with everything else as it is, and the parameters whose shape
-    /// changes ([`Model::resampling`]).
+    /// Returns this model for another input size, with everything else as it is, and the parameters
+    /// whose shape changes ([`Model::resampling`]).
     ///
-    /// Apply each [`Resample`] to the weights, and to whatever else has their shape (moments, moving averages).
+    /// Apply each [`Resample`] to the weights, and to whatever else has their shape (moments,
+    /// moving averages).
     ///
     /// # Errors
     /// When the model cannot take images of this size.
     fn at_size(&self, size: [usize; 2]) -> Result<(Box<dyn Backbone>, Vec<Resample>)>;
 
-    /// Feature maps `[N, H / stride, W / stride, C]` of channels-last pictures, as [`Model::feature_info`] says: what
-    /// detection and segmentation build on.
+    /// Feature maps `[N, H / stride, W / stride, C]` of channels-last images, as
+    /// [`Model::feature_info`] says: what detection and segmentation build on.
     ///
     /// # Errors
-    /// When the pictures do not have the input size.
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>>;
+    /// When the images do not have the input size.
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>>;
 
-    /// Pooled features `[N, features]` of channels-last pictures `[N, H, W, 3]`.
+    /// Pooled features `[N, features]` of channels-last images `[N, H, W, 3]`.
     ///
     /// # Errors
-    /// When the pictures do not have the input size.
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable>;
+    /// When the images do not have the input size.
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable>;
 
-    /// Features averaged over the picture, `[N, features]`: of models whose head reads a token, the mean of the patch tokens
-    /// after the final norm (timm's `global_pool="avg"`); of all others, [`Self::features`].
+    /// Features averaged over the image, `[N, features]`: of models whose head reads a token, the
+    /// mean of the patch tokens after the final norm (timm's `global_pool="avg"`); of all others,
+    /// [`Self::features`].
     ///
     /// # Errors
-    /// When the pictures do not have the input size.
-    fn mean_features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        self.features(cx, pictures)
+    /// When the images do not have the input size.
+    fn mean_features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        self.features(cx, images)
     }
 
     /// Class logits `[N, classes]` of pooled features.
@@ -176,35 +180,36 @@ pub trait Backbone: Model {
     /// When the shape does not fit.
     fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable>;
 
-    /// Class logits `[N, classes]` of channels-last pictures `[N, H, W, 3]`.
+    /// Class logits `[N, classes]` of channels-last images `[N, H, W, 3]`.
     ///
     /// # Errors
     /// As [`Self::features`].
-    fn forward(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
+    fn forward(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
         in_thread_pool(&cx.device(), || {
-            let features = self.features(cx, pictures)?;
+            let features = self.features(cx, images)?;
             let features = dropout(cx, &features, self.info().drop_rate, "head_drop")?;
             self.head(cx, &features)
         })
     }
 }
 
-/// Logits `[N, classes]` in evaluation mode, of pictures `[N, 3, H, W]` as files and PyTorch have them.
+/// Logits `[N, classes]` in evaluation mode, of images `[N, 3, H, W]` as files and PyTorch have
+/// them.
 ///
 /// # Errors
-/// When the pictures do not fit the model.
-pub fn predict(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Tensor> {
+/// When the images do not fit the model.
+pub fn predict(model: &dyn Backbone, params: &ParamStore, images: &Tensor) -> Result<Tensor> {
     let mut cx = Context::new(params, Mode::Eval);
-    let pictures = Variable::constant(pictures.permute((0, 2, 3, 1))?.contiguous()?);
-    Ok(model.forward(&mut cx, &pictures)?.tensor().clone())
+    let images = Variable::constant(images.permute((0, 2, 3, 1))?.contiguous()?);
+    Ok(model.forward(&mut cx, &images)?.tensor().clone())
 }
 
-pub(crate) fn check_pictures(model: &dyn Backbone, pictures: &Variable) -> Result<()> {
+pub(crate) fn check_images(model: &dyn Backbone, images: &Variable) -> Result<()> {
     let ([h, w], c) = (model.input_size(), model.in_channels());
-    if matches!(pictures.dims(), &[_, ph, pw, pc] if (ph, pw, pc) == (h, w, c)) {
+    if matches!(images.dims(), &[_, ph, pw, pc] if (ph, pw, pc) == (h, w, c)) {
         return Ok(());
     }
-    Err(Error::shape("backbone", format!("pictures [N, {h}, {w}, {c}]"), pictures.dims()))
+    Err(Error::shape("backbone", format!("images [N, {h}, {w}, {c}]"), images.dims()))
 }
 
 /// The last map of a pyramid.

@@ -1,4 +1,4 @@
-//! What a model costs, counted from shapes alone.
+//! The cost of a model, counted from shapes.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::graph::{Context, CostCounter, Mode, Variable};
 use crate::params::{ParamKind, ParamSpec, ParamStore};
 use crate::{Error, Result};
 
-/// Cost of a model for one picture at its input size.
+/// Cost of a model for one image at its input size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Trained numbers.
@@ -18,21 +18,22 @@ pub struct Cost {
     pub linear_macs: u64,
     /// Multiply-accumulates of the two products of attention.
     pub attention_macs: u64,
-    /// Floating-point operations of a forward and a backward pass. What is computed twice to save memory counts once.
+    /// Floating-point operations of a forward and a backward pass. What is computed twice to save
+    /// memory counts once.
     pub train_flops: u64,
     /// Bytes that a forward pass keeps for the backward pass, in single precision.
     pub activation_bytes: u64,
 }
 
 impl Cost {
-    /// Multiply-accumulates of a forward pass: convolutions, linear layers and attention, as fvcore counts. Norms,
-    /// activations, softmax, biases and sums are left out, as is usual.
+    /// Multiply-accumulates of a forward pass: convolutions, linear layers and attention, as fvcore
+    /// counts. Norms, activations, softmax, biases and sums are left out, as is usual.
     pub fn macs(&self) -> u64 {
         self.conv_macs + self.linear_macs + self.attention_macs
     }
 }
 
-/// Counts what `model` costs for one picture at its present input size, without running it.
+/// Counts what `model` costs for one image at its present input size, without running it.
 ///
 /// ```
 /// use efficienttrain_models::{ModelOptions, cost, create_model};
@@ -48,9 +49,10 @@ pub fn cost(model: &dyn Backbone) -> Result<Cost> {
     Ok(Cost::of(&counted(model, Arc::default())?, model.specs()))
 }
 
-/// The fewest values a channel of which a batch norm takes statistics in training, for one picture at the model's present
-/// input size; none where nothing takes any. `frozen` is as for [`Context::with_frozen`]. A batch norm needs two values: a
-/// batch of one picture will not do for a model that ends in maps of one pixel.
+/// The fewest values per channel of which a batch norm takes statistics in training, for one image
+/// at the model's present input size; none where nothing takes any. `frozen` is as for
+/// [`Context::with_frozen`]. A batch norm needs two values: a batch of one image is not enough for
+/// a model that ends in maps of one pixel.
 ///
 /// # Errors
 /// As [`cost`].
@@ -58,21 +60,21 @@ pub fn fewest_batch_norm_values(model: &dyn Backbone, frozen: Arc<[bool]>) -> Re
     Ok(counted(model, frozen)?.fewest_values)
 }
 
-/// A pass over one picture, counted.
+/// A pass over one image, counted.
 fn counted(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<CostCounter> {
     let params = ParamStore::placeholders(model.specs())?;
     let mut cx = Context::new(&params, Mode::Count).with_frozen(frozen);
     let [height, width] = model.input_size();
-    let picture = Variable::constant(CostCounter::placeholder(&[1, height, width, model.in_channels()])?);
-    let logits = model.forward(&mut cx, &picture)?;
+    let image = Variable::constant(CostCounter::placeholder(&[1, height, width, model.in_channels()])?);
+    let logits = model.forward(&mut cx, &image)?;
     if logits.dims() != [1, model.num_classes()] {
         return Err(Error::shape("cost", format!("logits [1, {}]", model.num_classes()), logits.dims()));
     }
-    Ok(cx.into_tally())
+    Ok(cx.into_counter())
 }
 
 impl Cost {
-    /// What has been counted of one picture's pass.
+    /// Returns the cost of a pass of one image from its counter.
     pub(crate) fn of(counter: &CostCounter, specs: &[ParamSpec]) -> Self {
         let macs = counter.conv + counter.linear + counter.attention;
         let trained = specs.iter().filter(|s| s.kind == ParamKind::Parameter);
@@ -81,7 +83,8 @@ impl Cost {
             conv_macs: counter.conv,
             linear_macs: counter.linear,
             attention_macs: counter.attention,
-            // Two operations a multiply-accumulate; gradients of both factors, but none of the picture.
+            // Two operations a multiply-accumulate; gradients of both factors, but none of the
+            // image.
             train_flops: 2 * (3 * macs - counter.on_constants),
             activation_bytes: 4 * counter.kept(),
         }

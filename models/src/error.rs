@@ -1,10 +1,11 @@
-//! What can go wrong in this crate.
+//! Errors of this crate.
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of an op, a model or a weight file. Every message says what was expected.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Candle refused an operation.
     #[error(transparent)]
@@ -26,9 +27,9 @@ pub enum Error {
     Unsupported {
         /// The op that refused.
         op: &'static str,
-        /// What it got.
+        /// Value that it got.
         what: String,
-        /// What it takes.
+        /// Values that it takes.
         supported: &'static str,
     },
 
@@ -59,7 +60,7 @@ pub enum Error {
         height: usize,
         /// Image width asked for, in pixels.
         width: usize,
-        /// What sizes it takes.
+        /// Sizes that it takes.
         reason: String,
     },
 
@@ -86,7 +87,7 @@ pub enum Error {
     WeightFile {
         /// The file.
         path: std::path::PathBuf,
-        /// What is wrong with it, and what to do.
+        /// Description of the problem, and what to do.
         what: String,
     },
 
@@ -101,7 +102,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it says that a GPU had no memory left. What was there before is as it was.
+    /// Tells if the error means that a GPU ran out of memory. Existing tensors are unchanged.
     pub fn is_out_of_memory(&self) -> bool {
         #[cfg(feature = "cuda")]
         if let Self::Candle(error) = self {

@@ -1,13 +1,17 @@
-//! Histograms of oriented gradients (Dalal and Triggs, 2005) in the form that MaskFeat predicts (Wei et al., 2022).
+//! Histograms of oriented gradients (Dalal and Triggs, 2005) in the form that MaskFeat predicts
+//! (Wei et al., 2022).
 //!
-//! Taken from the paper and its authors' code: gradients of each channel on its own by the 3x3 Sobel filters over a picture
-//! whose border is reflected; orientations without sign in 9 bins over half a turn, each pixel counted wholly in the
-//! bin it falls in, by the length of its gradient; cells of 8x8 pixels; a Gaussian of 16x16 pixels (standard deviation 8)
-//! that weighs the pixels of each 16x16 patch, its middle the most; the histogram of each cell and channel divided by
-//! its Euclidean length. The authors normalise single cells, not the overlapping blocks of 2x2 cells that Dalal and Triggs
-//! use: the 2x2 cells of a patch of 16x16 pixels stand side by side as that patch's 3 * 9 * 4 = 108 numbers.
+//! Taken from the paper and its authors' code: gradients of each channel on its own by the 3x3
+//! Sobel filters over an image whose border is reflected; orientations without sign in 9 bins over
+//! half a turn, each pixel counted wholly in the bin it falls in, by the length of its gradient;
+//! cells of 8x8 pixels; a Gaussian of 16x16 pixels (standard deviation 8) that weighs the pixels of
+//! each 16x16 patch, its middle the most; the histogram of each cell and channel divided by its
+//! Euclidean length. The authors normalize single cells, not the overlapping blocks of 2x2 cells
+//! that Dalal and Triggs use: the 2x2 cells of a patch of 16x16 pixels are concatenated to that
+//! patch's 3 * 9 * 4 = 108 numbers.
 //!
-//! Arithmetic is in double precision and in the same order on the CPU and on a GPU, so that a pixel falls in the same bin on both.
+//! Arithmetic is in double precision and in the same order on the CPU and on a GPU, so that a pixel
+//! falls in the same bin on both.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -17,7 +21,8 @@ use crate::ops::cuda;
 use crate::ops::{contiguous, on_gpu};
 use crate::{Error, Result};
 
-/// What is added to nothing: lengths below this count as this, so that a flat cell stays zero (PyTorch's `normalize`).
+/// Smallest length that histograms are divided by, so that a flat cell stays zero (as in PyTorch's
+/// `normalize`).
 const EPS: f64 = 1e-12;
 
 /// Settings of a histogram of oriented gradients.
@@ -39,55 +44,56 @@ impl Default for Hog {
 }
 
 impl Hog {
-    /// Normalised histograms of every cell of channels-last pictures.
+    /// Normalized histograms of every cell of channels-last images.
     ///
     /// # Shapes
-    /// `pictures`: `[N, H, W, C]`; value: `[N, H / cell, W / cell, C * bins]`, the bins of a channel together, in the type of
-    /// `pictures`, or `f32` on a GPU.
+    /// `images`: `[N, H, W, C]`; value: `[N, H / cell, W / cell, C * bins]`, the bins of a channel
+    /// together, in the type of `images`, or `f32` on a GPU.
     ///
     /// # Errors
-    /// When a number is 0, or cells or the window do not tile the pictures.
-    pub fn cells(&self, pictures: &Tensor) -> Result<Tensor> {
-        let &[n, h, w, c] = pictures.dims() else {
-            return Err(Error::shape("hog", "pictures [N, H, W, C]", pictures.dims()));
+    /// When a number is 0, or cells or the window do not tile the images.
+    pub fn cells(&self, images: &Tensor) -> Result<Tensor> {
+        let &[n, h, w, c] = images.dims() else {
+            return Err(Error::shape("hog", "images [N, H, W, C]", images.dims()));
         };
-        self.check(pictures.dims())?;
-        on_gpu!(pictures, cuda::hog_cells(pictures, self, &self.weights(), &self.limits()));
-        let values = pictures.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        self.check(images.dims())?;
+        on_gpu!(images, cuda::hog_cells(images, self, &self.weights(), &self.limits()));
+        let values = images.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let (weights, limits) = (self.weights(), self.limits());
         let mut out = vec![0.0; n * (h / self.cell) * (w / self.cell) * c * self.bins];
-        let per_picture = out.len() / n.max(1);
-        out.par_chunks_mut(per_picture.max(1))
+        let per_image = out.len() / n.max(1);
+        out.par_chunks_mut(per_image.max(1))
             .zip(values.par_chunks((h * w * c).max(1)))
-            .for_each(|(out, picture)| self.picture(picture, [h, w, c], (&weights, &limits), out));
+            .for_each(|(out, image)| self.image(image, [h, w, c], (&weights, &limits), out));
         let shape = [n, h / self.cell, w / self.cell, c * self.bins];
-        Ok(Tensor::from_vec(out, &shape, &Device::Cpu)?.to_dtype(pictures.dtype())?)
+        Ok(Tensor::from_vec(out, &shape, &Device::Cpu)?.to_dtype(images.dtype())?)
     }
 
-    /// The histograms of every patch, as a target: for each patch channel after channel, bin after bin, cell after cell
-    /// in rows (MaskFeat's order).
+    /// The histograms of every patch, as a target: for each patch channel after channel, bin after
+    /// bin, cell after cell in rows (MaskFeat's order).
     ///
     /// # Shapes
-    /// `pictures`: `[N, H, W, C]`; value: `[N, L, C * bins * (patch / cell)^2]`.
+    /// `images`: `[N, H, W, C]`; value: `[N, L, C * bins * (patch / cell)^2]`.
     ///
     /// # Errors
-    /// As [`Self::cells`]; when the cells do not tile a patch, or patches the pictures.
-    pub fn patches(&self, pictures: &Tensor, patch: usize) -> Result<Tensor> {
-        let width = self.width(patch, pictures.dims().last().copied().unwrap_or(0));
-        let cells = self.cells(pictures)?;
+    /// As for [`Self::cells`]; when the cells do not tile a patch, or the patches do not tile the
+    /// images.
+    pub fn patches(&self, images: &Tensor, patch: usize) -> Result<Tensor> {
+        let width = self.width(patch, images.dims().last().copied().unwrap_or(0));
+        let cells = self.cells(images)?;
         let [n, rows, cols, features] = [0, 1, 2, 3].map(|i| cells.dims()[i]);
         let side = patch / self.cell;
         if side == 0 || !patch.is_multiple_of(self.cell) || rows % side + cols % side != 0 {
             let expected =
-                format!("patches of {patch} that tile the picture and hold whole cells of {}", self.cell);
-            return Err(Error::shape("hog", expected, pictures.dims()));
+                format!("patches of {patch} that tile the image and hold whole cells of {}", self.cell);
+            return Err(Error::shape("hog", expected, images.dims()));
         }
         let tiled = cells.reshape(vec![n, rows / side, side, cols / side, side, features])?;
         let patches = contiguous(&tiled.permute(vec![0, 1, 3, 5, 2, 4])?)?;
         Ok(patches.reshape((n, rows / side * (cols / side), width))?)
     }
 
-    /// Numbers for one patch of a picture with so many channels.
+    /// Numbers for one patch of an image with so many channels.
     pub fn width(&self, patch: usize, channels: usize) -> usize {
         channels * self.bins * (patch / self.cell.max(1)).pow(2)
     }
@@ -118,15 +124,15 @@ impl Hog {
         square.map(|weight| weight / sum).collect()
     }
 
-    fn picture(
+    fn image(
         &self,
-        picture: &[f64],
+        image: &[f64],
         [h, w, c]: [usize; 3],
         (weights, limits): (&[f64], &[[f64; 2]]),
         out: &mut [f64],
     ) {
         let window = self.window.max(1);
-        let at = |y: usize, x: usize, channel: usize| picture[(y * w + x) * c + channel];
+        let at = |y: usize, x: usize, channel: usize| image[(y * w + x) * c + channel];
         for y in 0..h {
             let (above, below) = neighbors(y, h);
             for x in 0..w {
@@ -151,15 +157,16 @@ impl Hog {
         }
     }
 
-    /// Sine and cosine of the angles where one bin ends and the next begins, but for the first bin's own.
+    /// Sine and cosine of the angles where one bin ends and the next begins, but for the first
+    /// bin's own.
     fn limits(&self) -> Vec<[f64; 2]> {
         let angle = |k: usize| k as f64 * std::f64::consts::PI / self.bins as f64;
         (1..self.bins).map(|k| angle(k).sin_cos().into()).collect()
     }
 }
 
-/// The bin of a gradient by its angle from the vertical, opposite ones alike: how many limits lie at or before it. A sum of
-/// comparisons in place of an arc tangent.
+/// Returns the bin of a gradient by its angle from the vertical, modulo half a turn: the number of
+/// limits at or before it. Comparisons replace an arc tangent.
 fn bin(gx: f64, gy: f64, limits: &[[f64; 2]]) -> usize {
     let (gx, gy) = if gx < 0.0 { (-gx, -gy) } else { (gx, gy) };
     // On the vertical itself the angle is nothing, or half a turn, which is the same.

@@ -1,8 +1,16 @@
 //! Trainable vision backbones on [candle](candle_core).
 //!
-//! Candle loses or falsifies some gradients in silence and is slow in training. This crate brings its own small set of
-//! trainable [`ops`], an engine for backward passes ([`Context`]), and backbones made of them, with the names, shapes
-//! and numbers of timm.
+//! In training, candle silently loses some gradients, computes others wrongly, and is slow. This
+//! crate brings its own small set of trainable [`ops`], an engine for backward passes
+//! ([`Context`]), and backbones made of them, with the names, shapes and numbers of timm.
+//!
+//! - [`create_model`] makes a [`Backbone`] by name: structure only. [`ParamStore`] holds the values
+//!   of its parameters, in order and initialized from a seed.
+//! - [`Context`] is one pass: training with a backward pass into [`Gradients`], evaluation, or
+//!   counting of the [`cost`].
+//! - [`weights`] reads and writes files of timm, torchvision and the authors; [`mae`] pre-trains
+//!   without labels; [`layers`] and [`ops`] are the parts of your own models.
+//! - [`Backbone::at_size`] returns the model for another input size.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -12,11 +20,12 @@
 //! let model = create_model("resnet18", &options)?;
 //! let params = ParamStore::init(model.specs(), 42, DType::F32, &Device::Cpu)?;
 //!
-//! // One training pass: pictures are channels-last, targets one row of class probabilities a picture.
-//! let pictures = Variable::constant(Tensor::rand(0f32, 1., (4, 64, 64, 3), &Device::Cpu)?);
+//! // One training pass: images are channels-last, targets have one row of class
+//! // probabilities per image.
+//! let images = Variable::constant(Tensor::rand(0f32, 1., (4, 64, 64, 3), &Device::Cpu)?);
 //! let targets = Tensor::full(0.1f32, (4, 10), &Device::Cpu)?;
 //! let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
-//! let logits = model.forward(&mut cx, &pictures)?;
+//! let logits = model.forward(&mut cx, &images)?;
 //! let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets)?);
 //! let mut gradients = Gradients::new(params.len());
 //! cx.backward(&loss, Tensor::new(1f32, &Device::Cpu)?, &mut gradients)?;
@@ -24,8 +33,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Everything is a function of its inputs: the same seed gives the same first weights, stochastic depth and gradients,
-//! bitwise, on any number of threads.
+//! Everything is a function of its inputs: the same seed leads to bitwise the same initial weights,
+//! stochastic depth and gradients, on any number of threads.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -53,6 +62,6 @@ pub use families::{
     vit,
 };
 pub use family::Family;
-pub use graph::{Context, Gradients, Macs, Mode, SavedForBackward, Variable, drop_path_rates};
+pub use graph::{BlockIndex, Context, Gradients, Macs, Mode, SavedForBackward, Variable, drop_path_rates};
 pub use params::{Init, ParamBuilder, ParamId, ParamKind, ParamSpec, ParamStore};
 pub use resample::Resample;

@@ -19,8 +19,9 @@ pub struct Resample {
 }
 
 impl Resample {
-    /// Resamples one tensor `[prefix + rows * cols, C]`, or the same behind a dimension of 1: bilinear, half-pixel centres, no antialiasing, as the
-    /// reference does for weights, Adam moments and moving averages alike.
+    /// Resamples one tensor `[prefix + rows * cols, C]`, or the same behind a dimension of 1:
+    /// bilinear, half-pixel centers, no antialiasing, as the reference does for weights, Adam
+    /// moments and moving averages alike.
     ///
     /// # Errors
     /// When the tensor does not have the shape that this change starts from.
@@ -88,7 +89,8 @@ fn bilinear(grid: &[f64], from: [usize; 2], to: [usize; 2], channels: usize) -> 
     out
 }
 
-/// For each output position the two input positions and the weight of the second (`align_corners = false`).
+/// For each output position the two input positions and the weight of the second (`align_corners =
+/// false`).
 fn taps(from: usize, to: usize) -> Vec<(usize, usize, f64)> {
     let scale = from as f64 / to as f64;
     (0..to)

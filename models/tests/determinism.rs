@@ -13,7 +13,7 @@ fn pass(name: &str, size: usize, batch: usize, threads: usize, checkpoint: bool)
     pass_in(DType::F32, name, size, batch, threads, checkpoint)
 }
 
-/// As [`pass`], with activations of a type.
+/// Runs [`pass`] with activations of a type.
 fn pass_in(
     dtype: DType,
     name: &str,
@@ -62,7 +62,8 @@ fn checkpointed_blocks_give_the_same_gradients() {
 
 #[test]
 fn a_training_pass_does_not_depend_on_the_number_of_threads() {
-    // Small products are one task; those of the larger picture are many, and parts of sums are joined.
+    // Small products are one task; those of the larger image are many, and parts of sums are
+    // joined.
     for (name, size, batch) in [
         ("resnet10", 40, 5),
         ("resnet10", 112, 3),
@@ -84,7 +85,7 @@ fn a_training_pass_does_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// By whichever instructions this machine multiplies `bf16`.
+/// Checks the instructions that this machine multiplies `bf16` with.
 #[test]
 fn nor_does_one_in_bf16() {
     for (name, size, batch) in

@@ -1,4 +1,5 @@
-//! Batch norms with frozen running statistics: training normalizes by them, and so do the gradients.
+//! Batch norms with frozen running statistics: training normalizes by them, and so do the
+//! gradients.
 
 mod common;
 
@@ -35,7 +36,7 @@ fn network() -> (Box<dyn Backbone>, ParamStore) {
     (model, params)
 }
 
-fn pictures() -> Variable {
+fn images() -> Variable {
     Variable::constant(filled("pictures", &[2, 32, 32, 3]))
 }
 
@@ -45,7 +46,7 @@ fn frozen(model: &dyn Backbone, matches: impl Fn(&str) -> bool) -> Arc<[bool]> {
 }
 
 fn logits(model: &dyn Backbone, cx: &mut Context) -> Vec<f64> {
-    numbers(model.forward(cx, &pictures()).unwrap().tensor())
+    numbers(model.forward(cx, &images()).unwrap().tensor())
 }
 
 fn is_running(name: &str) -> bool {
@@ -74,13 +75,13 @@ fn gradients_through_frozen_statistics_are_those_of_the_evaluated_network() {
     let cotangent = filled("cotangent", &[2, 3]);
     let value = || {
         let mut cx = Context::new(&params, Mode::Eval);
-        dot(model.forward(&mut cx, &pictures()).unwrap().tensor(), &cotangent)
+        dot(model.forward(&mut cx, &images()).unwrap().tensor(), &cotangent)
     };
     let gradients = |checkpoint| {
         let mut cx = Context::new(&params, TRAIN)
             .with_frozen(frozen(&*model, is_running))
             .with_checkpointing(checkpoint);
-        let output = model.forward(&mut cx, &pictures()).unwrap();
+        let output = model.forward(&mut cx, &images()).unwrap();
         let mut gradients = Gradients::new(params.len());
         cx.backward(&output, cotangent.clone(), &mut gradients).unwrap();
         gradients
@@ -109,7 +110,8 @@ fn gradients_through_frozen_statistics_are_those_of_the_evaluated_network() {
     }
 }
 
-/// Either of mean and variance stands for both; weights alone, or another layer's statistics, do not.
+/// Either of mean and variance stands for both; weights alone, or another layer's statistics, do
+/// not.
 #[test]
 fn statistics_go_on_where_only_weights_are_frozen() {
     let (model, params) = network();
@@ -123,7 +125,7 @@ fn statistics_go_on_where_only_weights_are_frozen() {
     ] {
         let before = mean();
         let mut cx = Context::new(&params, TRAIN).with_frozen(frozen(&*model, matches));
-        model.forward(&mut cx, &pictures()).unwrap();
+        model.forward(&mut cx, &images()).unwrap();
         assert_eq!(mean() == before, holds);
     }
 }

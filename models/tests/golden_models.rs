@@ -1,4 +1,5 @@
-//! Whole models against the reference: names, logits, losses, gradients, running statistics, training steps.
+//! Whole models against the reference: names, logits, losses, gradients, running statistics,
+//! training steps.
 
 mod common;
 
@@ -23,7 +24,7 @@ fn model(case: &Value) -> Box<dyn Backbone> {
     .unwrap()
 }
 
-fn pictures(case: &Value, dtype: DType) -> Tensor {
+fn images(case: &Value, dtype: DType) -> Tensor {
     let size = case["size"].as_u64().unwrap() as usize;
     model_input(case["input_seed"].as_u64().unwrap(), 2, size, size).to_dtype(dtype).unwrap()
 }
@@ -151,7 +152,7 @@ fn evaluation_logits_are_the_reference_s() {
         let want = numbers(&golden[&key]);
         for (dtype, tolerance) in [(DType::F32, 2e-5), (DType::F64, 1e-10)] {
             let params = golden_weights(model.name(), model.specs(), dtype);
-            let got = numbers(&predict(&*model, &params, &pictures(case, dtype)).unwrap());
+            let got = numbers(&predict(&*model, &params, &images(case, dtype)).unwrap());
             let difference = max_difference(&got, &want);
             assert!(difference < tolerance, "{key} in {dtype:?}: off by {difference}");
         }
@@ -163,10 +164,10 @@ fn losses_and_gradients_are_the_reference_s_in_double_precision() {
     for case in json("forward_backward.json").as_array().unwrap() {
         let (model, golden) = (model(case), &case["train_f64"]);
         let what = format!("{} at {}", case["model"], case["size"]);
-        let x = pictures(case, DType::F64);
+        let x = images(case, DType::F64);
         let params = golden_weights(model.name(), model.specs(), DType::F64);
-        // The reference makes its soft targets in single precision. A pass in training changes running statistics:
-        // each has weights of its own.
+        // The reference makes its soft targets in single precision. A pass in training changes
+        // running statistics: each has weights of its own.
         for (key, lam, smoothing, relative) in
             [("loss_soft_ce", 0.7, 0.1, 1e-7), ("loss_label_smoothing", 1.0, 0.1, 1e-9)]
         {
@@ -191,9 +192,9 @@ fn losses_and_gradients_are_the_reference_s_in_single_precision() {
         let (model, golden) = (model(case), &case["train_f64"]);
         let what = format!("{} at {} on {:?}", case["model"], case["size"], device.location());
         let params = golden_weights(model.name(), model.specs(), DType::F32).to_device(&device).unwrap();
-        let x = pictures(case, DType::F32).to_device(&device).unwrap();
+        let x = images(case, DType::F32).to_device(&device).unwrap();
         let (loss, gradients) = train_pass(&*model, &params, &x, &targets(case, 1.0, 0.0));
-        // Batch statistics over two pictures make the training mode of a ResNet ill-conditioned.
+        // Batch statistics over two images make the training mode of a ResNet ill-conditioned.
         let (loss_off, norm_off) =
             if model.name().starts_with("resnet") { (1e-4, 2e-2) } else { (1e-5, 1e-4) };
         assert_close(&format!("{what}: loss"), loss, golden["loss_ce"].as_f64().unwrap(), 0.0, loss_off);
@@ -208,8 +209,9 @@ fn check_norms(what: &str, model: &dyn Backbone, gradients: &Gradients, golden: 
     for ((index, spec), want) in params.zip(floats(&golden["grad_norm_all"])) {
         let (_, gradient) = gradients.iter().find(|(id, _)| id.index() == index).unwrap();
         let norm = ops::squared_norm(gradient).unwrap().sqrt();
-        // The gradient of a single number is a sum of thousands of terms of both signs: what rounding leaves of it is
-        // measured by all gradients, not by what the terms happen to add up to.
+        // The gradient of a single number is a sum of thousands of terms of both signs: what
+        // rounding leaves of it is measured by all gradients, not by what the terms happen to add
+        // up to.
         let floor = if spec.shape == [1] { 1e-3 * relative * total } else { 1e-9 };
         assert_close(&format!("{what}: gradient norm of {}", spec.name), norm, want, relative, floor);
     }
@@ -249,7 +251,7 @@ fn four_adamw_steps_follow_the_reference() {
         for (dtype, key, tolerance) in [(DType::F64, "loss_f64", 1e-6), (DType::F32, "loss_f32", 1e-3)] {
             let model = model(case);
             let params = golden_weights(model.name(), model.specs(), dtype);
-            let x = pictures(case, dtype);
+            let x = images(case, dtype);
             let soft = &case["soft"];
             let t = targets(case, soft["lam"].as_f64().unwrap(), soft["smoothing"].as_f64().unwrap());
             let mean = ParamStore::zeros(model.specs(), dtype, &Device::Cpu).unwrap();

@@ -1,4 +1,5 @@
-//! Parts of training against the reference: resampled embeddings, stochastic depth, AdamW, clipping, averages, losses.
+//! Parts of training against the reference: resampled embeddings, stochastic depth, AdamW,
+//! clipping, averages, losses.
 
 mod common;
 
@@ -58,7 +59,7 @@ fn stochastic_depth_of_every_block_is_the_reference_s() {
         let depth = case["depth"].as_u64().unwrap() as usize;
         let got = drop_path_rates(case["rate"].as_f64().unwrap(), depth);
         let want: Vec<f32> = floats(&case["per_block"]).into_iter().map(|r| r as f32).collect();
-        // What is not a number is off by more than anything.
+        // NaN is off by more than anything.
         let larger = |most: f32, off: f32| if off.is_nan() { f32::INFINITY } else { most.max(off) };
         let off = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
         assert!(got.len() == want.len() && off <= 3e-8, "{}: {got:?} against {want:?}", case["model"]);
@@ -87,14 +88,14 @@ fn clip_factor(gradients: &[Tensor], limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (square.sqrt() + 1e-6)).min(1.0))
 }
 
-/// One parameter with what its optimiser keeps.
+/// One parameter with what its optimizer keeps.
 struct State {
     value: Tensor,
     first: Tensor,
     second: Tensor,
 }
 
-/// One step of the case's optimiser on one parameter.
+/// One step of the case's optimizer on one parameter.
 fn optimize(case: &Value, t: u64, decay: bool, grad: &Tensor, state: &State) {
     let number = |key: &str| case[key].as_f64().unwrap();
     let per_step = |list: &str, one: &str| case[list].get(t as usize).unwrap_or(&case[one]).as_f64().unwrap();
@@ -121,11 +122,11 @@ fn optimize(case: &Value, t: u64, decay: bool, grad: &Tensor, state: &State) {
             let step = ops::Sgd { lr, momentum, nesterov, weight_decay, step: t + 1 };
             ops::sgd_step(value, grad, first, &step).unwrap();
         }
-        other => panic!("no such optimiser here: {other}"),
+        other => panic!("no such optimizer here: {other}"),
     }
 }
 
-/// What the case does to all gradients together before the step.
+/// Operation of the case on all gradients together before the step.
 fn scale_all(case: &Value, grads: &[Tensor]) {
     let square: f64 = grads.iter().map(|g| ops::squared_norm(g).unwrap()).sum();
     let factor = match case["opt"].as_str() {

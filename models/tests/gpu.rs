@@ -1,5 +1,6 @@
-//! What only a GPU does: whole models in all precisions, optimisers over many tensors, and that nothing is written where
-//! it does not belong. Nothing runs where there is no GPU; the ops are compared by the tests of the ops.
+//! Tests for a GPU only: whole models in all precisions, optimizers over many tensors, and that
+//! nothing is written where it does not belong. Nothing runs where there is no GPU; the ops are
+//! compared by the tests of the ops.
 
 mod common;
 
@@ -44,8 +45,8 @@ fn reconstruct(mae: &Mae, params: &ParamStore, dtype: DType) -> (f64, Gradients)
     let [h, w] = mae.options().input_size;
     let x = model_input(5, 3, h, w).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
     let masking = Masking::draw(&[1, 2, 3], mae.patches(), mae.mask_ratio()).unwrap();
-    let pictures = Variable::constant(x.to_device(&cx.device()).unwrap());
-    let loss = mae.loss(&mut cx, &pictures, &masking).unwrap();
+    let images = Variable::constant(x.to_device(&cx.device()).unwrap());
+    let loss = mae.loss(&mut cx, &images, &masking).unwrap();
     assert_eq!(loss.tensor().dtype(), DType::F32);
     back(cx, &loss, (mae.name(), mae.specs()))
 }
@@ -69,7 +70,8 @@ fn models_train_as_on_the_cpu_in_every_precision() {
         let (want, gradients) = pass(&*model, &params(), DType::F32);
         let want_all = all(&gradients);
         let precisions = [(DType::F32, 1e-4, 0.9999), (DType::BF16, 0.02, 0.97), (DType::F16, 0.01, 0.99)];
-        // Half precision differs from bfloat16 in its range and its places alone: two models will do.
+        // Half precision differs from bfloat16 in its range and its places alone: two models will
+        // do.
         let count = if ["resnet10", "swin_tiny"].contains(&name) { 3 } else { 2 };
         for (dtype, most, least) in precisions.into_iter().take(count) {
             let params = params().to_device(&gpu).unwrap();
@@ -113,21 +115,21 @@ fn masked_autoencoders_train_as_on_the_cpu() {
 #[test]
 fn targets_are_those_of_the_cpu() {
     let Some(gpu) = gpu() else { return };
-    let pictures = model_input(9, 2, 48, 32).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
-    let there = pictures.to_device(&gpu).unwrap();
+    let images = model_input(9, 2, 48, 32).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
+    let there = images.to_device(&gpu).unwrap();
     let hogs = [Hog::default(), Hog { bins: 7, cell: 4, window: 0 }, Hog { bins: 15, cell: 16, window: 8 }];
     for target in hogs.map(Target::Hog).into_iter().chain([Target::NormalizedPixels, Target::Pixels]) {
-        let (want, got) = (target.of(&pictures, 16).unwrap(), target.of(&there, 16).unwrap());
+        let (want, got) = (target.of(&images, 16).unwrap(), target.of(&there, 16).unwrap());
         assert_eq!(got.dims(), want.dims());
         let off = max_difference(&numbers(&got), &numbers(&want));
         assert!(off < 2e-6, "{target:?} is off by {off}");
     }
     let huge = Hog { bins: 9, cell: 96, window: 0 };
-    let pictures = Tensor::zeros((1, 96, 96, 1), DType::F32, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
-    assert!(huge.cells(&pictures).unwrap_err().to_string().contains("96x96"));
+    let images = Tensor::zeros((1, 96, 96, 1), DType::F32, &Device::Cpu).unwrap().to_device(&gpu).unwrap();
+    assert!(huge.cells(&images).unwrap_err().to_string().contains("96x96"));
 }
 
-/// Parameters of many lengths, one of more than a piece, with gradients and what optimisers keep.
+/// Parameters of many lengths, one of more than a piece, with gradients and what optimizers keep.
 fn tensors(device: &Device) -> Vec<[Tensor; 4]> {
     let shapes: [&[usize]; 4] = [&[3, 5], &[1], &[91, 97], &[20_000]];
     let one = |shape: &&[usize], i: usize| {
@@ -181,7 +183,8 @@ fn optimizers_take_the_steps_of_the_cpu() {
                     "lamb" => ops::lamb_all(&tensors, &lamb(step), Some(&factor)).unwrap(),
                     _ => ops::sgd_all(&tensors, &sgd(step), Some(&factor)).unwrap(),
                 }
-                // On the CPU the factor was multiplied into the gradients: the next step starts from the same ones.
+                // On the CPU the factor was multiplied into the gradients: the next step starts
+                // from the same ones.
                 for (t, fresh) in state.iter().zip(self::tensors(grads[0].device())) {
                     ops::scale_by(&t[1], 0.0).unwrap();
                     ops::accumulate(&t[1], &fresh[1]).unwrap();
@@ -236,7 +239,8 @@ fn running_statistics_follow_as_on_the_cpu() {
     assert_eq!(numbers(&counter), [42.0]);
 }
 
-/// A grid may be long in its first dimension alone: early stages of a curriculum have large batches of small windows.
+/// A grid may be long in its first dimension alone: early stages of a curriculum have large batches
+/// of small windows.
 #[test]
 fn attention_takes_more_groups_than_a_grid_is_wide() {
     let Some(gpu) = gpu() else { return };
@@ -252,7 +256,8 @@ fn attention_takes_more_groups_than_a_grid_is_wide() {
     assert!(max_difference(&numbers(grads[0].as_ref().unwrap()), &wanted) < 1e-6);
 }
 
-/// Both halves of a pass run on the thread that asks for them: what belongs to a thread (cuDNN's handles and plans) is made once.
+/// Both halves of a pass run on the thread that asks for them: what belongs to a thread (cuDNN's
+/// handles and plans) is made once.
 #[test]
 fn a_pass_stays_on_its_thread() {
     let Some(gpu) = gpu() else { return };

@@ -93,8 +93,8 @@ fn four_adamw_steps_stay_near_the_reference() {
         for (step, want) in floats(&case["loss_f64"]).into_iter().enumerate() {
             let mode = Mode::Train { seed: 0, drop_path: 0.0 };
             let mut cx = Context::new(&params, mode).with_compute_type(DType::BF16);
-            let pictures = Variable::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap());
-            let logits = model.forward(&mut cx, &pictures).unwrap();
+            let images = Variable::constant(x.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap());
+            let logits = model.forward(&mut cx, &images).unwrap();
             let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets).unwrap());
             let got = numbers(loss.tensor())[0];
             println!("{} step {step}: {got}, in double precision {want}", model.name());

@@ -1,5 +1,5 @@
-//! Every op: its value against a plain loop where there is one, its gradients against central differences in double
-//! precision, its single-precision path against the double one.
+//! Every op: its value against a plain loop where there is one, its gradients against central
+//! differences in double precision, its single-precision path against the double one.
 
 mod common;
 
@@ -55,7 +55,7 @@ fn plain_conv(x: &Tensor, w: &Tensor, config: Conv2dConfig) -> Vec<f64> {
     y
 }
 
-/// Value and gradients of one convolution of a picture `x` with `o` results.
+/// Value and gradients of one convolution of an image `x` with `o` results.
 fn check_conv(x: [usize; 4], o: usize, [kh, kw]: [usize; 2], config: Conv2dConfig) {
     let name = format!("conv {x:?} to {o}, kernel {kh}x{kw}, {config:?}");
     let w = [o, x[3] / config.groups, kh, kw];
@@ -68,7 +68,7 @@ fn check_conv(x: [usize; 4], o: usize, [kh, kw]: [usize; 2], config: Conv2dConfi
 
 #[test]
 fn convolution_of_all_kinds() {
-    /// (picture, outputs, kernel, stride, padding)
+    /// (image, outputs, kernel, stride, padding)
     type Case = ([usize; 4], usize, [usize; 2], usize, usize);
     let cases: [Case; 12] = [
         ([2, 6, 5, 3], 4, [3, 3], 1, 1),
@@ -92,7 +92,7 @@ fn convolution_of_all_kinds() {
 
 #[test]
 fn dilated_and_grouped_convolutions() {
-    /// (picture, outputs, kernel, stride, padding, dilation, groups)
+    /// (image, outputs, kernel, stride, padding, dilation, groups)
     type Case = ([usize; 4], usize, [usize; 2], [usize; 4]);
     let cases: [Case; 11] = [
         ([2, 7, 6, 3], 4, [3, 3], [1, 2, 2, 1]),
@@ -172,7 +172,8 @@ fn batch_norm_in_training_evaluation_and_fused() {
 
 #[test]
 fn batch_statistics_do_not_cancel() {
-    // A mean a million times the deviation: the sum of squares would lose all digits in single precision.
+    // A mean a million times the deviation: the sum of squares would lose all digits in single
+    // precision.
     let x = (filled("x", &[1000, 2]) + 1e4).unwrap().to_dtype(DType::F32).unwrap();
     let values = numbers(&x);
     for (device, c) in devices().into_iter().flat_map(|d| [(d.clone(), 0), (d, 1)]) {
@@ -214,7 +215,7 @@ fn activations() {
     assert_eq!(numbers(grad[0].as_ref().unwrap()), [0.0; 3], "relu'(0) is 0, as in PyTorch");
 }
 
-/// A run that goes wrong must show: rectifiers pass on what is not a number, as PyTorch's.
+/// Rectifiers pass NaN on, as PyTorch's do, so that a diverged run is noticed.
 #[test]
 fn what_is_not_a_number_stays_so() {
     let x = Tensor::new(&[[f32::NAN, -1.0, 2.0]], &Device::Cpu).unwrap();
@@ -299,14 +300,15 @@ fn binary_cross_entropy() {
         };
         let value =
             |x: &[f32], t: &[f32]| numbers(&ops::binary_cross_entropy(&row(x), &row(t)).unwrap().value)[0];
-        // Half, whatever the target; -ln(sigmoid(1)) = ln(1 + 1 / e), -ln(1 - sigmoid(2)) = ln(1 + e^2).
+        // Half, whatever the target; -ln(sigmoid(1)) = ln(1 + 1 / e), -ln(1 - sigmoid(2)) = ln(1 +
+        // e^2).
         assert!((value(&[0.0, 0.0], &[1.0, 0.3]) - 2f64.ln()).abs() < 1e-6);
         let by_hand = f64::midpoint((-1f64).exp().ln_1p(), 2f64.exp().ln_1p());
         assert!((value(&[1.0, 2.0], &[1.0, 0.0]) - by_hand).abs() < 1e-6);
         // Far logits neither overflow nor lose the other side.
         assert_eq!(value(&[200.0], &[0.0]), 200.0);
         assert!(value(&[200.0, -200.0], &[1.0, 0.0]) < 1e-6);
-        // What is not a number shows.
+        // NaN is not hidden.
         assert!(value(&[f32::NAN, 0.0], &[0.0, 0.0]).is_nan());
         // Slopes: sigmoid(x) - t, over two logits; 0 and 1 at the far ends.
         let traced = ops::binary_cross_entropy(&row(&[200.0, -200.0, 0.0, 0.0]), &row(&[0.5, 0.5, 0.0, 1.0]));

@@ -1,5 +1,5 @@
-//! Every op of the hierarchical transformers and modern convolutional nets: value against a plain loop, gradients against
-//! central differences in double precision.
+//! Every op of the hierarchical transformers and modern convolutional nets: value against a plain
+//! loop, gradients against central differences in double precision.
 
 mod common;
 
@@ -8,8 +8,9 @@ use common::gradients::{check, check_rounding, filled};
 use common::{max_difference, numbers};
 use efficienttrain_models::ops::{self, Scales, Windows};
 
-/// Halves of the last place by which gradients in `bf16` may be off. Where the processor multiplies such numbers as such, the gradient of
-/// scores and the probabilities are rounded before they are multiplied, as PyTorch's kernels do, and the result is once more.
+/// Halves of the last place by which gradients in `bf16` may be off. Where the processor multiplies
+/// such numbers as such, the gradient of scores and the probabilities are rounded before they are
+/// multiplied, as PyTorch's kernels do, and the result is once more.
 fn halves() -> f64 {
     if ops::Bf16Products::detect() == ops::Bf16Products::Single { 1.0 } else { 2.0 }
 }
@@ -46,7 +47,8 @@ fn plain_attention(qkv: &Tensor, heads: usize) -> Vec<f64> {
     out
 }
 
-/// Windowed attention by the definition: each pair of tokens of the map decides for itself whether they meet.
+/// Windowed attention by the definition: each pair of tokens of the map decides for itself whether
+/// they meet.
 fn plain_windows(qkv: &Tensor, heads: usize, windows: &[Windows], table: Option<&Tensor>) -> Vec<f64> {
     let &[b, h, w, width] = qkv.dims() else { unreachable!() };
     let (c, x, n) = (width / 3, numbers(qkv), h * w);
@@ -108,12 +110,12 @@ fn attention_in_windows_of_all_kinds() {
 }
 
 #[test]
-fn the_gradient_of_a_bias_sums_over_more_pictures_than_groups() {
+fn the_gradient_of_a_bias_sums_over_more_images_than_groups() {
     let inputs = [filled("qkv", &[67, 2, 2, 6]), filled("bias", &[9, 2])];
     let op = |t: &[Tensor]| {
         ops::window_attention(&t[0], 2, &[Windows { size: [2, 2], shift: [0, 0] }], Some(&t[1]))
     };
-    check_rounding("bias over 67 pictures", &inputs, op, halves());
+    check_rounding("bias over 67 images", &inputs, op, halves());
 }
 
 #[test]
@@ -156,7 +158,7 @@ fn plain_depthwise(x: &Tensor, w: &Tensor, bias: &Tensor, pad: usize, tile: [usi
 
 #[test]
 fn depthwise_convolution_of_all_kinds() {
-    /// (picture, kernel, padding, tile)
+    /// (image, kernel, padding, tile)
     type Case = ([usize; 4], [usize; 2], usize, Option<[usize; 2]>);
     let cases: [Case; 11] = [
         ([2, 6, 5, 3], [3, 3], 1, None),
@@ -230,7 +232,7 @@ fn channels_are_chosen_joined_and_merged() {
     let pair = [filled("x", &[2, 3, 2]), filled("y", &[2, 3, 4])];
     check("concat", &pair, |t| ops::concat_channels(&[&t[0], &t[1]]));
     check("merge", &x, |t| ops::merge_patches(&t[0]));
-    // The definition of the authors: four strided pictures side by side.
+    // The definition of the authors: four strided images side by side.
     let merged = numbers(&ops::merge_patches(&x[0]).unwrap().value);
     let pixels = numbers(&x[0]);
     for (i, (dy, dx)) in [(0, 0), (1, 0), (0, 1), (1, 1)].into_iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Ops on sequences of which only some tokens are seen: value against a plain loop, gradients against central differences.
+//! Ops on sequences of which only some tokens are seen: value against a plain loop, gradients
+//! against central differences.
 
 mod common;
 

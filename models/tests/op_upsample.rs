@@ -16,8 +16,8 @@ fn upsample_nearest() {
         let values = numbers(&x);
         for (i, &got) in numbers(&got).iter().enumerate() {
             let (channel, col) = (i % c, i / c % (w * factor));
-            let (row, picture) = (i / c / (w * factor) % (h * factor), i / c / (w * factor) / (h * factor));
-            let source = ((picture * h + row / factor) * w + col / factor) * c + channel;
+            let (row, image) = (i / c / (w * factor) % (h * factor), i / c / (w * factor) / (h * factor));
+            let source = ((image * h + row / factor) * w + col / factor) * c + channel;
             assert_eq!(got, values[source]);
         }
         check(&format!("upsample_nearest by {factor}"), &[x], |t| ops::upsample_nearest(&t[0], factor));

@@ -62,7 +62,8 @@ fn state_dicts_are_found_in_their_wrappers() {
     assert_state(&read_file("plain.pth"), 0.0, "");
     assert_state(&read_file("protocol4.pth"), 0.0, "");
     assert_state(&read_ema("plain.pth"), 0.0, "");
-    // This one has an argument namespace, an optimiser, classes nobody knows, and a `module.` before each name.
+    // This one has an argument namespace, an optimizer, classes nobody knows, and a `module.`
+    // before each name.
     assert_state(&read_file("wrapped.pth"), 0.0, "model");
     assert_state(&read_ema("wrapped.pth"), 100.0, "model_ema");
     assert_state(&read_file("timm.pth"), 0.0, "state_dict");
@@ -197,7 +198,8 @@ fn sizes_and_offsets_are_checked_against_the_file() {
     assert!(lost.contains("`a/data/0`") && lost.contains("not in the archive"), "{lost}");
 }
 
-/// The largest address space that this process ever had, in bytes: an allocation counts even if it is never touched.
+/// The largest address space that this process ever had, in bytes: an allocation counts even if it
+/// is never touched.
 #[cfg(target_os = "linux")]
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -1,4 +1,5 @@
-//! Weights of a file and of a model: names and shapes are brought together, and what differs is named or adapted.
+//! Weights of a file and of a model: names and shapes are brought together, and what differs is
+//! named or adapted.
 
 mod common;
 
@@ -169,7 +170,8 @@ fn every_difference_is_named_and_nothing_is_changed() {
     }
 }
 
-/// Files come with keys of profilers, decoders and the like; keys of further blocks are those of a deeper model.
+/// Files come with keys of profilers, decoders and the like; keys of further blocks are those of a
+/// deeper model.
 #[test]
 fn keys_that_the_model_does_not_need_can_be_left_out() {
     let lenient = LoadOptions { ignore_unexpected: true, ..STRICT };
@@ -236,7 +238,7 @@ fn other_picture_channels_are_adapted_on_request() {
     let sum = params.by_name("conv1.weight").unwrap().sum_keepdim(1).unwrap();
     assert!(
         common::max_difference(&numbers(&sum), &numbers(&gray)) < 1e-6,
-        "a grey picture gives what it gave"
+        "a gray image gives what it gave"
     );
 }
 

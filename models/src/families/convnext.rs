@@ -1,4 +1,5 @@
-//! ConvNeXt (Liu et al., 2022): a convolutional net shaped like a transformer, with depthwise 7x7 convolutions.
+//! ConvNeXt (Liu et al., 2022): a convolutional net shaped like a transformer, with depthwise 7x7
+//! convolutions.
 //!
 //! | variant | widths | depths | parameters (1000 classes) | MACs at 224 |
 //! | --- | --- | --- | --- | --- |
@@ -7,8 +8,8 @@
 //! | `convnext_base` | 128-256-512-1024 | 3-3-27-3 | 88.6 M | 15.4 G |
 //! | `convnext_large` | 192-384-768-1536 | 3-3-27-3 | 197.8 M | 34.4 G |
 //!
-//! Takes pictures of any size from 32 pixels on; nothing changes with it. Names and order of parameters are those of
-//! the authors.
+//! Takes images of any size from 32 pixels on; nothing changes with it. Names and order of
+//! parameters are those of the authors.
 //!
 //! ```
 //! use efficienttrain_models::{ModelOptions, cost, create_model};
@@ -19,10 +20,10 @@
 //! ```
 
 use super::options::{ModelOptions, at_least};
-use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp, Place, Residual,
+    BlockIndex, Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp, Residual,
     global_avg_pool, run_stages,
 };
 use crate::params::{Init, ParamBuilder};
@@ -76,7 +77,7 @@ impl ConvNext {
             let mut blocks = Vec::new();
             for j in 0..count {
                 b.layer(layer_of(i, j));
-                let block = |b: &mut ParamBuilder| Block::new(b, width << i, (index, depth));
+                let block = |b: &mut ParamBuilder| Block::new(b, width << i, BlockIndex { index, depth });
                 blocks.push(b.within("stages", |b| b.within(i, |b| b.within(j, block))));
                 index += 1;
             }
@@ -97,8 +98,8 @@ fn check_size(name: &str, size: [usize; 2]) -> Result<()> {
 
 const HEAD_LAYER: usize = 13;
 
-/// Layer of block `j` of stage `i` for layer-wise decay, as the authors count: three blocks of the long stage are one
-/// layer, and there are twelve whatever the depth.
+/// Layer of block `j` of stage `i` for layer-wise decay, as the authors count: three blocks of the
+/// long stage are one layer, and there are twelve whatever the depth.
 fn layer_of(i: usize, j: usize) -> usize {
     match i {
         0 | 1 => i + 1,
@@ -125,13 +126,13 @@ impl Backbone for ConvNext {
         Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
-        check_pictures(self, pictures)?;
-        run_stages(cx, pictures, &self.downsample, &self.stages)
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
+        check_images(self, images)?;
+        run_stages(cx, images, &self.downsample, &self.stages)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let x = last(self.feature_maps(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, images)?)?;
         let x = global_avg_pool(cx, &x)?;
         self.norm.forward(cx, &x)
     }
@@ -160,17 +161,17 @@ struct Block {
     dwconv: DepthwiseConv2d,
     norm: LayerNorm,
     mlp: Mlp,
-    place: Place,
+    at: BlockIndex,
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, width: usize, at: BlockIndex) -> Self {
         Self {
             residual: Residual::layer_scale(b, "gamma", width, LAYER_SCALE),
             dwconv: b.within("dwconv", |b| DepthwiseConv2d::new(b, width, 7, INIT, true)),
             norm: b.within("norm", |b| LayerNorm::new(b, width, EPS)),
             mlp: Mlp::named(b, ["pwconv1", "pwconv2"], width, 4 * width, INIT),
-            place,
+            at,
         }
     }
 }
@@ -180,6 +181,6 @@ impl Layer for Block {
         let y = self.dwconv.forward(cx, x)?;
         let y = self.norm.forward(cx, &y)?;
         let y = self.mlp.forward(cx, &y)?;
-        self.residual.forward(cx, x, &y, self.place, "")
+        self.residual.forward(cx, x, &y, self.at, "")
     }
 }

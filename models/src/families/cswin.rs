@@ -1,5 +1,5 @@
-//! CSWin transformer (Dong et al., 2022): attention in vertical stripes for half of the heads and horizontal ones for the
-//! others, and a depthwise convolution of the values as position encoding.
+//! CSWin transformer (Dong et al., 2022): attention in vertical stripes for half of the heads and
+//! horizontal ones for the others, and a depthwise convolution of the values as position encoding.
 //!
 //! | variant | width | depths | heads | parameters (1000 classes) | MACs at 224 |
 //! | --- | --- | --- | --- | --- | --- |
@@ -8,8 +8,9 @@
 //! | `cswin_base` | 96 | 2-4-32-2 | 4-8-16-32 | 77.4 M | 15.0 G |
 //! | `cswin_large` | 144 | 2-4-32-2 | 6-12-24-24 | 173.3 M | 33.1 G |
 //!
-//! Takes pictures, square or not, whose edges are multiples of 32. Stripes are 1, 2 and a 32nd of the picture wide; no
-//! parameter changes with the size. Names and order of parameters are those of the authors.
+//! Takes images, square or not, whose edges are multiples of 32. Stripes are 1, 2 and a 32nd of the
+//! image wide; no parameter changes with the size. Names and order of parameters are those of the
+//! authors.
 //!
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
@@ -20,10 +21,10 @@
 //! ```
 
 use super::options::{ModelOptions, grid};
-use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Conv2d, ConvShape, Downsample, Layer, LayerNorm, Linear, Mlp, Place, PreNormBlock, Residual,
+    BlockIndex, Conv2d, ConvShape, Downsample, Layer, LayerNorm, Linear, Mlp, PreNormBlock, Residual,
     StripeAttention, global_avg_pool, run_stages,
 };
 use crate::ops::Windows;
@@ -76,7 +77,9 @@ impl CsWin {
             let mut blocks = Vec::new();
             for j in 0..depths[i] {
                 b.layer(layer_of(i, j));
-                let block = |b: &mut ParamBuilder| Block::new(b, width << i, heads[i], i, (index, depth));
+                let block = |b: &mut ParamBuilder| {
+                    Block::new(b, width << i, heads[i], i, BlockIndex { index, depth })
+                };
                 blocks.push(b.within(format!("stage{}", i + 1), |b| b.within(j, block)));
                 index += 1;
             }
@@ -93,8 +96,8 @@ impl CsWin {
 
 const HEAD_LAYER: usize = 21;
 
-/// Layer of block `j` of stage `i` for layer-wise decay, as the authors count: two blocks are one layer, and there are
-/// twenty whatever the depth.
+/// Layer of block `j` of stage `i` for layer-wise decay, as the authors count: two blocks are one
+/// layer, and there are twenty whatever the depth.
 fn layer_of(i: usize, j: usize) -> usize {
     match i {
         0 => 1,
@@ -105,7 +108,7 @@ fn layer_of(i: usize, j: usize) -> usize {
 }
 
 fn cells(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
-    grid(name, size, 32, "so that stripes of a 32nd of the picture tile the third stage")
+    grid(name, size, 32, "so that stripes of a 32nd of the image tile the third stage")
 }
 
 impl Model for CsWin {
@@ -126,13 +129,13 @@ impl Backbone for CsWin {
         Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
-        check_pictures(self, pictures)?;
-        run_stages(cx, pictures, &self.embeds, &self.stages)
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
+        check_images(self, images)?;
+        run_stages(cx, images, &self.embeds, &self.stages)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let x = last(self.feature_maps(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, images)?)?;
         let x = self.norm.forward(cx, &x)?;
         global_avg_pool(cx, &x)
     }
@@ -142,7 +145,7 @@ impl Backbone for CsWin {
     }
 }
 
-/// Overlapping patches of pictures, and a norm.
+/// Overlapping patches of images, and a norm.
 fn stem(b: &mut ParamBuilder, inputs: usize, outputs: usize) -> Downsample {
     let shape = ConvShape { inputs, outputs, kernel: 7, stride: 4, padding: 2 };
     let conv = b.within(0, |b| Conv2d::plain(b, shape));
@@ -168,7 +171,7 @@ struct Block {
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, heads: usize, stage: usize, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, width: usize, heads: usize, stage: usize, at: BlockIndex) -> Self {
         // In the order of the authors.
         let qkv = b.within("qkv", |b| Linear::new(b, width, 3 * width, INIT, ZEROS));
         let norm1 = b.within("norm1", |b| LayerNorm::new(b, width, EPS));
@@ -177,7 +180,7 @@ impl Block {
         let mlp = b.within("mlp", |b| Mlp::new(b, width, 4 * width, INIT));
         let norm2 = b.within("norm2", |b| LayerNorm::new(b, width, EPS));
         let (residual1, residual2) = (Residual::default(), Residual::default());
-        let inner = PreNormBlock { norm1, residual1, norm2, mlp, residual2, place };
+        let inner = PreNormBlock { norm1, residual1, norm2, mlp, residual2, at };
         Self { inner, qkv, attns, proj, stage }
     }
 

@@ -1,5 +1,5 @@
-//! CAFormer and ConvFormer (Yu et al., 2022, "MetaFormer Baselines for Vision"): separable convolutions or attention as
-//! token mixers of one and the same block.
+//! CAFormer and ConvFormer (Yu et al., 2022, "MetaFormer Baselines for Vision"): separable
+//! convolutions or attention as token mixers of one and the same block.
 //!
 //! | variant | widths | depths | parameters of CAFormer (1000 classes) | MACs at 224 |
 //! | --- | --- | --- | --- | --- |
@@ -8,9 +8,9 @@
 //! | `caformer_m36`, `convformer_m36` | 96-192-384-576 | 3-12-18-3 | 56.2 M | 13.2 G |
 //! | `caformer_b36`, `convformer_b36` | 128-256-512-768 | 3-12-18-3 | 98.8 M | 23.2 G |
 //!
-//! CAFormer mixes by convolution in the first two stages and by attention in the last two, ConvFormer by convolution
-//! throughout. Takes pictures of any size from 4 pixels on; nothing changes with it. Names and order of parameters are
-//! those of the authors.
+//! CAFormer mixes by convolution in the first two stages and by attention in the last two,
+//! ConvFormer by convolution throughout. Takes images of any size from 4 pixels on; nothing changes
+//! with it. Names and order of parameters are those of the authors.
 //!
 //! ```
 //! use efficienttrain_models::{FeatureInfo, ModelOptions, create_model};
@@ -21,11 +21,11 @@
 //! ```
 
 use super::options::{ModelOptions, at_least};
-use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Activation, Attention, Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm, Linear, Mlp,
-    Place, PreNormBlock, Residual, global_avg_pool, run_stages,
+    Activation, Attention, BlockIndex, Conv2d, ConvShape, DepthwiseConv2d, Downsample, Layer, LayerNorm,
+    Linear, Mlp, PreNormBlock, Residual, global_avg_pool, run_stages,
 };
 use crate::params::{Init, ParamBuilder};
 use crate::resample::Resample;
@@ -37,7 +37,7 @@ const ZEROS: Option<Init> = Some(Init::Zeros);
 /// Channels of an attention head.
 const HEAD_WIDTH: usize = 32;
 
-/// How the tokens of a stage exchange information.
+/// Token mixer of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mixer {
     /// Linear, StarReLU, depthwise 7x7 convolution, linear.
@@ -90,9 +90,9 @@ impl MetaFormer {
         for i in 0..4 {
             let mut blocks = Vec::new();
             for j in 0..depths[i] {
-                let place = (first_of(i) + j, depth);
-                b.layer(place.0 + 1);
-                let block = |b: &mut ParamBuilder| Block::new(b, widths[i], mixers[i], i >= 2, place);
+                let at = BlockIndex { index: first_of(i) + j, depth };
+                b.layer(at.index + 1);
+                let block = |b: &mut ParamBuilder| Block::new(b, widths[i], mixers[i], i >= 2, at);
                 blocks.push(b.within("stages", |b| b.within(i, |b| b.within(j, block))));
             }
             stages.push(blocks);
@@ -128,13 +128,13 @@ impl Backbone for MetaFormer {
         Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
-        check_pictures(self, pictures)?;
-        run_stages(cx, pictures, &self.downsample, &self.stages)
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
+        check_images(self, images)?;
+        run_stages(cx, images, &self.downsample, &self.stages)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let x = last(self.feature_maps(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, images)?)?;
         let x = global_avg_pool(cx, &x)?;
         self.norm.forward(cx, &x)
     }
@@ -163,7 +163,7 @@ struct Block {
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, mixer: Mixer, scaled: bool, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, width: usize, mixer: Mixer, scaled: bool, at: BlockIndex) -> Self {
         let residual = |b: &mut ParamBuilder, name: &str| match scaled {
             true => b.within(name, |b| Residual::scaled_skip(b, "scale", width)),
             false => Residual::default(),
@@ -175,7 +175,7 @@ impl Block {
         let norm2 = b.within("norm2", |b| LayerNorm::unbiased(b, width, EPS));
         let mlp = b.within("mlp", |b| Mlp::star_relu(b, width, 4 * width, INIT));
         let residual2 = residual(b, "res_scale2");
-        Self { inner: PreNormBlock { norm1, residual1, norm2, mlp, residual2, place }, token_mixer }
+        Self { inner: PreNormBlock { norm1, residual1, norm2, mlp, residual2, at }, token_mixer }
     }
 }
 

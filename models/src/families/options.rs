@@ -9,9 +9,9 @@ use crate::{Error, Family, Result};
 pub struct ModelOptions {
     /// Classes of the head.
     pub num_classes: usize,
-    /// Height and width of the pictures, in pixels.
+    /// Height and width of the images, in pixels.
     pub input_size: [usize; 2],
-    /// Channels of the pictures (timm's `in_chans`).
+    /// Channels of the images (timm's `in_chans`).
     pub in_channels: usize,
     /// Dropout of the pooled features in training, 0 to below 1 (timm's `drop_rate`).
     pub drop_rate: f64,
@@ -25,7 +25,8 @@ impl Default for ModelOptions {
 }
 
 impl ModelOptions {
-    /// The description of a model made for these options, with the parameters that `builder` has collected.
+    /// The description of a model made for these options, with the parameters that `builder` has
+    /// collected.
     pub(crate) fn info(
         &self,
         name: &str,
@@ -81,7 +82,8 @@ pub(super) fn at_least(model: &str, [height, width]: [usize; 2], smallest: usize
     Err(Error::InputSize { model: model.into(), height, width, reason })
 }
 
-/// Returns rows and columns of the grid of `cell` x `cell` pixels that the input size is divided into.
+/// Returns rows and columns of the grid of `cell` x `cell` pixels that the input size is divided
+/// into.
 pub(crate) fn grid(model: &str, [height, width]: [usize; 2], cell: usize, what: &str) -> Result<[usize; 2]> {
     if height == 0 || width == 0 || !height.is_multiple_of(cell) || !width.is_multiple_of(cell) {
         let reason = format!("both edges must be multiples of {cell}, {what}");

@@ -1,4 +1,5 @@
-//! Pyramid vision transformer, version 1 (Wang et al., 2021): four stages, attention over a coarser map.
+//! Pyramid vision transformer, version 1 (Wang et al., 2021): four stages, attention over a coarser
+//! map.
 //!
 //! | variant | depths | parameters (1000 classes) | MACs at 224 |
 //! | --- | --- | --- | --- |
@@ -7,8 +8,9 @@
 //! | `pvt_medium` | 3-4-18-3 | 44.2 M | 6.7 G |
 //! | `pvt_large` | 3-8-27-3 | 61.4 M | 9.8 G |
 //!
-//! Widths 64-128-320-512, heads 1-2-5-8. Takes pictures, square or not, whose edges are multiples of 32; the four
-//! position embeddings follow the size. Names and order of parameters are those of the authors.
+//! Widths 64-128-320-512, heads 1-2-5-8. Takes images, square or not, whose edges are multiples of
+//! 32; the four position embeddings follow the size. Names and order of parameters are those of the
+//! authors.
 //!
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
@@ -19,17 +21,18 @@
 //! ```
 
 use super::options::{ModelOptions, grid};
-use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, ReducedAttention, flatten, global_avg_pool,
-    join_tokens, select_tokens, unflatten,
+    BlockIndex, Conv2d, ConvShape, LayerNorm, Linear, PreNormBlock, ReducedAttention, flatten,
+    global_avg_pool, join_tokens, select_tokens, unflatten,
 };
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::resample::Resample;
 use crate::{Error, Family, Result};
 
-/// Of the norms in blocks and before the head; those behind convolutions have PyTorch's default.
+/// Epsilon of the norms in blocks and before the head; those after convolutions have PyTorch's
+/// default.
 const EPS: f64 = 1e-6;
 const INIT: Init = Init::TRANSFORMER;
 const WIDTHS: [usize; 4] = [64, 128, 320, 512];
@@ -83,9 +86,9 @@ impl Pvt {
             b.layer(layer_of(i));
             let (proj, norm) = b.within(format!("patch_embed{}", i + 1), |b| Stage::embed(b, options, i));
             let block = |j| {
-                let place = (first_of(i) + j, depth);
-                b.layer(place.0 + 1);
-                b.within(format!("block{}", i + 1), |b| b.within(j, |b| Block::new(b, i, place)))
+                let at = BlockIndex { index: first_of(i) + j, depth };
+                b.layer(at.index + 1);
+                b.within(format!("block{}", i + 1), |b| b.within(j, |b| Block::new(b, i, at)))
             };
             let blocks = (0..config.depths[i]).map(block).collect();
             Stage { pos_embed: pos_embeds[i], proj, norm, blocks }
@@ -99,12 +102,12 @@ impl Pvt {
     }
 
     /// Tokens of the last stage, class token first, and the maps of all stages.
-    fn run(&self, cx: &mut Context, pictures: &Variable) -> Result<(Variable, Vec<Variable>)> {
-        check_pictures(self, pictures)?;
+    fn run(&self, cx: &mut Context, images: &Variable) -> Result<(Variable, Vec<Variable>)> {
+        check_images(self, images)?;
         let mut maps: Vec<Variable> = Vec::new();
         let mut tokens = None;
         for (i, stage) in self.stages.iter().enumerate() {
-            let x = stage.proj.forward(cx, maps.last().unwrap_or(pictures))?;
+            let x = stage.proj.forward(cx, maps.last().unwrap_or(images))?;
             let size = [x.dims()[1], x.dims()[2]];
             let x = flatten(cx, &x)?;
             let x = stage.norm.forward(cx, &x)?;
@@ -163,19 +166,19 @@ impl Backbone for Pvt {
         Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
-        Ok(self.run(cx, pictures)?.1)
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
+        Ok(self.run(cx, images)?.1)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let (tokens, _) = self.run(cx, pictures)?;
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let (tokens, _) = self.run(cx, images)?;
         let class = select_tokens(cx, &tokens, 0, 1)?;
-        let class = cx.reshape(&class, &[pictures.dims()[0], WIDTHS[3]])?;
+        let class = cx.reshape(&class, &[images.dims()[0], WIDTHS[3]])?;
         self.norm.forward(cx, &class)
     }
 
-    fn mean_features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let map = last(self.feature_maps(cx, pictures)?)?;
+    fn mean_features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let map = last(self.feature_maps(cx, images)?)?;
         let map = self.norm.forward(cx, &map)?;
         global_avg_pool(cx, &map)
     }
@@ -201,10 +204,10 @@ struct Block {
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, i: usize, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, i: usize, at: BlockIndex) -> Self {
         let width = WIDTHS[i];
         let attn = |b: &mut ParamBuilder| ReducedAttention::new(b, width, HEADS[i], REDUCTIONS[i], INIT);
-        let (inner, attn) = PreNormBlock::around(b, [width, MLP_RATIOS[i] * width], EPS, INIT, place, attn);
+        let (inner, attn) = PreNormBlock::around(b, [width, MLP_RATIOS[i] * width], EPS, INIT, at, attn);
         Self { inner, attn }
     }
 

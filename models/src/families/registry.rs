@@ -101,12 +101,12 @@ pub fn model_names() -> impl Iterator<Item = &'static str> {
     MODELS.iter().map(|(name, ..)| *name)
 }
 
-/// The structure of the model called `name` (timm's and the authors' spellings are known too; hyphens count as
-/// underscores, and a tag behind a dot, as in `resnet50.a1_in1k`, is left out).
+/// The structure of the model called `name` (timm's and the authors' spellings are known too;
+/// hyphens count as underscores, and a tag behind a dot, as in `resnet50.a1_in1k`, is left out).
 ///
 /// # Errors
-/// When there is no such model (the nearest is named), an option is out of range, or the model cannot take the input
-/// size.
+/// When there is no such model (the nearest is named), an option is out of range, or the model
+/// cannot take the input size.
 pub fn create_model(name: &str, options: &ModelOptions) -> Result<Box<dyn Backbone>> {
     let (known, config) = find(name)?;
     options.check(known)?;

@@ -1,4 +1,5 @@
-//! ResNet (He et al., 2016), as torchvision and timm have it: the stride of a bottleneck sits in its 3x3 convolution.
+//! ResNet (He et al., 2016), as torchvision and timm have it: the stride of a bottleneck sits in
+//! its 3x3 convolution.
 //!
 //! | variant | block | depths | parameters (1000 classes) |
 //! | --- | --- | --- | --- |
@@ -9,8 +10,8 @@
 //! | `resnet101` | bottleneck | 3-4-23-3 | 44.5 M |
 //! | `resnet152` | bottleneck | 3-8-36-3 | 60.2 M |
 //!
-//! Takes pictures of any size; nothing changes with it. `resnet10` is no published variant, only a smaller sibling for
-//! tests and demonstrations.
+//! Takes images of any size; nothing changes with it. `resnet10` is no published variant, only a
+//! smaller sibling for tests and demonstrations.
 //!
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
@@ -21,10 +22,10 @@
 //! ```
 
 use super::options::{ModelOptions, check_nonzero};
-use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Activation, BatchNorm, Conv2d, ConvShape, Linear, Place, Residual, global_avg_pool, max_pool2d,
+    Activation, BatchNorm, BlockIndex, Conv2d, ConvShape, Linear, Residual, global_avg_pool, max_pool2d,
 };
 use crate::params::{Init, ParamBuilder};
 use crate::resample::Resample;
@@ -33,7 +34,8 @@ use crate::{Family, Result};
 /// Which residual block a variant is made of, and how many in each stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResNetConfig {
-    /// Bottleneck blocks (1x1, 3x3, 1x1, four times as many channels out) instead of basic ones (3x3, 3x3).
+    /// Bottleneck blocks (1x1, 3x3, 1x1, four times as many channels out) instead of basic ones
+    /// (3x3, 3x3).
     pub bottleneck: bool,
     /// Blocks in each of the four stages.
     pub depths: [usize; 4],
@@ -68,7 +70,8 @@ impl ResNet {
                     stride: if stage > 0 && i == 0 { 2 } else { 1 },
                 };
                 b.layer(index + 1);
-                let block = |b: &mut ParamBuilder| b.within(i, |b| Block::new(b, shape, (index, depth)));
+                let block =
+                    |b: &mut ParamBuilder| b.within(i, |b| Block::new(b, shape, BlockIndex { index, depth }));
                 blocks.push(b.within(format!("layer{}", stage + 1), block));
                 inputs = shape.outputs();
                 index += 1;
@@ -102,9 +105,9 @@ impl Backbone for ResNet {
         Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
-        check_pictures(self, pictures)?;
-        let x = self.conv1.forward(cx, pictures)?;
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
+        check_images(self, images)?;
+        let x = self.conv1.forward(cx, images)?;
         let x = self.bn1.forward(cx, &x, None, true)?;
         let mut x = max_pool2d(cx, &x, 3, 2, 1)?;
         let mut maps = Vec::new();
@@ -117,8 +120,8 @@ impl Backbone for ResNet {
         Ok(maps)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let x = last(self.feature_maps(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, images)?)?;
         global_avg_pool(cx, &x)
     }
 
@@ -163,16 +166,17 @@ impl BlockShape {
 struct Block {
     branch: Vec<(Conv2d, BatchNorm)>,
     downsample: Option<(Conv2d, BatchNorm)>,
-    place: Place,
+    at: BlockIndex,
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, shape: BlockShape, place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, shape: BlockShape, at: BlockIndex) -> Self {
         let plan = shape.branch();
         let mut branch = Vec::new();
         for (i, &conv) in plan.iter().enumerate() {
             let layer = b.within(format!("conv{}", i + 1), |b| Conv2d::unbiased(b, conv));
-            // The last norm of a branch starts at zero, so that a block starts as the identity (Goyal et al., 2017).
+            // The last norm of a branch starts at zero, so that a block starts as the identity
+            // (Goyal et al., 2017).
             let weight = if i + 1 == plan.len() { Init::Zeros } else { Init::Ones };
             let norm = b.within(format!("bn{}", i + 1), |b| BatchNorm::new(b, conv.outputs, weight));
             branch.push((layer, norm));
@@ -186,7 +190,7 @@ impl Block {
                 (conv, b.within(1, |b| BatchNorm::new(b, outputs, Init::Ones)))
             })
         });
-        Self { branch, downsample, place }
+        Self { branch, downsample, at }
     }
 
     fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
@@ -197,14 +201,14 @@ impl Block {
             }
             None => x.clone(),
         };
-        let dropped = cx.drop_path_mask(self.place, "", x.dims()[0]).is_some();
+        let dropped = cx.drop_path_mask(self.at, "", x.dims()[0]).is_some();
         let mut y = x.clone();
         for (i, (conv, norm)) in self.branch.iter().enumerate() {
             let z = conv.forward(cx, &y)?;
             let last = i + 1 == self.branch.len();
             y = if last && dropped {
                 let branch = norm.forward(cx, &z, None, false)?;
-                let sum = Residual::default().forward(cx, &skip, &branch, self.place, "")?;
+                let sum = Residual::default().forward(cx, &skip, &branch, self.at, "")?;
                 Activation::Relu.forward(cx, &sum)?
             } else {
                 // One pass over memory for norm, sum and rectifier.

@@ -6,9 +6,9 @@
 //! | `swin_small` | 96 | 2-2-18-2 | 3-6-12-24 | 49.6 M | 8.7 G |
 //! | `swin_base` | 128 | 2-2-18-2 | 4-8-16-32 | 87.8 M | 15.4 G |
 //!
-//! Takes pictures, square or not, whose edges are multiples of 32. The window is a 32nd of the picture (7 at 224, 3 at
-//! 96), so every stage has whole windows; with it change the tables of relative position bias, one a block. Names and
-//! order of parameters are those of the authors.
+//! Takes images, square or not, whose edges are multiples of 32. The window is a 32nd of the image
+//! (7 at 224, 3 at 96), so every stage has whole windows; with it change the tables of relative
+//! position bias, one per block. Names and order of parameters are those of the authors.
 //!
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
@@ -21,10 +21,10 @@
 //! ```
 
 use super::options::{ModelOptions, grid};
-use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, WindowAttention, global_avg_pool,
+    BlockIndex, Conv2d, ConvShape, LayerNorm, Linear, PreNormBlock, WindowAttention, global_avg_pool,
     merge_patches,
 };
 use crate::ops::Windows;
@@ -88,7 +88,15 @@ impl Swin {
                     blocks: b.within("blocks", |b| {
                         let block = |j| {
                             b.layer(first + j + 1);
-                            b.within(j, |b| Block::new(b, width, heads << i, window, (first + j, depth)))
+                            b.within(j, |b| {
+                                Block::new(
+                                    b,
+                                    width,
+                                    heads << i,
+                                    window,
+                                    BlockIndex { index: first + j, depth },
+                                )
+                            })
                         };
                         (0..count).map(block).collect()
                     }),
@@ -107,9 +115,9 @@ impl Swin {
     }
 }
 
-/// The window is a 32nd of the picture.
+/// The window is a 32nd of the image.
 fn window(name: &str, size: [usize; 2]) -> Result<[usize; 2]> {
-    grid(name, size, 32, "so that windows of a 32nd of the picture tile every stage")
+    grid(name, size, 32, "so that windows of a 32nd of the image tile every stage")
 }
 
 impl Model for Swin {
@@ -132,9 +140,9 @@ impl Backbone for Swin {
         Ok((Box::new(Self { info, window, ..self.clone() }), changes))
     }
 
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
-        check_pictures(self, pictures)?;
-        let x = self.patch_embed.forward(cx, pictures)?;
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
+        check_images(self, images)?;
+        let x = self.patch_embed.forward(cx, images)?;
         let mut x = self.patch_norm.forward(cx, &x)?;
         let mut maps = Vec::new();
         for stage in &self.stages {
@@ -150,8 +158,8 @@ impl Backbone for Swin {
         Ok(maps)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let x = last(self.feature_maps(cx, pictures)?)?;
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let x = last(self.feature_maps(cx, images)?)?;
         let x = self.norm.forward(cx, &x)?;
         global_avg_pool(cx, &x)
     }
@@ -175,9 +183,9 @@ struct Block {
 }
 
 impl Block {
-    fn new(b: &mut ParamBuilder, width: usize, heads: usize, window: [usize; 2], place: Place) -> Self {
+    fn new(b: &mut ParamBuilder, width: usize, heads: usize, window: [usize; 2], at: BlockIndex) -> Self {
         let attn = |b: &mut ParamBuilder| WindowAttention::new(b, width, heads, window, INIT);
-        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, place, attn);
+        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, at, attn);
         Self { inner, attn }
     }
 
@@ -186,7 +194,7 @@ impl Block {
     }
 }
 
-/// Four neighbours side by side, norm, half of the channels.
+/// Four neighbors side by side, norm, half of the channels.
 #[derive(Clone, Debug)]
 struct Merge {
     reduction: Linear,

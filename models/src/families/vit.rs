@@ -1,4 +1,5 @@
-//! DeiT (Touvron et al., 2021): the plain vision transformer, 16x16 patches, class token, learned positions.
+//! DeiT (Touvron et al., 2021): the plain vision transformer, 16x16 patches, class token, learned
+//! positions.
 //!
 //! | variant | width | heads | parameters (1000 classes) | MACs at 224 |
 //! | --- | --- | --- | --- | --- |
@@ -6,10 +7,10 @@
 //! | `deit_small` | 384 | 6 | 22.1 M | 4.6 G |
 //! | `deit_base` | 768 | 12 | 86.6 M | 17.6 G |
 //!
-//! Twelve blocks each. `deit_tiny_distilled`, ... have a distillation token with a head of its own besides; their logits
-//! are the mean of both heads, as timm's are. Takes pictures, square or not, whose edges are multiples of 16; the
-//! position embedding follows the size. A feature pyramid has four maps, all at stride 16, after each quarter of the
-//! blocks.
+//! Twelve blocks each. `deit_tiny_distilled`, ... have a distillation token with a head of its own
+//! besides; their logits are the mean of both heads, as timm's are. Takes images, square or not,
+//! whose edges are multiples of 16; the position embedding follows the size. A feature pyramid has
+//! four maps, all at stride 16, after each quarter of the blocks.
 //!
 //! ```
 //! use efficienttrain_models::{ModelOptions, create_model};
@@ -21,10 +22,10 @@
 //! ```
 
 use super::options::{self, ModelOptions};
-use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_pictures, last};
+use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
-    Attention, Conv2d, ConvShape, LayerNorm, Linear, Place, PreNormBlock, flatten, global_avg_pool,
+    Attention, BlockIndex, Conv2d, ConvShape, LayerNorm, Linear, PreNormBlock, flatten, global_avg_pool,
     join_tokens, select_tokens, unflatten,
 };
 use crate::ops;
@@ -50,11 +51,12 @@ pub struct VitConfig {
     pub heads: usize,
     /// Blocks.
     pub depth: usize,
-    /// Whether there is a distillation token with a head of its own.
+    /// Add a distillation token with its own head.
     pub distilled: bool,
 }
 
-/// A vision transformer with a linear head on its class token, and one on its distillation token if it has one.
+/// A vision transformer with a linear head on its class token, and one on its distillation token if
+/// it has one.
 #[derive(Clone, Debug)]
 pub struct VisionTransformer {
     info: ModelInfo,
@@ -85,7 +87,9 @@ impl VisionTransformer {
         let patch_embed = b.within("patch_embed", |b| b.within("proj", |b| Conv2d::plain(b, patches)));
         let block = |i| {
             b.layer(i + 1);
-            b.within("blocks", |b| b.within(i, |b| Block::new(b, width, heads, (i, depth))))
+            b.within("blocks", |b| {
+                b.within(i, |b| Block::new(b, width, heads, BlockIndex { index: i, depth }))
+            })
         };
         let blocks = (0..depth).map(block).collect();
         b.layer(depth + 1);
@@ -102,11 +106,11 @@ impl VisionTransformer {
     fn run(
         &self,
         cx: &mut Context,
-        pictures: &Variable,
+        images: &Variable,
         mut keep: impl FnMut(usize, &Variable),
     ) -> Result<Variable> {
-        check_pictures(self, pictures)?;
-        let patches = self.patch_embed.forward(cx, pictures)?;
+        check_images(self, images)?;
+        let patches = self.patch_embed.forward(cx, images)?;
         let patches = flatten(cx, &patches)?;
         let tokens: Vec<Variable> = self.tokens.iter().map(|&id| cx.param(id)).collect();
         let position = cx.param(self.pos_embed);
@@ -142,9 +146,9 @@ impl Backbone for VisionTransformer {
         Ok((Box::new(Self { info, ..self.clone() }), changes))
     }
 
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
         let (depth, mut levels) = (self.blocks.len(), Vec::new());
-        self.run(cx, pictures, |i, x| {
+        self.run(cx, images, |i, x| {
             if (i + 1) * LEVELS % depth < LEVELS {
                 levels.push(x.clone());
             }
@@ -157,9 +161,10 @@ impl Backbone for VisionTransformer {
         levels.into_iter().map(map).collect()
     }
 
-    /// The class token, and the distillation token behind it if there is one: `[N, width]` or `[N, 2 width]`.
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let x = self.run(cx, pictures, |_, _| {})?;
+    /// The class token, and the distillation token behind it if there is one: `[N, width]` or `[N,
+    /// 2 width]`.
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let x = self.run(cx, images, |_, _| {})?;
         // Layer norm works token by token: only those that are read need it.
         let tokens = select_tokens(cx, &x, 0, self.tokens.len())?;
         let normed = self.norm.forward(cx, &tokens)?;
@@ -167,8 +172,8 @@ impl Backbone for VisionTransformer {
         cx.reshape(&normed, &[n, length])
     }
 
-    fn mean_features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let map = last(self.feature_maps(cx, pictures)?)?;
+    fn mean_features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let map = last(self.feature_maps(cx, images)?)?;
         let map = self.norm.forward(cx, &map)?;
         global_avg_pool(cx, &map)
     }
@@ -212,9 +217,9 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub(crate) fn new(b: &mut ParamBuilder, width: usize, heads: usize, place: Place) -> Self {
+    pub(crate) fn new(b: &mut ParamBuilder, width: usize, heads: usize, at: BlockIndex) -> Self {
         let attn = |b: &mut ParamBuilder| Attention::new(b, width, heads, INIT, true);
-        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, place, attn);
+        let (inner, attn) = PreNormBlock::around(b, [width, 4 * width], EPS, INIT, at, attn);
         Self { inner, attn }
     }
 

@@ -1,4 +1,5 @@
-//! Activation checkpointing (Chen et al., 2016): a block keeps what goes in, and is run again in the backward pass.
+//! Activation checkpointing (Chen et al., 2016): a block keeps what goes in, and is run again in
+//! the backward pass.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use crate::Result;
 use crate::ops::{Pullback, Traced};
 use crate::params::ParamId;
 
-/// What a pass notes of its ops.
+/// Records of a pass about its ops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recording {
     /// Each op for the backward pass.
@@ -24,15 +25,15 @@ pub(super) enum Recording {
 }
 
 impl<'a> Context<'a> {
-    /// Keeps of each block its input alone, and runs it again in the backward pass: less memory for about a third more
-    /// arithmetic, and bitwise the same gradients.
+    /// Keeps of each block its input alone, and runs it again in the backward pass: less memory for
+    /// about a third more arithmetic, and bitwise the same gradients.
     #[must_use]
     pub fn with_checkpointing(mut self, checkpoint: bool) -> Self {
         self.recording = if checkpoint { Recording::Blocks } else { Recording::Ops };
         self
     }
 
-    /// Whether this run may change running statistics: not where a block is run again.
+    /// Tells if this run may change running statistics; a block that is run again may not.
     pub fn observes(&self) -> bool {
         self.is_training() && self.recording != Recording::Recompute
     }

@@ -1,4 +1,4 @@
-//! What a pass through a model carries along.
+//! The context of a pass through a model.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -12,6 +12,15 @@ use crate::Result;
 use crate::ops::{self, Pullback, Traced};
 use crate::params::{ParamId, ParamStore};
 
+/// Position of a block: its index, and the number of blocks of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockIndex {
+    /// Index, from 0.
+    pub index: usize,
+    /// Number of blocks.
+    pub depth: usize,
+}
+
 /// Training or evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
@@ -19,12 +28,13 @@ pub enum Mode {
     Train {
         /// Seed of this pass's random draws (stochastic depth): the same seed draws the same.
         seed: u64,
-        /// Stochastic depth of the last block, 0 to below 1; earlier blocks have proportionally less.
+        /// Stochastic depth of the last block, 0 to below 1; earlier blocks have proportionally
+        /// less.
         drop_path: f64,
     },
     /// Running statistics, nothing random, nothing kept.
     Eval,
-    /// Nothing is computed: shapes alone pass through, and what the ops would cost is counted.
+    /// Nothing is computed: only shapes pass through, and the cost of the ops is counted.
     Count,
 }
 
@@ -50,35 +60,37 @@ impl<'a> Context<'a> {
         Self { params, mode, tape, counter, recording, compute_type: DType::F32, used, frozen }
     }
 
-    /// Freezes parameters and buffers, by their position: a batch norm with frozen running statistics normalizes by them
-    /// in training too, as PyTorch's in `eval()` or timm's `FrozenBatchNorm2d` does. Stochastic depth and dropout are no
-    /// state and go on, as they do in timm's frozen modules.
+    /// Freezes parameters and buffers, by their position: a batch norm with frozen running
+    /// statistics normalizes by them in training too, as PyTorch's in `eval()` or timm's
+    /// `FrozenBatchNorm2d` does. Stochastic depth and dropout are no state and stay active, as in
+    /// timm's frozen modules.
     #[must_use]
     pub fn with_frozen(mut self, frozen: Arc<[bool]>) -> Self {
         self.frozen = frozen;
         self
     }
 
-    /// Returns whether training leaves a parameter or buffer as it is.
+    /// Tells if training leaves a parameter or buffer unchanged.
     pub fn is_frozen(&self, id: ParamId) -> bool {
         self.frozen.get(id.index()).copied().unwrap_or(false)
     }
 
-    /// Mixed precision: with [`DType::BF16`], or [`DType::F16`] on a GPU, layers read and write their activations in that type, as PyTorch's autocast
-    /// does, while arithmetic inside of ops, parameters and their gradients, normalisation statistics and the residual stream
-    /// stay in `f32`. With any other type, nothing changes.
+    /// Mixed precision: with [`DType::BF16`], or [`DType::F16`] on a GPU, layers read and write
+    /// their activations in that type, as PyTorch's autocast does, while arithmetic inside of ops,
+    /// parameters and their gradients, normalization statistics and the residual stream stay in
+    /// `f32`. With any other type, nothing changes.
     #[must_use]
     pub fn with_compute_type(mut self, dtype: DType) -> Self {
         self.compute_type = dtype;
         self
     }
 
-    /// Where the parameters are, and so the pass.
+    /// Device of the parameters and of the pass.
     pub fn device(&self) -> Device {
         self.params.iter().next().map_or(Device::Cpu, |(_, t)| t.device().clone())
     }
 
-    /// `x` as layers compute with it.
+    /// Returns `x` in the type that layers compute in.
     ///
     /// # Errors
     /// When it is on an unsupported device.
@@ -86,7 +98,7 @@ impl<'a> Context<'a> {
         if self.is_mixed() { self.cast(x, self.compute_type) } else { Ok(x.clone()) }
     }
 
-    /// `x` as it is added to in residual connections.
+    /// Returns `x` in the type of the residual stream.
     ///
     /// # Errors
     /// When it is on an unsupported device.
@@ -94,7 +106,7 @@ impl<'a> Context<'a> {
         if self.is_mixed() { self.cast(x, DType::F32) } else { Ok(x.clone()) }
     }
 
-    /// The element type that a layer gives which got `x`.
+    /// Returns the element type of a layer's value for the input `x`.
     pub fn layer_type(&self, x: &Variable) -> DType {
         if self.is_mixed() { self.compute_type } else { x.tensor.dtype() }
     }
@@ -103,7 +115,7 @@ impl<'a> Context<'a> {
         matches!(self.compute_type, DType::BF16 | DType::F16) && self.mode != Mode::Count
     }
 
-    /// `x` in another element type.
+    /// Returns `x` in another element type.
     ///
     /// # Errors
     /// When there is no way from one type to the other, or `x` is on an unsupported device.
@@ -115,25 +127,26 @@ impl<'a> Context<'a> {
         Ok(self.record(&[x], traced))
     }
 
-    /// Whether this is a training pass.
+    /// Tells if this is a training pass.
     pub fn is_training(&self) -> bool {
         matches!(self.mode, Mode::Train { .. })
     }
 
-    /// The value of a parameter or buffer.
+    /// Returns the value of a parameter or buffer.
     pub fn value(&self, id: ParamId) -> &'a Tensor {
         self.params.get(id)
     }
 
-    /// A parameter as an input of an op.
+    /// Returns a parameter as an input of an op.
     pub fn param(&self, id: ParamId) -> Variable {
         Variable { tensor: self.params.get(id).clone(), source: self.note_use(id) }
     }
 
-    /// Runs one op of a layer and notes it for the backward pass; gives its value, of shape `shape`.
+    /// Runs one op of a layer and records it for the backward pass; returns its value, of shape
+    /// `shape`.
     ///
-    /// `inputs` are the op's inputs in the order of its pullback, `arithmetic` and `keeps` what it costs. While
-    /// costs are counted, `op` is not run.
+    /// `inputs` are the op's inputs in the order of its pullback, `macs` and `saved` its cost.
+    /// While costs are counted, `op` is not run.
     ///
     /// # Errors
     /// The op's own.
@@ -141,12 +154,12 @@ impl<'a> Context<'a> {
         &mut self,
         inputs: &[&Variable],
         shape: &[usize],
-        arithmetic: Macs,
-        keeps: SavedForBackward,
+        macs: Macs,
+        saved: SavedForBackward,
         op: impl FnOnce(&Self) -> Result<Traced>,
     ) -> Result<Variable> {
         if self.mode == Mode::Count {
-            return self.counter.note(inputs, shape, arithmetic, keeps);
+            return self.counter.note(inputs, shape, macs, saved);
         }
         let traced = op(self)?;
         debug_assert_eq!(traced.value.dims(), shape, "a layer promised another shape");
@@ -166,7 +179,8 @@ impl<'a> Context<'a> {
         self.apply(inputs, shape, Macs::None, SavedForBackward::Nothing, op)
     }
 
-    /// Notes the op that made `traced` from `inputs`, in the order of its pullback, and gives its value.
+    /// Records the op that computed `traced` from `inputs`, in the order of its pullback, and
+    /// returns its value.
     pub fn record(&mut self, inputs: &[&Variable], traced: Traced) -> Variable {
         let Traced { value, pullback } = traced;
         Variable { tensor: value, source: self.note(inputs, pullback) }
@@ -195,7 +209,8 @@ impl<'a> Context<'a> {
         Ok(Variable { tensor: value, source: self.note(&[x], pullback) })
     }
 
-    /// Notes that statistics are taken over the rows of a tensor of this shape, where costs are counted.
+    /// Records that statistics are taken over the rows of a tensor of this shape, while costs are
+    /// counted.
     pub(crate) fn note_statistics(&mut self, shape: &[usize]) {
         if self.mode == Mode::Count {
             let values = shape[..shape.len().saturating_sub(1)].iter().product();
@@ -204,25 +219,27 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// What has been counted in [`Mode::Count`]; ends the pass.
-    pub(crate) fn into_tally(self) -> CostCounter {
+    /// Ends the pass and returns the costs that were counted in [`Mode::Count`].
+    pub(crate) fn into_counter(self) -> CostCounter {
         self.counter
     }
 
-    /// For each element 0 with probability `rate`, else `1 / (1 - rate)`; `None` outside training or where nothing is
-    /// dropped. The draw depends on the pass's seed and `name` alone.
+    /// Returns, for each element, 0 with probability `rate` or `1 / (1 - rate)`; `None` outside
+    /// training, and if nothing is dropped. The draw depends only on the seed of the pass and
+    /// `name`.
     pub fn dropout_mask(&self, rate: f64, name: &str, n: usize) -> Option<Vec<f64>> {
         let Mode::Train { seed, .. } = self.mode else { return None };
         (rate > 0.0).then(|| keep(seed, name, rate, n))
     }
 
-    /// For each of `n` samples 0 if a branch of block `index` of `depth` is dropped, else 1 over the probability to
-    /// keep it.
+    /// Returns, for each of `n` samples, 0 if the block's branch is dropped, or 1 over the
+    /// probability to keep it.
     ///
-    /// `None` in evaluation and where nothing is dropped. The draw depends on the pass's seed, the block and
-    /// the branch alone.
-    pub fn drop_path_mask(&self, (index, depth): (usize, usize), branch: &str, n: usize) -> Option<Vec<f64>> {
+    /// `None` in evaluation, and if nothing is dropped. The draw depends only on the seed of the
+    /// pass, the block and the branch.
+    pub fn drop_path_mask(&self, block: BlockIndex, branch: &str, n: usize) -> Option<Vec<f64>> {
         let Mode::Train { seed, drop_path } = self.mode else { return None };
+        let BlockIndex { index, depth } = block;
         let rate = f64::from(*drop_path_rates(drop_path, depth).get(index)?);
         if rate <= 0.0 {
             return None;
@@ -230,7 +247,8 @@ impl<'a> Context<'a> {
         Some(keep(seed, &format!("drop_path.{index}.{branch}"), rate, n))
     }
 
-    /// Adds the gradients of `output`, weighted by `seed` (of its shape), to `gradients`; ends the pass.
+    /// Adds the gradients of `output`, weighted by `seed` (of its shape), to `gradients`; ends the
+    /// pass.
     ///
     /// # Errors
     /// When an op fails; in evaluation there is nothing to go back through, and nothing is added.
@@ -239,8 +257,9 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Runs a pass where it is fastest. On the CPU that is inside the thread pool: a parallel loop that starts outside it puts its
-/// thread to sleep first. Work for a GPU stays on the thread that it is on: cuDNN's handles and plans are made once a thread.
+/// Runs a pass where it is fastest. On the CPU that is inside the thread pool: a parallel loop that
+/// starts outside it puts its thread to sleep first. Work for a GPU stays on the thread that it is
+/// on: cuDNN's handles and plans are made once per thread.
 pub(crate) fn in_thread_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
     if device.is_cpu() { rayon::scope(|_| pass()) } else { pass() }
 }
@@ -252,7 +271,8 @@ fn keep(seed: u64, name: &str, rate: f64, n: usize) -> Vec<f64> {
     (0..n).map(|_| if rng.random::<f64>() < keep { 1.0 / keep } else { 0.0 }).collect()
 }
 
-/// Stochastic depth of every block: evenly spaced from 0 to `rate`, in single precision as the reference has it.
+/// Stochastic depth of every block: evenly spaced from 0 to `rate`, in single precision as the
+/// reference has it.
 pub fn drop_path_rates(rate: f64, depth: usize) -> Vec<f32> {
     let rate = rate as f32;
     let step = if depth > 1 { rate / (depth - 1) as f32 } else { 0.0 };

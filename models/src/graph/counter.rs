@@ -7,7 +7,8 @@ use candle_core::{DType, Device, Tensor};
 use super::{Source, Variable};
 use crate::Result;
 
-/// Multiply-accumulates of one op, by kind. Norms, activations, softmax, biases and sums count as nothing, as is usual.
+/// Multiply-accumulates of one op, by kind. Norms, activations, softmax, biases and sums count as
+/// nothing, as is usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Macs {
     /// None to speak of.
@@ -20,7 +21,7 @@ pub enum Macs {
     Attention(usize),
 }
 
-/// What an op keeps for its backward pass.
+/// Memory that an op saves for its backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SavedForBackward {
     /// Nothing.
@@ -48,7 +49,7 @@ pub(crate) struct CostCounter {
     /// Elements that ops keep besides their inputs and values.
     own: u64,
     ops: usize,
-    /// The fewest values a channel of which a batch norm takes statistics.
+    /// The fewest values per channel of which a batch norm takes statistics.
     pub(crate) fewest_values: Option<usize>,
 }
 
@@ -97,7 +98,7 @@ impl CostCounter {
         Ok(value)
     }
 
-    /// Counts tensors once, however many ops keep them. Pictures and parameters live anyway.
+    /// Counts tensors once, however many ops keep them. Images and parameters live anyway.
     fn keep<'a>(&mut self, tensors: impl Iterator<Item = &'a Variable>) {
         for tensor in tensors {
             if let Source::Node(index) = tensor.source {

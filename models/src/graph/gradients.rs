@@ -56,7 +56,7 @@ impl Gradients {
         self.iter().try_for_each(|(_, t)| scale_by(t, factor))
     }
 
-    /// That a gradient reached every parameter.
+    /// Checks that a gradient reached every parameter.
     ///
     /// # Errors
     /// Names the parameters that none reached.

@@ -1,8 +1,9 @@
-//! The engine that training runs on: a tape of ops with hand-written backward passes.
+//! The engine of training: a tape of ops with hand-written backward passes.
 //!
-//! Candle's own engine begins every edge with a tensor of zeros and an addition and keeps all activations until the
-//! end. Here each gradient is moved, not added, where there is one contribution, a node's saved tensors are freed as
-//! soon as the backward pass has gone through it, and the gradient of the picture is never computed.
+//! Candle's own engine begins every edge with a tensor of zeros and an addition, and keeps all
+//! activations until the end. Here a gradient with one contribution is moved, not added, a node's
+//! saved tensors are freed as soon as the backward pass has gone through it,
+//! and the gradient of the image is never computed.
 
 mod checkpoint;
 mod context;
@@ -10,7 +11,7 @@ mod counter;
 mod gradients;
 
 pub(crate) use context::in_thread_pool;
-pub use context::{Context, Mode, drop_path_rates};
+pub use context::{BlockIndex, Context, Mode, drop_path_rates};
 pub(crate) use counter::CostCounter;
 pub use counter::{Macs, SavedForBackward};
 pub use gradients::Gradients;
@@ -21,7 +22,7 @@ use crate::Result;
 use crate::ops::{Pullback, accumulate};
 use crate::params::ParamId;
 
-/// A tensor on its way through a model, and where its gradient goes.
+/// A tensor of a pass, and the destination of its gradient.
 #[derive(Clone, Debug)]
 pub struct Variable {
     tensor: Tensor,
@@ -29,7 +30,7 @@ pub struct Variable {
 }
 
 impl Variable {
-    /// An input that needs no gradient.
+    /// Returns an input that needs no gradient.
     pub fn constant(tensor: Tensor) -> Self {
         Self { tensor, source: Source::Constant }
     }
@@ -45,7 +46,7 @@ impl Variable {
     }
 }
 
-/// Where the gradient of a value goes.
+/// Destination of a value's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Constant,
@@ -93,8 +94,8 @@ impl Tape {
     }
 }
 
-/// The sum of two contributions to the same gradient, in a new tensor: either may share its memory with the gradient
-/// of another node (both terms of a sum get the same one).
+/// Adds two contributions to the same gradient, in a new tensor: either may share its memory with
+/// the gradient of another node (both terms of a sum get the same tensor).
 fn join(first: Option<Tensor>, second: Tensor) -> Result<Tensor> {
     match first {
         None => Ok(second),

@@ -38,8 +38,8 @@ impl Attention {
     }
 }
 
-/// Self-attention inside windows with a relative position bias (Swin): parameters `relative_position_bias_table`,
-/// `qkv`, `proj`.
+/// Self-attention inside windows with a relative position bias (Swin): parameters
+/// `relative_position_bias_table`, `qkv`, `proj`.
 #[derive(Clone, Debug)]
 pub struct WindowAttention {
     table: ParamId,
@@ -71,8 +71,9 @@ impl WindowAttention {
     }
 }
 
-/// Self-attention in stripes, vertical ones for half of the heads and horizontal ones for the others, with a depthwise
-/// convolution of the values as position encoding (CSWin): parameters `attns.{i}.get_v`.
+/// Self-attention in stripes, vertical ones for half of the heads and horizontal ones for the
+/// others, with a depthwise convolution of the values as position encoding (CSWin): parameters
+/// `attns.{i}.get_v`.
 #[derive(Clone, Debug)]
 pub struct StripeAttention {
     heads: usize,
@@ -90,7 +91,8 @@ impl StripeAttention {
         Self { heads, get_v }
     }
 
-    /// Packed queries, keys and values `[B, H, W, 3C]` to `[B, H, W, C]`; one entry of `windows` for each kind.
+    /// Packed queries, keys and values `[B, H, W, 3C]` to `[B, H, W, C]`; one entry of `windows`
+    /// for each kind.
     ///
     /// # Errors
     /// When the windows do not tile the map.
@@ -108,7 +110,8 @@ impl StripeAttention {
     }
 }
 
-/// Attention over a coarser map (PVT): parameters `q`, `kv`, `sr` and `norm` (where the map is reduced), `proj`.
+/// Attention over a coarser map (PVT): parameters `q`, `kv`, `sr` and `norm` (where the map is
+/// reduced), `proj`.
 #[derive(Clone, Debug)]
 pub struct ReducedAttention {
     q: Linear,

@@ -1,45 +1,47 @@
-//! The shapes that families share: the pre-norm block of transformers, and stages of blocks on ever coarser maps.
+//! The shapes that families share: the pre-norm block of transformers, and stages of blocks on ever
+//! coarser maps.
 
-use super::{Conv2d, LayerNorm, Mlp, Place, Residual};
+use super::{BlockIndex, Conv2d, LayerNorm, Mlp, Residual};
 use crate::Result;
 use crate::graph::{Context, Variable};
 use crate::params::{Init, ParamBuilder};
 
-/// What takes one map or sequence and gives one.
+/// A layer with one map or sequence as input and one as output.
 pub trait Layer {
-    /// The layer's value for `x`.
+    /// Returns the layer's value for `x`.
     ///
     /// # Errors
     /// When `x` does not fit.
     fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable>;
 }
 
-/// A token mixer and a perceptron, each on a residual branch behind a norm. The mixer itself is the family's.
+/// A token mixer and a perceptron, each on a residual branch behind a norm. The mixer itself is the
+/// family's.
 #[derive(Clone, Debug)]
 pub struct PreNormBlock {
     /// Norm before the mixer.
     pub norm1: LayerNorm,
-    /// How the mixer's branch is added.
+    /// Residual connection of the mixer.
     pub residual1: Residual,
     /// Norm before the perceptron.
     pub norm2: LayerNorm,
     /// The perceptron.
     pub mlp: Mlp,
-    /// How the perceptron's branch is added.
+    /// Residual connection of the perceptron.
     pub residual2: Residual,
-    /// Where the block stands, for stochastic depth.
-    pub place: Place,
+    /// Position of the block, for stochastic depth.
+    pub at: BlockIndex,
 }
 
 impl PreNormBlock {
-    /// A block whose parameters are registered as `norm1`, `attn`, `norm2`, `mlp`; also gives the mixer that `attn`
-    /// makes.
+    /// A block whose parameters are registered as `norm1`, `attn`, `norm2`, `mlp`; also gives the
+    /// mixer that `attn` makes.
     pub fn around<M>(
         b: &mut ParamBuilder,
         [width, hidden]: [usize; 2],
         eps: f64,
         weight: Init,
-        place: Place,
+        at: BlockIndex,
         attn: impl FnOnce(&mut ParamBuilder) -> M,
     ) -> (Self, M) {
         let norm1 = b.within("norm1", |b| LayerNorm::new(b, width, eps));
@@ -47,7 +49,7 @@ impl PreNormBlock {
         let norm2 = b.within("norm2", |b| LayerNorm::new(b, width, eps));
         let mlp = b.within("mlp", |b| Mlp::new(b, width, hidden, weight));
         let (residual1, residual2) = (Residual::default(), Residual::default());
-        (Self { norm1, residual1, norm2, mlp, residual2, place }, attn)
+        (Self { norm1, residual1, norm2, mlp, residual2, at }, attn)
     }
 
     /// `x` to the same shape; `mix` is the token mixer.
@@ -62,10 +64,10 @@ impl PreNormBlock {
     ) -> Result<Variable> {
         let y = self.norm1.forward(cx, x)?;
         let y = mix(cx, &y)?;
-        let x = self.residual1.forward(cx, x, &y, self.place, "attn")?;
+        let x = self.residual1.forward(cx, x, &y, self.at, "attn")?;
         let y = self.norm2.forward(cx, &x)?;
         let y = self.mlp.forward(cx, &y)?;
-        self.residual2.forward(cx, &x, &y, self.place, "mlp")
+        self.residual2.forward(cx, &x, &y, self.at, "mlp")
     }
 }
 
@@ -94,17 +96,17 @@ impl Layer for Downsample {
     }
 }
 
-/// Runs stage after stage, each a layer that makes the map coarser and then blocks; gives the map after each.
+/// Runs stage after stage, each a downsampling layer and then blocks; returns the map after each.
 ///
 /// # Errors
 /// Those of the layers.
 pub fn run_stages<D: Layer, B: Layer + Clone + Send + Sync + 'static>(
     cx: &mut Context,
-    pictures: &Variable,
+    images: &Variable,
     downsample: &[D],
     stages: &[Vec<B>],
 ) -> Result<Vec<Variable>> {
-    let mut x = pictures.clone();
+    let mut x = images.clone();
     let mut maps = Vec::with_capacity(stages.len());
     for (downsample, blocks) in downsample.iter().zip(stages) {
         x = downsample.forward(cx, &x)?;

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// Channels and kernel of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
-    /// Channels of the picture.
+    /// Channels of the image.
     pub inputs: usize,
     /// Channels of the result.
     pub outputs: usize,
@@ -46,7 +46,7 @@ impl Conv2d {
         Self { weight, bias: bias.map(|init| b.parameter("bias", &[shape.outputs], init)), shape }
     }
 
-    /// A convolution without bias, He-initialised by fan-out: the kind that a batch norm follows.
+    /// A convolution without bias, He-initialized by fan-out: the kind that a batch norm follows.
     pub fn unbiased(b: &mut ParamBuilder, shape: ConvShape) -> Self {
         Self::new(b, shape, Init::kaiming_fan_out(&shape.weight()), None)
     }
@@ -60,12 +60,12 @@ impl Conv2d {
     /// `[N, H, W, C]` to `[N, HO, WO, O]`.
     ///
     /// # Errors
-    /// When the picture does not fit.
+    /// When the image does not fit.
     pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let x = &cx.to_compute_dtype(x)?;
         let ConvShape { inputs, outputs, kernel, stride, padding } = self.shape;
         let &[n, h, w, _] = x.dims() else {
-            return Err(Error::shape("conv2d", "a picture [N, H, W, C]", x.dims()));
+            return Err(Error::shape("conv2d", "an image [N, H, W, C]", x.dims()));
         };
         let places = |size: usize| (size + 2 * padding).checked_sub(kernel).map_or(0, |s| s / stride + 1);
         let (ho, wo) = (places(h), places(w));
@@ -79,8 +79,8 @@ impl Conv2d {
     }
 }
 
-/// A convolution with a kernel for each channel that keeps the picture's size: parameters `weight` (`[C, 1, K, K]`)
-/// and, if made so, `bias`.
+/// A convolution with a kernel for each channel that keeps the image's size: parameters `weight`
+/// (`[C, 1, K, K]`) and, if made so, `bias`.
 #[derive(Clone, Debug)]
 pub struct DepthwiseConv2d {
     weight: ParamId,
@@ -89,7 +89,8 @@ pub struct DepthwiseConv2d {
 }
 
 impl DepthwiseConv2d {
-    /// A layer with an odd square kernel. A bias starts as PyTorch's do where the weight does, else at zero.
+    /// A layer with an odd square kernel. A bias starts as PyTorch's do where the weight does, else
+    /// at zero.
     pub fn new(b: &mut ParamBuilder, channels: usize, kernel: usize, weight: Init, bias: bool) -> Self {
         let bias_init = if matches!(weight, Init::Uniform { .. }) { weight } else { Init::Zeros };
         Self {
@@ -102,15 +103,15 @@ impl DepthwiseConv2d {
     /// `[N, H, W, C]` to the same shape.
     ///
     /// # Errors
-    /// When the picture does not fit.
+    /// When the image does not fit.
     pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         self.forward_tiled(cx, x, None)
     }
 
-    /// As [`Self::forward`], with the picture cut into tiles that do not see each other.
+    /// Does the same as [`Self::forward`] for each tile of the image by itself.
     ///
     /// # Errors
-    /// When the tiles do not divide the picture.
+    /// When the tiles do not divide the image.
     pub fn forward_tiled(
         &self,
         cx: &mut Context,

@@ -60,7 +60,7 @@ impl Mlp {
         Self::named(b, ["fc1", "fc2"], width, hidden, weight)
     }
 
-    /// As [`Self::new`] with other names for the two layers.
+    /// Makes the same with other names for the two layers.
     pub fn named(b: &mut ParamBuilder, names: [&str; 2], width: usize, hidden: usize, weight: Init) -> Self {
         let zeros = Some(Init::Zeros);
         let fc1 = b.within(names[0], |b| Linear::new(b, width, hidden, weight, zeros));

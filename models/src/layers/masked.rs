@@ -7,16 +7,17 @@ use crate::ops;
 /// Tokens of every sequence at the given places: `[B, L, C]` to `[B, K, C]`.
 ///
 /// # Errors
-/// As [`ops::gather_tokens`].
+/// Calls [`ops::gather_tokens`].
 pub fn gather_tokens(cx: &mut Context, x: &Variable, places: &[u32]) -> Result<Variable> {
     let (b, c) = (x.dims()[0], x.dims()[x.dims().len() - 1]);
     cx.apply_uncounted(&[x], &[b, places.len() / b.max(1), c], |_| ops::gather_tokens(x.tensor(), places))
 }
 
-/// Tokens back at their places in sequences of `length`, `filler` everywhere else: `[B, K, C]` to `[B, length, C]`.
+/// Tokens back at their places in sequences of `length`, `filler` everywhere else: `[B, K, C]` to
+/// `[B, length, C]`.
 ///
 /// # Errors
-/// As [`ops::restore_tokens`].
+/// Calls [`ops::restore_tokens`].
 pub fn restore_tokens(
     cx: &mut Context,
     x: &Variable,

@@ -1,8 +1,8 @@
 //! The vocabulary of blocks that every family is written in.
 //!
 //! A layer holds the positions of its parameters and how they are used; values come with the
-//! [`Context`](crate::Context) of each pass. Each tells the pass the shape it gives and what it costs, so that a model
-//! can be counted without being run.
+//! [`Context`](crate::Context) of each pass. Each tells the pass the shape it gives and what it
+//! costs, so that a model can be counted without being run.
 
 mod activation;
 mod attention;
@@ -15,6 +15,7 @@ mod residual;
 mod shape;
 mod upsample;
 
+pub use crate::graph::BlockIndex;
 pub use activation::Activation;
 pub use attention::{Attention, ReducedAttention, StripeAttention, WindowAttention};
 pub use block::{Downsample, Layer, PreNormBlock, run_stages};
@@ -22,7 +23,7 @@ pub use conv::{Conv2d, ConvShape, DepthwiseConv2d};
 pub use linear::{Linear, Mlp, dropout};
 pub use masked::{gather_tokens, restore_tokens};
 pub use norm::{BatchNorm, LayerNorm};
-pub use residual::{Place, Residual, add};
+pub use residual::{Residual, add};
 pub use shape::{
     concat_channels, flatten, global_avg_pool, join_tokens, max_pool2d, merge_patches, select_tokens,
     slice_channels, unflatten,

@@ -1,4 +1,4 @@
-//! Normalisation layers.
+//! Normalization layers.
 
 use candle_core::Tensor;
 
@@ -7,7 +7,8 @@ use crate::ops::{self, BatchStatistics, increment};
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::{Error, Result};
 
-/// Batch norm over the channels of channels-last pictures, with running statistics (PyTorch's names and momentum 0.1).
+/// Batch norm over the channels of channels-last images, with running statistics (PyTorch's names
+/// and momentum 0.1).
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     weight: ParamId,
@@ -32,8 +33,9 @@ impl BatchNorm {
         }
     }
 
-    /// Normalizes `x`, adds `residual` if there is one, rectifies if `relu`. In training it normalizes by the statistics
-    /// of the batch and updates the running ones, unless these are frozen: then it normalizes by them, as in evaluation.
+    /// Normalizes `x`, adds `residual` if there is one, rectifies if `relu`. In training it
+    /// normalizes by the statistics of the batch and updates the running ones, unless these are
+    /// frozen: then it normalizes by them, as in evaluation.
     ///
     /// # Errors
     /// When shapes do not fit, or a training batch has a single value a channel.
@@ -68,12 +70,14 @@ impl BatchNorm {
         })
     }
 
-    /// Mean and variance belong together: where one of them is frozen, the other is of no use on its own.
+    /// Mean and variance belong together: where one of them is frozen, the other is of no use on
+    /// its own.
     fn is_frozen(&self, cx: &Context) -> bool {
         cx.is_frozen(self.running_mean) || cx.is_frozen(self.running_var)
     }
 
-    /// The statistics of this batch, blended into the running ones (which hold the unbiased variance).
+    /// The statistics of this batch, blended into the running ones (which hold the unbiased
+    /// variance).
     fn observe(&self, cx: &Context, x: &Tensor) -> Result<BatchStatistics> {
         let statistics = BatchStatistics::of(x)?;
         if statistics.count < 2 {
@@ -100,10 +104,10 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// What PyTorch adds to the variance unless told otherwise.
+    /// PyTorch's default for the term that is added to the variance.
     pub const DEFAULT_EPS: f64 = 1e-5;
 
-    /// A layer that starts as the plain normalisation.
+    /// A layer that starts as the plain normalization.
     pub fn new(b: &mut ParamBuilder, channels: usize, eps: f64) -> Self {
         let weight = b.parameter("weight", &[channels], Init::Ones);
         Self { weight, bias: Some(b.parameter("bias", &[channels], Init::Zeros)), eps }

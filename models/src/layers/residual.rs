@@ -1,14 +1,11 @@
 //! Residual connections with stochastic depth, layer scale and residual scaling.
 
 use crate::Result;
-use crate::graph::{Context, Macs, SavedForBackward, Variable};
+use crate::graph::{BlockIndex, Context, Macs, SavedForBackward, Variable};
 use crate::ops::{self, Scales};
 use crate::params::{Init, ParamBuilder, ParamId};
 
-/// Where a block stands: its index, and the number of blocks of the model.
-pub type Place = (usize, usize);
-
-/// A residual connection and its trained factors, one a channel, if it has any.
+/// A residual connection and its trained factors, one per channel, if it has any.
 #[derive(Clone, Debug, Default)]
 pub struct Residual {
     skip: Option<ParamId>,
@@ -26,8 +23,9 @@ impl Residual {
         Self { skip: Some(b.parameter(name, &[channels], Init::Ones)), branch: None }
     }
 
-    /// `skip * x + scale * branch`, where the branch is dropped for random samples in training (stochastic depth,
-    /// Huang et al., 2016; scaled so that its expectation stays). `branch_name` tells the branches of one block apart.
+    /// `skip * x + scale * branch`, where the branch is dropped for random samples in training
+    /// (stochastic depth, Huang et al., 2016; scaled so that its expectation stays). `branch_name`
+    /// tells the branches of one block apart.
     ///
     /// # Errors
     /// When the two differ in shape.
@@ -36,11 +34,11 @@ impl Residual {
         cx: &mut Context,
         x: &Variable,
         branch: &Variable,
-        place: Place,
+        at: BlockIndex,
         branch_name: &str,
     ) -> Result<Variable> {
         let x = &cx.to_residual_dtype(x)?;
-        let keep = cx.drop_path_mask(place, branch_name, x.dims()[0]);
+        let keep = cx.drop_path_mask(at, branch_name, x.dims()[0]);
         let (skip, scale) = (self.skip.map(|id| cx.param(id)), self.branch.map(|id| cx.param(id)));
         if keep.is_none() && skip.is_none() && scale.is_none() {
             return add(cx, x, branch);

@@ -22,7 +22,7 @@ pub fn unflatten(cx: &mut Context, x: &Variable, [h, w]: [usize; 2]) -> Result<V
     cx.reshape(x, &[n, h, w, c])
 }
 
-/// Tokens of the whole picture before the patches `[N, L, C]`, and the position embedding added.
+/// Tokens of the whole image before the patches `[N, L, C]`, and the position embedding added.
 ///
 /// # Errors
 /// When shapes do not fit.

@@ -5,7 +5,7 @@ use rand::RngExt;
 use crate::params::generator;
 use crate::{Error, Result};
 
-/// The patches of each picture of a batch that are seen, and those that are removed.
+/// The patches of each image of a batch that are seen, and those that are removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masking {
     patches: usize,
@@ -14,8 +14,8 @@ pub struct Masking {
 }
 
 impl Masking {
-    /// Removes `ratio` of the patches of each picture at random. What is removed depends on the picture's own seed alone,
-    /// so a batch may be put together in any way.
+    /// Removes `ratio` of the patches of each image at random. What is removed depends on the
+    /// image's own seed alone, so a batch may be put together in any way.
     ///
     /// # Errors
     /// When nothing would be seen.
@@ -27,10 +27,11 @@ impl Masking {
         Self::from_noise(&seeds.iter().flat_map(one).collect::<Vec<_>>(), patches, ratio)
     }
 
-    /// Keeps of each picture the `int(patches * (1 - ratio))` patches whose noise is smallest, in the order of the noise.
+    /// Keeps of each image the `int(patches * (1 - ratio))` patches whose noise is smallest, in the
+    /// order of the noise.
     ///
     /// # Errors
-    /// When the noise is not `patches` numbers a picture, or nothing would be seen.
+    /// When the noise is not `patches` numbers an image, or nothing would be seen.
     pub fn from_noise(noise: &[f64], patches: usize, ratio: f64) -> Result<Self> {
         let kept = (patches as f64 * (1.0 - ratio)) as usize;
         if !(0.0..1.0).contains(&ratio) || kept == 0 {
@@ -38,11 +39,7 @@ impl Masking {
             return Err(Error::Option { model: "mae".into(), what });
         }
         if noise.is_empty() || !noise.len().is_multiple_of(patches) {
-            return Err(Error::shape(
-                "mae",
-                format!("noise for {patches} patches a picture"),
-                &[noise.len()],
-            ));
+            return Err(Error::shape("mae", format!("noise for {patches} patches an image"), &[noise.len()]));
         }
         let sorted = |noise: &[f64]| {
             let mut order: Vec<u32> = (0..patches as u32).collect();
@@ -52,38 +49,39 @@ impl Masking {
         Ok(Self { patches, kept, order: noise.chunks_exact(patches).flat_map(sorted).collect() })
     }
 
-    /// Pictures.
-    pub fn pictures(&self) -> usize {
+    /// Images.
+    pub fn images(&self) -> usize {
         self.order.len() / self.patches
     }
 
-    /// Patches a picture.
+    /// Patches an image.
     pub fn patches(&self) -> usize {
         self.patches
     }
 
-    /// Patches a picture that are seen.
+    /// Patches an image that are seen.
     pub fn kept(&self) -> usize {
         self.kept
     }
 
-    /// For each picture its patches in the order of the noise: the first [`Self::kept`] are seen.
+    /// For each image its patches in the order of the noise: the first [`Self::kept`] are seen.
     pub fn order(&self) -> &[u32] {
         &self.order
     }
 
-    /// For each patch of each picture whether it is removed.
+    /// For each patch of each image whether it is removed.
     pub fn removed(&self) -> Vec<bool> {
         let mut removed = vec![true; self.order.len()];
-        for (picture, order) in self.order.chunks_exact(self.patches).enumerate() {
+        for (image, order) in self.order.chunks_exact(self.patches).enumerate() {
             for &seen in &order[..self.kept] {
-                removed[picture * self.patches + seen as usize] = false;
+                removed[image * self.patches + seen as usize] = false;
             }
         }
         removed
     }
 
-    /// Places of the seen tokens in sequences that begin with `first` other tokens, which are seen too.
+    /// Places of the seen tokens in sequences that begin with `first` other tokens, which are seen
+    /// too.
     pub fn places(&self, first: u32) -> Vec<u32> {
         let one = |order: &[u32]| {
             let seen = order[..self.kept].iter().map(move |&patch| patch + first);

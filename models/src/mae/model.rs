@@ -4,7 +4,7 @@ use super::options::{LIGHT_DECODER, PAPER_DECODER, TINY_DECODER, check, check_si
 use super::{MaeOptions, Masking, TransformerShape, sincos_positions};
 use crate::backbone::{Model, ModelInfo};
 use crate::cost::Cost;
-use crate::graph::{Context, CostCounter, Mode, Variable, in_thread_pool};
+use crate::graph::{BlockIndex, Context, CostCounter, Mode, Variable, in_thread_pool};
 use crate::layers::{
     Conv2d, ConvShape, LayerNorm, Linear, flatten, gather_tokens, join_tokens, restore_tokens, select_tokens,
 };
@@ -22,7 +22,7 @@ const INIT: Init = Init::TRANSFORMER;
 pub struct Mae {
     info: ModelInfo,
     options: MaeOptions,
-    /// Of the encoder and the decoder.
+    /// Widths of the encoder and the decoder.
     widths: [usize; 2],
     encoder_params: usize,
     cls_token: ParamId,
@@ -63,7 +63,8 @@ impl Mae {
         }
     }
 
-    /// An autoencoder with any encoder; its own decoder is the MAE paper's: 512 channels, 16 heads, 8 blocks.
+    /// An autoencoder with any encoder; its own decoder is the MAE paper's: 512 channels, 16 heads,
+    /// 8 blocks.
     ///
     /// # Errors
     /// When the size is no multiple of the patch, or an option is out of range.
@@ -118,7 +119,7 @@ impl Mae {
         })
     }
 
-    /// What it was made for, at its present input size.
+    /// Options that it was made for, at its input size.
     pub fn options(&self) -> &MaeOptions {
         &self.options
     }
@@ -128,7 +129,7 @@ impl Mae {
         self.options.mask_ratio
     }
 
-    /// Patches of a picture at the present input size.
+    /// Patches of an image at the present input size.
     pub fn patches(&self) -> usize {
         self.options.input_size.map(|edge| edge / PATCH).iter().product()
     }
@@ -143,14 +144,14 @@ impl Mae {
         Ok(Self { info: self.info.at_size(size, &[]), options, ..self.clone() })
     }
 
-    /// The encoder's tokens for channels-last pictures `[N, H, W, C]`: the class token and the seen patches, normalised,
-    /// `[N, 1 + K, width]`.
+    /// The encoder's tokens for channels-last images `[N, H, W, C]`: the class token and the seen
+    /// patches, normalized, `[N, 1 + K, width]`.
     ///
     /// # Errors
-    /// When pictures or masking do not fit the input size.
-    pub fn encode(&self, cx: &mut Context, pictures: &Variable, masking: &Masking) -> Result<Variable> {
-        self.check_batch(pictures, masking)?;
-        let patches = self.patch_embed.forward(cx, pictures)?;
+    /// When images or masking do not fit the input size.
+    pub fn encode(&self, cx: &mut Context, images: &Variable, masking: &Masking) -> Result<Variable> {
+        self.check_batch(images, masking)?;
+        let patches = self.patch_embed.forward(cx, images)?;
         let patches = flatten(cx, &patches)?;
         let class = cx.param(self.cls_token);
         let position = self.positions(self.widths[0], &class)?;
@@ -185,18 +186,18 @@ impl Mae {
     ///
     /// # Errors
     /// As [`Self::encode`].
-    pub fn loss(&self, cx: &mut Context, pictures: &Variable, masking: &Masking) -> Result<Variable> {
+    pub fn loss(&self, cx: &mut Context, images: &Variable, masking: &Masking) -> Result<Variable> {
         in_thread_pool(&cx.device(), || {
-            let tokens = self.encode(cx, pictures, masking)?;
+            let tokens = self.encode(cx, images, masking)?;
             let predicted = self.decode(cx, &tokens, masking)?;
-            let target = self.options.target.of(pictures.tensor(), PATCH)?;
+            let target = self.options.target.of(images.tensor(), PATCH)?;
             let removed = masking.removed();
             let error = ops::masked_squared_error(predicted.tensor(), &target, &removed)?;
             Ok(cx.record(&[&predicted, &Variable::constant(target)], error))
         })
     }
 
-    /// What a pass of one picture costs at the present input size, without running it.
+    /// Counts the cost of a pass of one image at its input size, without running it.
     ///
     /// # Errors
     /// When the layers do not fit each other.
@@ -204,16 +205,16 @@ impl Mae {
         let params = ParamStore::placeholders(self.specs())?;
         let mut cx = Context::new(&params, Mode::Count);
         let [h, w] = self.options.input_size;
-        let picture = Variable::constant(CostCounter::placeholder(&[1, h, w, self.options.in_channels])?);
+        let image = Variable::constant(CostCounter::placeholder(&[1, h, w, self.options.in_channels])?);
         let masking = Masking::draw(&[0], self.patches(), self.options.mask_ratio)?;
-        let tokens = self.encode(&mut cx, &picture, &masking)?;
+        let tokens = self.encode(&mut cx, &image, &masking)?;
         self.decode(&mut cx, &tokens, &masking)?;
-        Ok(Cost::of(&cx.into_tally(), self.specs()))
+        Ok(Cost::of(&cx.into_counter(), self.specs()))
     }
 
-    /// The encoder's weights under timm's names, positions at the present input size among them: what
-    /// [`load_into`](crate::weights::load_into) brings to the DeiT of the same size, which keeps its own head
-    /// (`adapt_head`).
+    /// The encoder's weights under timm's names, positions at the present input size among them:
+    /// what [`load_into`](crate::weights::load_into) brings to the DeiT of the same size, which
+    /// keeps its own head (`adapt_head`).
     ///
     /// # Errors
     /// When the store is not this model's.
@@ -234,8 +235,9 @@ impl Mae {
         Ok(tensors)
     }
 
-    /// Positions of the class token (zeros) and the patches, `[1, 1 + L, width]`, beside `like` and of its type: a parameter, since
-    /// neither positions nor what is added to them are rounded as activations are.
+    /// Positions of the class token (zeros) and the patches, `[1, 1 + L, width]`, beside `like` and
+    /// of its type: a parameter, since neither positions nor what is added to them are rounded as
+    /// activations are.
     fn positions(&self, width: usize, like: &Variable) -> Result<Variable> {
         let grid = |size: [usize; 2]| size.map(|edge| edge / PATCH);
         let MaeOptions { input_size, base_size, .. } = self.options;
@@ -246,21 +248,22 @@ impl Mae {
         Ok(Variable::constant(table))
     }
 
-    fn check_batch(&self, pictures: &Variable, masking: &Masking) -> Result<()> {
+    fn check_batch(&self, images: &Variable, masking: &Masking) -> Result<()> {
         let ([h, w], c) = (self.options.input_size, self.options.in_channels);
-        let fits = matches!(pictures.dims(), &[n, ph, pw, pc]
-            if (n, ph, pw, pc) == (masking.pictures(), h, w, c) && masking.patches() == self.patches());
+        let fits = matches!(images.dims(), &[n, ph, pw, pc]
+            if (n, ph, pw, pc) == (masking.images(), h, w, c) && masking.patches() == self.patches());
         if fits {
             return Ok(());
         }
-        let (n, patches) = (masking.pictures(), masking.patches());
+        let (n, patches) = (masking.images(), masking.patches());
         let expected =
-            format!("pictures [{n}, {h}, {w}, {c}], as the masking of {n} times {patches} patches says");
-        Err(Error::shape("mae", expected, pictures.dims()))
+            format!("images [{n}, {h}, {w}, {c}], as the masking of {n} times {patches} patches says");
+        Err(Error::shape("mae", expected, images.dims()))
     }
 }
 
-/// The encoder's parameters come first; the decoder's are called as in the MAE authors' code. It has no classes.
+/// The encoder's parameters come first; the decoder's are called as in the MAE authors' code. It
+/// has no classes.
 impl Model for Mae {
     fn info(&self) -> &ModelInfo {
         &self.info
@@ -272,20 +275,22 @@ impl Model for Mae {
     }
 }
 
-/// All matrices by Xavier's rule, as in the MAE authors' code. A fixed deviation of 0.02 suits wide networks; at 128 or 192 channels it
-/// makes what reaches the decoder of the seen patches so faint that training stays at the mean of all targets for long.
+/// Initializes all matrices by Xavier's rule, as in the MAE authors' code. A fixed deviation of
+/// 0.02 suits wide networks; with 128 or 192 channels the signal of the seen patches in the decoder
+/// is then so weak that training predicts the mean of all targets for many epochs.
 fn draw_as_authors(spec: &mut ParamSpec) {
     if spec.name.ends_with("weight") && spec.shape.len() > 1 {
         spec.init = Init::xavier_uniform(&spec.shape);
     }
 }
 
-/// Blocks `name.0`, `name.1`, ..., the first in layer `layer` of layer-wise decay; the decoder's are all in the last.
+/// Blocks `name.0`, `name.1`, ..., the first in layer `layer` of layer-wise decay; the decoder's
+/// are all in the last.
 fn stack(b: &mut ParamBuilder, name: &str, shape: TransformerShape, layer: usize) -> Vec<Block> {
     let TransformerShape { width, heads, depth } = shape;
     let block = |i: usize| {
         b.layer(if name == "blocks" { layer + i } else { layer });
-        b.within(name, |b| b.within(i, |b| Block::new(b, width, heads, (i, depth))))
+        b.within(name, |b| b.within(i, |b| Block::new(b, width, heads, BlockIndex { index: i, depth })))
     };
     (0..depth).map(block).collect()
 }

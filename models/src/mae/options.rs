@@ -1,4 +1,4 @@
-//! What a masked autoencoder is made for.
+//! Options of a masked autoencoder.
 
 use super::{Masking, Target};
 use crate::families::options::grid;
@@ -17,18 +17,19 @@ pub struct TransformerShape {
     pub depth: usize,
 }
 
-/// What a masked autoencoder is made for.
+/// Options of a masked autoencoder.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaeOptions {
-    /// Height and width of the pictures, in pixels.
+    /// Height and width of the images, in pixels.
     pub input_size: [usize; 2],
-    /// The size at which positions are whole numbers: that of the run's last stage. At other sizes they share its extent.
+    /// The size at which positions are whole numbers: that of the run's last stage. At other sizes
+    /// they share its extent.
     pub base_size: [usize; 2],
-    /// Channels of the pictures.
+    /// Channels of the images.
     pub in_channels: usize,
     /// Part of the patches that are removed.
     pub mask_ratio: f64,
-    /// What is predicted of them.
+    /// Target that is predicted for them.
     pub target: Target,
     /// The decoder; none takes the variant's own.
     pub decoder: Option<TransformerShape>,
@@ -37,8 +38,9 @@ pub struct MaeOptions {
 /// The decoder of the MAE paper, made for large encoders.
 pub(super) const PAPER_DECODER: TransformerShape = TransformerShape { width: 512, heads: 16, depth: 8 };
 
-/// A lighter one for small encoders: the paper's cannot be told from narrower and shallower ones after fine-tuning (its
-/// table 1), and beside `deit_small` it would take four fifths of the arithmetic.
+/// A lighter one for small encoders: the paper's cannot be told from narrower and shallower ones
+/// after fine-tuning (its table 1), and beside `deit_small` it would take four fifths of the
+/// arithmetic.
 pub(super) const LIGHT_DECODER: TransformerShape = TransformerShape { width: 256, heads: 8, depth: 4 };
 
 /// A lighter one still, two thirds as wide as `deit_tiny`.
@@ -58,7 +60,7 @@ impl Default for MaeOptions {
     }
 }
 
-/// That sizes, ratio and shapes go together.
+/// Checks that sizes, ratio and shapes fit together.
 pub(super) fn check(name: &str, shapes: [TransformerShape; 2], options: &MaeOptions) -> Result<()> {
     grid(name, options.base_size, PATCH, "the edge of a patch")?;
     for TransformerShape { width, heads, depth } in shapes {
@@ -84,7 +86,7 @@ pub(super) fn check(name: &str, shapes: [TransformerShape; 2], options: &MaeOpti
     check_size(name, options)
 }
 
-/// That some patches of a picture are seen, and some removed.
+/// Checks that some patches of an image are seen and some are removed.
 pub(super) fn check_size(name: &str, options: &MaeOptions) -> Result<()> {
     let grid = grid(name, options.input_size, PATCH, "the edge of a patch")?;
     let masking = Masking::draw(&[0], grid.iter().product(), options.mask_ratio)?;

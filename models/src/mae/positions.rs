@@ -4,11 +4,13 @@ use candle_core::{Device, Tensor};
 
 use crate::{Error, Result};
 
-/// The embedding of every place of a grid of `rows` and `cols`, row by row: the first half of the channels for the column,
-/// the second for the row, each half sines and then cosines with frequencies `10000^(-k / (width / 4))`.
+/// The embedding of every place of a grid of `rows` and `cols`, row by row: the first half of the
+/// channels for the column, the second for the row, each half sines and then cosines with
+/// frequencies `10000^(-k / (width / 4))`.
 ///
-/// A grid that is finer or coarser than `base` shares its extent: places are measured in those of `base`, middle to middle,
-/// so that the same spot of a picture has the same embedding at every size. At `base` itself places are 0, 1, 2, ...
+/// A grid that is finer or coarser than `base` shares its extent: places are measured in those of
+/// `base`, middle to middle, so that the same spot of an image has the same embedding at every
+/// size. At `base` itself places are 0, 1, 2, ...
 ///
 /// # Shapes
 /// value: `[rows * cols, width]`, `f64`.

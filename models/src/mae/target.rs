@@ -1,4 +1,4 @@
-//! What a decoder has to predict of the patches that were removed.
+//! Targets of the decoder for the patches that were removed.
 
 use candle_core::{D, Tensor};
 
@@ -8,10 +8,11 @@ use crate::ops::cuda;
 use crate::ops::{contiguous, on_gpu};
 use crate::{Error, Result};
 
-/// What is predicted.
+/// Target of the prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The pixels of a patch, less their mean and over their deviation (the better of the two in the MAE paper).
+    /// The pixels of a patch, less their mean and over their deviation (the better of the two in
+    /// the MAE paper).
     NormalizedPixels,
     /// The pixels as the network gets them.
     Pixels,
@@ -28,38 +29,38 @@ impl Target {
         }
     }
 
-    /// The target for channels-last pictures, as the network gets them.
+    /// The target for channels-last images, as the network gets them.
     ///
     /// # Shapes
-    /// `pictures`: `[N, H, W, C]`; value: `[N, L, width]`.
+    /// `images`: `[N, H, W, C]`; value: `[N, L, width]`.
     ///
     /// # Errors
-    /// When patches do not tile the pictures.
-    pub fn of(&self, pictures: &Tensor, patch: usize) -> Result<Tensor> {
+    /// When patches do not tile the images.
+    pub fn of(&self, images: &Tensor, patch: usize) -> Result<Tensor> {
         match self {
-            Self::Pixels => patchify(pictures, patch),
-            Self::NormalizedPixels => normalize(&patchify(pictures, patch)?),
-            Self::Hog(hog) => hog.patches(pictures, patch),
+            Self::Pixels => patchify(images, patch),
+            Self::NormalizedPixels => normalize(&patchify(images, patch)?),
+            Self::Hog(hog) => hog.patches(images, patch),
         }
     }
 }
 
-/// Channels-last pictures as patches, each row by row, pixel by pixel, channel by channel.
+/// Channels-last images as patches, each row by row, pixel by pixel, channel by channel.
 ///
 /// # Shapes
-/// `pictures`: `[N, H, W, C]`; value: `[N, L, patch * patch * C]`.
+/// `images`: `[N, H, W, C]`; value: `[N, L, patch * patch * C]`.
 ///
 /// # Errors
-/// When patches do not tile the pictures.
-pub fn patchify(pictures: &Tensor, patch: usize) -> Result<Tensor> {
-    let expected = || format!("pictures [N, H, W, C] with edges that are multiples of {patch}");
-    let &[n, h, w, c] = pictures.dims() else {
-        return Err(Error::shape("patchify", expected(), pictures.dims()));
+/// When patches do not tile the images.
+pub fn patchify(images: &Tensor, patch: usize) -> Result<Tensor> {
+    let expected = || format!("images [N, H, W, C] with edges that are multiples of {patch}");
+    let &[n, h, w, c] = images.dims() else {
+        return Err(Error::shape("patchify", expected(), images.dims()));
     };
     if patch == 0 || h % patch + w % patch != 0 || h * w == 0 {
-        return Err(Error::shape("patchify", expected(), pictures.dims()));
+        return Err(Error::shape("patchify", expected(), images.dims()));
     }
-    let tiled = contiguous(pictures)?.reshape(vec![n, h / patch, patch, w / patch, patch, c])?;
+    let tiled = contiguous(images)?.reshape(vec![n, h / patch, patch, w / patch, patch, c])?;
     Ok(contiguous(&tiled.permute(vec![0, 1, 3, 2, 4, 5])?)?.reshape((
         n,
         h / patch * (w / patch),
@@ -67,7 +68,8 @@ pub fn patchify(pictures: &Tensor, patch: usize) -> Result<Tensor> {
     ))?)
 }
 
-/// Each patch less its mean, over its deviation (the unbiased variance, and a millionth so that it is never 0).
+/// Each patch less its mean, over its deviation (the unbiased variance, and a millionth so that it
+/// is never 0).
 fn normalize(patches: &Tensor) -> Result<Tensor> {
     on_gpu!(patches, cuda::standardize_rows(patches));
     let count = patches.dim(D::Minus1)?;

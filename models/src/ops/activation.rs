@@ -27,7 +27,7 @@ impl Curve for Relu {
 
     #[inline(always)]
     fn value<T: Compute>(x: T) -> T {
-        // What is not a number stays so, as in PyTorch: a run that goes wrong must show.
+        // NaN stays NaN, as in PyTorch, so that a diverged run is noticed.
         if x <= T::ZERO { T::ZERO } else { x }
     }
 
@@ -144,7 +144,8 @@ pub fn squared_relu(x: &Tensor) -> Result<Traced> {
     pointwise::<SquaredRelu>(x)
 }
 
-/// `scale * max(x, 0)^2 + bias` (StarReLU, Yu et al., 2022). Any shape; `scale` and `bias` are one number each, `[1]`.
+/// `scale * max(x, 0)^2 + bias` (StarReLU, Yu et al., 2022). Any shape; `scale` and `bias` are one
+/// number each, `[1]`.
 ///
 /// The pullback gives `[x, scale, bias]`.
 ///

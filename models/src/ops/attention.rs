@@ -10,17 +10,18 @@ use super::view::{Param, View, tensor};
 use super::{Traced, by_storage, contiguous, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
 
-/// How the tokens of a map are grouped: only tokens of one window see each other.
+/// Division of a map's tokens into groups: only tokens of one window attend to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
     /// Rows and columns of a window; they must divide those of the map.
     pub size: [usize; 2],
-    /// How far the windows are moved down and right, wrapping around the map's edges. Tokens that meet in one window
-    /// only because it wraps do not see each other.
+    /// Rows and columns that the windows are shifted by, wrapping around the map's edges. Tokens
+    /// that meet in one window only because it wraps do not see each other.
     pub shift: [usize; 2],
 }
 
-/// Multi-head softmax attention of packed queries, keys and values, as timm's `qkv` linear layer gives them.
+/// Multi-head softmax attention of packed queries, keys and values, as timm's `qkv` linear layer
+/// gives them.
 ///
 /// Keeps no matrix of attention probabilities: the backward pass computes them again.
 ///
@@ -29,7 +30,8 @@ pub struct Windows {
 /// - value: `[B, L, C]`
 ///
 /// # Errors
-/// When `3 * heads` does not divide the last dimension, or tensors are not `f32`, `f64` or `bf16` on the CPU.
+/// When `3 * heads` does not divide the last dimension, or tensors are not `f32`, `f64` or `bf16`
+/// on the CPU.
 pub fn attention(qkv: &Tensor, heads: usize) -> Result<Traced> {
     let [b, n, width] = dims("attention", "packed queries, keys and values [B, L, 3C]", qkv)?;
     let map = contiguous(qkv)?.reshape((b, 1, n, width))?;
@@ -44,8 +46,8 @@ pub fn attention(qkv: &Tensor, heads: usize) -> Result<Traced> {
 
 /// Multi-head softmax attention inside windows of a map: squares, shifted squares, stripes.
 ///
-/// The heads are shared out evenly among `windows`, in order: one entry for Swin, horizontal and vertical stripes for
-/// CSWin. Keeps no matrix of attention probabilities.
+/// The heads are shared out evenly among `windows`, in order: one entry for Swin, horizontal and
+/// vertical stripes for CSWin. Keeps no matrix of attention probabilities.
 ///
 /// # Shapes
 /// - `qkv`: `[B, H, W, 3 * C]`, where the last dimension is `[3, heads, C / heads]`
@@ -132,7 +134,8 @@ fn relative_table<S: Storage>(
     Ok(Table { values: Param::of::<S>(bias)?, index, heads })
 }
 
-/// Where each pair of tokens of a window finds its entry in a table, which has the shape for it.
+/// Returns the index into the table for each pair of tokens of a window; the table has a fitting
+/// shape.
 fn table_index(op: &'static str, bias: &Tensor, heads: usize, windows: &[Windows]) -> Result<Vec<usize>> {
     let [Windows { size: [wh, ww], .. }] = windows else {
         return Err(Error::shape(op, "one kind of windows where there is a bias", bias.dims()));
@@ -152,7 +155,8 @@ fn gpu_bias<'a>(
     Ok(super::cuda::Bias { table, entries })
 }
 
-/// For each pair (query, key) of a window of `h` x `w` tokens the row of the bias table, `[h w, h w]` row by row.
+/// For each pair (query, key) of a window of `h` x `w` tokens the row of the bias table, `[h w, h
+/// w]` row by row.
 pub fn relative_position_index([h, w]: [usize; 2]) -> Vec<usize> {
     let n = h * w;
     (0..n * n)

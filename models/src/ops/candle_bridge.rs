@@ -9,8 +9,8 @@ use crate::{Error, Result};
 
 /// Runs an op so that candle's `backward` goes through it.
 ///
-/// `op` gets the same tensors and gives a [`Traced`], such as [`super::linear`] does. One to three inputs, the most
-/// that a node of candle's engine has.
+/// `op` gets the same tensors and gives a [`Traced`], such as [`super::linear`] does. One to three
+/// inputs, the most that a node of candle's engine has.
 ///
 /// # Errors
 /// The op's own errors; more than three inputs.

@@ -9,7 +9,8 @@ use crate::Result;
 
 const OP: &str = "cast";
 
-/// `x` in another element type, each number rounded to the nearest; the gradient comes back in that of `x`. Any shape.
+/// `x` in another element type, each number rounded to the nearest; the gradient comes back in that
+/// of `x`. Any shape.
 ///
 /// # Errors
 /// When the types are not `f32` or `bf16`, nor both `f64`, or `x` is not on the CPU.

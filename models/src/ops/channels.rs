@@ -1,4 +1,4 @@
-//! Choosing and joining channels, and merging neighbouring pixels into channels.
+//! Choosing and joining channels, and merging neighboring pixels into channels.
 
 use candle_core::Tensor;
 
@@ -50,7 +50,8 @@ pub fn concat_channels(inputs: &[&Tensor]) -> Result<Traced> {
     }))
 }
 
-/// The four pixels of each 2x2 square side by side as channels, column by column (Swin's patch merging).
+/// The four pixels of each 2x2 square side by side as channels, column by column (Swin's patch
+/// merging).
 ///
 /// # Shapes
 /// `x`: `[N, H, W, C]` with even `H` and `W`; value: `[N, H / 2, W / 2, 4 C]`.

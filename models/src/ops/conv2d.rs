@@ -10,17 +10,18 @@ use crate::{Error, Result};
 
 const OP: &str = "conv2d";
 
-/// How a convolution's kernel moves.
+/// Parameters of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dConfig {
-    /// Pixels between neighbouring kernel positions, in both directions; at least 1.
+    /// Pixels between neighboring kernel positions, in both directions; at least 1.
     pub stride: usize,
     /// Zero pixels added on each side.
     pub padding: usize,
-    /// Pixels between neighbouring places of the kernel, in both directions; at least 1.
+    /// Pixels between neighboring places of the kernel, in both directions; at least 1.
     pub dilation: usize,
-    /// Parts that channels are cut into, those of the picture and those of the result alike; a part of the result sees
-    /// its own part of the picture alone. With as many as there are channels, [`depthwise_conv2d`] is faster.
+    /// Parts that channels are cut into, those of the image and those of the result alike; a part
+    /// of the result sees its own part of the image alone. With as many as there are channels,
+    /// [`depthwise_conv2d`] is faster.
     ///
     /// [`depthwise_conv2d`]: super::depthwise_conv2d
     pub groups: usize,
@@ -32,7 +33,7 @@ impl Default for Conv2dConfig {
     }
 }
 
-/// Convolution (cross-correlation, as everywhere in deep learning) of channels-last pictures.
+/// Convolution (cross-correlation, as everywhere in deep learning) of channels-last images.
 ///
 /// # Shapes
 /// - `x`: `[N, H, W, C]`
@@ -62,7 +63,7 @@ pub fn conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfi
 }
 
 fn geometry(x: &Tensor, w: &Tensor, config: Conv2dConfig) -> Result<Geometry> {
-    let [n, h, width, c] = dims(OP, "a picture [N, H, W, C]", x)?;
+    let [n, h, width, c] = dims(OP, "an image [N, H, W, C]", x)?;
     let [o, wc, kh, kw] = dims(OP, "a weight [O, C, KH, KW]", w)?;
     if wc != c {
         return Err(Error::shape(OP, format!("a weight for {c} channels, [O, {c}, KH, KW]"), w.dims()));
@@ -78,7 +79,7 @@ fn geometry(x: &Tensor, w: &Tensor, config: Conv2dConfig) -> Result<Geometry> {
         }
         _ => {
             let (kh, kw) = (reach(kh), reach(kw));
-            let expected = format!("a picture of at least {kh}x{kw}, stride and dilation above 0");
+            let expected = format!("an image of at least {kh}x{kw}, stride and dilation above 0");
             Err(Error::shape(OP, expected, x.dims()))
         }
     }
@@ -87,10 +88,10 @@ fn geometry(x: &Tensor, w: &Tensor, config: Conv2dConfig) -> Result<Geometry> {
 /// Each part of the channels by itself.
 fn grouped(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Traced> {
     let groups = config.groups;
-    let [_, _, _, c] = dims(OP, "a picture [N, H, W, C]", x)?;
+    let [_, _, _, c] = dims(OP, "an image [N, H, W, C]", x)?;
     let [o, ..] = dims::<4>(OP, "a weight [O, C / groups, KH, KW]", w)?;
     if groups == 0 || c % groups != 0 || o % groups != 0 {
-        let expected = format!("channels of picture and result ({o}) that {groups} groups share evenly");
+        let expected = format!("channels of image and result ({o}) that {groups} groups share evenly");
         return Err(Error::shape(OP, expected, x.dims()));
     }
     if let Some(bias) = bias {
@@ -110,7 +111,7 @@ fn grouped(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) 
     Ok(Traced::new(value, move |dy, needs| {
         let pull = |(i, pullback): (usize, &Pullback)| pullback(&dy.narrow(3, i * outputs, outputs)?, needs);
         let grads = pullbacks.iter().enumerate().map(pull).collect::<Result<Vec<_>>>()?;
-        // Of the picture along its channels, of weight and bias along the results.
+        // Of the image along its channels, of weight and bias along the results.
         let join = |input: usize| {
             let parts: Option<Vec<&Tensor>> = grads.iter().map(|g| g[input].as_ref()).collect();
             let axis = if input == 0 { 3 } else { 0 };

@@ -11,10 +11,10 @@ use crate::{Error, Result};
 
 const OP: &str = "depthwise_conv2d";
 
-/// Convolution of channels-last pictures with a kernel for each channel, stride 1, zero padding.
+/// Convolution of channels-last images with a kernel for each channel, stride 1, zero padding.
 ///
-/// With `tile`, the picture is cut into tiles of that many rows and columns, each padded on its own (the local
-/// position encoding of CSWin).
+/// With `tile`, the image is cut into tiles of that many rows and columns, each padded on its own
+/// (the local position encoding of CSWin).
 ///
 /// # Shapes
 /// - `x`: `[N, H, W, C]`
@@ -25,8 +25,8 @@ const OP: &str = "depthwise_conv2d";
 /// The pullback gives `[x, w]`, or `[x, w, bias]` when there is a bias.
 ///
 /// # Errors
-/// When shapes do not fit, the padding is not below the kernel, tiles change the picture's size or do not divide it,
-/// or tensors are not `f32`, `f64` or `bf16` on the CPU.
+/// When shapes do not fit, the padding is not below the kernel, tiles change the image's size or do
+/// not divide it, or tensors are not `f32`, `f64` or `bf16` on the CPU.
 pub fn depthwise_conv2d(
     x: &Tensor,
     w: &Tensor,
@@ -48,7 +48,7 @@ pub fn depthwise_conv2d(
 }
 
 fn geometry(x: &Tensor, w: &Tensor, padding: usize, tile: Option<[usize; 2]>) -> Result<Depthwise> {
-    let [_, h, width, c] = dims(OP, "a picture [N, H, W, C]", x)?;
+    let [_, h, width, c] = dims(OP, "an image [N, H, W, C]", x)?;
     let [wc, one, kh, kw] = dims(OP, "a weight [C, 1, KH, KW]", w)?;
     if wc != c || one != 1 {
         return Err(Error::shape(OP, format!("a weight for {c} channels, [{c}, 1, KH, KW]"), w.dims()));
@@ -57,7 +57,7 @@ fn geometry(x: &Tensor, w: &Tensor, padding: usize, tile: Option<[usize; 2]>) ->
         (size + 2 * padding + 1).checked_sub(kernel).filter(|&places| places > 0 && padding < kernel)
     };
     let (Some(ho), Some(wo)) = (places(h, kh), places(width, kw)) else {
-        let expected = format!("a picture that a {kh}x{kw} kernel with padding {padding} below it fits");
+        let expected = format!("an image that a {kh}x{kw} kernel with padding {padding} below it fits");
         return Err(Error::shape(OP, expected, x.dims()));
     };
     let fits = |[th, tw]: [usize; 2]| {
@@ -70,7 +70,7 @@ fn geometry(x: &Tensor, w: &Tensor, padding: usize, tile: Option<[usize; 2]>) ->
     };
     let tile = tile.unwrap_or([h, width]);
     if x.elem_count() == 0 || !fits(tile) {
-        let expected = format!("a picture of whole tiles of {}x{} that keeps its size", tile[0], tile[1]);
+        let expected = format!("an image of whole tiles of {}x{} that keeps its size", tile[0], tile[1]);
         return Err(Error::shape(OP, expected, x.dims()));
     }
     Ok(Depthwise { h, w: width, c, kh, kw, pad: [padding; 2], ho, wo, tile })

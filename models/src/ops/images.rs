@@ -1,4 +1,4 @@
-//! From bytes to what a network sees: normalized, erased, mixed.
+//! Preprocessing on the device: bytes are normalized, erased and mixed.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -7,7 +7,7 @@ use super::view::{View, tensor};
 use super::{dims, on_gpu};
 use crate::{Error, Result};
 
-/// A box of a image whose values are replaced.
+/// A box of an image whose values are replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErasedBox {
     /// Number of the image in its batch.
@@ -22,7 +22,7 @@ pub struct ErasedBox {
     pub width: usize,
 }
 
-/// How a image is blended with its partner: image `i` of `n` with image `n - 1 - i`.
+/// Blending of an image with its partner: image `i` of `n` with image `n - 1 - i`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Blend {
     /// Not at all.
@@ -46,31 +46,34 @@ pub enum Blend {
     },
 }
 
-/// What [`normalize_erase_mix`] does.
+/// Preprocessing that [`normalize_erase_mix`] does.
 #[derive(Clone, Copy, Debug)]
 pub struct DevicePreprocess<'a> {
     /// Mean of each channel, in 0..1.
     pub mean: [f32; 3],
     /// Standard deviation of each channel, in 0..1.
     pub std: [f32; 3],
-    /// Boxes that are erased, at most one a image.
+    /// Boxes that are erased, at most one per image.
     pub boxes: &'a [ErasedBox],
-    /// What they are overwritten with, one box after the other, each `[height, width, 3]`.
+    /// Values of the boxes, one box after the other, each `[height, width, 3]`.
     pub values: &'a [f32],
-    /// What is done last.
+    /// Blending, which is done last.
     pub blend: Blend,
 }
 
-/// Where a image's box lies and its values begin: top, left, height, width, first value. A height of 0 is no box.
+/// Box of an image: top, left, height, width, and index of its first value. A height of 0 is no
+/// box.
 pub(crate) type BoxRow = [u32; 5];
 
-/// `(byte / 255 - mean) / std`, with boxes overwritten and images blended: the input of a network. It has no gradient.
+/// `(byte / 255 - mean) / std`, with boxes overwritten and images blended: the input of a network.
+/// It has no gradient.
 ///
 /// # Shapes
 /// `bytes`: `u8` `[N, H, W, 3]`; value: `f32` of the same shape, on the same device.
 ///
 /// # Errors
-/// When `bytes` are not such images, a image has two boxes, a box leaves its image, or values are missing.
+/// When `bytes` are not such images, an image has two boxes, a box leaves its image, or values are
+/// missing.
 pub fn normalize_erase_mix(bytes: &Tensor, preprocess: &DevicePreprocess) -> Result<Tensor> {
     const OP: &str = "normalize_erase_mix";
     let [n, h, w, channels] = dims(OP, "bytes [N, H, W, 3]", bytes)?;
@@ -105,7 +108,7 @@ fn box_rows(op: &'static str, preprocess: &DevicePreprocess, [n, h, w]: [usize; 
         let inside = b.top + b.height <= h && b.left + b.width <= w && b.height * b.width > 0;
         let free = rows.get(b.image).is_some_and(|row| row[2] == 0);
         if !inside || !free {
-            let expected = format!("one box a image, inside its {h} x {w} pixels, not {b:?}");
+            let expected = format!("one box an image, inside its {h} x {w} pixels, not {b:?}");
             return Err(Error::shape(op, expected, &[n, h, w]));
         }
         // Of sizes that were checked to be those of images.
@@ -159,11 +162,11 @@ fn blend(images: &mut [f32], blend: Blend, n: usize, [h, w]: [usize; 2]) {
     });
 }
 
-/// Numbers of the host as a tensor on `device`. To a GPU they go through page-locked memory, in line with the work that is
-/// already on its way there, and nothing waits for them.
+/// Numbers of the host as a tensor on `device`. To a GPU they go through page-locked memory, in
+/// line with the work that is already queued there, and nothing waits for them.
 ///
 /// # Errors
-/// When `values` do not fill `shape`, or the device has no room.
+/// When `values` do not fill `shape`, or the device is out of memory.
 pub fn upload<T: candle_core::WithDType>(values: &[T], shape: &[usize], device: &Device) -> Result<Tensor> {
     if values.len() != shape.iter().product::<usize>() {
         return Err(Error::shape("upload", format!("{shape:?}"), &[values.len()]));

@@ -11,10 +11,11 @@ use super::view::{View, tensor};
 use super::{Traced, by_dtype, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
 
-/// Cross entropy with soft targets, averaged over the batch: `mean_n(-sum_k target[n, k] * log_softmax(logits[n])[k])`.
+/// Cross entropy with soft targets, averaged over the batch: `mean_n(-sum_k target[n, k] *
+/// log_softmax(logits[n])[k])`.
 ///
-/// Hard labels are one-hot targets, label smoothing and mixup are soft ones. Targets get no gradient. Logits of `bf16`
-/// are read as `f32`, and so is the loss.
+/// Hard labels are one-hot targets, label smoothing and mixup are soft ones. Targets get no
+/// gradient. Logits of `bf16` are read as `f32`, and so is the loss.
 ///
 /// # Shapes
 /// `logits` and `targets`: `[N, classes]`; value: a scalar.
@@ -98,7 +99,8 @@ fn binary_row_loss<T: Compute>(logits: &[T], target: &[T]) -> f64 {
     logits.iter().zip(target).map(|(x, t)| term(x.into_f64(), t.into_f64())).sum()
 }
 
-/// 1 where a number is above `threshold`, 0 elsewhere, in the type of `x`; no gradient goes through. Any shape.
+/// 1 where a number is above `threshold`, 0 elsewhere, in the type of `x`; no gradient goes
+/// through. Any shape.
 ///
 /// # Errors
 /// When `x` is not `f32` or `f64` on the CPU, or not `f32` on a GPU.
@@ -113,7 +115,7 @@ pub fn above(x: &Tensor, threshold: f64) -> Result<Tensor> {
     })
 }
 
-/// That there is a target for every logit, of which there are some.
+/// Checks that there is a target for every logit, and at least one logit.
 fn same_shape(op: &'static str, logits: &Tensor, targets: &Tensor) -> Result<[usize; 2]> {
     let [n, classes] = dims(op, "logits [N, classes]", logits)?;
     expect_shape(op, "targets", targets, &[n, classes])?;
@@ -123,7 +125,8 @@ fn same_shape(op: &'static str, logits: &Tensor, targets: &Tensor) -> Result<[us
     Ok([n, classes])
 }
 
-/// Logits and targets as they are read on the CPU: without gaps, in one type, which is `f32` for logits of `bf16`.
+/// Logits and targets as they are read on the CPU: without gaps, in one type, which is `f32` for
+/// logits of `bf16`.
 fn readable(logits: &Tensor, targets: &Tensor) -> Result<[Tensor; 2]> {
     let logits =
         if logits.dtype() == DType::BF16 { converted(logits, DType::F32)? } else { logits.contiguous()? };

@@ -1,4 +1,5 @@
-//! Sequences of which only some tokens are seen: choosing them, putting them back, and the loss on those removed.
+//! Sequences of which only some tokens are seen: choosing them, putting them back, and the loss on
+//! those removed.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -12,7 +13,8 @@ use crate::{Error, Result};
 /// Tokens of every sequence at the given places.
 ///
 /// # Shapes
-/// `x`: `[B, L, C]`; `places`: for each sequence in turn K different numbers below L; value: `[B, K, C]`.
+/// `x`: `[B, L, C]`; `places`: for each sequence in turn K different numbers below L; value: `[B,
+/// K, C]`.
 ///
 /// # Errors
 /// When there are not K places for each sequence, or one is not below L.
@@ -30,7 +32,8 @@ pub fn gather_tokens(x: &Tensor, places: &[u32]) -> Result<Traced> {
     }))
 }
 
-/// Tokens back at the places that [`gather_tokens`] took them from, and one and the same token everywhere else.
+/// Tokens back at the places that [`gather_tokens`] took them from, and one and the same token
+/// everywhere else.
 ///
 /// # Shapes
 /// - `x`: `[B, K, C]`
@@ -49,7 +52,7 @@ pub fn restore_tokens(x: &Tensor, filler: &Tensor, places: &[u32], length: usize
     if per_sequence(OP, places, b, length)? != k {
         return Err(Error::shape(OP, format!("a token for each of {} places", places.len()), x.dims()));
     }
-    // Row of each place among the tokens and, behind them, the filler.
+    // Row of each position among the tokens, or the row after them for the filler.
     let mut sources = vec![(b * k) as u32; b * length];
     for (row, &place) in places.iter().enumerate() {
         sources[row / k * length + place as usize] = row as u32;
@@ -81,10 +84,12 @@ pub fn restore_tokens(x: &Tensor, filler: &Tensor, places: &[u32], length: usize
     }))
 }
 
-/// Squared error of the removed tokens: the mean over the channels of each, averaged over all that are removed.
+/// Squared error of the removed tokens: the mean over the channels of each, averaged over all that
+/// are removed.
 ///
 /// # Shapes
-/// `x` and `target`: `[B, L, D]`; `removed`: a flag for each of B L tokens; value: a scalar. The target gets no gradient.
+/// `x` and `target`: `[B, L, D]`; `removed`: a flag for each of B L tokens; value: a scalar. The
+/// target gets no gradient.
 ///
 /// # Errors
 /// When shapes differ, no token is removed, or tensors are not `f32`, `f64` or `bf16` on the CPU.

@@ -1,9 +1,10 @@
-//! Trainable ops: each gives its value and the function that pulls a gradient back through it.
+//! Trainable ops: each returns its value and the function that pulls a gradient back through it.
 //!
-//! Candle's own engine loses or falsifies some gradients in silence and is slow in training; these ops are what the
-//! backbones of this crate are made of instead. Pictures are channels-last (`[N, H, W, C]`), tokens `[N, L, C]`.
-//! Every op takes tensors of `f32`, `f64` or `bf16` with any strides. With `bf16` all arithmetic is in `f32`, and values
-//! and gradients are rounded once, when they are stored; parameters may stay in `f32`, and so do then their gradients.
+//! Candle's own engine loses or falsifies some gradients silently and is slow in training; these
+//! ops are what the backbones of this crate are made of instead. Images are channels-last (`[N, H,
+//! W, C]`), tokens `[N, L, C]`. Every op takes tensors of `f32`, `f64` or `bf16` with any strides.
+//! With `bf16` all arithmetic is in `f32`, and values and gradients are rounded once, when they are
+//! stored; parameters may stay in `f32`, and so do then their gradients.
 //!
 //! Use them on their own through candle's engine with [`in_candle`]:
 //!
@@ -84,16 +85,18 @@ pub(crate) use on_gpu;
 
 /// Pulls a gradient of an op's value back to its inputs.
 ///
-/// Called with the gradient and one flag an input; inputs whose flag is false may be skipped (`None`), all others get
-/// a gradient of their own shape. The gradient of a parameter must be a tensor of its own, because it is scaled and
-/// added to in place later. May be called more than once.
+/// Called with the gradient and one flag per input; inputs whose flag is false may be skipped
+/// (`None`), all others get a gradient of their own shape. The gradient of a parameter must be a
+/// tensor of its own, because it is scaled and added to in place later. May be called more than
+/// once.
 pub type Pullback = Box<dyn Fn(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
 
 /// The value of an op and its [`Pullback`].
 pub struct Traced {
     /// The op's result.
     pub value: Tensor,
-    /// From the gradient of `value` to the gradients of the op's inputs, in the order of its arguments.
+    /// Computes the gradients of the op's inputs, in the order of its arguments, from the gradient
+    /// of `value`.
     pub pullback: Pullback,
 }
 
@@ -124,7 +127,8 @@ macro_rules! by_dtype {
 }
 pub(crate) use by_dtype;
 
-/// Runs `$body` with `$S` as the way the elements of `$tensor` are stored: as [`by_dtype`], with `bf16` besides.
+/// Runs `$body` with `$S` as the way the elements of `$tensor` are stored: as [`by_dtype`], with
+/// `bf16` besides.
 macro_rules! by_storage {
     ($op:expr, $tensor:expr, $S:ident => $body:expr) => {
         match $tensor.dtype() {
@@ -146,7 +150,7 @@ macro_rules! by_storage {
 }
 pub(crate) use by_storage;
 
-/// As [`by_storage`] for two types that are computed with in the same one.
+/// Does the same as [`by_storage`] for two storage types with the same compute type.
 macro_rules! by_storages {
     ($op:expr, $first:expr, $second:expr, ($S:ident, $R:ident) => $body:expr) => {{
         use candle_core::DType::{BF16, F32, F64};
@@ -178,13 +182,13 @@ fn unsupported_storage(op: &'static str, dtype: candle_core::DType) -> Error {
     Error::Unsupported { op, what: format!("element type {dtype:?}"), supported }
 }
 
-/// The same tensor without gaps.
+/// Returns the tensor in contiguous memory.
 pub(crate) fn contiguous(t: &Tensor) -> Result<Tensor> {
     on_gpu!(t, cuda::contiguous(t));
     Ok(t.contiguous()?)
 }
 
-/// Several tensors one after another along dimension `axis`.
+/// Concatenates tensors along dimension `axis`.
 fn cat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
     on_gpu!(tensors[0], cuda::cat(tensors, axis));
     Ok(Tensor::cat(tensors, axis)?)

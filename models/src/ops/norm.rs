@@ -8,8 +8,8 @@ use super::view::{Param, View, tensor};
 use super::{Traced, blend, by_storage, by_storages, expect_shape, on_gpu};
 use crate::{Error, Result};
 
-/// Per-channel statistics of the rows that a batch norm saw: `[C]`, in `f64` on the CPU and in `f32` on a GPU, where
-/// they stay.
+/// Per-channel statistics of the rows that a batch norm saw: `[C]`, in `f64` on the CPU and in
+/// `f32` on a GPU, where they stay.
 #[derive(Clone, Debug)]
 pub struct BatchStatistics {
     /// Mean of each channel.
@@ -51,7 +51,8 @@ impl BatchStatistics {
         Ok(Self { mean: read(mean)?, variance: read(variance)?, count: 0 })
     }
 
-    /// Moves running statistics towards these by `momentum`, in place; the running variance is unbiased, as PyTorch's.
+    /// Moves running statistics towards these by `momentum`, in place; the running variance is
+    /// unbiased, as PyTorch's.
     ///
     /// # Errors
     /// When the rows were fewer than two, or shapes differ.
@@ -77,10 +78,12 @@ impl BatchStatistics {
     }
 }
 
-/// Batch norm over the last dimension, then the sum with `residual` and a rectifier where asked for, in one pass.
+/// Batch norm over the last dimension, then the sum with `residual` and a rectifier where asked
+/// for, in one pass.
 ///
-/// `statistics` decides the mode: those of the batch itself ([`BatchStatistics::of`]) with `from_batch` set for
-/// training, or running ones with `from_batch` unset for evaluation. They differ in the gradient.
+/// `statistics` decides the mode: those of the batch itself ([`BatchStatistics::of`]) with
+/// `from_batch` set for training, or running ones with `from_batch` unset for evaluation. They
+/// differ in the gradient.
 ///
 /// # Shapes
 /// - `x` and `residual`: `[..., C]`
@@ -137,7 +140,7 @@ pub fn batch_norm(
     })
 }
 
-/// What the backward pass of a batch norm needs.
+/// Values that the backward pass of a batch norm needs.
 struct Saved {
     x: Tensor,
     weight: Param,
@@ -193,7 +196,8 @@ fn backward<S: Storage<Real = T>, T: Compute>(
     Ok(grads)
 }
 
-/// Layer norm over the last dimension: `(x - mean) / sqrt(variance + eps) * weight + bias`, biased variance.
+/// Layer norm over the last dimension: `(x - mean) / sqrt(variance + eps) * weight + bias`, biased
+/// variance.
 ///
 /// # Shapes
 /// - `x`: `[..., C]`
@@ -207,11 +211,11 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) 
     layer_norm_to(x, weight, bias, eps, x.dtype())
 }
 
-/// As [`layer_norm`], with the value in the element type `dtype`: what a layer that computes in `bf16` reads, in one pass
-/// over a residual stream of `f32`.
+/// Layer norm as [`layer_norm`], with the value in the element type `dtype`: a layer that computes
+/// in `bf16` gets its input in one pass over a residual stream of `f32`.
 ///
 /// # Errors
-/// As [`layer_norm`], and when `dtype` is not computed in the type that `x` is.
+/// As for [`layer_norm`], and when `dtype` has another compute type than `x`.
 pub fn layer_norm_to(
     x: &Tensor,
     weight: &Tensor,

@@ -7,21 +7,23 @@ use super::view::{View, tensor};
 use super::{Traced, by_storage, dims, on_gpu};
 use crate::{Error, Result};
 
-/// Max-pool of channels-last pictures; padding never wins. Ties go to the first pixel in reading order, as in PyTorch.
+/// Max-pool of channels-last images; padding never wins. Ties go to the first pixel in reading
+/// order, as in PyTorch.
 ///
 /// # Shapes
 /// - `x`: `[N, H, W, C]`
 /// - value: `[N, HO, WO, C]` with `HO = (H + 2 padding - kernel) / stride + 1`
 ///
 /// # Errors
-/// When the kernel does not fit the picture, is larger than 15, or the padding exceeds half the kernel.
+/// When the kernel does not fit the image, is larger than 15, or the padding exceeds half the
+/// kernel.
 pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Traced> {
     const OP: &str = "max_pool2d";
-    let [n, h, w, c] = dims(OP, "a picture [N, H, W, C]", x)?;
+    let [n, h, w, c] = dims(OP, "an image [N, H, W, C]", x)?;
     let fits = |size: usize| size + 2 * padding >= kernel && size > 0;
     if kernel == 0 || kernel > 15 || stride == 0 || 2 * padding > kernel || !fits(h) || !fits(w) {
         let expected = format!(
-            "a picture that a {kernel}x{kernel} window (1 to 15) with stride {stride} and padding {padding} fits"
+            "an image that a {kernel}x{kernel} window (1 to 15) with stride {stride} and padding {padding} fits"
         );
         return Err(Error::shape(OP, expected, x.dims()));
     }

@@ -9,24 +9,27 @@ use crate::{Error, Result};
 
 const OP: &str = "residual";
 
-/// What a residual connection does to its two terms, besides adding them.
+/// Factors of the two terms of a residual connection.
 #[derive(Clone, Debug, Default)]
 pub struct Scales {
     /// Factor of each channel of the skip path, `[C]` (MetaFormer's residual scaling).
     pub skip: Option<Tensor>,
     /// Factor of each channel of the branch, `[C]` (layer scale).
     pub branch: Option<Tensor>,
-    /// Factor of each sample's branch: 0 where it is dropped, `1 / keep` elsewhere (stochastic depth).
+    /// Factor of each sample's branch: 0 where it is dropped, `1 / keep` elsewhere (stochastic
+    /// depth).
     pub keep: Option<Vec<f64>>,
 }
 
-/// `x * skip + branch * branch_scale * keep[sample]`: a residual connection in one pass over memory.
+/// `x * skip + branch * branch_scale * keep[sample]`: a residual connection in one pass over
+/// memory.
 ///
 /// # Shapes
-/// `x`, `branch` and value: `[N, ..., C]`; `keep`: `N` numbers. The value has the element type of `x`; with `x` in `f32`
-/// the branch may be `bf16`.
+/// `x`, `branch` and value: `[N, ..., C]`; `keep`: `N` numbers. The value has the element type of
+/// `x`; with `x` in `f32` the branch may be `bf16`.
 ///
-/// The pullback gives `[x, branch]`, then the gradients of the skip's and the branch's factors where there are any.
+/// The pullback gives `[x, branch]`, then the gradients of the skip's and the branch's factors
+/// where there are any.
 ///
 /// # Errors
 /// When shapes differ, or tensors are not `f32`, `f64` or `bf16` on the CPU.
@@ -78,7 +81,7 @@ pub fn residual(x: &Tensor, branch: &Tensor, scales: Scales) -> Result<Traced> {
 struct Factors<T> {
     c: usize,
     rows_per_sample: usize,
-    /// Of each channel, with the parameter that they are.
+    /// Factors of each channel, with the parameter that holds them.
     skip: (Vec<T>, Option<Param>),
     branch: (Vec<T>, Option<Param>),
     keep: Vec<T>,

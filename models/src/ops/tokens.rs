@@ -8,7 +8,8 @@ use super::channels::slice_on_gpu;
 use super::{Traced, dims, expect_shape, on_gpu};
 use crate::{Error, Result};
 
-/// Puts tokens of the whole picture (class, distillation) before the patches and adds the position embedding.
+/// Puts tokens of the whole image (class, distillation) before the patches and adds the position
+/// embedding.
 ///
 /// # Shapes
 /// - `patches`: `[B, L, C]`

@@ -4,8 +4,8 @@ use super::{Init, ParamId, ParamKind, ParamSpec};
 
 /// The growing parameter list of a model, and the name prefix of the layer being made.
 ///
-/// Layers call [`Self::parameter`] in the order in which timm registers them; [`Self::within`] descends one level of
-/// names.
+/// Layers call [`Self::parameter`] in the order in which timm registers them; [`Self::within`]
+/// descends one level of names.
 #[derive(Debug, Default)]
 pub struct ParamBuilder {
     specs: Vec<ParamSpec>,
@@ -14,7 +14,7 @@ pub struct ParamBuilder {
 }
 
 impl ParamBuilder {
-    /// A list that goes on after the parameters of a backbone: for heads that share its store.
+    /// Starts a list that continues the parameters of a backbone, for heads that share its store.
     pub fn following(specs: &[ParamSpec]) -> Self {
         Self {
             specs: specs.to_vec(),
@@ -31,7 +31,8 @@ impl ParamBuilder {
         result
     }
 
-    /// Parameters added from here on belong to this layer, for layer-wise decay of the learning rate.
+    /// Parameters added from here on belong to this layer, for layer-wise decay of the learning
+    /// rate.
     pub fn layer(&mut self, layer: usize) -> &mut Self {
         self.layer = layer;
         self
@@ -42,7 +43,7 @@ impl ParamBuilder {
         self.push(name, shape, ParamKind::Parameter, init, shape.len() > 1)
     }
 
-    /// Adds a parameter that weight decay leaves alone whatever its shape (position embeddings, class tokens).
+    /// Adds a parameter without weight decay (position embeddings, class tokens).
     pub fn undecayed(&mut self, name: &str, shape: &[usize], init: Init) -> ParamId {
         self.push(name, shape, ParamKind::Parameter, init, false)
     }

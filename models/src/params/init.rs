@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
-/// How a parameter starts.
+/// Initial values of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// All zeros.
@@ -35,29 +35,31 @@ pub enum Init {
 }
 
 impl Init {
-    /// Linear layers, tokens and positions of most vision transformers (timm's `trunc_normal_` with std 0.02).
+    /// Linear layers, tokens and positions of most vision transformers (timm's `trunc_normal_` with
+    /// std 0.02).
     pub const TRANSFORMER: Self = Self::TruncatedNormal { std: 0.02, limit: 2.0 };
 
-    /// He initialisation of a convolution for rectifiers, by its fan-out (torchvision's ResNet).
+    /// He initialization of a convolution for rectifiers, by its fan-out (torchvision's ResNet).
     pub fn kaiming_fan_out(shape: &[usize]) -> Self {
         let receptive: usize = shape[2..].iter().product();
         Self::Normal { std: (2.0 / (shape[0] * receptive) as f64).sqrt() }
     }
 
-    /// Xavier's uniform initialisation of a matrix `[outputs, inputs]`; further dimensions count as inputs, so that the kernel of a
-    /// patch embedding is the matrix that it multiplies patches by.
+    /// Xavier's uniform initialization of a matrix `[outputs, inputs]`; further dimensions count as
+    /// inputs, so that the kernel of a patch embedding is the matrix that it multiplies patches by.
     pub fn xavier_uniform(shape: &[usize]) -> Self {
         let (outputs, inputs) = (shape[0], shape[1..].iter().product::<usize>());
         Self::Uniform { bound: (6.0 / (inputs + outputs) as f64).sqrt() }
     }
 
-    /// PyTorch's default for the weight and bias of linear and convolution layers: uniform within `1 / sqrt(fan_in)`.
+    /// PyTorch's default for the weight and bias of linear and convolution layers: uniform within
+    /// `1 / sqrt(fan_in)`.
     pub fn fan_in_uniform(fan_in: usize) -> Self {
         Self::Uniform { bound: 1.0 / (fan_in.max(1) as f64).sqrt() }
     }
 
-    /// `count` values for the parameter called `name`: the same for the same seed and name, whatever else the model
-    /// holds.
+    /// `count` values for the parameter called `name`: the same for the same seed and name,
+    /// whatever else the model holds.
     pub fn draw(&self, seed: u64, name: &str, count: usize) -> Vec<f32> {
         let mut rng = generator(seed, name);
         match *self {
@@ -119,7 +121,8 @@ mod tests {
             let square = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n as f64;
             (mean, square.sqrt())
         };
-        // Standard errors: of the mean std / sqrt(n), of the deviation about std / sqrt(2 n); five of them.
+        // Standard errors: of the mean std / sqrt(n), of the deviation about std / sqrt(2 n); five
+        // of them.
         for (init, std) in [
             (Init::Normal { std: 0.02 }, 0.02),
             (Init::TruncatedNormal { std: 0.02, limit: 2.0 }, 0.02),

@@ -1,8 +1,8 @@
 //! Parameters: an ordered list of named specifications, and the tensors that fill them.
 //!
-//! A model is pure structure: it describes its parameters ([`ParamSpec`]) and reads their values from a
-//! [`ParamStore`] at each pass. So the same model runs with the weights of a moving average, of another seed, or of
-//! a file, and an optimiser walks the store in a fixed order.
+//! A model is pure structure: it describes its parameters ([`ParamSpec`]) and reads their values
+//! from a [`ParamStore`] at each pass. So the same model runs with the weights of a moving average,
+//! of another seed, or of a file, and an optimizer walks the store in a fixed order.
 
 mod builder;
 pub(crate) mod init;
@@ -26,7 +26,7 @@ impl ParamId {
     }
 }
 
-/// What a tensor of the store is for.
+/// Role of a tensor of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamKind {
     /// Trained by gradients.
@@ -48,7 +48,8 @@ pub struct ParamSpec {
     pub kind: ParamKind,
     /// First value.
     pub init: Init,
-    /// Whether weight decay applies: not to one-dimensional parameters, nor to those that the model excepts.
+    /// Apply weight decay. One-dimensional parameters and those that the model exempts do not
+    /// decay.
     pub decay: bool,
     /// Depth for layer-wise decay of the learning rate: 0 for the stem, the highest for the head.
     pub layer: usize,

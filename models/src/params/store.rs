@@ -30,7 +30,7 @@ impl ParamStore {
         Self::from_specs(specs, value)
     }
 
-    /// Zeros of the same shapes (moments of an optimiser).
+    /// Zeros of the same shapes (moments of an optimizer).
     ///
     /// # Errors
     /// When the device refuses the memory.
@@ -47,7 +47,8 @@ impl ParamStore {
         Self::from_specs(specs, |spec| crate::graph::CostCounter::placeholder(&spec.shape))
     }
 
-    /// Values taken from `tensors` by name; every name must be there with the right shape, and no other.
+    /// Values taken from `tensors` by name; every name must be there with the right shape, and no
+    /// other.
     ///
     /// # Errors
     /// Names the keys that are missing, unexpected, or of another shape.
@@ -152,7 +153,7 @@ impl ParamStore {
         self.tensors.len()
     }
 
-    /// Whether there are none.
+    /// Tells if there are none.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
@@ -166,7 +167,7 @@ impl ParamStore {
         Ok(Self { tensors: self.tensors.iter().map(moved).collect::<Result<_>>()? })
     }
 
-    /// A copy with memory of its own.
+    /// Returns a copy with its own memory.
     ///
     /// # Errors
     /// When the device refuses the memory.

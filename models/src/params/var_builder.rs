@@ -1,4 +1,5 @@
-//! A store as the source of a candle `VarBuilder`, so that any model written for candle can run on its weights.
+//! A store as the source of a candle `VarBuilder`, so that any model written for candle can run on
+//! its weights.
 
 use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
@@ -32,7 +33,8 @@ impl SimpleBackend for ParamStore {
 }
 
 impl ParamStore {
-    /// This store as a candle `VarBuilder`. Tensors of the same type and device share memory with the store.
+    /// This store as a candle `VarBuilder`. Tensors of the same type and device share memory with
+    /// the store.
     pub fn var_builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
     }

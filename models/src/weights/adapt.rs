@@ -1,4 +1,4 @@
-//! Making the tensors of a file fit a model that differs a little.
+//! Adapting the tensors of a file to a model that differs from the file's.
 
 use candle_core::{DType, Tensor};
 
@@ -6,7 +6,7 @@ use super::candidate::{Candidate, same_but_ones};
 use crate::params::ParamId;
 use crate::{Model, ParamStore, Result};
 
-/// Whether a parameter belongs to a layer that gives the logits.
+/// Tells if a parameter belongs to a layer that computes the logits.
 fn is_head(model: &dyn Model, name: &str) -> bool {
     let layer = name.rsplit_once('.').map_or(name, |(layer, _)| layer);
     model.classifiers().contains(&layer)
@@ -20,8 +20,8 @@ pub(super) fn keep_head(model: &dyn Model, candidates: &mut [Candidate]) {
     }
 }
 
-/// Makes the head of the file's rows for the classes that it knows, and of the model's own for the others. Without any row
-/// to take, the head is kept as it is.
+/// Makes the head of the file's rows for the classes that it knows, and of the model's own for the
+/// others. Without any row to take, the head is kept as it is.
 pub(super) fn head_rows(
     model: &dyn Model,
     candidates: &mut [Candidate],
@@ -43,8 +43,8 @@ pub(super) fn head_rows(
     Ok(())
 }
 
-/// Rows of `file` in the order of the classes, `own` ones for those without; none where rows are not as long as the model's,
-/// or too few.
+/// Rows of `file` in the order of the classes, `own` ones for those without; none where rows are
+/// not as long as the model's, or too few.
 fn of_rows(file: &Tensor, own: &Tensor, rows: &[Option<usize>]) -> Result<Option<Tensor>> {
     let count = file.dims().first().copied().unwrap_or(0);
     let fits = own.dims().first() == Some(&rows.len())
@@ -63,7 +63,7 @@ fn of_rows(file: &Tensor, own: &Tensor, rows: &[Option<usize>]) -> Result<Option
     Ok(Some(Tensor::cat(&rows, 0)?))
 }
 
-/// Brings the first convolution to the model's number of picture channels, as timm does.
+/// Brings the first convolution to the model's number of image channels, as timm does.
 pub(super) fn input_channels(candidates: &mut [Candidate]) -> Result<()> {
     let Some(stem) = candidates.iter_mut().find(|c| c.spec.shape.len() == 4) else { return Ok(()) };
     let Some(tensor) = &stem.tensor else { return Ok(()) };
@@ -77,7 +77,8 @@ pub(super) fn input_channels(candidates: &mut [Candidate]) -> Result<()> {
     Ok(())
 }
 
-/// One channel gets the sum of all; more get them in turn, scaled so that an even picture gives what it gave.
+/// One channel gets the sum of all; more get them in turn, scaled so that an even image gives what
+/// it gave.
 fn with_channels(weight: &Tensor, to: usize) -> Result<Tensor> {
     let from = weight.dim(1)?;
     let weight = weight.to_dtype(DType::F64)?;
@@ -93,7 +94,8 @@ const MAX_EDGE: usize = 1024;
 /// Edges are multiples of this in every model with tables of positions.
 const STEP: usize = 16;
 
-/// Resamples what hangs on the input size, if some square size of this model has the shapes of the file.
+/// Resamples what hangs on the input size, if some square size of this model has the shapes of the
+/// file.
 pub(super) fn input_size(model: &dyn Model, candidates: &mut [Candidate]) -> Result<()> {
     let compared = |c: &&Candidate| c.tensor.is_some() && !c.kept && !is_head(model, &c.spec.name);
     if candidates.iter().filter(compared).all(Candidate::fits) {

@@ -1,4 +1,5 @@
-//! The zip archives that `torch.save` writes: a pickle, and one entry for the bytes of each storage.
+//! The zip archives that `torch.save` writes: a pickle, and one entry for the bytes of each
+//! storage.
 
 use std::borrow::Cow;
 use std::io::{Read, Seek};
@@ -12,7 +13,8 @@ use super::{Fallible, Tensors};
 /// No state dict comes near this; it bounds the work on a file made to waste it.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
 
-/// Makes the tensors that `entries` describe, in that order. Each storage is asked for once, and one at a time.
+/// Makes the tensors that `entries` describe, in that order. Each storage is asked for once, and
+/// one at a time.
 pub(super) fn extract_all<'b>(
     entries: &IndexMap<&str, &TensorInfo>,
     storage: &mut dyn FnMut(&str) -> Fallible<Cow<'b, [u8]>>,
@@ -38,8 +40,8 @@ pub(super) struct Archive<R> {
     zip: ZipArchive<R>,
     /// Folder of all entries, with its slash.
     folder: String,
-    /// Bytes that may still be read or made into tensors. Entries can overlap and tensors can share a storage, so a small
-    /// file could ask for any amount.
+    /// Bytes that may still be read or made into tensors. Entries can overlap and tensors can share
+    /// a storage, so a small file could ask for any amount.
     budget: u64,
 }
 

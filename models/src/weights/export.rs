@@ -45,7 +45,8 @@ pub fn save(path: &Path, model: &dyn Model, params: &ParamStore) -> Result<()> {
 
 /// timm's shape of a parameter, where it differs.
 ///
-/// MetaFormer stages that mix by convolutions are made of 1x1 convolutions throughout in timm, of linear layers here.
+/// MetaFormer stages that mix by convolutions are made of 1x1 convolutions throughout in timm, of
+/// linear layers here.
 fn timm_shape(family: Family, spec: &ParamSpec, names: &HashSet<&str>) -> Option<Vec<usize>> {
     if family != Family::MetaFormer || spec.shape.len() != 2 || !spec.name.starts_with("stages.") {
         return None;

@@ -1,5 +1,6 @@
-//! Files of `torch.save` from before PyTorch 1.6, and of its `_use_new_zipfile_serialization=False`: five pickles one after
-//! the other (a magic number, the protocol, the machine, the object, the keys of the storages), then each storage behind the
+//! Files of `torch.save` from before PyTorch 1.6, and of its
+//! `_use_new_zipfile_serialization=False`: five pickles one after the other (a magic number, the
+//! protocol, the machine, the object, the keys of the storages), then each storage behind the
 //! number of its elements.
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use super::{Fallible, ReadOptions, Tensors, unwrap};
 /// The pickled magic number that begins such a file.
 pub(super) const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e";
 
-/// Reads the state dict of a file; gives the keys that lead to it, too.
+/// Reads the state dict of a file; also returns the keys that lead to it.
 pub(super) fn read(bytes: &[u8], options: &ReadOptions) -> Fallible<(String, Tensors)> {
     let mut rest = bytes;
     let mut next = |what: &str| -> Fallible<Pickle> {

@@ -1,4 +1,4 @@
-//! Bringing the tensors of a file to the parameters of a model.
+//! Loading the tensors of a file into the parameters of a model.
 
 use indexmap::IndexSet;
 
@@ -9,20 +9,22 @@ use super::{Tensors, adapt};
 use crate::params::{ParamId, ParamKind, ParamSpec, summary};
 use crate::{Error, Model, ParamStore, Result};
 
-/// What may differ between a file and a model.
+/// Allowed differences between a file and a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Whether missing and unexpected keys are errors. Where they are not, parameters that the file lacks keep their
-    /// values.
+    /// Treat missing and unexpected keys as errors. Otherwise, parameters that the file lacks keep
+    /// their values.
     pub strict: bool,
-    /// Leave out keys that the model does not have, also if strict: those of a decoder, a projection, or a profiler. Further
-    /// blocks of the model itself stay errors: they are those of a deeper one.
+    /// Leave out keys that the model does not have, also if strict: those of a decoder, a
+    /// projection, or a profiler. Further blocks of the model itself stay errors: they are those of
+    /// a deeper one.
     pub ignore_unexpected: bool,
     /// Keep the model's own head where the file has none, or one for other classes.
     pub adapt_head: bool,
-    /// Bring the first convolution from the file's number of picture channels to the model's.
+    /// Bring the first convolution from the file's number of image channels to the model's.
     pub adapt_input_channels: bool,
-    /// Resample tables of positions from the file's input size, which must be a square, to the model's.
+    /// Resample tables of positions from the file's input size, which must be a square, to the
+    /// model's.
     pub adapt_size: bool,
 }
 
@@ -39,16 +41,17 @@ impl Default for LoadOptions {
     }
 }
 
-const HINT: &str = "; `adapt_head`, `adapt_input_channels` and `adapt_size` allow for other classes, picture channels and \
+const HINT: &str = "; `adapt_head`, `adapt_input_channels` and `adapt_size` allow for other classes, image channels and \
                     input sizes";
 
-/// Copies tensors of a file, under whatever spelling, into the parameters of a model; their type and device stay.
+/// Copies tensors of a file, under whatever spelling, into the parameters of a model; their type
+/// and device stay.
 ///
 /// All or nothing: after an error `params` is as it was.
 ///
 /// # Errors
-/// When shapes differ in ways that `options` does not allow, or (if strict) keys are missing or unexpected: all are named,
-/// with the expected and the found shape.
+/// When shapes differ in ways that `options` does not allow, or (if strict) keys are missing or
+/// unexpected: all are named, with the expected and the found shape.
 pub fn load_into(
     model: &dyn Model,
     params: &mut ParamStore,
@@ -58,8 +61,9 @@ pub fn load_into(
     load(model, params, tensors, options, None)
 }
 
-/// As [`load_into`], into a head for other classes, or for the same in another order: `rows` says for each class of the
-/// model which row of the file's head is its own. The others keep their values.
+/// Loads weights like [`load_into`], into a head for other classes, or for the same in another
+/// order: `rows` is, for each class of the model, the row of the file's head for it, if there is
+/// one. The other rows keep their values.
 ///
 /// # Errors
 /// As [`load_into`].
@@ -114,7 +118,8 @@ fn load(
     Ok(report)
 }
 
-/// The number of classes that the weights of a file were trained for: the rows of its head, if it has one.
+/// The number of classes that the weights of a file were trained for: the rows of its head, if it
+/// has one.
 ///
 /// `model` may have any number of classes; it stands for the structure alone.
 pub fn num_classes(model: &dyn Model, tensors: &Tensors) -> Option<usize> {
@@ -136,7 +141,7 @@ fn candidate<'a>(spec: &'a ParamSpec, spelling: &Spelling, tensors: &Tensors) ->
     Candidate { spec, key, tensor, adapted: false, kept: false }
 }
 
-/// Whether a key differs from one of the model's in the numbers of blocks alone.
+/// Tells if a key differs from a key of the model only in the numbers of blocks.
 fn is_deeper(key: &str, candidates: &[Candidate]) -> bool {
     let without_numbers = |key: &str| -> String {
         let parts =
@@ -147,7 +152,7 @@ fn is_deeper(key: &str, candidates: &[Candidate]) -> bool {
     candidates.iter().any(|candidate| without_numbers(&candidate.key) == key)
 }
 
-/// Fills the report; gives the keys whose shapes do not fit.
+/// Fills the report; returns the keys whose shapes do not fit.
 fn sort_keys(candidates: &[Candidate], tensors: &Tensors, report: &mut Report) -> Vec<String> {
     let mut faults = Vec::new();
     for candidate in candidates {
@@ -190,7 +195,8 @@ fn store(candidates: &[Candidate], params: &mut ParamStore) -> Result<()> {
             let id = ParamId(index);
             let (dtype, device) = (params.get(id).dtype(), params.get(id).device().clone());
             let shaped = tensor.reshape(candidate.spec.shape.as_slice())?;
-            // Memory of its own: training works in place, and the tensors of the file belong to the caller.
+            // Memory of its own: training works in place, and the tensors of the file belong to the
+            // caller.
             values.push((id, shaped.to_device(&device)?.to_dtype(dtype)?.contiguous()?.copy()?));
         }
     }

@@ -1,9 +1,10 @@
 //! Weights in and out: files of this crate, of timm, of torchvision and of the models' authors.
 //!
-//! [`read`] takes safetensors files and PyTorch's `.pth` files, of all versions. A pickle inside is read as data: nothing it names is ever
-//! run, and every size in it is checked against the file before memory is asked for. [`load_into`] recognises the
-//! spelling of the names, brings the tensors to the model's parameters and reports what it did with every key.
-//! [`save`] writes what timm loads with `strict=True`.
+//! [`read`] takes safetensors files and PyTorch's `.pth` files, of all versions. A pickle inside is
+//! read as data: nothing it names is ever run, and every size in it is checked against the file
+//! before memory is asked for. [`load_into`] recognizes the spelling of the names, brings the
+//! tensors to the model's parameters and reports what it did with every key. [`save`] writes what
+//! timm loads with `strict=True`.
 //!
 //! ```
 //! use candle_core::{DType, Device};
@@ -54,5 +55,5 @@ pub use read::{Format, ReadOptions, WeightFile, read, read_bytes, read_from};
 pub use report::Report;
 pub use tensors::Tensors;
 
-/// What is wrong with a file, in words; the public functions put its path in front.
+/// Result whose error describes the problem with a file; public functions prepend its path.
 type Fallible<T> = std::result::Result<T, String>;

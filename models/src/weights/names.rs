@@ -1,7 +1,8 @@
-//! How programs spell the names of parameters.
+//! Spellings of parameter names by different programs.
 //!
-//! This crate uses the spelling of each model's authors. A spelling is a list of rules from there; a file's spelling is
-//! the one under which most parameters are found in it, so one list serves both directions.
+//! This crate uses the spelling of each model's authors. A spelling is a list of rules from there;
+//! a file's spelling is the one under which most parameters are found in it, so one list serves
+//! both directions.
 
 use super::template::rename;
 use crate::Family;
@@ -51,7 +52,8 @@ pub fn to_timm(family: Family, native: &str) -> String {
     spellings(family)[0].of(native)
 }
 
-/// Whether files may hold this key although it is no parameter: a table that follows from the sizes alone.
+/// Tells if this key is a table that is computed from the sizes, which files may hold although it
+/// is no parameter.
 pub(super) fn is_computed(key: &str) -> bool {
     matches!(key.rsplit('.').next(), Some("relative_position_index" | "attn_mask"))
 }

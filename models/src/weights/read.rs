@@ -15,10 +15,11 @@ use crate::{Error, Result};
 /// Longest message about a file, in characters.
 const MAX_MESSAGE: usize = 1000;
 
-/// Which weights of a file are wanted.
+/// Options of reading a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Take the moving average of the weights where a checkpoint holds one beside the weights themselves.
+    /// Take the moving average of the weights where a checkpoint holds one beside the weights
+    /// themselves.
     pub prefer_ema: bool,
 }
 
@@ -34,12 +35,13 @@ pub enum Format {
 /// The tensors of a file, under the names that the file has for them.
 #[derive(Clone, Debug)]
 pub struct WeightFile {
-    /// Tensors in the file's order, on the CPU and in the file's types (booleans become `u8`). Prefixes that wrappers of
-    /// modules leave (`module.`, `_orig_mod.`) are gone.
+    /// Tensors in the file's order, on the CPU and in the file's types (booleans become `u8`).
+    /// Prefixes that wrappers of modules leave (`module.`, `_orig_mod.`) are gone.
     pub tensors: Tensors,
-    /// The format it was recognised as.
+    /// The format it was recognized as.
     pub format: Format,
-    /// The keys that led to these weights in a checkpoint, e.g. `model_ema`; empty for a plain state dict.
+    /// The keys that led to these weights in a checkpoint, e.g. `model_ema`; empty for a plain
+    /// state dict.
     pub wrapper: String,
     /// The metadata of a safetensors file.
     pub metadata: HashMap<String, String>,
@@ -55,7 +57,7 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<WeightFile> {
     read_from(BufReader::new(file), path, options)
 }
 
-/// As [`read`], from any reader; `origin` stands for it in error messages.
+/// Reads weights like [`read`], from any reader; error messages call it `origin`.
 ///
 /// # Errors
 /// As [`read`].
@@ -63,7 +65,7 @@ pub fn read_from(mut reader: impl Read + Seek, origin: &Path, options: &ReadOpti
     any_format(&mut reader, options).map_err(|what| failure(origin, what))
 }
 
-/// As [`read_from`], of a file that is in memory; its bytes are not copied first.
+/// Reads weights like [`read_from`], from a file in memory; its bytes are not copied first.
 ///
 /// # Errors
 /// As [`read`].
@@ -132,7 +134,8 @@ fn safetensors(bytes: &[u8]) -> Fallible<WeightFile> {
     })
 }
 
-/// The tensor of a view: in its own type where candle computes with it, booleans as `u8`, others as `f32` where they convert.
+/// The tensor of a view: in its own type where candle computes with it, booleans as `u8`, others as
+/// `f32` where they convert.
 fn of_view(view: &safetensors::tensor::TensorView) -> candle_core::Result<Tensor> {
     use safetensors::Dtype::{BF16, BOOL, F16, F32, F64, I16, I32, I64, U8, U32};
     match view.dtype() {
@@ -158,7 +161,7 @@ fn from_pytorch(tensors: Tensors, wrapper: String) -> WeightFile {
     WeightFile { tensors, format: Format::PyTorch, wrapper, metadata: HashMap::new() }
 }
 
-/// What a file that is neither format probably is, and what to do about it.
+/// Guesses the format of a file that is not supported, and says what to do about it.
 fn unknown(start: &[u8]) -> String {
     const RESAVE: &str = "load it with PyTorch and write it again: `torch.save(torch.load(path), new_path)`";
     let text = String::from_utf8_lossy(&start[..start.len().min(64)]).trim_start().to_lowercase();

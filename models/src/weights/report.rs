@@ -1,10 +1,10 @@
-//! What loading weights did.
+//! Report of loading weights.
 
 use std::fmt;
 
 use crate::params::summary;
 
-/// What became of every key. Keys are spelled as in the file.
+/// Outcome for every key. Keys are spelled as in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Whose spelling the file was found to have.
@@ -13,7 +13,7 @@ pub struct Report {
     pub loaded: Vec<String>,
     /// Loaded keys whose shape had dimensions of 1 more or fewer.
     pub reshaped: Vec<String>,
-    /// Loaded keys brought to another number of picture channels or another input size.
+    /// Loaded keys brought to another number of image channels or another input size.
     pub adapted: Vec<String>,
     /// Keys of the head that kept the model's own values.
     pub reinitialized: Vec<String>,
@@ -31,7 +31,7 @@ impl fmt::Display for Report {
         for (keys, what) in [
             (&self.reshaped, "reshaped"),
             (&self.adapted, "adapted"),
-            (&self.reinitialized, "of the head left as initialised"),
+            (&self.reinitialized, "of the head left as initialized"),
             (&self.missing, "missing"),
             (&self.unexpected, "unexpected"),
         ] {

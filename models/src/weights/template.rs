@@ -1,7 +1,8 @@
 //! Rules that rename parameters.
 //!
-//! A rule is two templates. In the first, `{i}` stands for a number that makes up one part of the name, and a last `*` for
-//! all parts that remain; the second uses them, a number also as `{2i+1}` and the like.
+//! A rule is two templates. In the first, `{i}` stands for a number that makes up one part of the
+//! name, and a last `*` for all parts that remain; the second uses them, a number also as `{2i+1}`
+//! and the like.
 
 /// The new name, where the rule's first template fits the old one.
 pub(super) fn rename((from, to): (&str, &str), name: &str) -> Option<String> {

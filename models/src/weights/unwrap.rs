@@ -11,7 +11,8 @@ const MODEL: [&str; 6] = ["model", "state_dict", "model_state_dict", "module", "
 /// The same for moving averages.
 const EMA: [&str; 6] =
     ["model_ema", "state_dict_ema", "ema", "ema_state_dict", "model_ema_state_dict", "ema_model"];
-/// Prefixes that wrappers leave: data-parallel and averaged modules, compiled modules, modules of Lightning and the like.
+/// Prefixes that wrappers leave: data-parallel and averaged modules, compiled modules, modules of
+/// Lightning and the like.
 const PREFIXES: [&str; 6] = ["module.", "_orig_mod.", "model.", "net.", "network.", "backbone."];
 /// Wrappers within wrappers: more than any program makes.
 const MAX_DEPTH: usize = 6;
@@ -83,7 +84,8 @@ fn named<'a>(pickle: &Pickle<'a>, item: Item) -> Fallible<IndexMap<&'a str, Item
     Ok(entries.iter().filter_map(text).collect())
 }
 
-/// The entry as a tensor; none for values of other kinds, the reason for tensors of a kind that is not read.
+/// The entry as a tensor; none for values of other kinds, the reason for tensors of a kind that is
+/// not read.
 fn tensor<'p, 'a>(pickle: &'p Pickle<'a>, item: Item) -> Result<Option<&'p TensorInfo<'a>>, String> {
     match pickle.get(item) {
         Some(Value::Tensor(info)) => Ok(Some(info.as_ref())),
@@ -95,7 +97,7 @@ fn tensor<'p, 'a>(pickle: &'p Pickle<'a>, item: Item) -> Result<Option<&'p Tenso
     }
 }
 
-/// Whether calling this would make a tensor, of a kind that is not read.
+/// Tells if calling this would make a tensor of a kind that is not supported.
 fn is_tensor(class: Option<&Value>) -> bool {
     match class {
         Some(Value::Global("torch._utils" | "torch._tensor", _)) => true,
@@ -104,8 +106,9 @@ fn is_tensor(class: Option<&Value>) -> bool {
     }
 }
 
-/// The tensors with the prefixes of wrappers off, where all names have them: all but those of single numbers that a wrapper
-/// keeps beside its module, such as the `n_averaged` of PyTorch's `AveragedModel`, which are left out.
+/// The tensors with the prefixes of wrappers off, where all names have them: all but those of
+/// single numbers that a wrapper keeps beside its module, such as the `n_averaged` of PyTorch's
+/// `AveragedModel`, which are left out.
 pub(super) fn without_prefixes(mut tensors: Tensors) -> Tensors {
     loop {
         let is_own = |name: &str, tensor: &Tensor| tensor.elem_count() == 1 && !name.contains('.');

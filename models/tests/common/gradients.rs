@@ -1,5 +1,5 @@
-//! Checks of an op's gradients: against central differences in double precision, its single-precision path against the
-//! double one, strided inputs against contiguous ones.
+//! Checks of an op's gradients: against central differences in double precision, its
+//! single-precision path against the double one, strided inputs against contiguous ones.
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::Result;
@@ -31,8 +31,8 @@ pub fn check(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tra
     check_rounding(name, inputs, op, 1.0);
 }
 
-/// As [`check`], for an op whose backward pass rounds within: in half precision its gradients may be off by so many halves of the
-/// last place.
+/// As [`check`], for an op whose backward pass rounds within: in half precision its gradients may
+/// be off by so many halves of the last place.
 pub fn check_rounding(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Traced>, halves: f64) {
     let traced = op(inputs).unwrap();
     let weights = filled(&format!("{name}.cotangent"), traced.value.dims());
@@ -70,8 +70,8 @@ pub fn check_rounding(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> R
     }
 }
 
-/// On a GPU, stored as `dtype`, value and gradients are those of double precision at the same rounded inputs. Inputs of
-/// fewer than three dimensions, which may be parameters, are in `f32`.
+/// On a GPU, stored as `dtype`, value and gradients are those of double precision at the same
+/// rounded inputs. Inputs of fewer than three dimensions, which may be parameters, are in `f32`.
 fn gpu_agrees(
     name: &str,
     inputs: &[Tensor],
@@ -160,8 +160,9 @@ fn single_precision_agrees(
     }
 }
 
-/// Stored as `bf16`, value and gradients are those of double precision at the same rounded inputs, rounded once. The
-/// first input is the activation: the others, which may be parameters, are tried in `f32` as well.
+/// Stored as `bf16`, value and gradients are those of double precision at the same rounded inputs,
+/// rounded once. The first input is the activation: the others, which may be parameters, are tried
+/// in `f32` as well.
 fn half_precision_agrees(
     name: &str,
     inputs: &[Tensor],

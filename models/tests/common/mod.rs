@@ -39,7 +39,7 @@ pub fn weight_fill(name: &str, shape: &[usize], salt: u64) -> Vec<f32> {
     (0..count as u64).map(|i| value(hash_uniform(seed, i)) as f32).collect()
 }
 
-/// Pictures `[b, 3, h, w]`.
+/// Images `[b, 3, h, w]`.
 pub fn model_input(seed: u64, b: usize, h: usize, w: usize) -> Tensor {
     let mut data = Vec::with_capacity(b * 3 * h * w);
     for bc in 0..b * 3 {
@@ -119,7 +119,7 @@ pub fn floats(v: &serde_json::Value) -> Vec<f64> {
     v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
 }
 
-/// Infinite where one of them alone is not a number: `f64::max` would pass over it.
+/// Infinite if only one of them is NaN, which `f64::max` would skip.
 pub fn max_difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let off = |x: f64, y: f64| match (x.is_nan(), y.is_nan()) {

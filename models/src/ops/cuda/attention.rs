@@ -11,7 +11,7 @@ use crate::ops::kernels::attention::windows::{Tokens, Windowed};
 use crate::{Error, Result};
 
 const OP: &str = "attention";
-/// Channels of a head that a block has room for.
+/// Channels of a head that a block holds.
 const MOST_CHANNELS: usize = 128;
 
 /// Queries or keys in a block: `TILE` of the kernels.
@@ -23,7 +23,7 @@ fn tile(dtype: DType) -> Result<usize> {
     }
 }
 
-/// Some heads of an attention, and where their numbers lie.
+/// Some heads of an attention, and the layout of their tensors.
 struct Heads {
     dtype: DType,
     /// Numbers from token to token: of queries, of keys and values, of the result.
@@ -39,7 +39,7 @@ struct Heads {
     d: usize,
     first_head: usize,
     heads: usize,
-    /// Where the tokens of each group lie; in order where there is none.
+    /// Indices of the tokens of each group; tokens are in order if this is none.
     index: Option<Tensor>,
     /// Region of each of them.
     regions: Option<Tensor>,
@@ -54,7 +54,7 @@ struct Addresses {
 }
 
 impl Heads {
-    /// As the kernels' `Attention` lies in memory; of the last word they read half.
+    /// Memory layout of the kernels' `Attention`; they read half of the last word.
     fn words(&self) -> [u64; 11] {
         let [q, kv, out] = self.strides;
         let [q_tokens, kv_tokens] = self.tokens;
@@ -66,13 +66,14 @@ impl Heads {
         words
     }
 
-    /// A block for each so many `tokens` of every group. Groups go along the first dimension, which is the only one that may
-    /// be longer than 65535.
+    /// A block for each so many `tokens` of every group. Groups go along the first dimension, which
+    /// is the only one that may be longer than 65535.
     fn blocks(&self, tokens: usize, each: usize) -> [usize; 3] {
         [tokens.div_ceil(each) * self.samples * self.groups, self.heads, 1]
     }
 
-    /// With shared memory as the kernels' `shared_of` lays it out: `pieces` of rows, and so many `matrices` of each kind.
+    /// With shared memory as the kernels' `shared_of` lays it out: `pieces` of rows, and so many
+    /// `matrices` of each kind.
     fn grid(&self, tokens: usize, pieces: usize, matrices: usize) -> Result<Grid> {
         let tile = tile(self.dtype)?;
         let bytes = self.dtype.size_in_bytes();
@@ -91,13 +92,13 @@ impl Heads {
         Kernel::new(OP, name, like, self.dtype)
     }
 
-    /// What all kernels end with.
+    /// Appends the arguments that all kernels end with.
     fn finish(&self, kernel: Kernel, bias: Option<&Tensor>, grid: Grid) -> Result<()> {
         let kernel = kernel.maybe(self.index.as_ref())?.maybe(self.regions.as_ref())?.maybe(bias)?;
         kernel.structure(&self.words()).run(grid)
     }
 
-    /// Writes the result of these heads; gives the logarithms of the sums of the softmax.
+    /// Writes the result of these heads; returns the logarithms of the sums of the softmax.
     fn forward(&self, out: &Tensor, from: Addresses, bias: Option<&Tensor>) -> Result<Tensor> {
         let sums = self.per_query(out)?;
         let kernel = self.kernel("attention_forward", out)?.tensor(out)?.tensor(&sums)?;
@@ -130,10 +131,10 @@ impl Heads {
     }
 }
 
-/// What the backward pass needs.
+/// Values that the backward pass needs.
 struct Saved {
     out: Tensor,
-    /// Of each set of heads.
+    /// Bias of each set of heads.
     sums: Vec<Tensor>,
     /// `[heads, n, m]`.
     bias: Option<Tensor>,

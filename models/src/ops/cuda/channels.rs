@@ -9,7 +9,7 @@ use crate::ops::Traced;
 
 const OP: &str = "copy_columns";
 
-/// How `width` numbers of every row are copied: rows of the source and of the target, and where they begin in them.
+/// Copy of `width` numbers of every row: row lengths and first columns of source and target.
 struct Columns {
     width: usize,
     from: (usize, usize),

@@ -1,4 +1,5 @@
-//! Convolution: by cuDNN where there is one that can, else a product over the unfolded windows of some images at a time.
+//! Convolution: by cuDNN where there is one that can, else a product over the unfolded windows of
+//! some images at a time.
 
 use candle_core::{DType, Tensor};
 
@@ -60,18 +61,18 @@ impl Conv {
         self.g.kh * self.g.kw * self.g.c
     }
 
-    /// Windows of a image.
+    /// Windows of an image.
     fn places(&self) -> usize {
         self.g.ho * self.g.wo
     }
 
-    /// Whether the windows are the pixels themselves.
+    /// Tells if each window is a single pixel.
     fn is_plain(&self) -> bool {
         let g = &self.g;
         g.kh * g.kw == 1 && g.stride == 1 && g.pad == 0
     }
 
-    /// Whether cuDNN is to compute it, if it can.
+    /// Tells if cuDNN should compute it, if it can.
     #[cfg(feature = "cudnn")]
     fn by_cudnn(&self) -> bool {
         !self.is_plain() && super::cudnn::enabled()
@@ -100,7 +101,8 @@ impl Conv {
         Ok(unfolded)
     }
 
-    /// Calls `work` with the windows of all images, some at a time: their first row, how many, and the rows.
+    /// Calls `work` with the windows of all images, some at a time: their first row, how many, and
+    /// the rows.
     fn for_windows(&self, mut work: impl FnMut(usize, usize, Matrix) -> Result<()>) -> Result<()> {
         let depth = self.depth();
         if self.is_plain() {

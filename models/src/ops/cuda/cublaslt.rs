@@ -1,8 +1,9 @@
-//! Linear layers with a bias, by cuBLASLt: the bias is added where sums leave the registers. As rows that a product is added to it would be
-//! written, read and written over, three passes over the result in place of one.
+//! Linear layers with a bias, by cuBLASLt, which adds the bias before sums leave the registers. With
+//! cuBLAS, the result would be filled with the bias, read and overwritten: three passes over memory
+//! instead of one.
 //!
-//! Its GELU is not used: it is the form with the hyperbolic tangent, and models here have the exact one. Set
-//! `EFFICIENTTRAIN_CUBLASLT=0` to do without.
+//! The GELU of cuBLASLt is not used: it is the `tanh` form, and the models here have the exact one.
+//! `EFFICIENTTRAIN_CUBLASLT=0` disables cuBLASLt.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -23,12 +24,12 @@ use super::handle::handle;
 use super::memory::{address, empty, unsupported};
 use crate::Result;
 
-/// Memory that an algorithm may take beside its operands: what NVIDIA advises for Hopper.
+/// Workspace of an algorithm, at most: NVIDIA's recommendation for Hopper.
 const MOST_WORKSPACE: usize = 32 << 20;
 /// Addresses are looked at up to this many bytes, which is what cuBLASLt asks for at most.
 const MOST_ALIGNMENT: u64 = 256;
 
-/// Where a description has the address of the bias.
+/// Attribute of a description that holds the address of the bias.
 const BIAS: sys::cublasLtMatmulDescAttributes_t =
     sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
 
@@ -47,16 +48,16 @@ handle!(Layout, sys::cublasLtMatrixLayout_t, result::destroy_matrix_layout);
 handle!(Description, sys::cublasLtMatmulDesc_t, result::destroy_matmul_desc);
 handle!(Preference, sys::cublasLtMatmulPreference_t, result::destroy_matmul_pref);
 
-/// What a plan depends on.
+/// Properties that a plan depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     gpu: DeviceId,
     /// Rows, outputs, inputs.
     sizes: [usize; 3],
     dtype: DType,
-    /// Whether single precision may be rounded to TF32.
+    /// True if single precision may be rounded to TF32.
     rounded: bool,
-    /// What the addresses of weight, input and result are multiples of.
+    /// Alignment of weight, input and result.
     alignment: [u32; 3],
 }
 
@@ -77,8 +78,9 @@ thread_local! {
     static PLANS: RefCell<HashMap<Key, Option<Rc<Plan>>>> = RefCell::default();
 }
 
-/// `y = x w^T + bias`, of shapes `[rows, inputs]` and `[outputs, inputs]`, all of one type but for the bias. False, and nothing is done, where
-/// cuBLASLt is not wanted or has no algorithm for it.
+/// Computes `y = x w^T + bias`, of shapes `[rows, inputs]` and `[outputs, inputs]`, all of one type
+/// except the bias. Returns false, without doing anything, if cuBLASLt is disabled or has no
+/// algorithm for it.
 pub(super) fn linear(
     op: &'static str,
     [rows, outputs, inputs]: [usize; 3],
@@ -106,8 +108,9 @@ pub(super) fn linear(
     let Some(plan) = plan(op, key, bias_at)? else { return Ok(false) };
     let memory = empty(x, plan.workspace.max(1), DType::U8)?;
     let (one, none) = (1f32, 0f32);
-    // SAFETY: the addresses are of tensors with the sizes and the type of the plan, on its device; they and the workspace are
-    // given back in the order of the stream, behind this. The plan is this thread's own.
+    // SAFETY: the addresses are of tensors with the sizes and the type of the plan, on its device;
+    // they and the workspace are given back in the order of the stream, after this. The plan is
+    // this thread's own.
     unsafe {
         plan.description.set(BIAS, &bias_at).map_err(failed)?;
         result::matmul(
@@ -138,7 +141,8 @@ fn alignment(at: u64) -> u32 {
     (1 << at.trailing_zeros().min(MOST_ALIGNMENT.trailing_zeros())) as u32
 }
 
-/// The plan for a layer, made with a bias that it may be called with: algorithms are not proposed without any.
+/// The plan for a layer, made with a bias that it may be called with: algorithms are not proposed
+/// without any.
 fn plan(op: &'static str, key: Key, bias: u64) -> Result<Option<Rc<Plan>>> {
     if let Some(known) = PLANS.with_borrow(|plans| plans.get(&key).cloned()) {
         return Ok(known);
@@ -199,7 +203,8 @@ impl Plan {
         };
         use sys::cublasLtMatmulPreferenceAttributes_t as Wish;
         let [rows, outputs, inputs] = key.sizes.map(|size| size as u64);
-        // cuBLASLt takes columns where these are rows: of the weight its transpose is wanted, of the others nothing.
+        // cuBLASLt is column-major and these are row-major: the weight is transposed, the others
+        // are not.
         let layout = |rows: u64, cols: u64| -> std::result::Result<Layout, CublasError> {
             Ok(Layout(result::create_matrix_layout(stored, rows, cols, rows as i64)?))
         };
@@ -216,7 +221,7 @@ impl Plan {
             description.set(CUBLASLT_MATMUL_DESC_EPILOGUE, &adds)?;
         }
         let [of_w, of_x, of_y] = key.alignment;
-        // SAFETY: the room for work is a 64-bit number, alignments are 32-bit numbers.
+        // SAFETY: the workspace size is a 64-bit number, alignments are 32-bit numbers.
         unsafe {
             wishes.set(Wish::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(MOST_WORKSPACE as u64))?;
             wishes.set(Wish::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &of_w)?;

@@ -1,8 +1,9 @@
 //! Convolutions by cuDNN, of channels-last images and kernels.
 //!
-//! Which of its algorithms fit a shape is asked once a pass; of those that it names, the first one whose sums have a fixed
-//! order and that turns out to work is taken, with the kind of arithmetic that it was named for. Where there is none, the caller
-//! computes the convolution otherwise. Set `EFFICIENTTRAIN_CUDNN=0` to do without cuDNN in a build that has it.
+//! Which of its algorithms fit a shape is asked once a pass; of those that it names, the first one
+//! whose sums have a fixed order and that turns out to work is taken, with the kind of arithmetic
+//! that it was named for. Where there is none, the caller computes the convolution otherwise. Set
+//! `EFFICIENTTRAIN_CUDNN=0` to do without cuDNN in a build that has it.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -24,19 +25,19 @@ use crate::Result;
 use crate::ops::kernels::conv::Geometry;
 
 const OP: &str = "conv2d";
-/// Memory that an algorithm may take beside its operands.
+/// Workspace of an algorithm, at most.
 const MOST_WORKSPACE: usize = 1 << 30;
 /// Algorithms that are asked for.
 const ASKED: usize = 10;
-/// What tensor cores want addresses to be multiples of.
+/// Alignment of addresses that tensor cores need.
 const ALIGNED: u64 = 16;
 /// Elements of a tensor, at most.
 const MOST_ELEMENTS: usize = i32::MAX as usize;
 
-/// What cuDNN says.
+/// Converts an error of cuDNN.
 type Answer<T> = std::result::Result<T, CudnnError>;
 
-/// Whether convolutions go through cuDNN.
+/// Tells if convolutions use cuDNN.
 pub(super) fn enabled() -> bool {
     static ENABLED: LazyLock<bool> =
         LazyLock::new(|| std::env::var("EFFICIENTTRAIN_CUDNN").as_deref() != Ok("0"));
@@ -85,7 +86,8 @@ struct Plan {
     weight: Choices<sys::cudnnConvolutionBwdFilterAlgo_t>,
 }
 
-/// What a plan depends on: shapes, element type, and whether single precision may be rounded to TF32.
+/// Properties that a plan depends on: shapes, element type, and if single precision may be rounded
+/// to TF32.
 type Key = (DeviceId, Geometry, DType, bool);
 
 /// A handle for each GPU, and the stream that it uses, which lives as long.
@@ -137,7 +139,8 @@ impl Plan {
         let dims = |dims: [usize; 4]| dims.map(|d| d as c_int);
         let images = |shape: [usize; 4]| -> Answer<Images> {
             let made = Images(result::create_tensor_descriptor()?);
-            // SAFETY: just made. Sizes come as count, channels, rows, columns, whatever their order in memory.
+            // SAFETY: just made. Sizes come as count, channels, rows, columns, whatever their order
+            // in memory.
             unsafe { result::set_tensor4d_descriptor(made.0, CUDNN_TENSOR_NHWC, stored, dims(shape))? };
             Ok(made)
         };
@@ -178,15 +181,15 @@ fn workspace(like: &Tensor, bytes: usize) -> Result<(Tensor, *mut c_void)> {
     Ok((memory, begin))
 }
 
-/// What cuDNN proposes for a pass, best first, as far as it works in little memory; algorithms whose sums have a fixed order
-/// before all others.
+/// Returns the algorithms that cuDNN proposes for a pass and that need little memory, best first;
+/// those with a fixed order of sums come before all others.
 macro_rules! proposals {
     ($name:ident, $algorithm:ty, $perf:ty, $ask:path, $a:ident, $b:ident, $c:ident, $d:ident) => {
         fn $name(plan: &Plan) -> Answer<Vec<Chosen<$algorithm>>> {
             // SAFETY: plain numbers, for which zeros will do until they are written.
             let mut found: [$perf; ASKED] = unsafe { std::mem::zeroed() };
             let (room, mut count) = (ASKED as c_int, 0);
-            // SAFETY: handle and descriptors live, and there is room for as many as are asked for.
+            // SAFETY: handle and descriptors live, and the array holds as many as are asked for.
             unsafe {
                 result::set_convolution_math_type(plan.rule.0, plan.math)?;
                 let Plan { handle, $a, $b, $c, $d, .. } = plan;
@@ -235,7 +238,8 @@ proposals!(
     w
 );
 
-/// Runs a pass by the first algorithm that can; those that turn out not to are forgotten. False where there is none.
+/// Runs a pass by the first algorithm that can; those that turn out not to are forgotten. False
+/// where there is none.
 fn run<A: Copy>(
     plan: &Plan,
     choices: &Choices<A>,
@@ -260,7 +264,7 @@ fn run<A: Copy>(
     Ok(false)
 }
 
-/// Whether cuDNN takes tensors as large and as they lie.
+/// Tells if cuDNN takes tensors of this size and alignment.
 fn takes(g: &Geometry, tensors: [&Tensor; 3]) -> Result<bool> {
     let lies = |t: &Tensor| Ok::<_, crate::Error>(address(OP, t)?.is_multiple_of(ALIGNED));
     let largest = (g.n * g.h * g.w * g.c).max(g.n * g.ho * g.wo * g.o).max(g.o * g.kh * g.kw * g.c);
@@ -290,8 +294,8 @@ pub(super) fn forward(g: &Geometry, x: &Tensor, packed: &Tensor, y: &Tensor, add
     run(&plan, &plan.forward, x, for_forward, |algorithm, work, bytes| {
         let (handle, rule) = (plan.handle.0, plan.rule.0);
         let (one, kept) = (factor(&1.0), factor(if add { &1.0 } else { &0.0 }));
-        // SAFETY: the tensors have the shapes and the type of the descriptors and lie on the plan's device; they and the
-        // workspace are given back in the order of the stream, behind this.
+        // SAFETY: the tensors have the shapes and the type of the descriptors and are on the plan's
+        // device; they and the workspace are given back in the order of the stream, after this.
         unsafe {
             result::convolution_forward(
                 handle, one, plan.x.0, from, plan.w.0, weight, rule, algorithm, work, bytes, kept, plan.y.0,

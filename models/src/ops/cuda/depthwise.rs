@@ -93,7 +93,8 @@ fn weight_gradient(x: &Tensor, dy: &Tensor, shape: &[usize], g: &Depthwise) -> R
     Ok(dw)
 }
 
-/// What the gradient of the result goes through, to be that of the image: a convolution with the kernel turned by half a turn.
+/// Computes the gradient of the image: a convolution of the result's gradient with the kernel
+/// rotated by half a turn.
 fn turned(g: &Depthwise) -> Depthwise {
     let tile = if g.tile == [g.h, g.w] { [g.ho, g.wo] } else { g.tile };
     let pad = [g.kh - 1 - g.pad[0], g.kw - 1 - g.pad[1]];

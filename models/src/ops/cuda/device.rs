@@ -9,16 +9,19 @@ use candle_core::{Device, Tensor};
 
 use crate::{Error, Result};
 
-/// The compute capability that the kernels are made for, as `90` for 9.0: of later GPUs all will do.
+/// The compute capability that the kernels are made for, as `90` for 9.0: of later GPUs all will
+/// do.
 const MADE_FOR: &str = env!("EFFICIENTTRAIN_COMPUTE_CAP");
 
-/// GPUs that are in use, by number: each has one stream, one handle of cuBLAS and the kernels once, however often it is asked for.
+/// GPUs that are in use, by number: each has one stream, one handle of cuBLAS and the kernels once,
+/// however often it is asked for.
 static OPEN: LazyLock<Mutex<HashMap<usize, CudaDevice>>> = LazyLock::new(Mutex::default);
 
 /// GPU number `ordinal`, counted from 0, for training.
 ///
-/// Unlike [`Device::new_cuda`] it names what is wrong when there is none, has one stream for all threads, and keeps memory
-/// that was given back for the next step. A program with the feature `cuda` does not even start where the driver's library or cuBLAS are not installed: the system
+/// Unlike [`Device::new_cuda`] it names what is wrong when there is none, has one stream for all
+/// threads, and keeps memory that was given back for the next step. A program with the feature
+/// `cuda` does not even start where the driver's library or cuBLAS are not installed: the system
 /// says which library it misses.
 ///
 /// # Errors
@@ -75,7 +78,8 @@ fn keep_memory(ordinal: usize) -> Result<()> {
     let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
     let mut threshold = u64::MAX;
     let mut pool = std::ptr::null_mut();
-    // SAFETY: the driver writes a handle to `pool` and reads a u64, which is what this attribute is.
+    // SAFETY: the driver writes a handle to `pool` and reads a u64, which is what this attribute
+    // is.
     unsafe {
         sys::cuDeviceGetDefaultMemPool(&raw mut pool, gpu).result().w()?;
         sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()?;

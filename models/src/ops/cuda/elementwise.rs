@@ -100,7 +100,7 @@ pub(in crate::ops) fn squared_norm(t: &Tensor) -> Result<f64> {
     Ok(parts.to_vec1::<f32>()?.into_iter().map(f64::from).sum())
 }
 
-/// What changes in place does so in single precision.
+/// Checks that a tensor which changes in place is in single precision.
 pub(super) fn only_single(op: &'static str, t: &Tensor) -> Result<DType> {
     if t.dtype() == DType::F32 { Ok(DType::F32) } else { Err(unsupported(op, t.dtype())) }
 }

@@ -52,10 +52,11 @@ fn kind(op: &'static str, dtype: DType) -> Result<sys::cudaDataType> {
     }
 }
 
-/// `to = left right`, or `to += left right`, of shapes `[m, k]` and `[k, n]`; sums are in `f32`. `like` is any tensor of
-/// the GPU.
+/// `to = left right`, or `to += left right`, of shapes `[m, k]` and `[k, n]`; sums are in `f32`.
+/// `like` is any tensor of the GPU.
 ///
-/// Single precision is rounded to TF32 first where candle's `set_gemm_reduced_precision_f32` says so.
+/// Single precision is rounded to TF32 first where candle's `set_gemm_reduced_precision_f32` says
+/// so.
 #[allow(unsafe_code)]
 pub(super) fn product(
     op: &'static str,
@@ -78,8 +79,9 @@ pub(super) fn product(
         CUBLAS_COMPUTE_32F
     };
     let (alpha, beta) = (1f32, if add { 1f32 } else { 0f32 });
-    // SAFETY: the addresses are of tensors that hold matrices of these shapes and strides. cuBLAS takes columns where
-    // these are rows, which makes it the product of the transposes in the other order.
+    // SAFETY: the addresses are of tensors that hold matrices of these shapes and strides. cuBLAS
+    // takes columns where these are rows, which makes it the product of the transposes in the other
+    // order.
     unsafe {
         result::gemm_ex(
             *blas.handle(),

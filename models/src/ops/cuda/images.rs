@@ -1,4 +1,4 @@
-//! From bytes to what a network sees.
+//! Preprocessing on the GPU: bytes are normalized, erased and mixed.
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{DType, Device, Tensor};
@@ -38,7 +38,8 @@ pub(in crate::ops) fn normalize_erase_mix(
     Ok(out)
 }
 
-/// What boxes are overwritten with; one number where there is none, as memory of no length has no address.
+/// Uploads the values of the boxes; a single number if there are none, because empty memory has no
+/// address.
 fn values_of(preprocess: &DevicePreprocess, gpu: &CudaDevice) -> Result<Tensor> {
     let values = if preprocess.values.is_empty() { &[0.0] } else { preprocess.values };
     upload(values, &[values.len()], gpu)

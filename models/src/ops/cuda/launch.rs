@@ -26,7 +26,7 @@ static F16: &str = include_str!(concat!(env!("OUT_DIR"), "/f16.ptx"));
 /// Functions found so far: looking one up in the driver takes longer than starting it.
 static FOUND: LazyLock<Mutex<Functions>> = LazyLock::new(Mutex::default);
 
-/// By device, way to store activations, and name.
+/// Functions by device, storage type of activations, and name.
 type Functions = HashMap<(DeviceId, DType, &'static str), CudaFunction>;
 
 fn function(op: &'static str, gpu: &CudaDevice, name: &'static str, dtype: DType) -> Result<CudaFunction> {
@@ -56,7 +56,7 @@ pub(super) struct Kernel<'a> {
     starts: Vec<usize>,
 }
 
-/// How a kernel is spread out.
+/// Blocks and threads of a launch.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
     pub(super) blocks: [usize; 3],
@@ -129,7 +129,7 @@ impl<'a> Kernel<'a> {
         self
     }
 
-    /// A structure, as the words that it lies in.
+    /// A structure, as the words of its memory.
     pub(super) fn structure(mut self, words: &[u64]) -> Self {
         self.starts.push(self.words.len());
         self.words.extend(words);
@@ -141,7 +141,7 @@ impl<'a> Kernel<'a> {
         self.int(n).spread(n)
     }
 
-    /// As [`Self::each`], without passing `n`.
+    /// Runs a loop over `n` elements without passing `n`.
     pub(super) fn spread(self, n: usize) -> Result<()> {
         let blocks = n.div_ceil(THREADS as usize).clamp(1, MOST_BLOCKS);
         self.run(Grid { blocks: [blocks, 1, 1], threads: THREADS, shared: 0 })
@@ -171,8 +171,9 @@ impl<'a> Kernel<'a> {
         // SAFETY: every start is a place in `words`.
         let mut params: Vec<*mut c_void> =
             self.starts.iter().map(|&i| unsafe { first.add(i) }.cast()).collect();
-        // SAFETY: the arguments are those of the kernel, in its order, and lie where `params` says until it is on its
-        // way; what they point to was given by `address` and stays until the stream has passed the kernel.
+        // SAFETY: the arguments are those of the kernel, in its order, and stay where `params` points
+        // until it is queued; what they point to was given by `address` and stays until the
+        // stream has passed the kernel.
         unsafe {
             result::launch_kernel(
                 self.function.cu_function(),

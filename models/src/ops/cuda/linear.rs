@@ -63,8 +63,8 @@ fn forward(
     Ok(value)
 }
 
-/// The tensor for a product of `shape` in the type of `like`: rows of the bias, to which the product is to be added, if
-/// there is one.
+/// The tensor for a product of `shape` in the type of `like`: rows of the bias, to which the
+/// product is to be added, if there is one.
 pub(super) fn begin(
     op: &'static str,
     like: &Tensor,

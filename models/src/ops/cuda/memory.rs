@@ -17,12 +17,12 @@ pub(super) fn empty(like: &Tensor, shape: impl Into<Shape>, dtype: DType) -> Res
     Ok(unsafe { Tensor::empty(shape, dtype, like.device())? })
 }
 
-/// Where the elements of a contiguous tensor begin, in the memory of its GPU.
+/// Returns the address of the first element of a contiguous tensor, in the memory of its GPU.
 pub(super) fn address(op: &'static str, t: &Tensor) -> Result<u64> {
     if t.is_contiguous() { first_of(op, t) } else { Err(Error::shape(op, "a contiguous tensor", t.dims())) }
 }
 
-/// Where the first element of a tensor lies.
+/// Returns the address of the first element of a tensor.
 fn first_of(op: &'static str, t: &Tensor) -> Result<u64> {
     let (guard, layout) = t.storage_and_layout();
     let Storage::Cuda(storage) = &*guard else {
@@ -43,13 +43,13 @@ fn first_of(op: &'static str, t: &Tensor) -> Result<u64> {
     Ok(start + (layout.start_offset() * t.dtype().size_in_bytes()) as u64)
 }
 
-/// That no kernel is made for a type.
+/// Returns the error for a type that no kernel takes.
 pub(super) fn unsupported(op: &'static str, dtype: DType) -> Error {
     let what = format!("element type {dtype:?} on a GPU");
     Error::Unsupported { op, what, supported: "f32, bf16 or f16" }
 }
 
-/// The same tensor without gaps.
+/// Returns the tensor in contiguous memory.
 pub(in crate::ops) fn contiguous(t: &Tensor) -> Result<Tensor> {
     const OP: &str = "contiguous";
     if t.is_contiguous() {

@@ -1,4 +1,4 @@
-//! How much memory a GPU has, and whether it ran out.
+//! Memory of a GPU, and the error when it runs out.
 
 use candle_core::Device;
 use candle_core::cuda_backend::cudarc::cublas::{result::CublasError, sys::cublasStatus_t};
@@ -14,17 +14,18 @@ use crate::{Error, Result};
 /// The memory of a GPU, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryStats {
-    /// All that it has.
+    /// Size of the memory.
     pub total: u64,
-    /// What further tensors can take: what is free, and what was freed and kept for this process.
+    /// Memory for further tensors: free memory, and memory that was freed and is kept for this
+    /// process.
     pub free: u64,
-    /// What the tensors of this process hold.
+    /// Memory that the tensors of this process hold.
     pub in_use: u64,
-    /// The most that they held since the start, or since [`reset_peak`].
+    /// Largest value of `in_use` since the start, or since [`reset_peak`].
     pub peak: u64,
 }
 
-/// The memory of a GPU as it is now.
+/// Returns the present memory of a GPU.
 ///
 /// # Errors
 /// When `device` is no GPU.
@@ -37,7 +38,7 @@ pub fn memory_stats(device: &Device) -> Result<MemoryStats> {
     Ok(MemoryStats { total: total as u64, free: free as u64 + kept, in_use, peak })
 }
 
-/// Bytes that tensors on a device hold now, and the most that they held so far.
+/// Returns the bytes that tensors on a device hold now, and the peak so far.
 ///
 /// # Errors
 /// When `device` is no GPU.
@@ -45,7 +46,7 @@ pub fn memory_in_use(device: &Device) -> Result<(u64, u64)> {
     memory_stats(device).map(|memory| (memory.in_use, memory.peak))
 }
 
-/// Begins anew with [`MemoryStats::peak`].
+/// Resets [`MemoryStats::peak`] to the present use.
 ///
 /// # Errors
 /// When `device` is no GPU.
@@ -58,7 +59,7 @@ pub fn reset_peak(device: &Device) -> Result<()> {
         .w()?)
 }
 
-/// Waits until all work that was sent to a device is done.
+/// Waits until all work that was sent to a device has finished.
 ///
 /// # Errors
 /// When some of it failed.
@@ -69,7 +70,7 @@ pub fn synchronize(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Where a device's tensors come from.
+/// Returns the memory pool that a device's tensors are allocated from.
 #[allow(unsafe_code)]
 fn pool(device: &Device) -> Result<sys::CUmemoryPool> {
     let Device::Cuda(gpu) = device else {
@@ -92,7 +93,7 @@ fn read(pool: sys::CUmemoryPool, attribute: Attribute) -> Result<u64> {
     Ok(value)
 }
 
-/// Whether it says that a GPU had no memory left.
+/// Tells if the error means that a GPU ran out of memory.
 pub(crate) fn is_out_of_memory(error: &candle_core::Error) -> bool {
     use candle_core::Error as E;
     const FULL: DriverError = DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY);

@@ -1,10 +1,11 @@
 //! The ops on NVIDIA GPUs.
 //!
-//! Each op's CUDA side has the op's name and lies in the file of the same name. Products go through cuBLAS, those with a bias through cuBLASLt; everything else
-//! is a kernel of `kernels/`. Activations are stored in `f32`, `bf16` or `f16`, parameters and their gradients in `f32`.
+//! Each op's CUDA side has the op's name and is in the file of the same name. Products go through
+//! cuBLAS, those with a bias through cuBLASLt; everything else is a kernel of `kernels/`.
+//! Activations are stored in `f32`, `bf16` or `f16`, parameters and their gradients in `f32`.
 //!
-//! All work of a device goes to one stream, in order: memory can be given back as soon as the last kernel that uses it
-//! is on its way, and nothing waits for the GPU until a number is read.
+//! All work of a device goes to one stream, in order: memory can be given back as soon as the last
+//! kernel that uses it is queued, and nothing waits for the GPU until a number is read.
 
 mod activation;
 mod attention;

@@ -25,14 +25,14 @@ pub(in crate::ops) fn channel_statistics(x: &Tensor, c: usize) -> Result<(Tensor
     Ok((mean, variance))
 }
 
-/// What a batch norm does besides normalising.
+/// Operations of a batch norm besides normalization.
 #[derive(Clone, Copy)]
 pub(in crate::ops) struct After<'a> {
     pub(in crate::ops) residual: Option<&'a Tensor>,
     pub(in crate::ops) relu: bool,
 }
 
-/// Normalises by the given statistics; shapes are right.
+/// Normalizes by the given statistics; shapes are right.
 pub(in crate::ops) fn batch_norm(
     x: &Tensor,
     [weight, bias]: [&Tensor; 2],

@@ -1,4 +1,4 @@
-//! Optimisers and averages over many tensors, in one launch for all of them.
+//! Optimizers and averages over many tensors, in one launch for all of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -17,7 +17,7 @@ use crate::ops::{AdamW, Lamb, NormLimits, Sgd, Stepped};
 const PIECE: usize = 8192;
 const THREADS: u32 = 256;
 
-/// How tensors of some lengths are cut into pieces, on a GPU.
+/// Division of tensors into pieces, on a GPU.
 struct Pieces {
     count: usize,
     tensor_of: Tensor,
@@ -30,7 +30,7 @@ struct Pieces {
 /// They are the same in every step.
 static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
-/// By device and lengths.
+/// Pieces by device and lengths.
 type Known = HashMap<(DeviceId, Vec<usize>), Arc<Pieces>>;
 
 fn pieces(op: &'static str, like: &Tensor, lengths: Vec<usize>) -> Result<Arc<Pieces>> {
@@ -60,7 +60,7 @@ fn pieces(op: &'static str, like: &Tensor, lengths: Vec<usize>) -> Result<Arc<Pi
 }
 
 impl Pieces {
-    /// What all kernels end with; runs one block a piece.
+    /// Appends the arguments that all kernels end with, and runs one block per piece.
     fn run(&self, op: &'static str, kernel: Kernel) -> Result<()> {
         let words = [&self.tensor_of, &self.first_of, &self.lengths].map(|t| address(op, t));
         let [a, b, c] = words;
@@ -82,10 +82,10 @@ fn list<'a>(op: &'static str, tensors: impl Iterator<Item = &'a Tensor>) -> Resu
     Ok(Tensor::new(addresses, like.device())?)
 }
 
-/// What a step changes, and by which rates.
+/// Tensors that a step changes, and their rates.
 struct Step<'a> {
     tensors: &'a [Stepped<'a>],
-    /// Kept alive until the kernels are on their way.
+    /// Kept alive until the kernels are queued.
     grads: Vec<Tensor>,
     rates: Tensor,
     pieces: Arc<Pieces>,
@@ -125,12 +125,13 @@ fn adam(numbers: [f64; 7]) -> [u64; 4] {
     [bits[0] | bits[1] << 32, bits[2] | bits[3] << 32, bits[4] | bits[5] << 32, bits[6]]
 }
 
-/// One AdamW step of all tensors; rates are theirs. `factor`, from [`clip_factor`], multiplies gradients.
+/// One AdamW step of all tensors; rates are theirs. `factor`, from [`clip_factor`], multiplies
+/// gradients.
 pub(in crate::ops) fn adamw_all(tensors: &[Stepped], rule: &AdamW, factor: Option<&Tensor>) -> Result<()> {
     let step = Step::new("adamw", tensors)?;
     let times = rule.step as f64;
     let (b1, b2) = (rule.beta1, rule.beta2);
-    // What is left of one in single precision, as on the CPU.
+    // The rest to 1 in single precision, as on the CPU.
     let rest = |b: f64| f64::from(1f32 - b as f32);
     let numbers = [b1, b2, rest(b1), rest(b2), 1.0 - b1.powf(times), (1.0 - b2.powf(times)).sqrt(), rule.eps];
     let (params, grads, means, squares) = (step.params()?, step.gradients()?, step.kept(0)?, step.kept(1)?);
@@ -171,7 +172,8 @@ pub(in crate::ops) fn sgd_all(tensors: &[Stepped], rule: &Sgd, factor: Option<&T
     step.pieces.run(step.op, kernel.float(rule.momentum).float(ahead).float(direct))
 }
 
-/// `target = decay * target + (1 - decay) * value` for all pairs; nothing where `factor` says that the step was bad.
+/// `target = decay * target + (1 - decay) * value` for all pairs; nothing where `factor` says that
+/// the step was bad.
 pub(in crate::ops) fn blend_all(
     pairs: &[(&Tensor, &Tensor)],
     decay: f64,
@@ -184,7 +186,8 @@ pub(in crate::ops) fn blend_all(
     pieces.run(OP, kernel.float(decay).float(1.0 - decay).maybe(factor)?)
 }
 
-/// Norm of all gradients together, and what to multiply them with, `[2]`; see [`crate::ops::clip_factor`].
+/// Norm of all gradients together, and what to multiply them with, `[2]`; see
+/// [`crate::ops::clip_factor`].
 pub(in crate::ops) fn clip_factor(
     grads: &[&Tensor],
     loss: Option<&Tensor>,

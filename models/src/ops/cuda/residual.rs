@@ -11,7 +11,7 @@ use crate::ops::{Scales, Traced};
 
 const OP: &str = "residual";
 
-/// Factors of one connection, and how its rows lie.
+/// Factors of one connection, and its rows.
 struct Factors {
     skip: Option<Tensor>,
     branch: Option<Tensor>,

@@ -13,13 +13,13 @@ const LEAST_ROWS: usize = 64;
 /// Blocks that there should be about.
 const BLOCKS: usize = 1024;
 
-/// How rows are cut into parts.
+/// Division of rows into parts.
 pub(super) struct Parts {
     pub(super) count: usize,
     pub(super) grid: Grid,
 }
 
-/// For a matrix of `rows` by `c`.
+/// Divides the rows of a `rows` x `c` matrix.
 pub(super) fn parts(rows: usize, c: usize) -> Parts {
     let strips = c.div_ceil(STRIP);
     let count = (BLOCKS / strips).clamp(1, rows.div_ceil(LEAST_ROWS).max(1));

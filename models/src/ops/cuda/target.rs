@@ -1,4 +1,4 @@
-//! What masked autoencoders have to predict.
+//! Targets of masked autoencoders.
 
 use candle_core::{DType, Tensor};
 
@@ -7,7 +7,7 @@ use super::memory::{empty, wide};
 use crate::hog::Hog;
 use crate::{Error, Result};
 
-/// Shared memory that every GPU gives a block, in bytes.
+/// Shared memory per block on every GPU, in bytes.
 const MOST_SHARED: usize = 96 << 10;
 
 /// Each row less its mean, over its deviation, as `f32`.
@@ -21,8 +21,8 @@ pub(crate) fn standardize_rows(x: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
-/// Histograms of all cells of images `[N, H, W, C]`, whose shape is right, as `f32`; with the weights of the window and sine and
-/// cosine of the limits between bins.
+/// Histograms of all cells of images `[N, H, W, C]`, whose shape is right, as `f32`; with the
+/// weights of the window and sine and cosine of the limits between bins.
 pub(crate) fn hog_cells(images: &Tensor, hog: &Hog, weights: &[f64], limits: &[[f64; 2]]) -> Result<Tensor> {
     const OP: &str = "hog";
     let (n, h, w, c) = images.dims4()?;
@@ -34,7 +34,7 @@ pub(crate) fn hog_cells(images: &Tensor, hog: &Hog, weights: &[f64], limits: &[[
         return Err(Error::Unsupported { op: OP, what, supported: "smaller ones, or the CPU" });
     }
     let images = wide(images)?;
-    // Double precision is passed as the bits that it lies in memory as.
+    // Numbers in double precision are passed as their bits.
     let table = weights.iter().chain(limits.as_flattened()).map(|x| x.to_bits() as i64);
     let table = Tensor::from_iter(table, images.device())?;
     let y = empty(&images, (n, rows, cols, c * hog.bins), DType::F32)?;

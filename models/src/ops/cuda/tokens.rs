@@ -67,9 +67,9 @@ pub(in crate::ops) fn gather_tokens(x: &Tensor, rows: Vec<u32>, kept: usize) -> 
     }))
 }
 
-/// Where each token of the longer sequences comes from, and the places that are filled.
+/// Source of each token of the longer sequences, and the positions that are filled.
 pub(in crate::ops) struct Restore {
-    /// A row of `x`, or their number for the filler, for each place.
+    /// A row of `x` for each position, or the number of rows for the filler.
     pub(in crate::ops) sources: Vec<u32>,
     /// The place of each row of `x`.
     pub(in crate::ops) places: Vec<u32>,

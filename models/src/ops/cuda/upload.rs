@@ -11,7 +11,8 @@ use rayon::prelude::*;
 use super::memory::address;
 use crate::Result;
 
-/// Page-locked buffers that are kept, at most: those of two batches that take turns, and of the sizes before.
+/// Page-locked buffers that are kept, at most: those of two batches that take turns, and of the
+/// sizes before.
 const MOST_KEPT: usize = 12;
 /// Bytes that one thread copies to a buffer at a time.
 const SHARE: usize = 1 << 20;
@@ -20,15 +21,16 @@ const SHARE: usize = 1 << 20;
 struct Locked {
     device: DeviceId,
     memory: PinnedHostSlice<u8>,
-    /// Reached when the copy that was made from it last is through. cudarc has such a mark as well, but sets it only where it
-    /// keeps the order of streams, which `device` switches off.
+    /// Reached when the copy that was made from it last is through. cudarc has such a mark as well,
+    /// but sets it only where it keeps the order of streams, which `device` switches off.
     through: CudaEvent,
 }
 
 impl Locked {
     fn new(gpu: &CudaDevice, len: usize) -> Result<Self> {
         let context = gpu.cuda_stream().context().clone();
-        // SAFETY: it is written before it is read. Not write-combined: it is written in pieces by several threads.
+        // SAFETY: it is written before it is read. Not write-combined: it is written in pieces by
+        // several threads.
         let memory = unsafe { context.alloc_pinned_with_flags(len, 0).w()? };
         Ok(Self { device: gpu.id(), memory, through: context.new_event(None).w()? })
     }
@@ -36,7 +38,8 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // Memory that a GPU still reads must not be given back. Nothing is to be done about an error here.
+        // Memory that a GPU still reads must not be freed. Nothing is to be done about an
+        // error here.
         let _ = self.through.synchronize();
     }
 }
@@ -44,14 +47,15 @@ impl Drop for Locked {
 /// The one that was used longest ago comes first.
 static KEPT: LazyLock<Mutex<Vec<Locked>>> = LazyLock::new(Mutex::default);
 
-/// Copies `values` to the GPU, in line with the work that is on its way there. Nothing waits for the copy but a third one
-/// of the same size.
+/// Copies `values` to the GPU, in order with the work that is queued there. Nothing waits for
+/// the copy but a third one of the same size.
 pub(in crate::ops) fn upload<T: WithDType>(
     values: &[T],
     shape: &[usize],
     gpu: &CudaDevice,
 ) -> Result<Tensor> {
-    // SAFETY: all of it is written by the copy below, before anything that is sent to the same stream later reads it.
+    // SAFETY: all of it is written by the copy below, before anything that is sent to the same
+    // stream later reads it.
     let out = unsafe { Tensor::empty(shape, T::DTYPE, &Device::Cuda(gpu.clone()))? };
     // SAFETY: the numbers of tensors are plain, so each byte of them is one.
     let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
@@ -64,8 +68,8 @@ pub(in crate::ops) fn upload<T: WithDType>(
     locked.through.synchronize().w()?;
     let room = &mut locked.memory.as_mut_slice().w()?[..bytes.len()];
     copy(room, bytes);
-    // SAFETY: both sides are as long as `bytes`; the buffer is neither written to nor given back before the event behind its
-    // copy, set below, is reached.
+    // SAFETY: both sides are as long as `bytes`; the buffer is neither written to nor given back
+    // before the event behind its copy, set below, is reached.
     unsafe { result::memcpy_htod_async(address("upload", &out)?, &*room, stream.cu_stream()).w()? };
     locked.through.record(&stream).w()?;
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +80,8 @@ pub(in crate::ops) fn upload<T: WithDType>(
     Ok(out)
 }
 
-/// A buffer of at least `len` bytes: the one used longest ago, where there are two of about that size.
+/// A buffer of at least `len` bytes: the one used longest ago, where there are two of about that
+/// size.
 fn take(gpu: &CudaDevice, len: usize) -> Result<Locked> {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let fits = |l: &Locked| l.device == gpu.id() && (len..=2 * len + 4096).contains(&l.memory.len());
@@ -89,7 +94,8 @@ fn take(gpu: &CudaDevice, len: usize) -> Result<Locked> {
     Locked::new(gpu, len)
 }
 
-/// Copies `from` to `to`, as long, on several threads where it is long: one alone is slower than the way to the GPU.
+/// Copies `from` to `to`, as long, on several threads where it is long: one alone is slower than
+/// the way to the GPU.
 fn copy(to: &mut [u8], from: &[u8]) {
     if from.len() <= SHARE {
         return to.copy_from_slice(from);

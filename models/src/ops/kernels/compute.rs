@@ -1,4 +1,5 @@
-//! The element types that the CPU kernels compute in, and their vectorisable transcendental functions.
+//! The element types that the CPU kernels compute in, and their vectorizable transcendental
+//! functions.
 
 #![allow(clippy::excessive_precision)] // published coefficients, digit for digit
 
@@ -8,23 +9,23 @@ use candle_core::{CpuStorage, WithDType};
 use half::bf16;
 use pulp::Simd;
 
-/// How numbers lie in memory: as they are computed with, or rounded to `bf16`.
+/// Storage type of numbers in memory: the type that they are computed in, or `bf16`.
 pub(crate) trait Storage: WithDType + Send + Sync {
-    /// What they are computed with.
+    /// Type that they are computed in.
     type Real: Compute;
-    /// Whether that is the same.
+    /// True if both types are the same.
     const EXACT: bool;
-    /// The numbers as they lie, if it is the same.
+    /// Returns the numbers as a slice of the compute type, if the types are the same.
     fn as_compute(numbers: &[Self]) -> Option<&[Self::Real]>;
-    /// Numbers as they are computed with as those that lie in memory, if it is the same.
+    /// Returns numbers of the compute type as a slice of this type, if the types are the same.
     fn as_stored(numbers: &[Self::Real]) -> Option<&[Self]>;
-    /// The numbers as they lie, if they are `bf16`.
+    /// Returns the numbers as a slice of `bf16`, if they are `bf16`.
     fn as_bf16(numbers: &[Self]) -> Option<&[bf16]>;
-    /// Exactly.
+    /// Converts to the compute type, exactly.
     fn load(self) -> Self::Real;
-    /// Rounded to the nearest, ties to even.
+    /// Rounds to the nearest number of this type, ties to even.
     fn store(value: Self::Real) -> Self;
-    /// Rounded to `bf16`, which numbers of that type are.
+    /// Rounds to `bf16`; numbers of that type stay as they are.
     fn round(self) -> bf16;
 }
 
@@ -53,7 +54,7 @@ impl Storage for bf16 {
     fn store(value: f32) -> Self {
         let bits = value.to_bits();
         let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
-        // Rounding must not carry what is not a number over into an infinity.
+        // Rounding must not turn NaN into infinity.
         let kept = (bits >> 16) | 0x40;
         Self::from_bits(if value.is_nan() { kept } else { rounded } as u16)
     }
@@ -64,7 +65,7 @@ impl Storage for bf16 {
     }
 }
 
-/// Numbers that lie in memory as they are computed with.
+/// Implements [`Storage`] for a type that is stored as it is computed in.
 macro_rules! exact {
     ($scalar:ty) => {
         impl Storage for $scalar {
@@ -104,7 +105,7 @@ macro_rules! exact {
 exact!(f32);
 exact!(f64);
 
-/// `f32` (the training type) or `f64` (for checking gradients).
+/// Type that kernels compute in: `f32` (for training) or `f64` (for checking gradients).
 pub(crate) trait Compute:
     Storage<Real = Self> + std::ops::Neg<Output = Self> + std::iter::Sum
 {
@@ -112,7 +113,7 @@ pub(crate) trait Compute:
     const ONE: Self;
     /// A vector register of an instruction set.
     type Vector<S: Simd>: Copy;
-    /// In every lane.
+    /// Copies the number to every lane.
     fn splat<S: Simd>(self, simd: S) -> Self::Vector<S>;
     /// `a * b + c`, lane by lane, fused where the machine can.
     fn multiply_add<S: Simd>(
@@ -125,24 +126,25 @@ pub(crate) trait Compute:
     fn add_lanes<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
     /// Runs `work` with memory that this thread keeps from call to call; calls do not nest.
     fn with_scratch<R>(work: impl FnOnce(&mut Vec<Self>) -> R) -> R;
-    /// As [`Self::with_scratch`], with other memory.
+    /// Runs `work` like [`Self::with_scratch`], with a second buffer.
     fn with_sums<R>(work: impl FnOnce(&mut Vec<Self>) -> R) -> R;
-    /// The elements of CPU memory, if they are of this type.
+    /// Returns the elements of CPU memory, if they are of this type.
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]>;
-    /// The same numbers, if this is `f32`.
+    /// Returns the same numbers, if this type is `f32`.
     fn as_f32(numbers: &[Self]) -> Option<&[f32]>;
-    /// From a double, rounded once.
+    /// Converts from `f64`, rounding once.
     fn of(value: f64) -> Self;
-    /// To a double, exactly.
+    /// Converts to `f64`, exactly.
     fn into_f64(self) -> f64;
     fn sqrt(self) -> Self;
-    /// `e^self`; in single precision a polynomial that the compiler can vectorise.
+    /// `e^self`; in single precision a polynomial that the compiler can vectorize.
     fn exp(self) -> Self;
-    /// Error function; in single precision a rational approximation that the compiler can vectorise.
+    /// Error function; in single precision a rational approximation that the compiler can
+    /// vectorize.
     fn erf(self) -> Self;
 }
 
-/// What both types say about vectors and scratch.
+/// Vectors and scratch memory of either type.
 macro_rules! lanes {
     ($scalar:ty, $vector:ident, $splat:ident, $multiply_add:ident, $add:ident) => {
         type Vector<S: Simd> = S::$vector;
@@ -228,7 +230,8 @@ impl Compute for f32 {
         ] {
             p = p * r + c;
         }
-        // 2^n: the last bits of the shifted number are those of n. A conversion would take as long as all of the above.
+        // 2^n: the last bits of the shifted number are those of n. A conversion would take as long
+        // as all of the above.
         let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
         let y = (p * r * r + r + 1.0) * scale;
         if x < -87.3 { 0.0 } else { y }

@@ -1,4 +1,4 @@
-//! Two-dimensional convolution of channels-last pictures as matrix products over windows.
+//! Two-dimensional convolution of channels-last images as matrix products over windows.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::product::{FlippedKernel, Im2col, Left, OutputRows, Right, product, product_at, product_split_k};
 use super::{Compute, Storage};
 
-/// Shapes of one convolution. Pictures are `[n, h, w, c]`, results `[n, ho, wo, o]`.
+/// Shapes of one convolution. Images are `[n, h, w, c]`, results `[n, ho, wo, o]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     pub(crate) n: usize,
@@ -42,12 +42,12 @@ impl Geometry {
         self.h * self.w * self.c
     }
 
-    /// A 1x1 convolution with stride 1 reads the picture as it lies.
+    /// A 1x1 convolution with stride 1 reads the image as a matrix.
     fn is_pointwise(&self) -> bool {
         self.kh == 1 && self.kw == 1 && self.stride == 1 && self.pad == 0
     }
 
-    /// The windows of the picture that the kernel sees.
+    /// The windows of the image that the kernel sees.
     fn windows<'a, S>(&self, x: &'a [S]) -> Im2col<'a, S> {
         Im2col {
             x,
@@ -62,7 +62,8 @@ impl Geometry {
     }
 }
 
-/// `[o, c, kh, kw]` (the layout of weight files) to rows `[o, kh * kw * c]` (the layout of unfolded patches).
+/// `[o, c, kh, kw]` (the layout of weight files) to rows `[o, kh * kw * c]` (the layout of unfolded
+/// patches).
 pub(crate) fn pack_weight<'a, T: Compute>(w: &'a [T], g: &Geometry) -> Cow<'a, [T]> {
     if g.kh * g.kw == 1 || g.c == 1 {
         Cow::Borrowed(w)
@@ -110,10 +111,10 @@ pub(crate) fn backward_weight<S: Storage>(x: &[S], dy: &[S], g: &Geometry) -> Ve
     product_split_k((g.o, g.k(), g.rows()), Left::Columns(dy, g.o), right)
 }
 
-/// Gradient of the picture, `w` packed.
+/// Gradient of the image, `w` packed.
 ///
-/// Pixels a stride apart see the same places of the kernel. Such a class of pixels gets its gradient from a convolution
-/// of `dy` with those places in reverse order, written to the class's pixels.
+/// Pixels a stride apart see the same taps of the kernel. Such a class of pixels gets its gradient
+/// from a convolution of `dy` with those taps in reverse order, written to the class's pixels.
 pub(crate) fn backward_data<S: Storage<Real = T>, T: Compute>(dy: &[S], w: &[T], g: &Geometry) -> Vec<S> {
     if g.is_pointwise() {
         return product((g.rows(), g.c, g.o), Left::Rows(dy, g.o), Right::Rows(w, g.c), None);
@@ -133,7 +134,7 @@ pub(crate) fn backward_data<S: Storage<Real = T>, T: Compute>(dy: &[S], w: &[T],
     dx
 }
 
-/// Pixels a stride apart, and what of the kernel they see.
+/// Pixels a stride apart, and the taps of the kernel that they see.
 struct Class {
     first: [usize; 2],
     /// Rows and columns of such pixels.
@@ -141,7 +142,7 @@ struct Class {
     /// Rows and columns of the kernel that they see, and the last of them.
     kernel: [usize; 2],
     last: [usize; 2],
-    /// How far they are apart in the kernel, and the pixels of the result that they see.
+    /// Distance of these in the kernel, and of the pixels of the result that they see.
     step: usize,
     dilation: usize,
     /// The result's pixel under the last of them, for the first pixel.
@@ -158,7 +159,8 @@ impl Class {
             ((size - first).div_ceil(g.stride), seen.count(), last, origin)
         };
         let (y, x) = (axis(first[0], g.h, g.kh), axis(first[1], g.w, g.kw));
-        // Places of the kernel that meet a pixel are so far apart that their distances are multiples of the stride.
+        // Places of the kernel that meet a pixel are so far apart that their distances are
+        // multiples of the stride.
         let common = greatest_common_divisor(g.stride, g.dilation);
         Self {
             first,
@@ -171,7 +173,7 @@ impl Class {
         }
     }
 
-    /// The product that gives these pixels' gradient.
+    /// Returns the product that computes these pixels' gradient.
     fn product<'a, S, T>(
         &self,
         dy: &'a [S],

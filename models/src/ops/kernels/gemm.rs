@@ -4,7 +4,7 @@
 use super::product::{self, Left, Right};
 use super::{Compute, Storage, vectorized};
 
-/// A matrix over a slice: element `(r, c)` lies at `r * row + c * col`.
+/// A matrix over a slice: element `(r, c)` is at index `r * row + c * col`.
 #[derive(Clone, Copy)]
 pub(crate) struct Mat<'a, T> {
     data: &'a [T],
@@ -13,7 +13,7 @@ pub(crate) struct Mat<'a, T> {
 }
 
 impl<'a, T: Storage> Mat<'a, T> {
-    /// The same matrix as the numbers that are computed with, if they lie so.
+    /// Returns the same matrix in the compute type, if it is stored in that type.
     fn as_compute(&self) -> Option<Mat<'a, T::Real>> {
         Some(Mat { data: T::as_compute(self.data)?, row: self.row, col: self.col })
     }
@@ -27,8 +27,9 @@ impl<'a, T: Storage> Mat<'a, T> {
     }
 }
 
-/// `out = scale * a * b` on one thread, with `out` stored by rows `width` apart: of numbers that lie as they are computed with by the
-/// `gemm` crate, of others by the products of layers, which multiply `bf16` in pairs.
+/// Computes `out = scale * a * b` on one thread, with `out` stored by rows `width` apart. Numbers
+/// that are stored in the compute type go through the `gemm` crate, others through the products of
+/// layers, which multiply `bf16` in pairs.
 pub(crate) fn multiply<K: Storage>(
     shape: (usize, usize, usize),
     out: &mut [K::Real],
@@ -73,7 +74,8 @@ impl<'a, T> Mat<'a, T> {
     }
 }
 
-/// `out = scale * a * b`, or `out += scale * a * b` when `add`, with `out` stored by rows `width` apart.
+/// `out = scale * a * b`, or `out += scale * a * b` when `add`, with `out` stored by rows `width`
+/// apart.
 ///
 /// `a` is `m x k`, `b` is `k x n`, `out` is `m x n`.
 #[allow(clippy::too_many_arguments)]
@@ -91,8 +93,9 @@ pub(crate) fn gemm<T: Compute>(
     }
     assert!(a.holds(m, k) && b.holds(k, n), "matrix product reads out of bounds");
     assert!(n <= width && (m - 1) * width + n <= out.len(), "matrix product writes out of bounds");
-    // SAFETY: the assertions above keep every index of the three matrices inside its slice, `n <= width` keeps the
-    // rows of `out` apart, and the borrows keep the slices alive and `out` unshared.
+    // SAFETY: the assertions above keep every index of the three matrices inside its slice, `n <=
+    // width` keeps the rows of `out` apart, and the borrows keep the slices alive and `out`
+    // unshared.
     unsafe {
         gemm::gemm(
             m,

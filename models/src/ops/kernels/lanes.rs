@@ -2,7 +2,8 @@
 
 use super::{Compute, Storage};
 
-/// Returns the sum of `f(x)` in sixteen interleaved lanes, which the compiler keeps in vector registers.
+/// Returns the sum of `f(x)` in sixteen interleaved lanes, which the compiler keeps in vector
+/// registers.
 #[inline(always)]
 pub(crate) fn lane_sum<S: Storage>(x: &[S], f: impl Fn(S::Real) -> S::Real) -> S::Real {
     let mut lanes = [S::Real::ZERO; 16];
@@ -16,7 +17,8 @@ pub(crate) fn lane_sum<S: Storage>(x: &[S], f: impl Fn(S::Real) -> S::Real) -> S
     sum_of_lanes(lanes) + tail
 }
 
-/// Adds up sixteen lanes in halves: added one after the other, they would dominate the time of a short row.
+/// Adds up sixteen lanes in halves: added one after the other, they would dominate the time of a
+/// short row.
 #[inline(always)]
 fn sum_of_lanes<T: Compute>(mut lanes: [T; 16]) -> T {
     for half in [8, 4, 2, 1] {

@@ -1,8 +1,10 @@
-//! CPU kernels over plain slices, row-major, that compute in `f32` or `f64`; activations may lie in memory as `bf16`.
+//! CPU kernels over plain slices, row-major, that compute in `f32` or `f64`; activations may be
+//! stored as `bf16`.
 //!
-//! Pictures are channels-last (`[N, H, W, C]`), so that a convolution, a linear layer and every norm is an operation
-//! on rows of channels. Work is split into blocks whose size depends on the shapes alone, never on the number of
-//! threads, and partial sums are added in block order: a result is bitwise the same on one thread or on sixteen.
+//! Images are channels-last (`[N, H, W, C]`), so that a convolution, a linear layer and every norm
+//! is an operation on rows of channels. Work is split into blocks whose size depends on the shapes
+//! alone, never on the number of threads, and partial sums are added in block order: a result is
+//! bitwise the same on one thread or on sixteen.
 
 pub(crate) mod attention;
 pub(crate) mod compute;
@@ -17,16 +19,18 @@ pub(crate) mod rows;
 
 pub(crate) use compute::{Compute, Storage};
 
-/// Runs a loop compiled for the best instruction set of this machine (AVX2, AVX-512, ...), chosen at run time.
+/// Runs a loop compiled for the best instruction set of this machine (AVX2, AVX-512, ...), chosen
+/// at run time.
 ///
-/// A `for` loop, that is: what `for_each` or `from_fn` gets may become a function of its own, for the least of machines.
+/// The loop must be a `for` loop: closures of `for_each` or `from_fn` may be compiled as separate
+/// functions, for the baseline instruction set.
 #[inline(always)]
 pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
-/// How many numbers of single precision kernels work on at a time, with the instruction set that was chosen on this machine:
-/// 16 with AVX-512, 8 with AVX2, 4 with NEON, 1 without any.
+/// Returns how many `f32` numbers kernels process at a time with the instruction set of this
+/// machine: 16 with AVX-512, 8 with AVX2, 4 with NEON, 1 without any.
 pub fn vector_lanes() -> usize {
     struct Ask;
     impl pulp::WithSimd for Ask {

@@ -5,7 +5,8 @@ use super::rows::{block_sums, by_row};
 use super::{Compute, Storage, vectorized};
 use rayon::prelude::*;
 
-/// Rows per partial statistic of a batch norm: small enough to stay in cache between the two passes over it.
+/// Rows per partial statistic of a batch norm: small enough to stay in cache between the two passes
+/// over it.
 const STAT_ROWS: usize = 256;
 
 /// Rows of a block, their mean and their summed squares around it.
@@ -13,15 +14,16 @@ type BlockStatistics<T> = (f64, Vec<T>, Vec<T>);
 
 /// Mean and biased variance of every channel over `rows` rows, in double precision.
 ///
-/// Each block is centred on its own mean before squaring, then blocks are joined (Chan et al., 1979): no cancellation,
-/// one pass over memory.
+/// Each block is centered on its own mean before squaring, then blocks are joined (Chan et al.,
+/// 1979): no cancellation, one pass over memory.
 pub(crate) fn channel_statistics<S: Storage>(x: &[S], c: usize) -> (Vec<f64>, Vec<f64>) {
     let parts: Vec<BlockStatistics<S::Real>> = x
         .par_chunks(c * STAT_ROWS)
         .map(|block| {
             let rows = block.len() / c;
             let (mut mean, mut m2) = (vec![S::Real::ZERO; c], vec![S::Real::ZERO; c]);
-            // Sums of differences to the first row keep their digits where the mean is far from zero.
+            // Sums of differences to the first row keep their digits where the mean is far from
+            // zero.
             let first = &block[..c];
             vectorized(
                 #[inline(always)]
@@ -60,7 +62,7 @@ pub(crate) fn channel_statistics<S: Storage>(x: &[S], c: usize) -> (Vec<f64>, Ve
     (mean, variance)
 }
 
-/// Per-channel constants of `y = x * scale + shift` for a normalisation with the given statistics.
+/// Per-channel constants of `y = x * scale + shift` for a normalization with the given statistics.
 pub(crate) fn affine<T: Compute>(
     mean: &[f64],
     inv_std: &[f64],
@@ -72,12 +74,12 @@ pub(crate) fn affine<T: Compute>(
     (scale.into_iter().map(T::of).collect(), shift)
 }
 
-/// What follows a batch norm in the same pass over memory.
+/// Operations after a batch norm in the same pass over memory.
 #[derive(Clone, Copy)]
 pub(crate) struct After<'a, S> {
     /// A tensor of the same shape that is added.
     pub(crate) residual: Option<&'a [S]>,
-    /// Whether negative results become zero.
+    /// Apply a ReLU.
     pub(crate) relu: bool,
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn scale_shift<S: Storage>(
 ) -> Vec<S> {
     let c = scale.len();
     let zero = S::Real::ZERO;
-    // What is not a number stays so, as in PyTorch: a run that goes wrong must show.
+    // NaN stays NaN, as in PyTorch, so that a diverged run is noticed.
     let rectified = |y: S::Real| if after.relu && y <= zero { zero } else { y };
     match after.residual {
         Some(residual) => by_row(
@@ -121,8 +123,8 @@ pub(crate) type Gradients<S, T> = (Vec<S>, Vec<T>, Vec<T>);
 
 /// Gradients of a batch norm in training: `(dx, dweight, dbias)`.
 ///
-/// `dx = weight * inv_std * (dy - mean(dy) - x_hat * mean(dy * x_hat))`; with fixed statistics (`batch` false) the
-/// two means vanish.
+/// `dx = weight * inv_std * (dy - mean(dy) - x_hat * mean(dy * x_hat))`; with fixed statistics
+/// (`batch` false) the two means vanish.
 pub(crate) fn batch_norm_backward<S: Storage>(
     x: &[S],
     dy: &[S],
@@ -179,8 +181,8 @@ pub(crate) fn batch_norm_backward<S: Storage>(
     (dx, dweight, dbias)
 }
 
-/// Layer norm of every row of `c` channels, stored as `O`; also gives mean and `1 / std` of each row for the backward
-/// pass.
+/// Layer norm of every row of `c` channels, stored as `O`; also gives mean and `1 / std` of each
+/// row for the backward pass.
 pub(crate) fn layer_norm<S: Storage<Real = T>, O: Storage<Real = T>, T: Compute>(
     x: &[S],
     weight: &[T],

@@ -1,10 +1,10 @@
-//! Pooling of channels-last pictures.
+//! Pooling of channels-last images.
 
 use rayon::prelude::*;
 
 use super::{Compute, Storage, vectorized};
 
-/// Shapes of a max-pool: pictures `[n, h, w, c]`, results `[n, ho, wo, c]`.
+/// Shapes of a max-pool: images `[n, h, w, c]`, results `[n, ho, wo, c]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     pub(crate) h: usize,
@@ -18,7 +18,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// The taps of the window at `(oy, ox)` that lie inside the picture: `(tap index, input pixel index)`.
+    /// The taps of the window at `(oy, ox)` that lie inside the image: `(tap index, input pixel
+    /// index)`.
     fn taps(&self, oy: usize, ox: usize) -> impl Iterator<Item = (u8, usize)> + '_ {
         (0..self.kernel * self.kernel).filter_map(move |tap| {
             let y = (oy * self.stride + tap / self.kernel).checked_sub(self.pad).filter(|&y| y < self.h)?;
@@ -34,7 +35,8 @@ impl Window {
     }
 }
 
-/// Maximum over each window, and which tap held it. Of equal values the first in reading order wins; NaN wins always.
+/// Maximum over each window, and which tap held it. Of equal values the first in reading order
+/// wins; NaN wins always.
 pub(crate) fn max_forward<S: Storage>(x: &[S], g: &Window) -> (Vec<S>, Vec<u8>) {
     let (out_image, in_image) = (g.ho * g.wo * g.c, g.h * g.w * g.c);
     let n = x.len() / in_image;
@@ -60,7 +62,7 @@ pub(crate) fn max_forward<S: Storage>(x: &[S], g: &Window) -> (Vec<S>, Vec<u8>) 
 #[inline(always)]
 fn keep_larger<S: Storage>(y: &mut [S], tap_of: &mut [u8], x: &[S], tap: u8, first: bool) {
     for ((y, tap_of), &x) in y.iter_mut().zip(tap_of).zip(x) {
-        // `x != x` is true for NaN alone, which must come through.
+        // `x != x` is true for NaN alone, which must be kept.
         #[allow(clippy::eq_op)]
         let larger = first || x.load() > y.load() || x.load() != x.load();
         *y = if larger { x } else { *y };

@@ -8,13 +8,15 @@ use rayon::prelude::*;
 use super::lanes::lane_sum_zip;
 use super::{Compute, Storage, vectorized};
 
-/// Elements that one task of a flat loop works on: a few L1 caches, so that the pool's overhead vanishes.
+/// Elements that one task of a flat loop works on: a few L1 caches, so that the pool's overhead
+/// vanishes.
 const FLAT: usize = 1 << 15;
 
 /// Rows per partial sum: fixed, so that sums do not depend on the number of threads.
 const BLOCK_ROWS: usize = 256;
 
-/// A new vector whose blocks of `block` elements `work` fills; it gets the number of the first and the block.
+/// A new vector whose blocks of `block` elements `work` fills; it gets the number of the first and
+/// the block.
 ///
 /// # Safety
 /// `work` writes every element of its block.
@@ -95,7 +97,8 @@ pub(crate) fn zip<S: Storage, R: Storage<Real = S::Real>>(
     }
 }
 
-/// `rows` rows of `c` elements: `row(r)` gives the function from a column to the element of row `r`.
+/// `rows` rows of `c` elements: `row(r)` gives the function from a column to the element of row
+/// `r`.
 pub(crate) fn by_row<S: Storage, F: Fn(usize) -> S::Real>(
     rows: usize,
     c: usize,
@@ -167,7 +170,8 @@ pub(crate) fn column_sums<S: Storage>(x: &[S], c: usize) -> Vec<S::Real> {
     sums.into_iter().map(S::Real::of).collect()
 }
 
-/// Adds up `width` partial sums that `work` makes of each block of rows; blocks are summed in double precision, in order.
+/// Adds up `width` partial sums that `work` makes of each block of rows; blocks are summed in
+/// double precision, in order.
 pub(crate) fn block_sums<T: Compute>(
     rows: usize,
     width: usize,

@@ -1,4 +1,5 @@
-//! Steps and averages of many tensors at once: on a GPU one launch for all of them, and nothing is read back.
+//! Steps and averages of many tensors at once: on a GPU one launch for all of them, and nothing is
+//! read back.
 
 use candle_core::Tensor;
 
@@ -6,7 +7,7 @@ use super::super::{on_gpu, scale_by};
 use super::{AdamW, ClipFactor, Lamb, Sgd, adamw_step, blend, lamb_step, sgd_step};
 use crate::Result;
 
-/// A parameter, its gradient, and what the optimiser keeps for it.
+/// A parameter, its gradient, and what the optimizer keeps for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stepped<'a> {
     /// The parameter, changed in place.
@@ -35,7 +36,8 @@ macro_rules! all {
     ($(#[$doc:meta])* $name:ident, $rule:ident, $one:expr) => {
         $(#[$doc])*
         ///
-        /// `factor`, from [`clip_factor`](super::clip_factor), multiplies the gradients (on the CPU in place); 0 skips the step.
+        /// `factor`, from [`clip_factor`](super::clip_factor), multiplies the gradients (on the CPU
+        /// in place); 0 skips the step.
         ///
         /// # Errors
         /// When shapes differ, or tensors are not contiguous `f32` on one device.
@@ -74,8 +76,8 @@ all!(
     |t, rule| sgd_step(t.param, t.grad, t.kept[0], rule)
 );
 
-/// `target = decay * target + (1 - decay) * value` for all pairs, in place; on a GPU nothing if `factor`, from
-/// [`clip_factor`](super::clip_factor), is 0.
+/// `target = decay * target + (1 - decay) * value` for all pairs, in place; on a GPU nothing if
+/// `factor`, from [`clip_factor`](super::clip_factor), is 0.
 ///
 /// # Errors
 /// As [`blend`].

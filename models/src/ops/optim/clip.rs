@@ -11,12 +11,13 @@ use crate::{Error, Result};
 pub struct NormLimits {
     /// Limit of gradient clipping, as PyTorch's `clip_grad_norm_`.
     pub clip: Option<f64>,
-    /// Limit of the optimizer itself, after clipping: LAMB divides larger gradients by their norm over this limit.
+    /// Limit of the optimizer itself, after clipping: LAMB divides larger gradients by their norm
+    /// over this limit.
     pub optimizer: Option<f64>,
 }
 
-/// Norm of all gradients together and the factor that clips it, where the gradients are: numbers of the host, or
-/// numbers on a device that are not read until they are asked for.
+/// Norm of all gradients together and the factor that clips it, where the gradients are: numbers of
+/// the host, or numbers on a device that are not read until they are asked for.
 #[derive(Clone, Debug)]
 pub struct ClipFactor(Values);
 
@@ -65,8 +66,8 @@ impl ClipFactor {
 
 /// Computes the norm of all gradients together and the factor that clips it.
 ///
-/// Gradients are `1 / unscale` times too large (loss scaling); the factor corrects that. If the norm or `loss` is not
-/// finite, the factor is 0, and steps that are taken with it change nothing.
+/// Gradients are `1 / unscale` times too large (loss scaling); the factor corrects that. If the
+/// norm or `loss` is not finite, the factor is 0, and steps that are taken with it change nothing.
 ///
 /// # Errors
 /// When gradients are neither `f32` nor, on the CPU, `f64`.

@@ -12,8 +12,8 @@ const OP: &str = "lamb";
 /// Elements of a piece. Sums go piece by piece, so they do not depend on the number of threads.
 const CHUNK: usize = 1 << 14;
 
-/// Numbers of one LAMB step (You et al., 2020), as in timm: Adam's update with decay inside, scaled for each
-/// parameter by the norm of the parameter over that of the update.
+/// Numbers of one LAMB step (You et al., 2020), as in timm: Adam's update with decay inside, scaled
+/// for each parameter by the norm of the parameter over that of the update.
 ///
 /// timm divides all gradients by their common norm where that is above 1; do so before, with
 /// [`squared_norm`](super::squared_norm) and [`scale_by`](crate::ops::scale_by).
@@ -27,7 +27,8 @@ pub struct Lamb {
     pub beta2: f64,
     /// Added to the denominator.
     pub eps: f64,
-    /// Weight decay, added to the update. Parameters without it are not scaled, unless `always_adapt`.
+    /// Weight decay, added to the update. Parameters without it are not scaled, unless
+    /// `always_adapt`.
     pub weight_decay: f64,
     /// Number of this step, counted from 1.
     pub step: u64,
@@ -82,7 +83,7 @@ fn trust(lamb: &Lamb, weight: f64, update: f64) -> f64 {
     if lamb.trust_clip { ratio.min(1.0) } else { ratio }
 }
 
-/// What is the same for all elements.
+/// Numbers of a step that are the same for all elements.
 struct Rule<T> {
     beta1: T,
     beta2: T,
@@ -112,7 +113,7 @@ impl<T: Compute> Rule<T> {
         (m / self.correction.0) / (v.sqrt() / self.correction.1 + self.eps) + self.weight_decay * p
     }
 
-    /// Moves the moments; gives the norms of the parameter and of the update.
+    /// Updates the moments; returns the norms of the parameter and of the update.
     fn moments(&self, p: &[T], g: &[T], m: &mut [T], v: &mut [T]) -> (f64, f64) {
         let pieces = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
         let pieces = p.par_chunks(CHUNK).zip(g.par_chunks(CHUNK)).zip(pieces);

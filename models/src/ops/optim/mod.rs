@@ -1,4 +1,4 @@
-//! Arithmetic of optimisers on one tensor at a time, in place.
+//! Arithmetic of optimizers on one tensor at a time, in place.
 
 mod all;
 mod clip;
@@ -18,8 +18,8 @@ use super::view::{View, change};
 use super::{by_dtype, expect_shape, on_gpu};
 use crate::Result;
 
-/// Numbers of one AdamW step (Loshchilov & Hutter, 2019), as in PyTorch: decoupled decay first, then the
-/// bias-corrected update with `eps` added after the square root.
+/// Numbers of one AdamW step (Loshchilov & Hutter, 2019), as in PyTorch: decoupled decay first,
+/// then the bias-corrected update with `eps` added after the square root.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Learning rate.
@@ -73,7 +73,7 @@ pub fn adamw_step(
     })
 }
 
-/// What is the same for all elements of one step.
+/// Numbers of one step that are the same for all elements.
 struct Numbers<T> {
     /// Share of the new gradient in each moment.
     fresh: (T, T),
@@ -82,7 +82,7 @@ struct Numbers<T> {
     step_size: T,
     /// Square root of the second moment's bias correction.
     root: T,
-    /// What weight decay leaves of the parameter.
+    /// Factor of the parameter under weight decay.
     keep: T,
     eps: T,
 }
@@ -119,7 +119,8 @@ impl<T: Compute> Numbers<T> {
     }
 }
 
-/// `target = decay * target + (1 - decay) * value`, in place: the update of exponential moving averages.
+/// `target = decay * target + (1 - decay) * value`, in place: the update of exponential moving
+/// averages.
 ///
 /// # Errors
 /// When shapes differ, or tensors are not contiguous `f32` or `f64` on the CPU.

@@ -10,13 +10,13 @@ use crate::Result;
 
 const OP: &str = "sgd";
 
-/// Numbers of one step of gradient descent, as in PyTorch: decay is added to the gradient, the momentum buffer begins as
-/// the first gradient, and the learning rate multiplies what comes out.
+/// Numbers of one step of gradient descent, as in PyTorch: decay is added to the gradient, the
+/// momentum buffer begins as the first gradient, and the learning rate multiplies what comes out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
     /// Learning rate.
     pub lr: f64,
-    /// What is kept of the momentum buffer; 0 for plain gradient descent.
+    /// Factor of the momentum buffer; 0 for plain gradient descent.
     pub momentum: f64,
     /// Looks ahead: the gradient plus `momentum` times the buffer, in place of the buffer.
     pub nesterov: bool,
@@ -26,7 +26,8 @@ pub struct Sgd {
     pub step: u64,
 }
 
-/// Applies one step to `param` and its momentum buffer, in place. What the buffer holds before step 1 does not matter.
+/// Applies one step to `param` and its momentum buffer, in place. What the buffer holds before step
+/// 1 does not matter.
 ///
 /// # Errors
 /// When shapes differ, or tensors are not contiguous `f32` or `f64` on the CPU.

@@ -16,7 +16,8 @@ impl<'a> Input<'a> {
         self.bytes.len()
     }
 
-    /// The next `count` bytes; they are there or it is an error, so no length can make anything allocate.
+    /// The next `count` bytes; they are there or it is an error, so no length can make anything
+    /// allocate.
     pub(super) fn take(&mut self, count: u64) -> Fallible<&'a [u8]> {
         let split = usize::try_from(count).ok().and_then(|count| self.bytes.split_at_checked(count));
         let (taken, rest) = split.ok_or_else(|| format!("it ends where {count} more bytes should follow"))?;
@@ -43,7 +44,8 @@ impl<'a> Input<'a> {
         utf8(line)
     }
 
-    /// A two's complement integer behind its length of `width` bytes; `None` where it does not fit 64 bits.
+    /// A two's complement integer behind its length of `width` bytes; `None` where it does not fit
+    /// 64 bits.
     pub(super) fn long(&mut self, width: u64) -> Fallible<Option<i64>> {
         let length = self.number(width)?;
         let bytes = self.take(length)?;

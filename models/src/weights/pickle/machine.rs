@@ -12,7 +12,7 @@ pub(in crate::weights) fn parse(bytes: &[u8]) -> Fallible<Pickle<'_>> {
     parse_first(bytes).map(|(pickle, _)| pickle)
 }
 
-/// Reads the pickle at the start of `bytes`; gives its length, too.
+/// Reads the pickle at the start of `bytes`; also returns its length.
 pub(in crate::weights) fn parse_first(bytes: &[u8]) -> Fallible<(Pickle<'_>, usize)> {
     let mut machine = Machine {
         input: Input::new(bytes),

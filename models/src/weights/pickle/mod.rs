@@ -1,9 +1,9 @@
 //! Pickles as data: the tensors and dictionaries in them, without running anything.
 //!
-//! A pickle is a program that builds Python objects, and Python runs whatever functions it names. This reader knows the
-//! few that make tensors; what any other would make becomes an opaque object that is carried along and never looked at.
-//! Objects lie in one list and refer to each other by position, so depth costs nothing, sharing costs nothing, and
-//! nothing here recurses.
+//! A pickle is a program that builds Python objects, and Python runs whatever functions it names.
+//! This reader knows the few that make tensors; what any other would make becomes an opaque object
+//! that is carried along and never looked at. Objects are kept in one list and refer to each other
+//! by position, so depth costs nothing, sharing costs nothing, and nothing here recurses.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ mod tensor;
 pub(super) use machine::{parse, parse_first};
 pub(super) use tensor::TensorInfo;
 
-/// What stands on the stack or in a container.
+/// An object on the stack or in a container.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Item {
     /// Anything that no weights are made of: numbers with a fraction, lists, sets, bytes, `None`.
@@ -35,7 +35,7 @@ pub(super) enum Value<'a> {
     Global(&'a str, &'a str),
     Tuple(Vec<Item>),
     Dict(Vec<(Item, Item)>),
-    /// What a class or function would have made that is never called.
+    /// Object of a class or function that is never called.
     Object(Item),
     Storage(tensor::Storage<'a>),
     Tensor(Box<TensorInfo<'a>>),
@@ -45,7 +45,7 @@ pub(super) enum Value<'a> {
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
-    /// What the pickle is: the last object left.
+    /// Returns the object that the pickle describes: the last one on the stack.
     pub(super) root: Item,
 }
 

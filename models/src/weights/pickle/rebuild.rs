@@ -11,7 +11,8 @@ use crate::weights::Fallible;
 const MAX_RANK: usize = 64;
 
 impl<'a> Machine<'a> {
-    /// What `callee(*arguments)` would make, where it is known; else an opaque object. Nothing is called.
+    /// Returns the object that `callee(*arguments)` would make, if the callee is known, or an
+    /// opaque object. Nothing is called.
     pub(super) fn call(&mut self, callee: Item, arguments: Item) -> Fallible<Item> {
         let Some(&Value::Global(module, name)) = self.get(callee) else { return Ok(Item::Opaque) };
         match (module, name) {
@@ -49,7 +50,8 @@ impl<'a> Machine<'a> {
         Value::Tensor(Box::new(info)).stored_in(self)
     }
 
-    /// `('storage', class, key, location, elements)`; before PyTorch 1.6 with the part of another storage that this one is.
+    /// `('storage', class, key, location, elements)`; before PyTorch 1.6 with the part of another
+    /// storage that this one is.
     pub(super) fn storage(&mut self, id: Item) -> Fallible<Item> {
         if let &[_, class, _, _, _, part] = self.tuple_items(id)
             && part != Item::Opaque

@@ -3,7 +3,8 @@
 use super::Item;
 use crate::weights::Fallible;
 
-/// Objects on the stack, in the memo, and in all: many times what a checkpoint has, and a few dozen megabytes.
+/// Objects on the stack, in the memo, and in all: many times what a checkpoint has, and a few dozen
+/// megabytes.
 const MAX_OBJECTS: usize = 1 << 20;
 
 #[derive(Default)]
@@ -24,7 +25,7 @@ impl Stack {
         limit(self.items.len())
     }
 
-    /// The last item, which must lie above the last mark.
+    /// Returns the last item, which must be above the last mark.
     pub(super) fn top(&self) -> Fallible<Item> {
         let floor = self.marks.last().copied().unwrap_or(0);
         self.items[floor..].last().copied().ok_or_else(|| "an object is missing on its stack".into())

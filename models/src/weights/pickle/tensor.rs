@@ -1,4 +1,4 @@
-//! Where the numbers of a tensor lie in a file.
+//! Position and layout of a tensor in a file.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -13,7 +13,7 @@ pub(in crate::weights) struct Storage<'a> {
     pub(super) elements: usize,
 }
 
-/// A view of a storage that lies within it.
+/// A view inside a storage.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::weights) struct TensorInfo<'a> {
     pub(in crate::weights) storage: Storage<'a>,
@@ -24,7 +24,7 @@ pub(in crate::weights) struct TensorInfo<'a> {
 }
 
 impl<'a> TensorInfo<'a> {
-    /// Checks that the view lies within its storage.
+    /// Checks that the view is inside its storage.
     pub(super) fn new(
         storage: Storage<'a>,
         offset: usize,
@@ -82,8 +82,8 @@ impl<'a> TensorInfo<'a> {
             .map_err(|e| format!("cannot make the tensor: {e}"))
     }
 
-    /// Appends all elements in the order of the last index first. The trailing dimensions that lie without gaps are copied
-    /// as one run.
+    /// Appends all elements in row-major order. Trailing dimensions that are contiguous are copied as
+    /// one run.
     fn gather(&self, storage: &[u8], width: usize, out: &mut Vec<u8>) {
         let mut run = 1;
         let mut outer = self.shape.len();

@@ -1,9 +1,10 @@
 // Softmax attention that keeps no matrix of probabilities: only the logarithm of each row's sum.
 //
-// A block takes TILE queries (or, for the gradients of keys and values, TILE keys) of one head of one group of tokens,
-// and goes through the tokens of the other side TILE at a time; each of its warps has 16 rows. The forward pass goes
-// through the keys twice, first for the sums of the rows: so nothing has to be rescaled. Gradients are added up inside of
-// a block, in a fixed order, but for that of the bias.
+// A block takes TILE queries (or, for the gradients of keys and values, TILE keys) of one head of
+// one group of tokens, and goes through the tokens of the other side TILE at a time; each of its
+// warps has 16 rows. The forward pass goes through the keys twice, first for the sums of the rows:
+// so nothing has to be rescaled. Gradients are added up inside of a block, in a fixed order, but
+// for that of the bias.
 #pragma once
 #include "tile.cuh"
 
@@ -13,8 +14,8 @@
 #else
 #define TILE 64
 #endif
-// Rows lie a little further apart than they are long, so that those of a tile are in different banks of memory: of
-// numbers as stored, and of floats.
+// The row stride is a little larger than a row, so that those of a tile are in different
+// banks of memory: of numbers as stored, and of floats.
 #define LDS (TILE + 8)
 #define LDF (TILE + 4)
 // Channels of a head, at most, in tiles.
@@ -35,7 +36,8 @@ struct Attention {
 
 struct Shared {
   int ld;
-  // Pieces of TILE rows of channels, up to two matrices of TILE x TILE as stored, up to two of floats.
+  // Pieces of TILE rows of channels, up to two matrices of TILE x TILE as stored, up to two of
+  // floats.
   T *rows[4];
   T *p, *ds;
   float *s, *dp;
@@ -56,8 +58,8 @@ __device__ __forceinline__ Shared shared_of(unsigned char *memory, i64 d, int pi
   return at;
 }
 
-// What a block works on: a group, counted over all samples, and its first token there. Groups and tiles share the first
-// dimension of the grid: the others end at 65535.
+// What a block works on: a group, counted over all samples, and its first token there. Groups and
+// tiles share the first dimension of the grid: the others end at 65535.
 struct Place {
   i64 group, first;
 };
@@ -69,7 +71,8 @@ __device__ __forceinline__ Place place_of(i64 tokens, int tile) {
 
 // The tokens of a group on one side, as rows of one head's channels.
 struct Side {
-  // The first token of the sample; where the group's tokens lie in it, in order if there is none; how many they are.
+  // The first token of the sample; the indices of the group's tokens in it, in order if this is null;
+  // how many they are.
   i64 start;
   const u32 *index;
   i64 n, stride, first_channel, d;
@@ -146,7 +149,7 @@ __device__ __forceinline__ Scores scores_of(const Attention &g, Place at, const 
 #define EACH_COLUMN(j, columns) (int j = threadIdx.x % 2; j < (columns); j += 2)
 #define STATISTIC(at, i) (((at).group * gridDim.y + blockIdx.y) * g.n + (i))
 
-// Writes a warp's 16 rows of results; `room` is the warp's own.
+// Writes a warp's 16 rows of results; `room` is scratch memory of this warp.
 __device__ __forceinline__ void give(T *to, const Side &side, Tile *tiles, float *room, int ld, i64 first, float by) {
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32, column = lane % 2 * 8;
   float *own = room + warp * 16 * LDF;
@@ -240,7 +243,8 @@ KERNEL(attention_forward, (T *out, float *log_sums, const T *q, const T *k, cons
   if (busy) give(out, results, result, at.s, ld, place.first, 1.f);
 }
 
-// For each query the product of its result and the result's gradient: what the slope of the softmax takes away.
+// For each query the product of its result and the result's gradient: what the slope of the softmax
+// takes away.
 KERNEL(attention_dots, (float *dots, const T *out, const T *dout, const u32 *index, Attention g)) {
   Place place = place_of(g.n, blockDim.x);
   Side results = side_of(g, place, index, g.q_tokens, g.n, g.out_stride);
@@ -262,7 +266,8 @@ KERNEL(attention_dots, (float *dots, const T *out, const T *dout, const u32 *ind
   dots[STATISTIC(place, i)] = sum;
 }
 
-// Probabilities (where `p` is), and gradients of the scores, of one row's half; `dbias`, if any, gets the latter.
+// Probabilities (where `p` is), and gradients of the scores, of one row's half; `dbias`, if any,
+// gets the latter.
 __device__ __forceinline__ void slopes(const Shared &at, const Attention &g, Place place, const u8 *regions,
                                        const float *bias, float *dbias, const float *log_sums, const float *dots,
                                        i64 query, i64 key, int columns, T *p_rows) {

@@ -1,6 +1,7 @@
-// What all kernels share: how numbers lie in memory, and sums over a block.
+// Shared by all kernels: storage types, and sums over a block.
 //
-// This file is compiled once for each way that activations are stored; arithmetic is in float throughout.
+// This file is compiled once for each way that activations are stored; arithmetic is in float
+// throughout.
 //   STORED 0: float, 1: bfloat16, 2: half
 #pragma once
 
@@ -71,7 +72,8 @@ template <class... P> __device__ __forceinline__ bool eights(i64 width, const P 
   return width % 8 == 0 && ((0 | ... | (unsigned long long)at)) % 16 == 0;
 }
 
-// The place of this thread among all, and those a whole grid further on: `for EACH(i, n)` goes through n elements.
+// The place of this thread among all, and those a whole grid further on: `for EACH(i, n)` goes
+// through n elements.
 #define EACH(i, n)                                                                                                     \
   (Index i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i.at < (n); i += (i64)gridDim.x * blockDim.x)
 

@@ -37,7 +37,8 @@ KERNEL(col2im, (T *dx, const float *rows, Geometry g, i64 n)) {
   }
 }
 
-// Weights `[o, c, k]` of a file to `[o, k, c]` in the type of the activations, and the gradient back.
+// Weights `[o, c, k]` of a file to `[o, k, c]` in the type of the activations, and the gradient
+// back.
 KERNEL(pack_weight, (T *packed, const float *w, i64 c, i64 k, i64 n)) {
   for EACH(i, n) {
     i64 ch = i % c, place = i / c % k, o = i / c / k;

@@ -1,8 +1,9 @@
-// Depthwise convolution with stride 1 of channels-last pictures. Each tile of the image is padded on its own.
+// Depthwise convolution with stride 1 of channels-last images. Each tile of the image is padded on
+// its own.
 //
-// A thread computes a run of RUN pixels next to each other, so that what it reads serves several of them; of a row of the
-// kernel KW numbers at a time are in registers. Weights lie place by place, `[KH * KW, C]`, next to each other for the
-// threads of a warp.
+// A thread computes a run of RUN pixels next to each other, so that what it reads serves several of
+// them; of a row of the kernel KW numbers at a time are in registers. Weights are stored tap by tap,
+// `[KH * KW, C]`, next to each other for the threads of a warp.
 #pragma once
 #include "rows.cuh"
 
@@ -24,15 +25,16 @@ __device__ __forceinline__ Run run_of(const Depthwise &g, Index at) {
   return {at / runs / g.ho, at / runs % g.ho, at % runs * RUN};
 }
 
-// The row of the source that row `y` of the result sees at row `ky` of the kernel; -1 if that is padding.
+// The row of the source that row `y` of the result sees at row `ky` of the kernel; -1 if that is
+// padding.
 __device__ __forceinline__ i64 seen_row(const Depthwise &g, i64 y, i64 ky) {
   i64 row = y + ky - g.pad_y;
   if (row < 0 || row >= g.h) return -1;
   return g.whole() || Index(row) / g.th == Index(y) / g.th ? row : -1;
 }
 
-// Calls `f(of the run, of the kernel, number)` for the numbers of a row of the source that meet, where column `first` of the
-// kernel is number 0.
+// Calls `f(of the run, of the kernel, number)` for the numbers of a row of the source that meet,
+// where column `first` of the kernel is number 0.
 template <int KW, class F>
 __device__ __forceinline__ void meet(const Depthwise &g, const T *row, i64 x, i64 first, F f) {
   bool whole = g.whole();
@@ -82,8 +84,8 @@ __device__ void depthwise(T *y, const T *x, const float *w, const float *bias, i
   }
 }
 
-// Parts `[parts, kh * kw, c]` of the weight's gradient, from runs of the result; a block for each row of the kernel, KW of
-// its numbers at a time.
+// Parts `[parts, kh * kw, c]` of the weight's gradient, from runs of the result; a block for each
+// row of the kernel, KW of its numbers at a time.
 template <int KW> __device__ void depthwise_sum(float *parts, const T *x, const T *dy, Depthwise g, i64 runs) {
   Part part = part_of(runs);
   i64 pieces = g.kw / KW, ky = blockIdx.z / pieces, first = blockIdx.z % pieces * KW;

@@ -2,7 +2,7 @@
 #pragma once
 #include "common.cuh"
 
-// What is not a number stays so, as on the CPU: a run that goes wrong must show.
+// NaN stays NaN, as on the CPU, so that a diverged run is noticed.
 __device__ __forceinline__ float relu(float x) { return x <= 0 ? 0.f : x; }
 __device__ __forceinline__ float relu_slope(float x, float g) { return x > 0 ? g : 0.f; }
 __device__ __forceinline__ float squared_relu(float x) { return relu(x) * relu(x); }
@@ -98,7 +98,8 @@ KERNEL(scale_elements, (T *y, const T *x, const float *factors, i64 n)) {
   for EACH(i, n) y[i] = store<T>(load(x[i]) * factors[i]);
 }
 
-// Scales of a residual connection; null for ones. A dropped branch counts as zero even where it is not finite.
+// Scales of a residual connection; null for ones. A dropped branch counts as zero even where it is
+// not finite.
 __device__ __forceinline__ float factor(const float *channel, const float *keep, Index i, i64 c, i64 per_sample) {
   return (channel ? channel[i % c] : 1.f) * (keep ? keep[i / per_sample] : 1.f);
 }
@@ -156,7 +157,8 @@ KERNEL(copy_strided, (T *y, const T *x, Layout from, i64 n)) {
   }
 }
 
-// `width` of every `from_width` numbers, from `from_start` on, to places `to_width` apart: slices and their inverse.
+// `width` of every `from_width` numbers, from `from_start` on, to places `to_width` apart: slices
+// and their inverse.
 KERNEL(copy_columns, (T *y, const T *x, i64 width, i64 from_width, i64 from_start, i64 to_width, i64 to_start, i64 n)) {
   for EACH(i, n) {
     i64 row = i / width, j = i % width;
@@ -179,7 +181,8 @@ KERNEL(gather_rows_or, (T *y, const T *x, const float *filler, const u32 *rows, 
   }
 }
 
-// First tokens (parameters, one after another) before the patches of each sample, plus a position embedding.
+// First tokens (parameters, one after another) before the patches of each sample, plus a position
+// embedding.
 KERNEL(join_tokens, (T *y, const T *patches, const float *first, const float *position, i64 extra, i64 length, i64 c,
                      i64 n)) {
   i64 all = (extra + length) * c;

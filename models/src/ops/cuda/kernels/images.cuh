@@ -2,13 +2,14 @@
 #pragma once
 #include "common.cuh"
 
-// A batch of bytes and how each image is blended with its partner: 0 not at all, 1 by a share, 2 by a box.
+// A batch of bytes and how each image is blended with its partner: 0 not at all, 1 by a share, 2 by
+// a box.
 struct Batch {
   i64 n, h, w, blend, y0, y1, x0, x1;
 };
 
-// The normalized value of a pixel, or the value that the image's box (top, left, height, width, first value) is
-// overwritten with.
+// The normalized value of a pixel, or the value that the image's box (top, left, height, width,
+// first value) is overwritten with.
 __device__ __forceinline__ float preprocessed(const u8 *x, const u32 *boxes, const float *values, float mean, float std,
                                           Batch g, i64 image, i64 row, i64 col, i64 ch) {
   const u32 *box = boxes + 5 * image;

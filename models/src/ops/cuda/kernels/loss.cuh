@@ -51,7 +51,8 @@ KERNEL(above, (float *y, const float *x, float threshold, i64 n)) {
   for EACH(i, n) y[i] = x[i] > threshold ? 1.f : 0.f;
 }
 
-// Squared distances of the tokens that are flagged; zero for all others, even where they are not finite.
+// Squared distances of the tokens that are flagged; zero for all others, even where they are not
+// finite.
 KERNEL(squared_error_rows, (float *losses, const float *x, const float *target, const u8 *flags, i64 d)) {
   float sum = 0;
   if (flags[blockIdx.x])

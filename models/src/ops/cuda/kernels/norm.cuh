@@ -2,7 +2,8 @@
 #pragma once
 #include "rows.cuh"
 
-// A warp a row, so that nothing waits for other warps; `stats` keeps mean and one over the deviation of each row.
+// A warp a row, so that nothing waits for other warps; `stats` keeps mean and one over the
+// deviation of each row.
 #define ROW_OF_WARP ((i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32)
 #define LANES(j, c) (i64 j = threadIdx.x % 32; j < (c); j += 32)
 
@@ -71,8 +72,8 @@ LAYER_NORM(, T, T)
 LAYER_NORM(_from_wide, float, T)
 LAYER_NORM(_to_wide, T, float)
 
-// Mean and sum of squared distances from it, of each column of a part of the rows: two passes over the part, so that
-// numbers far from zero lose nothing.
+// Mean and sum of squared distances from it, of each column of a part of the rows: two passes over
+// the part, so that numbers far from zero lose nothing.
 KERNEL(channel_moments, (float *means, float *squares, const T *x, i64 rows, i64 c)) {
   Part part = part_of(rows);
   float sum = 0;
@@ -139,8 +140,8 @@ KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *va
   }
 }
 
-// Parts of the sums of the gradient and of its product with the normalized input: gradients of bias and weight. Where
-// the value was rectified, `y` says which elements the gradient passes.
+// Parts of the sums of the gradient and of its product with the normalized input: gradients of bias
+// and weight. Where the value was rectified, `y` says which elements the gradient passes.
 KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, const T *y, const float *mean,
                          const float *variance, float eps, i64 rows, i64 c)) {
   i64 column = COLUMN < c ? COLUMN : 0;
@@ -152,8 +153,8 @@ KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, 
   });
 }
 
-// `dresidual` is null where there is no residual. With the batch's own statistics the gradient loses its mean and its
-// part along the normalized input.
+// `dresidual` is null where there is no residual. With the batch's own statistics the gradient
+// loses its mean and its part along the normalized input.
 KERNEL(batch_norm_backward, (T *dx, T *dresidual, const T *x, const T *dy, const T *y, const float *mean,
                              const float *variance, const float *weight, const float *dweight, const float *dbias,
                              int from_batch, float eps, i64 rows, i64 c)) {

@@ -1,7 +1,7 @@
-// In place: optimisers, averages, sums of gradients. All numbers are floats.
+// In place: optimizers, averages, sums of gradients. All numbers are floats.
 //
-// A table lists the pieces of all tensors, so that one launch changes them all: of block b tensor `tensor_of[b]`, from
-// element `first_of[b]` on.
+// A table lists the pieces of all tensors, so that one launch changes them all: of block b tensor
+// `tensor_of[b]`, from element `first_of[b]` on.
 #pragma once
 #include "common.cuh"
 
@@ -36,7 +36,7 @@ KERNEL(blend_all, (float *const *targets, const float *const *values, float deca
 }
 KERNEL(increment, (i64 *counter)) { *counter += 1; }
 
-// A sum of squares in parts, one a block.
+// A sum of squares in parts, one per block.
 KERNEL(squares, (float *parts, const float *x, i64 n)) {
   float sum = 0;
   for EACH(i, n) sum += x[i] * x[i];
@@ -50,9 +50,10 @@ KERNEL(squares_all, (float *parts, const float *const *tensors, Tensors all)) {
   sum = block_sum(sum);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
-// From the parts of the squared norm of all gradients: `out[0]` the norm, `out[1]` what gradients are multiplied with,
-// zero where a step must not be taken. `unscale` is one over the loss scale; a limit of 0 is none. `own_limit` is the
-// optimizer's own (LAMB), after clipping. `loss` is not finite in a bad step, too.
+// From the parts of the squared norm of all gradients: `out[0]` the norm, `out[1]` what gradients
+// are multiplied with, zero where a step must not be taken. `unscale` is one over the loss scale; a
+// limit of 0 is none. `own_limit` is the optimizer's own (LAMB), after clipping. `loss` is not
+// finite in a bad step, too.
 KERNEL(clip, (float *out, const float *parts, const float *loss, float unscale, float limit, float own_limit, i64 n)) {
   float sum = 0;
   for (i64 i = threadIdx.x; i < n; i += blockDim.x) sum += parts[i];

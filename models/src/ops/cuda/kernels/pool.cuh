@@ -6,8 +6,8 @@ struct Window {
   i64 h, w, c, kernel, stride, pad, ho, wo;
 };
 
-// Ties go to the first pixel in reading order; NaN wins, as in PyTorch. `taps` remembers the winner's
-// place in its window.
+// Ties go to the first pixel in reading order; NaN wins, as in PyTorch. `taps` remembers the
+// winner's place in its window.
 KERNEL(max_pool_forward, (T *y, u8 *taps, const T *x, Window g, i64 n)) {
   for EACH(i, n) {
     i64 ch = i % g.c, ox = i / g.c % g.wo, oy = i / g.c / g.wo % g.ho, b = i / g.c / g.wo / g.ho;

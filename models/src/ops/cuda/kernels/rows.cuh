@@ -1,11 +1,11 @@
 // Sums over the rows of a matrix, for each of its columns.
 //
-// A block takes a strip of 32 columns and a part of the rows; its 8 rows of threads go through the part together. `parts`
-// of each column are added up by `sum_parts`, always in the same order.
+// A block takes a strip of 32 columns and a part of the rows; its 8 rows of threads go through the
+// part together. `parts` of each column are added up by `sum_parts`, always in the same order.
 #pragma once
 #include "common.cuh"
 
-// How a block's threads lie: 32 columns times 8 rows.
+// Position of a thread in its block of 32 columns times 8 rows.
 #define COLUMN ((i64)blockIdx.x * 32 + threadIdx.x % 32)
 #define ROW_LANE ((int)(threadIdx.x / 32))
 

@@ -2,7 +2,8 @@
 #pragma once
 #include "common.cuh"
 
-// Each row less its mean, over its deviation (the unbiased variance, and a millionth so that it is never 0).
+// Each row less its mean, over its deviation (the unbiased variance, and a millionth so that it is
+// never 0).
 KERNEL(standardize_rows, (float *y, const float *x, i64 width)) {
   const float *row = x + blockIdx.x * width;
   float sum = 0, squares = 0;
@@ -21,9 +22,9 @@ struct HogShape {
 __device__ __forceinline__ i64 before(i64 at) { return at > 0 ? at - 1 : 1; }
 __device__ __forceinline__ i64 after(i64 at, i64 length) { return at + 1 < length ? at + 1 : length - 2; }
 
-// Histograms of oriented gradients: a block for each cell (x) and channel (y). In double precision and in the order of the CPU,
-// so that each pixel falls in the same bin. `table` has the weights of the window, then sine and cosine of each limit
-// between two bins.
+// Histograms of oriented gradients: a block for each cell (x) and channel (y). In double precision
+// and in the order of the CPU, so that each pixel falls in the same bin. `table` has the weights of
+// the window, then sine and cosine of each limit between two bins.
 KERNEL(hog_cells, (float *out, const float *x, const double *table, HogShape s)) {
   SHARED_BYTES(memory);
   i64 area = s.cell * s.cell, rows = s.h / s.cell, cols = s.w / s.cell, channel = blockIdx.y;
@@ -41,7 +42,7 @@ KERNEL(hog_cells, (float *out, const float *x, const double *table, HogShape s))
     double gx = (at[0][0] - at[0][2]) + 2 * (at[1][0] - at[1][2]) + (at[2][0] - at[2][2]);
     double gy = (at[0][0] - at[2][0]) + 2 * (at[0][1] - at[2][1]) + (at[0][2] - at[2][2]);
     lengths[i] = table[py % s.window * s.window + px % s.window] * sqrt(gx * gx + gy * gy);
-    // By the angle from the vertical, opposite ones alike: how many limits lie at or before it.
+    // By the angle from the vertical, opposite angles alike: the number of limits at or before it.
     double sign = gx < 0 ? -1 : 1;
     int bin = 0;
     if (gx != 0)

@@ -1,4 +1,5 @@
-// Products of 16x16 tiles in shared memory by one warp: tensor cores for bfloat16 and half, plain arithmetic for float.
+// Products of 16x16 tiles in shared memory by one warp: tensor cores for bfloat16 and half, plain
+// arithmetic for float.
 #pragma once
 #include "common.cuh"
 
@@ -18,7 +19,8 @@ struct Tile {
 __device__ __forceinline__ void clear(Tile &c) {
   for (int j = 0; j < 8; ++j) c.x[j] = 0;
 }
-// c += a b, where `a` lies transposed (`a[k * lda + row]`) if TA, and `b` (`b[column * ldb + k]`) if TB.
+// c += a b, where `a` is transposed (`a[k * lda + row]`) if TA, and `b` (`b[column * ldb + k]`)
+// if TB.
 template <bool TA, bool TB> __device__ __forceinline__ void multiply(Tile &c, const T *a, int lda, const T *b, int ldb) {
   TILE_AT(a, lda);
   TILE_AT(b, ldb);

@@ -1,7 +1,9 @@
-//! Softmax attention: one head of one group of tokens ([`Head`]), and the two ways that tokens are grouped.
+//! Softmax attention: one head of one group of tokens ([`Head`]), and the two ways that tokens are
+//! grouped.
 //!
-//! `S` is how tensors lie in memory, `K` how products read their factors: as they are computed with, or, where tensors are `bf16`
-//! and the machine multiplies such numbers in pairs, as `bf16` too. Scores, their softmax and all sums are not rounded.
+//! `S` is the storage type of tensors, `K` the type in which products read their factors: the
+//! compute type, or `bf16` if tensors are `bf16` and the machine multiplies `bf16`. Scores, their
+//! softmax and all sums are not rounded.
 
 pub(crate) mod cross;
 pub(crate) mod windows;
@@ -11,7 +13,7 @@ use super::lanes::{lane_max, lane_sum, lane_sum_zip};
 use super::product::multiplies_bf16;
 use super::{Compute, Storage, vectorized};
 
-/// Score that a shifted window gives to a pair of tokens from different regions, as the reference has it.
+/// Term of the score of two tokens from different regions of a shifted window, as in the reference.
 const APART: f64 = -100.0;
 
 /// Shapes of one head: `n` queries of `d` channels over `m` keys.
@@ -30,7 +32,7 @@ pub(crate) struct Qkv<'a, T> {
     pub(crate) v: Mat<'a, T>,
 }
 
-/// What is added to the scores before the softmax.
+/// Terms that are added to the scores before the softmax.
 #[derive(Clone, Copy)]
 pub(crate) struct Extra<'a, T> {
     /// `[n, m]`.
@@ -45,7 +47,7 @@ impl<T> Extra<'_, T> {
     }
 }
 
-/// A place to write `[rows, d]`, rows `width` apart.
+/// Memory for `[rows, d]`, with rows `width` elements apart.
 pub(crate) struct Out<'a, T> {
     pub(crate) data: &'a mut [T],
     pub(crate) width: usize,
@@ -57,7 +59,8 @@ impl<'a, T> Out<'a, T> {
     }
 }
 
-/// Whether products read numbers as they are stored: others are loaded as they are computed with first.
+/// Tells if products read numbers as they are stored; otherwise they are converted to the compute
+/// type first.
 fn reads_as_stored<S: Storage>() -> bool {
     S::EXACT || multiplies_bf16()
 }
@@ -93,13 +96,14 @@ impl Head {
         );
     }
 
-    /// `p v`; `kept` is room for as many numbers as `p` has.
+    /// `p v`; `kept` is scratch memory as large as `p`.
     pub(crate) fn mix<K: Storage>(&self, p: &[K::Real], v: Mat<K>, out: Out<K::Real>, kept: &mut [K]) {
         let (p, width) = (Mat::rows(keep(p, kept), self.m), out.width);
         multiply((self.n, self.d, self.m), out.data, width, K::Real::ONE, p, v);
     }
 
-    /// Gradients of queries, keys and values from that of the result; leaves the gradient of the scores in `ds`.
+    /// Gradients of queries, keys and values from that of the result; leaves the gradient of the
+    /// scores in `ds`.
     ///
     /// `p` are the probabilities, `ds` and `kept` are scratch of the same size.
     pub(crate) fn pull<K: Storage>(
@@ -130,21 +134,21 @@ impl Head {
     }
 }
 
-/// Numbers in the way that products read them: as they are, or rounded into `room`.
-fn keep<'a, K: Storage>(numbers: &'a [K::Real], room: &'a mut [K]) -> &'a [K] {
+/// Returns numbers in the type that products read: unchanged, or rounded into `scratch`.
+fn keep<'a, K: Storage>(numbers: &'a [K::Real], scratch: &'a mut [K]) -> &'a [K] {
     if let Some(same) = K::as_stored(numbers) {
         return same;
     }
-    let room = &mut room[..numbers.len()];
+    let scratch = &mut scratch[..numbers.len()];
     vectorized(
         #[inline(always)]
         || {
-            for (to, &from) in room.iter_mut().zip(numbers) {
+            for (to, &from) in scratch.iter_mut().zip(numbers) {
                 *to = K::store(from);
             }
         },
     );
-    room
+    scratch
 }
 
 /// Softmax of a row, in place.

@@ -1,4 +1,5 @@
-//! Attention inside windows of a map `[b, h, w, 3, heads, d]`: squares, stripes, shifted ones, or the whole map.
+//! Attention inside windows of a map `[b, h, w, 3, heads, d]`: squares, stripes, shifted ones, or
+//! the whole map.
 
 use rayon::prelude::*;
 
@@ -6,7 +7,8 @@ use super::{Extra, Head, Out, Qkv, reads_as_stored};
 use crate::ops::kernels::gemm::Mat;
 use crate::ops::kernels::{Compute, Storage, vectorized};
 
-/// Parts of the batch that share one partial gradient of the bias: bounds memory and fixes the order of the sum.
+/// Parts of the batch that share one partial gradient of the bias: bounds memory and fixes the
+/// order of the sum.
 const BIAS_GROUPS: usize = 64;
 
 /// Tokens of every window, and their regions where windows are shifted across the map's edge.
@@ -21,8 +23,8 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Windows of `wh` x `ww` on a map of `h` x `w` (which they tile), moved down by `dy` and right by `dx` and
-    /// wrapping around.
+    /// Windows of `wh` x `ww` on a map of `h` x `w` (which they tile), moved down by `dy` and right
+    /// by `dx` and wrapping around.
     pub(crate) fn new([h, w]: [usize; 2], [wh, ww]: [usize; 2], [dy, dx]: [usize; 2]) -> Self {
         let mut index = Vec::with_capacity(h * w);
         let mut regions = Vec::with_capacity(h * w);
@@ -39,7 +41,7 @@ impl Tokens {
         Self { n: wh * ww, index, regions: shifted.then_some(regions) }
     }
 
-    /// Where the tokens of all windows lie, window by window.
+    /// Indices of the tokens of all windows, window by window.
     #[cfg(feature = "cuda")]
     pub(crate) fn places(&self) -> &[usize] {
         &self.index
@@ -70,7 +72,7 @@ pub(crate) struct Windowed {
     pub(crate) groupings: Vec<Tokens>,
 }
 
-/// What one window's heads read, copied together.
+/// Queries, keys and values of one window's heads, copied together.
 struct Inputs<K: Storage> {
     qkv: [Vec<K>; 3],
     /// In the backward pass, the gradient of the result.
@@ -238,7 +240,8 @@ fn map_backward<S: Storage<Real = T>, K: Storage<Real = T>, T: Compute>(
     });
 }
 
-/// Calls `work(first channel, channels, tokens of a window, token indices, regions)` for each window of each grouping.
+/// Calls `work(first channel, channels, tokens of a window, token indices, regions)` for each
+/// window of each grouping.
 fn for_windows(g: &Windowed, mut work: impl FnMut(usize, usize, usize, &[usize], Option<&[u8]>)) {
     let width = g.share() * g.d;
     for (i, grouping) in g.groupings.iter().enumerate() {
@@ -273,7 +276,7 @@ impl<K: Storage<Real = T>, T: Compute> Inputs<K> {
         Qkv { q: part(0), k: part(1), v: part(2) }
     }
 
-    /// What is added to the scores of head `number` of a window of `n` tokens.
+    /// Returns the terms that are added to the scores of head `number` of a window of `n` tokens.
     fn extra<'a>(&'a self, bias: Option<&'a [T]>, number: usize, n: usize) -> Extra<'a, T> {
         Extra {
             bias: bias.map(|b| &b[number * n * n..][..n * n]),

@@ -1,4 +1,4 @@
-//! Depthwise convolution of channels-last pictures, stride 1: each channel has a kernel of its own.
+//! Depthwise convolution of channels-last images, stride 1: each channel has its own kernel.
 
 mod sweep;
 
@@ -11,10 +11,11 @@ use sweep::{OutputRow, WeightRow};
 
 /// Channels that are worked on together: their sums stay in vector registers.
 const LANES: usize = 64;
-/// Parts of the batch with a partial weight gradient of their own: bounds memory and fixes the order of the sum.
+/// Parts of the batch with a partial weight gradient of their own: bounds memory and fixes the
+/// order of the sum.
 const WEIGHT_GROUPS: usize = 32;
 
-/// Shapes of one depthwise convolution. Pictures are `[n, h, w, c]`, results `[n, ho, wo, c]`.
+/// Shapes of one depthwise convolution. Images are `[n, h, w, c]`, results `[n, ho, wo, c]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Depthwise {
     pub(crate) h: usize,
@@ -25,7 +26,8 @@ pub(crate) struct Depthwise {
     pub(crate) pad: [usize; 2],
     pub(crate) ho: usize,
     pub(crate) wo: usize,
-    /// Rows and columns of the tiles that do not see each other; the whole picture where there are none.
+    /// Rows and columns of the tiles that do not see each other; the whole image where there are
+    /// none.
     pub(crate) tile: [usize; 2],
 }
 
@@ -46,7 +48,7 @@ impl Depthwise {
         taps(ox, self.kw, self.pad[1], self.w, self.tile[1])
     }
 
-    /// The convolution that carries gradients back to the picture.
+    /// The convolution that carries gradients back to the image.
     fn transposed(&self) -> Self {
         let whole = self.tile == [self.h, self.w];
         Self {
@@ -121,7 +123,7 @@ fn output_row<S: Storage<Real = T>, T: Compute>(
     }
 }
 
-/// Gradient of the picture.
+/// Gradient of the image.
 pub(crate) fn backward_data<S: Storage<Real = T>, T: Compute>(dy: &[S], w: &[T], g: &Depthwise) -> Vec<S> {
     let flipped: Vec<T> = w.chunks_exact(g.c).rev().flatten().copied().collect();
     forward(dy, &flipped, None, &g.transposed())
@@ -194,7 +196,8 @@ fn weight_row<S: Storage<Real = T>, T: Compute>(
 mod tests {
     use super::*;
 
-    /// Whole vectors and a rest of channels, rows of every remainder by four, both kernels that are swept.
+    /// Whole vectors and a rest of channels, rows of every remainder by four, both kernels that are
+    /// swept.
     #[test]
     fn agrees_with_the_plain_loops() {
         for (h, w, c, k) in [(5, 9, 35, 3), (9, 6, 64, 7), (4, 3, 33, 7), (1, 7, 16, 3)] {

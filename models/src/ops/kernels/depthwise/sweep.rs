@@ -1,4 +1,5 @@
-//! Depthwise convolution in registers: four neighbouring pixels of two vectors of channels share what they load.
+//! Depthwise convolution in registers: four neighboring pixels of two vectors of channels share
+//! what they load.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -14,7 +15,7 @@ const TOGETHER: usize = 4;
 /// One row of the result, of as many channels as fill whole vectors. Gives how many those are.
 pub(super) struct OutputRow<'a, S: Storage> {
     pub(super) g: &'a Depthwise,
-    /// The picture.
+    /// The image.
     pub(super) x: &'a [S],
     /// `[kh, kw, c]`.
     pub(super) w: &'a [S::Real],
@@ -23,10 +24,11 @@ pub(super) struct OutputRow<'a, S: Storage> {
     pub(super) y: &'a mut [S],
 }
 
-/// What one row of the result says about the weight, of as many channels as fill whole vectors. Gives how many.
+/// Adds the weight gradient of one row of the result, for as many channels as fill whole vectors.
+/// Returns how many.
 pub(super) struct WeightRow<'a, S: Storage> {
     pub(super) g: &'a Depthwise,
-    /// The picture.
+    /// The image.
     pub(super) x: &'a [S],
     /// The row's gradient.
     pub(super) dy: &'a [S],
@@ -35,7 +37,7 @@ pub(super) struct WeightRow<'a, S: Storage> {
     pub(super) dw: &'a mut [S::Real],
 }
 
-/// Whether rows of this shape can be swept.
+/// Tells if rows of this shape can be swept.
 fn fits(g: &Depthwise) -> bool {
     matches!(g.kw, 3 | 7) && g.tile[1] >= g.w
 }
@@ -86,7 +88,8 @@ const fn lanes<T: Compute, M: Simd>() -> usize {
 fn load<S: Storage, M: Simd>(simd: M, from: &[S], at: usize) -> Pair<S::Real, M> {
     let from = &from[at..at + 2 * lanes::<S::Real, M>()];
     if S::EXACT {
-        // SAFETY: the slice has the elements of two vectors, which are plain numbers of this very type.
+        // SAFETY: the slice has the elements of two vectors, which are plain numbers of this very
+        // type.
         return unsafe { from.as_ptr().cast::<Pair<S::Real, M>>().read_unaligned() };
     }
     let mut pair = [S::Real::ZERO.splat(simd); 2];
@@ -102,7 +105,8 @@ fn load<S: Storage, M: Simd>(simd: M, from: &[S], at: usize) -> Pair<S::Real, M>
 fn store<S: Storage, M: Simd>(_: M, to: &mut [S], at: usize, pair: Pair<S::Real, M>) {
     let to = &mut to[at..at + 2 * lanes::<S::Real, M>()];
     if S::EXACT {
-        // SAFETY: the slice has room for the elements of two vectors, which are plain numbers of this very type.
+        // SAFETY: the slice has space for the elements of two vectors, which are plain numbers of
+        // this very type.
         return unsafe { to.as_mut_ptr().cast::<Pair<S::Real, M>>().write_unaligned(pair) };
     }
     // SAFETY: the elements of two vectors, which are plain numbers.
@@ -118,7 +122,8 @@ fn multiply_add<T: Compute, M: Simd>(simd: M, a: Pair<T, M>, b: Pair<T, M>, sum:
     sum[1] = T::multiply_add(simd, a[1], b[1], sum[1]);
 }
 
-/// Pixels of a block of `pixels` results from `ox` on that lie in the picture, and where they lie in its row.
+/// Returns which pixels of a block of `pixels` results from `ox` on are inside the image, and their
+/// position in its row.
 #[inline(always)]
 fn seen(g: &Depthwise, ox: usize, pixels: usize) -> (Range<usize>, usize) {
     let first = g.pad[1].saturating_sub(ox);
@@ -152,7 +157,8 @@ impl<S: Storage> OutputRow<'_, S> {
             let weights: [Pair<S::Real, M>; K] =
                 std::array::from_fn(|kx| load(simd, self.w, (ky * K + kx) * g.c + first));
             let row = ((self.oy + ky - g.pad[0]) * g.w + left) * g.c + first;
-            // All loops but that over kernel rows are unrolled, so that sums and weights stay in registers.
+            // All loops but that over kernel rows are unrolled, so that sums and weights stay in
+            // registers.
             for pixel in 0..N + K - 1 {
                 if !seen.contains(&pixel) {
                     continue;

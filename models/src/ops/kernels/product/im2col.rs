@@ -1,23 +1,25 @@
-//! Rows that are windows of channels-last images: what a convolution multiplies, never written to memory as a whole.
+//! The matrix whose rows are windows of channels-last images (im2col), which is never written to
+//! memory as a whole.
 
 use std::ops::Range;
 
 use crate::ops::kernels::{Compute, Storage};
 
-/// Windows of `kernel` pixels, `dilation` apart, of images `[n, h, w, c]`; windows are `step` apart, and pixels
-/// outside the image are zero.
+/// Windows of `kernel` pixels, `dilation` apart, of images `[n, h, w, c]`; windows are `step`
+/// apart, and pixels outside the image are zero.
 ///
-/// Row `r` of the matrix is window `r`, image by image and row by row; its columns are `(y, x, channel)` of the window.
+/// Row `r` of the matrix is window `r`, image by image and row by row; its columns are `(y, x,
+/// channel)` of the window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Im2col<'a, S> {
     pub(crate) x: &'a [S],
-    /// Height and width of a image.
+    /// Height and width of an image.
     pub(crate) size: [usize; 2],
     pub(crate) c: usize,
     /// Rows and columns of windows of each image.
     pub(crate) count: [usize; 2],
     pub(crate) step: usize,
-    /// Where the first window begins, possibly before the image.
+    /// First pixel of the first window, possibly outside the image.
     pub(crate) origin: [isize; 2],
     pub(crate) kernel: [usize; 2],
     /// Pixels from one of a window to the next.
@@ -31,7 +33,7 @@ impl<S: Storage> Im2col<'_, S> {
         self.copy_as(row, ks, out, S::Real::ZERO, load);
     }
 
-    /// As [`Self::copy`], to numbers of another type, which `take` copies one slice of to another.
+    /// Copies like [`Self::copy`], to numbers of another type; `take` converts a slice.
     #[inline(always)]
     pub(super) fn copy_as<O: Copy>(
         &self,
@@ -78,8 +80,8 @@ impl<S: Storage> Im2col<'_, S> {
         }
     }
 
-    /// As [`Self::copy`], pixel by pixel, of the window at `top` and `left` of the image whose first row is `row`;
-    /// places before the image have wrapped around.
+    /// As [`Self::copy`], pixel by pixel, of the window at `top` and `left` of the image whose
+    /// first row is `row`; places before the image have wrapped around.
     fn copy_dilated<O: Copy>(
         &self,
         [row, top, left]: [usize; 3],

@@ -1,8 +1,9 @@
 //! Matrix products whose factors are packed from rows, transposes or the windows of a convolution.
 //!
-//! A product is divided into tasks; the order of each sum depends on the shape alone, never on the division. Each
-//! task packs a block of the right factor that fits the L2 cache, then goes through the left factor panel by panel,
-//! each of which fits the L1 cache; tiles of the result stay in registers.
+//! A product is divided into tasks; the order of each sum depends on the shape alone, never on the
+//! division. Each task packs a block of the right factor that fits the L2 cache, then goes through
+//! the left factor panel by panel, each of which fits the L1 cache; tiles of the result stay in
+//! registers.
 #![allow(unsafe_code)]
 
 mod bf16;
@@ -32,7 +33,8 @@ use super::{Compute, Storage};
 
 /// Most rows of a task.
 const BLOCK_ROWS: usize = 1536;
-/// Most rows of a task whose sums are rounded when they are stored, so that the sums stay in a cache until then.
+/// Most rows of a task whose sums are rounded when they are stored, so that the sums stay in a
+/// cache until then.
 const ROUNDED_BLOCK_ROWS: usize = 768;
 
 /// Rows, columns and inner indices.
@@ -73,8 +75,8 @@ pub(crate) fn product_at<A, B, O, T: Compute>(
     run(shape, a, b, None, Output::new(out.as_mut_ptr(), out.len(), shape.1, rows));
 }
 
-/// Writes `a * b` to rows of `out` that are `row_stride` elements apart, on the calling thread alone: for products
-/// that are part of a task.
+/// Writes `a * b` to rows of `out` that are `row_stride` elements apart, on the calling thread
+/// alone: for products that are part of a task.
 pub(crate) fn product_serial<A, B, T: Compute>(
     shape: Shape,
     a: Left<A>,

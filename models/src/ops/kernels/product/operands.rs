@@ -1,4 +1,4 @@
-//! Where the two factors of a product come from, and how they are packed for the tiles.
+//! The two factors of a product, and how they are packed for the tiles.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -12,9 +12,9 @@ use crate::ops::kernels::Storage;
 /// The left factor, `m` x `k`.
 #[derive(Clone, Copy)]
 pub(crate) enum Left<'a, S> {
-    /// Rows one after another, so many elements apart.
+    /// Rows at a distance of this many elements.
     Rows(&'a [S], usize),
-    /// The transpose of a matrix whose rows are so many elements apart.
+    /// The transpose of a matrix whose rows are at a distance of this many elements.
     Columns(&'a [S], usize),
     /// Windows of images.
     Im2col(Im2col<'a, S>),
@@ -39,19 +39,20 @@ impl<'a, S: Storage> Left<'a, S> {
         })
     }
 
-    /// Whether its panels lie by rows.
+    /// Tells if its panels are stored by rows.
     pub(super) fn by_rows(&self) -> bool {
         !matches!(self, Self::Columns(..))
     }
 
-    /// Rows `rows` of inner indices `ks`, and how far apart they are, if they need not be packed.
+    /// Returns rows `rows`, inner indices `ks`, and their row stride, if they need no packing.
     pub(super) fn unpacked(&self, rows: &Range<usize>, ks: &Range<usize>) -> Option<(&[S::Real], usize)> {
         let Self::Rows(data, width) = self else { return None };
         let numbers = S::as_compute(data)?;
         Some((&numbers[rows.start * width + ks.start..][..(rows.len() - 1) * width + ks.len()], *width))
     }
 
-    /// How many panels are packed at once: of columns several, so that whole cache lines are read.
+    /// Number of panels that are packed at once: several panels of columns, so that whole cache
+    /// lines are read.
     pub(super) fn strips(&self) -> usize {
         if self.by_rows() { 1 } else { 8 }
     }
@@ -85,11 +86,11 @@ impl<'a, S: Storage> Left<'a, S> {
     }
 }
 
-/// How many rows of a factor are asked for before they are packed, where only some columns of each are.
+/// Number of rows that are prefetched before some of their columns are packed.
 const AHEAD: usize = 8;
 
-/// Asks for `len` elements from `at` on, if they are there, before they are read: rows far apart are not foreseen by the
-/// processor.
+/// Prefetches `len` elements from `at` on, if they exist: the hardware prefetcher does not follow
+/// rows that are far apart.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 fn prefetch<S>(data: &[S], at: usize, len: usize) {
@@ -104,7 +105,8 @@ fn prefetch<S>(data: &[S], at: usize, len: usize) {
     }
 }
 
-/// Puts one row of a transposed left factor into its panels; a length that is known beforehand needs no loop.
+/// Puts one row of a transposed left factor into its panels; a length that is known beforehand
+/// needs no loop.
 #[inline(always)]
 fn columns<S: Storage, const TILE: usize>(row: &[S], i: usize, panels: &mut [S::Real]) {
     let (whole, rest) = row.as_chunks::<TILE>();
@@ -120,9 +122,9 @@ fn columns<S: Storage, const TILE: usize>(row: &[S], i: usize, panels: &mut [S::
 /// The right factor, `k` x `n`.
 #[derive(Clone, Copy)]
 pub(crate) enum Right<'a, S> {
-    /// Rows one after another, so many elements apart.
+    /// Rows at a distance of this many elements.
     Rows(&'a [S], usize),
-    /// The transpose of a matrix whose rows are so many elements apart.
+    /// The transpose of a matrix whose rows are at a distance of this many elements.
     Columns(&'a [S], usize),
     /// Windows of images.
     Im2col(Im2col<'a, S>),
@@ -130,7 +132,8 @@ pub(crate) enum Right<'a, S> {
     FlippedKernel(FlippedKernel<'a, S>),
 }
 
-/// A convolution's packed weight `[o, kh, kw, c]` as the matrix `[(y, x, o), c]` of some of its places, in reverse.
+/// A convolution's packed weight `[o, kh, kw, c]` as the matrix `[(y, x, o), c]` of some of its
+/// places, in reverse.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlippedKernel<'a, S> {
     pub(crate) w: &'a [S],
@@ -155,7 +158,8 @@ impl<'a, S> FlippedKernel<'a, S> {
 }
 
 impl<S: Storage> Right<'_, S> {
-    /// Packs inner indices `ks` of columns `cols` in panels of `tile` columns; `line` is scratch of a row.
+    /// Packs inner indices `ks` of columns `cols` in panels of `tile` columns; `line` is scratch of
+    /// a row.
     #[inline(always)]
     pub(super) fn pack(
         &self,
@@ -208,7 +212,8 @@ fn spread<S: Storage>(row: &[S], i: usize, depth: usize, tile: usize, out: &mut 
     }
 }
 
-/// As [`spread`], for a width that is known beforehand: no call for each short copy.
+/// Does the same as [`spread`] for a width known at compile time, which needs no call for each
+/// short copy.
 #[inline(always)]
 fn spread_by<S: Storage, const TILE: usize>(row: &[S], i: usize, depth: usize, out: &mut [S::Real]) {
     let (whole, rest) = row.as_chunks::<TILE>();
@@ -221,7 +226,8 @@ fn spread_by<S: Storage, const TILE: usize>(row: &[S], i: usize, depth: usize, o
     }
 }
 
-/// `count` rows of `depth` elements, `width` apart, to `depth` rows of `count` elements, `tile` apart.
+/// `count` rows of `depth` elements, `width` apart, to `depth` rows of `count` elements, `tile`
+/// apart.
 #[inline(always)]
 fn transpose<S: Storage>(
     from: &[S],

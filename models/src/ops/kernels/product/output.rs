@@ -10,7 +10,8 @@ use crate::ops::kernels::Storage;
 pub(crate) enum OutputRows {
     /// All rows in order.
     Dense,
-    /// Pixels of images `[n, h, w, c]`: `count` rows and columns of each image, from `first` on, `step` pixels apart.
+    /// Pixels of images `[n, h, w, c]`: `count` rows and columns of each image, from `first` on,
+    /// `step` pixels apart.
     Grid { size: [usize; 2], count: [usize; 2], first: [usize; 2], step: usize },
 }
 
@@ -26,8 +27,8 @@ impl OutputRows {
         }
     }
 
-    /// Asserts that the rows of the result do not overlap; returns how many rows the memory must hold for a
-    /// product of `m` rows.
+    /// Asserts that the rows of the result do not overlap; returns how many rows the memory must
+    /// hold for a product of `m` rows.
     pub(super) fn required_rows(&self, m: usize) -> usize {
         if let Self::Grid { size, count, first, step } = *self {
             for axis in 0..2 {
@@ -51,7 +52,8 @@ pub(super) struct Output<O> {
     first: [usize; 2],
 }
 
-// SAFETY: tasks on other threads only write elements through `task::run`, each of them by one task alone.
+// SAFETY: tasks on other threads only write elements through `task::run`, each of them by one task
+// alone.
 unsafe impl<O: Send> Sync for Output<O> {}
 
 impl<O> Output<O> {

@@ -7,7 +7,8 @@ use super::tile::TileShape;
 
 /// Most columns of a task.
 pub(super) const BLOCK_COLS: usize = 384;
-/// Tasks per thread of a product that is large enough: tasks that start late then do not delay the end.
+/// Tasks per thread of a product that is large enough: tasks that start late then do not delay the
+/// end.
 const TASKS_PER_THREAD: usize = 4;
 /// Least multiply-accumulates of a task.
 pub(super) const TASK_WORK: usize = 1 << 20;
@@ -44,8 +45,9 @@ impl Partition {
         };
         let area = m * n / tasks;
         let narrow = |cols: usize| even(n, cols.clamp(4 * tile.cols, BLOCK_COLS), tile.cols);
-        // Packing an element of the right factor costs several times as much as one of the left factor, so
-        // blocks are taller than wide: each packed element of the right factor then serves more rows.
+        // Packing an element of the right factor costs several times as much as one of the left
+        // factor, so blocks are taller than wide: each packed element of the right factor then
+        // serves more rows.
         let cols = narrow((area / 4).isqrt());
         let rows = even(m, (area / cols).clamp(4 * tile.rows, max_rows), tile.rows);
         Self { m, n, rows, cols: if rows < m { cols } else { narrow(area / m.max(1)) } }

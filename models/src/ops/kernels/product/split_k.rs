@@ -11,12 +11,14 @@ use crate::ops::kernels::{Compute, Storage, vectorized};
 
 /// Most parts that a sum is split into.
 const MAX_PARTS: usize = 16;
-/// Rows and columns of a result that are worth a task by themselves, so that their sums need no splitting.
+/// Rows and columns of a result that are worth a task by themselves, so that their sums need no
+/// splitting.
 const MIN_OUTPUT_FOR_SPLIT: usize = 192;
 /// Elements of the result that one task adds up.
 const CHUNK: usize = 1 << 13;
 
-/// `a * b` for a small result and a large `k`: parts of `k` are tasks of their own, added up in order.
+/// `a * b` for a small result and a large `k`: parts of `k` are tasks of their own, added up in
+/// order.
 pub(crate) fn product_split_k<A, B, T: Compute>(shape: Shape, a: Left<A>, b: Right<B>) -> Vec<T>
 where
     A: Storage<Real = T>,

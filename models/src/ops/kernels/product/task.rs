@@ -56,8 +56,8 @@ fn run_rounded<A, B, O, T: Compute>(
         run_exact(a, b, bias, &exact, block);
         for (row, sums) in rows.zip(sums.chunks_exact(width)) {
             let start = out.row(row, &cols).cast::<MaybeUninit<O>>();
-            // SAFETY: the row holds the columns, and tasks have different rows (`OutputRows::required_rows`) or
-            // columns.
+            // SAFETY: the row holds the columns, and tasks have different rows
+            // (`OutputRows::required_rows`) or columns.
             let out = unsafe { std::slice::from_raw_parts_mut(start, width) };
             vectorized(
                 #[inline(always)]
@@ -126,8 +126,8 @@ fn run_exact<A, B, T: Compute>(
                         epilogue,
                     };
                     // SAFETY: each row was checked to hold the columns; rows are different
-                    // (`OutputRows::required_rows`), and tasks have different rows or columns. Memory that is
-                    // added to was written in the first round.
+                    // (`OutputRows::required_rows`), and tasks have different rows or columns.
+                    // Memory that is added to was written in the first round.
                     unsafe { strip.run() };
                 }
             }

@@ -67,8 +67,9 @@ fn windows_are_zero_outside_the_image() {
     close(&got, &plain((7, k, 24), |r, i| a[i * 7 + r], at, |_| 0.0));
 }
 
-/// Every kind of factor, odd sizes, sums that are taken in pieces: both factors are rounded where this machine
-/// multiplies in pairs, and only the left one elsewhere, so the right one holds numbers that are not rounded any more.
+/// Every kind of factor, odd sizes, sums that are taken in pieces: both factors are rounded where
+/// this machine multiplies in pairs, and only the left one elsewhere, so the right one holds
+/// numbers that are not rounded any more.
 #[test]
 fn rounded_numbers_agree_with_the_triple_loop() {
     let half = |values: Vec<f64>| values.into_iter().map(bf16::from_f64).collect::<Vec<_>>();

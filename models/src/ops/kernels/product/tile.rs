@@ -52,7 +52,8 @@ pub(super) enum Epilogue<'a, T> {
 pub(super) struct Strip<'a, T> {
     /// Inner indices, at most [`DEPTH`].
     pub(super) depth: usize,
-    /// The left panel: rows `row_stride` apart, or inner index by inner index, a full tile's rows apart.
+    /// The left panel: rows `row_stride` apart, or inner index by inner index, a full tile's rows
+    /// apart.
     pub(super) left: &'a [T],
     pub(super) by_rows: bool,
     /// Distance of two rows of a left panel that is stored by rows.
@@ -61,8 +62,8 @@ pub(super) struct Strip<'a, T> {
     pub(super) right: &'a [T],
     /// Columns of the block.
     pub(super) cols: usize,
-    /// Pointer to the start of each row of the strip; all are valid for writing `cols` elements, and for reading with
-    /// [`Epilogue::Accumulate`].
+    /// Pointer to the start of each row of the strip; all are valid for writing `cols` elements,
+    /// and for reading with [`Epilogue::Accumulate`].
     pub(super) out: &'a [*mut T],
     pub(super) epilogue: Epilogue<'a, T>,
 }
@@ -104,7 +105,8 @@ impl<T: Compute> Strip<'_, T> {
         for first in (0..self.cols).step_by(width) {
             let right = self.right[first * self.depth..].as_ptr();
             let cols = width.min(self.cols - first);
-            // SAFETY: `run` checked that both panels hold `depth` inner indices for every full tile.
+            // SAFETY: `run` checked that both panels hold `depth` inner indices for every full
+            // tile.
             unsafe {
                 if cols > lanes {
                     let sums = self.sums::<S, R, 2, BY_ROWS>(simd, right);
@@ -131,7 +133,8 @@ impl<T: Compute> Strip<'_, T> {
         let mut sums = [[T::ZERO.splat(simd); V]; R];
         let (mut a, mut b) = (self.left.as_ptr(), right);
         for _ in 0..self.depth {
-            // SAFETY: the caller's promise; pointers move one inner index at a time and end one past the last.
+            // SAFETY: the caller's promise; pointers move one inner index at a time and end one
+            // past the last.
             unsafe {
                 let mut row = [T::ZERO.splat(simd); V];
                 for (v, x) in row.iter_mut().enumerate() {
@@ -151,7 +154,7 @@ impl<T: Compute> Strip<'_, T> {
     }
 
     /// # Safety
-    /// As [`Strip::run`]; `cols` columns from `first` on lie in the strip and in the tile.
+    /// As for [`Strip::run`]; `cols` columns from `first` on are in the strip and in the tile.
     #[inline(always)]
     unsafe fn write<S: Simd, const R: usize, const V: usize>(
         &self,
@@ -166,8 +169,8 @@ impl<T: Compute> Strip<'_, T> {
             if r >= self.out.len() {
                 continue;
             }
-            // SAFETY: the row is valid for `self.cols` elements; a whole tile's columns lie among them, and of
-            // others only `cols` are touched. The bias has an element for each column.
+            // SAFETY: the row is valid for `self.cols` elements; a whole tile's columns are among
+            // them, and of others only `cols` are touched. The bias has an element for each column.
             unsafe {
                 let out = self.out[r].add(first);
                 if whole {

@@ -1,8 +1,8 @@
-//! Products in pairs by AMX, which multiplies whole matrices: sixteen rows of sixteen pairs by sixteen pairs of sixteen
-//! columns in one instruction.
+//! Products in pairs by AMX, which multiplies whole matrices: sixteen rows of sixteen pairs by
+//! sixteen pairs of sixteen columns in one instruction.
 //!
-//! The compiler knows the instructions as assembly alone. A thread that has left a number in their registers is slower to
-//! switch to and from, so they are given back after each strip.
+//! The compiler knows the instructions as assembly alone. A thread that has left a number in their
+//! registers is slower to switch to and from, so they are given back after each strip.
 #![allow(unsafe_code)]
 // Where there are no such instructions only tests use this.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))]
@@ -18,12 +18,14 @@ pub(super) const UNIT: usize = 16;
 #[repr(align(64))]
 pub(super) struct Sums(pub(super) [[f32; COLS]; ROWS]);
 
-/// What multiplies `ROWS` rows by [`COLS`] columns.
+/// Multiplication of [`ROWS`] rows by [`COLS`] columns.
 pub(super) trait TileMul: Copy {
-    /// Sets `sums` to the products of rows of the left factor, `row_stride` elements apart, and of the right factor.
+    /// Sets `sums` to the products of rows of the left factor, `row_stride` elements apart, and of
+    /// the right factor.
     ///
     /// # Safety
-    /// Of each row as many pairs can be read as `right` has elements; their number are a multiple of [`UNIT`].
+    /// As many pairs of each row can be read as `right` has elements; their number is a multiple of
+    /// [`UNIT`].
     unsafe fn multiply(self, left: *const u16, row_stride: usize, right: &[[PairVec; 2]], sums: &mut Sums);
 }
 
@@ -83,7 +85,8 @@ mod x86 {
     };
 
     impl Amx {
-        /// If this machine has them, the system lets this process use them, and `EFFICIENTTRAIN_AMX=0` does not forbid it.
+        /// If this machine has them, the system lets this process use them, and
+        /// `EFFICIENTTRAIN_AMX=0` does not forbid it.
         pub(in super::super) fn detect() -> Option<Self> {
             let wanted = std::env::var_os("EFFICIENTTRAIN_AMX").is_none_or(|value| value != "0");
             (wanted && in_hardware() && permitted()).then_some(Self(()))
@@ -92,7 +95,8 @@ mod x86 {
         /// Runs `work`, in which matrices are multiplied.
         #[inline(always)]
         pub(in super::super) fn with_registers(self, work: impl FnOnce()) {
-            // SAFETY: `self` was made where the instructions are there, and the shapes are those of palette 1.
+            // SAFETY: `self` was made where the instructions are there, and the shapes are those of
+            // palette 1.
             unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const WHOLE, options(nostack)) };
             work();
             // SAFETY: as above; nothing is expected to be left in the registers.
@@ -112,7 +116,8 @@ mod x86 {
         }
     }
 
-    /// Asks the system for the registers, which it gives to a process that wants them (Linux 5.16 and later).
+    /// Asks the system for the registers, which it gives to a process that wants them (Linux 5.16
+    /// and later).
     fn permitted() -> bool {
         const REQUEST: libc::c_long = 0x1023;
         const TILE_DATA: libc::c_long = 18;
@@ -132,7 +137,8 @@ mod x86 {
             const {
                 assert!(ROWS == 2 * LANES && COLS == 2 * LANES && size_of::<[PairVec; 2]>() == 128);
             }
-            // SAFETY: the caller's promise; `sums` has room for four registers of sixteen rows of 64 bytes, 128 bytes apart.
+            // SAFETY: the caller's promise; `sums` holds four registers of sixteen rows of
+            // 64 bytes, 128 bytes apart.
             unsafe {
                 asm!(
                     "tilezero tmm0",

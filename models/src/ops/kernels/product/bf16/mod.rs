@@ -1,7 +1,8 @@
-//! Products of numbers rounded to `bf16`, in pairs that are summed in `f32`: one instruction with AVX-512-BF16.
+//! Products of numbers rounded to `bf16`, in pairs that are summed in `f32`: one instruction with
+//! AVX-512-BF16.
 //!
-//! Two inner indices next to each other form a pair, the first in the low half. The instruction reads and writes
-//! zero in place of numbers below the least normal one.
+//! Two inner indices next to each other form a pair, the first in the low half. The instruction
+//! reads and writes zero in place of numbers below the least normal one.
 #![allow(unsafe_code)]
 // On machines without these instructions only tests use this.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))]
@@ -89,8 +90,9 @@ pub enum Bf16Products {
 }
 
 impl Bf16Products {
-    /// Returns the way of this machine: AMX, if processor and system have it and `EFFICIENTTRAIN_AMX` is not 0;
-    /// otherwise AVX-512-BF16, except on Intel's processors, which are faster in single precision.
+    /// Returns the way of this machine: AMX, if processor and system have it and
+    /// `EFFICIENTTRAIN_AMX` is not 0; otherwise AVX-512-BF16, except on Intel's processors, which
+    /// are faster in single precision.
     pub fn detect() -> Self {
         match Native::detect() {
             None => Self::Single,

@@ -41,8 +41,9 @@ mod x86 {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512bf16");
                 let amx = Amx::detect();
-                // Without AMX, Intel's instruction is slower than two multiplications in single precision (83 against
-                // 139 GFLOP/s, measured on an Emerald Rapids); on AMD's Zen 5 it takes the time of one.
+                // Without AMX, Intel's instruction is slower than two multiplications in single
+                // precision (83 against 139 GFLOP/s, measured on an Emerald Rapids); on AMD's Zen 5
+                // it takes the time of one.
                 (found && (amx.is_some() || !by_intel())).then_some(Self { amx })
             })
         }
@@ -82,7 +83,8 @@ mod x86 {
     }
 
     fn by_intel() -> bool {
-        // SAFETY: a processor with AVX-512 has the leaf. (Newer compilers know that asking is always safe.)
+        // SAFETY: a processor with AVX-512 has the leaf. (Newer compilers know that asking is
+        // always safe.)
         #[allow(unused_unsafe)]
         let vendor = unsafe { __cpuid(0) };
         [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == *b"GenuineIntel"
@@ -98,8 +100,9 @@ mod x86 {
         amx.with_registers(|| strip.matrices(amx, native));
     }
 
-    // SAFETY, of every block below: `self` exists only on machines with these features, and a `PairVec` is as large as a
-    // vector; of other memory, only as many numbers are accessed as the caller promises.
+    // SAFETY, of every block below: `self` exists only on machines with these features, and a
+    // `PairVec` is as large as a vector; of other memory, only as many numbers are accessed as the
+    // caller promises.
     impl PairDot for Native {
         type Sums = __m512;
 

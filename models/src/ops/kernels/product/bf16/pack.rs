@@ -1,4 +1,5 @@
-//! Packing of the factors of a product in pairs: the left factor is copied, the right factor is rounded.
+//! Packing of the factors of a product in pairs: the left factor is copied, the right factor is
+//! rounded.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -13,7 +14,7 @@ use crate::ops::kernels::{Compute, Storage};
 /// Distance of the rows of a left panel.
 pub(super) const PANEL_STRIDE: usize = 2 * PAIRS;
 
-/// Copies rows `rows`, inner indices `ks` of the left factor into panels, and zeros behind them.
+/// Copies rows `rows`, inner indices `ks` of the left factor into panels, padded with zeros.
 #[inline(always)]
 pub(super) fn pack_left<P: Shuffle>(
     shuffle: P,
@@ -83,15 +84,16 @@ fn columns(low: &[bf16], high: Option<&[bf16]>, p: usize, panels: &mut [bf16]) {
     }
 }
 
-/// Writes pairs as numbers, the first of a pair in the low half: it comes first on the only machines that this runs on.
+/// Writes pairs as numbers, the first of a pair in the low half: it comes first on the only
+/// machines that this runs on.
 #[inline(always)]
 fn write_pairs<const N: usize>(pairs: [u32; N], to: &mut [bf16]) {
     let to = &mut to[..2 * N];
-    // SAFETY: there is room for so many pairs.
+    // SAFETY: the slice holds `2 * N` elements.
     unsafe { to.as_mut_ptr().cast::<[u32; N]>().write_unaligned(pairs) };
 }
 
-/// `depth` rows of `count` numbers, `width` apart, as rows of panels, and zeros behind them.
+/// `depth` rows of `count` numbers, `width` apart, as rows of panels, padded with zeros.
 #[inline(always)]
 fn transpose_left<P: Shuffle>(
     shuffle: P,
@@ -127,8 +129,8 @@ fn transpose_left<P: Shuffle>(
     }
 }
 
-/// Packs inner indices `ks` of columns `cols` of the right factor, and zeros up to `pairs`; `lines` are scratch of a row
-/// each.
+/// Packs inner indices `ks` of columns `cols` of the right factor, and zeros up to `pairs`; `lines`
+/// are scratch of a row each.
 #[inline(always)]
 pub(super) fn pack_right<P: Shuffle, B: Storage>(
     shuffle: P,

@@ -22,7 +22,8 @@ fn side_by_side<S: Storage>(row: &[S; 2 * LANES]) -> PairVec {
 
 /// The parts of packing that a machine may have instructions for; the default methods define them.
 ///
-/// An instruction that rounds gives zero for numbers below the least normal one, as the multiplication would.
+/// An instruction that rounds gives zero for numbers below the least normal one, as the
+/// multiplication would.
 pub(super) trait Shuffle: Copy {
     /// Pairs each number of one row with the number of another row in the same column.
     #[inline(always)]
@@ -61,7 +62,7 @@ mod x86 {
     use super::{LANES, PairVec, Shuffle, Storage, interleaved, side_by_side};
     use crate::ops::kernels::Compute;
 
-    /// Where each half of a pair comes from, of sixteen first halves and sixteen second ones behind them.
+    /// Source of each half of a pair among sixteen first halves followed by sixteen second halves.
     static ALTERNATE: [u16; 2 * LANES] = {
         let mut from = [0; 2 * LANES];
         let mut i = 0;
@@ -79,8 +80,8 @@ mod x86 {
         S::Real::as_f32(S::as_compute(numbers)?)
     }
 
-    // SAFETY, of every block below: `self` was made where AVX-512 F, BW and BF16 are there; arrays are as long as what is
-    // loaded from them, and a line is as long and as aligned as a vector.
+    // SAFETY, of every block below: `self` was made where AVX-512 F, BW and BF16 are there; arrays
+    // are as long as what is loaded from them, and a line is as long and as aligned as a vector.
     impl Shuffle for Native {
         #[inline(always)]
         fn interleave<S: Storage>(self, low: &[S; LANES], high: &[S; LANES]) -> PairVec {
@@ -116,7 +117,8 @@ mod x86 {
         #[inline(always)]
         fn transpose(self, square: &mut [PairVec; LANES]) {
             unsafe {
-                // A loop, because `map` may become a function of its own, for the least of machines.
+                // A loop, because `map` may become a function of its own, for the least of
+                // machines.
                 let mut rows = [_mm512_setzero_si512(); LANES];
                 for (row, PairVec(line)) in rows.iter_mut().zip(square.iter()) {
                     *row = line.as_ptr().cast::<__m512i>().read();

@@ -83,8 +83,8 @@ pub(in super::super) fn run_task<B: Storage>(
                     let factors = (unpacked.unwrap_or(panel), (&right[..], cols.len()));
                     let strip = top..together.end.min(top + shape.rows);
                     // SAFETY: each row was checked to hold the columns; rows are different
-                    // (`OutputRows::required_rows`), and tasks have different rows or columns. Sums that
-                    // are read were written in the first round.
+                    // (`OutputRows::required_rows`), and tasks have different rows or columns. Sums
+                    // that are read were written in the first round.
                     unsafe {
                         let ends = [piece == 0, piece + 1 == pieces];
                         sums.strip(native, pairs, factors, bias, strip, ends);
@@ -107,7 +107,8 @@ struct TaskSums<'a> {
 }
 
 impl TaskSums<'_> {
-    /// Computes one strip of one piece of the inner indices, which may be the `first` and the `last`.
+    /// Computes one strip of one piece of the inner indices, which may be the `first` and the
+    /// `last`.
     ///
     /// # Safety
     /// As for [`Strip::new`], for rows `strip` of the result.

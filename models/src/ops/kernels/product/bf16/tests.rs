@@ -71,8 +71,8 @@ impl TileMul for Plain {
     }
 }
 
-/// A strip with pairs up to a multiple of `unit`, beside the definition: from nothing, from a bias, from earlier sums,
-/// stored as summed up and rounded.
+/// A strip with pairs up to a multiple of `unit`, beside the definition: from nothing, from a bias,
+/// from earlier sums, stored as summed up and rounded.
 fn check((rows, cols, depth): (usize, usize, usize), unit: usize, step: usize, run: &dyn Fn(&Strip)) {
     let pairs = depth.div_ceil(2).next_multiple_of(unit);
     let (a, b) = (filled(rows * depth, 0.3), filled(depth * cols, 0.8));
@@ -112,8 +112,8 @@ fn check((rows, cols, depth): (usize, usize, usize), unit: usize, step: usize, r
     }
 }
 
-/// Every number of rows, odd depths, a last tile that is not whole; by the plain loop, and by the instruction where
-/// this machine has it.
+/// Every number of rows, odd depths, a last tile that is not whole; by the plain loop, and by the
+/// instruction where this machine has it.
 #[test]
 fn pairs_agree_with_the_triple_loop() {
     for shape in [(12, 70, 31), (1, 5, 1), (4, 32, 8), (7, 33, 768), (9, 64, 2)] {
@@ -127,7 +127,7 @@ fn pairs_agree_with_the_triple_loop() {
     }
 }
 
-/// As above, by what multiplies whole matrices.
+/// The same by whole matrices.
 #[test]
 fn matrices_agree_with_the_triple_loop() {
     for shape in [(32, 70, 31), (1, 5, 1), (16, 32, 32), (17, 33, 768), (31, 64, 97)] {

@@ -1,4 +1,5 @@
-//! The innermost loops of a product in pairs: one strip of the result, tile by tile or matrix by matrix.
+//! The innermost loops of a product in pairs: one strip of the result, tile by tile or matrix by
+//! matrix.
 #![allow(unsafe_code)]
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 
@@ -46,8 +47,8 @@ pub(super) struct Strip<'a> {
 
 impl<'a> Strip<'a> {
     /// # Safety
-    /// Each row of `out` is valid for writing `cols` elements and each of `begin` for reading them, and nothing else
-    /// accesses them during the lifetime of the strip.
+    /// Each row of `out` is valid for writing `cols` elements and each of `begin` for reading them,
+    /// and nothing else accesses them during the lifetime of the strip.
     pub(super) unsafe fn new(
         pairs: usize,
         left: Panels<'a>,
@@ -144,7 +145,8 @@ impl<'a> Strip<'a> {
         let counts = [cols.min(LANES), cols.saturating_sub(LANES)];
         for (half, (sum, count)) in sums.iter_mut().zip(counts).enumerate() {
             if let Some(before) = before {
-                // SAFETY: `new` checked the length of a bias; its caller promised that sums can be read.
+                // SAFETY: `new` checked the length of a bias; its caller promised that sums can be
+                // read.
                 *sum = dot.plus(*sum, unsafe { dot.read(before.wrapping_add(half * LANES), count) });
             }
             let column = first + half * LANES;

@@ -1,15 +1,19 @@
-//! What every model must do at any size: give logits, train every parameter, keep its parameters through a size change.
+//! Requirements on every model at any size: logits, a gradient for every parameter, parameters kept
+//! through a size change.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod names;
 
 use candle_core::{DType, Device, Tensor};
 use common::{max_difference, model_input, numbers};
 use efficienttrain_models::{
-    Backbone, Context, Family, Gradients, Mode, ModelOptions, ParamKind, ParamStore, Variable, cost,
-    create_model, model_names, ops, predict,
+    Backbone, BlockIndex, Context, Family, Gradients, Mode, ModelOptions, ParamKind, ParamStore, Variable,
+    cost, create_model, model_names, ops, predict,
 };
 
-/// Sizes that every kind of edge gets: the smallest, a rectangle, and one that is no multiple of anything.
+/// Sizes that every kind of edge gets: the smallest, a rectangle, and one that is no multiple of
+/// anything.
 fn sizes(family: Family) -> Vec<[usize; 2]> {
     match family {
         Family::ResNet => vec![[32, 32], [33, 45]],
@@ -286,9 +290,10 @@ fn parameters_are_grouped_by_decay_and_depth() {
 
 #[test]
 fn published_sizes_of_models_without_golden_numbers() {
-    // Parameters in millions and multiply-accumulates in billions as their papers and timm round them. For CSWin-L the
-    // paper says 31.5 G, less than 2.25 times the linear layers of CSWin-B (which it must be at 1.5 times the width, and
-    // which are counted right): only its parameters are compared.
+    // Parameters in millions and multiply-accumulates in billions as their papers and timm round
+    // them. For CSWin-L the paper says 31.5 G, less than 2.25 times the linear layers of CSWin-B
+    // (which it must be at 1.5 times the width, and which are counted right): only its parameters
+    // are compared.
     for (name, params, macs) in [
         ("resnet18", 11.7, 1.8),
         ("resnet34", 21.8, 3.7),
@@ -325,7 +330,7 @@ fn stochastic_depth_keeps_the_expectation_and_is_seeded() {
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
     let draw = |seed, index| {
         let cx = Context::new(&params, Mode::Train { seed, drop_path: 0.4 });
-        cx.drop_path_mask((index, 3), "", 20_000)
+        cx.drop_path_mask(BlockIndex { index, depth: 3 }, "", 20_000)
     };
     assert_eq!(draw(1, 0), None, "the first block is never dropped");
     for (index, rate) in [(1, 0.2f64), (2, 0.4)] {
@@ -340,67 +345,5 @@ fn stochastic_depth_keeps_the_expectation_and_is_seeded() {
     assert_eq!(draw(1, 2), draw(1, 2));
     assert_ne!(draw(1, 2), draw(2, 2));
     let eval = Context::new(&params, Mode::Eval);
-    assert_eq!(eval.drop_path_mask((2, 3), "", 4), None);
-}
-
-#[test]
-fn names_and_weights_that_do_not_fit_are_errors_that_name_them() {
-    let unknown = create_model("resnet81", &ModelOptions::default()).unwrap_err().to_string();
-    assert!(unknown.contains("did you mean `resnet18`"), "{unknown}");
-    for (spelling, name) in [
-        ("DeiT_small_patch16_224", "deit_small"),
-        ("swin-tiny", "swin_tiny"),
-        ("swin_base_patch4_window7_224.ms_in1k", "swin_base"),
-        ("CSWin_96_24322_base_224", "cswin_base"),
-        ("caformer_s18.sail_in1k", "caformer_s18"),
-    ] {
-        assert_eq!(create_model(spelling, &ModelOptions::default()).unwrap().name(), name);
-    }
-    let near = create_model("swin_tiny_patch4_window7", &ModelOptions::default()).unwrap_err().to_string();
-    assert!(near.contains("did you mean `swin_tiny`"), "{near}");
-    assert!(
-        create_model(
-            "resnet18",
-            &ModelOptions { num_classes: 2, input_size: [0, 32], ..ModelOptions::default() }
-        )
-        .is_err()
-    );
-
-    let model = create_model(
-        "resnet10",
-        &ModelOptions { num_classes: 2, input_size: [32, 32], ..ModelOptions::default() },
-    )
-    .unwrap();
-    let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
-    let mut tensors: std::collections::HashMap<String, Tensor> =
-        params.iter().map(|(n, t)| (n.to_string(), t.clone())).collect();
-    let load = |t: &std::collections::HashMap<String, Tensor>| {
-        ParamStore::from_tensors("resnet10", model.specs(), t, DType::F32, &Device::Cpu)
-    };
-    tensors.remove("bn1.num_batches_tracked");
-    assert!(load(&tensors).is_ok(), "counters may be missing, as in old files");
-    let fc = tensors.remove("fc.weight").unwrap();
-    tensors.insert("fc.bias".into(), fc);
-    tensors.insert("head.weight".into(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
-    let message = load(&tensors).unwrap_err().to_string();
-    for part in
-        ["missing `fc.weight`", "`fc.bias` has shape [2, 512], expected [2]", "unexpected `head.weight`"]
-    {
-        assert!(message.contains(part), "{message}");
-    }
-}
-
-#[test]
-fn a_candle_var_builder_reads_the_store() {
-    let model = create_model(
-        "resnet10",
-        &ModelOptions { num_classes: 2, input_size: [32, 32], ..ModelOptions::default() },
-    )
-    .unwrap();
-    let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
-    let builder = params.var_builder(DType::F32, &Device::Cpu);
-    let fc = candle_nn::linear(512, 2, builder.pp("fc")).unwrap();
-    let off = max_difference(&numbers(fc.weight()), &numbers(params.by_name("fc.weight").unwrap()));
-    assert_eq!(off, 0.0);
-    assert!(builder.pp("fc").get((3, 512), "weight").is_err());
+    assert_eq!(eval.drop_path_mask(BlockIndex { index: 2, depth: 3 }, "", 4), None);
 }

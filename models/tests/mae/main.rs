@@ -1,6 +1,9 @@
-//! Masked autoencoders: golden numbers of the published formulas, gradients, sizes, and the way to fine-tuning.
+//! Masked autoencoders: golden numbers of the published formulas, gradients, sizes, and the way to
+//! fine-tuning.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod encoder;
 
 use std::collections::HashMap;
 
@@ -54,14 +57,15 @@ fn golden_patches_masks_and_positions() {
 
     let ratio = settings["mask_ratio"].as_f64().unwrap();
     let masking = Masking::from_noise(&numbers(&golden["noise"]), 16, ratio).unwrap();
-    assert_eq!((masking.pictures(), masking.kept(), masking.patches()), (2, 4, 16));
+    assert_eq!((masking.images(), masking.kept(), masking.patches()), (2, 4, 16));
     let order: Vec<f64> = masking.order().iter().map(|&i| f64::from(i)).collect();
     assert_eq!(order, numbers(&golden["ids_shuffle"]));
     let removed: Vec<f64> = masking.removed().iter().map(|&flag| f64::from(u8::from(flag))).collect();
     assert_eq!(removed, numbers(&golden["mask"]));
     let kept = ops::gather_tokens(&golden["tokens"], &masking.places(0)).unwrap().value;
     assert_eq!(numbers(&kept), numbers(&golden["kept_tokens"]));
-    // `ids_restore` says where in the order of the noise a patch is: the seen ones come back to their places.
+    // `ids_restore` says where in the order of the noise a patch is: the seen ones come back to
+    // their places.
     let filler = Tensor::full(9f32, (1, 1, 16), &Device::Cpu).unwrap();
     let back = numbers(&ops::restore_tokens(&kept, &filler, &masking.places(0), 16).unwrap().value);
     let (restore, kept) = (numbers(&golden["ids_restore"]), numbers(&kept));
@@ -130,10 +134,10 @@ fn every_parameter_gets_a_gradient_with_every_target_at_every_size() {
         let options = MaeOptions { input_size: size, target, ..MaeOptions::default() };
         let model = Mae::new("mae_small", &options).unwrap();
         let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
-        let pictures = Variable::constant(channels_last(&model_input(1, 2, size[0], size[1])));
+        let images = Variable::constant(channels_last(&model_input(1, 2, size[0], size[1])));
         let masking = Masking::draw(&[3, 4], model.patches(), model.mask_ratio()).unwrap();
         let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.1 });
-        let loss = model.loss(&mut cx, &pictures, &masking).unwrap();
+        let loss = model.loss(&mut cx, &images, &masking).unwrap();
         let mut gradients = Gradients::new(params.len());
         cx.backward(&loss, Tensor::new(1f32, &Device::Cpu).unwrap(), &mut gradients).unwrap();
         gradients.check_complete(model.name(), model.specs()).unwrap();
@@ -144,9 +148,9 @@ fn every_parameter_gets_a_gradient_with_every_target_at_every_size() {
     }
 }
 
-fn loss_of(model: &Mae, params: &ParamStore, pictures: &Variable, masking: &Masking) -> f64 {
+fn loss_of(model: &Mae, params: &ParamStore, images: &Variable, masking: &Masking) -> f64 {
     let mut cx = Context::new(params, Mode::Eval);
-    numbers(model.loss(&mut cx, pictures, masking).unwrap().tensor())[0]
+    numbers(model.loss(&mut cx, images, masking).unwrap().tensor())[0]
 }
 
 #[test]
@@ -155,11 +159,11 @@ fn gradients_are_the_slopes_of_the_loss() {
     for target in TARGETS {
         let model = tiny(target, [32, 48]);
         let params = golden_weights("mae_test", model.specs(), DType::F64);
-        let pictures = model_input(5, 2, 32, 48).narrow(1, 0, 2).unwrap().to_dtype(DType::F64).unwrap();
-        let pictures = Variable::constant(channels_last(&pictures));
+        let images = model_input(5, 2, 32, 48).narrow(1, 0, 2).unwrap().to_dtype(DType::F64).unwrap();
+        let images = Variable::constant(channels_last(&images));
         let masking = Masking::draw(&[1, 2], 6, 0.5).unwrap();
         let mut cx = Context::new(&params, train());
-        let loss = model.loss(&mut cx, &pictures, &masking).unwrap();
+        let loss = model.loss(&mut cx, &images, &masking).unwrap();
         let mut gradients = Gradients::new(params.len());
         cx.backward(&loss, Tensor::new(1f64, &Device::Cpu).unwrap(), &mut gradients).unwrap();
         for (id, gradient) in gradients.iter() {
@@ -170,7 +174,7 @@ fn gradients_are_the_slopes_of_the_loss() {
                     values[at] += by;
                     let mut params = params.clone();
                     params.set(id, Tensor::from_vec(values, shape.as_slice(), &Device::Cpu).unwrap());
-                    loss_of(&model, &params, &pictures, &masking)
+                    loss_of(&model, &params, &images, &masking)
                 };
                 let slope = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
                 let name = &model.specs()[id.index()].name;
@@ -190,33 +194,33 @@ fn the_encoder_does_not_see_what_is_removed_and_the_loss_not_what_is_seen() {
     let params = golden_weights("mae_test", model.specs(), DType::F64);
     let masking = Masking::from_noise(&[0.1, 0.9, 0.8, 0.2], 4, 0.5).unwrap();
     assert_eq!(masking.removed(), [false, true, true, false]);
-    let pictures = channels_last(&model_input(9, 1, 32, 32).narrow(1, 0, 2).unwrap());
-    let pictures = pictures.to_dtype(DType::F64).unwrap();
-    // Another picture in the upper right patch, which is removed.
+    let images = channels_last(&model_input(9, 1, 32, 32).narrow(1, 0, 2).unwrap());
+    let images = images.to_dtype(DType::F64).unwrap();
+    // Another image in the upper right patch, which is removed.
     let change = |row: usize, col: usize| {
-        let mut values = numbers(&pictures);
+        let mut values = numbers(&images);
         for (y, x) in (0..256).map(|i| (row * 16 + i / 16, col * 16 + i % 16)) {
             values[(y * 32 + x) * 2] += 1.0;
         }
         Tensor::from_vec(values, (1, 32, 32, 2), &Device::Cpu).unwrap()
     };
-    let encoded = |pictures: &Tensor| {
+    let encoded = |images: &Tensor| {
         let mut cx = Context::new(&params, Mode::Eval);
-        let tokens = model.encode(&mut cx, &Variable::constant(pictures.clone()), &masking).unwrap();
+        let tokens = model.encode(&mut cx, &Variable::constant(images.clone()), &masking).unwrap();
         assert_eq!(tokens.dims(), [1, 3, 8]);
         numbers(tokens.tensor())
     };
-    assert_eq!(encoded(&change(0, 1)), encoded(&pictures));
-    assert_ne!(encoded(&change(1, 1)), encoded(&pictures));
+    assert_eq!(encoded(&change(0, 1)), encoded(&images));
+    assert_ne!(encoded(&change(1, 1)), encoded(&images));
     // The target of a seen patch does not matter: only what the encoder makes of it does.
-    let target = |pictures: &Tensor| Target::Pixels.of(pictures, 16).unwrap();
+    let target = |images: &Tensor| Target::Pixels.of(images, 16).unwrap();
     let predicted = Tensor::zeros((1, 4, 512), DType::F64, &Device::Cpu).unwrap();
-    let loss = |pictures: &Tensor| {
-        let error = ops::masked_squared_error(&predicted, &target(pictures), &masking.removed()).unwrap();
+    let loss = |images: &Tensor| {
+        let error = ops::masked_squared_error(&predicted, &target(images), &masking.removed()).unwrap();
         numbers(&error.value)[0]
     };
-    assert_eq!(loss(&change(1, 1)), loss(&pictures));
-    assert_ne!(loss(&change(0, 1)), loss(&pictures));
+    assert_eq!(loss(&change(1, 1)), loss(&images));
+    assert_ne!(loss(&change(0, 1)), loss(&images));
 }
 
 #[test]
@@ -228,10 +232,10 @@ fn the_size_may_change_and_no_parameter_with_it() {
     for size in [[96, 96], [32, 80], [64, 64]] {
         model = model.at_size(size).unwrap();
         assert_eq!(model.specs(), specs);
-        let pictures = Variable::constant(channels_last(&model_input(1, 1, size[0], size[1])));
+        let images = Variable::constant(channels_last(&model_input(1, 1, size[0], size[1])));
         let masking = Masking::draw(&[7], model.patches(), 0.75).unwrap();
         let mut cx = Context::new(&params, Mode::Eval);
-        let tokens = model.encode(&mut cx, &pictures, &masking).unwrap();
+        let tokens = model.encode(&mut cx, &images, &masking).unwrap();
         assert_eq!(tokens.dims(), [1, 1 + masking.kept(), 384]);
         let predicted = model.decode(&mut cx, &tokens, &masking).unwrap();
         assert_eq!(predicted.dims(), [1, size[0] / 16 * (size[1] / 16), 108]);
@@ -243,113 +247,7 @@ fn the_size_may_change_and_no_parameter_with_it() {
 }
 
 #[test]
-fn positions_share_the_extent_of_the_base_size() {
-    let table = |grid: [usize; 2], base: [usize; 2]| numbers(&sincos_positions(grid, base, 8).unwrap());
-    // The middle of a 3x3 grid is where the middle of a 9x9 grid is.
-    assert!(
-        max_difference(&table([3, 3], [9, 9])[4 * 8..][..8], &table([9, 9], [9, 9])[40 * 8..][..8]) < 1e-12
-    );
-    // A grid of 2 over a base of 4: places 0.5 and 2.5. Columns first, frequencies 1 and 1/100.
-    let second = &table([1, 2], [1, 4])[8..];
-    let expected = [2.5f64.sin(), 0.025f64.sin(), 2.5f64.cos(), 0.025f64.cos(), 0.0, 0.0, 1.0, 1.0];
-    assert!(max_difference(second, &expected) < 1e-15);
-    assert!(sincos_positions([2, 2], [2, 2], 6).is_err());
-}
-
-#[test]
-fn encoders_load_into_deit() {
-    for (name, deit) in [("mae_tiny", "deit_tiny"), ("mae_small", "deit_small"), ("mae_base", "deit_base")] {
-        let options = MaeOptions {
-            input_size: [32, 48],
-            decoder: Some(TransformerShape { width: 64, heads: 2, depth: 1 }),
-            ..MaeOptions::default()
-        };
-        let model = Mae::new(name, &options).unwrap();
-        let params = ParamStore::init(model.specs(), 3, DType::F64, &Device::Cpu).unwrap();
-        let options = ModelOptions { num_classes: 5, input_size: [32, 48], ..ModelOptions::default() };
-        let vit = create_model(deit, &options).unwrap();
-        let mut tuned = ParamStore::init(vit.specs(), 4, DType::F64, &Device::Cpu).unwrap();
-        let tensors = model.encoder_weights(&params).unwrap();
-        let adapt = weights::LoadOptions { adapt_head: true, ..Default::default() };
-        let report = weights::load_into(&*vit, &mut tuned, &tensors, &adapt).unwrap();
-        assert_eq!(report.reinitialized, ["head.weight", "head.bias"]);
-        assert_eq!(report.loaded.len(), vit.specs().len() - 2);
-        assert!(report.missing.is_empty() && report.unexpected.is_empty());
-        // With nothing removed the two are one network: the class token is DeiT's feature. Tokens come in another order.
-        let pictures = model_input(2, 1, 32, 48).to_dtype(DType::F64).unwrap();
-        let pictures = Variable::constant(channels_last(&pictures));
-        let whole = Masking::draw(&[11], 6, 0.0).unwrap();
-        let encoded = model.encode(&mut Context::new(&params, Mode::Eval), &pictures, &whole).unwrap();
-        let features = vit.features(&mut Context::new(&tuned, Mode::Eval), &pictures).unwrap();
-        let width = features.dims()[1];
-        let class = &numbers(encoded.tensor())[..width];
-        assert!(max_difference(class, &numbers(features.tensor())) < 1e-10, "{name}");
-        // At another size the positions are resampled, as DeiT's own.
-        let other = create_model(
-            deit,
-            &ModelOptions { num_classes: 5, input_size: [64, 64], ..ModelOptions::default() },
-        )
-        .unwrap();
-        let mut store = ParamStore::init(other.specs(), 4, DType::F32, &Device::Cpu).unwrap();
-        let square = Mae::new(name, &MaeOptions { input_size: [32, 32], ..*model.options() }).unwrap();
-        let square = square.at_size([96, 96]).unwrap();
-        let adapt = weights::LoadOptions { adapt_size: true, ..adapt };
-        let tensors = square.encoder_weights(&params).unwrap();
-        let report = weights::load_into(&*other, &mut store, &tensors, &adapt).unwrap();
-        assert_eq!(report.adapted, ["pos_embed"]);
-    }
-}
-
-#[test]
-fn encoder_parameters_decay_and_layer_as_deit_does() {
-    let model = Mae::new("mae_small", &MaeOptions::default()).unwrap();
-    let vit = create_model("deit_small", &ModelOptions::default()).unwrap();
-    let find = |name: &str| -> Option<&ParamSpec> { vit.specs().iter().find(|spec| spec.name == name) };
-    let mut shared = 0;
-    for spec in model.specs() {
-        assert_eq!(spec.kind, ParamKind::Parameter);
-        if let Some(theirs) = find(&spec.name) {
-            // First values are the one thing that differs.
-            assert_eq!(spec, &ParamSpec { init: spec.init, ..theirs.clone() });
-            shared += 1;
-        } else {
-            assert!(spec.name.starts_with("decoder_") || spec.name == "mask_token", "{}", spec.name);
-        }
-    }
-    // All but the positions and the head.
-    assert_eq!(shared, vit.specs().len() - 3);
-    // A block of width c has 12 c^2 + 13 c numbers; the rest: tokens, patches, norms, and the layers between.
-    let block = |c: usize| 12 * c * c + 13 * c;
-    let encoder = |c: usize| 12 * block(c) + c + (768 * c + c) + 2 * c;
-    let decoder =
-        |c: usize, w: usize, depth: usize| depth * block(w) + (c * w + w) + w + 2 * w + (108 * w + 108);
-    for (name, c, w, depth) in
-        [("mae_tiny", 192, 128, 4), ("mae_small", 384, 256, 4), ("mae_base", 768, 512, 8)]
-    {
-        let model = Mae::new(name, &MaeOptions::default()).unwrap();
-        let params: usize = model.specs().iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
-        assert_eq!(params, encoder(c) + decoder(c, w, depth));
-    }
-}
-
-#[test]
-fn cost_by_hand() {
-    let model = Mae::new("mae_small", &MaeOptions::default()).unwrap();
-    let cost = model.cost().unwrap();
-    // 196 patches; the encoder sees 49 and the class token, the decoder 196 and the class token, whose prediction is left
-    // out. A block of width c and t tokens: 12 t c^2 in linear layers, 2 t^2 c in attention.
-    assert_eq!(cost.conv_macs, 196 * 16 * 16 * 3 * 384);
-    let linear =
-        12 * 12 * 50 * 384u64.pow(2) + 50 * 384 * 256 + 4 * 12 * 197 * 256u64.pow(2) + 196 * 256 * 108;
-    let attention = 12 * 2 * 50u64.pow(2) * 384 + 4 * 2 * 197u64.pow(2) * 256;
-    assert_eq!((cost.linear_macs, cost.attention_macs), (linear, attention));
-    let small = Mae::new("mae_small", &MaeOptions::default()).unwrap();
-    let small = small.at_size([96, 96]).unwrap();
-    assert!(small.cost().unwrap().macs() < cost.macs() / 5);
-}
-
-#[test]
-fn a_mask_is_a_function_of_the_pictures_own_seed() {
+fn a_mask_is_a_function_of_the_images_own_seed() {
     let both = Masking::draw(&[5, 6], 36, 0.75).unwrap();
     let other = Masking::draw(&[6, 9], 36, 0.75).unwrap();
     assert_eq!(both.order()[36..], other.order()[..36]);
@@ -371,11 +269,11 @@ fn a_mask_is_a_function_of_the_pictures_own_seed() {
 fn checkpointing_gives_the_same_gradients() {
     let model = tiny(TARGETS[2], [64, 64]);
     let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
-    let pictures = Variable::constant(channels_last(&model_input(3, 2, 64, 64).narrow(1, 0, 2).unwrap()));
+    let images = Variable::constant(channels_last(&model_input(3, 2, 64, 64).narrow(1, 0, 2).unwrap()));
     let masking = Masking::draw(&[1, 2], 16, 0.75).unwrap();
     let run = |checkpoint: bool| {
         let mut cx = Context::new(&params, train()).with_checkpointing(checkpoint);
-        let loss = model.loss(&mut cx, &pictures, &masking).unwrap();
+        let loss = model.loss(&mut cx, &images, &masking).unwrap();
         let mut gradients = Gradients::new(params.len());
         cx.backward(&loss, Tensor::new(1f32, &Device::Cpu).unwrap(), &mut gradients).unwrap();
         gradients.iter().map(|(_, t)| numbers(t)).collect::<Vec<_>>()
@@ -389,12 +287,12 @@ fn training_lowers_the_loss() {
     let params = ParamStore::init(model.specs(), 1, DType::F32, &Device::Cpu).unwrap();
     let zeros = || ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu).unwrap();
     let (mean, square) = (zeros(), zeros());
-    let pictures = Variable::constant(channels_last(&model_input(3, 4, 64, 64).narrow(1, 0, 2).unwrap()));
+    let images = Variable::constant(channels_last(&model_input(3, 4, 64, 64).narrow(1, 0, 2).unwrap()));
     let masking = Masking::draw(&[1, 2, 3, 4], 16, 0.75).unwrap();
-    let before = loss_of(&model, &params, &pictures, &masking);
+    let before = loss_of(&model, &params, &images, &masking);
     for step in 1..=60 {
         let mut cx = Context::new(&params, train());
-        let loss = model.loss(&mut cx, &pictures, &masking).unwrap();
+        let loss = model.loss(&mut cx, &images, &masking).unwrap();
         let mut gradients = Gradients::new(params.len());
         cx.backward(&loss, Tensor::new(1f32, &Device::Cpu).unwrap(), &mut gradients).unwrap();
         let numbers = ops::AdamW { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, step };
@@ -402,7 +300,7 @@ fn training_lowers_the_loss() {
             ops::adamw_step(params.get(id), gradient, mean.get(id), square.get(id), &numbers).unwrap();
         }
     }
-    let after = loss_of(&model, &params, &pictures, &masking);
+    let after = loss_of(&model, &params, &images, &masking);
     assert!(after < 0.8 * before, "{before} to {after}");
 }
 
@@ -428,11 +326,11 @@ fn misfits_are_named() {
 
     let model = tiny(Target::Pixels, [32, 32]);
     let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
-    let pictures = Variable::constant(Tensor::zeros((2, 32, 32, 2), DType::F32, &Device::Cpu).unwrap());
+    let images = Variable::constant(Tensor::zeros((2, 32, 32, 2), DType::F32, &Device::Cpu).unwrap());
     for masking in [Masking::draw(&[1], 4, 0.5), Masking::draw(&[1, 2], 9, 0.5)] {
         let mut cx = Context::new(&params, Mode::Eval);
-        let error = model.loss(&mut cx, &pictures, &masking.unwrap()).unwrap_err().to_string();
-        assert!(error.contains("expected pictures ["), "{error}");
+        let error = model.loss(&mut cx, &images, &masking.unwrap()).unwrap_err().to_string();
+        assert!(error.contains("expected images ["), "{error}");
     }
     let deit = create_model("deit_small", &ModelOptions::default()).unwrap();
     let other = ParamStore::init(&deit.specs()[..2], 0, DType::F32, &Device::Cpu).unwrap();
@@ -445,11 +343,11 @@ fn mixed_precision_gives_gradients_in_single_precision_that_point_the_same_way()
         let options = MaeOptions { input_size: [64, 64], target, ..MaeOptions::default() };
         let model = Mae::new("mae_tiny", &options).unwrap();
         let params = ParamStore::init(model.specs(), 5, DType::F32, &Device::Cpu).unwrap();
-        let pictures = Variable::constant(channels_last(&model_input(900, 4, 64, 64)));
+        let images = Variable::constant(channels_last(&model_input(900, 4, 64, 64)));
         let masking = Masking::draw(&[1, 2, 3, 4], model.patches(), 0.75).unwrap();
         let pass = |dtype: DType| {
             let mut cx = Context::new(&params, train()).with_compute_type(dtype);
-            let loss = model.loss(&mut cx, &pictures, &masking).unwrap();
+            let loss = model.loss(&mut cx, &images, &masking).unwrap();
             let mut gradients = Gradients::new(params.len());
             cx.backward(&loss, Tensor::new(1f32, &Device::Cpu).unwrap(), &mut gradients).unwrap();
             gradients.check_complete(model.name(), model.specs()).unwrap();
