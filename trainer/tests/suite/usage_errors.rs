@@ -245,7 +245,7 @@ fn mirroring_can_be_switched_off() {
     let config = &saved.run().unwrap().config;
     let recipe = config.recipe().unwrap();
     assert_eq!((config.hflip, recipe.augmentation.flip), (Some(0.0), 0.0));
-    assert_eq!(TrainPipeline::new(&config, &recipe).augmentation.flip, 0.0);
+    assert_eq!(TrainPipeline::new(config, &recipe).augmentation.flip, 0.0);
 }
 
 #[test]

@@ -110,14 +110,14 @@ impl ReplayCollator {
 
 /// Training batches in order: passed on from the workers, or assembled on a thread once a batch replays images.
 pub(crate) enum TrainBatches {
-    Direct { outputs: OrderedWorkers<WorkerOutput>, collator: ReplayCollator },
+    Direct { outputs: OrderedWorkers<WorkerOutput>, collator: Box<ReplayCollator> },
     Collated(CollatorThread),
     Ended,
 }
 
 impl TrainBatches {
     pub(crate) fn new(outputs: OrderedWorkers<WorkerOutput>, collator: ReplayCollator) -> Self {
-        Self::Direct { outputs, collator }
+        Self::Direct { outputs, collator: Box::new(collator) }
     }
 }
 
@@ -135,7 +135,7 @@ impl Iterator for TrainBatches {
             },
         };
         let Self::Direct { outputs, collator } = std::mem::replace(self, Self::Ended) else { return None };
-        match CollatorThread::start(fresh, outputs, collator) {
+        match CollatorThread::start(fresh, outputs, *collator) {
             Ok(thread) => {
                 *self = Self::Collated(thread);
                 self.next()

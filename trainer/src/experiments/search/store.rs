@@ -116,14 +116,12 @@ fn settings_of(stored: &Stored) -> Result<Vec<(String, Value)>> {
     let config = serde_json::to_value(&stored.config).map_err(failed)?;
     let search = serde_json::to_value(&stored.search).map_err(failed)?;
     let mut flat = Vec::new();
-    let named: [(&Value, fn(&str) -> String); 3] = [
-        (&config, |key| format!("option `{key}`")),
-        (&search["recipe"], |key| format!("recipe.{key}")),
-        (&search["options"], str::to_string),
-    ];
-    for (part, name) in named {
+    let parts =
+        [(&config, "option `", "`"), (&search["recipe"], "recipe.", ""), (&search["options"], "", "")];
+    for (part, before, after) in parts {
         let pairs = part.as_object().into_iter().flatten();
-        flat.extend(pairs.map(|(key, value)| (name(&key.replace('_', "-")), value.clone())));
+        let name = |key: &str| format!("{before}{}{after}", key.replace('_', "-"));
+        flat.extend(pairs.map(|(key, value)| (name(key), value.clone())));
     }
     // The data may have moved; its size is among the options.
     flat.retain(|(key, _)| key != "option `data`");

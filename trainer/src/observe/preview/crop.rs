@@ -4,7 +4,7 @@ use freqcrop::{FrequencyCrop, Lanczos, Layout, LowPass};
 
 use crate::config::values::CropMethod;
 use crate::error::{DataError, Result};
-use crate::observe::preview::augment::{Floats, PixelImage};
+use crate::observe::preview::pixel_image::{Floats, PixelImage};
 
 /// What to do to a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

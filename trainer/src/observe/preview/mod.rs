@@ -1,9 +1,9 @@
 //! Single steps of the input pipeline, to try and to look at.
 
-pub(crate) mod augment;
 pub(crate) mod crop;
-pub(crate) mod preview;
+pub(crate) mod grid;
+pub(crate) mod pixel_image;
 
-pub use augment::{Floats, PixelImage};
 pub use crop::{CropTool, crop_image};
-pub use preview::{Preview, seen};
+pub use grid::{Preview, seen};
+pub use pixel_image::{Floats, PixelImage};

@@ -11,7 +11,7 @@ use crate::data::pipeline::train::TrainPipeline;
 use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
 use crate::error::{DataError, Result};
-use crate::observe::preview::preview::seen;
+use crate::observe::preview::grid::seen;
 use crate::observe::report::read::RunLog;
 
 /// Pictures of one stage.
