@@ -1,6 +1,6 @@
-//! Forward and backward of each trainable op, beside what candle itself offers for it.
+//! Forward and backward of each trainable op, next to the equivalent of candle itself.
 //!
-//! `stock` is the nearest of candle's own that differentiates; where there is none, there is no
+//! `stock` is the nearest differentiable op of candle; if there is none, there is no
 //! second line.
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor, Var};
@@ -23,7 +23,7 @@ fn ours(c: &mut Criterion, name: &str, shapes: &[&[usize]], op: impl Fn(&[Tensor
         let dy = op(&inputs).expect("a good shape").value.ones_like().expect("memory");
         let needs = vec![true; inputs.len()];
         c.benchmark_group(name).sample_size(10).bench_function(line, |b| {
-            // Inside the thread pool, as a model's pass.
+            // Inside the thread pool, like the pass of a model.
             b.iter(|| rayon::scope(|_| (op(&inputs)?.pullback)(&dy, &needs)));
         });
     }
@@ -117,7 +117,7 @@ fn element_wise(c: &mut Criterion) {
     stock(c, "residual with layer scale, 96 at 56", &[tokens, tokens, &[96]], |t| {
         &t[0] + t[1].broadcast_mul(&t[2])?
     });
-    // Candle's own max-pool refuses to differentiate here.
+    // Candle's own max-pool has no gradient here.
     ours(c, "max-pool 3x3 stride 2, 64 at 112", &[&[8, 112, 112, 64]], |t| ops::max_pool2d(&t[0], 3, 2, 1));
     ours(c, "global average of 2048 at 7", &[&[8, 7, 7, 2048]], |t| ops::global_avg_pool(&t[0]));
     stock(c, "global average of 2048 at 7", &[&[8, 2048, 7, 7]], |t| t[0].mean((2, 3)));

@@ -1,4 +1,4 @@
-//! What a training image goes through besides decoding: crop, RandAugment, normalization, one
+//! Preprocessing of a training image after decoding: crop, RandAugment, normalization, one
 //! thread.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
