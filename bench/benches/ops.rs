@@ -1,7 +1,6 @@
-//! Forward and backward of each trainable op, next to the equivalent of candle itself.
+//! Forward and backward of each trainable op, beside what candle itself offers for it.
 //!
-//! `stock` is the nearest differentiable op of candle; if there is none, there is no
-//! second line.
+//! `stock` is the nearest of candle's own that differentiates; where there is none, there is no second line.
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -23,7 +22,7 @@ fn ours(c: &mut Criterion, name: &str, shapes: &[&[usize]], op: impl Fn(&[Tensor
         let dy = op(&inputs).expect("a good shape").value.ones_like().expect("memory");
         let needs = vec![true; inputs.len()];
         c.benchmark_group(name).sample_size(10).bench_function(line, |b| {
-            // Inside the thread pool, like the pass of a model.
+            // Inside the thread pool, as a model's pass.
             b.iter(|| rayon::scope(|_| (op(&inputs)?.pullback)(&dy, &needs)));
         });
     }
@@ -93,9 +92,9 @@ fn norms(c: &mut Criterion) {
     });
     stock(c, name, &[&[8, 64, 56, 56], &[1, 64, 1, 1], &[1, 64, 1, 1]], |t| {
         let mean = t[0].mean_keepdim((0, 2, 3))?;
-        let centered = t[0].broadcast_sub(&mean)?;
-        let deviation = (centered.sqr()?.mean_keepdim((0, 2, 3))? + 1e-5)?.sqrt()?;
-        centered.broadcast_div(&deviation)?.broadcast_mul(&t[1])?.broadcast_add(&t[2])
+        let centred = t[0].broadcast_sub(&mean)?;
+        let deviation = (centred.sqr()?.mean_keepdim((0, 2, 3))? + 1e-5)?.sqrt()?;
+        centred.broadcast_div(&deviation)?.broadcast_mul(&t[1])?.broadcast_add(&t[2])
     });
 }
 
@@ -117,7 +116,7 @@ fn element_wise(c: &mut Criterion) {
     stock(c, "residual with layer scale, 96 at 56", &[tokens, tokens, &[96]], |t| {
         &t[0] + t[1].broadcast_mul(&t[2])?
     });
-    // Candle's own max-pool has no gradient here.
+    // Candle's own max-pool refuses to differentiate here.
     ours(c, "max-pool 3x3 stride 2, 64 at 112", &[&[8, 112, 112, 64]], |t| ops::max_pool2d(&t[0], 3, 2, 1));
     ours(c, "global average of 2048 at 7", &[&[8, 7, 7, 2048]], |t| ops::global_avg_pool(&t[0]));
     stock(c, "global average of 2048 at 7", &[&[8, 2048, 7, 7]], |t| t[0].mean((2, 3)));
@@ -145,8 +144,8 @@ fn adamw(c: &mut Criterion) {
         Tensor::stack(&terms, 0)?.sum_all()?.backward()
     };
     let grads = sum(&vars).expect("memory");
-    let mut optimizer = candle_nn::AdamW::new_lr(vars, 1e-4).expect("memory");
-    group.bench_function("stock candle", |b| b.iter(|| optimizer.step(&grads)));
+    let mut optimiser = candle_nn::AdamW::new_lr(vars, 1e-4).expect("memory");
+    group.bench_function("stock candle", |b| b.iter(|| optimiser.step(&grads)));
 }
 
 criterion_group!(benches, convolutions, products, norms, element_wise, adamw);

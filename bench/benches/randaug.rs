@@ -1,4 +1,4 @@
-//! Preprocessing of a training image after decoding: crop, RandAugment, normalization, one
+//! Preprocessing of a training image without decoding: crop, RandAugment, normalization, on one
 //! thread.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

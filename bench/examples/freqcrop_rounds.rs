@@ -11,7 +11,7 @@ use std::time::Instant;
 use freqcrop::{Backend, FrequencyCrop, Layout, Scratch};
 
 const SIDE: usize = 224;
-/// Different images, so that input comes from memory as in a loader, not from the first-level
+/// Different images, so that input comes from where a loader's would: not from the first-level
 /// cache.
 const IMAGES: usize = 16;
 

@@ -95,7 +95,7 @@ struct State {
 }
 
 /// One step of the case's optimiser on one parameter.
-fn optimize(case: &Value, t: u64, decay: bool, grad: &Tensor, state: &State) {
+fn optimise(case: &Value, t: u64, decay: bool, grad: &Tensor, state: &State) {
     let number = |key: &str| case[key].as_f64().unwrap();
     let per_step = |list: &str, one: &str| case[list].get(t as usize).unwrap_or(&case[one]).as_f64().unwrap();
     let lr = per_step("lr_per_step", "lr");
@@ -137,7 +137,7 @@ fn scale_all(case: &Value, grads: &[Tensor]) {
 }
 
 #[test]
-fn optimizers_follow_the_reference_for_five_steps() {
+fn optimisers_follow_the_reference_for_five_steps() {
     let (golden, values) = (json("optim.json"), tensors("optim.safetensors"));
     let mut seen = std::collections::BTreeSet::new();
     for case in golden["cases"].as_array().unwrap() {
@@ -158,7 +158,7 @@ fn optimizers_follow_the_reference_for_five_steps() {
                     params.iter().map(|(n, s, _)| gradient(n, s, scale, t, dtype)).collect();
                 scale_all(case, &grads);
                 for (((name, _, decay), grad), state) in params.iter().zip(&grads).zip(&states) {
-                    optimize(case, t, *decay, grad, state);
+                    optimise(case, t, *decay, grad, state);
                     let want = numbers(&values[&format!("{key}/step{}/{name}", t + 1)]);
                     let off = max_difference(&numbers(&state.value), &want);
                     assert!(off < tolerance, "{key}: {name} after step {}: off by {off}", t + 1);

@@ -50,7 +50,7 @@ fn by_hand([n, h, w]: [usize; 3], blend: Blend) -> Vec<f64> {
 }
 
 #[test]
-fn pictures_are_normalized_erased_and_blended() {
+fn pictures_are_normalised_erased_and_blended() {
     let blends = [
         Blend::None,
         Blend::Share { own: 0.3 },

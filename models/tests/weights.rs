@@ -89,7 +89,7 @@ fn exported_weights_come_back_bitwise() {
 }
 
 #[test]
-fn the_spelling_and_the_shapes_of_a_file_are_recognized() {
+fn the_spelling_and_the_shapes_of_a_file_are_recognised() {
     for (name, other, reshaped) in
         [("swin_tiny", "timm's", 0), ("convnext_tiny", "timm's", 0), ("caformer_s18", "timm's", 24)]
     {
@@ -104,7 +104,7 @@ fn the_spelling_and_the_shapes_of_a_file_are_recognized() {
 }
 
 #[test]
-fn torchvision_names_are_recognized() {
+fn torchvision_names_are_recognised() {
     let model = model("deit_tiny", 5, 32);
     let params = golden_weights("deit_tiny", model.specs(), DType::F32);
     let rename = |name: &str| {
@@ -226,8 +226,8 @@ fn a_head_for_other_classes_is_kept_on_request() {
 fn other_picture_channels_are_adapted_on_request() {
     let model = model("resnet10", 3, 32);
     let mut tensors = named(&init(&*model, 1));
-    let gray = tensors["conv1.weight"].sum_keepdim(1).unwrap();
-    tensors.insert("conv1.weight".into(), gray.clone());
+    let grey = tensors["conv1.weight"].sum_keepdim(1).unwrap();
+    tensors.insert("conv1.weight".into(), grey.clone());
     let message = load(&*model, &tensors, STRICT).unwrap_err().to_string();
     assert!(message.contains("`conv1.weight` has shape [64, 1, 7, 7], expected [64, 3, 7, 7]"), "{message}");
     let (report, params) =
@@ -235,7 +235,7 @@ fn other_picture_channels_are_adapted_on_request() {
     assert_eq!(report.adapted, ["conv1.weight"]);
     let sum = params.by_name("conv1.weight").unwrap().sum_keepdim(1).unwrap();
     assert!(
-        common::max_difference(&numbers(&sum), &numbers(&gray)) < 1e-6,
+        common::max_difference(&numbers(&sum), &numbers(&grey)) < 1e-6,
         "a grey picture gives what it gave"
     );
 }

@@ -38,7 +38,7 @@ impl Target {
     pub fn of(&self, pictures: &Tensor, patch: usize) -> Result<Tensor> {
         match self {
             Self::Pixels => patchify(pictures, patch),
-            Self::NormalizedPixels => normalize(&patchify(pictures, patch)?),
+            Self::NormalizedPixels => normalise(&patchify(pictures, patch)?),
             Self::Hog(hog) => hog.patches(pictures, patch),
         }
     }
@@ -68,10 +68,10 @@ pub fn patchify(pictures: &Tensor, patch: usize) -> Result<Tensor> {
 }
 
 /// Each patch less its mean, over its deviation (the unbiased variance, and a millionth so that it is never 0).
-fn normalize(patches: &Tensor) -> Result<Tensor> {
-    on_gpu!(patches, cuda::standardize_rows(patches));
+fn normalise(patches: &Tensor) -> Result<Tensor> {
+    on_gpu!(patches, cuda::standardise_rows(patches));
     let count = patches.dim(D::Minus1)?;
-    let centered = patches.broadcast_sub(&patches.mean_keepdim(D::Minus1)?)?;
-    let variance = (centered.sqr()?.sum_keepdim(D::Minus1)? / (count.max(2) - 1) as f64)?;
-    Ok(centered.broadcast_div(&(variance + 1e-6)?.sqrt()?)?)
+    let centred = patches.broadcast_sub(&patches.mean_keepdim(D::Minus1)?)?;
+    let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / (count.max(2) - 1) as f64)?;
+    Ok(centred.broadcast_div(&(variance + 1e-6)?.sqrt()?)?)
 }

@@ -90,7 +90,7 @@ pub fn finish_pictures(bytes: &Tensor, finish: &Finish) -> Result<Tensor> {
     let mut out: Vec<f32> = vec![0.0; n * size];
     let pictures = out.par_chunks_mut(size.max(1)).zip(view.bytes()?.par_chunks(size.max(1))).zip(&boxes);
     pictures.for_each(|((out, bytes), erased)| {
-        normalize(bytes, finish, out);
+        normalise(bytes, finish, out);
         erase(out, erased, finish.values, w);
     });
     blend(&mut out, finish.blend, n, [h, w]);
@@ -118,7 +118,7 @@ fn box_rows(op: &'static str, finish: &Finish, [n, h, w]: [usize; 3]) -> Result<
     Ok(rows)
 }
 
-fn normalize(bytes: &[u8], finish: &Finish, out: &mut [f32]) {
+fn normalise(bytes: &[u8], finish: &Finish, out: &mut [f32]) {
     let (pixels, _) = bytes.as_chunks::<3>();
     let (out, _) = out.as_chunks_mut::<3>();
     for (out, pixel) in out.iter_mut().zip(pixels) {

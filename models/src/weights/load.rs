@@ -98,7 +98,7 @@ fn load(
     options: &LoadOptions,
     rows: Option<&[Option<usize>]>,
 ) -> Result<Report> {
-    let spelling = recognize(model, tensors);
+    let spelling = recognise(model, tensors);
     let mut candidates: Vec<_> =
         model.specs().iter().map(|spec| candidate(spec, spelling, tensors)).collect();
     if let Some(rows) = rows {
@@ -137,11 +137,11 @@ fn load(
 /// `model` may have any number of classes; it stands for the structure alone.
 pub fn num_classes(model: &dyn Backbone, tensors: &Tensors) -> Option<usize> {
     let native = format!("{}.weight", model.classifiers().first()?);
-    tensors.get(&recognize(model, tensors).of(&native))?.dims().first().copied()
+    tensors.get(&recognise(model, tensors).of(&native))?.dims().first().copied()
 }
 
 /// The spelling under which the file has the most parameters.
-fn recognize(model: &dyn Backbone, tensors: &Tensors) -> &'static Spelling {
+fn recognise(model: &dyn Backbone, tensors: &Tensors) -> &'static Spelling {
     let found = |s: &Spelling| model.specs().iter().filter(|p| tensors.contains_key(&s.of(&p.name))).count();
     let all = spellings(model.info().family);
     // `max_by_key` takes the last of equals; the first is timm's.

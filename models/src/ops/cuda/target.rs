@@ -11,7 +11,7 @@ use crate::{Error, Result};
 const MOST_SHARED: usize = 96 << 10;
 
 /// Each row less its mean, over its deviation, as `f32`.
-pub(crate) fn standardize_rows(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn standardise_rows(x: &Tensor) -> Result<Tensor> {
     const OP: &str = "standardise_rows";
     let x = wide(x)?;
     let width = x.dims().last().copied().unwrap_or(1);
