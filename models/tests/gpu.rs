@@ -155,7 +155,7 @@ fn stepped(tensors: &[[Tensor; 4]]) -> Vec<Stepped<'_>> {
 }
 
 #[test]
-fn optimizers_take_the_steps_of_the_cpu() {
+fn optimisers_take_the_steps_of_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let adam = |step| ops::AdamW { lr: 0.0, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step };
     let lamb = |step| ops::Lamb {
