@@ -253,7 +253,7 @@ fn what_is_wrong_is_named() {
         (&["--early-stop", "0.5", "--algorithm", "greedy"], &["--early-stop", "greedy"]),
         (&["--seeds", "1,1"], &["seeds[1]"]),
         (&["--epochs", "1", "--stages", "1"], &["--epochs", "--fine-tune"]),
-        (&["--epochs", "0.5", "--fine-tune", "0"], &["--epochs", "optimiser step"]),
+        (&["--epochs", "0.5", "--fine-tune", "0"], &["--epochs", "optimizer step"]),
         (&["--batch", "auto"], &["--batch", "train"]),
         (&["--model", "deit_tiny", "--sizes", "20,32"], &["--sizes", "16"]),
     ] {
