@@ -157,7 +157,7 @@ impl Hog {
         }
     }
 
-    /// Sine and cosine of the angles where one bin ends and the next begins, but for the first
+    /// Sine and cosine of the angles at which one bin ends and the next begins, but for the first
     /// bin's own.
     fn limits(&self) -> Vec<[f64; 2]> {
         let angle = |k: usize| k as f64 * std::f64::consts::PI / self.bins as f64;

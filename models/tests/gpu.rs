@@ -1,5 +1,5 @@
 //! Tests for a GPU only: whole models in all precisions, optimizers over many tensors, and that
-//! nothing is written where it does not belong. Nothing runs where there is no GPU; the ops are
+//! nothing is written if it does not belong. Nothing runs if there is no GPU; the ops are
 //! compared by the tests of the ops.
 
 mod common;

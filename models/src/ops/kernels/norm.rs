@@ -22,7 +22,7 @@ pub(crate) fn channel_statistics<S: Storage>(x: &[S], c: usize) -> (Vec<f64>, Ve
         .map(|block| {
             let rows = block.len() / c;
             let (mut mean, mut m2) = (vec![S::Real::ZERO; c], vec![S::Real::ZERO; c]);
-            // Sums of differences to the first row keep their digits where the mean is far from
+            // Sums of differences to the first row keep their digits if the mean is far from
             // zero.
             let first = &block[..c];
             vectorized(
