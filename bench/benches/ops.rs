@@ -1,7 +1,6 @@
 //! Forward and backward of each trainable op, beside what candle itself offers for it.
 //!
-//! `stock` is the nearest of candle's own that differentiates; where there is none, there is no
-//! second line.
+//! `stock` is the nearest of candle's own that differentiates; where there is none, there is no second line.
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -93,9 +92,9 @@ fn norms(c: &mut Criterion) {
     });
     stock(c, name, &[&[8, 64, 56, 56], &[1, 64, 1, 1], &[1, 64, 1, 1]], |t| {
         let mean = t[0].mean_keepdim((0, 2, 3))?;
-        let centered = t[0].broadcast_sub(&mean)?;
-        let deviation = (centered.sqr()?.mean_keepdim((0, 2, 3))? + 1e-5)?.sqrt()?;
-        centered.broadcast_div(&deviation)?.broadcast_mul(&t[1])?.broadcast_add(&t[2])
+        let centred = t[0].broadcast_sub(&mean)?;
+        let deviation = (centred.sqr()?.mean_keepdim((0, 2, 3))? + 1e-5)?.sqrt()?;
+        centred.broadcast_div(&deviation)?.broadcast_mul(&t[1])?.broadcast_add(&t[2])
     });
 }
 
@@ -145,8 +144,8 @@ fn adamw(c: &mut Criterion) {
         Tensor::stack(&terms, 0)?.sum_all()?.backward()
     };
     let grads = sum(&vars).expect("memory");
-    let mut optimizer = candle_nn::AdamW::new_lr(vars, 1e-4).expect("memory");
-    group.bench_function("stock candle", |b| b.iter(|| optimizer.step(&grads)));
+    let mut optimiser = candle_nn::AdamW::new_lr(vars, 1e-4).expect("memory");
+    group.bench_function("stock candle", |b| b.iter(|| optimiser.step(&grads)));
 }
 
 criterion_group!(benches, convolutions, products, norms, element_wise, adamw);

@@ -1,1 +1,1 @@
-//! Benchmarks of every stage of efficienttrain, beside its peers.
+//! Benchmarks of every stage of efficienttrain, next to its peers.

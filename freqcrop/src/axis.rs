@@ -15,7 +15,7 @@ use crate::real::Real;
 pub(crate) enum TileWidth {
     /// 1 to 3 vectors.
     Vectors(usize),
-    /// A single column, left over from whole vectors. For even sizes there always is one: the even
+    /// A single column that remains after whole vectors. Even sizes always have one: the even
     /// part has half the samples and one more, and a vector with one lane in use would cost up to a
     /// seventh of the whole product.
     Column,
@@ -152,8 +152,8 @@ fn even_len(len: usize) -> usize {
     len / 2 + 1
 }
 
-/// Splits `vectors` into tiles of at most `max`, without a narrow left-over where that can be
-/// avoided.
+/// Splits `vectors` into tiles of at most `max`, without a narrow remainder if
+/// possible.
 fn tile_sizes(vectors: usize, max: usize) -> Vec<usize> {
     let tiles = vectors.div_ceil(max);
     (0..tiles).map(|i| vectors / tiles + usize::from(i < vectors % tiles)).collect()

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 impl<T: Real> Plan<T> {
     /// Processes a contiguous batch on the threads of the current rayon pool.
     ///
-    /// Each image is computed by one thread, so the result does not depend on how many there are.
+    /// Each image is computed by one thread, so the result does not depend on their number.
     /// Working memory comes from the plan's pool.
     ///
     /// # Shapes
@@ -18,7 +18,7 @@ impl<T: Real> Plan<T> {
     /// `output` the same with the output's size. N follows from the length.
     ///
     /// # Errors
-    /// [`Error::WrongLength`] if the lengths are no whole and equal number of images;
+    /// [`Error::WrongLength`] if the lengths are not whole and equal numbers of images;
     /// [`Error::NonFinite`] (its index counts from the start of the batch) and [`Error::Overflow`],
     /// for the first image that has one.
     pub fn apply_batch_slice(
@@ -46,7 +46,8 @@ impl<T: Real> Plan<T> {
         first.map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Elements of one image in and out, if both slices hold the same whole number of images.
+    /// Returns the elements of an input and of an output image, if both slices hold the same whole
+    /// number of images.
     pub(crate) fn check_batch(&self, channels: usize, input: usize, output: usize) -> Result<(usize, usize)> {
         let from = elements("input", self.input_size(), channels)?;
         let to = elements("output", self.output_size(), channels)?;

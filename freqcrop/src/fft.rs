@@ -1,8 +1,8 @@
 //! The Fourier backend: real transform of the rows, complex transform of the kept columns only, and
 //! back.
 //!
-//! Works on the Hermitian part of the masked spectrum, which is what taking the real part of the
-//! result means: frequency (k, l) gets the weight `(m(k) m(l) + m(-k) m(-l)) / 2`, m being 1 for
+//! Works on the Hermitian part of the masked spectrum, which is equivalent to the real part of the
+//! result: frequency (k, l) gets the weight `(m(k) m(l) + m(-k) m(-l)) / 2`, m being 1 for
 //! kept frequencies.
 
 use std::fmt;
@@ -128,7 +128,7 @@ impl<T: Real> Fourier<T> {
         self.column_forward.process_with_scratch(&mut work.columns[..rows * half], &mut work.scratch);
     }
 
-    /// Weighs the kept frequencies and moves them to the output's grid.
+    /// Weights the kept frequencies and moves them to the output's grid.
     fn select(&self, work: &mut FourierScratch<T>) {
         let (rows, out_rows, half) = (self.height.n, self.height.p, self.half());
         at_least(&mut work.kept, out_rows * half);
@@ -167,7 +167,7 @@ impl<T: Real> Fourier<T> {
             for (l, value) in spectrum.iter_mut().enumerate().take(half) {
                 *value = work.kept[l * rows + p];
             }
-            // Real by symmetry; only rounding is cut off here, and the real transform insists.
+            // Real by symmetry up to rounding; the real transform requires exact zeros.
             spectrum[0].im = T::zero();
             if len.is_multiple_of(2) {
                 spectrum[len / 2].im = T::zero();
@@ -180,7 +180,7 @@ impl<T: Real> Fourier<T> {
     }
 }
 
-/// Returns true if frequency k is among the kept `-(b div 2) ..= b - (b div 2) - 1`?
+/// Returns true if frequency k is among the kept `-(b div 2) ..= b - (b div 2) - 1`.
 fn keeps(b: usize, k: i64) -> bool {
     let low = -((b / 2) as i64);
     (low..low + b as i64).contains(&k)

@@ -10,7 +10,7 @@ use pulp::Simd;
 use crate::axis::{FoldedAxis, Tile, TileWidth};
 use crate::real::{Lanes, Real};
 
-/// Image columns that the kernel works on at once.
+/// Number of image columns that the kernel processes at once.
 pub(crate) const GROUP: usize = 8;
 
 /// Limits of a tile on an instruction set.

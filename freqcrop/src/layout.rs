@@ -2,12 +2,12 @@
 
 use crate::real::Real;
 
-/// Order of the axes of an image in memory, both without gaps.
+/// Order of the axes of a contiguous image in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// `[channel, row, column]`: one plane per channel.
     Chw,
-    /// `[row, column, channel]`: interleaved pixels, as decoders give them.
+    /// `[row, column, channel]`: interleaved pixels, as decoders return them.
     Hwc,
 }
 
@@ -21,8 +21,8 @@ pub(crate) struct ChannelLayout {
 /// Interleaved RGB.
 pub(crate) const RGB: ChannelLayout = ChannelLayout { layout: Layout::Hwc, channels: 3 };
 
-/// The image as planes of `columns` contiguous columns, and where `(w, channel)` is among all
-/// columns.
+/// The image as planes of `columns` contiguous columns, and the index of `(w, channel)` among all
+/// columns: `w * row_step + channel * channel_step`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Planes {
     pub(crate) count: usize,

@@ -53,7 +53,7 @@ impl<T: Real> Plan<T> {
         T::plan(from, band, shrink, backend)
     }
 
-    /// [`Self::new`], through [`Real::plan`].
+    /// Makes the plan of [`Self::new`], which calls it through [`Real::plan`].
     pub(crate) fn assemble(
         from: (usize, usize),
         band: (usize, usize),
@@ -105,7 +105,7 @@ impl<T: Real> Plan<T> {
     /// Processes one contiguous image, with working memory from the plan's own pool.
     ///
     /// # Shapes
-    /// `input` is H x W x `channels` elements in the order that `layout` says, `output` the same
+    /// `input` is H x W x `channels` elements in the order of `layout`, `output` the same
     /// with the output's size.
     ///
     /// # Errors
@@ -248,9 +248,9 @@ fn separable_is_faster(height: AxisShape, width: AxisShape) -> bool {
     separable < transforms * if smooth { SMOOTH_COST } else { ROUGH_COST }
 }
 
-/// Time of one unit of `transforms` over the time of one folded multiplication, where every length
-/// has small prime factors and where some has not. Measured single-threaded with AVX-512, 211 to
-/// 2048 pixels a side (README).
+/// Time of one unit of `transforms` over the time of one folded multiplication, if every length has
+/// small prime factors, and if not. Measured single-threaded with AVX-512, 211 to
+/// 2048 pixels a side.
 const SMOOTH_COST: f64 = 20.0;
 const ROUGH_COST: f64 = 45.0;
 

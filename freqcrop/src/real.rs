@@ -1,4 +1,4 @@
-//! The number types, and the vector operations the kernel needs of them.
+//! The number types, and their vector operations for the kernel.
 
 use pulp::Simd;
 use realfft::FftNum;
@@ -14,7 +14,7 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// `f32` or `f64`: the type that the arithmetic is done in.
+/// Number type of the arithmetic: `f32` or `f64`.
 ///
 /// Sealed: the kernels exist for these two types only.
 pub trait Real: FftNum + Lanes + Default + PartialOrd + sealed::Sealed {

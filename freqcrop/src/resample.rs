@@ -46,7 +46,7 @@ impl Resampling {
     /// Appends an output: the sum of `weights` times the input samples from `start` on.
     ///
     /// # Errors
-    /// [`Error::TapsOutside`] if the run leaves the input.
+    /// [`Error::TapsOutside`] if the run extends past the input.
     pub fn push(&mut self, start: usize, weights: &[f64]) -> Result<()> {
         if start.checked_add(weights.len()).is_none_or(|end| end > self.input) {
             return Err(Error::TapsOutside { start, taps: weights.len(), input: self.input });
@@ -56,7 +56,7 @@ impl Resampling {
         Ok(())
     }
 
-    /// Reverses the outputs: the mirror image.
+    /// Reverses the outputs, which mirrors the image.
     pub fn mirror(&mut self) {
         self.runs.reverse();
     }

@@ -50,14 +50,14 @@ impl Plan<f32> {
     ///
     /// `rows` and `columns` are the resize: from the window's height and width to the plan's input
     /// size. The exact result is that of resizing in real numbers, then
-    /// [`apply_rgb8`](Self::apply_rgb8); only the outcome is rounded and clamped.
+    /// [`apply_rgb8`](Self::apply_rgb8); only the output is rounded and clamped.
     ///
     /// # Shapes
     /// `output` is `[Bh, Bw, 3]`.
     ///
     /// # Errors
-    /// [`Error::WrongLength`] if `output` or a resize has another length, or the window leaves the
-    /// image; [`Error::NotSeparable`] if the plan's backend is not
+    /// [`Error::WrongLength`] if `output` or a resize has another length, or the window extends
+    /// past the image; [`Error::NotSeparable`] if the plan's backend is not
     /// [`Backend::Separable`](crate::Backend::Separable).
     pub fn apply_rgb8_resampled(
         &self,

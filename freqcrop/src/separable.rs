@@ -4,9 +4,9 @@
 //! back upright: `X[n, w] -> T[w, p] -> O[p, q]`, with p and q in folded order (even part, then odd
 //! part).
 //!
-//! A value near the middle of the image's is subtracted first and added last. Exact arithmetic
-//! would not notice, since a constant image is kept as it is; rounding errors shrink with the size
-//! of the sums, by about half for photographs.
+//! A value near the middle of the image's is subtracted first and added last. In exact arithmetic
+//! this changes nothing, since the operators keep a constant image; rounding errors shrink with the
+//! size of the sums, by about half for photographs.
 
 use std::marker::PhantomData;
 

@@ -31,7 +31,7 @@ impl TensorFilter {
     /// The crop of [`FrequencyCrop`], computed in `dtype` on `device`.
     ///
     /// # Errors
-    /// The sizes as in [`FrequencyCrop::new`]; [`Error::Tensor`] if the device refuses.
+    /// The sizes as in [`FrequencyCrop::new`]; [`Error::Tensor`] if the device fails.
     pub fn crop(image: (usize, usize), band: (usize, usize), dtype: DType, device: &Device) -> Result<Self> {
         let plan = FrequencyCrop::<f64>::with_backend(image, band, Backend::Fft)?;
         Self::new(&plan, dtype, device)
@@ -40,7 +40,7 @@ impl TensorFilter {
     /// The filter of [`LowPass`], computed in `dtype` on `device`.
     ///
     /// # Errors
-    /// The sizes as in [`LowPass::new`]; [`Error::Tensor`] if the device refuses.
+    /// The sizes as in [`LowPass::new`]; [`Error::Tensor`] if the device fails.
     pub fn low_pass(
         image: (usize, usize),
         band: (usize, usize),

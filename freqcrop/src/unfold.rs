@@ -110,7 +110,7 @@ impl<T: Real> Unfold<'_, T> {
         }
     }
 
-    /// The extra row and column that both passes carried along.
+    /// Reads the extra row and column of both passes.
     #[inline(always)]
     fn unpaired(&self, channel: usize) -> Unpaired<T> {
         let (height, width) = (&self.plan.height, &self.plan.width);
@@ -156,7 +156,7 @@ impl<T: Real> Unfold<'_, T> {
     }
 }
 
-/// Makes `buffer` at least `len` long; what it holds is unspecified.
+/// Makes `buffer` at least `len` long; its contents are unspecified.
 #[inline(always)]
 pub(crate) fn at_least<V: Copy + Default>(buffer: &mut Vec<V>, len: usize) {
     if buffer.len() < len {

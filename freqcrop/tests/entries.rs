@@ -1,4 +1,4 @@
-//! Every way in gives the numbers of the plain slice entry, and bad input is an error that says
+//! Every entry point gives the numbers of `apply_slice`, and bad input is an error that says
 //! what was expected.
 
 mod common;

@@ -1,4 +1,4 @@
-//! What must hold for every size and image.
+//! Properties of every size and image.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Resize and crop as one operator, against the two in turn in f64.
+//! Resize and crop as one operator, against both in sequence in f64.
 
 use freqcrop::{Backend, Error, FrequencyCrop, Layout, Resampling, RgbWindow, Scratch};
 

@@ -17,7 +17,7 @@ const CASES: [((usize, usize), (usize, usize)); 6] = [
     ((10, 8), (10, 4)),
 ];
 
-/// The CPU, and a CUDA device where there is one and candle was built for it.
+/// The CPU, and a CUDA device if there is one and candle was built for it.
 fn devices() -> Vec<Device> {
     let mut devices = vec![Device::Cpu];
     if candle_core::utils::cuda_is_available() {

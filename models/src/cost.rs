@@ -50,12 +50,12 @@ pub fn cost(model: &dyn Backbone) -> Result<Cost> {
 }
 
 /// The fewest values per channel of which a batch norm takes statistics in training, for one image
-/// at the model's present input size; none where nothing takes any. `frozen` is as for
+/// at the model's present input size; none if nothing takes any. `frozen` is as for
 /// [`Context::with_frozen`]. A batch norm needs two values: a batch of one image is not enough for
 /// a model that ends in maps of one pixel.
 ///
 /// # Errors
-/// As [`cost`].
+/// As for [`cost`].
 pub fn fewest_batch_norm_values(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<Option<usize>> {
     Ok(counted(model, frozen)?.fewest_values)
 }

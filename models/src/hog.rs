@@ -134,9 +134,9 @@ impl Hog {
         let window = self.window.max(1);
         let at = |y: usize, x: usize, channel: usize| image[(y * w + x) * c + channel];
         for y in 0..h {
-            let (above, below) = neighbors(y, h);
+            let (above, below) = neighbours(y, h);
             for x in 0..w {
-                let (left, right) = neighbors(x, w);
+                let (left, right) = neighbours(x, w);
                 let weight = weights[y % window * window + x % window];
                 let cell = (y / self.cell * (w / self.cell) + x / self.cell) * c;
                 for channel in 0..c {
@@ -157,7 +157,7 @@ impl Hog {
         }
     }
 
-    /// Sine and cosine of the angles where one bin ends and the next begins, but for the first
+    /// Sine and cosine of the angles at which one bin ends and the next begins, but for the first
     /// bin's own.
     fn limits(&self) -> Vec<[f64; 2]> {
         let angle = |k: usize| k as f64 * std::f64::consts::PI / self.bins as f64;
@@ -175,6 +175,6 @@ fn bin(gx: f64, gy: f64, limits: &[[f64; 2]]) -> usize {
 }
 
 /// The pixels before and after one along an edge, reflected at the border.
-fn neighbors(at: usize, length: usize) -> (usize, usize) {
+fn neighbours(at: usize, length: usize) -> (usize, usize) {
     (at.checked_sub(1).unwrap_or(1), if at + 1 < length { at + 1 } else { length - 2 })
 }

@@ -64,7 +64,7 @@ impl Resample {
     /// Resamples the parameter in `store`.
     ///
     /// # Errors
-    /// As [`Self::apply`].
+    /// As for [`Self::apply`].
     pub fn apply_in(&self, store: &mut ParamStore) -> Result<()> {
         let resized = self.apply(store.get(self.id))?;
         store.set(self.id, resized);

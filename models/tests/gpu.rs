@@ -1,5 +1,5 @@
 //! Tests for a GPU only: whole models in all precisions, optimizers over many tensors, and that
-//! nothing is written where it does not belong. Nothing runs where there is no GPU; the ops are
+//! nothing is written if it does not belong. Nothing runs if there is no GPU; the ops are
 //! compared by the tests of the ops.
 
 mod common;
@@ -155,7 +155,7 @@ fn stepped(tensors: &[[Tensor; 4]]) -> Vec<Stepped<'_>> {
 }
 
 #[test]
-fn optimizers_take_the_steps_of_the_cpu() {
+fn optimisers_take_the_steps_of_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let adam = |step| ops::AdamW { lr: 0.0, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step };
     let lamb = |step| ops::Lamb {

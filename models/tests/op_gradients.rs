@@ -1,4 +1,4 @@
-//! Every op: its value against a plain loop where there is one, its gradients against central
+//! Every op: its value against a plain loop if there is one, its gradients against central
 //! differences in double precision, its single-precision path against the double one.
 
 mod common;

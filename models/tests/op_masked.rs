@@ -38,7 +38,7 @@ fn restore_tokens() {
     }
     assert_eq!(numbers(&got), expected);
     check("restore_tokens", &[x.clone(), filler.clone()], |t| ops::restore_tokens(&t[0], &t[1], &PLACES, 5));
-    // What was taken out comes back where it was.
+    // What was taken out comes back if it was.
     let back = ops::gather_tokens(&got, &PLACES).unwrap().value;
     assert_eq!(numbers(&back), seen);
     // With every token there, the filler is not used and its gradient is zero.

@@ -216,7 +216,7 @@ fn a_head_for_other_classes_is_kept_on_request() {
         let (conv, head) = (params.by_name("conv1.weight").unwrap(), params.by_name("fc.weight").unwrap());
         assert_eq!(numbers(conv), numbers(&tensors["conv1.weight"]));
         assert_eq!(numbers(head), numbers(init(&*to, 7).by_name("fc.weight").unwrap()));
-        // The same where the file has features alone.
+        // The same if the file has features alone.
         tensors.retain(|name, _| !name.starts_with("fc."));
         assert_eq!(num_classes(&*to, &tensors), None);
     }

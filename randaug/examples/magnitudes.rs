@@ -10,7 +10,7 @@ use std::error::Error;
 use image::{GenericImage, Rgb, RgbImage};
 use randaug::{Filter, Purpose, RandAugment, RandomResizedCrop, Scratch, resize, sample_rng};
 
-/// Edge of each small image, and the gap between them, in pixels.
+/// Edge of each small image, and the gap between two images, in pixels.
 const SIZE: u32 = 112;
 const GAP: u32 = 4;
 const SAMPLES: u64 = 6;

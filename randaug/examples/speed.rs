@@ -1,4 +1,4 @@
-//! Images a second of each step, one thread: `cargo run --release -p randaug --example speed`.
+//! Images per second of each step, one thread: `cargo run --release -p randaug --example speed`.
 //!
 //! The source is a synthetic image of 500 x 375 pixels, the usual size of an ImageNet photograph.
 //! Every figure is the best of five rounds, because the machine's other work can only make a round
@@ -13,7 +13,7 @@ use randaug::{
     RandomResizedCrop, Result, Scratch, resize, sample_rng,
 };
 
-/// Images a second: the best of five rounds of at least a fifth of a second.
+/// Images per second: the best of five rounds of at least a fifth of a second.
 fn measure(name: &str, mut step: impl FnMut(u64) -> Result<()>) -> Result<()> {
     let mut best = f64::INFINITY;
     let mut index = 0;

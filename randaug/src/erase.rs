@@ -159,7 +159,7 @@ impl RandomErasing {
     }
 
     /// Erases boxes of one normalized image of `channels` x `height` x `width` values in place, or
-    /// none by chance. Returns the number of boxes that were overwritten.
+    /// none, at random. Returns the number of boxes that were overwritten.
     ///
     /// # Errors
     /// Returns the errors of [`RandomErasing::validate`], or an error if the slice does not have

@@ -78,7 +78,7 @@ fn to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     let f = (position - f64::from(sector)) as f32;
     let saturation = (f64::from(s) / 255.0) as f32;
     let value = f64::from(v);
-    // All of it is 0 or more, where half away from zero is half up.
+    // All values are 0 or more, so rounding half away from zero is rounding half up.
     let p = byte_of_f64(value * (1.0 - f64::from(saturation)) + 0.5);
     let q = byte_of_f64(value * (1.0 - f64::from(saturation * f)) + 0.5);
     let t = byte_of_f64(value * (1.0 - f64::from(saturation) * (1.0 - f64::from(f))) + 0.5);

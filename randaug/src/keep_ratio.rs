@@ -61,7 +61,8 @@ impl ResizeKeepRatio {
     /// Checks all parameters.
     ///
     /// # Errors
-    /// Returns an error if a chance or `longest` is not in 0..=1, or a range not 0 < low <= high.
+    /// Returns an error if a probability or `longest` is not in 0..=1, or a range not 0 < low <=
+    /// high.
     pub fn validate(&self) -> Result<()> {
         let shares =
             [("longest", self.longest), ("scale_prob", self.scale_prob), ("aspect_prob", self.aspect_prob)];

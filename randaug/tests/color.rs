@@ -37,7 +37,7 @@ fn every_color_turns_as_in_pillow() {
     for case in cases(&oracle().0, "all_colours") {
         let mut image = all.clone();
         Adjustment::Hue.apply(&mut image, float(case, "factor")).unwrap();
-        // The weight of a byte depends on its place, so that a permutation does not pass.
+        // The weight of a byte depends on its position, so that a permutation does not pass.
         let weigh = |(i, &v): (u64, &u8)| (u64::from(v) + 1).wrapping_mul(mix(1, i));
         let digest = (0..).zip(image.iter()).map(weigh).fold(0u64, u64::wrapping_add);
         assert_eq!(digest.to_string(), text(case, "digest"), "{case}");

@@ -22,7 +22,7 @@ fn cropping_and_padding_give_the_libraries_bytes() {
         let key = text(case, "key");
         assert_same(&out, &tensors.image(key), key);
     }
-    // Padded by 4 on all sides, then cut: the corner lies 4 before.
+    // Padded by 4 on all sides, then cut: the corner is 4 pixels before.
     for case in cases(&file, "pad_then_crop") {
         let source = tensors.image(&format!("input/{}", text(case, "input")));
         let corner = |key: &str| case[key].as_i64().unwrap() - case["padding"].as_i64().unwrap();
@@ -80,7 +80,7 @@ fn the_simple_crop_shows_the_resized_image() {
         });
         seen.insert(found.expect("a box of the padded image"));
     }
-    // 9 x 29 places.
+    // 9 x 29 positions.
     assert!(seen.len() > 180, "{}", seen.len());
     let mut oblong = RgbImage::new(40, 41);
     let mut rng = sample_rng(0, 0, 0, Purpose::Crop);
@@ -135,7 +135,7 @@ fn a_thin_image_is_evaluated_as_pillow_does() {
     assert_eq!((corners(&out), sum(&out)), (want, 77_935));
 }
 
-/// What is computed is what a resize of the whole image followed by the crop gives, also where the
+/// The result equals a resize of the whole image followed by the crop, also if the
 /// box is padded.
 #[test]
 fn only_what_the_crop_keeps_is_resized() {

@@ -1,5 +1,5 @@
-//! What is drawn, against large samples of the reference at five standard errors of both samples,
-//! and against closed forms where they exist.
+//! Distributions of draws, against large samples of the reference at five standard errors of both
+//! samples, and against closed forms where they exist.
 
 mod common;
 
@@ -40,12 +40,12 @@ impl Stats {
     }
 }
 
-/// A share of `n` draws agrees with a known chance at five standard errors; exactly so if that is 0
-/// or 1.
+/// A share of `n` draws agrees with a known probability at five standard errors; exactly so if that
+/// is 0 or 1.
 fn share_agrees(count: usize, n: usize, chance: f64, what: &str) {
     let share = count as f64 / n as f64;
     let error = (chance * (1.0 - chance) / n as f64).sqrt();
-    // One draw in addition, for chances so small that the normal approximation does not hold.
+    // One draw in addition, for probabilities so small that the normal approximation does not hold.
     let allowed = 5.0 * error + 1.0 / n as f64;
     assert!((share - chance).abs() <= allowed, "{what}: {share} against {chance}, allowed {allowed}");
 }
@@ -100,7 +100,7 @@ fn operations_are_chosen_evenly_and_applied_half_the_time() {
     });
 }
 
-/// Place of a box along an edge, in 0..1; `None` if it cannot move.
+/// Position of a box along an edge, in 0..1; `None` if it cannot move.
 fn locate(start: u32, length: u32, edge: u32) -> Option<f64> {
     (edge > length).then(|| f64::from(start) / f64::from(edge - length))
 }
@@ -192,8 +192,8 @@ fn mixing_follows_the_reference() {
         let reference = &golden.json("distribution_stats")["mixup_cutmix"];
         let (mixup, mut rng) = (Mixup::default(), sample_rng(7, 0, 0, Purpose::Mix));
         let (mut sequential_blend, mut cut) = (Vec::new(), Vec::new());
-        // Many more draws than the reference's, so that the closed form tells an alpha of 0.85 from
-        // 0.8.
+        // Many more draws than the reference's, so that the closed form distinguishes an alpha of
+        // 0.85 from 0.8.
         let draws = 400_000;
         for _ in 0..draws {
             match mixup.sample(224, 224, &mut rng).unwrap() {

@@ -207,7 +207,7 @@ fn erasing_follows(erasing: &RandomErasing, layout: Layout, case: &Value) {
     agrees(&distinct, &case["distinct"], &what("values of a channel"));
 }
 
-/// What is drawn without an image is what an image gets, box by box and bit by bit.
+/// A draw without an image gives the same boxes and bits as a draw on an image.
 #[test]
 fn erasures_drawn_apart_are_those_of_a_image() {
     let mut boxes = 0;

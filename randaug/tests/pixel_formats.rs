@@ -1,4 +1,4 @@
-//! Gray images against Pillow's mode L; every other kind is an error that says what to do.
+//! Gray images against Pillow's mode L; every other pixel format is an error that says what to do.
 
 mod common;
 

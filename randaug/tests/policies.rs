@@ -1,4 +1,4 @@
-//! Policies: texts, tables and bytes against timm and torchvision, and what is drawn.
+//! Policies: texts, tables and bytes against timm and torchvision, and draws.
 
 mod common;
 
@@ -143,7 +143,7 @@ fn sub_policies_are_the_golden_ones() {
     });
 }
 
-/// JSON tells 8 from 8.0.
+/// JSON distinguishes 8 from 8.0.
 fn numbers_as_floats(value: &Value) -> Value {
     match value {
         Value::Array(list) => list.iter().map(numbers_as_floats).collect(),

@@ -1,4 +1,4 @@
-//! What the policies draw, and how it follows the magnitude of each call.
+//! Draws of the policies, and their dependence on the magnitude of each call.
 
 mod common;
 
@@ -38,7 +38,7 @@ fn magnitude_scales_policies_towards_their_weakest() {
     assert_eq!(AutoAugment::scaled(Op::Rotate, 8.0, 5.0), 4.0);
     assert_eq!(AutoAugment::scaled(Op::Posterize, 4.0, 5.0), 7.0);
     assert_eq!(AutoAugment::scaled(Op::Color, 9.0, 0.0), 5.0);
-    // At 0 what is left of v0 are the operations without a magnitude, and PosterizeIncreasing has
+    // At 0 only the operations of v0 without a magnitude remain, and PosterizeIncreasing has
     // none in it.
     let (policy, mut scratch): (Policy, _) = ("v0".parse().unwrap(), Scratch::new());
     let source = synth_image(11, 24, 30);
@@ -153,7 +153,7 @@ fn trivial_augment_draws_evenly_up_to_the_magnitude() {
     assert!(trivial.sample(10.1, &mut rng).is_err());
 }
 
-/// What is drawn depends on the magnitude of the call, not on what was drawn before.
+/// A draw depends on the magnitude of the call, not on earlier draws.
 #[test]
 fn every_policy_takes_a_magnitude_at_each_call() {
     let mut scratch = Scratch::new();

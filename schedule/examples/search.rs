@@ -9,7 +9,7 @@ use efficienttrain_schedule::search::{Evaluator, Report, Search, SearchOptions, 
 use std::error::Error;
 use std::ops::ControlFlow;
 
-/// Sizes below these lose accuracy; above them a step costs more than it teaches.
+/// Sizes below these lose accuracy; larger ones cost more without a benefit.
 const ENOUGH: [u32; 5] = [96, 128, 160, 192, 224];
 
 struct Formula;

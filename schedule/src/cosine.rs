@@ -23,7 +23,7 @@ pub struct ReferenceCosine {
 
 impl ReferenceCosine {
     /// The curve of the reference's `cosine_scheduler` with its own parameters.
-    /// `warm_up_steps`, where given, overrides the length that `warm_up_epochs` sets.
+    /// `warm_up_steps`, if given, overrides the length that `warm_up_epochs` sets.
     ///
     /// # Errors
     /// [`ScheduleError::NotReference`] when the warm-up is longer than the run, or its steps are

@@ -76,8 +76,8 @@ pub(crate) fn blank(recipe: &Recipe, options: &PlanOptions) -> Result<Vec<PlanSt
 }
 
 /// A stage that ends in the middle of a step gets the step, even if floating-point arithmetic falls
-/// just short of the middle: which bit depends on all stages, and a search counts on the steps of
-/// the first ones being the same whatever follows.
+/// just short of the middle. The rounding error depends on all stages, but a search requires that
+/// the first stages have the same steps for every choice of later stages.
 const TIE: f64 = 1e-7;
 
 /// Gives each stage the number of steps that brings the run's compute nearest to the planned end of

@@ -1,10 +1,10 @@
-//! Shapes of the learning rate, against what their formulas give by hand.
+//! Shapes of the learning rate, against their formulas computed by hand.
 
 use efficienttrain_schedule::{
     BatchRule, LrCurve, Plan, PlanOptions, Recipe, Rounding, RunLength, RunProgress, WarmUp,
 };
 
-/// A baseline of 100 steps: 1000 images, 10 passes, 100 images a step.
+/// A baseline of 100 steps: 1000 images, 10 passes, 100 images per step.
 fn plan(curve: LrCurve, warm_up: WarmUp) -> Plan {
     let mut recipe = Recipe::named("resnet50-baseline").unwrap();
     recipe.optimizer.lr = 4.096;

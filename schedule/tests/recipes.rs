@@ -169,7 +169,7 @@ fn recipes_of_earlier_versions_are_read() {
         let recipe = Recipe::named(&name).unwrap();
         assert_eq!(Recipe::from_json(&earlier(&recipe)).unwrap(), recipe);
     }
-    // A name that is not in the catalog is somebody's own, whatever its spelling.
+    // A name that is not in the catalog belongs to a user and is kept.
     let mut own = Recipe::named("resnet18-etpp").unwrap();
     own.model = "my-net_2".into();
     assert_eq!(Recipe::from_json(&own.to_json().unwrap()).unwrap(), own);

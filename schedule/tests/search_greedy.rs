@@ -58,7 +58,7 @@ fn shared_beginnings_are_trained_once_and_as_the_found_recipe_would() {
     let mut evaluator = Synthetic::new(|t: &Trained| Report::Accuracy(0.8 - falls_below(t)));
     let outcome = search.run(&mut evaluator).unwrap().unwrap();
     let plan = outcome.plan().unwrap();
-    // The run of stage 2's winner went on at full size, and so is the found one.
+    // The run of stage 2's winner continued at full size, as the found one does.
     let (state, steps) = evaluator.states.iter().next().unwrap();
     assert_eq!((evaluator.states.len(), state.trial.stage, state.step), (1, Some(2), plan.total_steps()));
     let training = |step: &StepSettings| StepSettings { compute_fraction: 0.0, ..*step };
@@ -138,7 +138,7 @@ fn a_failed_candidate_is_not_taken_and_failed_plain_training_ends_the_search() {
 }
 
 proptest! {
-    /// Whatever the numbers: round ones, of which stages end in the middle of a step, too.
+    /// Holds for any numbers, including round ones, for which stages end in the middle of a step.
     #[test]
     fn a_trial_starts_at_a_step_that_the_run_before_kept(
         epochs in prop_oneof![(4u32..40).prop_map(f64::from), 4.0..40.0f64],

@@ -38,7 +38,7 @@ fn finds_the_best_sizes_whether_they_grow_or_not() {
     assert!(text.contains("stage4-candidate3-seed0"), "{text}");
 }
 
-/// What a step does to the network: all but the share of the whole run that is done.
+/// Settings of a step that affect the network: all but the completed share of the run.
 fn training(step: &StepSettings) -> StepSettings {
     StepSettings { compute_fraction: 0.0, ..*step }
 }
@@ -51,7 +51,7 @@ fn a_run_of_the_found_recipe_trains_as_the_search_did() {
         let mut search = Search::new(&recipe(), options).unwrap();
         let mut evaluator = Synthetic::new(peak(&BEST));
         let outcome = search.run(&mut evaluator).unwrap().unwrap();
-        // Of all states only the found network is left.
+        // Only the state of the found network is left.
         let (state, steps) = evaluator.states.iter().next().unwrap();
         assert_eq!((evaluator.states.len(), state.trial.candidate), (1, 3));
         // Read back from its text, as a command would.
@@ -135,7 +135,7 @@ fn mean_and_spread_by_hand() {
 
 #[test]
 fn noise_over_seeds_is_called_a_tie_and_a_real_difference_is_not() {
-    // Nothing matters but luck, three points of it.
+    // Accuracy depends on chance alone, by up to three points.
     let luck = |trained: &Trained| Report::Accuracy(0.7 + 0.03 * noise(trained));
     let mut options = sequential();
     options.seeds = (0..5).collect();
@@ -144,7 +144,7 @@ fn noise_over_seeds_is_called_a_tie_and_a_real_difference_is_not() {
         Search::new(&recipe(), options.clone()).unwrap().run(&mut Synthetic::new(luck)).unwrap().unwrap();
     assert!(outcome.stages.iter().all(|stage| stage.tied));
     assert_eq!(sizes(&outcome.recipe), [96; 5]);
-    // The same luck beside differences of 3.2 points and more.
+    // The same chance with differences of 3.2 points and more.
     let real = |trained: &Trained| {
         let luck = 0.003 * noise(trained);
         Report::Accuracy(0.7 - distance(&trained.sizes(), &BEST) + luck)
@@ -175,7 +175,7 @@ fn hopeless_candidates_are_given_up_and_said_to_be() {
     let mut search = Search::new(&recipe(), options).unwrap();
     let outcome = search.run(&mut Synthetic::new(evaluator)).unwrap().unwrap();
     assert_eq!(sizes(&outcome.recipe), BEST);
-    // Sizes more than 40 away from the best are out.
+    // Sizes more than 40 pixels from the best are given up.
     let near = |best: u32| [96u32, 128, 160, 192, 224].into_iter().filter(move |s| s.abs_diff(best) <= 40);
     let expected: Vec<(usize, u32)> =
         BEST.iter().enumerate().flat_map(|(i, &best)| near(best).map(move |s| (i, s))).collect();
@@ -201,7 +201,7 @@ fn magnitude_and_batch_are_searched_too() {
     options.space.magnitudes = vec![0.0, 5.0];
     let batch = |per_device| StageBatch { per_device, accumulation: 1 };
     options.space.batches = vec![batch(16), batch(32)];
-    // Small, weak and large batches first; then the other way round.
+    // Small, weak and large batches first; then in reverse order.
     let accuracy = |trained: &Trained| {
         let wrong = |step: &StepSettings| {
             let early = step.stage < 2;
@@ -249,7 +249,7 @@ proptest! {
             options.plan = options.plan.with_cost(cost);
         }
         let mut search = Search::new(&recipe(), options).unwrap();
-        // The accuracy looks at identities alone: no step is walked through.
+        // The accuracy depends on identities alone, so no step is visited.
         loop {
             let trials = search.pending_trials().unwrap();
             if trials.is_empty() {

@@ -86,7 +86,7 @@ fn reports_may_come_in_any_order() {
 }
 
 #[test]
-fn reports_nobody_waits_for_are_refused() {
+fn reports_of_trials_that_are_not_pending_are_refused() {
     let mut search = Search::new(&recipe(), sequential()).unwrap();
     let id = TrialId { stage: Some(1), candidate: 0, seed: 0, part: TrialPart::Whole };
     let error = search.report(id, Report::Accuracy(0.5)).unwrap_err();
@@ -133,7 +133,7 @@ fn a_stage_without_any_trained_candidate_ends_the_search() {
     let error = search.run(&mut Synthetic::new(never)).unwrap_err();
     let ScheduleError::NoCandidate { stage: 1, reason } = &error else { panic!("{error}") };
     assert!(reason.starts_with("stage1-candidate0-seed0: disk full at 96; "), "{reason}");
-    // Stored and read back it is stuck still.
+    // Stored and read back, it fails in the same way.
     let stored = serde_json::to_string(&search).unwrap();
     assert_eq!(serde_json::from_str::<Search>(&stored).unwrap().pending_trials().unwrap_err(), error);
 }
@@ -207,7 +207,7 @@ fn budgets_that_cannot_be_met_are_refused_before_anything_is_trained() {
         sequential(),
     );
     assert!(matches!(error, ScheduleError::BudgetTooSmall { .. }), "{error}");
-    // Nor can a batch larger than the data, or a size whose cost nobody knows.
+    // A batch larger than the data, or a size without a cost, is refused too.
     let error = refused(|o| o.plan.train_images = 31, sequential());
     assert!(matches!(error, ScheduleError::BatchLargerThanData { batch: 32, .. }), "{error}");
     let error =

@@ -46,7 +46,7 @@ pub struct Context<'a> {
     pub(super) counter: CostCounter,
     pub(super) recording: Recording,
     pub(super) compute_type: DType,
-    /// Parameters that were read, where nothing else is noted.
+    /// Parameters that were read, if nothing else is noted.
     pub(super) used: RefCell<Vec<ParamId>>,
     /// Parameters and buffers that training leaves as they are, by position; empty for none.
     pub(super) frozen: Arc<[bool]>,
@@ -257,9 +257,9 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Runs a pass where it is fastest. On the CPU that is inside the thread pool: a parallel loop that
-/// starts outside it puts its thread to sleep first. Work for a GPU stays on the thread that it is
-/// on: cuDNN's handles and plans are made once per thread.
+/// Runs a pass where that is fastest. On the CPU this is inside the thread pool: a parallel loop
+/// that starts outside it puts its thread to sleep first. Work for a GPU stays on the thread that
+/// it is on: cuDNN's handles and plans are made once per thread.
 pub(crate) fn in_thread_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
     if device.is_cpu() { rayon::scope(|_| pass()) } else { pass() }
 }

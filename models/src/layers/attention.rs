@@ -82,7 +82,7 @@ pub struct StripeAttention {
 }
 
 impl StripeAttention {
-    /// `kinds` is 2 for stripes, 1 where one window covers the map.
+    /// `kinds` is 2 for stripes, 1 if one window covers the map.
     pub fn new(b: &mut ParamBuilder, width: usize, heads: usize, kinds: usize) -> Self {
         let share = width / kinds;
         let one = |b: &mut ParamBuilder| DepthwiseConv2d::new(b, share, 3, Init::fan_in_uniform(9), true);
@@ -110,7 +110,7 @@ impl StripeAttention {
     }
 }
 
-/// Attention over a coarser map (PVT): parameters `q`, `kv`, `sr` and `norm` (where the map is
+/// Attention over a coarser map (PVT): parameters `q`, `kv`, `sr` and `norm` (if the map is
 /// reduced), `proj`.
 #[derive(Clone, Debug)]
 pub struct ReducedAttention {
@@ -138,7 +138,7 @@ impl ReducedAttention {
         }
     }
 
-    /// `[B, L, C]` to the same shape; `map` is `[H, W]` with `H W = L` where the map is reduced.
+    /// `[B, L, C]` to the same shape; `map` is `[H, W]` with `H W = L` if the map is reduced.
     ///
     /// # Errors
     /// When shapes do not fit.

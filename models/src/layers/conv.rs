@@ -89,7 +89,7 @@ pub struct DepthwiseConv2d {
 }
 
 impl DepthwiseConv2d {
-    /// A layer with an odd square kernel. A bias starts as PyTorch's do where the weight does, else
+    /// A layer with an odd square kernel. A bias starts like PyTorch's if the weight does, else
     /// at zero.
     pub fn new(b: &mut ParamBuilder, channels: usize, kernel: usize, weight: Init, bias: bool) -> Self {
         let bias_init = if matches!(weight, Init::Uniform { .. }) { weight } else { Init::Zeros };

@@ -70,7 +70,7 @@ impl BatchNorm {
         })
     }
 
-    /// Mean and variance belong together: where one of them is frozen, the other is of no use on
+    /// Mean and variance belong together: if one of them is frozen, the other is of no use on
     /// its own.
     fn is_frozen(&self, cx: &Context) -> bool {
         cx.is_frozen(self.running_mean) || cx.is_frozen(self.running_var)

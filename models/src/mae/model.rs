@@ -185,7 +185,7 @@ impl Mae {
     /// The training loss: squared error of the removed patches, a scalar.
     ///
     /// # Errors
-    /// As [`Self::encode`].
+    /// As for [`Self::encode`].
     pub fn loss(&self, cx: &mut Context, images: &Variable, masking: &Masking) -> Result<Variable> {
         in_thread_pool(&cx.device(), || {
             let tokens = self.encode(cx, images, masking)?;
@@ -243,7 +243,7 @@ impl Mae {
         let MaeOptions { input_size, base_size, .. } = self.options;
         let table = sincos_positions(grid(input_size), grid(base_size), width)?;
         let table = table.pad_with_zeros(0, 1, 0)?.unsqueeze(0)?;
-        // Converted where it is made: a conversion from double precision is no work for a GPU.
+        // Converted on the CPU: a conversion from double precision is no work for a GPU.
         let table = table.to_dtype(like.tensor().dtype())?.to_device(like.tensor().device())?;
         Ok(Variable::constant(table))
     }

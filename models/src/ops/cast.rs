@@ -20,7 +20,7 @@ pub fn cast(x: &Tensor, dtype: DType) -> Result<Traced> {
     Ok(Traced::new(value, move |dy, _| Ok(vec![Some(converted(dy, from)?)])))
 }
 
-/// A tensor in another type; itself where it has it already.
+/// A tensor in another type; itself if it has it already.
 pub(super) fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {
     if x.dtype() == dtype {
         return Ok(x.clone());

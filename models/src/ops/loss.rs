@@ -99,7 +99,7 @@ fn binary_row_loss<T: Compute>(logits: &[T], target: &[T]) -> f64 {
     logits.iter().zip(target).map(|(x, t)| term(x.into_f64(), t.into_f64())).sum()
 }
 
-/// 1 where a number is above `threshold`, 0 elsewhere, in the type of `x`; no gradient goes
+/// 1 if a number is above `threshold`, 0 elsewhere, in the type of `x`; no gradient goes
 /// through. Any shape.
 ///
 /// # Errors

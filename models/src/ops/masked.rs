@@ -123,7 +123,7 @@ pub fn masked_squared_error(x: &Tensor, target: &Tensor, removed: &[bool]) -> Re
             let grad: Vec<T> = rows::by_row(b * l, d, |row| {
                 let weight = T::of(if removed[row] { scale } else { 0.0 });
                 let (x, t) = (&xs[row * d..][..d], &ts[row * d..][..d]);
-                // A token that is not removed counts as zero even where it is not finite.
+                // A token that is not removed counts as zero even if it is not finite.
                 move |j| if weight == T::ZERO { T::ZERO } else { weight * (x[j] - t[j]) }
             });
             Ok(vec![Some(converted(&tensor(grad, &[b, l, d])?, dtype)?), None])

@@ -16,7 +16,7 @@ pub struct Scales {
     pub skip: Option<Tensor>,
     /// Factor of each channel of the branch, `[C]` (layer scale).
     pub branch: Option<Tensor>,
-    /// Factor of each sample's branch: 0 where it is dropped, `1 / keep` elsewhere (stochastic
+    /// Factor of each sample's branch: 0 if it is dropped, `1 / keep` elsewhere (stochastic
     /// depth).
     pub keep: Option<Vec<f64>>,
 }
@@ -29,7 +29,7 @@ pub struct Scales {
 /// `x`; with `x` in `f32` the branch may be `bf16`.
 ///
 /// The pullback gives `[x, branch]`, then the gradients of the skip's and the branch's factors
-/// where there are any.
+/// if there are any.
 ///
 /// # Errors
 /// When shapes differ, or tensors are not `f32`, `f64` or `bf16` on the CPU.
@@ -54,7 +54,7 @@ pub fn residual(x: &Tensor, branch: &Tensor, scales: Scales) -> Result<Traced> {
         let (xv, bv) = (View::new(OP, &x)?, View::new(OP, &branch)?);
         let value = tensor(f.sum::<S, B>(xv.slice()?, bv.slice()?), x.dims())?;
         drop((xv, bv));
-        // Terms are kept only where a factor is trained.
+        // Terms are kept only if a factor is trained.
         let (x, branch) = (f.skip.1.is_some().then_some(x), f.branch.1.is_some().then_some(branch));
         Ok(Traced::new(value, move |dy, _| {
             let dy = dy.contiguous()?;
@@ -77,7 +77,7 @@ pub fn residual(x: &Tensor, branch: &Tensor, scales: Scales) -> Result<Traced> {
     })
 }
 
-/// The factors of one connection, ones where there are none.
+/// The factors of one connection, ones if there are none.
 struct Factors<T> {
     c: usize,
     rows_per_sample: usize,
@@ -120,7 +120,7 @@ impl<T: Compute> Factors<T> {
             |row| {
                 let (x, branch, keep) = (&x[row * c..][..c], &branch[row * c..][..c], self.keep_of(row));
                 let (skip, scale) = (&self.skip.0[..c], &self.branch.0[..c]);
-                // A dropped branch counts as zero even where it is not finite.
+                // A dropped branch counts as zero even if it is not finite.
                 #[inline(always)]
                 move |j| {
                     let term = if keep != T::ZERO { branch[j].load() * (scale[j] * keep) } else { T::ZERO };

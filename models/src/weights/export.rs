@@ -43,7 +43,7 @@ pub fn save(path: &Path, model: &dyn Model, params: &ParamStore) -> Result<()> {
         .map_err(|e| Error::WeightFile { path: path.into(), what: format!("cannot write it: {e}") })
 }
 
-/// timm's shape of a parameter, where it differs.
+/// timm's shape of a parameter, if it differs.
 ///
 /// MetaFormer stages that mix by convolutions are made of 1x1 convolutions throughout in timm, of
 /// linear layers here.

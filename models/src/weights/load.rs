@@ -19,7 +19,7 @@ pub struct LoadOptions {
     /// projection, or a profiler. Further blocks of the model itself stay errors: they are those of
     /// a deeper one.
     pub ignore_unexpected: bool,
-    /// Keep the model's own head where the file has none, or one for other classes.
+    /// Keep the model's own head if the file has none, or one for other classes.
     pub adapt_head: bool,
     /// Bring the first convolution from the file's number of image channels to the model's.
     pub adapt_input_channels: bool,
@@ -66,7 +66,7 @@ pub fn load_into(
 /// one. The other rows keep their values.
 ///
 /// # Errors
-/// As [`load_into`].
+/// As for [`load_into`].
 pub fn load_into_classes(
     model: &dyn Model,
     params: &mut ParamStore,

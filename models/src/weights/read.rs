@@ -18,7 +18,7 @@ const MAX_MESSAGE: usize = 1000;
 /// Options of reading a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Take the moving average of the weights where a checkpoint holds one beside the weights
+    /// Take the moving average of the weights if a checkpoint holds one beside the weights
     /// themselves.
     pub prefer_ema: bool,
 }
@@ -60,7 +60,7 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<WeightFile> {
 /// Reads weights like [`read`], from any reader; error messages call it `origin`.
 ///
 /// # Errors
-/// As [`read`].
+/// As for [`read`].
 pub fn read_from(mut reader: impl Read + Seek, origin: &Path, options: &ReadOptions) -> Result<WeightFile> {
     any_format(&mut reader, options).map_err(|what| failure(origin, what))
 }
@@ -68,7 +68,7 @@ pub fn read_from(mut reader: impl Read + Seek, origin: &Path, options: &ReadOpti
 /// Reads weights like [`read_from`], from a file in memory; its bytes are not copied first.
 ///
 /// # Errors
-/// As [`read`].
+/// As for [`read`].
 pub fn read_bytes(bytes: &[u8], origin: &Path, options: &ReadOptions) -> Result<WeightFile> {
     let read = match bytes.get(8) {
         Some(b'{') => safetensors(bytes),
@@ -135,7 +135,7 @@ fn safetensors(bytes: &[u8]) -> Fallible<WeightFile> {
 }
 
 /// The tensor of a view: in its own type where candle computes with it, booleans as `u8`, others as
-/// `f32` where they convert.
+/// `f32` if they convert.
 fn of_view(view: &safetensors::tensor::TensorView) -> candle_core::Result<Tensor> {
     use safetensors::Dtype::{BF16, BOOL, F16, F32, F64, I16, I32, I64, U8, U32};
     match view.dtype() {

@@ -4,7 +4,7 @@
 //! name, and a last `*` for all parts that remain; the second uses them, a number also as `{2i+1}`
 //! and the like.
 
-/// The new name, where the rule's first template fits the old one.
+/// The new name, if the rule's first template fits the old one.
 pub(super) fn rename((from, to): (&str, &str), name: &str) -> Option<String> {
     let (numbers, rest) = matched(from, name)?;
     let mut out = String::with_capacity(name.len() + 16);

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use indexmap::IndexMap;
 
 /// Tensors by name, in the order of a file: a map, which also knows of the tensors whose type is
-/// not read. Those matter only where a model asks for them.
+/// not read. Those matter only if a model asks for them.
 #[derive(Clone, Debug, Default)]
 pub struct Tensors {
     read: IndexMap<String, Tensor>,
@@ -19,7 +19,7 @@ impl Tensors {
         self.unread.insert(name, reason);
     }
 
-    /// Returns why the file's tensor of this name was not read; none where it was, or where there
+    /// Returns why the file's tensor of this name was not read; none if it was, or if there
     /// is none.
     pub fn unread(&self, name: &str) -> Option<&str> {
         self.unread.get(name).map(String::as_str)

@@ -88,7 +88,7 @@ pub fn devices() -> Vec<Device> {
     std::iter::once(Device::Cpu).chain(gpu()).collect()
 }
 
-/// A tensor for an op together with `t`: where that is on a GPU, there and in `f32`.
+/// A tensor for an op together with `t`: if that is on a GPU, there and in `f32`.
 pub fn beside(t: &Tensor, other: &Tensor) -> Tensor {
     match t.device() {
         Device::Cpu => other.clone(),
@@ -97,7 +97,7 @@ pub fn beside(t: &Tensor, other: &Tensor) -> Tensor {
 }
 
 pub fn data(file: &str) -> PathBuf {
-    // Elsewhere than where it was built, a test program is told where the numbers are.
+    // Elsewhere than if it was built, a test program is told where the numbers are.
     let folder = std::env::var_os("EFFICIENTTRAIN_TEST_DATA").map(PathBuf::from);
     folder.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data")).join(file)
 }

@@ -44,7 +44,7 @@ pub enum Scheme {
 ///
 /// | text | scheme | options |
 /// | --- | --- | --- |
-/// | `rand-m9-n2-mstd0.5-inc1` | [`RandAugment`] | `m` magnitude (10), `n` operations an image (2), `p` chance of each (0.5), `mstd` noise (0; above 100: uniform), `mmax` largest magnitude (10), `inc` increasing operations (0), `w0` weights, `t` set of operations (`weights`, `3a`, `3aw`) |
+/// | `rand-m9-n2-mstd0.5-inc1` | [`RandAugment`] | `m` magnitude (10), `n` operations per image (2), `p` probability of each (0.5), `mstd` noise (0; above 100: uniform), `mmax` largest magnitude (10), `inc` increasing operations (0), `w0` weights, `t` set of operations (`weights`, `3a`, `3aw`) |
 /// | `original`, `originalr`, `v0`, `v0r`, `3a` | [`AutoAugment`] | `mstd` (0) |
 /// | `augmix-m3-w3-d1` | [`AugMix`] | `m` magnitude (3), `w` chains (3), `d` operations in each (1 to 3), `a` parameter of the weights (1), `b` blend one by one (0), `mstd` (uniform) |
 /// | `ta_wide` | [`TrivialAugmentWide`] | none |

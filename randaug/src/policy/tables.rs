@@ -7,7 +7,7 @@ const fn sub(op: Op, prob: f64, magnitude: f64) -> SubOp {
     SubOp { op, prob, magnitude }
 }
 
-// The two forms of each policy differ in the operation that stands for "Posterize" alone.
+// The two forms of each policy differ only in the operation used for "Posterize".
 macro_rules! original {
     ($posterize:ident) => {
         &[

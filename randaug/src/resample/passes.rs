@@ -22,7 +22,7 @@ pub(super) type Column = [u8; 4 * ROWS];
 
 vectorized! {
 /// Resizes up to [`ROWS`] rows of interleaved RGB, as many as the target holds. `rows` is
-/// the first row and their pixels, `target` the length of a row and where they go.
+/// the first row and their pixels, `target` the length of an output row and the output.
 ///
 /// The rows are laid side by side first, so that every weight multiplies a whole vector.
 pub(super) fn rows<'a>(

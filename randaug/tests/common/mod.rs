@@ -12,7 +12,7 @@ use serde_json::Value;
 /// One golden folder.
 pub(crate) struct Golden(PathBuf);
 
-/// Runs one test body over every golden folder there is.
+/// Runs one test body over every available golden folder.
 pub(crate) fn for_each_golden(body: impl Fn(&Golden)) {
     body(&Golden(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")));
     if let Some(folder) = std::env::var_os("EFFICIENTTRAIN_GOLDEN") {

@@ -20,7 +20,7 @@
 //! | when are two accuracies equal | within a standard error over the seeds; with one seed only if they are the same number | [`TieRule`] |
 //! | winner of a tie | the smaller size; the outcome reports the tie | [`Prefer`] |
 //! | what "does not lower the accuracy" is measured against | plain training, once, for every stage | |
-//! | is a hopeless candidate given up early | not unless asked; in the sequential search alone, since a greedy trial is only measured at its end | [`EarlyStop`] |
+//! | is a bad candidate given up early | only with an option; in the sequential search alone, since a greedy trial is only measured at its end | [`EarlyStop`] |
 //! | may a size shrink again | yes, as both algorithms are written | [`SearchOptions::growing`] |
 //! | magnitude during the search | m(t) = (t/T) * 9 over the shares | [`SearchOptions::last_magnitude`], [`Space::magnitudes`] |
 //! | warm-up | as long, as a share, as in plain training of the same budget | the recipe's |
@@ -46,7 +46,7 @@
 //!
 //! let recipe = Recipe::named("resnet50-baseline")?;
 //! let mut search = Search::new(&recipe, SearchOptions::sequential(300.0, 1_281_167, 8))?;
-//! let outcome = search.run(&mut Toy)?.expect("the toy never breaks off");
+//! let outcome = search.run(&mut Toy)?.expect("the toy never stops early");
 //! let sizes: Vec<u32> = outcome.recipe.curriculum.stages.iter().map(|stage| stage.size).collect();
 //! assert_eq!(sizes, [96, 160, 160, 224, 224]);
 //! assert!((outcome.plan()?.equivalent_epochs() - 200.0).abs() < 0.01);

@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
-    /// Algorithm 1 (EfficientTrain, first version): stages are shares of *epochs*, of which the
-    /// budget says how many. From the first stage on, each gets the first candidate with which the
-    /// whole run, later stages at full size, ends no worse than plain training does.
+    /// Algorithm 1 (EfficientTrain, first version): stages are shares of *epochs*, and the budget
+    /// is their number. From the first stage on, each gets the first candidate with which the whole
+    /// run, later stages at full size, ends no worse than plain training does.
     Greedy {
         /// Candidates of a stage that are handed out together. 1 (the default) tries them one after
-        /// the other and stops at the first that will do; more uses more machines, and may train
-        /// candidates that are not needed.
+        /// the other and stops at the first that is good enough; more uses more machines, and may
+        /// train candidates that are not needed.
         at_once: u32,
     },
-    /// Algorithm 2 (EfficientTrain++): stages are shares of *compute*, of which the budget says how
-    /// much. Each stage continues from the best checkpoint of the one before and gets the candidate
-    /// with the best accuracy after a short fine-tuning at full size.
+    /// Algorithm 2 (EfficientTrain++): stages are shares of *compute*, and the budget is its
+    /// amount. Each stage continues from the best checkpoint of the one before and gets the
+    /// candidate with the best accuracy after a short fine-tuning at full size.
     Sequential {
         /// The fine-tuning.
         fine_tune: FineTune,
@@ -54,8 +54,8 @@ impl Default for FineTune {
 }
 
 /// Giving up candidates of Algorithm 2 that are far behind: every candidate is measured, after
-/// fine-tuning, when part of the stage is trained, and only those near the best train the rest. Who
-/// is given up depends on accuracies alone, not on which trial is ready first.
+/// fine-tuning, when part of the stage is trained, and only those near the best train the rest. The
+/// decision depends on accuracies alone, not on which trial is ready first.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStop {
@@ -85,12 +85,12 @@ pub struct SearchOptions {
     /// Requires that sizes never shrink from stage to stage. Off by default, as in the paper's
     /// algorithms.
     pub growing: bool,
-    /// m(t) = (t/T) * `last_magnitude`, linear over the run, where magnitudes are not searched (9
+    /// m(t) = (t/T) * `last_magnitude`, linear over the run, if magnitudes are not searched (9
     /// in the paper).
     pub last_magnitude: f64,
     /// Every trial is run once with each of these.
     pub seeds: Vec<u64>,
-    /// When two candidates count as equal, and which of them is taken.
+    /// Rule for ties between candidates.
     pub tie: TieRule,
     /// Number of times a failed trial is repeated.
     pub retries: u32,
@@ -103,9 +103,9 @@ pub struct SearchOptions {
 const PAPER_BUDGET: f64 = 2.0 / 3.0;
 
 impl SearchOptions {
-    /// Algorithm 2 as in the paper: five stages of equal compute within two thirds of what plain
-    /// training of `baseline_epochs` takes. `plan.equivalent_epochs` holds those two thirds, and
-    /// may be set to any other budget.
+    /// Algorithm 2 as in the paper: five stages of equal compute within two thirds of the
+    /// compute of plain training of `baseline_epochs`. `plan.equivalent_epochs` holds this budget
+    /// and can be changed.
     #[must_use]
     pub fn sequential(baseline_epochs: f64, train_images: u64, devices: u32) -> Self {
         let algorithm = Algorithm::Sequential { fine_tune: FineTune::default(), early_stop: None };

@@ -1,4 +1,4 @@
-//! An outcome as text.
+//! Text form of an outcome.
 
 use crate::search::outcome::{Candidate, Outcome, Verdict};
 use crate::search::space::Choice;

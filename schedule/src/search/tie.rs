@@ -17,8 +17,8 @@ pub enum Prefer {
     Best,
 }
 
-/// When two mean accuracies count as equal: when they differ by no more than `absolute` or, with
-/// two seeds and more, than `standard_errors` standard errors of their difference.
+/// Rule for ties: two mean accuracies are tied if they differ by no more than `absolute` or, with
+/// several seeds, than `standard_errors` standard errors of their difference.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TieRule {

@@ -7,7 +7,7 @@ use efficienttrain_schedule::{BatchRule, Recipe, StepSettings};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// What one trial trained: the settings of every step since the start of the run, and its seed.
+/// Training of one trial: the settings of every step since the start of the run, and its seed.
 pub(crate) struct Trained {
     pub(crate) steps: Vec<StepSettings>,
     pub(crate) seed: u64,
@@ -27,14 +27,14 @@ impl Trained {
     }
 }
 
-/// Keeps states as an evaluator on disk would, and checks what it is asked.
+/// Keeps states like an evaluator with files, and checks the trials.
 pub(crate) struct Synthetic<F> {
     pub(crate) accuracy: F,
     pub(crate) states: BTreeMap<SavedState, Vec<StepSettings>>,
     pub(crate) evaluated: usize,
-    /// Break off before the trial of this number.
+    /// Stop before the trial of this number.
     pub(crate) stop_before: Option<usize>,
-    /// Delete what the search no longer needs.
+    /// Delete states that the search no longer needs.
     pub(crate) tidy: bool,
 }
 
@@ -71,7 +71,7 @@ impl<F: FnMut(&Trained) -> Report> Evaluator for Synthetic<F> {
     }
 
     fn reported(&mut self, search: &Search) -> ControlFlow<()> {
-        // A search that is stuck has no answer; running on says so.
+        // A failed search has no needed states; the next call reports the failure.
         if let (true, Ok(needed)) = (self.tidy, search.needed_states()) {
             self.states.retain(|state, _| needed.contains(state));
         }
@@ -79,7 +79,7 @@ impl<F: FnMut(&Trained) -> Report> Evaluator for Synthetic<F> {
     }
 }
 
-/// A small run: 640 images, 32 a step.
+/// A small run: 640 images, 32 per step.
 pub(crate) fn small(mut options: SearchOptions) -> SearchOptions {
     options.plan.train_images = 640;
     options.plan = options.plan.with_batch(BatchRule::Fixed { per_device: 32, accumulation: 1 });
@@ -100,12 +100,12 @@ pub(crate) fn recipe() -> Recipe {
     Recipe::named("resnet18-etpp").unwrap()
 }
 
-/// Distance of each stage so far from the best sizes; 0.1 points a pixel.
+/// Distance of each stage so far from the best sizes; 0.1 points per pixel.
 pub(crate) fn distance(sizes: &[u32], best: &[u32]) -> f64 {
     sizes.iter().zip(best).map(|(&size, &best)| f64::from(size.abs_diff(best)) / 1000.0).sum()
 }
 
-/// Noise in -1..1 that depends on what was trained and with which seed alone.
+/// Noise in -1..1 that depends on what was trained and with which seed, and on nothing else.
 pub(crate) fn noise(trained: &Trained) -> f64 {
     let mut x = trained.seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     for size in trained.sizes() {

@@ -1,4 +1,4 @@
-//! Convolution: by cuDNN where there is one that can, else a product over the unfolded windows of
+//! Convolution: by cuDNN if there is one that can, else a product over the unfolded windows of
 //! some images at a time.
 
 use candle_core::{DType, Tensor};

@@ -1,6 +1,6 @@
-//! Linear layers with a bias, by cuBLASLt, which adds the bias before sums leave the registers. With
-//! cuBLAS, the result would be filled with the bias, read and overwritten: three passes over memory
-//! instead of one.
+//! Linear layers with a bias, by cuBLASLt, which adds the bias before sums leave the registers.
+//! With cuBLAS, the result would be filled with the bias, read and overwritten: three passes over
+//! memory instead of one.
 //!
 //! The GELU of cuBLASLt is not used: it is the `tanh` form, and the models here have the exact one.
 //! `EFFICIENTTRAIN_CUBLASLT=0` disables cuBLASLt.

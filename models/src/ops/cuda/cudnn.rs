@@ -239,7 +239,7 @@ proposals!(
 );
 
 /// Runs a pass by the first algorithm that can; those that turn out not to are forgotten. False
-/// where there is none.
+/// if there is none.
 fn run<A: Copy>(
     plan: &Plan,
     choices: &Choices<A>,

@@ -21,7 +21,7 @@ static OPEN: LazyLock<Mutex<HashMap<usize, CudaDevice>>> = LazyLock::new(Mutex::
 ///
 /// Unlike [`Device::new_cuda`] it names what is wrong when there is none, has one stream for all
 /// threads, and keeps memory that was given back for the next step. A program with the feature
-/// `cuda` does not even start where the driver's library or cuBLAS are not installed: the system
+/// `cuda` does not even start if the driver's library or cuBLAS are not installed: the system
 /// says which library it misses.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use super::memory::{contiguous, empty, unsupported, wide};
 use crate::Result;
 use crate::ops::Traced;
 
-/// A tensor in another type, without gaps; itself where it is so already.
+/// A tensor in another type, without gaps; itself if it is so already.
 pub(in crate::ops) fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {
     const OP: &str = "cast";
     let x = contiguous(x)?;

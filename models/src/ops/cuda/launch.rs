@@ -12,7 +12,7 @@ use super::device;
 use super::memory::{address, unsupported};
 use crate::{Error, Result};
 
-/// Threads of a block, where a kernel does not ask for another number.
+/// Threads of a block, if a kernel does not ask for another number.
 const THREADS: u32 = 256;
 /// Blocks that are started for loops over elements; each thread takes several.
 const MOST_BLOCKS: usize = 1 << 14;
@@ -171,8 +171,8 @@ impl<'a> Kernel<'a> {
         // SAFETY: every start is a place in `words`.
         let mut params: Vec<*mut c_void> =
             self.starts.iter().map(|&i| unsafe { first.add(i) }.cast()).collect();
-        // SAFETY: the arguments are those of the kernel, in its order, and stay where `params` points
-        // until it is queued; what they point to was given by `address` and stays until the
+        // SAFETY: the arguments are those of the kernel, in its order, and stay where `params`
+        // points until it is queued; what they point to was given by `address` and stays until the
         // stream has passed the kernel.
         unsafe {
             result::launch_kernel(

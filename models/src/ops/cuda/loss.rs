@@ -59,7 +59,7 @@ pub(in crate::ops) fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) ->
     }))
 }
 
-/// 1 where a number is above a threshold, else 0.
+/// 1 if a number is above a threshold, else 0.
 pub(in crate::ops) fn above(x: &Tensor, threshold: f64) -> Result<Tensor> {
     const OP: &str = "above";
     let x = contiguous(x)?;

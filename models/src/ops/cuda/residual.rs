@@ -73,7 +73,7 @@ pub(in crate::ops) fn residual(x: &Tensor, branch: &Tensor, scales: &Scales) -> 
     let kernel = kernel.maybe(f.skip.as_ref())?.maybe(f.branch.as_ref())?.maybe(f.keep.as_ref())?;
     kernel.int(c).int(f.per_sample).each(x.elem_count())?;
     let branch_type = branch.dtype();
-    // Terms are kept only where a factor is trained.
+    // Terms are kept only if a factor is trained.
     let (x, branch) = (f.skip.is_some().then_some(x), f.branch.is_some().then_some(branch));
     Ok(Traced::new(value, move |dy, _| {
         let dy = contiguous(dy)?;

@@ -22,7 +22,7 @@ struct Locked {
     device: DeviceId,
     memory: PinnedHostSlice<u8>,
     /// Reached when the copy that was made from it last is through. cudarc has such a mark as well,
-    /// but sets it only where it keeps the order of streams, which `device` switches off.
+    /// but sets it only if it keeps the order of streams, which `device` switches off.
     through: CudaEvent,
 }
 
@@ -80,7 +80,7 @@ pub(in crate::ops) fn upload<T: WithDType>(
     Ok(out)
 }
 
-/// A buffer of at least `len` bytes: the one used longest ago, where there are two of about that
+/// A buffer of at least `len` bytes: the one used longest ago, if there are two of about that
 /// size.
 fn take(gpu: &CudaDevice, len: usize) -> Result<Locked> {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +94,7 @@ fn take(gpu: &CudaDevice, len: usize) -> Result<Locked> {
     Locked::new(gpu, len)
 }
 
-/// Copies `from` to `to`, as long, on several threads where it is long: one alone is slower than
+/// Copies `from` to `to`, as long, on several threads if it is long: one alone is slower than
 /// the way to the GPU.
 fn copy(to: &mut [u8], from: &[u8]) {
     if from.len() <= SHARE {

@@ -115,7 +115,7 @@ pub(crate) trait Compute:
     type Vector<S: Simd>: Copy;
     /// Copies the number to every lane.
     fn splat<S: Simd>(self, simd: S) -> Self::Vector<S>;
-    /// `a * b + c`, lane by lane, fused where the machine can.
+    /// `a * b + c`, lane by lane, fused if the machine can.
     fn multiply_add<S: Simd>(
         simd: S,
         a: Self::Vector<S>,

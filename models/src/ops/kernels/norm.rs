@@ -22,7 +22,7 @@ pub(crate) fn channel_statistics<S: Storage>(x: &[S], c: usize) -> (Vec<f64>, Ve
         .map(|block| {
             let rows = block.len() / c;
             let (mut mean, mut m2) = (vec![S::Real::ZERO; c], vec![S::Real::ZERO; c]);
-            // Sums of differences to the first row keep their digits where the mean is far from
+            // Sums of differences to the first row keep their digits if the mean is far from
             // zero.
             let first = &block[..c];
             vectorized(
@@ -134,7 +134,7 @@ pub(crate) fn batch_norm_backward<S: Storage>(
 ) -> Gradients<S, S::Real> {
     let c = weight.len();
     let rows = x.len() / c;
-    let center: Vec<S::Real> = mean.iter().map(|&m| S::Real::of(m)).collect();
+    let centre: Vec<S::Real> = mean.iter().map(|&m| S::Real::of(m)).collect();
     // Sums of dy, then of dy * (x - mean).
     let sums = block_sums(
         rows,
@@ -145,7 +145,7 @@ pub(crate) fn batch_norm_backward<S: Storage>(
             for row in range {
                 let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
                 for ((((s, p), &x), &dy), &m) in
-                    plain.iter_mut().zip(product.iter_mut()).zip(x).zip(dy).zip(&center)
+                    plain.iter_mut().zip(product.iter_mut()).zip(x).zip(dy).zip(&centre)
                 {
                     *s += dy.load();
                     *p += dy.load() * (x.load() - m);
@@ -165,7 +165,7 @@ pub(crate) fn batch_norm_backward<S: Storage>(
         b.push(S::Real::of(slope));
         d.push(S::Real::of(offset));
     }
-    let (a, b, d, center) = (&a[..c], &b[..c], &d[..c], &center[..c]);
+    let (a, b, d, centre) = (&a[..c], &b[..c], &d[..c], &centre[..c]);
     let dx = by_row(
         rows,
         c,
@@ -173,7 +173,7 @@ pub(crate) fn batch_norm_backward<S: Storage>(
         |row| {
             let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
             #[inline(always)]
-            move |j| a[j] * dy[j].load() + (b[j] * (x[j].load() - center[j]) + d[j])
+            move |j| a[j] * dy[j].load() + (b[j] * (x[j].load() - centre[j]) + d[j])
         },
     );
     let dweight = sum_dy_x.iter().zip(inv_std).map(|(s, i)| S::Real::of(s * i)).collect();

@@ -15,7 +15,7 @@ const CHUNK: usize = 1 << 14;
 /// Numbers of one LAMB step (You et al., 2020), as in timm: Adam's update with decay inside, scaled
 /// for each parameter by the norm of the parameter over that of the update.
 ///
-/// timm divides all gradients by their common norm where that is above 1; do so before, with
+/// timm divides all gradients by their common norm if that is above 1; do so before, with
 /// [`squared_norm`](super::squared_norm) and [`scale_by`](crate::ops::scale_by).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lamb {

@@ -44,7 +44,7 @@ impl<'a> Input<'a> {
         utf8(line)
     }
 
-    /// A two's complement integer behind its length of `width` bytes; `None` where it does not fit
+    /// A two's complement integer behind its length of `width` bytes; `None` if it does not fit
     /// 64 bits.
     pub(super) fn long(&mut self, width: u64) -> Fallible<Option<i64>> {
         let length = self.number(width)?;

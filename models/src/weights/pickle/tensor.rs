@@ -82,8 +82,8 @@ impl<'a> TensorInfo<'a> {
             .map_err(|e| format!("cannot make the tensor: {e}"))
     }
 
-    /// Appends all elements in row-major order. Trailing dimensions that are contiguous are copied as
-    /// one run.
+    /// Appends all elements in row-major order. Trailing dimensions that are contiguous are copied
+    /// as one run.
     fn gather(&self, storage: &[u8], width: usize, out: &mut Vec<u8>) {
         let mut run = 1;
         let mut outer = self.shape.len();

@@ -71,8 +71,8 @@ __device__ __forceinline__ Place place_of(i64 tokens, int tile) {
 
 // The tokens of a group on one side, as rows of one head's channels.
 struct Side {
-  // The first token of the sample; the indices of the group's tokens in it, in order if this is null;
-  // how many they are.
+  // The first token of the sample; the indices of the group's tokens in it, in order if this is
+  // null; how many they are.
   i64 start;
   const u32 *index;
   i64 n, stride, first_channel, d;

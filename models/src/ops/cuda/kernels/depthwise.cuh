@@ -2,8 +2,8 @@
 // its own.
 //
 // A thread computes a run of RUN pixels next to each other, so that what it reads serves several of
-// them; of a row of the kernel KW numbers at a time are in registers. Weights are stored tap by tap,
-// `[KH * KW, C]`, next to each other for the threads of a warp.
+// them; of a row of the kernel KW numbers at a time are in registers. Weights are stored tap by
+// tap, `[KH * KW, C]`, next to each other for the threads of a warp.
 #pragma once
 #include "rows.cuh"
 

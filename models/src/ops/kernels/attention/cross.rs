@@ -133,7 +133,8 @@ fn backward_in<S: Storage, K: Storage<Real = S::Real>>(
                 let x = g.qkv(&s.q, &s.kv, h);
                 g.head.probabilities(x, Extra::none(), &mut s.p);
                 let dv = Out::rows(&mut s.dkv[c + h * d..], 2 * c);
-                // Keys and values are interleaved, so the keys' gradient is written to scratch memory first.
+                // Keys and values are interleaved, so the keys' gradient is written to scratch
+                // memory first.
                 let outs = [Out::rows(&mut s.out[h * d..], c), Out::rows(&mut s.dk, d), dv];
                 g.head.pull(x, &s.p, Mat::rows(&s.dout[h * d..], c), (&mut s.ds, &mut s.kept), outs);
                 for (dkv, dk) in s.dkv.chunks_exact_mut(2 * c).zip(s.dk.chunks_exact(d)) {

@@ -26,7 +26,7 @@ pub(crate) struct Depthwise {
     pub(crate) pad: [usize; 2],
     pub(crate) ho: usize,
     pub(crate) wo: usize,
-    /// Rows and columns of the tiles that do not see each other; the whole image where there are
+    /// Rows and columns of the tiles that do not see each other; the whole image if there are
     /// none.
     pub(crate) tile: [usize; 2],
 }

@@ -80,8 +80,8 @@ impl<S: Storage> Im2col<'_, S> {
         }
     }
 
-    /// As [`Self::copy`], pixel by pixel, of the window at `top` and `left` of the image whose
-    /// first row is `row`; places before the image have wrapped around.
+    /// Does the same as [`Self::copy`] pixel by pixel, for the window at `top` and `left` of the
+    /// image whose first row is `row`; places before the image have wrapped around.
     fn copy_dilated<O: Copy>(
         &self,
         [row, top, left]: [usize; 3],

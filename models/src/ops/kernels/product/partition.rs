@@ -1,4 +1,4 @@
-//! How the result of a product is divided into tasks.
+//! Division of the result of a product into tasks.
 
 use std::ops::Range;
 

@@ -113,7 +113,7 @@ fn check((rows, cols, depth): (usize, usize, usize), unit: usize, step: usize, r
 }
 
 /// Every number of rows, odd depths, a last tile that is not whole; by the plain loop, and by the
-/// instruction where this machine has it.
+/// instruction if this machine has it.
 #[test]
 fn pairs_agree_with_the_triple_loop() {
     for shape in [(12, 70, 31), (1, 5, 1), (4, 32, 8), (7, 33, 768), (9, 64, 2)] {
