@@ -1,4 +1,4 @@
-//! How many images a forward and backward pass takes.
+//! Images per forward and backward pass.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +7,18 @@ use efficienttrain_schedule::Recipe;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Images of a forward and backward pass. Written as a number, as one number a size (`256,128,64`), `recipe` or `auto`.
+/// Images per forward and backward pass, written as a number, as one number per size
+/// (`256,128,64`), `recipe` or `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BatchSize {
-    /// The same in every stage.
+    /// One number for all stages.
     Images(u32),
-    /// One for each size of the curriculum, in its order; stages of one size that follow each other share theirs.
+    /// One number per size of the curriculum, in its order; consecutive stages of one size share
+    /// theirs.
     EachSize(Vec<u32>),
-    /// The recipe's own, with its own accumulation.
+    /// The numbers and the accumulation of the recipe.
     Recipe,
-    /// Measured on this machine by `measure::autobatch`. A run needs the numbers.
+    /// Measured on this machine by `measure::autobatch`; a run needs the measured numbers.
     Auto,
 }
 
@@ -60,7 +62,7 @@ impl fmt::Display for BatchSize {
     }
 }
 
-/// A number as a number, the rest as text.
+/// A number is stored as a number, everything else as text.
 impl Serialize for BatchSize {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -100,7 +102,8 @@ impl Visitor<'_> for Reader {
     }
 }
 
-/// Indices of stages, those of one size that follow each other together.
+/// Returns the sizes of a recipe and the indices of their stages; consecutive stages of one size
+/// are grouped.
 pub(crate) fn stages_by_size(recipe: &Recipe) -> Vec<(u32, Vec<usize>)> {
     let mut sizes: Vec<(u32, Vec<usize>)> = Vec::new();
     for (index, stage) in recipe.curriculum.stages.iter().enumerate() {

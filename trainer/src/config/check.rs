@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, found before any data is read.
+//! Checks of a configuration before any data is read.
 
 use efficienttrain_schedule::{OptimizerKind, Recipe};
 
@@ -6,11 +6,11 @@ use crate::config::train::TrainConfig;
 use crate::config::values::{CurveName, LossName};
 use crate::error::{Error, Result};
 
-/// Images of the synthetic set at most: more would only fill memory.
+/// Most images of the synthetic set: more would only fill memory.
 const MOST_SYNTHETIC: usize = 10_000_000;
 
 impl TrainConfig {
-    /// That no option is given which the others make meaningless.
+    /// Refuses options that have no effect because of others.
     pub(crate) fn check_combinations(&self, recipe: &Recipe) -> Result<()> {
         let refuse = |option: &str, what: String| Err(Error::config(option, what));
         let kind = self.opt.map_or(recipe.optimizer.kind, crate::config::values::OptimizerName::kind);
@@ -84,7 +84,7 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// That another optimizer than the recipe's comes with numbers of its own.
+    /// Checks that an optimizer other than the recipe's has its own learning rate and weight decay.
     pub(crate) fn check_optimizer(&self, recipe: &Recipe) -> Result<()> {
         let other = self.opt.is_some_and(|opt| opt.kind() != recipe.optimizer.kind);
         if other && (self.lr.is_none() || self.weight_decay.is_none()) {

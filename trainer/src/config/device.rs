@@ -1,4 +1,4 @@
-//! Where a run computes.
+//! Devices by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::util::string_serde::stored_as_text;
 
-/// What a run computes on, by name: `cpu`, or a GPU as `cuda` (the first) or `cuda:1`.
+/// Device of a run: `cpu`, or a GPU as `cuda` (the first) or `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceName {
-    /// The processor.
+    /// The CPU.
     #[default]
     Cpu,
-    /// NVIDIA's GPU of this number, counted from 0.
+    /// The NVIDIA GPU with this index, counted from 0.
     Cuda(usize),
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for DeviceName {
 stored_as_text!(DeviceName);
 
 impl DeviceName {
-    /// The processor and all GPUs that can be used, or why none can.
+    /// Returns the names of the CPU and all usable GPUs, or why there is none.
     pub fn found() -> Vec<String> {
         let mut devices = vec![Self::Cpu.to_string()];
         if cfg!(feature = "cuda") {
@@ -66,10 +66,10 @@ impl DeviceName {
         devices
     }
 
-    /// The device.
+    /// Opens the device.
     ///
     /// # Errors
-    /// When it is not there, or this build is for the CPU alone.
+    /// When it does not exist, or this build supports only the CPU.
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),

@@ -1,4 +1,4 @@
-//! Values that are written as a flag's: behind `--set`, and as texts in a file.
+//! Values written like those of flags: after `--set`, and as texts in a file.
 
 use clap::{Args, Command, FromArgMatches};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::config::keys::keys_of;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 
-/// A value as the flag of its key reads it; none where the flag does not take it, or takes no value.
+/// Parses a value like the flag of its key; none if the flag does not accept it, or takes no value.
 pub(crate) fn flag_value(key: &str, text: &str) -> Option<Value> {
     let command = RunOptions::augment_args(TrainConfig::augment_args(Command::new("set")));
     let matches = command.no_binary_name(true).try_get_matches_from([format!("--{key}={text}")]).ok()?;

@@ -1,4 +1,4 @@
-//! How many training images of each class.
+//! Number of training images per class.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -7,13 +7,13 @@ use std::str::FromStr;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Training images of each class. Written as a number; behind an `@` may stand the seed that chooses them, where it is not the
-/// run's: `50`, `50@3`.
+/// Training images per class, written as a number, optionally with a seed of their own after an
+/// `@`: `50`, `50@3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImagesPerClass {
-    /// How many.
+    /// Number of images per class.
     pub images: NonZeroU32,
-    /// The seed that chooses them; none for the run's own.
+    /// Seed that selects them; none for the seed of the run.
     pub seed: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for ImagesPerClass {
     }
 }
 
-/// A number as a number, with a seed as text.
+/// Stored as a number, or as text if there is a seed.
 impl Serialize for ImagesPerClass {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         if self.seed.is_none() { to.serialize_u32(self.images.get()) } else { to.collect_str(self) }
@@ -115,7 +115,8 @@ mod tests {
         let other = config.with_seed(4);
         assert_eq!((other.seed, other.images_seed(), config.images_seed()), (4, 3, 3));
         assert_eq!(other.images_per_class.map(|of| of.to_string()).as_deref(), Some("50@3"));
-        // Back to the first seed it is the first configuration, so that runs of the two are the same.
+        // Back at the first seed it equals the first configuration, so that the two runs are the
+        // same.
         assert_eq!(other.with_seed(3), config);
         assert_eq!(TrainConfig::default().with_seed(5), TrainConfig { seed: 5, ..TrainConfig::default() });
     }

@@ -1,4 +1,5 @@
-//! Spans of a run: passes over the data, optimizer steps, or a share of the compute.
+//! Intervals and lengths in a run: passes over the data, optimizer steps, or a share of the
+//! compute.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::util::string_serde::stored_as_text;
 
-/// A span of a run, written `2ep` (passes over the training set), `500st` (optimizer steps) or `10%` (of the compute).
+/// An interval of a run, written `2ep` (passes over the training set), `500st` (optimizer steps) or
+/// `10%` (of the compute).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Interval {
@@ -51,7 +53,7 @@ impl fmt::Display for Interval {
 
 stored_as_text!(Interval);
 
-/// A length of a run: a span as [`Interval`] writes it, or `0st` for none.
+/// A length in a run, written like an [`Interval`], or `0st` for none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Length(pub Option<Interval>);
@@ -75,7 +77,7 @@ impl fmt::Display for Length {
 
 stored_as_text!(Length);
 
-/// Where a run is, counted from its start.
+/// Position of a run, counted from its start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Position {
     /// Optimizer steps done.
@@ -87,7 +89,7 @@ pub struct Position {
 }
 
 impl Interval {
-    /// The same for a plan.
+    /// Returns the length in terms of a plan.
     pub(crate) fn length(self) -> RunLength {
         match self {
             Self::Epochs(n) => RunLength::Epochs(n as f64),
@@ -96,15 +98,15 @@ impl Interval {
         }
     }
 
-    /// Whether a multiple of this span lies after `before` and not after `now`.
+    /// Returns whether a multiple of the interval is passed between `before` and `now`.
     pub fn is_due(&self, before: Position, now: Position) -> bool {
         self.multiples(now) > self.multiples(before)
     }
 
-    /// How often it is due in a run that ends at `end`, which counts in any case.
+    /// Returns how often the interval is due in a run that ends at `end`, which always counts.
     pub(crate) fn count(&self, end: Position) -> u64 {
         let Position { steps, epochs, compute } = end;
-        // Short of the end by next to nothing.
+        // Just short of the end.
         let before =
             Position { steps: steps.saturating_sub(1), epochs: epochs - 1e-6, compute: compute - 1e-6 };
         self.multiples(before) as u64 + 1

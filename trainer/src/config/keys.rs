@@ -1,11 +1,11 @@
-//! Keys of a configuration, under the names of their flags.
+//! Keys of a configuration, named like its flags.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::train::TrainConfig;
 
-/// The stored keys of options, under the names of their flags.
+/// Returns the stored keys and values of options, named like their flags.
 pub(crate) fn keys_of(options: &impl Serialize) -> Map<String, Value> {
     let map = match serde_json::to_value(options) {
         Ok(Value::Object(map)) => map,
@@ -15,26 +15,26 @@ pub(crate) fn keys_of(options: &impl Serialize) -> Map<String, Value> {
     map.into_iter().map(|(key, value)| (key.replace('_', "-"), value)).collect()
 }
 
-/// Keys that earlier versions had under other names.
+/// Keys that earlier versions had under another name.
 const RENAMED: [(&str, &str); 1] = [("on-bad-numbers", "on-nonfinite")];
 
-/// Returns the present name of a key.
+/// Returns the current name of a key.
 pub(crate) fn present_name(key: &str) -> &str {
     RENAMED.iter().find(|(old, _)| *old == key).map_or(key, |(_, new)| new)
 }
 
-/// A key whose value differs between two configurations.
+/// A key with different values in two configurations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// The key, as its flag is called.
+    /// The key, named like its flag.
     pub key: String,
-    /// Its value in the first, as JSON; `null` where it is not set.
+    /// Value in the first configuration, as JSON; `null` if unset.
     pub ours: String,
-    /// Its value in the second.
+    /// Value in the second configuration.
     pub theirs: String,
 }
 
-/// The keys in which two configurations differ.
+/// Returns the keys in which two configurations differ.
 pub fn differences(ours: &TrainConfig, theirs: &TrainConfig) -> Vec<Difference> {
     let theirs = keys_of(theirs);
     let other = |key: &str| theirs.get(key).cloned().unwrap_or_default();

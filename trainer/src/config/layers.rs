@@ -1,4 +1,5 @@
-//! Options from three layers: defaults, a file, the command line. Each later one wins.
+//! Options from three layers: defaults, a file, the command line. Later layers override earlier
+//! ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,12 +17,12 @@ use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 
-/// Where the value of an option comes from.
+/// Origin of an option's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueOrigin {
-    /// Nobody set it.
+    /// Default value.
     Default,
-    /// The run that goes on.
+    /// The run that is resumed.
     Run,
     /// A file of options.
     File(String),
@@ -43,7 +44,7 @@ impl fmt::Display for ValueOrigin {
     }
 }
 
-/// The layers of a run's options, on the way to a [`Resolved`] configuration.
+/// Layers of options, to be resolved into a [`Resolved`] configuration.
 ///
 /// ```
 /// use efficienttrain::config::ConfigLayers;
@@ -61,14 +62,14 @@ pub struct ConfigLayers {
     overrides: BTreeMap<String, (Value, ValueOrigin)>,
 }
 
-/// A complete configuration, and where each of its values comes from.
+/// A complete configuration and the origin of each of its values.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// What decides the outcome of the run.
+    /// Options that decide the outcome of the run.
     pub config: TrainConfig,
-    /// What does not.
+    /// Options that do not.
     pub options: RunOptions,
-    /// Origins of all keys, under the names of their flags.
+    /// Origin of each key; keys are the names of the flags.
     pub origins: BTreeMap<String, ValueOrigin>,
 }
 
@@ -79,12 +80,12 @@ impl Default for ConfigLayers {
 }
 
 impl ConfigLayers {
-    /// The defaults alone.
+    /// Creates layers that hold only the defaults.
     pub fn new() -> Self {
         Self::on(&TrainConfig::default(), &RunOptions::default(), ValueOrigin::Default)
     }
 
-    /// On top of the options of a run that goes on.
+    /// Creates layers on top of the options of a run to resume.
     pub fn on_run(config: &TrainConfig, options: &RunOptions) -> Self {
         Self::on(config, options, ValueOrigin::Run)
     }
@@ -93,10 +94,11 @@ impl ConfigLayers {
         Self { base: (keys_of(config), keys_of(options)), base_origin, overrides: BTreeMap::new() }
     }
 
-    /// Reads a TOML file. Its keys are the names of the flags.
+    /// Reads a TOML file whose keys are the names of the flags.
     ///
     /// # Errors
-    /// When it cannot be read, or a key or value is not known; the message names the file and the key.
+    /// When it cannot be read, or a key or value is unknown; the message names the file and the
+    /// key.
     pub fn file(mut self, path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let place = path.display().to_string();
@@ -108,10 +110,10 @@ impl ConfigLayers {
         Ok(self)
     }
 
-    /// Takes `key=value`; the value is written as in a file, or as a flag's.
+    /// Sets `key=value`; the value is written like in a file or like that of a flag.
     ///
     /// # Errors
-    /// When the key or the value is not known, or the key was set before.
+    /// When the key or the value is unknown, or the key was set before.
     pub fn set(self, assignment: &str) -> Result<Self> {
         let Some((key, text)) = assignment.split_once('=') else {
             return Err(Error::config("set", format!("expected KEY=VALUE, got `{assignment}`")));
@@ -127,15 +129,16 @@ impl ConfigLayers {
         self.set_or_replace(key, text)
     }
 
-    /// Takes a value, written as in a file or as a flag's, in place of what was given before.
+    /// Sets a value, or replaces the one set before; it is written like in a file or like that of a
+    /// flag.
     ///
     /// # Errors
-    /// When the key or the value is not known.
+    /// When the key or the value is unknown.
     pub fn set_or_replace(mut self, key: &str, text: &str) -> Result<Self> {
         let written =
             format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("value"));
         let plain = toml::Value::String(text.trim().into());
-        // `model=resnet10` is no TOML, and a name such as `true` may be meant as text.
+        // `model=resnet10` is not TOML, and a name such as `true` may be meant as text.
         let first = written.unwrap_or_else(|| plain.clone());
         let overrides = self.give(key, &first, &ValueOrigin::Set);
         if overrides.is_err() && self.give(key, &plain, &ValueOrigin::Set).is_err() {
@@ -144,7 +147,7 @@ impl ConfigLayers {
         Ok(self)
     }
 
-    /// Takes the flags that were given on the command line.
+    /// Takes the flags given on the command line.
     ///
     /// # Errors
     /// When a key was also given with `--set`, a path is not UTF-8, or a number is not finite.
@@ -168,7 +171,8 @@ impl ConfigLayers {
         Ok(self)
     }
 
-    /// That all that was given can be written down: options are kept as text in `config.toml` and in checkpoints.
+    /// Checks that all given values can be stored: options are text in `config.toml` and in
+    /// checkpoints.
     fn refuse_unwritable(&self, matches: &ArgMatches) -> Result<()> {
         for key in self.base.0.keys().chain(self.base.1.keys()) {
             let id = key.replace('-', "_");
@@ -185,22 +189,22 @@ impl ConfigLayers {
         Ok(())
     }
 
-    /// Keys that a layer above the base has set.
+    /// Returns the keys that a layer above the base has set.
     pub fn overrides(&self) -> impl Iterator<Item = &str> {
         self.overrides.keys().map(String::as_str)
     }
 
-    /// Puts other defaults under the layers: those of a run that goes on, or of a command.
+    /// Replaces the base: the options of a run to resume, or the defaults of a command.
     #[must_use]
     pub fn with_base(self, config: &TrainConfig, options: &RunOptions, origin: ValueOrigin) -> Self {
         Self { overrides: self.overrides, ..Self::on(config, options, origin) }
     }
 
-    /// The configuration that all layers together give. A recipe file's content takes the place of its name; its base size
-    /// and batches count where nobody has set others.
+    /// Resolves all layers into one configuration. A recipe file is replaced by its content, which
+    /// also sets base size and batches unless they were set.
     ///
     /// # Errors
-    /// When the recipe is a file and cannot be read, or is no recipe.
+    /// When the recipe file cannot be read, or is not a recipe.
     pub fn resolve(&self) -> Result<Resolved> {
         let (mut config, mut options) = self.base.clone();
         let mut origins: BTreeMap<String, ValueOrigin> =
@@ -230,7 +234,7 @@ impl ConfigLayers {
         if value.is_null() {
             return Err(key_error(&place, "expected a finite number"));
         }
-        // Tried on its own, so that the message is about this key.
+        // Each value is tried alone, so that the message is about its key.
         let tried = if ours {
             config.insert(key.into(), value.clone());
             read::<TrainConfig>(config).map(|_| ())
@@ -240,7 +244,8 @@ impl ConfigLayers {
         };
         let value = match (tried, value.as_str()) {
             (Ok(()), _) => value,
-            // A text may be what the flag takes, such as `.001`, or names with commas for a list.
+            // A text may be what the flag accepts, such as `.001`, or comma-separated names for a
+            // list.
             (Err(e), Some(text)) => flag_value(key, text).ok_or_else(|| key_error(&place, &e.to_string()))?,
             (Err(e), None) => return Err(key_error(&place, &e.to_string())),
         };
@@ -270,7 +275,7 @@ impl Resolved {
         Ok(self)
     }
 
-    /// Says beside an error about an option where its value came from, if that was not the command line.
+    /// Adds the origin of the value to an error about an option, unless it is the command line.
     pub fn explain(&self, error: Error) -> Error {
         match error {
             Error::Config { option, what } => match self.origins.get(&option) {

@@ -1,13 +1,14 @@
-//! What a recipe becomes for pre-training.
+//! Recipes of pre-training.
 
 use efficienttrain_schedule::{DropPath, LrScaling, Recipe, WarmUp};
 
-/// Ending of the names of such recipes.
+/// Suffix of the names of pre-training recipes.
 const ENDING: &str = "-mae";
 
-/// The recipe's curriculum (sizes, magnitudes, batches) with the optimizer of the MAE paper (He et al., 2022, table 8: AdamW,
-/// 1.5e-4 for 256 images, betas 0.9 and 0.95, decay 0.05, 40 epochs of warm-up) and without what is for classes: mixup,
-/// cutmix, label smoothing, erasing, stochastic depth, an average. In short runs the warm-up takes at most a tenth.
+/// Returns the recipe for pre-training: its curriculum (sizes, magnitudes, batches) with the
+/// optimizer of the MAE paper (He et al., 2022, table 8: AdamW, 1.5e-4 for 256 images, betas 0.9
+/// and 0.95, decay 0.05, 40 epochs of warm-up) and without mixup, cutmix, label smoothing, erasing,
+/// stochastic depth and EMA. In short runs the warm-up takes at most a tenth.
 pub(crate) fn for_pretraining(mut recipe: Recipe) -> Recipe {
     if !recipe.name.ends_with(ENDING) {
         recipe.name += ENDING;

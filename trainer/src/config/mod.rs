@@ -1,4 +1,5 @@
-//! Options of a run: one definition each for flag, stored key, key in a file, help and default.
+//! Options of a run. One definition per option gives flag, stored key, key in a file, help and
+//! default.
 
 pub(crate) mod batch;
 pub(crate) mod check;
@@ -44,13 +45,13 @@ pub use values::{
 
 use clap::{Args, FromArgMatches};
 
-/// Images of a pass where nobody says how many.
+/// Default number of images per pass.
 const DEFAULT_BATCH: u32 = 64;
 
 /// Memory that one decoded image may take by default, in MiB.
 pub(crate) const DEFAULT_IMAGE_MIB: u32 = 1024;
 
-/// The defaults of the flags, so that there is one definition of each.
+/// Returns the defaults of the flags.
 pub(crate) fn flag_defaults<T: Args + FromArgMatches>() -> T {
     let command = T::augment_args(clap::Command::new("defaults"));
     let parsed = command.try_get_matches_from(["defaults"]).and_then(|m| T::from_arg_matches(&m));

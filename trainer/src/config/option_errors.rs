@@ -1,4 +1,4 @@
-//! Errors of a schedule in the words of the options that they come from.
+//! Errors of a schedule, attributed to the options that cause them.
 
 use efficienttrain_models::{Error as ModelError, ModelOptions, create_model};
 use efficienttrain_schedule::ScheduleError;
@@ -6,7 +6,7 @@ use efficienttrain_schedule::ScheduleError;
 use crate::error::Error;
 
 impl Error {
-    /// The same error about the option to change, where one option sets what is wrong.
+    /// Converts an error to one about the option to change, if a single option sets what is wrong.
     pub(crate) fn of_option(self) -> Self {
         let Self::Schedule(error) = self else { return self };
         match &error {
@@ -48,7 +48,8 @@ impl Error {
     }
 }
 
-/// The option that sets a field of a recipe, a plan or a search. What others set is checked before.
+/// Returns the option that sets a field of a recipe, a plan or a search. All other fields are
+/// checked before.
 fn option_of(field: &str) -> Option<&'static str> {
     let of_a_stage = |name: &str| field.starts_with("stages[") && field.ends_with(name);
     Some(match field {
@@ -66,7 +67,7 @@ fn option_of(field: &str) -> Option<&'static str> {
         _ if field.starts_with("space.sizes") => "sizes",
         _ if field.starts_with("space.magnitudes") => "magnitudes",
         _ if field.starts_with("space.batches") => "batches",
-        // Of stages of a search, whose shares are equal: the whole is too short.
+        // Stages of a search have equal shares, so the whole run is too short.
         _ if field.starts_with("shares[") => "epochs",
         _ if of_a_stage("replay.times") => "replay",
         _ if of_a_stage("replay.buffer_batches") => "replay-batches",
@@ -75,7 +76,7 @@ fn option_of(field: &str) -> Option<&'static str> {
     })
 }
 
-/// That there is a model of this name: where a preset's recipe is not found, it is the model that is misspelt.
+/// Checks that a model exists: if the recipe of a preset is not found, the model is misspelled.
 pub(crate) fn known_model(name: &str) -> Result<(), Error> {
     match create_model(name, &ModelOptions::default()) {
         Err(unknown @ ModelError::UnknownModel { .. }) => Err(Error::config("model", unknown.to_string())),

@@ -1,4 +1,4 @@
-//! Options that do not touch the outcome of a run.
+//! Options that do not affect the outcome of a run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::config::interval::Interval;
 use crate::config::values::{LogFormat, ViewName};
 use crate::error::{Error, Result};
 
-/// Loader threads at most: beyond it is a typing error, which the system would not survive.
+/// Most loader threads: more is a typing error that the system would not survive.
 const MOST_WORKERS: usize = 4096;
 
-/// What a run may change between stop and resume: it does not touch the outcome.
+/// Options that may change between stop and resume, since they do not affect the outcome.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunOptions {
@@ -23,62 +23,65 @@ pub struct RunOptions {
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
 
-    /// What to train on: `cpu`, or an NVIDIA GPU as `cuda`, `cuda:1` (in builds with it)
+    /// Device: `cpu`, or an NVIDIA GPU as `cuda` or `cuda:1` (in builds with CUDA)
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
     pub device: DeviceName,
 
-    /// Threads that decode and augment [default: one a core]
+    /// Data loader threads [default: one per core]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
 
-    /// Logs to write beside `log.jsonl`
+    /// Logs to write in addition to `log.jsonl`
     #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',')]
     pub log: Vec<LogFormat>,
 
-    /// What the terminal shows meanwhile
+    /// Terminal display during the run
     #[arg(long, value_enum, default_value_t = ViewName::Bar)]
     pub view: ViewName,
 
-    /// Evaluate every `1ep` (pass over the data), `500st` (steps) or `10%` (of the compute), and at the end
+    /// Evaluation interval, as `1ep` (passes over the data), `500st` (steps) or `10%` (of the
+    /// compute); the end is always evaluated
     #[arg(long, value_name = "SPAN", default_value = "1ep")]
     pub eval_every: Interval,
 
-    /// Save every `1ep`, `500st` or `10%`, and at the end
+    /// Checkpoint interval, as `1ep`, `500st` or `10%`; the end is always saved
     #[arg(long, value_name = "SPAN", default_value = "1ep")]
     pub checkpoint_every: Interval,
 
-    /// Save also when the last checkpoint is this old, in minutes
+    /// Also save when the last checkpoint is this many minutes old
     #[arg(long, value_name = "MINUTES")]
     pub checkpoint_minutes: Option<f64>,
 
-    /// Checkpoints to keep, the newest included, in `checkpoints` where there is more than one
+    /// Newest checkpoints to keep; more than one are kept in the folder `checkpoints`
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub keep_last: u32,
 
-    /// Checkpoints of the best evaluations to keep, in `checkpoints`; the best one is also `best.safetensors`
+    /// Checkpoints of the best evaluations to keep, in the folder `checkpoints`; the best one is also
+    /// `best.safetensors`
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub keep_best: u32,
 
-    /// Stop after this many optimizer steps of the run, saving a checkpoint to resume from
+    /// Stop after this many optimizer steps of the run, with a checkpoint to resume from
     #[arg(long, value_name = "N")]
     pub stop_after: Option<u64>,
 
-    /// Keep of each block its input alone and run it again in the backward pass: less memory, more time, the same
-    /// numbers
+    /// Activation checkpointing: keep only each block's input and recompute the block in the backward
+    /// pass (less memory, more time, identical results)
     #[arg(long)]
     pub checkpoint_activations: bool,
 
-    /// Memory that the replay buffer may take, in MiB
+    /// Largest memory of the replay buffer, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 8192)]
     pub max_replay_mib: u32,
 
-    /// Unreadable images to tolerate before the run stops; each is named once and replaced by the next
+    /// Unreadable images to tolerate before the run stops; each is reported once and replaced by the
+    /// next image
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub max_bad_images: usize,
 }
 
 impl RunOptions {
-    /// That every value is in its range.
+    /// Checks that every value is in its range.
     ///
     /// # Errors
     /// Names the option and what was expected.
@@ -103,10 +106,10 @@ impl RunOptions {
         }
     }
 
-    /// That the replay buffer of every stage has room in [`Self::max_replay_mib`].
+    /// Checks that the replay buffer of every stage fits into [`Self::max_replay_mib`].
     ///
     /// # Errors
-    /// Names the first stage whose buffer has not, and what it would take.
+    /// Names the first stage whose buffer does not, and how much it takes.
     pub fn check_replay(&self, plan: &Plan) -> Result<()> {
         let limit = u128::from(self.max_replay_mib) << 20;
         let Some(stage) = (0..plan.stages().len()).find(|&stage| plan.replay_bytes(stage) > limit) else {
@@ -127,13 +130,13 @@ impl RunOptions {
         Err(Error::config("max-replay-mib", what))
     }
 
-    /// Number of loader threads.
+    /// Returns the number of loader threads.
     pub fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.workers.unwrap_or_else(cores).max(1)
     }
 
-    /// Share of the loader threads' time, over a span, that they were busy for `seconds` of.
+    /// Returns the share of the loader threads' time in `span` that they were busy, for `seconds` in all.
     pub(crate) fn load(&self, seconds: f64, span: Duration) -> f64 {
         seconds / (self.workers() as f64 * span.as_secs_f64()).max(1e-9)
     }

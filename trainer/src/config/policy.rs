@@ -9,25 +9,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::util::string_serde::stored_as_text;
 
-/// The magnitude at which the method's recipes end; a policy has its own strength there.
+/// Magnitude at which recipes end; a policy is applied at its own strength there.
 const FULL: f64 = 9.0;
 /// Largest magnitude of a policy.
 const LARGEST: f64 = 10.0;
 const NONE: &str = "none";
 
-/// An augmentation policy in place of the recipe's RandAugment: a text in timm's spelling, or `none`.
+/// An augmentation policy that replaces the recipe's RandAugment: text in timm's spelling, or
+/// `none`.
 ///
-/// A plan's magnitude of 9, with which recipes end, is the policy as written; less is as much less of it, so that a curriculum
-/// raises any policy: at 3, `rand-m6` is applied at 2 and `v0` at a third of its published strength.
+/// At a plan's magnitude of 9, where recipes end, the policy is applied as written, and below it
+/// proportionally less, so that a curriculum ramps up any policy: at 3, `rand-m6` is applied at 2
+/// and `v0` at a third of its published strength.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PolicyName(Option<Policy>);
 
 impl PolicyName {
-    /// Augments a picture at a plan's magnitude, 0 to 10.
+    /// Augments an image at a plan's magnitude, 0 to 10.
     ///
     /// # Errors
-    /// When the picture is empty.
+    /// When the image is empty.
     pub(crate) fn apply(
         &self,
         picture: &mut RgbImage,
@@ -86,7 +88,8 @@ mod tests {
                     assert!(ours == theirs, "{text} at {magnitude}, sample {index}");
                 }
             }
-            // What is above the end of recipes is no more than the largest magnitude, which `v0` refuses to pass.
+            // Above the end of recipes the magnitude stays within the largest one, which `v0`
+            // refuses to exceed.
             let mut scratch = Scratch::new();
             let rng = &mut sample_rng(7, 0, 0, Purpose::Augment);
             name.apply(&mut photo(), 10.0, rng, &mut scratch).unwrap();

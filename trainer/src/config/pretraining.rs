@@ -1,4 +1,4 @@
-//! Values of the options of pre-training.
+//! Option values of pre-training.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::util::string_serde::stored_as_text;
 
-/// What the decoder predicts of patches that the encoder does not see.
+/// Prediction target for masked patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetName {
-    /// Histograms of oriented gradients, as EfficientTrain++ does.
+    /// Histograms of oriented gradients, like EfficientTrain++.
     Hog,
-    /// Pixels, each patch less its mean and over its deviation.
+    /// Pixels of each patch, normalized by its mean and deviation.
     #[serde(alias = "normalised-pixels")]
     #[value(alias = "normalised-pixels")]
     NormalizedPixels,
-    /// Pixels as the network gets them.
+    /// Pixels of the normalized image.
     Pixels,
 }
 
@@ -34,7 +34,7 @@ impl TargetName {
     }
 }
 
-/// The shape of a decoder, written `256x8x4`: channels, heads, blocks.
+/// Shape of a decoder, written `256x8x4`: channels, heads, blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DecoderShape(pub TransformerShape);

@@ -1,4 +1,4 @@
-//! A configuration as a TOML file.
+//! Configurations as TOML files.
 
 use clap::Args;
 use efficienttrain_schedule::{DropPath, Recipe};
@@ -10,7 +10,7 @@ use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::error::Result;
 
-/// The options as a file for `--config`, from which the run can be repeated.
+/// Formats the options as a file for `--config`, from which the run can be repeated.
 ///
 /// # Errors
 /// When the recipe is unknown or a value out of range.
@@ -19,7 +19,7 @@ pub fn to_toml(config: &TrainConfig, options: &RunOptions) -> Result<String> {
 }
 
 impl Resolved {
-    /// As [`to_toml`], with the origin of each value behind it.
+    /// Formats the options like [`to_toml`], with the origin of each value in a comment.
     ///
     /// # Errors
     /// When the recipe is unknown or a value out of range.
@@ -36,7 +36,7 @@ fn print(
 ) -> Result<String> {
     let recipe = config.recipe()?;
     let mut out = String::from("# Options of `efficienttrain train`; use them with --config.\n");
-    // The order and the groups of `--help`.
+    // In the order and groups of `--help`.
     let command = RunOptions::augment_args(TrainConfig::augment_args(clap::Command::new("train")));
     let (mut keys, mut group) = (keys_of(config), None);
     keys.extend(keys_of(options));
@@ -66,7 +66,7 @@ fn line(assignment: &str, comment: Option<String>) -> String {
     }
 }
 
-/// A recipe that is written out, over several lines.
+/// Formats an inline recipe over several lines.
 fn readable(key: &str, value: &Value) -> Option<String> {
     let text = value.as_str().filter(|text| key == "recipe" && text.starts_with('{'))?;
     let recipe: Recipe = serde_json::from_str(text).ok()?;
@@ -74,16 +74,17 @@ fn readable(key: &str, value: &Value) -> Option<String> {
     Some(format!("'''\n{lines}'''"))
 }
 
-/// A value as TOML writes it; none where there is no value.
+/// Formats a value as TOML; none if there is no value.
 fn toml_of(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
-        // TOML tells whole numbers and fractions apart as JSON does.
+        // TOML distinguishes integers from floats like JSON does.
         other => toml::Value::try_from(other).ok().map(|value| value.to_string()),
     }
 }
 
-/// What the recipe decides where an option is not set. The recipe here has the options in it that are set.
+/// Returns the value that the recipe gives to an option that is not set. Options that are set are
+/// already applied to this recipe.
 fn of_recipe(key: &str, recipe: &Recipe) -> Option<String> {
     let (o, a) = (&recipe.optimizer, &recipe.augmentation);
     let number = |x: f64| Some(format!("{x:?}"));

@@ -1,4 +1,4 @@
-//! From a configuration to its recipe and plan.
+//! Recipe and plan of a configuration.
 
 use efficienttrain_models::size_multiple;
 use efficienttrain_schedule::{LrCurve, LrScaling, Order, Plan, PlanOptions, Recipe, RunLength, WarmUp};
@@ -12,7 +12,7 @@ use crate::config::train::TrainConfig;
 use crate::config::values::{CropOrder, CurveName};
 use crate::error::{Error, Result};
 
-/// Batches in the replay buffer where neither recipe nor option says how many.
+/// Batches in the replay buffer if neither recipe nor option sets them.
 const DEFAULT_REPLAY_BATCHES: u32 = 256;
 
 /// Returns the number that edges of images are rounded to multiples of: that of the model, or of the model that the recipe
@@ -24,12 +24,12 @@ pub(crate) fn edge_multiple(model: &str, of_recipe: &str) -> u32 {
 }
 
 impl TrainConfig {
-    /// Memory that one decoded image may take, in bytes.
+    /// Returns the memory that one decoded image may take, in bytes.
     pub fn image_limit(&self) -> u64 {
         u64::from(self.max_image_mib) << 20
     }
 
-    /// The recipe with this configuration's changes.
+    /// Returns the recipe with the changes of this configuration.
     ///
     /// # Errors
     /// When the recipe is unknown or a value is out of range; the message names the option.
@@ -51,7 +51,7 @@ impl TrainConfig {
         if self.target.is_some() {
             recipe = for_pretraining(recipe);
         }
-        // At its own base size, sizes stay as they are written.
+        // At the recipe's own base size, sizes stay as written.
         if recipe.curriculum.base_size != self.base_size {
             let multiple = edge_multiple(&recipe.model, &of_recipe);
             recipe = recipe.at_base_size(self.base_size, multiple)?;
@@ -80,7 +80,7 @@ impl TrainConfig {
         Ok(Recipe::named(&name)?)
     }
 
-    /// The recipe with the replay buffer asked for.
+    /// Applies the options of the replay buffer.
     fn with_replay(&self, mut recipe: Recipe) -> Result<Recipe> {
         if let Some(times) = self.replay {
             recipe = recipe.with_replay(times, self.replay_batches.unwrap_or(DEFAULT_REPLAY_BATCHES))?;
@@ -92,7 +92,7 @@ impl TrainConfig {
         Ok(recipe)
     }
 
-    /// The recipe with the learning rate's rules asked for.
+    /// Applies the options of the learning rate.
     fn apply_lr(&self, recipe: &mut Recipe) {
         let o = &mut recipe.optimizer;
         if let Some(scaling) = self.lr_scaling {
@@ -122,7 +122,7 @@ impl TrainConfig {
             Some(CurveName::Cosine) => LrCurve::Cosine,
             Some(CurveName::Linear) => LrCurve::Linear,
             Some(CurveName::Constant) => LrCurve::Constant,
-            // Without a span it was refused before.
+            // Without an interval it was refused before.
             Some(CurveName::Step) => step.unwrap_or(o.curve),
         };
     }
@@ -158,7 +158,7 @@ impl TrainConfig {
         }
     }
 
-    /// The recipe with the batches asked for; `auto` counts as the default until it has been measured.
+    /// Applies the batch sizes; `auto` counts as the default until it is measured.
     pub(crate) fn with_batches(&self, mut recipe: Recipe) -> Result<Recipe> {
         let each = match &self.batch {
             BatchSize::Recipe => return Ok(recipe),
@@ -188,10 +188,11 @@ impl TrainConfig {
         Ok(recipe)
     }
 
-    /// The plan of this configuration over `images` training images.
+    /// Returns the plan of this configuration for `images` training images.
     ///
     /// # Errors
-    /// As [`Self::recipe`]; also when a batch is larger than the data set, or the budget too small.
+    /// Those of [`Self::recipe`]; also when a batch is larger than the data set, or the budget is
+    /// too small.
     pub fn plan(&self, images: usize) -> Result<Plan> {
         if self.batch == BatchSize::Auto {
             let what = "`auto` is for `train`, which measures before it plans; give numbers here";

@@ -1,4 +1,4 @@
-//! Where the recipe of a run comes from: the catalogue, a file, or the option itself.
+//! Source of a run's recipe: the catalog, a file, or the option itself.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,23 +10,24 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::util::string_serde::stored_as_text;
 
-/// The recipe of a run: a name, a file that ends in `.json` or `.toml`, or the JSON of a recipe.
+/// Recipe of a run: a name, a file that ends in `.json` or `.toml`, or the JSON of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum RecipeSource {
-    /// A recipe of the catalogue, or a preset of the run's model, by name.
+    /// Name of a recipe of the catalog, or of a preset of the run's model.
     Named(String),
-    /// A file. [`ConfigLayers::resolve`](crate::config::Layers::resolve) replaces it by its content.
+    /// A file. [`ConfigLayers::resolve`](crate::config::ConfigLayers::resolve) replaces it by its
+    /// content.
     File(PathBuf),
-    /// A recipe that is written out.
+    /// An inline recipe.
     Inline(Box<Recipe>),
 }
 
 impl RecipeSource {
-    /// Returns the recipe that is written out, here or in a file; none for a name.
+    /// Returns the recipe that is inline or in a file; none for a name.
     ///
     /// # Errors
-    /// As [`read_recipe`].
+    /// Those of [`read_recipe`].
     pub fn load(&self) -> Result<Option<Recipe>> {
         match self {
             Self::Named(_) => Ok(None),
@@ -35,7 +36,7 @@ impl RecipeSource {
         }
     }
 
-    /// Tells a file from a name by the ending.
+    /// Distinguishes files from names by their extension.
     fn name_or_file(text: &str) -> Self {
         let lower = text.trim().to_lowercase();
         match lower.ends_with(".json") || lower.ends_with(".toml") {
@@ -45,7 +46,7 @@ impl RecipeSource {
     }
 }
 
-/// A name, or a file by its ending.
+/// A name, or a file by its extension.
 impl From<&str> for RecipeSource {
     fn from(text: &str) -> Self {
         Self::name_or_file(text)
@@ -75,11 +76,11 @@ impl fmt::Display for RecipeSource {
 
 stored_as_text!(RecipeSource);
 
-/// Reads a recipe file (JSON, or TOML by its ending): the recipe itself, or a list with it alone, as `efficienttrain
-/// recipes NAME --json` prints it.
+/// Reads a recipe file (JSON, or TOML by its extension): a recipe, or a list with one recipe, as
+/// printed by `efficienttrain recipes NAME --json`.
 ///
 /// # Errors
-/// When the file cannot be read or is no recipe; the message names the file and the key.
+/// When the file cannot be read or is not a recipe; the message names the file and the key.
 pub fn read_recipe(path: &Path) -> Result<Recipe> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let is_toml = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
@@ -116,7 +117,7 @@ fn wrong(what: &dyn fmt::Display) -> String {
     )
 }
 
-/// The full name of a preset of `model`; other names are full already.
+/// Returns the full name of a preset of `model`; other names are full already.
 pub(crate) fn full_name(name: &str, model: &str) -> String {
     let lower = name.to_lowercase();
     let is_preset = lower == "none" || Preset::ALL.iter().any(|preset| preset.suffix() == lower);

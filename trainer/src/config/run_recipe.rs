@@ -1,4 +1,4 @@
-//! Configurations whose recipe is written out.
+//! Configurations with an inline recipe.
 
 use efficienttrain_schedule::Recipe;
 
@@ -11,7 +11,7 @@ impl TrainConfig {
     /// Replaces a recipe file by its content, so that the configuration is complete by itself.
     ///
     /// # Errors
-    /// As [`read_recipe`].
+    /// Those of [`read_recipe`](crate::config::read_recipe).
     pub fn embed_recipe(&mut self) -> Result<()> {
         if let Some(recipe) = self.recipe.load()? {
             self.set_recipe(&recipe)?;
@@ -19,8 +19,8 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// The same run by a recipe that has this configuration's changes in it: the options that changed it are not set, since
-    /// the recipe says them now.
+    /// Returns the same run with a recipe that includes the changes of this configuration; the
+    /// options that made them are unset.
     ///
     /// # Errors
     /// When one of its numbers is out of range.
@@ -56,7 +56,7 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// Sets the recipe to one that is written out.
+    /// Sets an inline recipe.
     ///
     /// # Errors
     /// When one of its numbers is out of range.

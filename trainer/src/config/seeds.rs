@@ -4,12 +4,13 @@ use crate::config::images::ImagesPerClass;
 use crate::config::train::TrainConfig;
 
 impl TrainConfig {
-    /// The seed that chooses the images of `--images-per-class`.
+    /// Returns the seed that selects the images of `images_per_class`.
     pub fn images_seed(&self) -> u64 {
         self.images_per_class.and_then(|of| of.seed).unwrap_or(self.seed)
     }
 
-    /// The same with another seed of weights, order and augmentation, on the same images.
+    /// Returns the same run with another seed of weights, order and augmentation, on the same
+    /// images.
     #[must_use]
     pub(crate) fn with_seed(&self, seed: u64) -> Self {
         let chosen = self.images_seed();

@@ -1,19 +1,19 @@
-//! Values of options that are names.
+//! Option values that are names.
 
 use clap::ValueEnum;
 use efficienttrain_schedule::{LrScaling, OptimizerKind};
 use serde::{Deserialize, Serialize};
 
-/// Rule by which the weights follow their gradients.
+/// Optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[value(rename_all = "lower")]
 pub enum OptimizerName {
     /// Adam with decoupled weight decay.
     AdamW,
-    /// Adam whose step is measured against the size of each parameter.
+    /// Adam with each layer's step scaled to the norm of its weights.
     Lamb,
-    /// Gradient descent with Nesterov's momentum.
+    /// Stochastic gradient descent with Nesterov momentum.
     Sgd,
 }
 
@@ -27,29 +27,29 @@ impl OptimizerName {
     }
 }
 
-/// How the learning rate falls behind its warm-up.
+/// Learning-rate schedule after warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CurveName {
-    /// Half a cosine over the run's compute.
+    /// Half a cosine over the compute of the run.
     Cosine,
-    /// A straight line.
+    /// Linear decay.
     Linear,
-    /// The peak to the end.
+    /// Constant at the peak.
     Constant,
-    /// Times --lr-step-factor after each --lr-step-every.
+    /// Multiplied by --lr-step-factor after each --lr-step-every.
     Step,
 }
 
-/// How the learning rate of a recipe follows the batch.
+/// Scaling of a recipe's learning rate with the batch size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScalingName {
-    /// In proportion to the batch.
+    /// Proportional to the batch size.
     Linear,
-    /// In proportion to its square root.
+    /// Proportional to its square root.
     Sqrt,
-    /// Not at all.
+    /// No scaling.
     None,
 }
 
@@ -63,25 +63,25 @@ impl ScalingName {
     }
 }
 
-/// What training brings down.
+/// Training loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossName {
     /// Cross entropy with soft targets.
     CrossEntropy,
-    /// Binary cross entropy of each class.
+    /// Binary cross entropy per class.
     Bce,
 }
 
-/// What to do when a loss or a gradient is not a number.
+/// Policy for steps with a non-finite loss or gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NonFinitePolicy {
     /// Stop the run.
     Stop,
-    /// Leave the step out, up to --max-bad-steps times.
+    /// Skip the step, up to --max-bad-steps times.
     Skip,
-    /// Leave the step out, and halve the learning rate from then on, up to --max-bad-steps times.
+    /// Skip the step and halve the learning rate from then on, up to --max-bad-steps times.
     LowerLr,
 }
 
@@ -89,38 +89,38 @@ pub enum NonFinitePolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CropOrder {
-    /// RandAugment works on the small image: cheap.
+    /// Crop first: the policy works on the small image, which is cheap.
     CropThenAugment,
-    /// RandAugment works at base size: as the authors' code.
+    /// Policy first, at base size, like the authors' code.
     AugmentThenCrop,
 }
 
-/// How images are brought to the size of a stage.
+/// Method of resizing images to the size of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CropMethod {
     /// The exact low-frequency crop of the paper.
     Fourier,
-    /// Lanczos down-sampling, as the authors' code.
+    /// Lanczos resampling, like the authors' code.
     Lanczos,
 }
 
-/// A log that is written beside `log.jsonl`.
+/// Log in addition to `log.jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
-    /// `steps.csv` and `evals.csv`, a row a step and a row an evaluation.
+    /// `steps.csv` and `evals.csv`, with one row per step and per evaluation.
     Csv,
     /// Event files for TensorBoard, in the folder `tensorboard`.
     Tensorboard,
 }
 
-/// What the terminal shows during a run.
+/// Terminal display during a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ViewName {
-    /// A progress bar, and a line for each stage and evaluation; lines alone where there is no terminal.
+    /// A progress bar, and a line per stage and evaluation; only lines if there is no terminal.
     Bar,
-    /// The whole screen: curves, schedule, speed and load.
+    /// Full screen: curves, schedule, speed and load.
     Full,
 }
