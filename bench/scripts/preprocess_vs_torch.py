@@ -3,7 +3,7 @@
 
     cargo build --release -p efficienttrain
     pip install torch torchvision timm pillow            (in a virtual environment of its own)
-    python bench/scripts/preprocess_vs_torch.py target/release/efficienttrain imagenette-224 --write trainer/README.md
+    python bench/scripts/preprocess_vs_torch.py target/release/efficienttrain imagenette-224 --write docs/benchmarks.md
 
 The peer is the authors' transform: RandomResizedCrop(224, bicubic), flip, RandAugment rand-m{m}-mstd0.5-inc1, Lanczos to B
 where B < 224, to tensor, normalize, random erasing. It has one order only, so both of ours are compared with it: the exact
