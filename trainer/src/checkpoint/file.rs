@@ -23,7 +23,7 @@ const BLANK: &str = "00000000";
 /// Writes a checkpoint to `path`: first beside it, synced, then moved over it. A crash leaves the old one or the new.
 ///
 /// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
+/// Returns an error if the disk refuses; the file at `path` is untouched then.
 pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
     let mut bytes = encode(path, state, record)?;
     write_checksum(&mut bytes);
@@ -46,7 +46,7 @@ pub(crate) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
 /// that other programs can read them.
 ///
 /// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
+/// Returns an error if the disk refuses; the file at `path` is untouched then.
 pub fn export(path: &Path, model: &dyn Model, params: &ParamStore, record: &RunRecord) -> Result<()> {
     export_weights(path, weights::export(model, &params.to_device(&Device::Cpu)?)?, Some(record))
 }
@@ -54,7 +54,7 @@ pub fn export(path: &Path, model: &dyn Model, params: &ParamStore, record: &RunR
 /// Writes named tensors, with the run they are the model of.
 ///
 /// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
+/// Returns an error if the disk refuses; the file at `path` is untouched then.
 pub(crate) fn export_weights(
     path: &Path,
     weights: Vec<(String, Tensor)>,

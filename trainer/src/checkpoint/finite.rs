@@ -12,7 +12,7 @@ const NAMED: usize = 3;
 /// Names the tensors that hold NaN or infinite values; none where all are finite.
 ///
 /// # Errors
-/// When a tensor cannot be read.
+/// Returns an error if a tensor cannot be read.
 pub(crate) fn nonfinite<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<Option<String>> {
     let mut found = Vec::new();
     for (name, tensor) in tensors.filter(|(_, tensor)| tensor.dtype().is_float()) {
@@ -31,7 +31,7 @@ pub(crate) fn nonfinite<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>
 /// As [`nonfinite`], of all parameters and buffers of a model.
 ///
 /// # Errors
-/// As [`nonfinite`].
+/// Same as [`nonfinite`].
 pub(crate) fn nonfinite_params(params: &ParamStore) -> Result<Option<String>> {
     nonfinite(params.iter())
 }
@@ -40,7 +40,7 @@ impl Checkpoint {
     /// Names the weights (of the average if `ema`) that are not finite, for a warning; none where all are.
     ///
     /// # Errors
-    /// As [`Self::weights`].
+    /// Same as [`Self::weights`].
     pub fn nonfinite_weights(&self, ema: bool) -> Result<Option<String>> {
         nonfinite(self.weights(ema)?.iter().map(|(name, tensor)| (name.as_str(), tensor)))
     }

@@ -25,7 +25,7 @@ impl RunFolder {
     /// Makes the folder if need be, keeps other processes out of it, and removes what a killed one left half-written.
     ///
     /// # Errors
-    /// When another process holds it, or the disk refuses.
+    /// Returns an error if another process holds it, or the disk refuses.
     pub fn claim(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let name = path.join(".lock");
@@ -100,7 +100,7 @@ pub struct Newest {
 /// Finds the newest checkpoint of a run that is whole; none where there is no checkpoint at all.
 ///
 /// # Errors
-/// When there are some and none is whole: then the newest one's.
+/// Returns an error if there are some and none is whole: then the newest one's.
 pub fn newest(out: &Path) -> Result<Option<Newest>> {
     let mut kept: Vec<(u64, String)> = file_names(&out.join(KEPT))?
         .into_iter()

@@ -28,7 +28,7 @@ impl Checkpoint {
     /// Reads a checkpoint, or a weight file of any kind that [`weights::read`] takes.
     ///
     /// # Errors
-    /// When it is missing, truncated, or no weight file, or was written by a newer version.
+    /// Returns an error if it is missing, truncated, or no weight file, or was written by a newer version.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |what: String| Error::Checkpoint { path: path.into(), what };
         let bytes = read_regular(path).map_err(Error::io(path))?;
@@ -61,7 +61,7 @@ impl Checkpoint {
     /// The record of the run.
     ///
     /// # Errors
-    /// When the file holds bare weights.
+    /// Returns an error if the file holds bare weights.
     pub fn run(&self) -> Result<&RunRecord> {
         let what = "holds weights alone, not a run; expected a checkpoint that `efficienttrain train` wrote";
         self.record.as_ref().ok_or_else(|| Error::Checkpoint { path: self.path.clone(), what: what.into() })
@@ -72,7 +72,7 @@ impl Checkpoint {
     /// left out; the report names them.
     ///
     /// # Errors
-    /// When they do not fit the model; `options` says what may differ.
+    /// Returns an error if they do not fit the model; `options` says what may differ.
     pub fn load_into(
         &self,
         model: &dyn Model,
@@ -88,7 +88,7 @@ impl Checkpoint {
     /// The weights: a weight file's own, or those of a checkpoint (its moving average if `ema`).
     ///
     /// # Errors
-    /// When `ema` is asked for and there is none, or a `.pth` file cannot be read.
+    /// Returns an error if `ema` is asked for and there is none, or a `.pth` file cannot be read.
     pub fn weights(&self, ema: bool) -> Result<Tensors> {
         if self.file.format == Format::PyTorch {
             return self.pytorch_weights(ema);
@@ -128,7 +128,7 @@ impl Checkpoint {
     /// kept none of it: an average, or the moments of another optimizer.
     ///
     /// # Errors
-    /// When the checkpoint belongs to another model, or lacks a part that its run kept.
+    /// Returns an error if the checkpoint belongs to another model, or lacks a part that its run kept.
     pub fn restore(&self, state: &mut TrainState) -> Result<Vec<String>> {
         let record = self.run()?;
         let recipe = record.config.recipe()?;

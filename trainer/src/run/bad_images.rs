@@ -21,7 +21,7 @@ impl BadImages {
     /// Reports each image once.
     ///
     /// # Errors
-    /// When there are more than the limit.
+    /// Returns an error if there are more than the limit.
     pub(crate) fn report(&mut self, bad: &[BadImage], observer: &mut dyn Observer) -> Result<()> {
         for image in bad {
             if self.names.insert(image.name.clone()) {

@@ -14,7 +14,7 @@ pub(crate) fn stages(plan: &Plan) -> impl Iterator<Item = (usize, &efficienttrai
 /// Checks that every batch norm has values to take a variance of, which a single picture may not give it.
 ///
 /// # Errors
-/// Names the first stage where it has not.
+/// The error names the first stage where it has not.
 pub(crate) fn check_batch_norm(state: &TrainState, plan: &Plan) -> Result<()> {
     // With two pictures there are always two values.
     let single = stages(plan).filter(|(_, stage)| stage.batch_per_device == 1);

@@ -32,7 +32,7 @@ struct HeadRows {
 /// Opens the file of `init`.
 ///
 /// # Errors
-/// When it cannot be read or is no weight file.
+/// Returns an error if it cannot be read or is no weight file.
 pub(crate) fn open_init(config: &TrainConfig) -> Result<Option<Checkpoint>> {
     let named = |error: Error| match error {
         Error::Io { path, source } => {
@@ -48,7 +48,7 @@ pub(crate) fn open_init(config: &TrainConfig) -> Result<Option<Checkpoint>> {
 /// pre-training the encoder is taken.
 ///
 /// # Errors
-/// When the weights are those of another model or not finite, or `ema` is asked for and there is none.
+/// Returns an error if the weights are those of another model or not finite, or `ema` is asked for and there is none.
 pub(crate) fn load_init(
     saved: &Checkpoint,
     state: &mut TrainState,

@@ -98,7 +98,7 @@ impl Run {
     /// Takes hold of the run's folder, as [`Self::train`] does first: no other process can train in it then.
     ///
     /// # Errors
-    /// When another process holds it, or the disk refuses or has no room.
+    /// Returns an error if another process holds it, or the disk refuses or has no room.
     pub fn claim(&mut self) -> Result<()> {
         if self.writer.is_none() {
             let (options, state) = (&self.options, &self.state);
@@ -117,7 +117,7 @@ impl Run {
     /// it came to the end.
     ///
     /// # Errors
-    /// When data, model or disk fail; the newest checkpoint stays.
+    /// Returns an error if data, model or disk fail; the newest checkpoint stays.
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         let total = self.total_steps();
         let last = self.options.stop_after.map_or(total, |n| n.min(total));

@@ -22,7 +22,7 @@ impl Run {
     /// Takes the place of a checkpoint whose configuration may have another plan.
     ///
     /// # Errors
-    /// When the run as it is now ends before what the checkpoint has spent.
+    /// Returns an error if the run as it is now ends before what the checkpoint has spent.
     pub(crate) fn take_position_of(&mut self, record: &RunRecord) -> Result<()> {
         let before = record.config.plan(record.train_images)?;
         self.offset = moved(&self.plan, &self.config, &before, record)?;
@@ -82,7 +82,7 @@ impl Run {
 /// the same place in the sample order.
 ///
 /// # Errors
-/// When more compute is spent than `plan` has.
+/// Returns an error if more compute is spent than `plan` has.
 fn moved(plan: &Plan, config: &TrainConfig, before: &Plan, record: &RunRecord) -> Result<PlanOffset> {
     let (old_step, total) = (record.offset.plan_step(record.step), plan.total_steps());
     // An epoch at base size costs as the square of it.

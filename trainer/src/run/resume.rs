@@ -13,7 +13,7 @@ impl Run {
     /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
     ///
     /// # Errors
-    /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
+    /// Same as [`Run::new`]; also if the data set has changed, or the checkpoint is of another model.
     pub fn resume(saved: &Checkpoint, options: RunOptions, sources: Sources) -> Result<Self> {
         Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
     }
@@ -22,7 +22,7 @@ impl Run {
     /// the plan differs, the run goes on after the compute that it has spent, and with the next image of its order.
     ///
     /// # Errors
-    /// As [`Self::resume`]; also when the run as it is now ends before what the checkpoint has spent.
+    /// Same as [`Self::resume`]; also if the run as it is now ends before what the checkpoint has spent.
     pub fn resume_as(
         saved: &Checkpoint,
         config: TrainConfig,
@@ -40,7 +40,7 @@ impl Run {
     /// This run, which has not begun, at the step, with the weights and the history of a checkpoint.
     ///
     /// # Errors
-    /// When the checkpoint is of another data set or model, or of a step behind the run's end.
+    /// Returns an error if the checkpoint is of another data set or model, or of a step behind the run's end.
     pub fn restore(mut self, saved: &Checkpoint) -> Result<Self> {
         check_data(saved, &self.sources)?;
         self.take_state(saved)?;
@@ -79,7 +79,7 @@ impl Run {
     /// `first_sample` on.
     ///
     /// # Errors
-    /// When the checkpoint is of another model.
+    /// Returns an error if the checkpoint is of another model.
     pub fn branch_from(mut self, saved: &Checkpoint, first_sample: u64) -> Result<Self> {
         saved.restore(&mut self.state)?;
         self.offset.samples = i64::try_from(first_sample).unwrap_or(i64::MAX);

@@ -29,7 +29,7 @@ impl Run {
     /// A run from the start. Everything that can be wrong with the configuration is found here, before any training.
     ///
     /// # Errors
-    /// When the data set, the model, the recipe or an option is not as expected.
+    /// Returns an error if the data set, the model, the recipe or an option is not as expected.
     pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         let init = open_init(&config)?;
         let mut run = Self::without_init(config, options, sources)?;
@@ -40,7 +40,7 @@ impl Run {
     /// Checks that recipe, model and sizes fit each other, before any data is read.
     ///
     /// # Errors
-    /// As [`TrainConfig::recipe`]; also when the model is unknown or cannot take a size of the curriculum.
+    /// Same as [`TrainConfig::recipe`]; also if the model is unknown or cannot take a size of the curriculum.
     pub fn check(config: &TrainConfig) -> Result<()> {
         let recipe = config.recipe()?;
         let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([config.base_size]);
@@ -76,7 +76,7 @@ impl Run {
     /// must be a full name, such as `resnet50-etpp`.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// Same as [`Self::new`].
     pub fn with_backbone(
         config: TrainConfig,
         options: RunOptions,
@@ -162,7 +162,7 @@ impl Run {
 /// is a target.
 ///
 /// # Errors
-/// When model, size, an option or the device is not as expected.
+/// Returns an error if model, size, an option or the device is not as expected.
 pub(crate) fn initial_state(
     config: &TrainConfig,
     options: &RunOptions,
@@ -222,7 +222,7 @@ fn loss_of(config: &TrainConfig) -> Arc<dyn Loss> {
 /// As [`checks::check_batch_norm`], for a run that is not to begin yet.
 ///
 /// # Errors
-/// As [`checks::check_batch_norm`].
+/// Same as [`checks::check_batch_norm`].
 pub(crate) fn check_batches(
     config: &TrainConfig,
     options: &RunOptions,

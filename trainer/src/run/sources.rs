@@ -33,7 +33,7 @@ impl Sources {
     /// split.
     ///
     /// # Errors
-    /// When a split is missing, empty or damaged, the two do not have the same classes, or a class has too few images.
+    /// Returns an error if a split is missing, empty or damaged, the two do not have the same classes, or a class has too few images.
     pub fn open(config: &TrainConfig) -> Result<Self> {
         Self::open_as(config, None)
     }
@@ -42,7 +42,7 @@ impl Sources {
     /// folders there are today.
     ///
     /// # Errors
-    /// As [`Self::open`]; also when an image is of a class that the run did not have.
+    /// Same as [`Self::open`]; also if an image is of a class that the run did not have.
     pub fn of_run(run: &RunRecord) -> Result<Self> {
         Self::open_as(&run.config, Some(&run.classes))
     }
@@ -51,7 +51,7 @@ impl Sources {
     /// the run's classes.
     ///
     /// # Errors
-    /// As [`Self::of_run`].
+    /// Same as [`Self::of_run`].
     pub fn evaluation(run: &RunRecord, data: Option<&Path>) -> Result<Arc<dyn Source>> {
         let (limit, classes) = (run.config.image_limit(), &run.classes);
         match (data, &run.config) {

@@ -15,7 +15,7 @@ pub trait Loss: Debug + Send + Sync {
     /// `logits` and `targets`: `[N, classes]`; targets are smoothed and mixed class probabilities.
     ///
     /// # Errors
-    /// When the shapes do not fit.
+    /// Returns an error if the shapes do not fit.
     fn loss(&self, logits: &Tensor, targets: &Tensor) -> Result<Traced>;
 }
 

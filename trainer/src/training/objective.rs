@@ -16,7 +16,7 @@ pub trait Objective: Debug + Send + Sync {
     /// The loss of a batch in a pass of `model`, a scalar. What is drawn depends on `seed` alone.
     ///
     /// # Errors
-    /// When the batch does not fit the model.
+    /// Returns an error if the batch does not fit the model.
     fn loss(&self, cx: &mut Context, model: &Network, batch: &Batch, seed: u64) -> Result<Variable>;
 
     /// Whether the model gives logits of classes, so that there is an accuracy to measure.
@@ -27,7 +27,7 @@ pub trait Objective: Debug + Send + Sync {
     /// What a pass over one picture costs at the model's present size.
     ///
     /// # Errors
-    /// When the model's layers do not fit each other.
+    /// Returns an error if the model's layers do not fit each other.
     fn cost(&self, model: &Network) -> Result<Cost> {
         Ok(cost(model.classifier()?)?)
     }
@@ -35,7 +35,7 @@ pub trait Objective: Debug + Send + Sync {
     /// The weights for other programs.
     ///
     /// # Errors
-    /// When `params` are not the model's.
+    /// Returns an error if `params` are not the model's.
     fn export(&self, model: &Network, params: &ParamStore) -> Result<Vec<(String, Tensor)>> {
         Ok(weights::export(&**model, params)?)
     }

@@ -27,7 +27,7 @@ impl Optimizer {
     /// Zero moments for the parameters of `specs`.
     ///
     /// # Errors
-    /// When there is no memory for them.
+    /// Returns an error if there is no memory for them.
     pub fn new(specs: &[ParamSpec], numbers: &Numbers) -> Result<Self> {
         let names: &[&'static str] = match numbers.kind {
             OptimizerKind::AdamW | OptimizerKind::Lamb => &["exp_avg", "exp_avg_sq"],
@@ -60,7 +60,7 @@ impl Optimizer {
     /// One step with these gradients.
     ///
     /// # Errors
-    /// When a gradient has the wrong shape.
+    /// Returns an error if a gradient has the wrong shape.
     pub fn step(
         &mut self,
         specs: &[ParamSpec],
@@ -75,7 +75,7 @@ impl Optimizer {
     /// As [`Self::step`], with gradients multiplied by what [`ops::clip_factor`] gave; nothing where that is zero.
     ///
     /// # Errors
-    /// When a gradient has the wrong shape.
+    /// Returns an error if a gradient has the wrong shape.
     pub fn step_by(
         &mut self,
         specs: &[ParamSpec],
@@ -133,7 +133,7 @@ impl Optimizer {
     /// Follows a change of the model's input size.
     ///
     /// # Errors
-    /// When a moment does not have the shape that the change starts from.
+    /// Returns an error if a moment does not have the shape that the change starts from.
     pub fn resample(&mut self, change: &Resample) -> Result<()> {
         Ok(self.kept.iter_mut().try_for_each(|(_, store)| change.apply_in(store))?)
     }

@@ -50,7 +50,7 @@ impl TrainState {
     /// The recipe's model with first weights drawn from `seed`.
     ///
     /// # Errors
-    /// When the model is unknown, cannot take the size, or the recipe's optimizer is not available.
+    /// Returns an error if the model is unknown, cannot take the size, or the recipe's optimizer is not available.
     pub fn new(options: &ModelOptions, recipe: &Recipe, seed: u64) -> Result<Self> {
         Self::with_model(create_model(&recipe.model, options)?, recipe, seed)
     }
@@ -58,7 +58,7 @@ impl TrainState {
     /// As [`Self::new`], with a model of one's own.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// Returns an error if there is no memory for it.
     pub fn with_model(model: impl Into<Network>, recipe: &Recipe, seed: u64) -> Result<Self> {
         let model = model.into();
         let params = ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu)?;
@@ -89,7 +89,7 @@ impl TrainState {
     /// Moves weights, average and moments to a device; training goes on there.
     ///
     /// # Errors
-    /// When the device has no room for them.
+    /// Returns an error if the device has no room for them.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
         match self.moved_to(device) {
             Err(e) if e.is_out_of_memory() => Err(self.oom_error(device)),
@@ -110,7 +110,7 @@ impl TrainState {
     /// That the device computes in this precision; sets the device up for it.
     ///
     /// # Errors
-    /// Says which precisions there are.
+    /// The error says which precisions there are.
     pub fn check_precision(&self) -> Result<()> {
         if self.device.is_cpu() && matches!(self.precision, Precision::Tf32 | Precision::F16) {
             let name = self.precision.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
@@ -131,7 +131,7 @@ impl TrainState {
     /// are; gives how many parameters are left to train.
     ///
     /// # Errors
-    /// When a pattern matches nothing, or nothing is left to train.
+    /// Returns an error if a pattern matches nothing, or nothing is left to train.
     pub fn freeze(&mut self, patterns: &[String]) -> Result<usize> {
         let frozen = self.matching("freeze", patterns)?;
         let trained = |(spec, frozen): &(&ParamSpec, &bool)| spec.kind == ParamKind::Parameter && !**frozen;
@@ -146,7 +146,7 @@ impl TrainState {
     /// Takes weight decay off the parameters whose names match one of `patterns`, as [`Self::freeze`] reads them.
     ///
     /// # Errors
-    /// When a pattern matches nothing.
+    /// Returns an error if a pattern matches nothing.
     pub fn exempt_from_decay(&mut self, patterns: &[String]) -> Result<()> {
         self.optimizer.no_decay = self.matching("no-decay", patterns)?;
         Ok(())
@@ -199,7 +199,7 @@ impl TrainState {
     /// Changes the model's input size, with weights, moments and moving average.
     ///
     /// # Errors
-    /// When the model cannot take pictures of this size.
+    /// Returns an error if the model cannot take pictures of this size.
     pub fn resize(&mut self, size: usize) -> Result<()> {
         if self.model.input_size() == [size; 2] {
             return Ok(());

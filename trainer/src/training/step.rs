@@ -44,7 +44,7 @@ impl TrainState {
     /// Begins an optimizer step.
     ///
     /// # Errors
-    /// When there is no memory for a copy of the buffers.
+    /// Returns an error if there is no memory for a copy of the buffers.
     pub fn begin_step(&mut self) -> Result<Step<'_>> {
         let undo = self.undo_bad_steps;
         Step::begin(self, undo)
@@ -53,7 +53,7 @@ impl TrainState {
     /// Trains on one batch: a step with a single micro-batch.
     ///
     /// # Errors
-    /// As [`Step::accumulate`] and [`Step::update`].
+    /// Same as [`Step::accumulate`] and [`Step::update`].
     pub fn train_on(
         &mut self,
         batch: &Batch,
@@ -69,7 +69,7 @@ impl TrainState {
     /// Checks on one batch that a gradient reaches every parameter; changes nothing.
     ///
     /// # Errors
-    /// Names the parameters that would never train.
+    /// The error names the parameters that would never train.
     pub fn check_gradients(&mut self, batch: &Batch) -> Result<()> {
         // The pass is like those of a step, so it takes no more memory.
         let mut step = Step::begin(self, true)?;
@@ -95,7 +95,7 @@ impl<'a> Step<'a> {
     /// Adds the gradients of one micro-batch, weighted by its `share` of the step. Does not wait for a GPU.
     ///
     /// # Errors
-    /// When the batch does not fit the model.
+    /// Returns an error if the batch does not fit the model.
     pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<()> {
         let state = &*self.state;
         let mut cx = Context::new(&state.params, Mode::Train { seed, drop_path })
@@ -111,7 +111,7 @@ impl<'a> Step<'a> {
     /// Applies the accumulated gradients.
     ///
     /// # Errors
-    /// When the loss or the norm of the gradients is not finite; the state is as before the step then.
+    /// Returns an error if the loss or the norm of the gradients is not finite; the state is as before the step then.
     pub fn update(self, settings: &StepSettings, clip_grad: Option<f64>) -> Result<StepResult> {
         self.launch_update(settings, clip_grad)?.finish()
     }
@@ -119,7 +119,7 @@ impl<'a> Step<'a> {
     /// Launches the update without waiting for a GPU. On the CPU it is complete when this returns.
     ///
     /// # Errors
-    /// As [`Self::update`].
+    /// Same as [`Self::update`].
     pub(crate) fn launch_update(
         mut self,
         settings: &StepSettings,
@@ -209,7 +209,7 @@ impl PendingUpdate<'_> {
     /// Waits for the update.
     ///
     /// # Errors
-    /// As [`Step::update`].
+    /// Same as [`Step::update`].
     pub(crate) fn finish(mut self) -> Result<StepResult> {
         self.settle()
     }
