@@ -1,4 +1,4 @@
-//! Weights that are not finite.
+//! Detection of non-finite weights.
 
 use candle_core::{DType, Tensor};
 use efficienttrain_models::ParamStore;
@@ -6,10 +6,10 @@ use efficienttrain_models::ParamStore;
 use crate::checkpoint::read::Checkpoint;
 use crate::error::Result;
 
-/// Tensors that are named at most.
+/// Number of tensors to list.
 const NAMED: usize = 3;
 
-/// Names the tensors that hold NaN or infinite values; none where all are finite.
+/// Lists the tensors with NaN or infinite values; none if all are finite.
 ///
 /// # Errors
 /// Returns an error if a tensor cannot be read.
@@ -28,7 +28,7 @@ pub(crate) fn nonfinite<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>
     Ok((!found.is_empty()).then(|| found.join(", ") + &and))
 }
 
-/// As [`nonfinite`], of all parameters and buffers of a model.
+/// Like [`nonfinite`], for all parameters and buffers of a model.
 ///
 /// # Errors
 /// Same as [`nonfinite`].
@@ -37,7 +37,8 @@ pub(crate) fn nonfinite_params(params: &ParamStore) -> Result<Option<String>> {
 }
 
 impl Checkpoint {
-    /// Names the weights (of the average if `ema`) that are not finite, for a warning; none where all are.
+    /// Lists the non-finite weights (of the average if `ema`) for a warning; none if all are
+    /// finite.
     ///
     /// # Errors
     /// Same as [`Self::weights`].

@@ -6,7 +6,7 @@ use crate::data::source::BadImage;
 use crate::error::{DataError, Result};
 use crate::events::{Event, Observer};
 
-/// Names of the images that could not be read so far, and how many are tolerated.
+/// Names of the unreadable images so far, and the limit of their number.
 #[derive(Debug)]
 pub(crate) struct BadImages {
     names: BTreeSet<String>,
