@@ -63,7 +63,7 @@ def row(a, files, size, m, order):
     rounds = [(ours(a, size, m, order), peer(files, transform)) for _ in range(a.rounds)]
     middle = lambda get: statistics.median(get(r) for r, _ in rounds)
     stages = " / ".join(f"{100 * middle(lambda r: r['stages'][s]['share']):.0f}%" for s in
-                        ("decode", "geometry", "crop", "augment", "pack"))
+                        ("decode", "geometry", "crop", "augment", "normalize"))
     return (f"| {size} | {order}, {ORDERS[order]} | {middle(lambda r: r['images_per_s_core']):,.0f} | "
             f"{statistics.median(p for _, p in rounds):,.0f} | {spread([r['images_per_s_core'] / p for r, p in rounds])} | "
             f"{stages} |")
