@@ -89,7 +89,7 @@ def main():
     files = sorted(glob.glob(f"{a.data}/train/*/*"))
     random.shuffle(files)
     files = files[: a.images]
-    lines = ["| B | order, crop | images/s/core | timm | ratio | decode / geometry / crop / augment / pack |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| B | order, crop | images/s/core | timm | ratio | decode / geometry / crop / augment / normalize |", "| --- | --- | --- | --- | --- | --- |"]
     for order in ORDERS:
         lines += [row(a, files, size, m, order) for size, m in SETTINGS]
     table = "\n".join(lines)
