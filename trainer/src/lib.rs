@@ -1,6 +1,7 @@
-//! EfficientTrain++: train visual backbones with a curriculum over image frequencies and augmentation.
+//! EfficientTrain++: train visual backbones with a curriculum over image frequencies and
+//! augmentation.
 //!
-//! The binary `efficienttrain` is a thin face of this library.
+//! The binary `efficienttrain` is a thin layer over this library.
 //!
 //! | to | use |
 //! | --- | --- |

@@ -4,17 +4,19 @@ mod cli;
 
 use std::process::ExitCode;
 
-/// Training allocates and frees the same large buffers at every step; the system's allocator returns them each time.
+/// Replaces the system's allocator, which returns the large buffers of every step to the system:
+/// training allocates and frees the same ones each time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Keeps what was freed for the next step. Else a part of it goes back to the system between steps, and is cleared again
-/// page by page: 2 to 6% of a step.
+/// Keeps freed memory for the next step. Otherwise the allocator returns a part of it to the system
+/// between steps, which clears it again page by page: 2 to 6% of a step.
 #[allow(unsafe_code)]
 fn keep_memory() {
-    /// `mi_option_purge_delay`, which the bindings do not name.
+    /// `mi_option_purge_delay`, for which the bindings have no name.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: sets one number of the allocator, before there are other threads; an unknown option is ignored.
+    // SAFETY: sets one number in the allocator before there are other threads; an unknown option is
+    // ignored.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
 }
 
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// An error with its causes, each once: some messages end with their cause already.
+/// Formats an error with its causes, each of them once: some messages include their cause already.
 fn render_error(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |said, cause| {
         if said.ends_with(&cause) { said } else { format!("{said}: {cause}") }

@@ -1,4 +1,4 @@
-//! One safetensors file with a checksum over all of it, replaced in one step.
+//! Checkpoint files: safetensors with a checksum over the whole file, replaced atomically.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,25 +12,27 @@ use crate::error::{Error, Result};
 use crate::training::state::TrainState;
 use crate::util::atomic_file::replace;
 
-/// Key of the record in a file's metadata.
+/// Metadata key of the record.
 pub(crate) const KEY: &str = "efficienttrain";
-/// Key of the checksum in a file's metadata: CRC-32 of the file with [`BLANK`] in its place.
+/// Metadata key of the checksum: CRC-32 of the file with [`BLANK`] in place of the checksum.
 const CHECKSUM: &str = "efficienttrain-checksum";
-/// The same in files of earlier versions. Other programs use the key, too: it counts beside the record of a run alone.
+/// Key of the checksum in files of earlier versions. Other programs use it too, so it only counts
+/// in files with the record of a run.
 const OLD_CHECKSUM: &str = "checksum";
 const BLANK: &str = "00000000";
 
-/// Writes a checkpoint to `path`: first beside it, synced, then moved over it. A crash leaves the old one or the new.
+/// Writes a checkpoint to `path` atomically: written to a temporary file, synced, then moved. A
+/// crash leaves the old or the new file.
 ///
 /// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
+/// Returns an error if the disk fails; the file at `path` is then unchanged.
 pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
     let mut bytes = encode(path, state, record)?;
     write_checksum(&mut bytes);
     replace(path, &bytes)
 }
 
-/// The file of a checkpoint for `path`, without its checksum.
+/// Encodes a checkpoint for `path`, without its checksum.
 pub(crate) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Result<Vec<u8>> {
     let kept = state.optimizer.kept.iter().map(|(part, store)| (*part, store));
     let ema = state.ema.as_ref().map(|store| ("ema", store));
@@ -42,19 +44,19 @@ pub(crate) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Res
     serialize(path, tensors.map(on_cpu).collect::<Result<_>>()?, Some(record))
 }
 
-/// Writes weights alone, under the names and in the shapes of timm (of the authors, where timm has no such model), so
-/// that other programs can read them.
+/// Writes only the weights, with the names and shapes of timm (or of the authors for models that
+/// timm lacks), so that other programs can read them.
 ///
 /// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
+/// Returns an error if the disk fails; the file at `path` is then unchanged.
 pub fn export(path: &Path, model: &dyn Model, params: &ParamStore, record: &RunRecord) -> Result<()> {
     export_weights(path, weights::export(model, &params.to_device(&Device::Cpu)?)?, Some(record))
 }
 
-/// Writes named tensors, with the run they are the model of.
+/// Writes named tensors with the record of their run.
 ///
 /// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
+/// Returns an error if the disk fails; the file at `path` is then unchanged.
 pub(crate) fn export_weights(
     path: &Path,
     weights: Vec<(String, Tensor)>,
@@ -76,11 +78,11 @@ fn serialize(path: &Path, tensors: Vec<(String, Tensor)>, record: Option<&RunRec
     safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(format!("cannot write: {e}")))
 }
 
-/// Where the digits of the checksum are that a file's header has under `key`, if it does.
+/// Finds the digits of the checksum under `key` in the header of a file, if there is one.
 fn digits(bytes: &[u8], key: &str) -> Option<Range<usize>> {
     let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
     let header = bytes.get(8..8usize.checked_add(usize::try_from(length).ok()?)?)?;
-    // Quotes inside the record are escaped, so this is found in the metadata alone.
+    // Quotes inside the record are escaped, so only the metadata can contain this.
     let key = format!("\"{key}\":\"");
     let start = 8 + memchr::memmem::find(header, key.as_bytes())? + key.len();
     (start + BLANK.len() <= bytes.len()).then_some(start..start + BLANK.len())
@@ -94,7 +96,7 @@ fn checksum(bytes: &[u8], digits: &Range<usize>) -> String {
     format!("{:08x}", sum.finalize())
 }
 
-/// Puts the checksum in.
+/// Fills in the checksum.
 pub(crate) fn write_checksum(bytes: &mut [u8]) {
     if let Some(digits) = digits(bytes, CHECKSUM) {
         let sum = checksum(bytes, &digits);
@@ -102,7 +104,7 @@ pub(crate) fn write_checksum(bytes: &mut [u8]) {
     }
 }
 
-/// Checks that a file of this program is what was written, where it has a checksum.
+/// Checks that a file of this program is unchanged, if it has a checksum.
 pub(crate) fn verify(bytes: &[u8], metadata: &HashMap<String, String>) -> std::result::Result<(), String> {
     let key = match metadata.contains_key(CHECKSUM) {
         true => CHECKSUM,
@@ -116,6 +118,6 @@ pub(crate) fn verify(bytes: &[u8], metadata: &HashMap<String, String>) -> std::r
     }
     let written = String::from_utf8_lossy(written);
     Err(format!(
-        "its checksum is {sum}, not {written} as when it was written; use another checkpoint or copy it again"
+        "its checksum is {sum} instead of {written}, so it is damaged; use another checkpoint or copy it again"
     ))
 }

@@ -1,4 +1,4 @@
-//! Weights that are not finite.
+//! Detection of non-finite weights.
 
 use candle_core::{DType, Tensor};
 use efficienttrain_models::ParamStore;
@@ -6,13 +6,13 @@ use efficienttrain_models::ParamStore;
 use crate::checkpoint::read::Checkpoint;
 use crate::error::Result;
 
-/// Tensors that are named at most.
+/// Number of tensors to list.
 const NAMED: usize = 3;
 
-/// Names the tensors that hold NaN or infinite values; none where all are finite.
+/// Lists the tensors with NaN or infinite values; none if all are finite.
 ///
 /// # Errors
-/// When a tensor cannot be read.
+/// Returns an error if a tensor cannot be read.
 pub(crate) fn nonfinite<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<Option<String>> {
     let mut found = Vec::new();
     for (name, tensor) in tensors.filter(|(_, tensor)| tensor.dtype().is_float()) {
@@ -28,19 +28,20 @@ pub(crate) fn nonfinite<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>
     Ok((!found.is_empty()).then(|| found.join(", ") + &and))
 }
 
-/// As [`nonfinite`], of all parameters and buffers of a model.
+/// Like [`nonfinite`], for all parameters and buffers of a model.
 ///
 /// # Errors
-/// As [`nonfinite`].
+/// Same as [`nonfinite`].
 pub(crate) fn nonfinite_params(params: &ParamStore) -> Result<Option<String>> {
     nonfinite(params.iter())
 }
 
 impl Checkpoint {
-    /// Names the weights (of the average if `ema`) that are not finite, for a warning; none where all are.
+    /// Lists the non-finite weights (of the average if `ema`) for a warning; none if all are
+    /// finite.
     ///
     /// # Errors
-    /// As [`Self::weights`].
+    /// Same as [`Self::weights`].
     pub fn nonfinite_weights(&self, ema: bool) -> Result<Option<String>> {
         nonfinite(self.weights(ema)?.iter().map(|(name, tensor)| (name.as_str(), tensor)))
     }

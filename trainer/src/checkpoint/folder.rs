@@ -1,4 +1,5 @@
-//! The folder of a run: one process at a time, no leftovers of a killed one, and the newest checkpoint that is whole.
+//! Folder of a run: locked by one process, cleaned of partial files, with a search for the newest
+//! complete checkpoint.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -7,14 +8,14 @@ use crate::checkpoint::read::Checkpoint;
 use crate::error::{Error, Result};
 use crate::util::atomic_file::WRITING;
 
-/// The newest checkpoint, replaced in one step.
+/// File name of the newest checkpoint, which is replaced atomically.
 pub const LAST: &str = "last.safetensors";
-/// The checkpoint with the best evaluation.
+/// File name of the checkpoint with the best evaluation.
 pub const BEST: &str = "best.safetensors";
-/// Folder of the checkpoints that are kept besides.
+/// Folder of the other retained checkpoints.
 pub(crate) const KEPT: &str = "checkpoints";
 
-/// A run's folder, held by this process as long as it lives.
+/// Folder of a run, locked by this process.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -22,10 +23,11 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder if need be, keeps other processes out of it, and removes what a killed one left half-written.
+    /// Creates the folder if necessary, locks it against other processes, and removes the partial
+    /// files of a killed one.
     ///
     /// # Errors
-    /// When another process holds it, or the disk refuses.
+    /// Returns an error if another process has locked it, or the disk fails.
     pub fn claim(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let name = path.join(".lock");
@@ -48,13 +50,13 @@ impl RunFolder {
         Ok(Self { path: path.into(), _lock: lock })
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Removes files that were being written when their process ended.
+/// Removes partial files of a process that has ended.
 fn remove_leftovers(folder: &Path) -> Result<()> {
     for name in file_names(folder)? {
         if name.starts_with(WRITING.0) && name.ends_with(WRITING.1) {
@@ -65,7 +67,7 @@ fn remove_leftovers(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Names of the files in a folder; none where there is no folder.
+/// Returns the names of the files in a folder; none if there is no folder.
 pub(crate) fn file_names(folder: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -76,31 +78,31 @@ pub(crate) fn file_names(folder: &Path) -> Result<Vec<String>> {
     Ok(entries.filter_map(name).collect())
 }
 
-/// File name of a kept checkpoint.
+/// Returns the file name of a retained checkpoint.
 pub(crate) fn kept_name(kind: &str, step: u64) -> String {
     format!("{kind}-{step:08}.safetensors")
 }
 
-/// The step in the name of a kept checkpoint of a kind.
+/// Parses the step from the name of a retained checkpoint.
 pub(crate) fn kept_step(kind: &str, name: &str) -> Option<u64> {
     name.strip_prefix(kind)?.strip_prefix('-')?.strip_suffix(".safetensors")?.parse().ok()
 }
 
-/// The newest checkpoint of a run's folder that is whole, and why newer ones were passed over.
+/// Newest complete checkpoint of a run's folder, and why newer ones were skipped.
 #[derive(Debug)]
 pub struct Newest {
     /// The checkpoint.
     pub saved: Checkpoint,
     /// Its file.
     pub path: PathBuf,
-    /// What is wrong with newer ones.
+    /// Errors of newer checkpoints.
     pub damaged: Vec<String>,
 }
 
-/// Finds the newest checkpoint of a run that is whole; none where there is no checkpoint at all.
+/// Finds the newest complete checkpoint of a run; none if there is no checkpoint at all.
 ///
 /// # Errors
-/// When there are some and none is whole: then the newest one's.
+/// Returns the error of the newest checkpoint if none is complete.
 pub fn newest(out: &Path) -> Result<Option<Newest>> {
     let mut kept: Vec<(u64, String)> = file_names(&out.join(KEPT))?
         .into_iter()

@@ -1,4 +1,4 @@
-//! Saving and restoring a run: checksummed safetensors files, each replaced in one step.
+//! Saving and restoring runs: safetensors files with a checksum, replaced atomically.
 
 pub(crate) mod file;
 pub(crate) mod finite;

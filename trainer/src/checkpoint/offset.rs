@@ -1,9 +1,9 @@
-//! The position of a run relative to its plan.
+//! Offset between a run and its plan.
 
 use serde::{Deserialize, Serialize};
 
-/// What a run's own counts are ahead of its plan's. Both are 0 unless the run changed its plan on the way
-/// (`--allow-change batch`), or goes on in the data of another.
+/// Offset of a run's own counts from its plan's. Both are 0 unless the plan was changed during the
+/// run (`--allow-change batch`), or the run started in the middle of another's sample order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanOffset {
     /// Optimizer steps.
@@ -18,7 +18,7 @@ impl PlanOffset {
         step.saturating_add_signed(self.steps.saturating_neg())
     }
 
-    /// Returns the place in the sample order of the plan's `sample`.
+    /// Returns the position in the sample order of the plan's `sample`.
     pub(crate) fn sample(self, sample: u64) -> u64 {
         sample.saturating_add_signed(self.samples)
     }

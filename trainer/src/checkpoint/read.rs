@@ -15,25 +15,26 @@ use crate::training::optimizer::moment_of;
 use crate::training::state::TrainState;
 use crate::util::regular::read_regular;
 
-/// A checkpoint or weight file, read and checked for completeness.
+/// Checkpoint or weight file, read and checked for completeness.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
     file: WeightFile,
-    /// The run it comes from; weight files of other programs have none.
+    /// Record of its run; weight files of other programs have none.
     pub record: Option<RunRecord>,
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint, or a weight file of any kind that [`weights::read`] takes.
+    /// Reads a checkpoint, or a weight file of any format that [`weights::read`] supports.
     ///
     /// # Errors
-    /// When it is missing, truncated, or no weight file, or was written by a newer version.
+    /// Returns an error if it is missing, truncated or not a weight file, or was written by a newer
+    /// version.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |what: String| Error::Checkpoint { path: path.into(), what };
         let bytes = read_regular(path).map_err(Error::io(path))?;
         let file = weights::read_bytes(&bytes, path, &ReadOptions::default())?;
-        // Nothing of an earlier version is refused: it has no checksum.
+        // Files of earlier versions without a checksum pass.
         crate::checkpoint::file::verify(&bytes, &file.metadata).map_err(failed)?;
         let json = file.metadata.get(KEY);
         let record: Option<RunRecord> =
@@ -48,31 +49,31 @@ impl Checkpoint {
         Ok(Self { path: path.into(), file, record })
     }
 
-    /// An error about this file.
+    /// Creates an error about this file.
     pub(crate) fn error(&self, what: String) -> Error {
         Error::Checkpoint { path: self.path.clone(), what }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The record of the run.
+    /// Returns the record of the run.
     ///
     /// # Errors
-    /// When the file holds bare weights.
+    /// Returns an error if the file contains only weights.
     pub fn run(&self) -> Result<&RunRecord> {
-        let what = "holds weights alone, not a run; expected a checkpoint that `efficienttrain train` wrote";
+        let what = "contains only weights and no run; expected a checkpoint that `efficienttrain train` wrote";
         self.record.as_ref().ok_or_else(|| Error::Checkpoint { path: self.path.clone(), what: what.into() })
     }
 
-    /// Puts the weights into a store for `model`: those of a checkpoint (its moving average if `ema`), or those of a
-    /// weight file under the names of timm, torchvision or the authors. Keys of a weight file that the model does not need are
-    /// left out; the report names them.
+    /// Loads the weights into a store for `model`: those of a checkpoint (its moving average if
+    /// `ema`), or those of a weight file with the names of timm, torchvision or the authors. Keys
+    /// of a weight file that the model does not use are skipped and listed in the report.
     ///
     /// # Errors
-    /// When they do not fit the model; `options` says what may differ.
+    /// Returns an error if they do not match the model; `options` says what may differ.
     pub fn load_into(
         &self,
         model: &dyn Model,
@@ -85,10 +86,10 @@ impl Checkpoint {
         Ok((params, report))
     }
 
-    /// The weights: a weight file's own, or those of a checkpoint (its moving average if `ema`).
+    /// Returns the weights of a weight file, or of a checkpoint (its moving average if `ema`).
     ///
     /// # Errors
-    /// When `ema` is asked for and there is none, or a `.pth` file cannot be read.
+    /// Returns an error if `ema` is given and there is no average, or a `.pth` file cannot be read.
     pub fn weights(&self, ema: bool) -> Result<Tensors> {
         if self.file.format == Format::PyTorch {
             return self.pytorch_weights(ema);
@@ -96,7 +97,7 @@ impl Checkpoint {
         let has = |part: &str| self.file.tensors.keys().any(|key| key.starts_with(part));
         if ema && !has("ema/") {
             let what =
-                "holds no moving average; leave out option `ema`, or train with option `ema-decay`".into();
+                "has no moving average; leave out option `ema`, or train with option `ema-decay`".into();
             return Err(Error::Checkpoint { path: self.path.clone(), what });
         }
         match has("model/") {
@@ -110,25 +111,27 @@ impl Checkpoint {
             return Ok(self.file.tensors.clone());
         }
         let file = weights::read(&self.path, &ReadOptions { prefer_ema: true })?;
-        // All names under which programs keep averages have it in them.
+        // All names that programs use for averages contain it.
         if file.wrapper.contains("ema") {
             return Ok(file.tensors);
         }
-        let what = "holds no moving average; leave out option `ema`".into();
+        let what = "has no moving average; leave out option `ema`".into();
         Err(Error::Checkpoint { path: self.path.clone(), what })
     }
 
-    /// The tensors whose names begin with `part/`, without it.
+    /// Returns the tensors whose names begin with `part/`, without that prefix.
     fn part(&self, part: &str) -> Tensors {
         let inner = |name: &str| Some(name.strip_prefix(part)?.strip_prefix('/')?.to_string());
         self.file.tensors.clone().renamed(inner)
     }
 
-    /// Puts everything back into a fresh state of the same model and configuration. Gives what begins anew because the run
-    /// kept none of it: an average, or the moments of another optimizer.
+    /// Restores a checkpoint into a new state of the same model and configuration. Returns notes
+    /// about parts that start from the beginning because the run did not have them: an average, or
+    /// the moments of another optimizer.
     ///
     /// # Errors
-    /// When the checkpoint belongs to another model, or lacks a part that its run kept.
+    /// Returns an error if the checkpoint belongs to another model, or lacks a part that its run
+    /// had.
     pub fn restore(&self, state: &mut TrainState) -> Result<Vec<String>> {
         let record = self.run()?;
         let recipe = record.config.recipe()?;
@@ -142,12 +145,13 @@ impl Checkpoint {
         Ok(notes)
     }
 
-    /// Moments belong to an optimizer: those of another begin at zero, and its count of steps with them.
+    /// Moments belong to an optimizer: those of another start at zero, and so does its count of
+    /// steps.
     fn restore_moments(&self, state: &mut TrainState, kind: OptimizerKind) -> Result<Vec<String>> {
         if kind != state.optimizer.kind() {
             state.optimizer.steps = 0;
             return Ok(vec![format!(
-                "the run was trained with {kind:?} so far: the moments of {:?} begin at zero",
+                "the run was trained with {kind:?} so far: the moments of {:?} start at zero",
                 state.optimizer.kind()
             )]);
         }
@@ -160,15 +164,15 @@ impl Checkpoint {
         Ok(Vec::new())
     }
 
-    /// An average that the run did not keep begins with the weights as they are.
+    /// If the run did not have an average, it starts with the present weights.
     fn restore_average(&self, state: &mut TrainState, kept: bool) -> Result<Option<String>> {
         let record = self.run()?;
         if state.ema.is_none() {
-            return Ok(kept.then(|| "the moving average that the run has kept so far is dropped".into()));
+            return Ok(kept.then(|| "the moving average of the run so far is dropped".into()));
         }
         if !kept {
             (state.ema, state.ema_updates) = (Some(state.params.deep_clone()?), 0);
-            let what = "the run has kept no moving average so far: it begins with the weights as they are";
+            let what = "the run has had no moving average so far: it starts with the present weights";
             return Ok(Some(what.into()));
         }
         state.ema = Some(self.store("ema", state.model.specs(), &state.device().clone())?);

@@ -1,4 +1,4 @@
-//! Everything of a run that is not a tensor.
+//! Record of a run: everything except its tensors.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,46 +9,46 @@ use crate::data::source::digest::DataDigest;
 use crate::events::history::History;
 use crate::training::loss_scale::LossScale;
 
-/// Everything of a run that is not a tensor.
+/// Everything of a run except its tensors.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct RunRecord {
-    /// Layout of this record.
+    /// Version of this record.
     pub format: u32,
-    /// The configuration of the run.
+    /// Configuration of the run.
     pub config: TrainConfig,
     /// Name of the model.
     pub model: String,
     /// Names of the classes, in the order of the logits.
     pub classes: Vec<String>,
-    /// Training images.
+    /// Number of training images.
     pub train_images: usize,
-    /// Names and labels of the training images; none in files from before they were digested.
+    /// Names and labels of the training images; none in older files without a digest.
     #[serde(default)]
     pub data: Option<DataDigest>,
-    /// Optimizer steps done.
+    /// Number of optimizer steps done.
     pub step: u64,
-    /// What the run's counts are ahead of those of its plan.
+    /// Offset of the run's counts from those of its plan.
     #[serde(default)]
     pub offset: PlanOffset,
-    /// Edge of the pictures that the weights belong to, in pixels.
+    /// Edge of the images at which the weights were trained last, in pixels.
     pub size: usize,
-    /// Edge of the pictures in evaluation, in pixels.
+    /// Edge of the images in evaluation, in pixels.
     pub base_size: usize,
-    /// Steps the optimizer has counted.
+    /// Step count of the optimizer.
     #[serde(rename = "optimiser_steps")]
     pub optimizer_steps: u64,
-    /// Updates that the average has had; none in files from before it was counted, where each step was one.
+    /// Number of updates of the EMA; none in older files, where it equals the number of steps.
     #[serde(default)]
     pub ema_updates: Option<u64>,
-    /// What losses are multiplied with in half precision.
+    /// Loss scale of half precision.
     #[serde(default)]
     pub loss_scale: LossScale,
-    /// What was measured so far.
+    /// Measurements so far.
     pub history: History,
-    /// Options that do not touch the outcome, as they were; a run that goes on begins with them.
+    /// Options that do not affect the outcome; the defaults of a resumed run.
     #[serde(default)]
     pub options: Option<RunOptions>,
 }
 
-/// The version of [`RunRecord`] that this build writes and reads.
+/// Version of [`RunRecord`] that this build writes and reads.
 pub const FORMAT: u32 = 1;

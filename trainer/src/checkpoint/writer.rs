@@ -1,4 +1,4 @@
-//! Writes checkpoints beside the training, and keeps the last and the best of them.
+//! Writes checkpoints in the background, and retains the last and the best of them.
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -14,23 +14,23 @@ use crate::error::{DataError, Error, Result};
 use crate::training::state::TrainState;
 use crate::util::atomic_file::{link, replace};
 
-/// What is kept besides the newest checkpoint.
+/// Rule for retaining checkpoints besides the newest one.
 #[derive(Clone, Copy, Debug)]
 struct Retention {
     last: usize,
     best: usize,
 }
 
-/// How a checkpoint came out.
+/// Result of writing a checkpoint.
 pub(crate) struct WriteOutcome {
     /// Optimizer steps done at the checkpoint.
     pub(crate) step: u64,
-    /// The file, or why there is none.
+    /// Its file, or the error.
     pub(crate) outcome: Result<PathBuf>,
 }
 
-/// Writes one checkpoint at a time on a thread of its own: training waits only while a second one is due before the first
-/// is on the disk.
+/// Writes one checkpoint at a time on its own thread: training only waits if a second one is due
+/// before the first is written.
 #[derive(Debug)]
 pub(crate) struct CheckpointWriter {
     folder: RunFolder,
@@ -38,17 +38,18 @@ pub(crate) struct CheckpointWriter {
     every: Option<Duration>,
     since: Instant,
     writing: Option<(u64, JoinHandle<Result<PathBuf>>)>,
-    /// Step of the newest checkpoint that was handed over or read.
+    /// Step of the newest checkpoint that was submitted or read.
     newest: Option<u64>,
 }
 
 impl CheckpointWriter {
-    /// Takes hold of the run's folder. A run that goes on has a checkpoint of `resumed`; `ranking` is that of its evaluations.
+    /// Locks the run's folder. A resumed run has a checkpoint of step `resumed`; `ranking` is that
+    /// of its evaluations.
     pub(crate) fn open(options: &RunOptions, resumed: Option<u64>, ranking: &[u64]) -> Result<Self> {
         let folder = RunFolder::claim(&options.out)?;
         let retention = Retention { last: options.keep_last as usize, best: options.keep_best as usize };
         if let Some(step) = resumed.filter(|_| retention.last > 1 || retention.best > 0) {
-            // It may have been killed between that checkpoint and its further names.
+            // The run may have been killed after writing that checkpoint and before linking it.
             let newest = Checkpoint::open(&folder.path().join(LAST)).ok();
             if newest.is_some_and(|saved| saved.run().is_ok_and(|run| run.step == step)) {
                 link_retained(folder.path(), retention, step, ranking)?;
@@ -64,21 +65,23 @@ impl CheckpointWriter {
         })
     }
 
-    /// Whether the last checkpoint is older than `--checkpoint-minutes`.
+    /// Returns true if the last checkpoint is older than `--checkpoint-minutes`.
     pub(crate) fn is_late(&self) -> bool {
         self.every.is_some_and(|every| self.since.elapsed() >= every)
     }
 
-    /// Whether the newest checkpoint is of this step.
+    /// Returns true if the newest checkpoint is of this step.
     pub(crate) fn has(&self, step: u64) -> bool {
         self.newest == Some(step)
     }
 
-    /// Begins to write a checkpoint; gives how the one before came out, if it was still being written.
+    /// Starts writing a checkpoint; returns the result of the previous one, if that was still being
+    /// written.
     pub(crate) fn write(&mut self, state: &TrainState, record: &RunRecord) -> Result<Option<WriteOutcome>> {
         let path = self.folder.path().join(LAST);
         let before = self.wait();
-        // Training goes on changing the tensors, so they are copied now, into the bytes of the file.
+        // Training changes the tensors meanwhile, so they are copied now, into the bytes of the
+        // file.
         let bytes = encode(&path, state, record)?;
         let (folder, retention, step) = (self.folder.path().to_path_buf(), self.retention, record.step);
         let ranking = record.history.ranking();
@@ -89,7 +92,7 @@ impl CheckpointWriter {
         Ok(before)
     }
 
-    /// How a checkpoint came out, once it is on the disk.
+    /// Returns the result of a checkpoint once it is written.
     pub(crate) fn poll(&mut self) -> Option<WriteOutcome> {
         if self.writing.as_ref()?.1.is_finished() { self.wait() } else { None }
     }
@@ -112,7 +115,7 @@ impl Drop for CheckpointWriter {
     }
 }
 
-/// Replaces the newest checkpoint, and gives it its further names.
+/// Replaces the newest checkpoint, and links it.
 fn write(
     folder: &Path,
     mut bytes: Vec<u8>,
@@ -128,14 +131,15 @@ fn write(
     Ok(path)
 }
 
-/// Gives the newest checkpoint, of `step`, its names among those that are kept, and removes those that no longer are.
+/// Links the newest checkpoint, of `step`, among the retained ones, and removes those that are no
+/// longer retained.
 fn link_retained(folder: &Path, retention: Retention, step: u64, ranking: &[u64]) -> Result<()> {
     let (path, kept) = (folder.join(LAST), folder.join(KEPT));
     if retention.last > 1 {
         link(&path, &kept.join(kept_name("step", step)))?;
         let mut steps = steps_of(&kept, "step")?;
         steps.sort_unstable_by(|a, b| b.cmp(a));
-        // Those of later steps are left from before the run went on from an older one.
+        // Checkpoints of later steps remain from before the run was resumed from an older one.
         let (later, steps): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|&other| other > step);
         remove(&kept, "step", later.into_iter().chain(steps.into_iter().skip(retention.last)))?;
     }
@@ -145,7 +149,7 @@ fn link_retained(folder: &Path, retention: Retention, step: u64, ranking: &[u64]
     Ok(())
 }
 
-/// Keeps the checkpoint among the best if it is one of them.
+/// Links the checkpoint among the best ones if it is one of them.
 fn keep_best(folder: &Path, step: u64, count: usize, ranking: &[u64]) -> Result<()> {
     let kept = folder.join(KEPT);
     let mut steps = steps_of(&kept, "best")?;

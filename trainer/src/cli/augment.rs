@@ -11,15 +11,15 @@ use randaug::{Interpolation, Op, OpConfig, Scratch, to_rgb8};
 /// Arguments of `augment`.
 #[derive(Args)]
 pub(crate) struct AugmentArgs {
-    /// Picture to read
+    /// Image to read
     #[arg(value_name = "IN")]
     input: PathBuf,
 
-    /// Picture to write
+    /// Image to write
     #[arg(value_name = "OUT")]
     out: PathBuf,
 
-    /// Operation by timm's name, such as `Rotate` or `PosterizeIncreasing`
+    /// Operation by its name in timm, such as `Rotate` or `PosterizeIncreasing`
     #[arg(long, value_name = "NAME")]
     op: Op,
 
@@ -27,11 +27,11 @@ pub(crate) struct AugmentArgs {
     #[arg(long, value_name = "M", allow_negative_numbers = true)]
     magnitude: f64,
 
-    /// Take the other direction, where the operation has one
+    /// Apply the operation in the opposite direction, if it has one
     #[arg(long)]
     negate: bool,
 
-    /// How rotations, shears and shifts read between pixels
+    /// Interpolation of rotations, shears and translations
     #[arg(long, value_enum, default_value_t = InterpolationName::Bicubic)]
     interpolation: InterpolationName,
 }
@@ -62,10 +62,10 @@ pub(crate) fn run(args: &AugmentArgs) -> Result<()> {
     Ok(PixelImage { pixels: rgb.into_raw(), height, width, channels: 3 }.write(&args.out)?)
 }
 
-/// Gray pictures get three equal channels; transparency is refused by name.
+/// Converts an image to RGB: gray becomes three equal channels, an alpha channel is an error.
 fn rgb(picture: PixelImage) -> Result<RgbImage> {
     let (width, height) = (picture.width as u32, picture.height as u32);
-    let fits = "the pixels have the picture's size";
+    let fits = "the pixels have the image's size";
     Ok(match picture.channels {
         1 => to_rgb8(&DynamicImage::from(GrayImage::from_raw(width, height, picture.pixels).context(fits)?))?,
         3 => RgbImage::from_raw(width, height, picture.pixels).context(fits)?,

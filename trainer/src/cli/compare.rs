@@ -21,38 +21,41 @@ pub(crate) struct CompareArgs {
     #[command(flatten)]
     layered: Layered,
 
-    /// Recipes to train: presets such as `etpp`, full names, or files [default: --recipe, unless sizes are swept]
+    /// Recipes to train: presets such as `etpp`, full names, or files [default: --recipe, unless
+    /// --sweep-size is given]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = COMPARISON)]
     recipes: Vec<String>,
 
-    /// Sizes for the first half of the epochs, each followed by full size: as the recipes `half-96` and `half-128`
+    /// Image sizes for the first half of the epochs, each followed by full size, like the recipes
+    /// `half-96` and `half-128`
     #[arg(long, value_name = "B,...", value_delimiter = ',', help_heading = COMPARISON)]
     sweep_size: Vec<u32>,
 
-    /// Models to train by each recipe [default: --model]
+    /// Models to train with each recipe [default: --model]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = COMPARISON)]
     models: Vec<String>,
 
-    /// Values of another option to train with, such as `mixup=0,0.8` or `order=crop-then-augment,augment-then-crop`; may
-    /// be repeated: all combinations are trained
+    /// Values of another option to compare, such as `mixup=0,0.8` or
+    /// `order=crop-then-augment,augment-then-crop`; may be repeated: all combinations are trained
     #[arg(long, value_name = "KEY=VALUE,...", help_heading = COMPARISON)]
     vary: Vec<String>,
 
-    /// Seeds that each is trained with; two and more give a spread
+    /// Seeds to train each combination with; two or more give a spread
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [0], help_heading = COMPARISON)]
     seeds: Vec<u64>,
 }
 
-/// Folder of comparisons where no other is given.
+/// Default output folder.
 const OUT: &str = "runs/compare";
 
-/// How often runs are evaluated and saved: equally often, so that evaluation does not weigh on the times.
+/// Default interval of evaluations and checkpoints. It is the same for all runs, so that evaluation
+/// does not distort the comparison of times.
 const EVERY: (Interval, &str) = (Interval::Percent(10.0), "10%");
 
-/// Options of a run that a comparison sets itself: it shows one run after the other.
+/// Options that a comparison sets itself: it displays one run after the other.
 const OWN: [&str; 1] = ["view"];
 
-/// The arguments of `train`, and those of the comparison.
+/// Adds the arguments of `train` and of the comparison to the command.
 pub(crate) fn args(command: Command) -> Command {
     let defaults = [("out", OUT), ("eval_every", EVERY.1), ("checkpoint_every", EVERY.1)];
     let command = super::pretrain::hide(CompareArgs::augment_args(command));
@@ -80,9 +83,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     set_on_stop(&stop)?;
     let Some((rows, curves)) = comparison.run(&mut Progress::new())? else {
         if stop.load(Ordering::Relaxed) {
-            return Err(Stopped("the same command goes on").into());
+            return Err(Stopped("run the same command again to resume").into());
         }
-        bail!("--stop-after ended a run; leave it out to compare");
+        bail!("--stop-after ended a run early; leave it out of a comparison");
     };
     write_comparison(&out, &rows, &curves)?;
     super::print_line(format!("{}\nchart: {}", to_markdown(&rows), out.join("compare.svg").display()))?;
@@ -90,7 +93,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 impl CompareArgs {
-    /// Every model under every recipe with every combination of varied options.
+    /// Returns every model with every recipe and every combination of the varied options.
     fn contestants(&self, layers: &ConfigLayers) -> Result<Vec<Contestant>> {
         let mut varied = vec![(Vec::new(), layers.clone())];
         if !self.models.is_empty() {
@@ -133,7 +136,8 @@ impl CompareArgs {
 
 type Varied = Vec<(Vec<String>, ConfigLayers)>;
 
-/// Each with every value of an option. Models need no name of their own: the recipe's has them in it.
+/// Combines each entry with every value of an option. A model needs no label of its own: the
+/// recipe's name contains it.
 fn vary(all: Varied, key: &str, values: &[String]) -> Result<Varied> {
     vary_named(all, key, values, &[])
 }

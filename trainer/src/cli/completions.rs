@@ -1,4 +1,5 @@
-//! `efficienttrain completions` and `efficienttrain man`: made from the definition of the command line.
+//! `efficienttrain completions` and `efficienttrain man`, both generated from the definition of the
+//! command line.
 
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use clap_complete::Shell;
 /// Arguments of `completions`.
 #[derive(Args)]
 pub(crate) struct CompletionsArgs {
-    /// Shell to complete for
+    /// Shell to generate completions for
     #[arg(value_enum)]
     shell: Shell,
 }
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<()> {
 /// Arguments of `man`.
 #[derive(Args)]
 pub(crate) struct ManArgs {
-    /// Folder for one page a command [default: print the main page]
+    /// Folder to write one page per command to [default: print the main page]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

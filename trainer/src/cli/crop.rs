@@ -11,28 +11,29 @@ use efficienttrain::{DataError, Error};
 /// Arguments of `crop`.
 #[derive(Args)]
 pub(crate) struct CropArgs {
-    /// Picture to read
+    /// Image to read
     #[arg(value_name = "IN")]
     input: PathBuf,
 
-    /// File to write: a picture, or exact values / 255 as f32 [C, H, W] in `.npy` or `.safetensors` (key `image`)
+    /// File to write: an image, or exact values / 255 as f32 [C, H, W] in `.npy` or `.safetensors`
+    /// (key `image`)
     #[arg(value_name = "OUT")]
     out: PathBuf,
 
-    /// Size of the result, or of the band with --low-pass: an edge, or HEIGHTxWIDTH
+    /// Size of the result, or of the band with --low-pass: one edge, or HEIGHTxWIDTH
     #[arg(long, value_name = "B or HxW", value_parser = size)]
     size: [usize; 2],
 
-    /// The exact low-frequency crop, or the resize of the authors' code
+    /// Method: the exact low-frequency crop, or the resize of the authors' code
     #[arg(long, value_enum, default_value_t = CropMethod::Fourier)]
     method: CropMethod,
 
-    /// Keep the picture's size and clear the frequencies outside the band
+    /// Keep the image size and clear the frequencies outside the band
     #[arg(long)]
     low_pass: bool,
 }
 
-/// Reads `96` or `96x128`.
+/// Parses `96` or `96x128`.
 fn size(text: &str) -> Result<[usize; 2], String> {
     let number = |part: &str| part.trim().parse::<usize>().ok().filter(|&n| n > 0);
     let (height, width) = text.split_once(['x', 'X']).unwrap_or((text, text));

@@ -10,7 +10,7 @@ use efficienttrain::data::{
 };
 use serde::Serialize;
 
-/// Broken images that are named one by one; `--json` names all.
+/// Number of broken images to list; `--json` lists all.
 const NAMED: usize = 20;
 
 /// Arguments of `data`.
@@ -22,22 +22,22 @@ pub(crate) struct DataArgs {
 
 #[derive(Subcommand)]
 enum DataCommand {
-    /// Decode every image: classes, counts, sizes, broken files
+    /// Decode every image and report classes, counts, sizes and broken files
     Check(CheckArgs),
-    /// Mean and standard deviation of the colors
+    /// Compute mean and standard deviation of the colors
     Stats(StatsArgs),
     /// Write tar shards for fast or remote reading
     Pack(PackArgs),
 }
 
-/// The set that a command works on.
+/// Data set that a subcommand reads.
 #[derive(Args)]
 struct Input {
     /// Data set, one split of it, or one `.tar`, `.parquet` or CIFAR `.bin` file
     #[arg(value_name = "DIR|FILE")]
     path: PathBuf,
 
-    /// Memory that one decoded image may take, in MiB
+    /// Largest memory to decode one image with, in MiB
     #[arg(long, value_name = "MIB", default_value_t = (DEFAULT_IMAGE_LIMIT >> 20) as u32)]
     max_image_mib: u32,
 }
@@ -63,7 +63,7 @@ struct StatsArgs {
     #[command(flatten)]
     input: Input,
 
-    /// Images to look at, spread evenly over each split [default: all]
+    /// Images to measure, spread evenly over each split [default: all]
     #[arg(long, value_name = "N")]
     images: Option<usize>,
 
@@ -81,15 +81,16 @@ struct PackArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Longest short edge, in pixels: larger images are made smaller, JPEGs that are not are copied as they are
+    /// Largest short edge, in pixels: larger images are scaled down, smaller JPEGs are copied byte
+    /// for byte
     #[arg(long, value_name = "PIXELS", default_value_t = PackOptions::default().max_size)]
     max_size: u32,
 
-    /// Quality of JPEGs that are written, 1 to 100
+    /// Quality of the JPEGs to write, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = PackOptions::default().quality)]
     quality: u8,
 
-    /// Shards of each split
+    /// Shards per split
     #[arg(long, value_name = "N", default_value_t = PackOptions::default().shards)]
     shards: usize,
 }
@@ -137,7 +138,7 @@ fn show_check(split: &str, c: &Check) -> Result<()> {
         (c.classes.iter().min_by_key(by_count), c.classes.iter().max_by_key(by_count))
     {
         super::print_line(format!(
-            "  images a class: {} ({}) to {} ({})",
+            "  images per class:  {} ({}) to {} ({})",
             few.images, few.name, many.images, many.name
         ))?;
     }
@@ -146,7 +147,7 @@ fn show_check(split: &str, c: &Check) -> Result<()> {
     }
     if let Some(first) = c.misnamed.first() {
         super::print_line(format!(
-            "  {} images have another format than their ending says, such as {first}",
+            "  {} images are in another format than their file extension says, such as {first}",
             c.misnamed.len()
         ))?;
     }
@@ -157,7 +158,7 @@ fn show_check(split: &str, c: &Check) -> Result<()> {
         super::print_line(format!("  broken: {}", image.reason))?;
     }
     if c.broken.len() > NAMED {
-        super::print_line(format!("  and {} more; --json names all", c.broken.len() - NAMED))?;
+        super::print_line(format!("  and {} more; --json lists all", c.broken.len() - NAMED))?;
     }
     Ok(())
 }
@@ -202,7 +203,7 @@ fn run_pack(args: &PackArgs) -> Result<()> {
     }
     for (split, set) in sets {
         super::note_set(&split, &*set);
-        // A set without splits becomes shards in the folder itself.
+        // A set without splits is written to the folder itself.
         let dir = if split == "all" { args.out.clone() } else { args.out.join(&split) };
         let packed = pack(&*set, &dir, &split, options)?;
         warn(&packed.broken);
@@ -213,7 +214,7 @@ fn run_pack(args: &PackArgs) -> Result<()> {
 
 fn line(split: &str, packed: &Packed) -> String {
     format!(
-        "{split}: {} images in {} shards, {:.1} MB; {} copied as they were, {} left out",
+        "{split}: {} images in {} shards, {:.1} MB; {} copied unchanged, {} skipped",
         packed.images,
         packed.shards.len(),
         packed.bytes as f64 / 1e6,
@@ -223,5 +224,5 @@ fn line(split: &str, packed: &Packed) -> String {
 }
 
 fn warn(broken: &[BadImage]) {
-    broken.iter().for_each(|b| super::eprint_line(format!("warning: left out {}", b.reason)));
+    broken.iter().for_each(|b| super::eprint_line(format!("warning: skipped {}", b.reason)));
 }

@@ -1,4 +1,5 @@
-//! `efficienttrain train --demo`: the ++ curriculum and the baseline of equal compute, on the built-in set.
+//! `efficienttrain train --demo`: trains the ++ curriculum and the baseline with equal compute on
+//! the built-in set.
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, FromArgMatches};
@@ -10,7 +11,7 @@ use efficienttrain::{Run, Sources};
 use super::signals::Stopped;
 use super::train::TrainArgs;
 
-/// Sized for two cores and a few minutes.
+/// Returns a configuration that trains in a few minutes on two cores.
 fn config(recipe: &str, seed: u64) -> TrainConfig {
     TrainConfig {
         synthetic_images: 2560,
@@ -28,14 +29,15 @@ fn config(recipe: &str, seed: u64) -> TrainConfig {
     }
 }
 
-/// Refuses options that the demo would ignore: model and data are its own, only the seed can be set.
+/// Refuses options that the demo would ignore: it has its own model and data, and only the seed can
+/// be set.
 fn refuse_others(layers: &ConfigLayers, resolved: &Resolved) -> Result<()> {
     let changed = differences(&resolved.config, &TrainConfig::default());
     let mut keys = changed.iter().map(|d| d.key.as_str()).filter(|key| *key != "seed");
     let evaluation = layers.overrides().find(|key| *key == "eval-every");
     if let Some(key) = keys.next().or(evaluation) {
         bail!(
-            "--demo: trains its own model on its own set, so --{key} has no effect; leave one of the two out"
+            "--demo: the demo trains its own model on its own data, so --{key} has no effect; leave one of the two out"
         );
     }
     Ok(())
@@ -52,12 +54,13 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         let config = config(recipe, seed);
         let sources = Sources::open(&config)?;
         let folder = options.out.join(format!("demo-{recipe}"));
-        // Equally often for both, so that evaluation does not weigh on the times.
+        // Evaluates both at the same interval, so that evaluation does not distort the comparison
+        // of times.
         let options =
             RunOptions { out: folder.clone(), eval_every: Interval::Percent(12.5), ..options.clone() };
         let curve = super::train::train(Run::new(config, options, sources)?, &folder, what);
         curves.push(curve.map_err(|error| match error.is::<Stopped>() {
-            true => Stopped("the demo begins anew when it is run again").into(),
+            true => Stopped("running the demo again starts it from the beginning").into(),
             false => error,
         })?);
     }
@@ -67,7 +70,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-/// Accuracy over the run, final accuracy and wall time of each run, a line each.
+/// Formats one line per run: accuracy over the run, final accuracy and wall time.
 fn table(curves: &[Curve]) -> String {
     let row = |curve: &Curve| {
         let last = curve.evals.last()?;
@@ -78,7 +81,7 @@ fn table(curves: &[Curve]) -> String {
     format!("{:<20} {:<12} {:>7}  {:>8}\n{}", "recipe", "over compute", "top-1", "time", rows.join("\n"))
 }
 
-/// A bar of eighths for each share from 0 to 1.
+/// Draws one bar, in steps of an eighth, for each share from 0 to 1.
 fn sparkline(shares: impl Iterator<Item = f64>) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     shares.map(|share| BARS[((share * 8.0) as usize).min(7)]).collect()

@@ -9,23 +9,23 @@ use efficienttrain::measure::doctor::{Checkup, checkup};
 /// Arguments of `doctor`.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
-    /// Model whose gradients and speed are tried
+    /// Model to check gradients and measure speed with
     #[arg(long, value_name = "NAME", default_value = "resnet18")]
     model: String,
 
-    /// Edge of the pictures for that, in pixels
+    /// Edge of the images, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 96)]
     size: usize,
 
-    /// Images of a step
+    /// Batch size
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
 
-    /// Time for a reading of the speed; 0 for none
+    /// Duration of each speed measurement, in seconds; 0 for none
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     seconds: f64,
 
-    /// Where checkpoints are to lie
+    /// Folder for checkpoints, to check its disk
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     out: PathBuf,
 
@@ -56,6 +56,6 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
     }
     match found.problems().len() {
         0 => Ok(()),
-        n => bail!("{n} of the above want attention"),
+        n => bail!("{n} of the checks above need attention"),
     }
 }

@@ -15,31 +15,34 @@ use super::inference::{InferenceArgs, warn_of_nonfinite};
 /// Arguments of `eval`.
 #[derive(Args)]
 pub(crate) struct EvalArgs {
-    /// Checkpoint or weights that `train` wrote
+    /// Checkpoint or weight file that `train` wrote
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
 
-    /// Image folder: DIR/CLASS/IMAGE, or its `val` folder where it has one [default: the run's own]
+    /// Image folder: DIR/CLASS/IMAGE, or its `val` folder if there is one [default: the data set of
+    /// the run]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Edge of the pictures, in pixels [default: the run's base size]
+    /// Edge of the images, in pixels [default: the base size of the run]
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
 
-    /// Share of the short edge that the center crop keeps, above 0 and at most 1
+    /// Fraction of the short edge that the center crop keeps, above 0 and at most 1
     #[arg(long, value_name = "SHARE", default_value_t = EvalPipeline::CROP_PCT)]
     crop_pct: f64,
 
-    /// Use the moving average of the weights
+    /// Use the moving average (EMA) of the weights
     #[arg(long)]
     ema: bool,
 
-    /// CSV file to write: a row a class, with images, recall, precision, top-5 and what it is taken for
+    /// CSV file to write: one row per class with images, recall, precision, top-5 and the most
+    /// frequent confusion
     #[arg(long, value_name = "FILE")]
     per_class: Option<PathBuf>,
 
-    /// CSV file to write: how often images of each class (rows) were taken for each class (columns)
+    /// CSV file to write: confusion matrix, with true classes as rows and predicted classes as
+    /// columns
     #[arg(long, value_name = "FILE")]
     confusion: Option<PathBuf>,
 
@@ -78,7 +81,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
             accuracy.images
         ))?;
     }
-    // After the accuracy, which would be lost where a file cannot be written.
+    // Printed first: the accuracy must not be lost if a file cannot be written.
     args.per_class.as_deref().map_or(Ok(()), |path| confusion.write_rows(path))?;
     Ok(args.confusion.as_deref().map_or(Ok(()), |path| confusion.write_matrix(path))?)
 }

@@ -11,11 +11,11 @@ use efficienttrain::inference::predict::Predictor;
 /// Arguments of `export`.
 #[derive(Args)]
 pub(crate) struct ExportArgs {
-    /// Checkpoint or weights that `train` wrote
+    /// Checkpoint or weight file that `train` wrote
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
 
-    /// Use the moving average of the weights
+    /// Use the moving average (EMA) of the weights
     #[arg(long)]
     ema: bool,
 
@@ -23,18 +23,18 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
-    /// Write over a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     if args.out.exists() && !args.force {
-        bail!("--out: {} is there already; give another name, or --force", args.out.display());
+        bail!("--out: {} exists already; choose another name, or give --force", args.out.display());
     }
     let saved = Checkpoint::open(&args.weights)?;
     super::inference::warn_of_nonfinite(&saved, args.ema)?;
-    // At the run's base size, where its tables of positions are those of the finished model.
+    // Loads the model at the base size of the run, to which its position embeddings belong.
     let predictor = Predictor::load(&saved, args.ema)?;
     let mut record = saved.run()?.clone();
     record.size = record.base_size;

@@ -13,48 +13,50 @@ use efficienttrain::inference::features::{
 
 use super::inference::{InferenceArgs, note_left_out, warn_of_nonfinite};
 
-/// Files of the two splits.
+/// File names of the two splits.
 const FILES: (&str, &str) = ("train.safetensors", "val.safetensors");
 
 /// Arguments of `features`.
 #[derive(Args)]
 pub(crate) struct FeaturesArgs {
-    /// Checkpoint or weights of `train` or `pretrain`, or a weight file of another program
+    /// Checkpoint or weight file of `train` or `pretrain`, or a weight file of another program
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
 
-    /// Folder to write `train.safetensors` and `val.safetensors` to: `features` of N rows, and N `labels`
+    /// Folder to write `train.safetensors` and `val.safetensors` to, each with N rows of `features`
+    /// and N `labels`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Data set with both splits [default: the run's own, with its --images-per-class]
+    /// Data set with both splits [default: that of the run, with its --images-per-class]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Without a val split: part of each class that takes its place [default: as in the run, on its own data]
+    /// Without a val split: fraction of each class to use as one [default: as in the run, on its
+    /// own data]
     #[arg(long, value_name = "SHARE")]
     val_share: Option<f64>,
 
-    /// Model of bare weights, as `efficienttrain models` lists them
+    /// Model of a file with only weights, as `efficienttrain models` lists them
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 
-    /// Edge of the pictures, in pixels [default: the run's base size]
+    /// Edge of the images, in pixels [default: the base size of the run]
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
 
-    /// What stands for an image
+    /// Feature vector of an image
     #[arg(long, value_enum, default_value_t = Pool::Head)]
     pool: Pool,
 
-    /// Use the moving average of the weights
+    /// Use the moving average (EMA) of the weights
     #[arg(long)]
     ema: bool,
 
     #[command(flatten)]
     inference: InferenceArgs,
 
-    /// Write NumPy's files too: `train_features.npy`, `train_labels.npy`, and the same for `val`
+    /// Also write NumPy files: `train_features.npy`, `train_labels.npy`, and the same for `val`
     #[arg(long)]
     npy: bool,
 }
@@ -70,7 +72,7 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
         config = TrainConfig { data: Some(data.clone()), images_per_class: None, val_share: None, ..config };
     }
     config.val_share = args.val_share.or(config.val_share);
-    // Pre-training does without labels and a second split; what comes after does not.
+    // Pre-training needs neither labels nor a second split, but evaluating the features does.
     config.target = None;
     let sources = match &saved.record {
         Some(run) if args.data.is_none() && run.config.target.is_none() => {
@@ -78,7 +80,7 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
         }
         _ => Sources::open(&config)?,
     };
-    // Found out now, not after the images have gone through the network.
+    // Reports an unwritable folder before, not after, all images have been processed.
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     let params = encoder.params.to_device(&args.inference.device.open()?)?;
     for (name, source) in [(FILES.0, sources.train), (FILES.1, sources.val)] {
@@ -112,11 +114,12 @@ pub(crate) struct ProbeArgs {
     #[arg(value_name = "DIR")]
     features: PathBuf,
 
-    /// Weight of half the squared norm of the classifier beside the mean cross entropy
+    /// L2 regularization: weight of half the squared norm of the classifier, added to the mean
+    /// cross entropy
     #[arg(long, value_name = "L2", default_value_t = 1e-3)]
     l2: f64,
 
-    /// Steps at most; it stops before where it has converged
+    /// Largest number of steps; fewer if it converges earlier
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     steps: usize,
 
@@ -149,11 +152,11 @@ pub(crate) struct KnnArgs {
     #[arg(value_name = "DIR")]
     features: PathBuf,
 
-    /// Neighbors that vote; several numbers are tried in turn
+    /// Number of neighbors that vote; several values are tried in turn
     #[arg(long, value_name = "K,...", value_delimiter = ',', default_values_t = [20])]
     k: Vec<usize>,
 
-    /// How fast a vote loses weight with distance: exp(cosine / T)
+    /// Temperature T of the votes: a neighbor has the weight exp(cosine / T)
     #[arg(long, value_name = "T", default_value_t = 0.07)]
     temperature: f64,
 

@@ -10,14 +10,15 @@ use efficienttrain::config::{
 
 use super::train::{TrainArgs, go};
 
-/// Folder of runs where no other is given.
+/// Default output folder.
 const OUT: &str = "runs/finetune";
 
-/// What has no effect here.
+/// Options that have no effect here.
 const DEMO: [&str; 1] = ["demo"];
 
-/// Defaults of fine-tuning: full size throughout, little augmentation, a small learning rate that falls towards the stem
-/// (0.9 per layer, as the paper fine-tunes), and an average of the weights.
+/// Returns the defaults of fine-tuning: full size throughout, little augmentation, a small learning
+/// rate that decays towards the stem (0.9 per layer, as in the paper's fine-tuning), and an average
+/// of the weights.
 fn defaults() -> (TrainConfig, RunOptions) {
     let config = TrainConfig {
         recipe: "baseline".into(),
@@ -36,8 +37,8 @@ fn defaults() -> (TrainConfig, RunOptions) {
     (config, RunOptions { out: OUT.into(), ..RunOptions::default() })
 }
 
-/// The arguments of `train` with the defaults of [`defaults`]: in their own help if they have a default there, else below
-/// all others.
+/// Gives the arguments of `train` the defaults of [`defaults`]: in their own help if they have a
+/// default there, otherwise in a list below all of them.
 pub(crate) fn args(command: Command) -> Command {
     let command =
         super::without(TrainArgs::augment_args(command), &DEMO).mut_arg("out", |a| a.default_value(OUT));
@@ -54,7 +55,7 @@ pub(crate) fn args(command: Command) -> Command {
         command
     });
     command.after_help(format!(
-        "Other defaults: {}; --model and --base-size are those of the run that --init is from.",
+        "Other defaults: {}; --model and --base-size are those of the run that wrote the --init file.",
         others.join(" ")
     ))
 }
@@ -69,21 +70,21 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
             return go(&args, given.with_base(&TrainConfig::default(), &defaults().1, ValueOrigin::Default));
         }
         bail!(
-            "--init: give the weights to begin with: a run's model.safetensors, or a file of timm with --model"
+            "--init: initial weights are required: the model.safetensors of a run, or a timm file with --model"
         );
     };
     let saved = Checkpoint::open(init)?;
     if saved.record.is_none() && resolved.config.model.is_none() {
-        bail!("--model: {} does not say which model its weights are of; name it", init.display());
+        bail!("--model: {} does not record its model; give its name", init.display());
     }
     go(&args, on_defaults(given, &saved)?)
 }
 
-/// The defaults, with model and size of the run that the weights are from.
+/// Returns the defaults, with the model and size of the run that wrote the weights.
 fn on_defaults(given: ConfigLayers, saved: &Checkpoint) -> Result<ConfigLayers> {
     let (mut config, options) = defaults();
     if let Some(record) = &saved.record {
-        // Of pre-training, the encoder.
+        // Pre-training leaves an encoder.
         config.model = Some(match record.config.target {
             Some(_) => record.config.recipe()?.model,
             None => record.model.clone(),

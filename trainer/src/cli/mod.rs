@@ -1,4 +1,4 @@
-//! Commands of the binary. Each is a thin face of the library.
+//! Commands of the binary. Each is a thin layer over the library.
 
 mod augment;
 mod bench;
@@ -34,7 +34,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain::data::{Source, SplitNotes};
 pub(crate) use efficienttrain::observe::progress::eprint_line;
 
-/// A command: its name, what it does in a line, its arguments, and its code.
+/// A command: name, one-line description, arguments and code.
 struct Entry {
     name: &'static str,
     about: &'static str,
@@ -45,7 +45,7 @@ struct Entry {
 const COMMANDS: &[Entry] = &[
     Entry {
         name: "train",
-        about: "Train a backbone by a curriculum, on a folder of images or the built-in set",
+        about: "Train a backbone with a curriculum, on a folder of images or the built-in set",
         args: |c| pretrain::hide(train::TrainArgs::augment_args(c)),
         run: |m| if m.get_flag("demo") { demo::run(m) } else { train::run(m) },
     },
@@ -57,49 +57,49 @@ const COMMANDS: &[Entry] = &[
     },
     Entry {
         name: "search",
-        about: "Search for a curriculum: which size for which part of a run, by training",
+        about: "Search for a curriculum by training: the image size for each part of a run",
         args: search::args,
         run: search::run,
     },
     Entry {
         name: "compare",
-        about: "Train by several recipes, models or options at equal compute: one table, one chart",
+        about: "Compare recipes, models or options at equal compute, in one table and chart",
         args: compare::args,
         run: compare::run,
     },
     Entry {
         name: "finetune",
-        about: "Train on from weights, of a run or of timm: other classes, another size",
+        about: "Fine-tune weights of a run or of timm, for other classes or another size",
         args: finetune::args,
         run: finetune::run,
     },
     Entry {
         name: "eval",
-        about: "Accuracy of a checkpoint over a folder of images or the built-in set",
+        about: "Evaluate a checkpoint on a folder of images or the built-in set",
         args: eval::EvalArgs::augment_args,
         run: |m| eval::run(&parsed(m)?),
     },
     Entry {
         name: "report",
-        about: "A run, or several beside each other, as one page: curves, schedule, pictures, options",
+        about: "Write a page about one or more runs: curves, schedule, images, options",
         args: report::ReportArgs::augment_args,
         run: |m| report::run(&parsed(m)?),
     },
     Entry {
         name: "plan",
-        about: "Stages, steps and learning rates of a recipe",
+        about: "Show the stages, steps and learning rates of a recipe",
         args: plan::PlanArgs::augment_args,
         run: |m| plan::run(&parsed(m)?),
     },
     Entry {
         name: "recipes",
-        about: "The recipes that can be named, and where their numbers come from",
+        about: "List the built-in recipes and where their settings come from",
         args: recipes::RecipesArgs::augment_args,
         run: |m| recipes::run(&parsed(m)?),
     },
     Entry {
         name: "predict",
-        about: "Class probabilities of image files, or logits of a tensor",
+        about: "Predict the class probabilities of image files, or the logits of a tensor",
         args: predict::PredictArgs::augment_args,
         run: |m| predict::run(&parsed(m)?),
     },
@@ -111,49 +111,49 @@ const COMMANDS: &[Entry] = &[
     },
     Entry {
         name: "features",
-        about: "Pooled features of a data set, for `probe`, `knn` and other programs",
+        about: "Extract pooled features of a data set, for `probe`, `knn` and other programs",
         args: features::FeaturesArgs::augment_args,
         run: |m| features::features(&parsed(m)?),
     },
     Entry {
         name: "probe",
-        about: "Accuracy of a linear classifier on features",
+        about: "Evaluate features with a linear classifier",
         args: features::ProbeArgs::augment_args,
         run: |m| features::probe(&parsed(m)?),
     },
     Entry {
         name: "knn",
-        about: "Accuracy of a vote among nearest neighbors of features",
+        about: "Evaluate features with a k-nearest-neighbor classifier",
         args: features::KnnArgs::augment_args,
         run: |m| features::knn(&parsed(m)?),
     },
     Entry {
         name: "models",
-        about: "The models that can be trained",
+        about: "List the models with their parameters and costs",
         args: models::ModelsArgs::augment_args,
         run: |m| models::run(&parsed(m)?),
     },
     Entry {
         name: "doctor",
-        about: "Whether this machine and build can train: instruction sets, gradients, speed, disk",
+        about: "Check this machine and build: instruction sets, gradients, speed, disk",
         args: doctor::DoctorArgs::augment_args,
         run: |m| doctor::run(&parsed(m)?),
     },
     Entry {
         name: "bench",
-        about: "What this machine does: speed of training steps and of the input pipeline",
+        about: "Measure the speed of training steps and of the input pipeline",
         args: bench::BenchArgs::augment_args,
         run: |m| bench::run(&parsed(m)?),
     },
     Entry {
         name: "export",
-        about: "The weights of a checkpoint, or their average, under the names of timm",
+        about: "Export the weights of a checkpoint, or their average, under timm's names",
         args: export::ExportArgs::augment_args,
         run: |m| export::run(&parsed(m)?),
     },
     Entry {
         name: "completions",
-        about: "A script that completes commands and options in a shell",
+        about: "Print a shell completion script",
         args: completions::CompletionsArgs::augment_args,
         run: |m| completions::run(&parsed(m)?),
     },
@@ -165,31 +165,31 @@ const COMMANDS: &[Entry] = &[
     },
     Entry {
         name: "preview",
-        about: "What the network will see: an image at every size and strength of a recipe",
+        about: "Show a training image at every size and augmentation strength of a recipe",
         args: preview::PreviewArgs::augment_args,
         run: |m| preview::run(&parsed(m)?),
     },
     Entry {
         name: "crop",
-        about: "The low-frequency crop of a picture, or the low-pass filter, or the Lanczos resize",
+        about: "Apply the low-frequency crop, the low-pass filter or the Lanczos resize to an image",
         args: crop::CropArgs::augment_args,
         run: |m| crop::run(&parsed(m)?),
     },
     Entry {
         name: "augment",
-        about: "One augmentation operation on a picture",
+        about: "Apply one augmentation operation to an image",
         args: augment::AugmentArgs::augment_args,
         run: |m| augment::run(&parsed(m)?),
     },
 ];
 
-/// Prints a line of results, with options as flags. A reader that has gone away (`| head`) is an error that [`run`] ends quietly on, where
-/// `println` would panic.
+/// Prints a line of results, with options as flags. If the reader has gone away (`| head`), it
+/// returns an error on which [`run`] ends quietly; `println` would panic.
 fn print_line(line: impl std::fmt::Display) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{}", with_flags(&line.to_string()))
 }
 
-/// Says on the standard error what a set lacks.
+/// Reports missing parts of a data set on the standard error.
 fn note_set(split: &str, source: &dyn Source) {
     SplitNotes::of(source).lines(split).iter().for_each(eprint_line);
 }
@@ -198,17 +198,17 @@ fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {
     Ok(T::from_arg_matches(matches)?)
 }
 
-/// What `--seed` is for where runs have the seeds of `--seeds`.
+/// Help of `--seed` for commands in which the runs use the seeds of `--seeds`.
 const SEED_OF_MANY: &str =
-    "Seed of the built-in set and of --images-per-class; --seeds are those of the runs";
+    "Seed of the built-in set and of --images-per-class; the runs use --seeds";
 
-/// Threads at most: beyond it is a typing error, which the system would not survive.
+/// Largest number of threads: a larger one is a typing error that would exhaust the system.
 const MOST_THREADS: usize = 4096;
 
-// No doc comment: it would become what the program says it is for.
+// Not a doc comment: clap would use it as the description of the program.
 #[derive(Args)]
 struct Common {
-    /// Threads that compute [default: one a core]
+    /// Compute threads [default: one per core]
     #[arg(long, value_name = "N", global = true, value_parser = threads)]
     threads: Option<usize>,
 }
@@ -230,17 +230,20 @@ fn command() -> Command {
     Common::augment_args(root).subcommands(commands)
 }
 
-/// Takes `-1` as a value everywhere, so that what is wrong with it is said about the option, not about an unknown flag.
+/// Accepts `-1` as a value everywhere, so that the error is about the option's value, not about an
+/// unknown flag.
 fn negative(command: Command) -> Command {
     command.allow_negative_numbers(true).mut_subcommands(negative)
 }
 
-/// Hides options that a command has no use for; [`refuse`] says so where one is given all the same.
+/// Hides options that a command does not use; [`refuse`] reports them if they are given
+/// nevertheless.
 fn without(command: Command, ids: &[&'static str]) -> Command {
     ids.iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.hide(true)))
 }
 
-/// That none of the flags is given that have no effect in a command. A file of options may hold them: it may be shared.
+/// Checks that no flag is given that has no effect in a command. A file of options may contain
+/// them: other commands may share it.
 fn refuse(matches: &ArgMatches, command: &str, ids: &[&'static str]) -> Result<()> {
     let given = |id: &&&str| matches.value_source(id) == Some(ValueSource::CommandLine);
     if let Some(id) = ids.iter().find(given) {

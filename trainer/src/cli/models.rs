@@ -8,11 +8,11 @@ use serde::Serialize;
 /// Arguments of `models`.
 #[derive(Args)]
 pub(crate) struct ModelsArgs {
-    /// Models to show, by any spelling [default: all]
+    /// Models to show, by any of their names [default: all]
     #[arg(value_name = "NAME")]
     models: Vec<String>,
 
-    /// Edge of the pictures, in pixels
+    /// Edge of the images, in pixels
     #[arg(long, visible_alias = "size", value_name = "PIXELS", default_value_t = 224)]
     input_size: usize,
 
@@ -20,12 +20,12 @@ pub(crate) struct ModelsArgs {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     num_classes: usize,
 
-    /// Print JSON: one object a model, exact numbers
+    /// Print JSON: one object per model, with exact numbers
     #[arg(long)]
     json: bool,
 }
 
-/// One model at one size; costs are those of one picture.
+/// A model at one size; costs are per image.
 #[derive(Serialize)]
 struct Row {
     name: String,
@@ -88,7 +88,8 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
         for name in model_names() {
             match create_model(name, &options) {
                 Ok(model) => rows.push(Row::new(&*model)?),
-                // A size is asked for all models at once: those that cannot take it are named, not fatal.
+                // All models are asked for one size, so models that cannot take it are reported and
+                // are no error.
                 Err(Error::InputSize { reason, .. }) => left_out.push(format!("{name}: {reason}")),
                 Err(other) => return Err(other.into()),
             }
@@ -100,7 +101,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
     }
     print_line(&rows, args)?;
     for line in left_out {
-        super::eprint_line(format!("left out at {}: {line}", args.input_size));
+        super::eprint_line(format!("skipped at {}: {line}", args.input_size));
     }
     Ok(())
 }
@@ -109,7 +110,7 @@ fn print_line(rows: &[Row], args: &ModelsArgs) -> Result<()> {
     if args.json {
         return Ok(super::print_line(serde_json::to_string_pretty(rows)?)?);
     }
-    super::print_line(format!("One picture at {0}x{0}, {1} classes:\n", args.input_size, args.num_classes))?;
+    super::print_line(format!("One image at {0}x{0}, {1} classes:\n", args.input_size, args.num_classes))?;
     super::print_line(format!(
         "{:<21} {:<10} {:>9} {:>8} {:>13} {:>15}",
         "model", "family", "params M", "GMACs", "train GFLOPs", "activations MiB"

@@ -13,11 +13,11 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "NAME|FILE", required_unless_present = "list")]
     recipe: Option<RecipeSource>,
 
-    /// Compute to spend, in epochs at base size
+    /// Compute budget, in compute epochs: the cost of a pass over the data at base size
     #[arg(long, visible_alias = "epochs", value_name = "E", default_value_t = 200.0)]
     equivalent_epochs: f64,
 
-    /// Training images
+    /// Number of training images
     #[arg(long, value_name = "N", default_value_t = 1_281_167)]
     train_images: u64,
 
@@ -25,11 +25,13 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "D", default_value_t = 8)]
     devices: u32,
 
-    /// `exact` meets the budget to one step; `reference` rounds as the authors' code
+    /// Rounding of steps: `exact` meets the budget to one step, `reference` rounds like the
+    /// authors' code
     #[arg(long, value_enum, default_value_t = RoundingName::Exact)]
     rounding: RoundingName,
 
-    /// What an image costs at each size: `square` of its edge as the reference counts, or the model's own `macs`
+    /// Cost of an image by its size: `square` of its edge as the reference counts, or `macs` of the
+    /// model
     #[arg(long, value_enum, default_value_t = CostName::Square)]
     cost: CostName,
 
@@ -37,7 +39,7 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     json: bool,
 
-    /// List the names of all recipes (`efficienttrain recipes` says more of them)
+    /// List the names of all recipes (`efficienttrain recipes` shows more about them)
     #[arg(long)]
     list: bool,
 }
@@ -83,7 +85,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     } else {
         super::print_line(summary)?;
         super::print_line(format!(
-            "for {} training images and {} devices (--train-images, --devices); `batch` is that of one device",
+            "for {} training images and {} devices (--train-images, --devices); `batch` is per device",
             args.train_images, args.devices
         ))?;
     }

@@ -20,11 +20,12 @@ pub(crate) struct PredictArgs {
     #[arg(value_name = "IMAGE")]
     images: Vec<PathBuf>,
 
-    /// Checkpoint or weights: those of a run for images, any weights (safetensors or .pth, names of timm, torchvision or the authors) for a tensor
+    /// Checkpoint or weight file: of a run for images; any weights (safetensors or .pth, named like
+    /// timm, torchvision or the authors) for a tensor
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
 
-    /// Use the moving average of the weights
+    /// Use the moving average (EMA) of the weights
     #[arg(long)]
     ema: bool,
 
@@ -32,26 +33,26 @@ pub(crate) struct PredictArgs {
     #[arg(long, value_name = "K")]
     top: Option<usize>,
 
-    /// Edge of the pictures, in pixels [default: the run's base size]
+    /// Edge of the images, in pixels [default: the base size of the run]
     #[arg(long, value_name = "PIXELS", conflicts_with = "tensor")]
     size: Option<usize>,
 
-    /// Share of the short edge that the center crop keeps, above 0 and at most 1
+    /// Fraction of the short edge that the center crop keeps, above 0 and at most 1
     #[arg(long, value_name = "SHARE", default_value_t = EvalPipeline::CROP_PCT)]
     crop_pct: f64,
 
     #[command(flatten)]
     inference: InferenceArgs,
 
-    /// Print JSON, one object an image
+    /// Print JSON, one object per image
     #[arg(long)]
     json: bool,
 
-    /// Print CSV: image, rank, class and probability, a row a class
+    /// Print CSV, one row per class: image, rank, class and probability
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 
-    /// Model that the weights belong to, for a tensor
+    /// Model of the weights, for a tensor
     #[arg(long, value_name = "NAME", requires = "tensor")]
     model: Option<String>,
 
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &PredictArgs) -> Result<()> {
 
 fn on_tensor(args: &PredictArgs, model: &str, tensor: &PathBuf, out: &PathBuf) -> Result<()> {
     if args.inference.device != DeviceName::Cpu {
-        bail!("--device: a tensor is predicted on the CPU; leave it out");
+        bail!("--device: tensors are predicted on the CPU only; leave it out");
     }
     let read = candle_core::safetensors::load(tensor, &Device::Cpu);
     let mut tensors = read.with_context(|| format!("--tensor: cannot read {}", tensor.display()))?;
@@ -103,7 +104,7 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     let pipeline = EvalPipeline::new(predictor.model.input_size()[0]).with_crop_pct(args.crop_pct)?;
     let files = ImageFiles::new(&args.images, predictor.classes())?;
     if !files.skipped().is_empty() {
-        super::eprint_line(format!("note: left out {}", files.skipped()));
+        super::eprint_line(format!("note: skipped {}", files.skipped()));
     }
     if args.csv {
         super::print_line("image,rank,class,probability")?;

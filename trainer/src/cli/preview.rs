@@ -16,19 +16,19 @@ pub(crate) struct PreviewArgs {
     #[command(flatten)]
     config: TrainConfig,
 
-    /// Data set, as for `train --data`; without it, the built-in set is shown
+    /// Data set, like `train --data` [default: the built-in set]
     #[arg(value_name = "DIR", conflicts_with = "data")]
     dir: Option<PathBuf>,
 
-    /// Picture to write
+    /// Image to write
     #[arg(long, value_name = "FILE", default_value = "preview.png")]
     out: PathBuf,
 
-    /// Which training image to show, counted from 0
+    /// Index of the training image to show, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     index: usize,
 
-    /// Pass over the data whose draws to show, counted from 0
+    /// Epoch (pass over the data) whose random draws to show, from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     epoch: u64,
 }

@@ -7,11 +7,11 @@ use efficienttrain_schedule::{Origin, Recipe};
 /// Arguments of `recipes`.
 #[derive(Args)]
 pub(crate) struct RecipesArgs {
-    /// Show the recipes whose name has this in it [default: all]
+    /// Show only recipes whose name contains this text [default: all]
     #[arg(value_name = "TEXT")]
     containing: Option<String>,
 
-    /// Print JSON: one complete recipe an element
+    /// Print JSON: one complete recipe per element
     #[arg(long)]
     json: bool,
 }
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &RecipesArgs) -> Result<()> {
         Recipe::names().filter(wanted).map(|name| Ok(Recipe::named(&name)?)).collect::<Result<_>>()?;
     if recipes.is_empty() {
         let text = args.containing.as_deref().unwrap_or_default();
-        bail!("no recipe has `{text}` in its name; `efficienttrain recipes` lists them all");
+        bail!("no recipe name contains `{text}`; `efficienttrain recipes` lists them all");
     }
     if args.json {
         return Ok(super::print_line(serde_json::to_string_pretty(&recipes)?)?);

@@ -11,7 +11,7 @@ use efficienttrain::observe::report::{RunLog, Shown, StageImages};
 /// Arguments of `report`.
 #[derive(Args)]
 pub(crate) struct ReportArgs {
-    /// Folders of runs, as `train --out` made them, or of several, as `compare --out` did
+    /// Folders of runs (`train --out`), or folders of several runs (`compare --out`)
     #[arg(value_name = "DIR", required = true)]
     runs: Vec<PathBuf>,
 
@@ -19,11 +19,11 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
 
-    /// Where the data set is now, if it has moved since
+    /// Data set, if it has moved since the run
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Training images to show as each stage sees them; 0 for none
+    /// Training images to show at each stage; 0 for none
     #[arg(long, value_name = "N", default_value_t = 3)]
     images: usize,
 }
@@ -35,11 +35,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     tell_apart(&mut shown, &folders);
     report::write(&args.out, &shown)?;
     let without = shown.iter().filter_map(|run| run.pictures.as_ref().err().filter(|_| args.images > 0));
-    without.for_each(|why| super::eprint_line(format!("warning: no pictures: {why}")));
+    without.for_each(|why| super::eprint_line(format!("warning: no images: {why}")));
     Ok(super::print_line(args.out.display())?)
 }
 
-/// The folder of a run, or the runs in a folder of several, in the order of their names.
+/// Returns the folder of a run, or the runs in a folder of several, sorted by name.
 fn runs_in(folder: &Path) -> Vec<PathBuf> {
     let is_run = |path: &PathBuf| path.join("log.jsonl").exists();
     if is_run(&folder.to_path_buf()) {
@@ -48,11 +48,11 @@ fn runs_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut runs: Vec<PathBuf> = entries.filter(is_run).collect();
     runs.sort();
-    // What is wrong with a folder without runs is said where it is read.
+    // A folder without runs is reported when it is read.
     if runs.is_empty() { vec![folder.into()] } else { runs }
 }
 
-/// Runs whose folders have the same name get their paths as names.
+/// Names runs by their paths if their folders have the same name.
 fn tell_apart(shown: &mut [Shown], folders: &[PathBuf]) {
     let names: Vec<String> = shown.iter().map(|run| run.log.name.clone()).collect();
     for (run, folder) in shown.iter_mut().zip(folders) {

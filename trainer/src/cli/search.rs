@@ -21,19 +21,19 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     settings: SearchSettings,
 
-    /// Go on with the search in `--out` where there is one; give the same command again
+    /// Resume the search in `--out`, if there is one; repeat the other options of its command
     #[arg(long)]
     resume: bool,
 }
 
-/// Folder of searches where no other is given.
+/// Default output folder.
 const OUT: &str = "runs/search";
 
-/// Options of a run that a search sets itself: trials are evaluated at their end, keep what later ones need, and write no
-/// logs of their own.
+/// Options that a search sets itself: trials are evaluated at their end, keep only the checkpoints
+/// that later trials need, and write no logs of their own.
 const OWN: [&str; 6] = ["log", "view", "eval_every", "keep_last", "keep_best", "stop_after"];
 
-/// The arguments of `train`, and those of the search.
+/// Adds the arguments of `train` and of the search to the command.
 pub(crate) fn args(command: Command) -> Command {
     let command = super::pretrain::hide(SearchArgs::augment_args(command));
     super::without(command, &OWN)
@@ -50,7 +50,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let resolved = layers.resolve()?;
     let out = resolved.options.out.clone();
     if SearchRun::is_begun(&out) && !args.resume {
-        bail!("{} holds a search already; go on with --resume, or choose another --out", out.display());
+        bail!("{} contains a search already; resume it with --resume, or choose another --out", out.display());
     }
     let search = SearchRun::open(resolved.config.clone(), &args.settings, resolved.options.clone());
     let mut search = search.map_err(|error| resolved.explain(error))?;
@@ -60,7 +60,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped::RESUME.into());
         }
-        bail!("the search broke off without a reason");
+        bail!("the search ended without a result or an error");
     };
     let recipe = write_outcome(&out, &outcome, search.seconds())?;
     let seconds: f64 = search.seconds().iter().sum();
@@ -75,12 +75,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-/// A line a trial on the standard error.
+/// Reports a trial in one line on the standard error.
 fn render_error(event: &TrialEvent) {
     match event {
         TrialEvent::Begin(trial) => {
             super::eprint_line(format!(
-                "{}: {}, {:.2} equivalent epochs",
+                "{}: {}, {:.2} compute epochs",
                 trial.id,
                 what(trial),
                 trial.equivalent_epochs()

@@ -1,4 +1,5 @@
-//! Ctrl-C and its relatives: the first one ends a run after its step, a second one at once.
+//! Signals such as Ctrl-C: the first one ends a run after its current step, a second one ends the
+//! process at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,26 +10,27 @@ use signal_hook::flag::{register, register_conditional_shutdown};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::exit;
 
-/// Exit code of a run that a signal has stopped and that can be resumed: "try again", as `sysexits.h` has it.
+/// Exit code of a run that a signal has stopped and that can be resumed: "try again" in
+/// `sysexits.h`.
 pub(crate) const STOPPED: u8 = 75;
 
-/// Added to the number of a signal that ends the process at once, as shells do.
+/// Added to the number of a signal that ends the process at once, following the shells' convention.
 const KILLED: i32 = 128;
 
-/// A run was stopped by a signal, after it was saved; holds how to go on.
+/// Error of a run that a signal has stopped after saving it. Contains how to resume it.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by a signal, saved; {0}")]
 pub(crate) struct Stopped(pub(super) &'static str);
 
 impl Stopped {
-    /// For commands that go on with `--resume`.
-    pub(super) const RESUME: Self = Self("go on with --resume");
+    /// Error of commands that resume with `--resume`.
+    pub(super) const RESUME: Self = Self("resume with --resume");
 }
 
-/// Sets `stop` on the first signal to end; on the second the process ends at once.
+/// Sets `stop` on the first terminating signal; a second one ends the process at once.
 pub(crate) fn set_on_stop(stop: &Arc<AtomicBool>) -> Result<()> {
     for &signal in TERM_SIGNALS {
-        // In this order: the first acts only where the second has set the flag before.
+        // The order matters: the first handler acts only if the second one has set the flag before.
         register_conditional_shutdown(signal, KILLED + signal, stop.clone())
             .and_then(|_| register(signal, stop.clone()))
             .context("cannot listen to signals")?;
@@ -36,11 +38,11 @@ pub(crate) fn set_on_stop(stop: &Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-/// As [`set_on_stop`], where something must be put right before the process ends at once.
+/// Like [`set_on_stop`], but calls `put_right` before the process ends at once.
 pub(crate) fn set_on_stop_after(stop: &Arc<AtomicBool>, put_right: fn()) -> Result<()> {
     let mut signals = Signals::new(TERM_SIGNALS).context("cannot listen to signals")?;
     let stop = stop.clone();
-    // A thread, as more is to be done than a handler of signals may do.
+    // Runs on a thread, since `put_right` does more than a signal handler may.
     let listen = move || {
         for signal in signals.forever() {
             if stop.swap(true, Ordering::Relaxed) {

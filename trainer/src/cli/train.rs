@@ -28,7 +28,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(super) layered: Layered,
 
-    /// Print all options as a file for --config, each with where it comes from, and stop
+    /// Print all options as a file for --config, each with its origin, and stop
     #[arg(long, conflicts_with = "demo", help_heading = "Configuration")]
     print_config: bool,
 
@@ -36,16 +36,17 @@ pub(crate) struct TrainArgs {
     #[arg(long, conflicts_with = "demo", help_heading = "Configuration")]
     dry_run: bool,
 
-    /// Go on from the newest whole checkpoint in `--out`, with the options stored there; `auto` starts where there is none,
-    /// a FILE is gone on from whatever its step
+    /// Resume from the newest complete checkpoint in `--out`, with the options stored in it; `auto`
+    /// starts a new run if there is none, a FILE resumes from that checkpoint
     #[arg(long, value_name = "auto|FILE", num_args = 0..=1, default_missing_value = "", conflicts_with = "demo")]
     pub(super) resume: Option<String>,
 
-    /// With --resume: options that may differ from those the run was started with
+    /// With --resume: options that may differ from those of the original run
     #[arg(long, value_name = "KEY", value_delimiter = ',', requires = "resume")]
     allow_change: Vec<String>,
 
-    /// Train a small model on the built-in set by the ++ curriculum, then the baseline of equal compute beside it
+    /// Train a small model on the built-in set with the ++ curriculum, and the baseline with equal
+    /// compute for comparison
     #[arg(long)]
     pub(super) demo: bool,
 }
@@ -54,13 +55,13 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     run_with(matches, &TrainConfig::default(), &RunOptions::default())
 }
 
-/// The command, with the defaults of `config` and `options` below what is given.
+/// Runs the command; `config` and `options` are the defaults of options that are not given.
 pub(crate) fn run_with(matches: &ArgMatches, config: &TrainConfig, options: &RunOptions) -> Result<()> {
     let args = TrainArgs::from_arg_matches(matches)?;
     go(&args, args.layered.layers(matches)?.with_base(config, options, ValueOrigin::Default))
 }
 
-/// What the options ask for.
+/// Trains, prints the configuration, or forecasts, depending on the arguments.
 pub(crate) fn go(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
     let out = layers.resolve()?.options.out;
     let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
@@ -82,7 +83,7 @@ pub(crate) fn go(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
     }
     let out = &resolved.options.out;
     train(run, out, "top-1 against compute")?;
-    // Where the run came to its end, and not to --stop-after.
+    // These files exist only if the run reached its end instead of --stop-after.
     match ["model.safetensors", ENCODER].map(|name| out.join(name)).iter().find(|path| path.exists()) {
         Some(weights) => Ok(super::print_line(format!(
             "weights: {}; a page about the run: `efficienttrain report {}`",
@@ -96,14 +97,14 @@ pub(crate) fn go(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
 fn open(resolved: &Resolved, saved: Option<&Checkpoint>, dry: bool) -> Result<Run> {
     let (mut config, options) = (resolved.config.clone(), resolved.options.clone());
     if saved.is_none() && !dry && options.out.join(LAST).exists() {
-        bail!("{} holds a run already; go on with --resume, or choose another --out", options.out.display());
+        bail!("{} contains a run already; resume it with --resume, or choose another --out", options.out.display());
     }
     Run::check(&config)?;
     options.check()?;
     let sources = Sources::open(&config)?;
     if let ([class], None) = (sources.train.classes(), config.target) {
         bail!(
-            "--data: `{class}` is the only class, and a classifier tells two or more apart; add others, or train without labels with `efficienttrain pretrain`"
+            "--data: `{class}` is the only class, and a classifier needs two or more; add others, or train without labels with `efficienttrain pretrain`"
         );
     }
     if config.batch == BatchSize::Auto {
@@ -117,30 +118,31 @@ fn open(resolved: &Resolved, saved: Option<&Checkpoint>, dry: bool) -> Result<Ru
     })
 }
 
-/// Keys that cannot change on the way, and why.
+/// Keys that cannot change when a run is resumed, and why.
 const FIXED: [(&str, &str); 6] = [
-    ("init", "the run has begun, so first weights have no effect any more"),
-    ("init-ema", "the run has begun, so first weights have no effect any more"),
-    ("images-per-class", "it decides which images are trained on, and the run counts them"),
-    ("val-share", "it decides which images are trained on, and the run counts them"),
-    ("synthetic-images", "it decides which images are trained on, and the run counts them"),
-    ("target", "it decides what is trained"),
+    ("init", "the run has started, so initial weights have no effect any more"),
+    ("init-ema", "the run has started, so initial weights have no effect any more"),
+    ("images-per-class", "it selects the training images, and the run counts them"),
+    ("val-share", "it selects the training images, and the run counts them"),
+    ("synthetic-images", "it selects the training images, and the run counts them"),
+    ("target", "it defines what is trained"),
 ];
 
-/// The options of a run that goes on. What is given now must agree with what it was started with, but for `allowed` keys
-/// and for the folder of the data, which may have moved: its content is compared.
+/// Returns the options of a resumed run. Options given now must agree with those of the original
+/// run, except for `allowed` keys and the folder of the data, which may have moved (its content is
+/// compared).
 fn resumed(layers: &ConfigLayers, saved: &Checkpoint, out: PathBuf, allowed: &[String]) -> Result<Resolved> {
     let record = saved.run()?;
     let stored = &record.config;
     let options = RunOptions { out, ..record.options.clone().unwrap_or_default() };
     let mut resolved = layers.clone().with_base(stored, &options, ValueOrigin::Run).resolve()?;
-    // What was measured then counts.
+    // The batch size measured at the start of the run is kept.
     if resolved.config.batch == BatchSize::Auto {
         resolved.config.batch = stored.batch.clone();
-        super::eprint_line(format!("note: --batch auto: the run keeps its batch of {}", stored.batch));
+        super::eprint_line(format!("note: --batch auto: the run keeps its batch size of {}", stored.batch));
     }
     if let Some((key, why)) = FIXED.iter().find(|(key, _)| allowed.iter().any(|allowed| allowed == key)) {
-        bail!("--allow-change {key}: {why}; leave it out, or begin another run");
+        bail!("--allow-change {key}: {why}; leave it out, or start another run");
     }
     if let Some(unknown) = allowed.iter().find(|key| !resolved.origins.contains_key(*key)) {
         bail!("--allow-change: there is no option `{unknown}`; expected keys as --print-config shows them");
@@ -161,7 +163,7 @@ fn resumed(layers: &ConfigLayers, saved: &Checkpoint, out: PathBuf, allowed: &[S
     )
 }
 
-/// The checkpoint to go on from; none where `auto` finds nothing to go on from.
+/// Returns the checkpoint to resume from; none if `auto` finds none.
 fn checkpoint(out: &Path, from: &str) -> Result<Option<Checkpoint>> {
     if !matches!(from, "" | "auto") {
         return Ok(Some(Checkpoint::open(Path::new(from))?));
@@ -170,7 +172,7 @@ fn checkpoint(out: &Path, from: &str) -> Result<Option<Checkpoint>> {
         if from == "auto" {
             return Ok(None);
         }
-        bail!("--resume: there is no {}; give the --out of the run to go on with", out.join(LAST).display());
+        bail!("--resume: there is no {}; give the --out of the run to resume", out.join(LAST).display());
     };
     for damage in &newest.damaged {
         super::eprint_line(format!("warning: {damage}"));
@@ -181,14 +183,15 @@ fn checkpoint(out: &Path, from: &str) -> Result<Option<Checkpoint>> {
     Ok(Some(newest.saved))
 }
 
-/// Trains with log, progress bar and chart in `out`; gives the run's curve. Signals end it with [`Stopped`].
+/// Trains with log, progress bar and chart in `out`, and returns the run's curve. A signal ends it
+/// with [`Stopped`].
 pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
     run.claim()?;
     let stop = run.stop_flag();
     let mut observers = log::open(run.options(), run.step())?;
     observers.push(shown(run.options(), &stop)?);
     let finished = run.train(&mut observers)?;
-    // Gives the terminal back.
+    // Restores the terminal.
     drop(observers);
     let curve = Curve { name: run.plan().recipe().name.clone(), evals: run.history.evals.clone() };
     if !curve.evals.is_empty() {
@@ -200,7 +203,7 @@ pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
     Ok(curve)
 }
 
-/// What a person sees meanwhile, with the signals that end it.
+/// Returns the terminal display of a run, with the signals that stop it.
 fn shown(options: &RunOptions, stop: &Arc<AtomicBool>) -> Result<Box<dyn Observer>> {
     let full = options.view == ViewName::Full;
     if full && view::is_possible() {
@@ -208,7 +211,7 @@ fn shown(options: &RunOptions, stop: &Arc<AtomicBool>) -> Result<Box<dyn Observe
         return Ok(Box::new(view::FullScreen::enter()?));
     }
     if full {
-        super::eprint_line("note: --view full wants a terminal on the standard output; plain lines follow");
+        super::eprint_line("note: --view full needs a terminal on the standard output; printing plain lines instead");
     }
     super::signals::set_on_stop(stop)?;
     Ok(Box::new(Progress::new()))

@@ -69,7 +69,7 @@ impl DeviceName {
     /// Opens the device.
     ///
     /// # Errors
-    /// When it does not exist, or this build supports only the CPU.
+    /// Returns an error if it does not exist, or this build supports only the CPU.
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),

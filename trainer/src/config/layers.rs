@@ -97,7 +97,7 @@ impl ConfigLayers {
     /// Reads a TOML file whose keys are the names of the flags.
     ///
     /// # Errors
-    /// When it cannot be read, or a key or value is unknown; the message names the file and the
+    /// Returns an error if it cannot be read, or a key or value is unknown; the message names the file and the
     /// key.
     pub fn file(mut self, path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
@@ -113,7 +113,7 @@ impl ConfigLayers {
     /// Sets `key=value`; the value is written like in a file or like that of a flag.
     ///
     /// # Errors
-    /// When the key or the value is unknown, or the key was set before.
+    /// Returns an error if the key or the value is unknown, or the key was set before.
     pub fn set(self, assignment: &str) -> Result<Self> {
         let Some((key, text)) = assignment.split_once('=') else {
             return Err(Error::config("set", format!("expected KEY=VALUE, got `{assignment}`")));
@@ -133,7 +133,7 @@ impl ConfigLayers {
     /// flag.
     ///
     /// # Errors
-    /// When the key or the value is unknown.
+    /// Returns an error if the key or the value is unknown.
     pub fn set_or_replace(mut self, key: &str, text: &str) -> Result<Self> {
         let written =
             format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("value"));
@@ -150,7 +150,7 @@ impl ConfigLayers {
     /// Takes the flags given on the command line.
     ///
     /// # Errors
-    /// When a key was also given with `--set`, a path is not UTF-8, or a number is not finite.
+    /// Returns an error if a key was also given with `--set`, a path is not UTF-8, or a number is not finite.
     pub fn flags(mut self, matches: &ArgMatches) -> Result<Self> {
         self.refuse_unwritable(matches)?;
         let parse = |e: clap::Error| Error::config("set", e.to_string());
@@ -204,7 +204,7 @@ impl ConfigLayers {
     /// also sets base size and batches unless they were set.
     ///
     /// # Errors
-    /// When the recipe file cannot be read, or is not a recipe.
+    /// Returns an error if the recipe file cannot be read, or is not a recipe.
     pub fn resolve(&self) -> Result<Resolved> {
         let (mut config, mut options) = self.base.clone();
         let mut origins: BTreeMap<String, ValueOrigin> =

@@ -84,7 +84,7 @@ impl RunOptions {
     /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// Names the option and what was expected.
+    /// The error names the option and what was expected.
     pub fn check(&self) -> Result<()> {
         if self.keep_last == 0 {
             return Err(Error::config(
@@ -109,7 +109,7 @@ impl RunOptions {
     /// Checks that the replay buffer of every stage fits into [`Self::max_replay_mib`].
     ///
     /// # Errors
-    /// Names the first stage whose buffer does not, and how much it takes.
+    /// The error names the first stage whose buffer does not, and how much it takes.
     pub fn check_replay(&self, plan: &Plan) -> Result<()> {
         let limit = u128::from(self.max_replay_mib) << 20;
         let Some(stage) = (0..plan.stages().len()).find(|&stage| plan.replay_bytes(stage) > limit) else {

@@ -29,7 +29,7 @@ impl PolicyName {
     /// Augments an image at a plan's magnitude, 0 to 10.
     ///
     /// # Errors
-    /// When the image is empty.
+    /// Returns an error if the image is empty.
     pub(crate) fn apply(
         &self,
         picture: &mut RgbImage,

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// Formats the options as a file for `--config`, from which the run can be repeated.
 ///
 /// # Errors
-/// When the recipe is unknown or a value out of range.
+/// Returns an error if the recipe is unknown or a value out of range.
 pub fn to_toml(config: &TrainConfig, options: &RunOptions) -> Result<String> {
     print(config, options, |_| None)
 }
@@ -22,7 +22,7 @@ impl Resolved {
     /// Formats the options like [`to_toml`], with the origin of each value in a comment.
     ///
     /// # Errors
-    /// When the recipe is unknown or a value out of range.
+    /// Returns an error if the recipe is unknown or a value out of range.
     pub fn to_toml(&self) -> Result<String> {
         let origin = |key: &str| self.origins.get(key).cloned();
         print(&self.config, &self.options, origin).map_err(|e| self.explain(e))

@@ -32,7 +32,7 @@ impl TrainConfig {
     /// Returns the recipe with the changes of this configuration.
     ///
     /// # Errors
-    /// When the recipe is unknown or a value is out of range; the message names the option.
+    /// Returns an error if the recipe is unknown or a value is out of range; the message names the option.
     pub fn recipe(&self) -> Result<Recipe> {
         self.made_recipe().map_err(Error::of_option)
     }
@@ -191,7 +191,7 @@ impl TrainConfig {
     /// Returns the plan of this configuration for `images` training images.
     ///
     /// # Errors
-    /// Those of [`Self::recipe`]; also when a batch is larger than the data set, or the budget is
+    /// Those of [`Self::recipe`]; also if a batch is larger than the data set, or the budget is
     /// too small.
     pub fn plan(&self, images: usize) -> Result<Plan> {
         if self.batch == BatchSize::Auto {

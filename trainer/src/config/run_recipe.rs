@@ -23,7 +23,7 @@ impl TrainConfig {
     /// options that made them are unset.
     ///
     /// # Errors
-    /// When one of its numbers is out of range.
+    /// Returns an error if one of its numbers is out of range.
     pub fn of_recipe(&self, recipe: &Recipe, epochs: f64) -> Result<Self> {
         let mut config = Self {
             model: Some(recipe.model.clone()),
@@ -59,7 +59,7 @@ impl TrainConfig {
     /// Sets an inline recipe.
     ///
     /// # Errors
-    /// When one of its numbers is out of range.
+    /// Returns an error if one of its numbers is out of range.
     pub fn set_recipe(&mut self, recipe: &Recipe) -> Result<()> {
         recipe.validate()?;
         self.recipe = RecipeSource::Inline(Box::new(recipe.clone()));

@@ -13,7 +13,8 @@ use crate::error::Result;
 pub struct Batch {
     /// The images, channels-last: `[count, size, size, 3]`.
     pub images: BatchImages,
-    /// Class probabilities, `[count, classes]`: smoothed and mixed in training, one-hot in evaluation.
+    /// Class probabilities, `[count, classes]`: smoothed and mixed in training, one-hot in
+    /// evaluation.
     pub targets: Vec<f32>,
     /// The labels before mixing.
     pub labels: Vec<u32>,
@@ -34,7 +35,8 @@ pub enum BatchImages {
     Raw(RawBatch),
 }
 
-/// Cropped and augmented images as bytes, with the random draws of the transforms that are left to the device.
+/// Cropped and augmented images as bytes, with the random draws of the transforms that are left to
+/// the device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawBatch {
     /// The images.
@@ -50,7 +52,7 @@ pub struct RawBatch {
 /// Bytes of the images of a [`RawBatch`].
 #[derive(Clone, Debug)]
 pub enum RawBytes {
-    /// In the memory of the processor.
+    /// In host memory.
     Host(Vec<u8>),
     /// Copied to a device ahead of their step, `[count, size, size, 3]`.
     Staged(Tensor),
@@ -96,17 +98,18 @@ impl Batch {
         }
     }
 
-    /// Returns random images with labels spread over the classes, in the form in which training copies them to `device`.
+    /// Returns random images with labels spread over the classes, in the form in which training
+    /// copies them to `device`.
     pub(crate) fn random(count: usize, size: usize, classes: usize, device: &Device) -> Result<Self> {
         let numbers = count * size * size * 3;
         let images = if device.is_cpu() {
             BatchImages::Normalized(Tensor::randn(0f32, 1., numbers, &Device::Cpu)?.to_vec1()?)
         } else {
-            // Bytes without a pattern (Knuth's multiplier).
+            // Bytes without a visible pattern (Knuth's multiplicative hash).
             let bytes = (0..numbers as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
             BatchImages::Raw(RawBatch { bytes: RawBytes::Host(bytes), ..RawBatch::default() })
         };
-        // An autoencoder has none.
+        // An autoencoder has no classes.
         let classes = classes.max(1);
         let labels: Vec<u32> = (0..count).map(|i| (i * 7 % classes) as u32).collect();
         let mut targets = vec![0.0; count * classes];
@@ -127,7 +130,7 @@ impl Batch {
     /// Copies bytes to a device ahead of their step. A batch that holds values stays as it is.
     ///
     /// # Errors
-    /// When the device has no room for them; the batch is unchanged then.
+    /// Returns an error if the device is out of memory; the batch is then unchanged.
     pub(crate) fn stage(&mut self, device: &Device) -> Result<()> {
         let shape = [self.labels.len(), self.size, self.size, 3];
         if let BatchImages::Raw(RawBatch { bytes, .. }) = &mut self.images
@@ -141,7 +144,7 @@ impl Batch {
     /// Returns the images as a network takes them, `f32` `[N, H, W, 3]`, on `device`.
     ///
     /// # Errors
-    /// When the device has no room for them.
+    /// Returns an error if the device is out of memory.
     pub fn tensor(&self, device: &Device) -> Result<Tensor> {
         let shape = [self.labels.len(), self.size, self.size, 3];
         match &self.images {

@@ -1,4 +1,5 @@
-//! Images in: sources, the order of samples, the transforms, and the loader that prepares batches ahead of the step.
+//! Input pipeline: sources of images, the order of samples, the transforms, and the loader that
+//! prepares batches ahead of the training step.
 
 pub(crate) mod admin;
 pub(crate) mod batch;

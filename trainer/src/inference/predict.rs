@@ -38,7 +38,7 @@ impl Predictor {
     /// The model of a run's checkpoint or exported weights, at the run's base size.
     ///
     /// # Errors
-    /// When the file is not of a run, or does not fit its model.
+    /// Returns an error if the file is not of a run, or does not fit its model.
     pub fn load(saved: &Checkpoint, ema: bool) -> Result<Self> {
         let run = saved.run()?;
         if run.config.target.is_some() {
@@ -60,7 +60,7 @@ impl Predictor {
     /// The same at another size.
     ///
     /// # Errors
-    /// When the model cannot take it.
+    /// Returns an error if the model cannot take it.
     pub fn at_size(mut self, size: usize) -> Result<Self> {
         (self.model, self.params) = at_size(&*self.model, &self.params, size)?;
         Ok(self)
@@ -69,7 +69,7 @@ impl Predictor {
     /// The same on a device, which predictions are then computed on.
     ///
     /// # Errors
-    /// When the device has no room for the weights.
+    /// Returns an error if the device has no room for the weights.
     pub fn on(mut self, device: &Device) -> Result<Self> {
         self.params = self.params.to_device(device)?;
         Ok(self)
@@ -84,7 +84,7 @@ impl Predictor {
     /// could not be read. `pipeline` has the size of the model.
     ///
     /// # Errors
-    /// When the model cannot take the size, or `each` fails.
+    /// Returns an error if the model cannot take the size, or `each` fails.
     pub fn predict_files<E: From<crate::error::Error>>(
         &self,
         files: ImageFiles,
@@ -116,7 +116,7 @@ impl Predictor {
     /// Every class with its probability, the most probable first.
     ///
     /// # Errors
-    /// When the image cannot be read; the message names it.
+    /// Returns an error if the image cannot be read; the message names it.
     pub fn probabilities(&self, path: &Path) -> Result<Ranked> {
         let size = self.model.input_size()[0];
         let pipeline = EvalPipeline::new(size);
@@ -148,7 +148,7 @@ impl Predictor {
 /// pictures.
 ///
 /// # Errors
-/// When the model is unknown, cannot take the size, or the weights do not fit it.
+/// Returns an error if the model is unknown, cannot take the size, or the weights do not fit it.
 pub fn logits_of_tensor(
     model: &str,
     saved: &Checkpoint,

@@ -64,7 +64,7 @@ impl BatchTuning {
 /// memory. One for which the memory of a GPU turns out too small is left out.
 ///
 /// # Errors
-/// When recipe, model or device are not as expected.
+/// Returns an error if recipe, model or device are not as expected.
 pub fn tune(
     config: &TrainConfig,
     options: &RunOptions,

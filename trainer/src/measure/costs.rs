@@ -8,7 +8,7 @@ use crate::error::Result;
 /// The multiply-accumulates of the recipe's model at each of its sizes, relative to base size.
 ///
 /// # Errors
-/// When the recipe's model is unknown, or cannot take one of its sizes.
+/// Returns an error if the recipe's model is unknown, or cannot take one of its sizes.
 pub fn macs_of(recipe: &Recipe) -> Result<CostModel> {
     let curriculum = &recipe.curriculum;
     let base = macs_at(&recipe.model, curriculum.base_size)?;

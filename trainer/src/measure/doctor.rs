@@ -77,7 +77,7 @@ pub struct Gradients {
 /// Looks at everything.
 ///
 /// # Errors
-/// When the model is unknown or cannot take the size; what is wrong with machine or build stands in the findings.
+/// Returns an error if the model is unknown or cannot take the size; what is wrong with machine or build stands in the findings.
 pub fn checkup(check: &Checkup) -> Result<Findings> {
     let options = ModelOptions { input_size: [check.size; 2], ..ModelOptions::default() };
     let name = efficienttrain_models::create_model(&check.model, &options)?.name().to_string();

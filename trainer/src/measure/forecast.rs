@@ -75,7 +75,7 @@ struct PerImage {
 /// cores, or as long as the workers need, whichever is longer.
 ///
 /// # Errors
-/// When an image cannot be read, or the model cannot take a size.
+/// Returns an error if an image cannot be read, or the model cannot take a size.
 pub fn forecast(mut run: Run) -> Result<Forecast> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
     let workers = run.options.workers() as f64;

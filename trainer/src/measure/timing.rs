@@ -16,7 +16,7 @@ pub(crate) const PATIENCE: f64 = 10.0;
 /// stays as it is, but for its optimizer's moments and running statistics.
 ///
 /// # Errors
-/// When the model cannot take the pictures.
+/// Returns an error if the model cannot take the pictures.
 pub(crate) fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
     reset_peak(state.device())?;
     let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes(), state.device())?;

@@ -25,7 +25,7 @@ const ENCODERS: [(&str, &str); 3] =
 /// Returns the autoencoder of a configuration for images of edge `size`.
 ///
 /// # Errors
-/// When the model is no vision transformer, or an option does not fit it.
+/// Returns an error if the model is no vision transformer, or an option does not fit it.
 pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<Mae> {
     let Some(target) = config.target else {
         return Err(Error::config("target", "pre-training wants one, such as `hog`"));
@@ -57,7 +57,7 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<Mae> {
 /// The encoder's weights of a checkpoint of pre-training, under timm's names, with positions for pictures of edge `size`.
 ///
 /// # Errors
-/// When the checkpoint does not fit its model, or `ema` is asked for and there is none.
+/// Returns an error if the checkpoint does not fit its model, or `ema` is asked for and there is none.
 pub(crate) fn encoder_of(
     saved: &Checkpoint,
     config: &TrainConfig,

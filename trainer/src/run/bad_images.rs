@@ -6,7 +6,7 @@ use crate::data::source::BadImage;
 use crate::error::{DataError, Result};
 use crate::events::{Event, Observer};
 
-/// Names of the images that could not be read so far, and how many are tolerated.
+/// Names of the unreadable images so far, and the limit of their number.
 #[derive(Debug)]
 pub(crate) struct BadImages {
     names: BTreeSet<String>,
@@ -21,7 +21,7 @@ impl BadImages {
     /// Reports each image once.
     ///
     /// # Errors
-    /// When there are more than the limit.
+    /// Returns an error if there are more than the limit.
     pub(crate) fn report(&mut self, bad: &[BadImage], observer: &mut dyn Observer) -> Result<()> {
         for image in bad {
             if self.names.insert(image.name.clone()) {

@@ -1,4 +1,4 @@
-//! When a run is saved, and what it leaves at its end.
+//! Checkpoints of a run, and the files it writes at its end.
 
 use candle_core::Device;
 
@@ -14,7 +14,7 @@ use crate::events::{Event, Observer};
 use crate::run::Run;
 
 impl Run {
-    /// The options, as a file from which the run can be repeated.
+    /// Writes the options to a file from which the run can be repeated.
     pub(crate) fn store_config(&self) -> Result<()> {
         let init = self.config.init.clone().map(crate::util::paths::absolute);
         let config = TrainConfig { init, ..self.config.clone() };
@@ -22,7 +22,8 @@ impl Run {
         crate::util::atomic_file::replace(&self.options.out.join("config.toml"), text.as_bytes())
     }
 
-    /// Whether to save after the step that was just done, `before` which the run was.
+    /// Returns true if a checkpoint is due after the step just done; `before` is the position
+    /// before that step.
     pub(crate) fn should_save(&self, before: Position, evaluated: bool) -> Result<bool> {
         let among_best = || {
             self.history.ranking().iter().take(self.options.keep_best as usize).any(|&step| step == self.step)
@@ -32,7 +33,7 @@ impl Run {
             || evaluated && among_best())
     }
 
-    /// Begins to write a checkpoint.
+    /// Starts writing a checkpoint.
     pub(crate) fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.claim()?;
         let record = self.record();
@@ -41,12 +42,12 @@ impl Run {
         report(before, observer)
     }
 
-    /// Tells of a checkpoint that has reached the disk since the last call.
+    /// Reports a checkpoint that has been written since the last call.
     pub(crate) fn report_written(&mut self, observer: &mut dyn Observer) -> Result<()> {
         report(self.writer.as_mut().and_then(CheckpointWriter::poll), observer)
     }
 
-    /// The last checkpoint and, at the end of the plan, the weights for other programs.
+    /// Writes the last checkpoint and, at the end of the plan, the weights for other programs.
     pub(crate) fn finish(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         if let Some(before) = self.writer.as_mut().and_then(CheckpointWriter::wait) {
             report(Some(before), observer)?;
@@ -54,7 +55,7 @@ impl Run {
         if !self.writer.as_ref().is_some_and(|writer| writer.has(self.step)) {
             self.save(observer)?;
         }
-        // Nothing could be tried again after this one, so its failure is the run's.
+        // There will be no other attempt, so a failure of this checkpoint fails the run.
         if let Some(WriteOutcome { step, outcome }) = self.writer.as_mut().and_then(CheckpointWriter::wait) {
             let path = outcome?;
             observer.observe(&Event::Checkpoint { step, path })?;
@@ -67,7 +68,7 @@ impl Run {
             // An encoder is not the model of its run.
             export_weights(&path, weights, objective.has_accuracy().then_some(&record))?;
         }
-        // Another run may use the folder now.
+        // Another run may use the folder from now on.
         self.writer = None;
         observer.observe(&Event::End { step: self.step, finished, seconds: self.history.seconds })?;
         Ok(finished)

@@ -1,4 +1,4 @@
-//! When a run is evaluated, and on what.
+//! Evaluation of a run: when it is due, and on which images.
 
 use std::time::Instant;
 
@@ -11,17 +11,18 @@ use crate::events::{Event, Observer};
 use crate::inference::evaluate::{Accuracy, score};
 use crate::run::Run;
 
-/// Images evaluated at a time.
+/// Batch size of evaluation.
 const EVAL_BATCH: usize = 64;
 
 impl Run {
-    /// Whether the step that was just done, `before` which the run was, is one to evaluate after.
+    /// Returns true if an evaluation is due after the step just done; `before` is the position
+    /// before that step.
     pub(crate) fn should_evaluate(&self, before: Position) -> Result<bool> {
         let due = self.step == self.total_steps() || self.options.eval_every.is_due(before, self.place()?);
         Ok(due && self.state.objective.has_accuracy())
     }
 
-    /// Makes up for an evaluation that a stop prevented.
+    /// Runs an evaluation that a stop has prevented.
     pub(crate) fn evaluate_if_missed(
         &mut self,
         clock: &mut Instant,
@@ -34,7 +35,8 @@ impl Run {
         Ok(())
     }
 
-    /// The score of the run as it is, evaluated now if that is not done; none where it was asked to stop before.
+    /// Returns the present score of the run, evaluating it if necessary; none if the run was asked
+    /// to stop before.
     pub(crate) fn measure(&mut self, observer: &mut dyn Observer) -> Result<Option<f64>> {
         let measured = |run: &Self| run.history.last().filter(|e| e.step == run.step).map(EvalRecord::score);
         if let Some(score) = measured(self) {
@@ -44,7 +46,8 @@ impl Run {
         Ok(measured(self))
     }
 
-    /// Evaluates weights and average at base size; gives whether it came to the end before the run was asked to stop.
+    /// Evaluates weights and average at base size; returns false if the run was asked to stop
+    /// before the end.
     pub(crate) fn evaluate(&mut self, clock: &mut Instant, observer: &mut dyn Observer) -> Result<bool> {
         let now = self.place()?;
         let Some((plain, bad)) = self.accuracy(false)? else { return Ok(false) };

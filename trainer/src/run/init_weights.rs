@@ -1,4 +1,4 @@
-//! The first weights of a run, from a checkpoint or a weight file.
+//! Initial weights of a run, from a checkpoint or a weight file.
 
 use std::collections::HashMap;
 
@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 use crate::pretrain::masked::encoder_of;
 use crate::training::state::TrainState;
 
-/// What became of first weights.
+/// Report of loading initial weights.
 #[derive(Clone, Debug)]
 pub(crate) struct InitReport {
-    /// What became of each tensor.
+    /// Report of each tensor.
     pub report: Report,
-    /// How the head was brought to the classes of the run, where it was not taken as a whole.
+    /// How the head was adapted to the classes of the run, if it was not loaded unchanged.
     pub head: Option<String>,
 }
 
@@ -25,14 +25,14 @@ pub(crate) struct InitReport {
 struct HeadRows {
     /// Row of each class of the run, if the file has the class.
     rows: Vec<Option<usize>>,
-    /// In words.
+    /// Description.
     what: String,
 }
 
 /// Opens the file of `init`.
 ///
 /// # Errors
-/// When it cannot be read or is no weight file.
+/// Returns an error if it cannot be read or is not a weight file.
 pub(crate) fn open_init(config: &TrainConfig) -> Result<Option<Checkpoint>> {
     let named = |error: Error| match error {
         Error::Io { path, source } => {
@@ -43,12 +43,13 @@ pub(crate) fn open_init(config: &TrainConfig) -> Result<Option<Checkpoint>> {
     config.init.as_deref().map(Checkpoint::open).transpose().map_err(named)
 }
 
-/// Puts the weights into a state that has not begun, and into its average. Rows of the head go to the class of their
-/// name among `classes`, those of other classes stay as drawn; tables of positions are brought to the model's size; of
-/// pre-training the encoder is taken.
+/// Loads the weights into a new state and its average. Rows of the head are assigned to the classes
+/// by name, and other classes keep their random initialization; position embeddings are resampled
+/// to the model's size; of a pre-training checkpoint, the encoder is loaded.
 ///
 /// # Errors
-/// When the weights are those of another model or not finite, or `ema` is asked for and there is none.
+/// Returns an error if the weights belong to another model or are not finite, or `ema` is given and
+/// there is no average.
 pub(crate) fn load_init(
     saved: &Checkpoint,
     state: &mut TrainState,
@@ -70,7 +71,7 @@ pub(crate) fn load_init(
     };
     let report = loaded.map_err(|error| match error {
         ModelError::Weights { .. } => {
-            let what = format!("{error}; expected weights of the model that is trained: see option `model`");
+            let what = format!("{error}; expected weights of the trained model, see option `model`");
             saved.error(what)
         }
         other => other.into(),
@@ -84,7 +85,7 @@ pub(crate) fn load_init(
     Ok(InitReport { report, head })
 }
 
-/// Training cannot begin with numbers that are not finite, and would blame the learning rate.
+/// Checks that all weights are finite: otherwise training would fail and blame the learning rate.
 fn check_finite(saved: &Checkpoint, tensors: &Tensors, report: &Report) -> Result<()> {
     let loaded = report.loaded.iter().filter_map(|key| Some((key.as_str(), tensors.get(key)?)));
     match nonfinite(loaded)? {
@@ -96,7 +97,8 @@ fn check_finite(saved: &Checkpoint, tensors: &Tensors, report: &Report) -> Resul
     }
 }
 
-/// The rows of the head by the names of their classes; none where they are the run's in its order, or not known.
+/// Matches the rows of the head with classes by name; none if they agree with the run's in order,
+/// or are unknown.
 fn head_rows(saved: &Checkpoint, classes: &[String]) -> Option<HeadRows> {
     let known = saved.record.as_ref().filter(|run| run.config.target.is_none())?.classes.as_slice();
     if known == classes {
@@ -107,7 +109,7 @@ fn head_rows(saved: &Checkpoint, classes: &[String]) -> Option<HeadRows> {
         let all = || (0..known.len()).filter(|&i| known[i] == *class).collect::<Vec<_>>();
         places.entry(class).or_insert_with(|| all().into_iter());
     }
-    // Of classes that share a name, each takes a row of its own.
+    // Each of several classes with the same name takes a separate row.
     let rows: Vec<Option<usize>> =
         classes.iter().map(|class| places.get_mut(class.as_str()).and_then(Iterator::next)).collect();
     let new: Vec<&str> =
@@ -117,12 +119,12 @@ fn head_rows(saved: &Checkpoint, classes: &[String]) -> Option<HeadRows> {
     if !new.is_empty() {
         let more = new.len().saturating_sub(8);
         let and = if more > 0 { format!(" and {more} more") } else { String::new() };
-        what += &format!("; drawn anew: {}{and}", new[..new.len() - more].join(", "));
+        what += &format!("; randomly initialized: {}{and}", new[..new.len() - more].join(", "));
     }
     Some(HeadRows { rows, what })
 }
 
-/// What became of the head, where that is worth a line.
+/// Describes how the head was loaded, if that is worth a line.
 fn head_in_words(
     saved: &Checkpoint,
     heads: &[&str],
@@ -133,6 +135,6 @@ fn head_in_words(
         return None;
     }
     let by_place = saved.record.is_none() && report.reinitialized.is_empty();
-    let what = "the head is taken as it is, class by class in their order: the file does not name them";
+    let what = "the head is loaded unchanged, class by class in order: the file does not name them";
     rows.map(|head| head.what).or_else(|| by_place.then(|| what.into()))
 }

@@ -1,4 +1,4 @@
-//! A training run: all stages of a plan in one process.
+//! Training run: all stages of a plan in one process.
 
 pub(crate) mod bad_images;
 pub(crate) mod checkpointing;
@@ -41,7 +41,7 @@ use crate::checkpoint::offset::PlanOffset;
 use crate::run::bad_images::BadImages;
 use crate::run::prefetch::Prefetcher;
 
-/// A run and where it is.
+/// A run and its position.
 #[derive(Debug)]
 pub struct Run {
     pub(crate) config: TrainConfig,
@@ -53,15 +53,15 @@ pub struct Run {
     /// Evaluations and time so far.
     pub history: History,
     step: u64,
-    /// What the counts of the run are ahead of those of its plan.
+    /// Offset between the counts of the run and those of its plan.
     offset: PlanOffset,
-    /// What became of the weights that it began with.
+    /// Report of the initial weights.
     init: Option<String>,
     /// Names and labels of the training images.
     data: DataDigest,
-    /// What is told at its start.
+    /// Notes to report at the start.
     notes: Vec<String>,
-    /// What looks like a mistake, told at its start.
+    /// Likely mistakes to report at the start.
     warnings: Vec<String>,
     bad: BadImages,
     stop: Arc<AtomicBool>,
@@ -69,40 +69,41 @@ pub struct Run {
 }
 
 impl Run {
-    /// The plan.
+    /// Returns the plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// What does not touch the outcome.
+    /// Returns the options that do not affect the outcome.
     pub fn options(&self) -> &RunOptions {
         &self.options
     }
 
-    /// What is worth knowing before it trains, and what looks like a mistake, a line each.
+    /// Returns notes and warnings for the user before training, one per line.
     pub fn remarks(&self) -> impl Iterator<Item = String> {
         let notes = self.notes.iter().map(|note| format!("note: {note}"));
         notes.chain(self.warnings.iter().map(|warning| format!("warning: {warning}")))
     }
 
-    /// Optimizer steps done.
+    /// Returns the number of optimizer steps done.
     pub fn step(&self) -> u64 {
         self.step
     }
 
-    /// Setting it makes [`Self::train`] finish its step, save, and return.
+    /// Returns a flag that makes [`Self::train`] finish its step, save, and return when set.
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
         self.stop.clone()
     }
 
-    /// Takes hold of the run's folder, as [`Self::train`] does first: no other process can train in it then.
+    /// Locks the run's folder against other processes, like the start of [`Self::train`].
     ///
     /// # Errors
-    /// When another process holds it, or the disk refuses or has no room.
+    /// Returns an error if another process uses the folder, or the disk is not writable or full.
     pub fn claim(&mut self) -> Result<()> {
         if self.writer.is_none() {
             let (options, state) = (&self.options, &self.state);
-            // One is written while the kept ones are there; those of a run that goes on are there already.
+            // A checkpoint is written before an old one is removed; a resumed run already has its
+            // checkpoints.
             let kept = u64::from(options.keep_last.max(1)) + u64::from(options.keep_best);
             let written = options.out.join(LAST).exists();
             let checkpoints = if written { 1 } else { (kept + 1).min(self.checkpoints_at_most()?) };
@@ -113,11 +114,11 @@ impl Run {
         Ok(())
     }
 
-    /// Trains to the end of the plan, or to the step of `--stop-after`, or until [`Self::stop_flag`] is set; gives whether
-    /// it came to the end.
+    /// Trains to the end of the plan, or to the step of `--stop-after`, or until
+    /// [`Self::stop_flag`] is set. Returns true if the run is complete.
     ///
     /// # Errors
-    /// When data, model or disk fail; the newest checkpoint stays.
+    /// Returns an error if data, model or disk fail; the newest checkpoint remains.
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         let total = self.total_steps();
         let last = self.options.stop_after.map_or(total, |n| n.min(total));
@@ -167,21 +168,21 @@ impl Run {
         self.state.resize(s.size as usize)
     }
 
-    /// Batches for all steps from the present one to `last`.
+    /// Creates the loader of all steps from the current one to `last`.
     fn loader(&self, last: u64) -> Result<Loader> {
-        // A GPU has time to spare for what comes last, and is sent a quarter of the bytes then.
+        // A GPU has time for the final transforms, and raw bytes take a quarter of the transfer.
         let raw_batches = !self.state.device().is_cpu();
         let pipeline = TrainPipeline { raw_batches, ..TrainPipeline::new(&self.config, self.plan.recipe()) };
         let requests = self.requests(self.step..last)?;
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
     }
 
-    /// Whether the run was asked to stop.
+    /// Returns true if the run was asked to stop.
     fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Adds the time since the last tick to the run's.
+    /// Adds the time since the last tick to that of the run.
     fn tick(&mut self, clock: &mut Instant) {
         self.history.seconds += clock.elapsed().as_secs_f64();
         *clock = Instant::now();
@@ -191,7 +192,7 @@ impl Run {
         let specs = self.state.model.specs().iter().filter(|s| s.kind == ParamKind::Parameter);
         let frozen = specs.clone().filter(|s| self.is_frozen(&s.name));
         let train_notes = SplitNotes::of(&*self.sources.train);
-        // Two parts of one set would say the same twice.
+        // If both splits are parts of one set, their notes are the same.
         let val_notes = SplitNotes::of(&*self.sources.val);
         let val_notes = if val_notes == train_notes { SplitNotes::default() } else { val_notes };
         let numbers = |s: &ParamSpec| s.shape.iter().product::<usize>();
@@ -215,22 +216,22 @@ impl Run {
         })
     }
 
-    /// Returns whether the configuration freezes a parameter.
+    /// Returns true if the configuration freezes a parameter.
     fn is_frozen(&self, name: &str) -> bool {
         self.config.freeze.iter().any(|pattern| wildmatch::WildMatch::new(pattern).matches(name))
     }
 
-    /// Number of checkpoints that the run can come to, the one that is being written included.
+    /// Returns the largest number of checkpoints on disk, the one being written included.
     fn checkpoints_at_most(&self) -> Result<u64> {
         Ok((self.total_steps() - self.step).saturating_add(1).max(2))
     }
 
-    /// Where the run is before its next step.
+    /// Returns the position before the next step.
     fn place(&self) -> Result<Position> {
         self.position_at(self.step)
     }
 
-    /// Where the run is at its end.
+    /// Returns the position at the end of the run.
     pub(crate) fn end_position(&self) -> Result<Position> {
         self.position_at(self.total_steps())
     }

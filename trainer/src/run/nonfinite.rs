@@ -1,4 +1,4 @@
-//! A loss or a gradient that is not a number: what is kept, and what the run does.
+//! Non-finite losses and gradients: stores the batch and decides how the run continues.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,7 +16,8 @@ use crate::run::Run;
 use crate::util::atomic_file::replace;
 
 impl Run {
-    /// Keeps the step's batches and follows `--on-nonfinite`. The weights are as before the step.
+    /// Stores the step's batches and follows `--on-nonfinite`. The weights are those before the
+    /// step.
     pub(crate) fn handle_nonfinite(
         &mut self,
         settings: &StepSettings,
@@ -33,9 +34,9 @@ impl Run {
         let action = match policy {
             _ if stops => "the run stops".to_string(),
             NonFinitePolicy::LowerLr => {
-                format!("left out, the learning rate is halved, {} more may be", left - 1)
+                format!("skipped, the learning rate is halved, {} more may be skipped", left - 1)
             }
-            _ => format!("left out, {} more may be", left - 1),
+            _ => format!("skipped, {} more may be skipped", left - 1),
         };
         let step = settings.step;
         observer.observe(&Event::NonFinite(NonFiniteStep {
@@ -49,7 +50,7 @@ impl Run {
         }))?;
         if stops {
             let advice = if policy == NonFinitePolicy::Stop {
-                "train again with a lower option `lr` or with option `clip-grad` 1, or leave such steps out with option `on-nonfinite` skip"
+                "train again with a lower option `lr` or with option `clip-grad` 1, or skip such steps with option `on-nonfinite` skip"
             } else {
                 "that is more than option `max-bad-steps`: training has diverged; train again with a lower option `lr`"
             };
@@ -62,12 +63,12 @@ impl Run {
         Ok(())
     }
 
-    /// What the learning rate is multiplied with.
+    /// Returns the factor of the learning rate.
     pub(crate) fn lr_factor(&self) -> f64 {
         0.5f64.powi(i32::try_from(self.history.lr_halvings).unwrap_or(i32::MAX))
     }
 
-    /// The batches of a step, prepared anew: they are a function of the step.
+    /// Prepares the batches of a step again: they are a function of the step.
     fn prepare_batches_again(&self, settings: &StepSettings) -> Result<Vec<Batch>> {
         let pipeline = TrainPipeline::new(&self.config, self.plan.recipe());
         let requests = self.requests(settings.step..settings.step + 1)?;
@@ -75,7 +76,7 @@ impl Run {
         Ok(loader.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Writes pictures and targets as the network saw them, and what they are.
+    /// Writes images and targets as the network saw them, with a description.
     fn keep(&self, settings: &StepSettings, batches: &[Batch], images: &[String]) -> Result<PathBuf> {
         let mut tensors = HashMap::new();
         for (micro, batch) in batches.iter().enumerate() {
@@ -98,7 +99,7 @@ impl Run {
     }
 }
 
-/// The first few names.
+/// Lists the first few names.
 fn shown(images: &[String]) -> String {
     let first = images.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     let more = images.len().saturating_sub(3);

@@ -1,4 +1,5 @@
-//! Where a run is against its plan: not at the same step where the plan was changed on the way.
+//! Position of a run relative to its plan, which is at another step if the plan was changed during
+//! the run.
 
 use std::ops::Range;
 
@@ -14,15 +15,16 @@ use crate::error::{Error, Result};
 use crate::run::Run;
 
 impl Run {
-    /// Optimizer steps at the end of the run, those before a change of plan included.
+    /// Returns the number of optimizer steps at the end of the run, including those before a change
+    /// of plan.
     pub fn total_steps(&self) -> u64 {
         self.plan.total_steps().saturating_add_signed(self.offset.steps)
     }
 
-    /// Takes the place of a checkpoint whose configuration may have another plan.
+    /// Takes the position of a checkpoint whose configuration may have another plan.
     ///
     /// # Errors
-    /// When the run as it is now ends before what the checkpoint has spent.
+    /// Returns an error if the plan of the run has less compute than the checkpoint has spent.
     pub(crate) fn take_position_of(&mut self, record: &RunRecord) -> Result<()> {
         let before = record.config.plan(record.train_images)?;
         self.offset = moved(&self.plan, &self.config, &before, record)?;
@@ -36,23 +38,23 @@ impl Run {
             self.total_steps() - record.step,
             self.plan.total_steps()
         ));
-        // What earlier evaluations have spent is told in the unit of the plan.
+        // Converts the compute of earlier evaluations to the unit of the plan.
         let unit = (f64::from(record.config.base_size) / f64::from(self.config.base_size)).powi(2);
         self.history.evals.iter_mut().for_each(|eval| eval.equivalent_epochs *= unit);
         Ok(())
     }
 
-    /// The settings of a step of the run.
+    /// Returns the settings of a step of the run.
     pub(crate) fn settings(&self, step: u64) -> Result<StepSettings> {
         Ok(StepSettings { step, ..self.plan.at(self.offset.plan_step(step))? })
     }
 
-    /// Returns whether a stage of the plan begins with a step of the run.
+    /// Returns true if a stage of the plan starts with a step of the run.
     pub(crate) fn starts_stage(&self, s: &StepSettings) -> bool {
         self.plan.stages()[s.stage].first_step == self.offset.plan_step(s.step)
     }
 
-    /// What steps of the run ask of the loader.
+    /// Returns the loader requests for steps of the run.
     pub(crate) fn requests(
         &self,
         steps: Range<u64>,
@@ -63,13 +65,13 @@ impl Run {
         Ok(requests(&self.plan, steps)?.map(moved))
     }
 
-    /// Images that fill the replay buffer before the first step.
+    /// Returns the number of images that fill the replay buffer before the first step.
     pub(crate) fn refill_images(&self) -> Result<u64> {
         let steps = replay_warmup_steps(&self.plan, self.offset.plan_step(self.step))?;
         Ok(self.plan.samples_before(steps.end)? - self.plan.samples_before(steps.start)?)
     }
 
-    /// Where the run is before a step.
+    /// Returns the position of the run before a step.
     pub(crate) fn position_at(&self, step: u64) -> Result<Position> {
         let (images, at) = (self.sources.train.len() as f64, self.offset.plan_step(step));
         let compute = if at == self.plan.total_steps() { 1.0 } else { self.plan.at(at)?.compute_fraction };
@@ -78,14 +80,14 @@ impl Run {
     }
 }
 
-/// Places a run of `plan` where the run of `record`, whose plan was `before`, stopped: after the same compute, and at
-/// the same place in the sample order.
+/// Returns the offset for a run of `plan` that continues the run of `record`, whose plan was
+/// `before`: after the same compute, and at the same position in the sample order.
 ///
 /// # Errors
-/// When more compute is spent than `plan` has.
+/// Returns an error if `plan` has less compute than has been spent.
 fn moved(plan: &Plan, config: &TrainConfig, before: &Plan, record: &RunRecord) -> Result<PlanOffset> {
     let (old_step, total) = (record.offset.plan_step(record.step), plan.total_steps());
-    // An epoch at base size costs as the square of it.
+    // An epoch costs as the square of the base size.
     let unit = (f64::from(record.config.base_size) / f64::from(config.base_size)).powi(2);
     let spent = before.compute_before(old_step)? * unit;
     // Both plans are rounded to whole steps.

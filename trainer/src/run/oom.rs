@@ -1,4 +1,4 @@
-//! A step that the memory of a GPU was too small for: what would fit, and what to do.
+//! Out-of-memory errors of a GPU: finds batch sizes that fit, and suggests options.
 
 use efficienttrain_schedule::StepSettings;
 
@@ -11,18 +11,18 @@ use crate::training::memory::memory;
 use crate::util::units::mib;
 
 impl Run {
-    /// What the run ends with where the memory ran out in a step. What fits is tried with random pictures. Weights and moments are
-    /// as before the step; running statistics may have seen a part of it.
+    /// Returns the error for a step that ran out of memory. Tries with random images what fits.
+    /// Weights and moments are those before the step; running statistics may include a part of it.
     pub(crate) fn out_of_memory(&mut self, settings: &StepSettings) -> Error {
         let (step, batch, size) = (settings.step, settings.batch_per_device, settings.size);
         let device = self.options.device.to_string();
         let found = memory(self.state.device()).and_then(|memory| Ok((memory, self.suggestions(settings)?)));
-        // What goes wrong here must not hide what went wrong before.
+        // An error while searching must not hide the original one.
         let (fits, what) = match found {
             Ok((memory, (fits, ways))) => {
                 let held = memory.in_use;
                 let there = format!(
-                    "it has {} MiB, of which {} can be had and weights, moments and averages take {}",
+                    "it has {} MiB, of which {} are available and weights, moments and averages take {}",
                     mib(memory.total),
                     mib(memory.free + held),
                     mib(held)
@@ -30,20 +30,20 @@ impl Run {
                 (fits, format!("{there}; {ways}"))
             }
             Err(e) => {
-                (None, format!("what would fit could not be tried ({e}); give a smaller option `batch`"))
+                (None, format!("the search for a batch that fits failed ({e}); give a smaller option `batch`"))
             }
         };
         Error::OutOfMemory { step, device, batch, size, fits, what }
     }
 
-    /// The largest batch that has room, and what to do.
+    /// Returns the largest batch that fits, and suggestions.
     fn suggestions(&mut self, settings: &StepSettings) -> Result<(Option<u32>, String)> {
         let batch = settings.batch_per_device;
         let fits = self.state.largest_fitting_batch(batch)?;
         let (found, mut ways) = match fits {
             Some(fits) => (format!("a batch of {fits} fits"), vec![self.smaller_batches(batch, fits)]),
             None => (
-                "not even a single picture fits".into(),
+                "not even a single image fits".into(),
                 vec!["a smaller option `model` or option `base-size`".into()],
             ),
         };
@@ -60,15 +60,16 @@ impl Run {
             });
         }
         if matches!(self.state.precision, Precision::F32 | Precision::Tf32) {
-            ways.push("option `precision` bf16, which halves what activations take".into());
+            ways.push("option `precision` bf16, which halves the memory of activations".into());
         }
         if fits.is_some() {
             ways.push("option `batch` auto, which finds batches that fit and are fast".into());
         }
-        Ok((fits, format!("{found} (tried now with random pictures). Give {}", ways.join("; or "))))
+        Ok((fits, format!("{found} (tried now with random images). Give {}", ways.join("; or "))))
     }
 
-    /// What has room where activations are worked out again: the batch, or, if `smaller` ones are asked for, the largest part.
+    /// Returns the largest batch that fits with activation checkpointing: the full one, or, if
+    /// `smaller`, a part of it.
     fn checkpointed(&mut self, settings: &StepSettings, smaller: bool) -> Result<Option<u32>> {
         let batch = settings.batch_per_device;
         self.state.checkpoint_activations = true;
@@ -81,7 +82,7 @@ impl Run {
         found
     }
 
-    /// The options with which batches are smaller and steps have the same images.
+    /// Describes the options for smaller batches with the same number of images per step.
     fn smaller_batches(&self, batch: u32, fits: u32) -> String {
         let by = batch / fits;
         let keeps = "so that a step has the same images";

@@ -1,4 +1,4 @@
-//! The batches of a run, one of them on its way to a GPU while that is busy with the one before.
+//! Prefetches the next batch to a GPU while it works on the current one.
 
 use candle_core::Device;
 
@@ -9,7 +9,7 @@ use crate::error::{DataError, Result};
 /// A loader, and the batch that was taken from it ahead of its step.
 pub(crate) struct Prefetcher {
     loader: Loader,
-    /// None where none was taken, or where there are no more.
+    /// None if no batch was taken, or there are no more.
     ahead: Option<std::result::Result<Batch, DataError>>,
 }
 
@@ -18,7 +18,7 @@ impl Prefetcher {
         Self { loader, ahead: None }
     }
 
-    /// The next batch.
+    /// Returns the next batch.
     pub(crate) fn next(&mut self) -> Result<Batch> {
         let next = self.ahead.take().or_else(|| self.loader.next());
         Ok(next.ok_or_else(|| DataError::Worker("the loader ended early".into()))??)
@@ -31,8 +31,8 @@ impl Prefetcher {
         kept.map_err(|_| DataError::Worker("the loader ended early".into()).into())
     }
 
-    /// Takes the next batch and sends its pictures to a GPU; on the CPU there is nothing to send. What goes wrong with it is said in its
-    /// own step: pictures that have no room yet are sent again then.
+    /// Takes the next batch and copies its images to a GPU; does nothing on the CPU. Errors are
+    /// reported in the batch's own step: images that do not fit yet are copied again then.
     pub(crate) fn prefetch(&mut self, device: &Device) {
         if device.is_cpu() || self.ahead.is_some() {
             return;
@@ -43,7 +43,7 @@ impl Prefetcher {
         }
     }
 
-    /// As [`Loader::busy_seconds`].
+    /// Like [`Loader::busy_seconds`].
     pub(crate) fn busy_seconds(&self) -> f64 {
         self.loader.busy_seconds()
     }

@@ -1,4 +1,4 @@
-//! Resuming a run from a checkpoint, and branching a run from the state of another.
+//! Resumes a run from a checkpoint, and branches a run from the state of another.
 
 use crate::checkpoint::finite::nonfinite_params;
 use crate::checkpoint::read::Checkpoint;
@@ -10,19 +10,21 @@ use crate::run::Run;
 use crate::run::sources::Sources;
 
 impl Run {
-    /// A run that goes on where `saved` stopped, bitwise as if it had never stopped.
+    /// Resumes the run of `saved`; the result is bitwise that of an uninterrupted run.
     ///
     /// # Errors
-    /// As [`Run::new`]; also when the data set has changed, or the checkpoint is of another model.
+    /// Same as [`Run::new`]; also if the data set has changed, or the checkpoint belongs to another
+    /// model.
     pub fn resume(saved: &Checkpoint, options: RunOptions, sources: Sources) -> Result<Self> {
         Self::resume_as(saved, saved.run()?.config.clone(), options, sources)
     }
 
-    /// A run that goes on where `saved` stopped with another configuration: where it differs, so does what follows. Where
-    /// the plan differs, the run goes on after the compute that it has spent, and with the next image of its order.
+    /// Resumes the run of `saved` with another configuration. If the plan differs, the run
+    /// continues after the compute that it has spent, with the next image of its order.
     ///
     /// # Errors
-    /// As [`Self::resume`]; also when the run as it is now ends before what the checkpoint has spent.
+    /// Same as [`Self::resume`]; also if the plan of the run has less compute than the checkpoint
+    /// has spent.
     pub fn resume_as(
         saved: &Checkpoint,
         config: TrainConfig,
@@ -30,31 +32,32 @@ impl Run {
         sources: Sources,
     ) -> Result<Self> {
         check_data(saved, &sources)?;
-        // What it began with is in the checkpoint.
+        // The checkpoint contains the effect of the initial weights.
         let mut run = Self::without_init(config, options, sources)?;
         run.take_state(saved)?;
         run.take_position_of(saved.run()?)?;
         Ok(run)
     }
 
-    /// This run, which has not begun, at the step, with the weights and the history of a checkpoint.
+    /// Moves this new run to the step of a checkpoint, with its weights and history.
     ///
     /// # Errors
-    /// When the checkpoint is of another data set or model, or of a step behind the run's end.
+    /// Returns an error if the checkpoint belongs to another data set or model, or to a step after
+    /// the run's end.
     pub fn restore(mut self, saved: &Checkpoint) -> Result<Self> {
         check_data(saved, &self.sources)?;
         self.take_state(saved)?;
         let (step, total) = (self.step, self.total_steps());
         if step > total {
             let what = format!(
-                "the checkpoint is at step {step}, the run now ends at step {total}; raise option `epochs`"
+                "the checkpoint is at step {step}, but the run now ends at step {total}; raise option `epochs`"
             );
             return Err(Error::config("resume", what));
         }
         Ok(self)
     }
 
-    /// Takes weights, moments, averages and history of a checkpoint.
+    /// Loads weights, moments, averages and history of a checkpoint.
     fn take_state(&mut self, saved: &Checkpoint) -> Result<()> {
         let record = saved.run()?;
         self.notes.extend(saved.restore(&mut self.state)?);
@@ -63,23 +66,23 @@ impl Run {
             if let Some(what) = store.map(nonfinite_params).transpose()?.flatten() {
                 let file = saved.path().display();
                 self.warnings
-                    .push(format!("in {file} {of}{what}: training has diverged before it was written"));
+                    .push(format!("in {file} {of}{what}: training had diverged before it was written"));
             }
         }
         let before = record.data.as_ref();
         if let Some(what) = before.and_then(|data| self.data.changed_since(data, &record.classes)) {
-            let what = format!("the training images are not those that the run has been trained on: {what}");
+            let what = format!("the training images are not those of the run: {what}");
             self.warnings.push(what);
         }
         (self.step, self.offset, self.history) = (record.step, record.offset, record.history.clone());
         Ok(())
     }
 
-    /// This run from its first step on, but with the weights, moments and averages of a checkpoint, and in the data from
-    /// `first_sample` on.
+    /// Starts this run at its first step, but with the weights, moments and averages of a
+    /// checkpoint, and at `first_sample` of the sample order.
     ///
     /// # Errors
-    /// When the checkpoint is of another model.
+    /// Returns an error if the checkpoint belongs to another model.
     pub fn branch_from(mut self, saved: &Checkpoint, first_sample: u64) -> Result<Self> {
         saved.restore(&mut self.state)?;
         self.offset.samples = i64::try_from(first_sample).unwrap_or(i64::MAX);
@@ -87,7 +90,7 @@ impl Run {
     }
 }
 
-/// That a checkpoint's run had the same data.
+/// Checks that the run of a checkpoint had the same data.
 fn check_data(saved: &Checkpoint, sources: &Sources) -> Result<()> {
     let record = saved.run()?;
     if record.classes == sources.train.classes() && record.train_images == sources.train.len() {

@@ -1,4 +1,4 @@
-//! Assembling a run: recipe and plan, model and weights, checks of both.
+//! Sets up a run: recipe and plan, model and weights, and checks of both.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -26,10 +26,11 @@ use crate::training::state::TrainState;
 use crate::util::paths::absolute;
 
 impl Run {
-    /// A run from the start. Everything that can be wrong with the configuration is found here, before any training.
+    /// Creates a run from its start. All errors in the configuration are reported here, before any
+    /// training.
     ///
     /// # Errors
-    /// When the data set, the model, the recipe or an option is not as expected.
+    /// Returns an error if the data set, the model, the recipe or an option is invalid.
     pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         let init = open_init(&config)?;
         let mut run = Self::without_init(config, options, sources)?;
@@ -37,10 +38,11 @@ impl Run {
         Ok(run)
     }
 
-    /// Checks that recipe, model and sizes fit each other, before any data is read.
+    /// Checks that recipe, model and sizes are compatible, before any data is read.
     ///
     /// # Errors
-    /// As [`TrainConfig::recipe`]; also when the model is unknown or cannot take a size of the curriculum.
+    /// Same as [`TrainConfig::recipe`]; also if the model is unknown or does not support a size of
+    /// the curriculum.
     pub fn check(config: &TrainConfig) -> Result<()> {
         let recipe = config.recipe()?;
         let sizes = recipe.curriculum.stages.iter().map(|stage| stage.size).chain([config.base_size]);
@@ -56,7 +58,7 @@ impl Run {
         Ok(())
     }
 
-    /// A run with weights drawn from its seed, whatever `--init` says.
+    /// Creates a run with random weights from its seed, ignoring `--init`.
     pub(crate) fn without_init(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
         Self::check(&config)?;
         Self::assemble(config, options, sources, initial_state)
@@ -72,11 +74,11 @@ impl Run {
         Ok(())
     }
 
-    /// A run from the start with a model of one's own, which `model` makes for a number of classes and a size. The recipe
-    /// must be a full name, such as `resnet50-etpp`.
+    /// Creates a run with a custom model, which `model` constructs for a number of classes and a
+    /// size. The recipe must be a full name, such as `resnet50-etpp`.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// Same as [`Self::new`].
     pub fn with_backbone(
         config: TrainConfig,
         options: RunOptions,
@@ -98,7 +100,7 @@ impl Run {
         sources: Sources,
         state: impl FnOnce(&TrainConfig, &RunOptions, &Recipe, &ModelOptions) -> Result<TrainState>,
     ) -> Result<Self> {
-        // A checkpoint and the file of options say everything by themselves.
+        // Checkpoint and options file are then complete by themselves.
         config.embed_recipe()?;
         config.recipe()?;
         options.check()?;
@@ -110,7 +112,7 @@ impl Run {
             input_size: [plan.at(0)?.size as usize; 2],
             ..ModelOptions::default()
         };
-        // A checkpoint names the model, also where the recipe chose it.
+        // Makes the checkpoint name the model even if the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let state = state(&config, &options, plan.recipe(), &first)?;
         checks::check_batch_norm(&state, &plan)?;
@@ -118,10 +120,10 @@ impl Run {
             (DataDigest::of(&*sources.train, config.data.as_deref()), checks::warnings(&plan)?);
         if config.ema_warmup && state.ema.is_none() {
             warnings.push(
-                "option `ema-warmup` has no effect: the run keeps no average; give option `ema-decay`".into(),
+                "option `ema-warmup` has no effect: the run has no EMA; give option `ema-decay`".into(),
             );
         }
-        // Whoever reads the checkpoint or the file of options may do so from elsewhere.
+        // Checkpoint and options file may be read from another folder.
         config.data = config.data.map(absolute);
         let bad = BadImages::new(options.max_bad_images);
         Ok(Self {
@@ -143,14 +145,14 @@ impl Run {
         })
     }
 
-    /// The run with a loss of one's own. It is not stored: give it again to a run that goes on.
+    /// Sets a custom loss. It is not stored: set it again for a resumed run.
     #[must_use]
     pub fn with_loss(mut self, loss: Arc<dyn Loss>) -> Self {
         self.state.objective = Arc::new(Classification(loss));
         self
     }
 
-    /// The run with a flag of one's own for [`Self::stop_flag`], so that one flag stops several runs.
+    /// Sets a custom flag for [`Self::stop_flag`], so that one flag stops several runs.
     #[must_use]
     pub fn with_stop_flag(mut self, stop: Arc<AtomicBool>) -> Self {
         self.stop = stop;
@@ -158,11 +160,11 @@ impl Run {
     }
 }
 
-/// What a run of this configuration trains, on its device, before the first step: a classifier, or an autoencoder where there
-/// is a target.
+/// Creates the initial state of a configuration on its device: a classifier, or an autoencoder if
+/// there is a target.
 ///
 /// # Errors
-/// When model, size, an option or the device is not as expected.
+/// Returns an error if model, size, an option or the device is invalid.
 pub(crate) fn initial_state(
     config: &TrainConfig,
     options: &RunOptions,
@@ -192,7 +194,7 @@ fn state_of(
     Ok(state)
 }
 
-/// Sets loss, precision, layer-wise decay, frozen parts and the handling of non-finite numbers.
+/// Sets loss, precision, layer-wise decay, frozen parameters and the handling of non-finite steps.
 fn configure(state: &mut TrainState, config: &TrainConfig) -> Result<()> {
     state.objective = Arc::new(Classification(loss_of(config)));
     state.precision = config.precision;
@@ -219,10 +221,10 @@ fn loss_of(config: &TrainConfig) -> Arc<dyn Loss> {
     }
 }
 
-/// As [`checks::check_batch_norm`], for a run that is not to begin yet.
+/// Like [`checks::check_batch_norm`], for a run that does not start yet.
 ///
 /// # Errors
-/// As [`checks::check_batch_norm`].
+/// Same as [`checks::check_batch_norm`].
 pub(crate) fn check_batches(
     config: &TrainConfig,
     options: &RunOptions,

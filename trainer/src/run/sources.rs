@@ -1,4 +1,4 @@
-//! The training and evaluation sets of a configuration.
+//! Training and evaluation sets of a configuration.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::data::source::synthetic::{Split, Synthetic};
 use crate::error::{Error, Result};
 use crate::util::paths::shown;
 
-/// The two sets of a run.
+/// Both sets of a run.
 #[derive(Clone)]
 pub struct Sources {
-    /// Images to train on.
+    /// Training images.
     pub train: Arc<dyn Source>,
-    /// Images to evaluate on, with the same classes.
+    /// Evaluation images, with the same classes.
     pub val: Arc<dyn Source>,
 }
 
@@ -28,35 +28,36 @@ impl std::fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// Opens the two splits of `--data`, of whatever kind they are, or makes the synthetic set; of the training images,
-    /// those of `--images-per-class`. With `--val-share`, a part of the training images takes the place of the second
-    /// split.
+    /// Opens the two splits of `--data`, of any kind, or generates the built-in set. Selects the
+    /// training images by `--images-per-class`. With `--val-share`, a part of the training images
+    /// replaces the second split.
     ///
     /// # Errors
-    /// When a split is missing, empty or damaged, the two do not have the same classes, or a class has too few images.
+    /// Returns an error if a split is missing, empty or damaged, the two have different classes, or
+    /// a class has too few images.
     pub fn open(config: &TrainConfig) -> Result<Self> {
         Self::open_as(config, None)
     }
 
-    /// Opens the data of a run that has been, as [`Self::open`] does. Labels are positions in the run's classes, whatever
-    /// folders there are today.
+    /// Opens the data of an earlier run, like [`Self::open`]. Labels are positions in the run's
+    /// classes, whatever folders exist now.
     ///
     /// # Errors
-    /// As [`Self::open`]; also when an image is of a class that the run did not have.
+    /// Same as [`Self::open`]; also if an image belongs to a class that the run did not have.
     pub fn of_run(run: &RunRecord) -> Result<Self> {
         Self::open_as(&run.config, Some(&run.classes))
     }
 
-    /// Opens the images that the model of a run is evaluated on: those of `data`, or the run's own. Labels are positions in
-    /// the run's classes.
+    /// Opens the evaluation images for the model of a run: those of `data`, or the run's own.
+    /// Labels are positions in the run's classes.
     ///
     /// # Errors
-    /// As [`Self::of_run`].
+    /// Same as [`Self::of_run`].
     pub fn evaluation(run: &RunRecord, data: Option<&Path>) -> Result<Arc<dyn Source>> {
         let (limit, classes) = (run.config.image_limit(), &run.classes);
         match (data, &run.config) {
             (Some(dir), _) => Ok(open_for_evaluation(dir, classes, limit)?),
-            // The training images need not be at hand.
+            // The training images are not needed.
             (None, TrainConfig { data: Some(dir), val_share: None, target: None, .. }) => {
                 check_there(dir)?;
                 Ok(open_split(dir, Split::Val, Some(classes), limit)?)
@@ -90,7 +91,7 @@ impl Sources {
         }
     }
 
-    /// The images of `dir` without a part of each class, and that part.
+    /// Returns the images of `dir` without a part of each class, and that part.
     fn held_out(dir: &Path, share: f64, classes: Option<&[String]>, limit: u64) -> Result<Self> {
         if has_split(dir, Split::Val)? {
             let what = format!("{} has a val split; leave this out to evaluate on it", dir.display());
@@ -105,7 +106,7 @@ impl Sources {
         Ok(Self { train: Arc::new(train), val: Arc::new(val) })
     }
 
-    /// Images whose labels nobody looks at. Nothing is evaluated, so a second split need not be there.
+    /// Opens images without labels. Nothing is evaluated, so a second split is not required.
     fn unlabeled(dir: &Path, limit: u64) -> Result<Self> {
         let train = open_unlabeled(dir, limit)?;
         let val = match has_split(dir, Split::Val)? {
@@ -116,7 +117,8 @@ impl Sources {
     }
 
     fn synthetic(config: &TrainConfig) -> Result<Self> {
-        // Half as large again as the training size, as photographs are larger than their crops.
+        // One and a half times the training size, like photographs, which are larger than their
+        // crops.
         let edge = (config.base_size * 3 / 2).max(48);
         let images = config.synthetic_images;
         let train = Synthetic::new(config.seed, Split::Train, images, edge)?;

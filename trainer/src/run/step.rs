@@ -15,7 +15,7 @@ use crate::training::step::StepResult;
 use crate::util::purposes::REGULARIZATION;
 
 impl Run {
-    /// Trains one optimizer step and returns its record; none if its numbers were not finite and it was left out. The
+    /// Trains one optimizer step and returns its record; none if a non-finite step was skipped. The
     /// run's `clock` shows the time since its last tick.
     pub(crate) fn train_step(
         &mut self,
@@ -52,8 +52,8 @@ impl Run {
         }))
     }
 
-    /// Runs every micro-batch forward and backward, then the update; adds the time that batches were waited for to
-    /// `waited`.
+    /// Runs every micro-batch forward and backward, then the update. Adds the time spent waiting
+    /// for batches to `waited`.
     fn step_on_batches(
         &mut self,
         settings: &StepSettings,
@@ -77,13 +77,13 @@ impl Run {
             step.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let update = step.launch_update(settings, self.plan.recipe().optimizer.clip_grad)?;
-        // A GPU is busy for a while: time to upload the next batch before waiting for it.
+        // While the GPU is busy, there is time to upload the next batch before waiting for it.
         timed(waited, || prefetcher.prefetch(&device));
         update.finish()
     }
 }
 
-/// Runs `work` and adds the seconds that it takes to `sum`.
+/// Runs `work` and adds its duration in seconds to `sum`.
 fn timed<T>(sum: &mut f64, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let done = work();

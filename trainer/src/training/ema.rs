@@ -1,18 +1,20 @@
-//! The exponential moving average of the weights.
+//! Exponential moving average (EMA) of the weights.
 
 use efficienttrain_models::{Model, ParamId, ParamKind, ParamSpec, ParamStore, ops};
 
 use crate::error::Result;
 
-/// The decay of an update of the average, warmed up as timm's `ModelEmaV3` does (`--model-ema-warmup`, with its gamma of 1
-/// and power of 2/3): `min(decay, 1 - (1 + n)^(-2/3))` after `n` updates. The first update so takes the weights as they
-/// are, and the average reaches back over about `n^(2/3)` updates instead of to the untrained weights.
+/// Returns the decay of an EMA update, warmed up like timm's `ModelEmaV3` (`--model-ema-warmup`,
+/// with its gamma of 1 and power of 2/3): `min(decay, 1 - (1 + n)^(-2/3))` after `n` updates. The
+/// first update thus copies the weights, and the average covers about `n^(2/3)` updates instead of
+/// including the untrained weights.
 #[must_use]
 pub fn warmed_decay(decay: f64, updates: u64) -> f64 {
     decay.min(1.0 - (1.0 + updates as f64).powf(-2.0 / 3.0))
 }
 
-/// Moves the average towards the weights, unless `factor` says that the step was bad; counters are copied.
+/// Moves the average towards the weights, unless `factor` marks a non-finite step; counters are
+/// copied.
 pub(crate) fn average(
     ema: &mut ParamStore,
     params: &ParamStore,
@@ -36,7 +38,8 @@ pub(crate) fn average(
 mod tests {
     use crate::training::ema::warmed_decay;
 
-    /// Those of timm 1.0's `ModelEmaV3(decay=0.999, use_warmup=True).get_decay(step)`, whose steps count from 1.
+    /// Compares with timm 1.0's `ModelEmaV3(decay=0.999, use_warmup=True).get_decay(step)`, whose
+    /// steps count from 1.
     #[test]
     fn decays_are_those_of_timm() {
         for (step, decay) in [

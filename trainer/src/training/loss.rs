@@ -1,4 +1,4 @@
-//! What training brings down: cross entropy, binary cross entropy, or a loss of one's own.
+//! Training losses: cross entropy, binary cross entropy, or a custom loss.
 
 use std::fmt::Debug;
 
@@ -7,15 +7,16 @@ use efficienttrain_models::ops::{self, Traced};
 
 use crate::error::Result;
 
-/// A loss over the logits of a batch. `Run::with_loss` takes a loss of your own.
+/// Loss over the logits of a batch. `Run::with_loss` sets a custom one.
 pub trait Loss: Debug + Send + Sync {
-    /// The loss, a scalar averaged over the batch, and its pullback to `logits` (and none to `targets`).
+    /// Computes the loss, a scalar averaged over the batch, with its pullback to `logits` (and none
+    /// to `targets`).
     ///
     /// # Shapes
     /// `logits` and `targets`: `[N, classes]`; targets are smoothed and mixed class probabilities.
     ///
     /// # Errors
-    /// When the shapes do not fit.
+    /// Returns an error if the shapes are incompatible.
     fn loss(&self, logits: &Tensor, targets: &Tensor) -> Result<Traced>;
 }
 
@@ -29,10 +30,11 @@ impl Loss for CrossEntropy {
     }
 }
 
-/// Each class against all others: `mean(max(x, 0) - x * t + ln(1 + exp(-|x|)))` over images and classes, as timm's.
+/// Binary cross entropy of each class, like timm's: `mean(max(x, 0) - x * t + ln(1 + exp(-|x|)))`
+/// over images and classes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BinaryCrossEntropy {
-    /// Where it is set, targets above it count as 1 and the others as 0 (timm's `--bce-target-thresh`).
+    /// If set, targets above it count as 1 and the others as 0 (timm's `--bce-target-thresh`).
     pub threshold: Option<f32>,
 }
 
@@ -66,7 +68,7 @@ mod tests {
         let plain = BinaryCrossEntropy::default();
         assert!((value(plain, &[1.0, 2.0], &[1.0, 0.0]) - by_hand).abs() < 1e-6);
         assert!((value(plain, &[0.0, 0.0], &[0.9, 0.3]) - 2f64.ln()).abs() < 1e-6);
-        // What lies on the threshold is not above it.
+        // A target equal to the threshold is not above it.
         let cut = BinaryCrossEntropy { threshold: Some(0.2) };
         for (yes, no) in [(0.6, 0.1), (0.21, 0.2)] {
             assert!((value(cut, &[1.0, 2.0], &[yes, no]) - by_hand).abs() < 1e-6);

@@ -1,14 +1,15 @@
-//! What losses are multiplied with in half precision.
+//! Loss scale of half precision.
 
 use serde::{Deserialize, Serialize};
 
-/// A factor of the loss that follows what the numbers allow, as PyTorch's `GradScaler`: halved after a step whose
-/// gradients are not finite, doubled after many good ones. Used with [`Precision::F16`](crate::config::precision::Precision::F16).
+/// Dynamic loss scale like PyTorch's `GradScaler`: halved after a step with non-finite gradients,
+/// doubled after many finite ones. Used with
+/// [`Precision::F16`](crate::config::precision::Precision::F16).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
-    /// The factor.
+    /// Factor of the loss.
     pub scale: f64,
-    /// Good steps since it last changed.
+    /// Finite steps since the last change.
     pub good_steps: u32,
 }
 
@@ -19,12 +20,12 @@ impl Default for LossScale {
 }
 
 impl LossScale {
-    /// Good steps after which the factor is doubled.
+    /// Finite steps after which the factor is doubled.
     const PATIENCE: u32 = 2000;
-    /// Below this, numbers are bad by themselves.
+    /// At this scale or below, non-finite numbers are not due to the scale.
     pub(crate) const LEAST: f64 = 1.0;
 
-    /// What it is after a step whose gradients were finite, or not.
+    /// Returns the scale after a step with finite (`good`) or non-finite gradients.
     pub(crate) fn after(self, good: bool) -> Self {
         match good {
             false => Self { scale: self.scale / 2.0, good_steps: 0 },
@@ -45,7 +46,7 @@ mod tests {
         let good = |scale: LossScale, steps: u32| (0..steps).fold(scale, |scale, _| scale.after(true));
         assert_eq!(good(start, LossScale::PATIENCE - 1).scale, start.scale);
         assert_eq!(good(start, LossScale::PATIENCE), LossScale { scale: 131_072.0, good_steps: 0 });
-        // A bad step in between starts the count again.
+        // A non-finite step in between restarts the count.
         assert_eq!(good(good(start, 1500).after(false), 1500).scale, 32768.0);
     }
 }

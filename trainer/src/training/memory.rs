@@ -1,4 +1,4 @@
-//! How much memory there is to train in, and what fits into it.
+//! Memory available for training, and batch sizes that fit.
 
 use candle_core::Device;
 
@@ -8,20 +8,21 @@ use crate::training::state::TrainState;
 use crate::training::step::Step;
 use crate::util::units::mib;
 
-/// Memory of the device that a run trains on, in bytes.
+/// Memory of the training device, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
-    /// What the device has.
+    /// Total memory of the device.
     pub(crate) total: u64,
-    /// What training can still take.
+    /// Memory that training can still use.
     pub(crate) free: u64,
-    /// What tensors hold now, on a GPU.
+    /// Memory of all present tensors, on a GPU.
     pub(crate) in_use: u64,
-    /// The most they held since [`reset_peak`], on a GPU.
+    /// Largest memory of tensors since [`reset_peak`], on a GPU.
     pub(crate) peak: u64,
 }
 
-/// The memory of a device as it is now; of the processor's, where the system says it (Linux), else a careful guess.
+/// Returns the present memory of a device; for the CPU, that of the system if it is known (Linux),
+/// otherwise a cautious estimate.
 pub(crate) fn memory(device: &Device) -> Result<Memory> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
@@ -40,7 +41,7 @@ pub(crate) fn memory(device: &Device) -> Result<Memory> {
     Ok(Memory { total: bytes("MemTotal:"), free: bytes("MemAvailable:"), in_use: 0, peak: 0 })
 }
 
-/// Begins anew with [`Memory::peak`].
+/// Resets [`Memory::peak`].
 pub(crate) fn reset_peak(device: &Device) -> Result<()> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
@@ -51,8 +52,9 @@ pub(crate) fn reset_peak(device: &Device) -> Result<()> {
 }
 
 impl TrainState {
-    /// Whether a step has room: tried with random pictures, as many `passes` of a batch of `pictures` as the step adds up. Two stand for
-    /// more: gradients are there then beside activations. Nothing is changed by it.
+    /// Returns true if a step fits into memory, tried with random images in `passes` micro-batches
+    /// of `pictures` images. Two stand for any larger number, since gradients then exist beside
+    /// activations. Changes nothing.
     pub(crate) fn fits(&mut self, pictures: u32, passes: u32) -> Result<bool> {
         let batch = Batch::random(
             pictures as usize,
@@ -70,8 +72,8 @@ impl TrainState {
         }
     }
 
-    /// The largest batch below `batch` that has room where several are added up, of those that divide it, each the largest part of
-    /// the one before.
+    /// Returns the largest batch below `batch` that fits with gradient accumulation, among those
+    /// that divide it, each the largest part of the one before.
     pub(crate) fn largest_fitting_batch(&mut self, batch: u32) -> Result<Option<u32>> {
         for smaller in parts(batch) {
             if self.fits(smaller, 2)? {
@@ -81,20 +83,21 @@ impl TrainState {
         Ok(None)
     }
 
-    /// That this state found no room on a device.
+    /// Returns the error for a state that does not fit on a device.
     pub(crate) fn oom_error(&self, device: &Device) -> Error {
         let needed = mib(self.stored_bytes());
         let there = memory(device).map_or(String::new(), |memory| {
             format!("; the GPU has {} MiB, {} of them free", mib(memory.total), mib(memory.free))
         });
         let what = format!(
-            "no room for weights, moments and averages, which take {needed} MiB{there}; choose a smaller option `model`, or another GPU"
+            "not enough memory for weights, moments and averages, which take {needed} MiB{there}; choose a smaller option `model`, or another GPU"
         );
         Error::config("device", what)
     }
 }
 
-/// Parts of a batch: a half, or a third where there is none, and so on, then of that, down to a single picture.
+/// Returns the parts of a batch: a half, or a third if it is odd, and so on, then of that, down to
+/// a single image.
 fn parts(batch: u32) -> impl Iterator<Item = u32> {
     let part = |&of: &u32| (2..=of).find(|by| of.is_multiple_of(*by)).map(|by| of / by);
     std::iter::successors(Some(batch), part).skip(1)

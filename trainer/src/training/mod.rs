@@ -1,4 +1,4 @@
-//! One optimizer step: model, weights and moments, the loss and its precision, the update and the moving average.
+//! Optimizer steps: model, weights and moments, loss and precision, update and moving average.
 
 pub(crate) mod ema;
 pub(crate) mod loss;

@@ -7,12 +7,12 @@ use efficienttrain_models::{Backbone, Error as ModelError, Model, Resample};
 
 use crate::error::Result;
 
-/// A network that a run trains, at one input size.
+/// Network of a run, at one input size.
 #[derive(Debug)]
 pub enum Network {
     /// A backbone with a classification head.
     Classifier(Box<dyn Backbone>),
-    /// A masked autoencoder, whose encoder is pre-trained.
+    /// Masked autoencoder, whose encoder is pre-trained.
     Autoencoder(Box<Mae>),
 }
 
@@ -20,7 +20,7 @@ impl Network {
     /// Returns this network for another input size, and the parameters whose shape changes.
     ///
     /// # Errors
-    /// When it cannot take images of this size.
+    /// Returns an error if the network does not support images of this size.
     pub fn at_size(&self, size: [usize; 2]) -> Result<(Self, Vec<Resample>)> {
         match self {
             Self::Classifier(model) => {
@@ -34,7 +34,7 @@ impl Network {
     /// Returns the backbone with its classification head.
     ///
     /// # Errors
-    /// When the network is an autoencoder.
+    /// Returns an error if the network is an autoencoder.
     pub fn classifier(&self) -> Result<&dyn Backbone> {
         match self {
             Self::Classifier(model) => Ok(&**model),
@@ -48,7 +48,7 @@ impl Network {
     /// Returns the masked autoencoder.
     ///
     /// # Errors
-    /// When the network is a classifier.
+    /// Returns an error if the network is a classifier.
     pub fn autoencoder(&self) -> Result<&Mae> {
         match self {
             Self::Autoencoder(mae) => Ok(mae),

@@ -1,4 +1,4 @@
-//! What a step works on: from a batch to the number that training brings down.
+//! Training objectives: from a batch to the loss.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -11,42 +11,43 @@ use crate::error::Result;
 use crate::training::loss::Loss;
 use crate::training::network::Network;
 
-/// What training brings down, and what it leaves for others.
+/// Training objective: the loss of a batch, and the weights to export.
 pub trait Objective: Debug + Send + Sync {
-    /// The loss of a batch in a pass of `model`, a scalar. What is drawn depends on `seed` alone.
+    /// Computes the loss of a batch in a pass of `model`, a scalar. All random draws depend on
+    /// `seed` alone.
     ///
     /// # Errors
-    /// When the batch does not fit the model.
+    /// Returns an error if the batch does not fit the model.
     fn loss(&self, cx: &mut Context, model: &Network, batch: &Batch, seed: u64) -> Result<Variable>;
 
-    /// Whether the model gives logits of classes, so that there is an accuracy to measure.
+    /// Returns true if the model outputs class logits, so that its accuracy can be measured.
     fn has_accuracy(&self) -> bool {
         true
     }
 
-    /// What a pass over one picture costs at the model's present size.
+    /// Returns the cost of a pass over one image at the model's present size.
     ///
     /// # Errors
-    /// When the model's layers do not fit each other.
+    /// Returns an error if the model's layers are incompatible.
     fn cost(&self, model: &Network) -> Result<Cost> {
         Ok(cost(model.classifier()?)?)
     }
 
-    /// The weights for other programs.
+    /// Returns the weights for other programs.
     ///
     /// # Errors
-    /// When `params` are not the model's.
+    /// Returns an error if `params` do not belong to the model.
     fn export(&self, model: &Network, params: &ParamStore) -> Result<Vec<(String, Tensor)>> {
         Ok(weights::export(&**model, params)?)
     }
 
-    /// What the file of those weights is called.
+    /// Returns the file name of those weights.
     fn exported_name(&self) -> &'static str {
         "model.safetensors"
     }
 }
 
-/// Telling classes apart by some loss.
+/// Classification with a loss.
 #[derive(Clone, Debug)]
 pub struct Classification(pub Arc<dyn Loss>);
 
@@ -55,7 +56,7 @@ impl Objective for Classification {
         let device = cx.device();
         let logits = model.classifier()?.forward(cx, &Variable::constant(batch.tensor(&device)?))?;
         let targets = ops::upload(&batch.targets, &[batch.labels.len(), model.num_classes()], &device)?;
-        // A loss of one's own need not know of half precision.
+        // A custom loss need not support half precision.
         let logits = cx.cast(&logits, DType::F32)?;
         let loss = self.0.loss(logits.tensor(), &targets)?;
         Ok(cx.record(&[&logits], loss))

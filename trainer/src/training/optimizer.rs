@@ -1,4 +1,4 @@
-//! The optimizer of a run: AdamW, LAMB or gradient descent over all parameters of a model.
+//! Optimizers of a run: AdamW, LAMB or SGD over all parameters of a model.
 
 use candle_core::{DType, Device};
 use efficienttrain_models::{Gradients, ParamId, ParamKind, ParamSpec, ParamStore, Resample, ops};
@@ -6,34 +6,36 @@ use efficienttrain_schedule::{Optimizer as Numbers, OptimizerKind};
 
 use crate::error::Result;
 
-/// LAMB divides all gradients by their common norm where it is above this, as timm does.
+/// Above this norm, LAMB divides all gradients by their common norm, like in timm.
 const LAMB_MAX_NORM: f64 = 1.0;
 
-/// An optimizer with the decay groups of the model's specification, and what it keeps of earlier steps.
+/// Optimizer with the weight-decay groups of the model, and its state.
 #[derive(Debug)]
 pub struct Optimizer {
-    /// What it keeps for each parameter, by name: `exp_avg` and `exp_avg_sq` (AdamW, LAMB), or `momentum_buffer` (SGD).
+    /// State of each parameter by name: `exp_avg` and `exp_avg_sq` (AdamW, LAMB), or
+    /// `momentum_buffer` (SGD).
     pub kept: Vec<(&'static str, ParamStore)>,
-    /// Steps taken.
+    /// Number of steps taken.
     pub steps: u64,
-    /// Factors of the learning rate, one a parameter; empty for none.
+    /// Learning-rate factors, one per parameter; empty for none.
     pub lr_scale: Vec<f64>,
-    /// Parameters that do not decay though their model lets them, by position; empty for none.
+    /// Parameters without weight decay in addition to the model's own, by position; empty for none.
     pub no_decay: Vec<bool>,
     numbers: Numbers,
 }
 
 impl Optimizer {
-    /// Zero moments for the parameters of `specs`.
+    /// Creates an optimizer with zero moments for the parameters of `specs`.
     ///
     /// # Errors
-    /// When there is no memory for them.
+    /// Returns an error if there is not enough memory.
     pub fn new(specs: &[ParamSpec], numbers: &Numbers) -> Result<Self> {
         let names: &[&'static str] = match numbers.kind {
             OptimizerKind::AdamW | OptimizerKind::Lamb => &["exp_avg", "exp_avg_sq"],
             OptimizerKind::Sgd => &["momentum_buffer"],
         };
-        // Buffers have no moments, but a store has the model's whole list: give them an element each.
+        // Buffers have no moments, but a store has entries for the model's whole list: gives them
+        // one element each.
         let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
         let zeros = |&name: &&'static str| Ok((name, ParamStore::zeros(&moments, DType::F32, &Device::Cpu)?));
         Ok(Self {
@@ -45,22 +47,22 @@ impl Optimizer {
         })
     }
 
-    /// Which optimizer it is.
+    /// Returns the kind of the optimizer.
     #[must_use]
     pub fn kind(&self) -> OptimizerKind {
         self.numbers.kind
     }
 
-    /// The norm of all gradients together that the optimizer itself divides larger ones by.
+    /// Returns the optimizer's own limit of the norm of all gradients.
     #[must_use]
     pub fn own_limit(&self) -> Option<f64> {
         (self.numbers.kind == OptimizerKind::Lamb).then_some(LAMB_MAX_NORM)
     }
 
-    /// One step with these gradients.
+    /// Takes one step with these gradients.
     ///
     /// # Errors
-    /// When a gradient has the wrong shape.
+    /// Returns an error if a gradient has the wrong shape.
     pub fn step(
         &mut self,
         specs: &[ParamSpec],
@@ -72,10 +74,11 @@ impl Optimizer {
         self.step_with(specs, params, gradients, (lr, weight_decay), None)
     }
 
-    /// As [`Self::step`], with gradients multiplied by what [`ops::clip_factor`] gave; nothing where that is zero.
+    /// Like [`Self::step`], with gradients multiplied by the result of [`ops::clip_factor`]; does
+    /// nothing if it is zero.
     ///
     /// # Errors
-    /// When a gradient has the wrong shape.
+    /// Returns an error if a gradient has the wrong shape.
     pub fn step_by(
         &mut self,
         specs: &[ParamSpec],
@@ -130,16 +133,16 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Follows a change of the model's input size.
+    /// Adapts to a change of the model's input size.
     ///
     /// # Errors
-    /// When a moment does not have the shape that the change starts from.
+    /// Returns an error if a moment does not have the shape before the change.
     pub fn resample(&mut self, change: &Resample) -> Result<()> {
         Ok(self.kept.iter_mut().try_for_each(|(_, store)| change.apply_in(store))?)
     }
 }
 
-/// The specification of a parameter's moment; a scalar for what is not trained.
+/// Returns the specification of a parameter's moment; a scalar for buffers.
 pub(crate) fn moment_of(spec: &ParamSpec) -> ParamSpec {
     let shape = if spec.kind == ParamKind::Parameter { spec.shape.clone() } else { Vec::new() };
     ParamSpec { shape, ..spec.clone() }

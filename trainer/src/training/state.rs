@@ -1,4 +1,4 @@
-//! The state that a run trains: model, weights, moments and moving average.
+//! State of training: model, weights, moments and moving average.
 
 use std::sync::Arc;
 
@@ -18,47 +18,49 @@ use crate::training::optimizer::Optimizer;
 /// Model, weights and optimizer at one point of a run.
 #[derive(Debug)]
 pub struct TrainState {
-    /// The structure, at the size of the current stage.
+    /// Structure, at the size of the current stage.
     pub model: Network,
-    /// The weights.
+    /// Weights.
     pub params: ParamStore,
-    /// Moving average of the weights, if the recipe keeps one.
+    /// Moving average (EMA) of the weights, if the recipe has one.
     pub ema: Option<ParamStore>,
-    /// Warm up the decay of the average, by [`warmed_decay`].
+    /// Warm up the decay of the EMA, see [`warmed_decay`].
     pub ema_warmup: bool,
-    /// Updates that the average has had.
+    /// Number of updates of the EMA.
     pub ema_updates: u64,
     /// Optimizer and its moments.
     pub optimizer: Optimizer,
-    /// Keep of each block its input alone and run it again in the backward pass: less memory, the same numbers.
+    /// Activation checkpointing: keep only each block's input and recompute the block in the
+    /// backward pass (less memory, identical results).
     pub checkpoint_activations: bool,
-    /// What activations are stored as.
+    /// Precision of activations.
     pub precision: Precision,
-    /// What is brought down.
+    /// Training objective.
     pub objective: Arc<dyn Objective>,
-    /// Put running statistics back to where they were before a step whose numbers are bad.
+    /// Restore running statistics after a non-finite step.
     pub undo_bad_steps: bool,
-    /// Parameters and buffers that stay as they are, by position; empty for none.
+    /// Frozen parameters and buffers, by position; empty for none.
     frozen: Arc<[bool]>,
-    /// Where the tensors are.
+    /// Device of the tensors.
     device: Device,
-    /// What losses are multiplied with before the backward pass, so that `f16` holds their gradients.
+    /// Factor of the loss before the backward pass, so that `f16` can represent the gradients.
     pub loss_scale: LossScale,
 }
 
 impl TrainState {
-    /// The recipe's model with first weights drawn from `seed`.
+    /// Creates the recipe's model with random weights from `seed`.
     ///
     /// # Errors
-    /// When the model is unknown, cannot take the size, or the recipe's optimizer is not available.
+    /// Returns an error if the model is unknown, does not support the size, or the recipe's
+    /// optimizer is not available.
     pub fn new(options: &ModelOptions, recipe: &Recipe, seed: u64) -> Result<Self> {
         Self::with_model(create_model(&recipe.model, options)?, recipe, seed)
     }
 
-    /// As [`Self::new`], with a model of one's own.
+    /// Like [`Self::new`], with a custom model.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// Returns an error if there is not enough memory.
     pub fn with_model(model: impl Into<Network>, recipe: &Recipe, seed: u64) -> Result<Self> {
         let model = model.into();
         let params = ParamStore::init(model.specs(), seed, DType::F32, &Device::Cpu)?;
@@ -81,15 +83,15 @@ impl TrainState {
         })
     }
 
-    /// Where it computes.
+    /// Returns the device of the tensors.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Moves weights, average and moments to a device; training goes on there.
+    /// Moves weights, average and moments to a device, on which training continues.
     ///
     /// # Errors
-    /// When the device has no room for them.
+    /// Returns an error if they do not fit on the device.
     pub fn move_to(&mut self, device: &Device) -> Result<()> {
         match self.moved_to(device) {
             Err(e) if e.is_out_of_memory() => Err(self.oom_error(device)),
@@ -107,10 +109,10 @@ impl TrainState {
         Ok(())
     }
 
-    /// That the device computes in this precision; sets the device up for it.
+    /// Checks that the device supports this precision, and sets the device up for it.
     ///
     /// # Errors
-    /// Says which precisions there are.
+    /// The error lists the available precisions.
     pub fn check_precision(&self) -> Result<()> {
         if self.device.is_cpu() && matches!(self.precision, Precision::Tf32 | Precision::F16) {
             let name = self.precision.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
@@ -122,16 +124,16 @@ impl TrainState {
         Ok(())
     }
 
-    /// What the loss is multiplied with.
+    /// Returns the factor of the loss.
     pub(crate) fn scale(&self) -> f64 {
         if self.precision == Precision::F16 { self.loss_scale.scale } else { 1.0 }
     }
 
-    /// Keeps the parameters and buffers whose names match one of `patterns` (`*` for any text, `?` for a character) as they
-    /// are; gives how many parameters are left to train.
+    /// Freezes the parameters and buffers whose names match one of `patterns` (`*` for any text,
+    /// `?` for a character). Returns the number of parameters left to train.
     ///
     /// # Errors
-    /// When a pattern matches nothing, or nothing is left to train.
+    /// Returns an error if a pattern matches nothing, or nothing is left to train.
     pub fn freeze(&mut self, patterns: &[String]) -> Result<usize> {
         let frozen = self.matching("freeze", patterns)?;
         let trained = |(spec, frozen): &(&ParamSpec, &bool)| spec.kind == ParamKind::Parameter && !**frozen;
@@ -143,16 +145,17 @@ impl TrainState {
         Ok(left)
     }
 
-    /// Takes weight decay off the parameters whose names match one of `patterns`, as [`Self::freeze`] reads them.
+    /// Exempts the parameters whose names match one of `patterns` from weight decay, with the
+    /// syntax of [`Self::freeze`].
     ///
     /// # Errors
-    /// When a pattern matches nothing.
+    /// Returns an error if a pattern matches nothing.
     pub fn exempt_from_decay(&mut self, patterns: &[String]) -> Result<()> {
         self.optimizer.no_decay = self.matching("no-decay", patterns)?;
         Ok(())
     }
 
-    /// Returns which parameters and buffers one of `patterns` matches, by position.
+    /// Returns the parameters and buffers that match one of `patterns`, by position.
     fn matching(&self, option: &str, patterns: &[String]) -> Result<Vec<bool>> {
         let mut matching = vec![false; self.model.specs().len()];
         for pattern in patterns {
@@ -166,7 +169,7 @@ impl TrainState {
             if !found {
                 let names: Vec<&str> = self.model.specs().iter().take(3).map(|s| s.name.as_str()).collect();
                 let what = format!(
-                    "`{pattern}` matches no parameter of {}; they are called {} ...",
+                    "`{pattern}` matches no parameter of {}; they are named {} ...",
                     self.model.name(),
                     names.join(", ")
                 );
@@ -176,22 +179,22 @@ impl TrainState {
         Ok(matching)
     }
 
-    /// Parameters and buffers that stay as they are, by position; empty for none.
+    /// Returns the frozen parameters and buffers, by position; empty for none.
     pub(crate) fn frozen(&self) -> Arc<[bool]> {
         self.frozen.clone()
     }
 
-    /// Lowers the learning rate from layer to layer, from the head down: `decay ^ depth below the head`.
+    /// Sets layer-wise learning-rate decay: `decay ^ depth below the head`.
     pub fn set_layer_decay(&mut self, decay: f64) {
         self.optimizer.lr_scale = self.params.ids().map(|id| self.model.lr_scale(id, decay)).collect();
     }
 
-    /// Bytes of the weights.
+    /// Returns the size of the weights, in bytes.
     pub(crate) fn weight_bytes(&self) -> u64 {
         self.model.specs().iter().map(|spec| 4 * spec.shape.iter().product::<usize>() as u64).sum()
     }
 
-    /// Bytes of everything that a checkpoint holds.
+    /// Returns the size of all tensors in a checkpoint, in bytes.
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.weight_bytes() * (1 + self.optimizer.kept.len() as u64 + u64::from(self.ema.is_some()))
     }
@@ -199,7 +202,7 @@ impl TrainState {
     /// Changes the model's input size, with weights, moments and moving average.
     ///
     /// # Errors
-    /// When the model cannot take pictures of this size.
+    /// Returns an error if the model does not support images of this size.
     pub fn resize(&mut self, size: usize) -> Result<()> {
         if self.model.input_size() == [size; 2] {
             return Ok(());
@@ -216,7 +219,7 @@ impl TrainState {
         Ok(())
     }
 
-    /// Returns whether a parameter or buffer stays as it is.
+    /// Returns true if a parameter or buffer is frozen.
     pub(crate) fn is_frozen(&self, id: ParamId) -> bool {
         self.frozen.get(id.index()).copied().unwrap_or(false)
     }

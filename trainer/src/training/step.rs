@@ -1,7 +1,7 @@
 //! One optimizer step: gradients are accumulated over micro-batches, then applied.
 //!
-//! A [`Step`] borrows the state for as long as it lasts, so that nothing else can be done with a state in the middle of
-//! a step. Dropped without an update, it leaves the state as it was.
+//! A [`Step`] borrows the state for as long as it lasts, so that nothing else can be done with a
+//! state in the middle of a step. Dropped without an update, it leaves the state as it was.
 
 use candle_core::Tensor;
 use efficienttrain_models::{Context, Gradients, Mode, ParamId, ParamKind, ops};
@@ -23,7 +23,7 @@ pub struct StepResult {
     pub grad_norm: f64,
 }
 
-/// An optimizer step whose gradients are being accumulated.
+/// Optimizer step whose gradients are being accumulated.
 #[derive(Debug)]
 pub struct Step<'a> {
     state: &'a mut TrainState,
@@ -41,10 +41,10 @@ struct MicroLoss {
 }
 
 impl TrainState {
-    /// Begins an optimizer step.
+    /// Starts an optimizer step.
     ///
     /// # Errors
-    /// When there is no memory for a copy of the buffers.
+    /// Returns an error if there is not enough memory for a copy of the buffers.
     pub fn begin_step(&mut self) -> Result<Step<'_>> {
         let undo = self.undo_bad_steps;
         Step::begin(self, undo)
@@ -53,7 +53,7 @@ impl TrainState {
     /// Trains on one batch: a step with a single micro-batch.
     ///
     /// # Errors
-    /// As [`Step::accumulate`] and [`Step::update`].
+    /// Same as [`Step::accumulate`] and [`Step::update`].
     pub fn train_on(
         &mut self,
         batch: &Batch,
@@ -66,10 +66,10 @@ impl TrainState {
         step.update(settings, clip_grad)
     }
 
-    /// Checks on one batch that a gradient reaches every parameter; changes nothing.
+    /// Checks on one batch that every parameter has a gradient; changes nothing.
     ///
     /// # Errors
-    /// Names the parameters that would never train.
+    /// The error names the parameters that would never be trained.
     pub fn check_gradients(&mut self, batch: &Batch) -> Result<()> {
         // The pass is like those of a step, so it takes no more memory.
         let mut step = Step::begin(self, true)?;
@@ -80,7 +80,7 @@ impl TrainState {
 }
 
 impl<'a> Step<'a> {
-    /// Begins a step that restores all buffers if it is dropped, or frozen ones alone without `undo`.
+    /// Starts a step that restores all buffers when dropped, or only frozen ones without `undo`.
     pub(crate) fn begin(state: &'a mut TrainState, undo: bool) -> Result<Self> {
         let mut buffers = Vec::new();
         for (spec, id) in state.model.specs().iter().zip(state.params.ids()) {
@@ -92,10 +92,11 @@ impl<'a> Step<'a> {
         Ok(Self { state, gradients, losses: Vec::new(), buffers })
     }
 
-    /// Adds the gradients of one micro-batch, weighted by its `share` of the step. Does not wait for a GPU.
+    /// Adds the gradients of one micro-batch, weighted by its `share` of the step. Does not wait
+    /// for a GPU.
     ///
     /// # Errors
-    /// When the batch does not fit the model.
+    /// Returns an error if the batch is incompatible with the model.
     pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<()> {
         let state = &*self.state;
         let mut cx = Context::new(&state.params, Mode::Train { seed, drop_path })
@@ -111,7 +112,8 @@ impl<'a> Step<'a> {
     /// Applies the accumulated gradients.
     ///
     /// # Errors
-    /// When the loss or the norm of the gradients is not finite; the state is as before the step then.
+    /// Returns an error if the loss or the norm of the gradients is not finite; the state is then
+    /// as before the step.
     pub fn update(self, settings: &StepSettings, clip_grad: Option<f64>) -> Result<StepResult> {
         self.launch_update(settings, clip_grad)?.finish()
     }
@@ -119,7 +121,7 @@ impl<'a> Step<'a> {
     /// Launches the update without waiting for a GPU. On the CPU it is complete when this returns.
     ///
     /// # Errors
-    /// As [`Self::update`].
+    /// Same as [`Self::update`].
     pub(crate) fn launch_update(
         mut self,
         settings: &StepSettings,
@@ -130,13 +132,13 @@ impl<'a> Step<'a> {
             self.gradients.take(id);
         }
         let on_cpu = self.state.device().is_cpu();
-        // On a GPU the kernels of the update look at the last loss themselves.
+        // On a GPU, the update kernels read the last loss themselves.
         let last_loss = self.losses.last().filter(|_| !on_cpu).map(|micro| &micro.loss);
         let clip = self.clip_factor(clip_grad, last_loss)?;
         let result = if on_cpu { Some(self.check_finite(&clip, settings.step)?) } else { None };
         self.take_step(settings, &clip)?;
         self.gradients.clear();
-        // Before the average takes them in.
+        // Must precede the update of the average, which copies them.
         self.restore_frozen_buffers();
         self.update_average(settings, (!on_cpu).then_some(&clip))?;
         if on_cpu {
@@ -167,7 +169,7 @@ impl<'a> Step<'a> {
         optimizer.step_by(model.specs(), params, &self.gradients, rates, factor)
     }
 
-    /// Moves the average towards the weights, unless `factor` says that the step is left out.
+    /// Moves the average towards the weights, unless `factor` marks the step as skipped.
     fn update_average(&mut self, settings: &StepSettings, factor: Option<&ops::ClipFactor>) -> Result<()> {
         let state = &mut *self.state;
         let (Some(ema), Some(decay)) = (&mut state.ema, settings.ema_decay) else { return Ok(()) };
@@ -195,13 +197,13 @@ impl Drop for Step<'_> {
     }
 }
 
-/// An update that is complete on the CPU, and under way on a GPU.
+/// Update that is complete on the CPU, and pending on a GPU.
 #[derive(Debug)]
 pub(crate) struct PendingUpdate<'a> {
     number: u64,
     step: Step<'a>,
     clip: ops::ClipFactor,
-    /// The result, once it is known.
+    /// Result, once known.
     result: Option<StepResult>,
 }
 
@@ -209,7 +211,7 @@ impl PendingUpdate<'_> {
     /// Waits for the update.
     ///
     /// # Errors
-    /// As [`Step::update`].
+    /// Same as [`Step::update`].
     pub(crate) fn finish(mut self) -> Result<StepResult> {
         self.settle()
     }
@@ -226,7 +228,8 @@ impl PendingUpdate<'_> {
         if good {
             buffers.clear();
         } else {
-            // The update left weights and moments as they were; dropping the step restores the buffers.
+            // The update has left weights and moments unchanged; dropping the step restores the
+            // buffers.
             state.optimizer.steps -= 1;
             state.ema_updates = state.ema_updates.saturating_sub(1);
         }
@@ -235,7 +238,8 @@ impl PendingUpdate<'_> {
         if scaled {
             state.loss_scale = state.loss_scale.after(good);
         }
-        // In half precision a gradient too large for the present scale is no fault of the run.
+        // In half precision, a gradient that overflows at the present scale is not an error of the
+        // run.
         let tolerable = scaled && before > LossScale::LEAST && loss.is_finite();
         if !good && !tolerable {
             return Err(Error::NotFinite { step: self.number, loss, grad_norm });
@@ -244,7 +248,7 @@ impl PendingUpdate<'_> {
     }
 }
 
-/// Counts of the state are right after an update in any case.
+/// The counters of the state are correct after any update.
 impl Drop for PendingUpdate<'_> {
     fn drop(&mut self) {
         let _ = self.settle();

@@ -11,7 +11,7 @@ pub(crate) const WRITING: (&str, &str) = (".writing-", ".tmp");
 /// Replaces a file in one step.
 ///
 /// # Errors
-/// When the disk refuses; the file at `path` is untouched then.
+/// Returns an error if the disk refuses; the file at `path` is untouched then.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
 }
@@ -19,7 +19,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 /// As [`replace`], with what `write` writes to a file that is to take the place.
 ///
 /// # Errors
-/// As [`replace`], and those of `write`.
+/// Same as [`replace`], and those of `write`.
 pub(crate) fn replace_with(
     path: &Path,
     write: impl FnOnce(&mut tempfile::NamedTempFile) -> Result<()>,
@@ -36,7 +36,7 @@ pub(crate) fn replace_with(
 /// Gives the file at `from` a second name, which may be that of another file; copies it where the file system cannot.
 ///
 /// # Errors
-/// When the disk refuses; what was at `to` is untouched then.
+/// Returns an error if the disk refuses; what was at `to` is untouched then.
 pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
     let folder = folder_of(to);
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;

@@ -39,7 +39,7 @@ impl Disk {
 /// Checks that a run's folder has room for what the run cannot do without: as many checkpoints, and its final weights.
 ///
 /// # Errors
-/// Names the folder, the bytes that are needed and those that are free.
+/// The error names the folder, the bytes that are needed and those that are free.
 pub(crate) fn check_room(out: &Path, checkpoints: u64, checkpoint: u64, weights: u64) -> Result<()> {
     let folder = nearest(out);
     let needed = checkpoint.saturating_mul(checkpoints).saturating_add(weights);

@@ -19,7 +19,7 @@ pub(crate) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::E
 /// Reads what [`serialize`] stored.
 ///
 /// # Errors
-/// When there is something else than a number, one of the texts, or `null`.
+/// Returns an error if there is something else than a number, one of the texts, or `null`.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     from.deserialize_any(FloatVisitor)
 }

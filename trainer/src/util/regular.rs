@@ -7,7 +7,7 @@ use std::path::Path;
 /// Reads a whole file.
 ///
 /// # Errors
-/// When it cannot be read, or is not a regular file; links to regular files are.
+/// Returns an error if it cannot be read, or is not a regular file; links to regular files are.
 pub(crate) fn read_regular(path: &Path) -> Result<Vec<u8>> {
     check_regular(path)?;
     std::fs::read(path)
@@ -16,7 +16,7 @@ pub(crate) fn read_regular(path: &Path) -> Result<Vec<u8>> {
 /// Opens a file to read.
 ///
 /// # Errors
-/// As [`read_regular`].
+/// Same as [`read_regular`].
 pub(crate) fn open_regular(path: &Path) -> Result<File> {
     check_regular(path)?;
     File::open(path)

@@ -406,5 +406,5 @@ fn cifar_files_that_are_cut_off_or_of_another_kind() {
     }
     std::fs::write(&path, cifar(&[&[3], &[10]])).unwrap();
     let message = Cifar::open(&[path]).unwrap_err().rendered();
-    assert!(message.contains("picture 1") && message.contains("label 10"), "{message}");
+    assert!(message.contains("image 1") && message.contains("label 10"), "{message}");
 }

@@ -107,7 +107,7 @@ fn folders_are_predicted_as_their_images_are() {
     let empty = dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     let said = efficienttrain(&["predict", "--weights", text(&weights), text(&empty)]);
-    assert!(String::from_utf8_lossy(&said.stderr).contains("holds no image"));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("contains no image"));
 }
 
 /// All weights but those of the head.

@@ -148,7 +148,7 @@ fn a_small_memory_is_an_error_that_names_what_fits() {
     for part in [
         "step 0: the memory of cuda:0 ran out with a batch of 16 at 128 pixels",
         &format!("it has {memory} MiB"),
-        "a batch of 8 fits (tried now with random pictures). Give --batch 8 --accumulation 2, ",
+        "a batch of 8 fits (tried now with random images). Give --batch 8 --accumulation 2, ",
         "--checkpoint-activations",
         "--batch auto",
     ] {

@@ -70,7 +70,7 @@ fn rows_of_the_head_follow_the_names_of_their_classes() {
         let ema = begun.state.ema.as_ref().unwrap().by_name("fc.weight").unwrap();
         assert_eq!(ema.to_vec2::<f32>().unwrap()[0], known[1][..known[1].len() - 1]);
         let told = remarks(&begun);
-        assert!(told.contains("3 of its 4 rows") && told.contains("drawn anew: z"), "{told}");
+        assert!(told.contains("3 of its 4 rows") && told.contains("randomly initialized: z"), "{told}");
         // More classes, and fewer.
         let begun = begin("more", &["a", "aa", "b", "c", "d"], Some(weights.clone()));
         let more = rows(&begun);
@@ -159,7 +159,7 @@ fn an_average_or_moments_that_the_run_did_not_keep_begin_anew() {
     let lamb = TrainConfig { opt: Some(OptimizerName::Lamb), ..sgd.clone() };
     for then in [sgd, lamb] {
         let mut run = resumed(dir.path(), &baseline(0.9), &then);
-        assert!(remarks(&run).contains("begin at zero"), "{}", remarks(&run));
+        assert!(remarks(&run).contains("start at zero"), "{}", remarks(&run));
         assert_eq!(run.state.optimizer.steps, 0);
         let moments = run.state.optimizer.kept.iter().flat_map(|(_, store)| store.iter());
         let moments = moments.filter(|(name, _)| !name.contains("tracked"));

@@ -103,7 +103,7 @@ fn a_label_file_is_the_label_and_never_the_folder() {
         ("json", br#"{"label": {"id": 3}}"#, "\"id\""),
         ("json", br#"{"label": 1e12}"#, "1000000000000"),
         ("json", br#"{"label": "-3"}"#, "-3"),
-        ("json", b"{", "no JSON"),
+        ("json", b"{", "not JSON"),
         ("cls", b"", "empty"),
         ("cls", b"\x03\0\0\0", "\\x03"),
         ("cls", b"\x80\x04\x95", "\\x80"),

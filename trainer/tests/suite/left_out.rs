@@ -122,7 +122,7 @@ fn the_start_of_a_run_and_data_check_say_what_is_left_out() {
     let mut run = Run::new(config, options(&dir.path().join("run"), 1), sources).unwrap();
     run.train(&mut first).unwrap();
     let said = first.0.join("\n");
-    assert!(said.contains("training: left out 2 files") && said.contains("1 .heic"), "{said}");
+    assert!(said.contains("training: skipped 2 files") && said.contains("1 .heic"), "{said}");
     assert!(said.contains("evaluation: no image of 1 class: `class1`"), "{said}");
     let mut logged = first.1;
     assert_eq!(logged["train_notes"]["skipped"][0]["ending"], "heic");
@@ -134,7 +134,7 @@ fn the_start_of_a_run_and_data_check_say_what_is_left_out() {
     assert!(serde_json::from_value::<Event>(logged).is_ok());
 
     let checked = accepted(&["data", "check", text(&data)]);
-    assert!(checked.contains("left out 2 files") && checked.contains("class1"), "{checked}");
+    assert!(checked.contains("skipped 2 files") && checked.contains("class1"), "{checked}");
     let json: serde_json::Value =
         serde_json::from_str(&accepted(&["data", "check", "--json", text(&data)])).unwrap();
     let reasons: Vec<_> = json[0]["skipped"].as_array().unwrap().iter().collect();
@@ -147,10 +147,10 @@ fn the_start_of_a_run_and_data_check_say_what_is_left_out() {
     let weights = dir.path().join("run/model.safetensors");
     let out = efficienttrain(&["eval", "--weights", text(&weights), "--data", text(&data.join("train"))]);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.success() && said.contains("left out 2 files"), "{said}");
+    assert!(out.status.success() && said.contains("skipped 2 files"), "{said}");
     let out = efficienttrain(&["predict", "--weights", text(&weights), text(&data.join("train/class1"))]);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.success() && said.contains("left out 2 files"), "{said}");
+    assert!(out.status.success() && said.contains("skipped 2 files"), "{said}");
 }
 
 #[test]

@@ -15,9 +15,9 @@ pub(crate) struct BenchArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Time, rate and memory of training steps: forward, backward and optimizer
+    /// Measure time, rate and memory of training steps (forward, backward and optimizer)
     Step(step::StepArgs),
-    /// Images per second and core from file to training picture, and the share of each stage
+    /// Measure images per second and core from file to training image, and the share of each stage
     Preprocess(preprocess::PreprocessArgs),
 }
 

@@ -13,11 +13,11 @@ use serde::Serialize;
 /// Arguments of `bench preprocess`.
 #[derive(Args)]
 pub(super) struct PreprocessArgs {
-    /// Data set of any kind; its training images, where it has splits
+    /// Data set of any kind; its training images, if it has splits
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
 
-    /// Edge of the training pictures, in pixels
+    /// Edge of the training images, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 96)]
     size: u32,
 
@@ -29,11 +29,11 @@ pub(super) struct PreprocessArgs {
     #[arg(long, value_name = "PIXELS", default_value_t = 224)]
     base_size: u32,
 
-    /// Whether the low-frequency crop comes before or after RandAugment
+    /// Order of low-frequency crop and RandAugment
     #[arg(long, value_enum, default_value_t = CropOrder::CropThenAugment)]
     order: CropOrder,
 
-    /// How images are brought to the size
+    /// Method of resizing images to --size
     #[arg(long, value_enum, default_value_t = CropMethod::Fourier)]
     crop: CropMethod,
 
@@ -41,7 +41,8 @@ pub(super) struct PreprocessArgs {
     #[arg(long)]
     stepwise_crop: bool,
 
-    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop box keeps twice the pixels of the size
+    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the crop box then still has at least twice
+    /// the pixels of --size
     #[arg(long)]
     reduced_decode: bool,
 
@@ -49,7 +50,7 @@ pub(super) struct PreprocessArgs {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     images: usize,
 
-    /// Also the loader end to end, with one thread and with this many
+    /// Also measure the loader end to end, with one thread and with this many
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
@@ -62,7 +63,7 @@ pub(super) struct PreprocessArgs {
     json: bool,
 }
 
-/// A report with what it is about.
+/// A report with the settings that it was measured at.
 #[derive(Serialize)]
 struct Output {
     size: u32,
@@ -81,7 +82,7 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<()> {
     );
     ensure!(args.images > 0, "--images: expected at least 1, got 0");
     ensure!((0.0..=10.0).contains(&args.magnitude), "--magnitude: expected 0 to 10, got {}", args.magnitude);
-    // A data set's training images come first.
+    // The training images of a data set are its first split.
     let sets = open_all(&args.data, DEFAULT_IMAGE_LIMIT)?;
     let source = sets.into_iter().next().context("no set of images")?.1;
     let bench = PreprocessBench { images: args.images, view: args.view(), workers: args.workers };
@@ -127,7 +128,7 @@ fn print_line(output: &Output) -> Result<()> {
     for stage in PipelineStage::ALL {
         let time = report.stages[stage.name()];
         crate::cli::print_line(format!(
-            "  {:<9} {:>8.1} us an image {:>6.1}%",
+            "  {:<9} {:>8.1} us per image {:>6.1}%",
             stage.name(),
             time.us_per_image,
             100.0 * time.share

@@ -15,11 +15,11 @@ pub(super) struct StepArgs {
     #[arg(long, value_name = "NAME")]
     model: String,
 
-    /// Edge of the pictures, in pixels
+    /// Edge of the images, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 224)]
     size: usize,
 
-    /// Pictures of a step
+    /// Batch size
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
 
@@ -27,19 +27,20 @@ pub(super) struct StepArgs {
     #[arg(long, value_name = "N", default_value_t = 5)]
     steps: usize,
 
-    /// Steps before them that are not timed
+    /// Untimed steps before them
     #[arg(long, value_name = "N", default_value_t = 2)]
     warmup: usize,
 
-    /// Keep of each block its input alone and run it again in the backward pass
+    /// Activation checkpointing: keep only each block's input and recompute the block in the
+    /// backward pass
     #[arg(long)]
     checkpoint_activations: bool,
 
-    /// Element type of activations
+    /// Precision of activations
     #[arg(long, visible_alias = "precision", value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
 
-    /// What to compute on: `cpu`, `cuda`, `cuda:1`
+    /// Device: `cpu`, or an NVIDIA GPU as `cuda` or `cuda:1`
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
     device: DeviceName,
 
@@ -57,7 +58,7 @@ pub(super) fn run(args: &StepArgs) -> Result<()> {
         return Ok(print_line(serde_json::to_string(&report)?)?);
     }
     print_line(format!(
-        "{} at {}, batch {}, {}, {} threads: {:.1} ms a step ({:.1} to {:.1}), {:.1} images/s, {:.0} GFLOP/s, {:.0}% of the best \
+        "{} at {}, batch {}, {}, {} threads: {:.1} ms per step ({:.1} to {:.1}), {:.1} images/s, {:.0} GFLOP/s, {:.0}% of the best \
          matrix product",
         report.model,
         report.size,

@@ -1,4 +1,4 @@
-//! A walk over a whole set: what is there, and what is broken.
+//! Checks a data set: decodes every image, counts classes and sizes, lists broken files.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::data::source::class_names::unique_names;
 use crate::data::source::skipped::Skipped;
 use crate::data::source::{BadImage, Source};
 
-/// What a set holds.
+/// Result of checking a data set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// Images that can be decoded.
+    /// Number of images that can be decoded.
     pub images: usize,
     /// Images of each class, broken ones included, in the order of labels.
     pub classes: Vec<ClassCount>,
@@ -20,31 +20,31 @@ pub struct Check {
     pub width: Range,
     /// Heights of the images, in pixels.
     pub height: Range,
-    /// Images that cannot be read or decoded, in their order.
+    /// Images that cannot be read or decoded, in order.
     pub broken: Vec<BadImage>,
-    /// Images whose content is of another format than their ending says; they are read by their content.
+    /// Images in another format than their file extension says; they are decoded by their content.
     pub misnamed: Vec<String>,
-    /// Files that are not among the images, by reason.
+    /// Files that are not images of the set, by reason.
     pub skipped: Skipped,
 }
 
 /// Number of images of a class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClassCount {
-    /// Its name.
+    /// Name of the class.
     pub name: String,
-    /// How many.
+    /// Number of its images.
     pub images: usize,
 }
 
-/// Smallest, middle and largest of some numbers; all 0 where there are none.
+/// Smallest, median and largest of a list of numbers; all 0 if it is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Range {
-    /// The smallest.
+    /// Smallest number.
     pub min: u32,
-    /// The middle one.
+    /// Median.
     pub median: u32,
-    /// The largest.
+    /// Largest number.
     pub max: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Checking, measuring and packing of data sets.
+//! Administration of data sets: checking, measuring and packing them.
 
 pub(crate) mod check;
 pub(crate) mod pack;

@@ -1,4 +1,4 @@
-//! From any source to tar shards.
+//! Packs any source into tar shards.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use crate::data::loader::order::SampleOrder;
 use crate::data::source::{BadImage, Source};
 use crate::error::DataError;
 
-/// Images that are encoded at a time: bounds the memory.
+/// Images to encode at a time; bounds the memory.
 const AT_ONCE: usize = 64;
 
-/// How images are packed.
+/// Options for packing a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackOptions {
-    /// Longest short edge, in pixels: larger images are made smaller, all others keep their size.
+    /// Largest short edge, in pixels: larger images are scaled down, all others keep their size.
     pub max_size: u32,
-    /// Quality of JPEGs that are written, 1 to 100.
+    /// Quality of the JPEGs to write, 1 to 100.
     pub quality: u8,
-    /// Shards of each split.
+    /// Number of shards per split.
     pub shards: usize,
 }
 
@@ -34,10 +34,10 @@ impl Default for PackOptions {
 }
 
 impl PackOptions {
-    /// That every value is in range.
+    /// Checks that every value is in range.
     ///
     /// # Errors
-    /// When one is not; the message names its option.
+    /// The error names the option that is out of range.
     pub fn check(&self) -> Result<(), DataError> {
         let wrong = |what: String| Err(DataError::Setting(what));
         match self {
@@ -53,26 +53,28 @@ impl PackOptions {
     }
 }
 
-/// What was written for one split.
+/// Result of packing one split.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Packed {
-    /// Images written.
+    /// Number of images written.
     pub images: usize,
-    /// Those of them that were copied as they were.
+    /// Number of images copied unchanged.
     pub copied: usize,
-    /// Bytes of the shards.
+    /// Total size of the shards, in bytes.
     pub bytes: u64,
     /// The shards.
     pub shards: Vec<PathBuf>,
-    /// Images that could not be read, and are left out.
+    /// Images that were skipped because they cannot be read.
     pub broken: Vec<BadImage>,
 }
 
-/// Writes `source` as shards `DIR/SPLIT-00000.tar` and so on: WebDataset layout, labels as numbers, images shuffled in an
-/// order that depends on their number alone. The same input gives the same bytes. A shard appears when it is complete.
+/// Writes `source` as shards `DIR/SPLIT-00000.tar` and so on, in the WebDataset layout with numbers
+/// as labels. Images are shuffled in an order that depends only on their count. The same input
+/// gives the same bytes. A shard appears once it is complete.
 ///
 /// # Errors
-/// When a shard cannot be written, an option is out of range, or no image can be read.
+/// Returns an error if a shard cannot be written, an option is out of range, or no image can be
+/// read.
 pub fn pack(source: &dyn Source, dir: &Path, split: &str, options: PackOptions) -> Result<Packed, DataError> {
     options.check()?;
     std::fs::create_dir_all(dir).map_err(DataError::io(dir))?;
@@ -87,7 +89,7 @@ pub fn pack(source: &dyn Source, dir: &Path, split: &str, options: PackOptions) 
     if packed.images == 0 {
         let reason = packed.broken.first().map_or("the set is empty".into(), |b| b.reason.clone());
         return Err(DataError::Setting(format!(
-            "{}: not one image could be packed: {reason}",
+            "{}: none of the images could be packed: {reason}",
             dir.display()
         )));
     }
@@ -97,7 +99,7 @@ pub fn pack(source: &dyn Source, dir: &Path, split: &str, options: PackOptions) 
 /// Writes the file that lists the classes of packed splits, in the order of their labels.
 ///
 /// # Errors
-/// When it cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn write_classes(dir: &Path, classes: &[String]) -> Result<(), DataError> {
     let path = dir.join("dataset.json");
     let text = format!("{:#}\n", serde_json::json!({ "classes": classes }));
@@ -146,7 +148,8 @@ fn write_shard(
     Ok(())
 }
 
-/// Temporary files belong to their writer alone; a data set is read by others.
+/// Makes a file readable by all users: temporary files are readable by their owner only, but data
+/// sets are shared.
 #[cfg(unix)]
 fn readable_by_all(file: &tempfile::NamedTempFile) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -159,7 +162,7 @@ fn readable_by_all(_file: &tempfile::NamedTempFile) -> std::io::Result<()> {
 }
 
 fn append<W: Write>(tar: &mut tar::Builder<W>, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    // Nothing of the time, the user or the machine goes in: the same images give the same file.
+    // Leaves out time, user and machine, so that the same images give the same file.
     let mut header = tar::Header::new_ustar();
     header.set_size(bytes.len() as u64);
     header.set_mode(0o644);
@@ -167,9 +170,9 @@ fn append<W: Write>(tar: &mut tar::Builder<W>, name: &str, bytes: &[u8]) -> std:
     tar.append_data(&mut header, name, bytes)
 }
 
-/// An image as JPEG, and whether it is the one that was there.
+/// Returns an image as JPEG, and true if it is the stored file itself.
 fn encoded(source: &dyn Source, index: usize, options: PackOptions) -> Result<(Vec<u8>, bool), DataError> {
-    // Decoded in any case: broken images do not get in.
+    // Decodes the image in any case, so that broken images are not packed.
     let image = source.load(index)?;
     let shrunk = shrink(&image, options.max_size)?;
     if shrunk.is_none()

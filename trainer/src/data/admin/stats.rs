@@ -1,4 +1,4 @@
-//! Mean and deviation of the colors of a set.
+//! Mean and standard deviation of the colors of a data set.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -6,27 +6,27 @@ use serde::Serialize;
 use crate::data::source::{BadImage, Source};
 use crate::error::DataError;
 
-/// Colors of a set, red, green and blue, in shares of the full level.
+/// Color statistics of a data set: red, green and blue, from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
-    /// Images that were looked at.
+    /// Number of images measured.
     pub images: usize,
-    /// Mean level.
+    /// Mean of each channel.
     pub mean: [f64; 3],
-    /// Standard deviation over all pixels.
+    /// Standard deviation of each channel over all pixels.
     pub std: [f64; 3],
-    /// Images that could not be read, and are left out.
+    /// Images that were skipped because they cannot be read.
     pub broken: Vec<BadImage>,
 }
 
-/// Mean and deviation over `images` images spread evenly over the set, or all of them. Every image counts the same,
-/// whatever its size.
+/// Computes mean and standard deviation over `images` images spread evenly over the set, or all of
+/// them. Every image has the same weight, whatever its size.
 ///
 /// # Errors
-/// When not one of the images can be read.
+/// Returns an error if none of the images can be read.
 pub fn stats(source: &dyn Source, images: Option<usize>) -> Result<Stats, DataError> {
     let count = images.unwrap_or(source.len()).clamp(1, source.len().max(1));
-    // In 128 bits: the product can be larger than what 64 hold.
+    // Uses 128 bits, because the product may overflow 64.
     let at = |i: usize| (i as u128 * source.len() as u128 / count as u128) as usize;
     let seen: Vec<_> = (0..count)
         .into_par_iter()
@@ -46,16 +46,16 @@ pub fn stats(source: &dyn Source, images: Option<usize>) -> Result<Stats, DataEr
     }
     if used == 0 {
         let reason = broken.first().map_or("the set is empty".into(), |b| b.reason.clone());
-        return Err(DataError::Setting(format!("not one of {count} images could be read: {reason}")));
+        return Err(DataError::Setting(format!("none of {count} images could be read: {reason}")));
     }
     let mean = sum.map(|s| s / used as f64);
     let std = std::array::from_fn(|c| (squares[c] / used as f64 - mean[c] * mean[c]).max(0.0).sqrt());
     Ok(Stats { images: used, mean, std, broken })
 }
 
-/// Mean and mean square of each color of one image.
+/// Returns mean and mean square of each channel of an image.
 fn moments(pixels: &[u8]) -> ([f64; 3], [f64; 3]) {
-    // Whole numbers, so that the sums are exact.
+    // Integers make the sums exact.
     let (mut sum, mut squares) = ([0u64; 3], [0u64; 3]);
     for pixel in pixels.chunks_exact(3) {
         for c in 0..3 {

@@ -1,24 +1,23 @@
-//! Endings of file names.
+//! File extensions of images.
 
-/// Endings of the files that count as images, in lower case: those of torchvision's
-/// `IMG_EXTENSIONS`, the other names of JPEG and PNG, the rest of the PNM family, and GIF (its
-/// first frame).
+/// File extensions that count as images, in lower case: those of torchvision's `IMG_EXTENSIONS`,
+/// the other extensions of JPEG and PNG, the rest of the PNM family, and GIF (its first frame).
 pub(crate) const ENDINGS: [&str; 16] = [
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "bmp", "webp", "gif", "tif", "tiff", "ppm", "pgm", "pbm",
     "pnm", "pam",
 ];
 
-/// Returns whether the ending of a name says that it is an image.
+/// Returns true if a file extension belongs to an image format.
 pub(crate) fn has_image_ending(ending: &str) -> bool {
     ENDINGS.contains(&ending.to_lowercase().as_str())
 }
 
-/// Returns the last part of a path with `/` between its parts.
+/// Returns the last component of a path whose separator is `/`.
 pub(crate) fn file_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-/// Returns what follows the last dot of a file name; empty if there is none.
+/// Returns the part of a file name after its last dot; empty if there is none.
 pub(crate) fn ending(name: &str) -> &str {
     file_name(name).rsplit_once('.').map_or("", |(_, ending)| ending)
 }

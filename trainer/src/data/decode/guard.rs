@@ -1,4 +1,4 @@
-//! A decoder that panics costs its image, not the run.
+//! Turns panics in image decoders into errors: they affect one image and not the whole run.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a decoder of foreign bytes; a panic is an error that says what it said.
+/// Runs a decoder on untrusted bytes; a panic becomes an error with the panic's message.
 pub(crate) fn catch<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     DECODING.set(true);
     let caught = catch_unwind(AssertUnwindSafe(decode));
@@ -19,8 +19,8 @@ pub(crate) fn catch<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, 
     })
 }
 
-/// Leaves out what the panic hook prints of panics in image decoders: they are errors, with the name of their image. For
-/// programs; call it once, at the start.
+/// Silences the panic hook for panics in image decoders, which are reported as errors with the name
+/// of the image. Meant for programs; call it once at the start.
 pub fn keep_decoder_panics_quiet() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -1,9 +1,10 @@
-//! JPEG decoding, with the pixels of libjpeg.
+//! JPEG decoding with the pixels of libjpeg.
 //!
-//! Two decoders share the work, chosen by what a file's headers say. `libjpeg-turbo-rs` gives libjpeg-turbo's bytes, but
-//! does not take all layouts; `jpeg-decoder` takes those (they are rare), within rounding and its own interpolation of
-//! chroma. Held against libjpeg for every layout that its `cjpeg` writes: sampling factors, scan scripts, restart
-//! markers, progressive and arithmetic coding, one to four components.
+//! Uses one of two decoders, depending on the headers of the file. `libjpeg-turbo-rs` returns the
+//! same bytes as libjpeg-turbo but does not support all layouts; `jpeg-decoder` decodes those (they
+//! are rare), up to rounding and its own chroma upsampling. Compared with libjpeg for every layout
+//! that its `cjpeg` writes: sampling factors, scan scripts, restart markers, progressive and
+//! arithmetic coding, one to four components.
 
 use image::{DynamicImage, GrayImage, RgbImage};
 use libjpeg_turbo_rs::decode::pipeline::Decoder;
@@ -20,7 +21,7 @@ pub(crate) struct Jpeg<'a> {
 }
 
 impl<'a> Jpeg<'a> {
-    /// Checks that a file is whole and has a frame.
+    /// Checks that a file is complete and has a frame header.
     pub(crate) fn new(bytes: &'a [u8], stream: &JpegStream) -> Result<Self, String> {
         if !stream.is_whole {
             return Err("the JPEG is cut off: it has no end-of-image marker".into());
@@ -37,7 +38,7 @@ impl<'a> Jpeg<'a> {
         })
     }
 
-    /// Returns the bytes held while it is decoded at 1/`divisor` of its size, its pixels included.
+    /// Returns the memory for decoding at 1/`divisor` of the size, pixels included, in bytes.
     pub(crate) fn memory(&self, divisor: u32) -> u64 {
         let Frame { width, height, ref sampling, .. } = self.frame;
         let divisor = if self.needs_second_decoder { 1 } else { divisor };
@@ -48,7 +49,8 @@ impl<'a> Jpeg<'a> {
         channels * pixels + samples / u64::from(divisor * divisor) + coefficients
     }
 
-    /// Decodes to gray or RGB pixels, at 1/`divisor` of its size (rounded up) where the decoder can.
+    /// Decodes to gray or RGB pixels, at 1/`divisor` of the size (rounded up) if the decoder
+    /// supports it.
     pub(crate) fn decode(&self, divisor: u32, limit: u64) -> Result<DynamicImage, String> {
         if self.needs_second_decoder {
             return self.decode_second(limit);
@@ -75,7 +77,8 @@ impl<'a> Jpeg<'a> {
             L8 => 1,
             RGB24 => 3,
             CMYK32 => {
-                // This decoder turns inks over, as Adobe's programs store them; the other does not.
+                // This decoder inverts CMYK values, because Adobe's programs store them inverted;
+                // the other decoder does not.
                 pixels.iter_mut().for_each(|ink| *ink = 255 - *ink);
                 4
             }
@@ -85,7 +88,7 @@ impl<'a> Jpeg<'a> {
     }
 }
 
-/// Returns whether the first decoder refuses a layout or gets it wrong.
+/// Returns true for layouts that the first decoder rejects or decodes incorrectly.
 fn needs_second_decoder(frame: &Frame, scans: &[usize]) -> bool {
     let components = frame.sampling.len();
     let [first, rest @ ..] = &frame.sampling[..] else { return false };
@@ -103,7 +106,7 @@ fn explain(error: &JpegError) -> String {
     }
 }
 
-/// Makes an image of interleaved samples: gray, RGB, or CMYK with inks turned over.
+/// Creates an image from interleaved samples: gray, RGB, or inverted CMYK.
 fn image_of(width: usize, height: usize, channels: usize, data: Vec<u8>) -> Result<DynamicImage, String> {
     let (width, height) = (width as u32, height as u32);
     let image = match channels {
@@ -111,10 +114,10 @@ fn image_of(width: usize, height: usize, channels: usize, data: Vec<u8>) -> Resu
         4 => RgbImage::from_raw(width, height, rgb_of_inks(data)).map(DynamicImage::from),
         _ => RgbImage::from_raw(width, height, data).map(DynamicImage::from),
     };
-    image.ok_or_else(|| "the decoder gave other than the size that the JPEG says".into())
+    image.ok_or_else(|| "the decoded image does not have the size in the JPEG header".into())
 }
 
-/// Converts CMYK with inks turned over (255 is no ink) to RGB with Pillow's rounding (`Convert.c`, `cmyk2rgb`).
+/// Converts inverted CMYK (255 is no ink) to RGB with Pillow's rounding (`Convert.c`, `cmyk2rgb`).
 fn rgb_of_inks(mut pixels: Vec<u8>) -> Vec<u8> {
     let count = pixels.len() / 4;
     for i in 0..count {

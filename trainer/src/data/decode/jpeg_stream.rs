@@ -1,26 +1,28 @@
-//! The structure of a JPEG file: its markers, without the entropy-coded data between them.
+//! Structure of a JPEG file: its markers, without the entropy-coded data between them.
 
-/// What the markers of a JPEG file say.
+/// Information from the markers of a JPEG file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct JpegStream {
-    /// The frame header; none in a file without one.
+    /// Frame header, if the file has one.
     pub(crate) frame: Option<Frame>,
     /// Number of components in each scan.
     pub(crate) scans: Vec<usize>,
-    /// The components whose first scan (of the whole blocks, or of their means) is there, by their number.
+    /// Numbers of the components whose first scan (of whole blocks or of their DC coefficients) has
+    /// been found.
     begun: Vec<u8>,
-    /// Whether the end-of-image marker is there.
+    /// True if the file has an end-of-image marker.
     pub(crate) is_whole: bool,
-    /// The EXIF data before the first scan, without their prefix; parts in several segments are joined.
+    /// EXIF data before the first scan, without prefix; the parts in several segments are joined.
     pub(crate) exif: Vec<u8>,
-    /// The XMP packet before the first scan.
+    /// XMP packet before the first scan.
     pub(crate) xmp: Vec<u8>,
 }
 
-/// A frame header (ITU-T T.81, B.2.2).
+/// Frame header (ITU-T T.81, B.2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
-    /// The second byte of its marker: 0xc0 baseline, 0xc1 extended sequential, 0xc2 progressive, and further ones.
+    /// Second byte of the marker: 0xc0 baseline, 0xc1 extended sequential, 0xc2 progressive, and
+    /// others.
     pub(crate) kind: u8,
     /// Width in pixels.
     pub(crate) width: u32,
@@ -31,11 +33,12 @@ pub(crate) struct Frame {
 }
 
 impl JpegStream {
-    /// Walks over all markers. Thumbnails inside segments have markers of their own and are stepped over.
+    /// Walks over all markers. Thumbnails inside segments have markers of their own and are
+    /// skipped.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let mut stream = Self::default();
         let mut at = 2;
-        // Between markers is entropy-coded data, or padding between segments.
+        // Between markers there is entropy-coded data, or padding between segments.
         while let Some(skipped) = bytes.get(at..).and_then(|rest| memchr::memchr(0xff, rest)) {
             at += skipped;
             match bytes.get(at + 1) {
@@ -44,7 +47,8 @@ impl JpegStream {
                     stream.is_whole = true;
                     return stream;
                 }
-                // Fill bytes; stuffed zeros, restart markers and others without a length.
+                // Skips fill bytes, stuffed zeros, restart markers and other markers without a
+                // length.
                 Some(0xff) => at += 1,
                 Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 2,
                 Some(&marker) => {
@@ -60,7 +64,7 @@ impl JpegStream {
 
     fn segment(&mut self, marker: u8, content: &[u8]) {
         match marker {
-            // The first frame counts; 0xc4, 0xc8 and 0xcc are tables.
+            // Uses the first frame; 0xc4, 0xc8 and 0xcc are tables.
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) && self.frame.is_none() => {
                 self.frame = Frame::parse(marker, content);
             }
@@ -82,13 +86,13 @@ impl JpegStream {
         let Some((&count, rest)) = content.split_first() else { return };
         self.scans.push(usize::from(count));
         let (components, spectrum) = rest.as_chunks::<2>().0.split_at(usize::from(count).min(rest.len() / 2));
-        // Later scans of progressive JPEGs refine what is there.
+        // Later scans of progressive JPEGs only refine coefficients.
         if spectrum.first().is_none_or(|first| first[0] == 0) {
             self.begun.extend(components.iter().map(|component| component[0]));
         }
     }
 
-    /// Returns whether every component of the frame has a scan.
+    /// Returns true if every component of the frame has a scan.
     pub(crate) fn has_all_components(&self) -> bool {
         let mut begun = self.begun.clone();
         begun.sort_unstable();
@@ -110,12 +114,12 @@ impl Frame {
         })
     }
 
-    /// Returns whether whole scans of coefficients must be kept until the last one has been read.
+    /// Returns true if the coefficients of all scans must be kept until the last one has been read.
     pub(crate) fn keeps_coefficients(&self, scans: &[usize]) -> bool {
         matches!(self.kind, 0xc2 | 0xca) || scans.len() > 1
     }
 
-    /// Returns the number of samples of all components together.
+    /// Returns the total number of samples of all components.
     pub(crate) fn samples(&self) -> u64 {
         let largest =
             |factor: fn(&(u32, u32)) -> u32| self.sampling.iter().map(factor).max().unwrap_or(1).max(1);
@@ -128,7 +132,7 @@ impl Frame {
     }
 }
 
-/// Returns whether these are the first bytes of a JPEG.
+/// Returns true if the bytes begin like a JPEG.
 pub(crate) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }

@@ -1,4 +1,4 @@
-//! From the bytes of an image file to 8-bit pixels. Every command reads images here.
+//! Decodes image files to 8-bit pixels. All commands read images through this module.
 
 pub(crate) mod endings;
 pub(crate) mod guard;
@@ -25,21 +25,21 @@ use crate::data::decode::endings::ENDINGS;
 use crate::error::DataError;
 use crate::util::regular::read_regular;
 
-/// Memory that decoding one image may take, in bytes, where nothing else is asked for.
+/// Default limit of the memory for decoding one image, in bytes.
 pub const DEFAULT_IMAGE_LIMIT: u64 = (DEFAULT_IMAGE_MIB as u64) << 20;
 
-/// Reads one image file as 8-bit RGB, turned upright as its EXIF orientation says.
+/// Reads an image file as 8-bit RGB, rotated according to its EXIF orientation.
 ///
 /// # Errors
-/// When the file cannot be read or decoded; the message names it.
+/// Returns an error that names the file if it cannot be read or decoded.
 pub fn read_image(path: &Path) -> Result<RgbImage, DataError> {
     read_image_within(path, DEFAULT_IMAGE_LIMIT)
 }
 
-/// As [`read_image`], for images that take at most `limit` bytes when decoded.
+/// Like [`read_image`], for images that take at most `limit` bytes to decode.
 ///
 /// # Errors
-/// As [`read_image`]; also when the image is larger.
+/// Same as [`read_image`]; also if the image exceeds the limit.
 pub fn read_image_within(path: &Path, limit: u64) -> Result<RgbImage, DataError> {
     decode(&read_file(path)?, &path.display().to_string(), limit)
 }
@@ -48,30 +48,32 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     read_regular(path).map_err(|e| bad(&path.display(), &e))
 }
 
-/// Decodes an image of any known format, by its content, as 8-bit RGB, turned upright. `name` is for messages, `limit` is what
-/// may be held while it is decoded, in bytes.
+/// Decodes an image of any supported format, detected from its content, as 8-bit RGB, rotated
+/// according to its EXIF orientation. `name` appears in messages; `limit` is the largest memory for
+/// decoding, in bytes.
 ///
 /// # Errors
-/// When it cannot be decoded, is cut off, or takes more than the limit.
+/// Returns an error if the image cannot be decoded, is cut off, or exceeds the limit.
 pub fn decode(bytes: &[u8], name: &str, limit: u64) -> Result<RgbImage, DataError> {
     decode_reduced(bytes, name, limit, &|_| 1).map(|decoded| decoded.pixels)
 }
 
-/// As [`decode`], but a JPEG comes at 1/2, 1/4 or 1/8 of its size if `divisor` allows it.
+/// Like [`decode`], but decodes a JPEG at 1/2, 1/4 or 1/8 of its size if `divisor` allows it.
 ///
-/// The inverse transform of each 8 x 8 block then gives 4 x 4, 2 x 2 or 1 x 1 pixels from its lowest frequencies.
+/// The inverse transform of each 8 x 8 block then yields 4 x 4, 2 x 2 or 1 x 1 pixels from its
+/// lowest frequencies.
 ///
 /// # Errors
-/// As [`decode`].
+/// Same as [`decode`].
 pub fn decode_reduced(bytes: &[u8], name: &str, limit: u64, divisor: Divisor) -> Result<Decoded, DataError> {
     let (image, full) = decode_stored(bytes, name, limit, divisor)?;
     Ok(Decoded { pixels: image.into_rgb8(), full })
 }
 
-/// Decodes an image with the channels that it has, turned upright; gives its full size, too.
+/// Decodes an image with its stored channels, rotated upright, and returns it with its full size.
 ///
 /// # Errors
-/// As [`decode`].
+/// Same as [`decode`].
 pub(crate) fn decode_stored(
     bytes: &[u8],
     name: &str,
@@ -122,7 +124,7 @@ fn decode_other(bytes: &[u8], limit: u64) -> Result<Upright, String> {
     limits.max_alloc = Some(limit);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(failed)?;
-    // Metadata that cannot be read leave the image as it is stored.
+    // If metadata cannot be read, the image is not rotated.
     let (exif, xmp) = (decoder.exif_metadata().ok().flatten(), decoder.xmp_metadata().ok().flatten());
     let orientation = match Metadata::of(format, bytes, exif, xmp).orientation() {
         Orientation::NoTransforms => decoder.orientation().unwrap_or(Orientation::NoTransforms),
@@ -130,7 +132,7 @@ fn decode_other(bytes: &[u8], limit: u64) -> Result<Upright, String> {
     };
     let size = decoder.dimensions();
     let is_rgb = decoder.color_type() == image::ColorType::Rgb8;
-    // The decoders do not all count the image itself, so it is counted here, before anything is allocated.
+    // Not all decoders count the image itself, so it is counted here before anything is allocated.
     check_memory(size, decoder.total_bytes().saturating_add(copies(size, is_rgb, orientation)), limit)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     if associated {
@@ -141,13 +143,15 @@ fn decode_other(bytes: &[u8], limit: u64) -> Result<Upright, String> {
     Ok((image, full))
 }
 
-/// Returns whether a RIFF file has fewer bytes than its header says. A last byte of padding may be missing.
+/// Returns true if a RIFF file has fewer bytes than its header says. A final padding byte may be
+/// missing.
 fn webp_is_cut_off(bytes: &[u8]) -> bool {
     let size = bytes.get(4..8).map(|size| u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
     size.is_none_or(|size| bytes.len() as u64 + 1 < u64::from(size) + 8)
 }
 
-/// Returns the bytes of the copy that conversion to RGB or turning makes of an image; only one of them is held at a time.
+/// Returns the memory of the copy that is made when an image is converted to RGB or rotated, in
+/// bytes; only one copy exists at a time.
 fn copies((width, height): (u32, u32), is_rgb: bool, orientation: Orientation) -> u64 {
     let copied = !is_rgb || swaps_edges(orientation);
     if copied { 3 * u64::from(width) * u64::from(height) } else { 0 }

@@ -1,4 +1,5 @@
-//! Which way up an image is: EXIF and XMP, wherever Pillow's `ImageOps.exif_transpose` finds them.
+//! Orientation of an image, from EXIF and XMP in all the places where Pillow's
+//! `ImageOps.exif_transpose` finds it.
 
 use std::io::Read;
 
@@ -8,10 +9,10 @@ use image::metadata::Orientation;
 
 use crate::data::decode::jpeg_stream::JpegStream;
 
-/// Metadata beyond this are not looked at.
+/// Largest size of metadata to parse, in bytes.
 const MAX_METADATA: u64 = 1 << 20;
 
-/// EXIF data (without prefix) and an XMP packet, as far as a file has them.
+/// EXIF data (without prefix) and XMP packet of a file, if it has them.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
     exif: Vec<u8>,
@@ -23,7 +24,7 @@ impl Metadata {
         Self { exif: stream.exif.clone(), xmp: stream.xmp.clone() }
     }
 
-    /// Reads those of a PNG, from its chunks; of other formats what their decoder found.
+    /// Reads the metadata of a PNG from its chunks; for other formats, takes the decoder's.
     pub(crate) fn of(format: ImageFormat, bytes: &[u8], exif: Option<Vec<u8>>, xmp: Option<Vec<u8>>) -> Self {
         match format {
             ImageFormat::Png => Self::of_png(bytes),
@@ -31,7 +32,7 @@ impl Metadata {
         }
     }
 
-    /// Chunks count before and after the pixels; the decoder knows those before them alone.
+    /// Reads the chunks before and after the pixels; the decoder only knows those before them.
     fn of_png(bytes: &[u8]) -> Self {
         let mut found = Self::default();
         let mut at = 8;
@@ -50,7 +51,7 @@ impl Metadata {
         found
     }
 
-    /// `keyword 0 compressed method language 0 keyword 0 text`.
+    /// Parses `keyword 0 compressed method language 0 keyword 0 text`.
     fn international_text(&mut self, content: &[u8]) {
         let Some(rest) = content.strip_prefix(b"XML:com.adobe.xmp\0") else { return };
         let [compressed, _, rest @ ..] = rest else { return };
@@ -58,7 +59,8 @@ impl Metadata {
         self.xmp = if *compressed == 1 { inflate(text) } else { text.to_vec() };
     }
 
-    /// ImageMagick's way: the name of the profile, its length, and its bytes as hexadecimal digits.
+    /// Parses ImageMagick's encoding: the name of the profile, its length, and its bytes as
+    /// hexadecimal digits.
     fn raw_profile(&mut self, chunk: &[u8], content: &[u8]) {
         let Some(rest) = content.strip_prefix(b"Raw profile type exif\0") else { return };
         let text = match (chunk, rest) {
@@ -71,7 +73,8 @@ impl Metadata {
         self.exif = digits.as_chunks::<2>().0.iter().map(|[high, low]| (high * 16 + low) as u8).collect();
     }
 
-    /// Returns the orientation: EXIF's tag (of any integer type), else XMP's `tiff:Orientation`.
+    /// Returns the orientation from the EXIF tag (of any integer type), otherwise from XMP's
+    /// `tiff:Orientation`.
     pub(crate) fn orientation(&self) -> Orientation {
         let value = self.of_exif().or_else(|| of_xmp(&self.xmp));
         value.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)
@@ -103,7 +106,7 @@ fn of_xmp(packet: &[u8]) -> Option<u8> {
 
 fn inflate(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
-    // Damaged metadata say nothing; the pixels may still be good.
+    // Damaged metadata are ignored; the pixels may still be good.
     let read = flate2::read::ZlibDecoder::new(bytes).take(MAX_METADATA).read_to_end(&mut text);
     read.map(|_| text).unwrap_or_default()
 }

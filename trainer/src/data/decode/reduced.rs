@@ -1,15 +1,15 @@
-//! How far a JPEG may be reduced, and where a crop box lies in the smaller image.
+//! Reduced decoding of JPEGs: the possible divisor, and the crop box in the reduced image.
 
 use randaug::CropBox;
 
 use image::RgbImage;
 
-/// A decoded image, upright; perhaps smaller than it is stored.
+/// A decoded upright image, possibly at a reduced size.
 #[derive(Clone, Debug)]
 pub struct Decoded {
-    /// Its pixels.
+    /// Pixels.
     pub pixels: RgbImage,
-    /// Width and height as it is stored, in pixels.
+    /// Width and height as stored, in pixels.
     pub full: (u32, u32),
 }
 
@@ -19,12 +19,13 @@ impl From<RgbImage> for Decoded {
     }
 }
 
-/// Given width and height of the image as stored (and upright), the number it may be divided by: 1, 2, 4 or 8.
+/// Returns the divisor of the size (1, 2, 4 or 8) for the width and height of the image as stored
+/// and upright.
 pub type Divisor<'a> = &'a dyn Fn((u32, u32)) -> u32;
 
 impl Decoded {
-    /// The box of the pixels that a box of the image as stored has become, to the nearest pixel and at least one wide and
-    /// high.
+    /// Maps a crop box of the full image to the decoded one, rounded to pixels and at least one
+    /// pixel wide and high.
     pub(in crate::data) fn scaled(&self, area: CropBox) -> CropBox {
         let (width, height) = self.pixels.dimensions();
         if (width, height) == self.full {
@@ -36,14 +37,14 @@ impl Decoded {
     }
 }
 
-/// First pixel and length of a span, on an axis of `full` pixels that has become one of `now`.
+/// Maps a span (first pixel and length) from an axis of `full` pixels to one of `now` pixels.
 fn scaled_span((first, length): (u32, u32), full: u32, now: u32) -> (u32, u32) {
     let at = |edge: u32| (f64::from(edge) * f64::from(now) / f64::from(full.max(1))).round() as u32;
     let start = at(first).min(now.saturating_sub(1));
     (start, at(first + length).clamp(start + 1, now.max(start + 1)) - start)
 }
 
-/// The number that an image may be divided by if this crop box must keep edges of `needed` pixels.
+/// Returns the largest divisor at which the crop box still has edges of at least `needed` pixels.
 pub(in crate::data) fn divisor_for(area: CropBox, needed: u32) -> u32 {
     let spare = area.width.min(area.height) / needed.max(1);
     [8, 4, 2].into_iter().find(|&n| spare >= n).unwrap_or(1)

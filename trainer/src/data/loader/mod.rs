@@ -1,4 +1,4 @@
-//! Batches prepared ahead of the training step.
+//! Prepares batches ahead of the training step.
 
 pub(crate) mod order;
 pub(crate) mod prepare;
@@ -21,11 +21,11 @@ use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
 use crate::error::DataError;
 
-/// An iterator over prepared batches: the same batches in the same order for any number of workers.
+/// Iterator over prepared batches: the same batches in the same order for any number of workers.
 ///
-/// Each worker takes the next request, prepares the whole batch, and waits while more than two batches per worker are
-/// ready. Once a request replays images, one more thread keeps the replay buffer and assembles batches. Dropping the
-/// loader stops all threads.
+/// Each worker takes the next request, prepares the whole batch, and waits while more than two
+/// batches per worker are ready. Once a request replays images, one more thread owns the replay
+/// buffer and assembles batches. Dropping the loader stops all threads.
 pub struct Loader {
     batches: Box<dyn Iterator<Item = Result<Batch, DataError>> + Send>,
     busy: BusyTime,
@@ -35,7 +35,7 @@ impl Loader {
     /// Prepares training batches for `requests` with `workers` threads.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// Returns an error if the system cannot start a thread.
     pub fn train(
         source: Arc<dyn Source>,
         pipeline: TrainPipeline,
@@ -53,10 +53,10 @@ impl Loader {
         Ok(Self { batches: Box::new(TrainBatches::new(outputs, collator)), busy })
     }
 
-    /// Prepares all images of `source` in order, `batch` at a time.
+    /// Prepares all images of `source` in order, in batches of `batch`.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// Returns an error if the system cannot start a thread.
     pub fn eval(
         source: Arc<dyn Source>,
         pipeline: EvalPipeline,
@@ -72,7 +72,7 @@ impl Loader {
         Ok(Self { batches: Box::new(batches), busy })
     }
 
-    /// Returns the time that all threads together have spent on images so far, in seconds.
+    /// Returns the total time that all threads have spent on images so far, in seconds.
     pub fn busy_seconds(&self) -> f64 {
         self.busy.seconds()
     }

@@ -1,4 +1,4 @@
-//! The order in which samples are visited.
+//! Order in which samples are visited.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,19 +7,20 @@ use randaug::{Purpose, sample_rng};
 
 use crate::data::pipeline::sample::SampleId;
 
-/// An endless sequence of samples: one permutation of the set after another, each a function of the seed and its epoch.
+/// Endless sequence of samples: one permutation of the set per epoch, a function of the seed and
+/// the epoch.
 ///
-/// Batches may straddle two epochs, so no sample is left out or seen twice in between.
+/// Batches may straddle two epochs, so that no sample is left out or repeated in between.
 #[derive(Debug)]
 pub struct SampleOrder {
     seed: u64,
     len: usize,
-    /// The permutations used last: that of the present epoch and of the one that workers have begun.
+    /// The permutations used last: of the current epoch and of the one that workers have started.
     recent: Mutex<Vec<(u64, Arc<Vec<u32>>)>>,
 }
 
 impl SampleOrder {
-    /// The order of a set of `len` images.
+    /// Creates the order for a set of `len` images.
     pub fn new(seed: u64, len: usize) -> Self {
         Self { seed, len, recent: Mutex::new(Vec::new()) }
     }

@@ -1,4 +1,4 @@
-//! Preparing one batch on a worker thread.
+//! Prepares one batch on a worker thread.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::{BadImage, Source};
 use crate::error::DataError;
 
-/// Images in a row that may be unreadable before their batch gives up.
+/// Number of consecutive unreadable images after which a batch fails.
 const MAX_REPLACEMENTS: u64 = 64;
 
-/// Prepares a training batch, or its fresh images if it replays others.
+/// Prepares a training batch, or only its fresh images if it also replays images.
 pub(crate) fn train_batch(
     source: &dyn Source,
     order: &SampleOrder,
@@ -80,7 +80,7 @@ fn load_or_next(
     Err(DataError::Setting(what))
 }
 
-/// Prepares the images `range` of a source for evaluation; those that cannot be read are left out.
+/// Prepares the images `range` of a source for evaluation, without those that cannot be read.
 pub(crate) fn eval_batch(
     source: &dyn Source,
     pipeline: &EvalPipeline,

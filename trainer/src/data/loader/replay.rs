@@ -19,8 +19,9 @@ use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::BadImage;
 use crate::error::DataError;
 
-/// An image that is cropped and augmented, but neither normalized nor erased: 8 bits per value take a quarter of the
-/// memory. The draws for erasing are a function of the sample, so each replay gives the same values.
+/// A cropped and augmented image, before normalization and erasing: 8 bits per value take a quarter
+/// of the memory. The random draws for erasing are a function of the sample, so each replay gives
+/// the same values.
 #[derive(Debug)]
 pub(crate) struct PreparedImage {
     pub(crate) pixels: RgbImage,
@@ -49,7 +50,7 @@ struct BufferKey {
     replay: Replay,
 }
 
-/// Keeps the replay buffer and assembles batches, one after the other, since the buffer depends on their order.
+/// Owns the replay buffer and assembles batches in order, since the buffer depends on their order.
 pub(crate) struct ReplayCollator {
     pipeline: TrainPipeline,
     classes: usize,
@@ -92,7 +93,8 @@ impl ReplayCollator {
         Ok(batch)
     }
 
-    /// Returns the buffer for a request; it begins empty if its images differ from those before.
+    /// Returns the buffer for a request; it starts empty if its images have other properties than
+    /// those before.
     fn buffer(&mut self, request: &BatchRequest) -> Result<&mut ReplayBuffer<Arc<PreparedImage>>, DataError> {
         let key = BufferKey { size: request.view.size, fresh: request.fresh(), replay: request.replay };
         let kept = self.buffer.take().filter(|(of, _)| *of == key);
@@ -108,7 +110,8 @@ impl ReplayCollator {
     }
 }
 
-/// Training batches in order: passed on from the workers, or assembled on a thread once a batch replays images.
+/// Training batches in order: directly from the workers, or assembled on a thread once a batch
+/// replays images.
 pub(crate) enum TrainBatches {
     Direct { outputs: OrderedWorkers<WorkerOutput>, collator: Box<ReplayCollator> },
     Collated(CollatorThread),
@@ -145,17 +148,17 @@ impl Iterator for TrainBatches {
     }
 }
 
-/// A thread that assembles batches, so that the step does not wait for it.
+/// Thread that assembles batches, so that the training step does not wait for it.
 pub(crate) struct CollatorThread {
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl CollatorThread {
-    /// Starts with `first`, which precedes `outputs`.
+    /// Starts the thread with `first`, which precedes `outputs`.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// Returns an error if the system cannot start a thread.
     fn start(
         first: FreshImages,
         outputs: OrderedWorkers<WorkerOutput>,
@@ -186,7 +189,7 @@ impl Iterator for CollatorThread {
 
 impl Drop for CollatorThread {
     fn drop(&mut self) {
-        // The thread ends when it cannot hand over, and takes the workers with it.
+        // The thread ends when it cannot send a batch, and stops the workers.
         self.batches = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

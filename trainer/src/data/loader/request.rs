@@ -1,4 +1,4 @@
-//! Requests that a run makes of its loader.
+//! Requests of a run to its loader.
 
 use std::ops::Range;
 
@@ -10,16 +10,16 @@ use crate::error::Result;
 /// One training batch to prepare.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchRequest {
-    /// Samples of the run before this batch.
+    /// Number of samples of the run before this batch.
     pub first_sample: u64,
-    /// Images in the batch, replayed ones included.
+    /// Number of images in the batch, replayed ones included.
     pub count: usize,
     /// Size, magnitude and order of the transforms.
     pub view: ViewSpec,
     /// Replay of earlier images; [`Replay::OFF`] if there is none.
     pub replay: Replay,
-    /// Only fill the replay buffer with the fresh images and return no batch, so that a resumed run finds the buffer
-    /// as it was.
+    /// Only fill the replay buffer with the fresh images and return no batch, so that a resumed run
+    /// finds the buffer as it was.
     pub warm_replay_only: bool,
 }
 
@@ -35,8 +35,8 @@ impl BatchRequest {
     }
 }
 
-/// Returns the requests for the batches of steps `steps` of a plan, preceded by those that fill the replay buffer as it
-/// was before `steps.start`.
+/// Returns the requests for the batches of steps `steps` of a plan, preceded by those that fill the
+/// replay buffer as it was before `steps.start`.
 pub(crate) fn requests(
     plan: &Plan,
     steps: Range<u64>,
@@ -50,7 +50,8 @@ pub(crate) fn requests(
     }))
 }
 
-/// Returns the steps before `step` whose fresh images are in the replay buffer: a resumed run prepares them again.
+/// Returns the steps before `step` whose fresh images are in the replay buffer: a resumed run
+/// prepares them again.
 pub(crate) fn replay_warmup_steps(plan: &Plan, step: u64) -> Result<Range<u64>> {
     if step >= plan.total_steps() {
         return Ok(step..step);

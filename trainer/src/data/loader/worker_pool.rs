@@ -13,17 +13,18 @@ use crate::error::DataError;
 /// Work of a worker on one request.
 pub(crate) type WorkFn<R, T> = dyn Fn(&R, &mut Workspace) -> Result<T, DataError> + Send + Sync;
 
-/// An iterator over the outputs of workers: the same outputs in the same order for any number of workers.
+/// An iterator over the outputs of workers: the same outputs in the same order for any number of
+/// workers.
 ///
-/// Each worker takes the next request, and waits while more than two outputs per worker are ready. Dropping it stops
-/// the workers.
+/// Each worker takes the next request, and waits while more than two outputs per worker are ready.
+/// Dropping it stops the workers.
 pub(crate) struct OrderedWorkers<T> {
     finished: Receiver<(usize, Result<T, DataError>)>,
-    /// Outputs that are ready before their turn.
+    /// Outputs that are finished before their turn.
     early: HashMap<usize, Result<T, DataError>>,
     next: usize,
     stop: Arc<AtomicBool>,
-    /// One permit for each request that may be under way; workers take one before they begin.
+    /// One permit for each request in progress; workers take one before they start.
     permits: Option<SyncSender<()>>,
     workers: Vec<JoinHandle<()>>,
     busy: BusyTime,
@@ -50,7 +51,7 @@ impl<T: Send + 'static> OrderedWorkers<T> {
     /// Starts `workers` threads.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// Returns an error if the system cannot start a thread.
     pub(crate) fn start<R: 'static>(
         work: &Arc<WorkFn<R, T>>,
         requests: impl Iterator<Item = R> + Send + 'static,
@@ -97,7 +98,7 @@ impl<T: Send + 'static> OrderedWorkers<T> {
 }
 
 impl<T> OrderedWorkers<T> {
-    /// Returns the time that the workers spend, which keeps counting.
+    /// Returns the busy time of the workers, which continues to count.
     pub(crate) fn busy_time(&self) -> BusyTime {
         self.busy.clone()
     }
@@ -116,14 +117,15 @@ pub(crate) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Resul
     thread.map_err(|e| DataError::Worker(format!("cannot start: {e}")))
 }
 
-/// Waits for a permit and takes the next request; none once either has ended.
+/// Waits for a permit and takes the next request; none once either is exhausted.
 fn next_request<R, I: Iterator<Item = (usize, R)>>(queue: &Mutex<(I, Receiver<()>)>) -> Option<(usize, R)> {
     let mut queue = queue.lock().ok()?;
     queue.1.recv().ok()?;
     queue.0.next()
 }
 
-/// Runs a worker's step; a panic becomes an error, so that the run ends with a message and never hangs.
+/// Runs a worker's step and turns a panic into an error, so that the run ends with a message
+/// instead of hanging.
 pub(crate) fn catch_panic<T>(run: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -157,7 +159,7 @@ impl<T> Drop for OrderedWorkers<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.permits = None;
-        // Workers may wait for room to hand over: take what they have until all have ended.
+        // Workers may be blocked sending an output: receives outputs until all workers have ended.
         while self.finished.recv().is_ok() {}
         for worker in self.workers.drain(..) {
             let _ = worker.join();

@@ -1,4 +1,4 @@
-//! From a decoded image to a normalized one: the transforms of training and evaluation.
+//! Transforms of training and evaluation: from a decoded image to a normalized one.
 
 pub(crate) mod eval;
 pub(crate) mod resize_crop;

@@ -1,4 +1,4 @@
-//! Crop box, resize, flip and low-frequency crop as one operator.
+//! Crop box, resize, flip and low-frequency crop as one linear operator.
 
 use freqcrop::{Backend, FrequencyCrop, Resampling, RgbWindow};
 use image::RgbImage;
@@ -6,7 +6,7 @@ use randaug::{CropBox, Filter};
 
 use crate::error::DataError;
 
-/// Working memory of the operator.
+/// Scratch buffers of the operator.
 #[derive(Default)]
 pub(crate) struct ResizeCropScratch {
     rows: Resampling,
@@ -15,28 +15,28 @@ pub(crate) struct ResizeCropScratch {
     scratch: freqcrop::Scratch<f32>,
 }
 
-/// Whether one operator is the faster way: its first product runs over all columns of the box, where the stepwise way has
-/// already brought them to base size.
+/// Returns true if the fused operator is faster: its first product covers all columns of the box,
+/// while the stepwise way has already resized them to base size.
 pub(crate) fn fused_is_faster(area: CropBox, base_size: u32) -> bool {
     u64::from(area.width) * 4 <= u64::from(base_size) * 5
 }
 
-/// A box of an image and what becomes of it.
+/// A box of an image with the transforms to apply to it.
 pub(crate) struct ResizedBox<'a> {
     pub(crate) image: &'a RgbImage,
     pub(crate) area: CropBox,
-    /// Mirror left and right.
+    /// Mirror horizontally.
     pub(crate) flip: bool,
     /// Edge of the image between resize and crop, in pixels.
     pub(crate) base_size: u32,
 }
 
 impl ResizeCropScratch {
-    /// Resizes a box to its base size and crops its low frequencies by `plan`, as one operator, into `small`. Returns
-    /// false, with nothing done, if the plan cannot be combined with a resize.
+    /// Resizes a box to its base size and crops its low frequencies by `plan`, as one operator,
+    /// into `small`. Returns false and does nothing if the plan cannot be combined with a resize.
     ///
     /// # Errors
-    /// When the box or a size is empty.
+    /// Returns an error if the box or a size is empty.
     pub(crate) fn resize_and_crop(
         &mut self,
         plan: &FrequencyCrop,
@@ -64,7 +64,7 @@ impl ResizeCropScratch {
     }
 }
 
-/// The bicubic resize of one axis.
+/// Computes the bicubic resize of one axis.
 fn fill(map: &mut Resampling, from: usize, to: usize, taps: &mut Vec<f64>) -> Result<(), DataError> {
     map.reset(from);
     let mut outcome = Ok(());

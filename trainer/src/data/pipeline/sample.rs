@@ -2,7 +2,8 @@
 
 use efficienttrain_schedule::Order;
 
-/// One visit of an image: all random draws of its augmentation follow from it and the seed.
+/// One use of an image in training. Together with the seed, it determines all random draws of the
+/// augmentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SampleId {
     /// Pass over the data set, counted from 0.

@@ -1,19 +1,19 @@
-//! Where the time of preparing an image goes.
+//! Time spent in each stage of preparing an image.
 
 use std::time::{Duration, Instant};
 
-/// A stage of an image's way from file to training picture.
+/// A stage between the file of an image and the training image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PipelineStage {
     /// Reading and decoding the file.
     Decode,
-    /// Random resized crop and flip. Where one operator does both, the low-frequency crop too.
+    /// Random resized crop and flip; includes the low-frequency crop if both are fused.
     Geometry,
     /// Low-frequency crop.
     Crop,
     /// RandAugment.
     Augment,
-    /// Normalizing and erasing.
+    /// Normalization and erasing.
     Pack,
 }
 
@@ -21,7 +21,7 @@ impl PipelineStage {
     /// All stages, in the order of reports.
     pub const ALL: [Self; 5] = [Self::Decode, Self::Geometry, Self::Crop, Self::Augment, Self::Pack];
 
-    /// Its name in reports.
+    /// Returns the name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Decode => "decode",
@@ -33,7 +33,7 @@ impl PipelineStage {
     }
 }
 
-/// A stop watch with one total a stage.
+/// Stopwatch with a total per stage.
 #[derive(Clone, Debug)]
 pub struct StageTimer {
     last: Instant,
@@ -46,14 +46,14 @@ impl StageTimer {
         Self { last: Instant::now(), totals: [Duration::ZERO; PipelineStage::ALL.len()] }
     }
 
-    /// Books the time since the start or the last call to `stage`.
+    /// Adds the time since the start or the last call to the total of `stage`.
     pub fn mark(&mut self, stage: PipelineStage) {
         let now = Instant::now();
         self.totals[stage as usize] += now - self.last;
         self.last = now;
     }
 
-    /// Time booked to a stage.
+    /// Returns the total time of a stage.
     pub fn total(&self, stage: PipelineStage) -> Duration {
         self.totals[stage as usize]
     }

@@ -1,4 +1,4 @@
-//! The transforms of training: from a decoded image to one that is normalized and erased.
+//! Transforms of training: from a decoded image to a normalized and erased one.
 
 use crate::config::train::TrainConfig;
 use efficienttrain_schedule::{Augmentation, Order, Recipe};
@@ -21,40 +21,42 @@ use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
 use crate::error::DataError;
 
-/// Pixels that a reduced image keeps for each pixel of the view, along an edge.
+/// Pixels along an edge that a reduced image keeps per pixel of the view.
 pub const REDUCED_MARGIN: u32 = 2;
 
-/// What training does to every image; size, magnitude and order come with each request.
+/// Preprocessing of images for training; each request adds size, magnitude and order.
 #[derive(Clone, Debug)]
 pub struct TrainPipeline {
-    /// Seed of all draws.
+    /// Seed of all random draws.
     pub seed: u64,
     /// Edge of the random crop, before the low-frequency crop, in pixels.
     pub base_size: u32,
-    /// How images are brought to the size of the stage.
+    /// Method of resizing images to the size of the stage.
     pub crop: CropMethod,
-    /// Where it is possible, resize to base size and low-frequency crop as one operator: see [`Self::apply`].
+    /// Apply the resize to base size and the low-frequency crop as one operator if possible; see
+    /// [`Self::prepare`].
     pub fused: bool,
-    /// Decode JPEGs at a fraction of their size where the crop box keeps [`REDUCED_MARGIN`] times the pixels of the view.
+    /// Decode JPEGs at a fraction of their size if the crop box keeps [`REDUCED_MARGIN`] times the
+    /// pixels of the view.
     pub reduced_decode: bool,
-    /// Smallest share of the image's area that the random crop takes.
+    /// Smallest fraction of the image area that the random crop takes.
     pub min_crop_area: f64,
-    /// What is applied in place of the recipe's RandAugment, if anything.
+    /// Policy to apply instead of the recipe's RandAugment, if any.
     pub policy: Option<PolicyName>,
-    /// Numbers of the recipe.
+    /// Augmentation settings of the recipe.
     pub augmentation: Augmentation,
-    /// Leave normalizing, erasing and mixing to the device: [`BatchImages::Raw`].
+    /// Leave normalization, erasing and mixing to the device: see [`BatchImages::Raw`].
     pub raw_batches: bool,
 }
 
-/// Gives `picture` the size asked for; its pixels are then unspecified.
+/// Resizes the buffer of `picture`; its pixels are then unspecified.
 fn sized(picture: &mut RgbImage, size: u32) {
     if picture.dimensions() != (size, size) {
         *picture = RgbImage::new(size, size);
     }
 }
 
-/// The box of the image at the size of `picture`, flipped or not.
+/// Crops and resizes a box of the image to the size of `picture`, flipped or not.
 fn take_crop(
     pixels: &RgbImage,
     area: CropBox,
@@ -71,7 +73,7 @@ fn take_crop(
 }
 
 impl TrainPipeline {
-    /// Returns the transforms that a configuration and its recipe ask for.
+    /// Creates the transforms of a configuration and its recipe.
     pub fn new(config: &TrainConfig, recipe: &Recipe) -> Self {
         Self {
             seed: config.seed,
@@ -86,10 +88,11 @@ impl TrainPipeline {
         }
     }
 
-    /// Turns an image into `size * size * 3` normalized values, channels-last: [`Self::prepare`], then [`Self::pack`].
+    /// Converts an image to `size * size * 3` normalized values, channels-last: [`Self::prepare`],
+    /// then [`Self::pack`].
     ///
     /// # Errors
-    /// When the image is empty or a setting is out of range.
+    /// Returns an error if the image is empty or a setting is out of range.
     pub fn apply(
         &self,
         image: &Decoded,
@@ -98,7 +101,8 @@ impl TrainPipeline {
         w: &mut Workspace,
         out: &mut [f32],
     ) -> Result<(), DataError> {
-        // Taken out, so that the rest of the workspace can be lent beside it; an error merely costs a new one.
+        // Taken out, so that the rest of the workspace can be borrowed too; after an error, only a
+        // new buffer is allocated.
         let mut picture = std::mem::take(&mut w.small);
         self.prepare(image, view, sample, w, &mut picture)?;
         self.pack(&picture, sample, w, out)?;
@@ -106,15 +110,17 @@ impl TrainPipeline {
         Ok(())
     }
 
-    /// Crops and augments an image: `picture` gets the size of the view. The sample's epoch and index decide all draws.
+    /// Crops and augments an image into `picture`, which gets the size of the view. The sample's
+    /// epoch and index determine all random draws.
     ///
-    /// Crop box, resize, flip and low-frequency crop are linear. With [`Self::fused`], in the order crop then augment and with
-    /// [`CropMethod::Fourier`], they are applied as one operator from the image's pixels to the small picture, unless the
-    /// box is much wider than the base size. That is the stepwise result without its two roundings to 8 bits and its
-    /// clipping at base size; the small picture is rounded and clipped as ever.
+    /// Crop box, resize, flip and low-frequency crop are linear. With [`Self::fused`], in the order
+    /// crop then augment and with [`CropMethod::Fourier`], they are applied as one operator to the
+    /// image's pixels, unless the box is much wider than the base size. The result is that of the
+    /// single steps without their two roundings to 8 bits and their clipping at base size; the
+    /// small image itself is rounded and clipped in both cases.
     ///
     /// # Errors
-    /// When the image is empty or a setting is out of range.
+    /// Returns an error if the image is empty or a setting is out of range.
     pub fn prepare(
         &self,
         image: &Decoded,
@@ -157,17 +163,17 @@ impl TrainPipeline {
         Ok(())
     }
 
-    /// Reads an image of a source for [`Self::prepare`]: with [`Self::reduced_decode`], a JPEG no larger than its crop box
-    /// needs.
+    /// Reads an image of a source for [`Self::prepare`]; with [`Self::reduced_decode`], a JPEG is
+    /// decoded no larger than its crop box needs.
     ///
     /// # Errors
-    /// When it cannot be read or decoded; the message names it.
+    /// Returns an error that names the image if it cannot be read or decoded.
     pub fn load(&self, source: &dyn Source, sample: SampleId, view: ViewSpec) -> Result<Decoded, DataError> {
         if !self.reduced_decode {
             return source.load(sample.index).map(Decoded::from);
         }
         let needed = view.size.saturating_mul(REDUCED_MARGIN);
-        // A box that cannot be drawn is an error later on, where the image is known.
+        // A box that cannot be drawn is reported later, where the name of the image is known.
         let divisor = |full| self.draw_crop(full, sample).map_or(1, |(area, _)| divisor_for(area, needed));
         source.load_reduced(sample.index, &divisor)
     }
@@ -208,7 +214,7 @@ impl TrainPipeline {
     /// Mixes the images of a batch and sets its targets.
     ///
     /// # Errors
-    /// When a setting is out of range.
+    /// Returns an error if a setting is out of range.
     pub(crate) fn mix(&self, batch: &mut Batch, classes: usize, first_sample: u64) -> Result<(), DataError> {
         let a = &self.augmentation;
         let mixup = Mixup {
@@ -223,7 +229,7 @@ impl TrainPipeline {
         let mut rng = sample_rng(self.seed, 0, first_sample, Purpose::Mix);
         batch.targets = match &mut batch.images {
             BatchImages::Raw(raw) => {
-                // One draw for all images: the mode of the recipes.
+                // One random draw for all images, which is the mode of the recipes.
                 let mixes = mixup.sample_batch(&shape, &mut rng)?;
                 raw.set_mix(mixes.first().copied().unwrap_or(Mix::None));
                 soft_targets_each(&batch.labels, classes, &mixes, mixup.label_smoothing)?
@@ -243,7 +249,7 @@ impl TrainPipeline {
         sample_rng(self.seed, epoch, index as u64, purpose)
     }
 
-    /// Draws the box, and whether it is mirrored.
+    /// Draws the crop box and the flip.
     fn draw_crop(&self, (width, height): (u32, u32), sample: SampleId) -> Result<(CropBox, bool), DataError> {
         let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
         let mut rng = self.rng(sample, Purpose::Crop);
@@ -268,7 +274,7 @@ impl TrainPipeline {
         Ok(())
     }
 
-    /// The recipe's.
+    /// Creates the RandAugment of the recipe.
     fn rand_augment(&self) -> RandAugment {
         let ops = if self.augmentation.increasing { &Op::INCREASING } else { &Op::PLAIN };
         RandAugment {
@@ -302,10 +308,12 @@ impl TrainPipeline {
         Ok(())
     }
 
-    /// Normalizes a picture and erases, as the sample's draws say, into channels-last values.
+    /// Normalizes and erases an image into channels-last values. The sample determines the random
+    /// draws.
     ///
     /// # Errors
-    /// When `out` does not have the length of the picture, or a setting is out of range.
+    /// Returns an error if `out` does not have the length of the image, or a setting is out of
+    /// range.
     pub fn pack(
         &self,
         picture: &RgbImage,

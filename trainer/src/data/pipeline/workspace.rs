@@ -1,4 +1,4 @@
-//! Buffers and plans of one worker.
+//! Buffers and plans of one worker thread.
 
 use freqcrop::FrequencyCrop;
 use image::RgbImage;
@@ -8,23 +8,23 @@ use crate::data::pipeline::resize_crop::{ResizeCropScratch, ResizedBox};
 use crate::data::pipeline::timer::{PipelineStage, StageTimer};
 use crate::error::DataError;
 
-/// Buffers and plans that a worker keeps from image to image.
+/// Buffers and plans that a worker reuses from image to image.
 #[derive(Default)]
 pub struct Workspace {
-    /// Counts the time of each stage where it is set.
+    /// Measures the time of each stage, if set.
     pub clock: Option<StageTimer>,
     pub(crate) scratch: Scratch,
     pub(crate) normalize: Normalize,
     fourier: Option<FrequencyCrop>,
     pub(crate) resize_crop: ResizeCropScratch,
-    /// The picture at base size.
+    /// Image at base size.
     pub(crate) base: RgbImage,
-    /// The picture at the size of the stage.
+    /// Image at the size of the stage.
     pub(crate) small: RgbImage,
 }
 
 impl Workspace {
-    /// The low-frequency crop between two edges, planned anew only when they change.
+    /// Returns the low-frequency crop between two edges; it is planned again only if they change.
     pub(crate) fn fourier(&mut self, (from, to): (usize, usize)) -> Result<&FrequencyCrop, DataError> {
         let crop = match self.fourier.take() {
             Some(crop) if crop.input_size() == (from, from) && crop.output_size() == (to, to) => crop,
@@ -33,16 +33,18 @@ impl Workspace {
         Ok(self.fourier.insert(crop))
     }
 
-    /// Applies [`ResizeCropScratch::resize_and_crop`] with the crop from the base size to that of `small`.
+    /// Applies [`ResizeCropScratch::resize_and_crop`] with the crop from the base size to that of
+    /// `small`.
     ///
     /// # Errors
-    /// As that.
+    /// Same as [`ResizeCropScratch::resize_and_crop`].
     pub(crate) fn resize_and_crop(
         &mut self,
         of: &ResizedBox,
         small: &mut RgbImage,
     ) -> Result<bool, DataError> {
-        // Taken out, so that the plan can be borrowed beside it; an error merely costs a new one.
+        // Taken out, so that the plan can be borrowed too; after an error, only a new buffer is
+        // allocated.
         let mut scratch = std::mem::take(&mut self.resize_crop);
         let plan = self.fourier((of.base_size as usize, small.width() as usize))?;
         let done = scratch.resize_and_crop(plan, of, small);
@@ -50,7 +52,7 @@ impl Workspace {
         done
     }
 
-    /// Books the time since the last mark to `stage`, if anyone counts.
+    /// Adds the time since the last mark to `stage`, if time is measured.
     pub fn mark(&mut self, stage: PipelineStage) {
         if let Some(clock) = &mut self.clock {
             clock.mark(stage);

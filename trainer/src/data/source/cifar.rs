@@ -1,4 +1,4 @@
-//! The binary versions of CIFAR-10 and CIFAR-100.
+//! Binary versions of CIFAR-10 and CIFAR-100.
 
 use std::path::{Path, PathBuf};
 
@@ -16,27 +16,29 @@ const PIXELS: usize = EDGE * EDGE;
 const CIFAR10: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// 32x32 pictures of CIFAR, held in memory as they are stored: at most 154 MB.
+/// Images of CIFAR (32x32 pixels), held in memory as stored: at most 154 MB.
 #[derive(Debug)]
 pub struct Cifar {
     classes: Vec<String>,
     files: Vec<(PathBuf, Vec<u8>)>,
-    /// File and number of each picture in it.
+    /// File of each image and the image's number in it.
     places: Vec<(u32, u32)>,
     /// Bytes of labels before the pixels: one for CIFAR-10; coarse and fine for CIFAR-100.
     labels: usize,
-    /// Positions of the file's classes in `classes`, where it is another list.
+    /// Positions of the file's classes in `classes`, if that is another list.
     positions: Option<Vec<u32>>,
-    /// Files beside the batches that are not taken.
+    /// Other files in the folder, which are skipped.
     skipped: Skipped,
 }
 
 impl Cifar {
-    /// Opens binary batches: `train.bin` and `test.bin` are CIFAR-100's (fine labels), all others CIFAR-10's. Names
-    /// of classes come from the `.txt` file that is beside them in the download, where it is there.
+    /// Opens binary batches: `train.bin` and `test.bin` belong to CIFAR-100 (fine labels), all
+    /// others to CIFAR-10. Names of classes come from the `.txt` file of the download, if it is in
+    /// the same folder.
     ///
     /// # Errors
-    /// When a file cannot be read, is not a whole number of pictures, or has a label that is no class.
+    /// Returns an error if a file cannot be read, is not a whole number of images, or has an
+    /// invalid label.
     pub fn open(paths: &[PathBuf]) -> Result<Self, DataError> {
         let hundred =
             |p: &PathBuf| p.file_name().is_some_and(|name| name == "train.bin" || name == "test.bin");
@@ -51,10 +53,11 @@ impl Cifar {
         Ok(set)
     }
 
-    /// As [`Self::open`], with the classes of another split or a model, which are met by name.
+    /// Like [`Self::open`], with the classes of another split or a model, which are matched by
+    /// name.
     ///
     /// # Errors
-    /// As [`Self::open`]; also when a class is not among them.
+    /// Same as [`Self::open`]; also if a class is not among them.
     pub(crate) fn open_like(paths: &[PathBuf], classes: Option<&[String]>) -> Result<Self, DataError> {
         let mut set = Self::open(paths)?;
         let Some(classes) = classes.filter(|classes| **classes != set.classes) else { return Ok(set) };
@@ -66,14 +69,15 @@ impl Cifar {
         Ok(set)
     }
 
-    /// Adds files beside the batches to those that are left out.
+    /// Adds other files in the folder to those that are skipped.
     #[must_use]
     pub(crate) fn with_skipped(mut self, skipped: Skipped) -> Self {
         self.skipped = skipped;
         self
     }
 
-    /// Checks that no file but the last is shorter than others: the batches of the download are equal.
+    /// Checks that no file except the last is shorter than others: the batches of the download have
+    /// equal sizes.
     fn check_lengths(&self) -> Result<(), DataError> {
         let images = |file: &(PathBuf, Vec<u8>)| file.1.len() / self.record();
         let most = self.files.iter().map(images).max().unwrap_or(0);
@@ -82,7 +86,7 @@ impl Cifar {
             Some(file) => Err(DataError::layout(
                 &file.0,
                 format!(
-                    "{} images, another batch has {most}; the file is cut off: load it again",
+                    "{} images, another batch has {most}; the file is cut off: download it again",
                     images(file)
                 ),
             )),
@@ -95,8 +99,8 @@ impl Cifar {
         let record = self.record();
         if bytes.is_empty() || bytes.len() % record != 0 {
             let what = format!(
-                "{} bytes are not a whole number of pictures of {record} bytes; the file is cut off or of another \
-                 kind: load it again (the binary version, unpacked)",
+                "{} bytes are not a whole number of images of {record} bytes; the file is cut off or of another \
+                 kind: download it again (the binary version, unpacked)",
                 bytes.len()
             );
             return Err(DataError::layout(path, what));
@@ -105,7 +109,7 @@ impl Cifar {
             let label = picture[self.labels - 1];
             if usize::from(label) >= self.classes.len() {
                 let what =
-                    format!("picture {number} has label {label}, expected 0 to {}", self.classes.len() - 1);
+                    format!("image {number} has label {label}, expected 0 to {}", self.classes.len() - 1);
                 return Err(DataError::layout(path, what));
             }
             self.places.push((self.files.len() as u32, number));
@@ -124,7 +128,8 @@ impl Cifar {
     }
 }
 
-/// Names of the classes: those of the `.txt` file beside the first file, if it is there.
+/// Returns the names of the classes: those in the `.txt` file beside the first file, if there is
+/// one.
 fn class_names(paths: &[PathBuf], labels: usize) -> Result<Vec<String>, DataError> {
     let (file, count) = if labels == 2 { ("fine_label_names.txt", 100) } else { ("batches.meta.txt", 10) };
     let beside = paths.first().map(|p| p.with_file_name(file)).filter(|path| path.exists());
@@ -139,12 +144,12 @@ fn class_names(paths: &[PathBuf], labels: usize) -> Result<Vec<String>, DataErro
         true => Ok(listed),
         false => Err(DataError::layout(
             &path,
-            format!("lists {} classes, expected {count}; load it again", listed.len()),
+            format!("lists {} classes, expected {count}; download it again", listed.len()),
         )),
     }
 }
 
-/// Returns whether a file of this name is part of the download.
+/// Returns true if the download contains a file of this name.
 pub(crate) fn is_of_cifar(name: &str) -> bool {
     let batch = name.strip_prefix("data_batch_").and_then(|rest| rest.strip_suffix(".bin"));
     batch.is_some_and(|number| matches!(number, "1" | "2" | "3" | "4" | "5"))
@@ -152,10 +157,10 @@ pub(crate) fn is_of_cifar(name: &str) -> bool {
         || matches!(name, "fine_label_names.txt" | "coarse_label_names.txt")
 }
 
-/// Finds the files of one split in `dir`, or in the folder of the unpacked download in it.
+/// Finds the files of one split in `dir`, or in the unpacked folder of the download inside it.
 ///
 /// # Errors
-/// When some batches are there and others are missing.
+/// Returns an error if some batches are missing.
 pub(crate) fn cifar_files(dir: &Path, split: Split) -> Result<Option<Vec<PathBuf>>, DataError> {
     for folder in ["", "cifar-10-batches-bin", "cifar-100-binary"].map(|f| dir.join(f)) {
         let (ten, hundred) = match split {
@@ -170,7 +175,7 @@ pub(crate) fn cifar_files(dir: &Path, split: Split) -> Result<Option<Vec<PathBuf
                 (false, None) => return Ok(Some(there.iter().map(|name| folder.join(name)).collect())),
                 (false, Some(_)) => {
                     let what =
-                        format!("of CIFAR-10's batches {} is missing; load it again", missing.join(", "));
+                        format!("of CIFAR-10's batches {} is missing; download it again", missing.join(", "));
                     return Err(DataError::layout(&folder, what));
                 }
             }

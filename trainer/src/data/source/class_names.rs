@@ -1,16 +1,15 @@
-//! Names of classes in messages and outputs: told apart where two are alike or only look alike.
+//! Names of classes in messages and outputs, made distinct if they are equal or look equal.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::data::source::Source;
 use crate::util::printable::{MAX_SHOWN, printable};
 
-/// Names that are written out in a message.
+/// Number of names to list in a message.
 const SHOWN: usize = 5;
 
-/// Returns a name for each class that no other class has: a name that several have gets its
-/// position in the list, counted from 0, as `crane (0)` and `crane (2)`. All others stay as they
-/// are.
+/// Returns a unique name for each class: a name that several classes have gets its position in the
+/// list, counted from 0, as in `crane (0)` and `crane (2)`. All others are unchanged.
 pub fn unique_names(classes: &[String]) -> Vec<String> {
     let mut taken: HashMap<&str, usize> = HashMap::new();
     classes.iter().for_each(|name| *taken.entry(name).or_default() += 1);
@@ -24,7 +23,7 @@ pub fn unique_names(classes: &[String]) -> Vec<String> {
     classes.iter().enumerate().map(unique).collect()
 }
 
-/// Returns the names of the classes of which a set has no image.
+/// Returns the names of the classes without an image in a set.
 pub fn empty_classes(source: &dyn Source) -> Vec<String> {
     let mut seen = vec![false; source.classes().len()];
     (0..source.len()).for_each(|index| seen[source.label(index) as usize] = true);
@@ -32,8 +31,7 @@ pub fn empty_classes(source: &dyn Source) -> Vec<String> {
     names.filter(|(_, seen)| !seen).map(|(name, _)| name).collect()
 }
 
-/// Returns a name in backticks, followed by its code points where it could be taken for another
-/// that looks the same.
+/// Returns a name in backticks, followed by its code points if another name could look the same.
 pub(crate) fn spelled(name: &str) -> String {
     if is_plain(name) { format!("`{}`", printable(name)) } else { escaped(name) }
 }
@@ -54,30 +52,31 @@ fn code_points(name: &str) -> String {
     name.chars().take(MAX_SHOWN).map(shown).collect()
 }
 
-/// Returns the class whose name is nearest to one that is not among them, if any is near.
+/// Returns the most similar class to a name that is not a class, if there is one.
 fn nearest<'a>(name: &str, classes: &'a [String]) -> Option<&'a String> {
     let near = classes.iter().map(|class| (strsim::levenshtein(&folded(class), &folded(name)), class));
     let limit = (name.chars().count() / 3).max(2);
     near.min_by_key(|(distance, _)| *distance).filter(|(distance, _)| *distance <= limit).map(|(_, c)| c)
 }
 
-/// Case, spaces at the ends and combining marks are what names that look the same differ in.
+/// Removes what names that look the same may differ in: case, surrounding spaces and combining
+/// marks.
 fn folded(name: &str) -> String {
     let is_mark = |c: &char| ('\u{300}'..='\u{36f}').contains(c);
     name.trim().to_lowercase().chars().filter(|c| !is_mark(c)).collect()
 }
 
-/// Returns what to say of a name that is not among the classes: how it is spelled, and the one that
-/// it may be meant for.
+/// Describes a name that is not among the classes: its spelling, and the class that it may stand
+/// for.
 pub(crate) fn not_among(name: &str, classes: &[String]) -> String {
-    // Where one of the two is spelled out, so is the other: they may look the same.
+    // If one of the two is spelled with code points, so is the other: they may look the same.
     let alike = |class: &String| if is_plain(name) { spelled(class) } else { escaped(class) };
     let nearest = nearest(name, classes).map(|class| format!("; the nearest is {}", alike(class)));
     let count = classes.len();
     format!("{} is not among the {count} classes{}", spelled(name), nearest.unwrap_or_default())
 }
 
-/// Returns how two lists of classes differ; none if they do not.
+/// Describes how two lists of classes differ; none if they are equal.
 pub(crate) fn difference(was: &[String], is: &[String]) -> Option<String> {
     let missing_in = |list: &[String], of: &[String]| {
         let there: HashSet<&String> = list.iter().collect();
@@ -102,7 +101,7 @@ pub(crate) fn difference(was: &[String], is: &[String]) -> Option<String> {
     }
 }
 
-/// Returns the first few names, and how many others there are.
+/// Lists the first few names and the number of the others.
 pub(crate) fn some(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| spelled(name)).collect();
     let more = match names.len().saturating_sub(SHOWN) {

@@ -1,4 +1,4 @@
-//! What a training set consists of, in a few bytes a class.
+//! Digest of a training set, in a few bytes per class.
 
 use std::path::Path;
 
@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::source::Source;
 
-/// Classes that are named at most.
+/// Largest number of classes to name.
 const NAMED: usize = 3;
 
-/// The names and labels of a set's images, digested: enough to tell whether a run goes on with the images it began with.
+/// Digest of the names and labels of a set's images. Shows if a resumed run has the images that it
+/// started with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataDigest {
     /// Number of images of each class, and the CRC-32 of their names.
@@ -19,7 +20,7 @@ pub struct DataDigest {
 }
 
 impl DataDigest {
-    /// Digests a set; names count from `root` on, so that the whole may be moved.
+    /// Digests a set. Names are relative to `root`, so that the folder may be moved.
     pub fn of(source: &dyn Source, root: Option<&Path>) -> Self {
         let root = root.map(|root| root.display().to_string()).unwrap_or_default();
         let mut classes = vec![(0, crc32fast::Hasher::new()); source.classes().len()];
@@ -27,7 +28,7 @@ impl DataDigest {
         for index in 0..source.len() {
             let (name, label) = (source.name(index), source.label(index));
             let name = name.strip_prefix(&root).unwrap_or(&name).trim_start_matches(['/', '\\']);
-            // The end of a name is told from the beginning of the next.
+            // The zero byte separates a name from the next one.
             let parts = [name.as_bytes(), b"\0"];
             order.update(&label.to_le_bytes());
             parts.iter().for_each(|part| order.update(part));
@@ -40,7 +41,7 @@ impl DataDigest {
         Self { classes, order: order.finalize() }
     }
 
-    /// Says what differs from the set that a run began with; none where it is the same.
+    /// Describes how the set differs from the one that a run started with; none if it is the same.
     pub fn changed_since(&self, before: &Self, classes: &[String]) -> Option<String> {
         let pairs = classes.iter().zip(before.classes.iter().zip(&self.classes));
         let differing = pairs.filter(|(_, (before, now))| before != now).map(|(class, (before, now))| {

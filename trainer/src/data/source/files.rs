@@ -10,7 +10,8 @@ use crate::data::source::skipped::Skipped;
 use crate::data::source::walk::Walk;
 use crate::error::DataError;
 
-/// Image files in the order of a list. They have no labels: each counts as of the first class.
+/// Image files in the order of a list. They have no labels; each counts as an image of the first
+/// class.
 #[derive(Debug)]
 pub struct ImageFiles {
     paths: Vec<PathBuf>,
@@ -19,10 +20,11 @@ pub struct ImageFiles {
 }
 
 impl ImageFiles {
-    /// The files of a list, whatever their names, and those in its folders, at any depth, whose names end as images' do.
+    /// Collects the files of a list, whatever their names, and the image files in its folders, at
+    /// any depth.
     ///
     /// # Errors
-    /// When a folder cannot be read or holds no image.
+    /// Returns an error if a folder cannot be read or has no image.
     pub fn new(list: &[PathBuf], classes: &[String]) -> Result<Self, DataError> {
         let (mut paths, mut skipped) = (Vec::new(), Skipped::default());
         for path in list {
@@ -35,8 +37,8 @@ impl ImageFiles {
             skipped.merge(&walk.skipped);
             if walk.files.is_empty() {
                 let left_out =
-                    if skipped.is_empty() { String::new() } else { format!("; left out {skipped}") };
-                return Err(DataError::layout(path, format!("holds no image{left_out}")));
+                    if skipped.is_empty() { String::new() } else { format!("; skipped {skipped}") };
+                return Err(DataError::layout(path, format!("contains no image{left_out}")));
             }
             paths.extend(walk.files.into_iter().map(|(path, _)| path));
         }

@@ -1,4 +1,4 @@
-//! Image folders: `SPLIT/CLASS/IMAGE`, as torchvision's.
+//! Image folders like torchvision's: `SPLIT/CLASS/IMAGE`.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::data::source::skipped::{SkipReason, Skipped};
 use crate::data::source::walk::{Walk, entries, is_hidden};
 use crate::error::DataError;
 
-/// Images in one folder a class.
+/// Images with one folder per class.
 #[derive(Debug)]
 pub struct ImageFolder {
     classes: Vec<String>,
@@ -27,20 +27,21 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Lists `dir/CLASS/**/IMAGE`; classes and files in the order of their names.
+    /// Lists `dir/CLASS/**/IMAGE`; classes and files are sorted by name.
     ///
     /// # Errors
-    /// When the folder is missing or cannot be read, holds no class folder, or a class has no image.
+    /// Returns an error if the folder is missing, cannot be read or has no class folder, or a class
+    /// has no image.
     pub fn open(dir: &Path) -> Result<Self, DataError> {
         Self::open_without(dir, &[])
     }
 
-    /// Leaves out some folders of runs. Others are looked for where a class has no image.
+    /// Skips the given folders of runs. If a class has no image, searches for further ones.
     fn open_without(dir: &Path, runs: &[PathBuf]) -> Result<Self, DataError> {
         let (mut folders, mut walk) = class_folders(dir)?;
         folders.retain(|(_, path)| !runs.contains(path));
         if folders.is_empty() {
-            return Err(DataError::layout(dir, format!("holds no class folder, only runs; {CLASS_FOLDERS}")));
+            return Err(DataError::layout(dir, format!("contains no class folder, only runs; {CLASS_FOLDERS}")));
         }
         runs.iter().for_each(|path| walk.skip(SkipReason::Run, path));
         let paths: Vec<PathBuf> = folders.iter().map(|(_, path)| path.clone()).collect();
@@ -59,20 +60,21 @@ impl ImageFolder {
         }
     }
 
-    /// Lists `dir/**/IMAGE`, all of one class that is called `all`: for training that does not look at labels.
+    /// Lists `dir/**/IMAGE` as images of one class named `all`, for training without labels.
     ///
     /// # Errors
-    /// When the folder is missing or cannot be read, or has no image.
+    /// Returns an error if the folder is missing, cannot be read, or has no image.
     pub fn unlabeled(dir: &Path) -> Result<Self, DataError> {
         let images = Self::with_folders((vec![("all".into(), dir.into())], Walk::default()))?;
         if images.is_empty() { Err(images.no_image(dir, "")) } else { Ok(images) }
     }
 
-    /// As [`Self::open`], with the classes of another split, so that labels agree: classes are met by name, and those
-    /// without images here keep their place.
+    /// Like [`Self::open`], with the classes of another split, so that labels agree: classes are
+    /// matched by name, and those without images here keep their position.
     ///
     /// # Errors
-    /// When the folder is missing or cannot be read, holds no image, or a folder is no class.
+    /// Returns an error if the folder is missing, cannot be read or has no image, or a folder is
+    /// not a class.
     pub fn open_like(dir: &Path, classes: &[String]) -> Result<Self, DataError> {
         let (mut folders, mut walk) = (Vec::new(), Walk::default());
         let (found, beside) = class_folders(dir)?;
@@ -96,14 +98,14 @@ impl ImageFolder {
         Ok(images)
     }
 
-    /// The same images, each of which may take at most `limit` bytes when decoded.
+    /// Sets the largest memory for decoding an image, in bytes.
     #[must_use]
     pub fn with_limit(mut self, limit: u64) -> Self {
         self.limit = limit;
         self
     }
 
-    /// The same images, with what was left out beside their folder.
+    /// Adds files outside the folder to those that are skipped.
     #[must_use]
     pub(crate) fn with_skipped(mut self, skipped: &Skipped) -> Self {
         self.skipped.merge(skipped);
@@ -119,18 +121,18 @@ impl ImageFolder {
         Ok(Self { classes, files, skipped, limit: DEFAULT_IMAGE_LIMIT })
     }
 
-    /// What to say of `dir`, or of a part of it, that has no image.
+    /// Returns the error for `dir`, or a part of it, without an image.
     fn no_image(&self, dir: &Path, part: &str) -> DataError {
         let left_out =
-            if self.skipped.is_empty() { String::new() } else { format!("; left out {}", self.skipped) };
+            if self.skipped.is_empty() { String::new() } else { format!("; skipped {}", self.skipped) };
         let endings = ENDINGS.join(", ");
         DataError::layout(dir, format!("{part}has no image ({endings}){left_out}; add some or remove it"))
     }
 }
 
-const CLASS_FOLDERS: &str = "expected one folder a class with its images: CLASS/IMAGE";
+const CLASS_FOLDERS: &str = "expected one folder per class with its images: CLASS/IMAGE";
 
-/// Finds the name and path of each class folder, in the order of their names, and counts what lies beside them.
+/// Finds the name and path of each class folder, sorted by name, and counts the files beside them.
 fn class_folders(dir: &Path) -> Result<(Vec<(String, PathBuf)>, Walk), DataError> {
     if !dir.is_dir() {
         return Err(DataError::layout(dir, format!("no such folder; {CLASS_FOLDERS}")));
@@ -146,30 +148,32 @@ fn class_folders(dir: &Path) -> Result<(Vec<(String, PathBuf)>, Walk), DataError
             continue;
         }
         refuse_loop(dir, &path)?;
-        // A name that is not UTF-8 is shown with stand-ins; the folder is still found by its path.
+        // A name that is not UTF-8 is shown with replacement characters; the folder is still found
+        // by its path.
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if classes.iter().any(|(other, _)| *other == name) {
             return Err(DataError::layout(
                 dir,
-                format!("two class folders read `{name}` in UTF-8; rename one of them"),
+                format!("two class folders are named `{name}` in UTF-8; rename one of them"),
             ));
         }
         classes.push((name, path));
     }
     if classes.is_empty() {
-        return Err(DataError::layout(dir, format!("holds no class folder; {CLASS_FOLDERS}")));
+        return Err(DataError::layout(dir, format!("contains no class folder; {CLASS_FOLDERS}")));
     }
     Ok((classes, walk))
 }
 
-/// A class folder may be a link, but not one to a folder that holds it: all images would be of that class, too.
+/// Allows links to class folders, except to a parent folder, whose images would all be of that
+/// class.
 fn refuse_loop(dir: &Path, class: &Path) -> Result<(), DataError> {
     if !class.is_symlink() {
         return Ok(());
     }
     match (dir.canonicalize(), class.canonicalize()) {
         (Ok(dir), Ok(target)) if dir.starts_with(&target) => {
-            Err(DataError::layout(class, "is a link to a folder that holds it; remove the link"))
+            Err(DataError::layout(class, "is a link to a folder that contains it; remove the link"))
         }
         _ => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! Files and folders that are not part of a data set.
 
-/// Files and folders that systems leave beside those of users, in lower case.
+/// Files and folders that operating systems create beside those of users, in lower case.
 const SYSTEM: [&str; 16] = [
     "__macosx",
     "__pycache__",
@@ -20,8 +20,8 @@ const SYSTEM: [&str; 16] = [
     "thumbs.db",
 ];
 
-/// Returns whether a file or folder of this name (one part of a path) is hidden, or one that a
-/// system leaves behind.
+/// Returns true if a file or folder name (one component of a path) is hidden, or created by an
+/// operating system.
 pub(crate) fn is_hidden_name(name: &str) -> bool {
     match name {
         "." | ".." => false,

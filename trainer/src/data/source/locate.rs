@@ -1,4 +1,4 @@
-//! Where the splits of a data set are, and of what kind.
+//! Finds the splits of a data set and their kinds.
 
 use std::path::{Path, PathBuf};
 
@@ -13,18 +13,18 @@ use crate::data::source::synthetic::Split;
 use crate::data::source::walk::{entries, is_hidden};
 use crate::error::DataError;
 
-/// Folders with more folders in them are no folder of configurations.
+/// A folder with more subfolders than this is not a folder of configurations.
 const MAX_FOLDERS: usize = 16;
 
 /// One split of a data set on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) kind: Kind,
-    /// Files beside it that are not taken.
+    /// Files beside it that are skipped.
     pub(crate) skipped: Skipped,
 }
 
-/// Kind of a split, and where it is.
+/// Kind of a split, with its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Folder(PathBuf),
@@ -33,16 +33,16 @@ pub(crate) enum Kind {
     Cifar(Vec<PathBuf>),
 }
 
-/// A file that may hold many images.
+/// A file that may contain many images.
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
     is_tar: bool,
-    /// The split that its name says.
+    /// Split according to the file name.
     split: Option<NamedSplit>,
 }
 
-/// Shards of one folder, in the order of their names, and what lies beside them.
+/// Shards of one folder, sorted by name, and the other files beside them.
 #[derive(Debug, Default)]
 struct Listing {
     shards: Vec<Shard>,
@@ -71,13 +71,15 @@ impl Listing {
         Ok(listing)
     }
 
-    /// The shards for which `is_wanted` is true of the split in their names, and the others.
+    /// Separates the shards for which `is_wanted` is true of the split in their names from the
+    /// others.
     fn parted(&mut self, is_wanted: impl Fn(Option<NamedSplit>) -> bool) -> (Vec<Shard>, Vec<Shard>) {
         std::mem::take(&mut self.shards).into_iter().partition(|shard| is_wanted(shard.split))
     }
 }
 
-/// Makes one split of shards; none where there are none. Tar files go before Parquet files.
+/// Makes one split from shards; none if there are none. Tar files take precedence over Parquet
+/// files.
 fn found(shards: Vec<Shard>, mut skipped: Skipped) -> Result<Option<Found>, DataError> {
     let (tar, parquet): (Vec<_>, Vec<_>) = shards.into_iter().partition(|shard| shard.is_tar);
     if !tar.is_empty() {
@@ -97,7 +99,7 @@ fn is_shard_name(name: &str) -> bool {
     is_tar_name(name) || ending(name).eq_ignore_ascii_case("parquet")
 }
 
-/// Files that belong to shards: lists of classes, indexes, descriptions.
+/// Returns true for files that accompany shards: lists of classes, indexes, descriptions.
 fn is_beside_shards(path: &Path) -> bool {
     let name = lower_name(path);
     matches!(name.as_str(), "dataset.json" | "classes.txt" | "readme.md" | "license" | "license.txt")
@@ -115,14 +117,14 @@ fn add_shards(skipped: &mut Skipped, shards: &[Shard]) {
 /// Finds one split of the data set in `dir`.
 ///
 /// # Errors
-/// When a folder cannot be read, files of a numbered series are missing, or there are several data
-/// sets.
+/// Returns an error if a folder cannot be read, files of a numbered series are missing, or there
+/// are several data sets.
 pub(crate) fn find(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     if let Some(found) = find_in(dir, split)? {
         return Ok(Some(found));
     }
     if let Some(files) = cifar_files(dir, split)? {
-        // What is of no split is counted once, with the training images.
+        // Files that belong to no split are counted once, with the training images.
         let beside = files.first().and_then(|file| file.parent()).filter(|_| split == Split::Train);
         let skipped = beside.map(beside_cifar).transpose()?.unwrap_or_default();
         return Ok(Some(Found { kind: Kind::Cifar(files), skipped }));
@@ -142,8 +144,8 @@ fn beside_cifar(dir: &Path) -> Result<Skipped, DataError> {
     Ok(skipped)
 }
 
-/// Returns the folder of a split: one that has its name, or, where both splits have such, one whose name says it among other
-/// words (`train_images` and `val_images`).
+/// Returns the folder of a split: one that has its name, or, if both splits have such folders, one
+/// that has it among other words (`train_images` and `val_images`).
 fn split_folder(folders: &[PathBuf], split: Split) -> Result<Option<PathBuf>, DataError> {
     for name in split.folder_names() {
         if let Some(folder) = folders.iter().find(|folder| lower_name(folder) == *name)
@@ -156,7 +158,7 @@ fn split_folder(folders: &[PathBuf], split: Split) -> Result<Option<PathBuf>, Da
         let mut found = Vec::new();
         for folder in folders {
             let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            // The ending of a file is no part of its name; a folder has none.
+            // A folder has no file extension, so the final dot protects the whole name.
             let said = split_of(&format!("{name}.")).ok().flatten();
             if said.is_some_and(|(of, _)| of == split) && holds_sets(folder)? {
                 found.push(folder.clone());
@@ -170,13 +172,14 @@ fn split_folder(folders: &[PathBuf], split: Split) -> Result<Option<PathBuf>, Da
     }
 }
 
-/// Returns whether a folder holds folders or shards, as that of a split does.
+/// Returns true if a folder contains folders or shards, like that of a split.
 fn holds_sets(folder: &Path) -> Result<bool, DataError> {
     let is_set = |path: &PathBuf| path.is_dir() || is_shard_name(&path.to_string_lossy());
     Ok(entries(folder)?.iter().any(|path| !is_hidden(path) && is_set(path)))
 }
 
-/// Returns whether a folder with the name of a split is a class: it holds images, as folders of other names beside it do.
+/// Returns true if a folder named like a split is a class: it contains images, like the folders of
+/// other names beside it.
 fn is_class_among(folder: &Path, folders: &[PathBuf]) -> Result<bool, DataError> {
     if holds_sets(folder)? {
         return Ok(false);
@@ -194,7 +197,7 @@ fn find_in(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     let mut listing = Listing::of(dir)?;
     if let Some(folder) = split_folder(&listing.folders, split)? {
         let mut found = of_folder(&folder, Some(split))?;
-        // What is of no split is counted once, with the training images.
+        // Files that belong to no split are counted once, with the training images.
         if split == Split::Train {
             let val = split_folder(&listing.folders, Split::Val)?;
             for other in
@@ -213,7 +216,7 @@ fn find_in(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
         if wanted.is_empty() {
             continue;
         }
-        // What is of no split is counted once, with the training images.
+        // Files that belong to no split are counted once, with the training images.
         let mut skipped = if split == Split::Train { listing.skipped } else { Skipped::default() };
         add_shards(&mut skipped, if split == Split::Train { &unnamed } else { &[] });
         named.retain(|shard| shard.split.is_some_and(|(of, _)| of == split));
@@ -223,12 +226,12 @@ fn find_in(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     Ok(None)
 }
 
-/// Finds a split in `data` or, where it is the only one, in a folder of another name, as the hub's
-/// configurations have.
+/// Finds a split in `data` or in the only folder of another name, like the configurations of the
+/// Hugging Face hub.
 fn find_below(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
     let mut folders: Vec<PathBuf> =
         entries(dir)?.into_iter().filter(|p| p.is_dir() && !is_hidden(p)).collect();
-    // Where a part of a data set is here, another set below is not the rest of it.
+    // If a part of a data set is here, another set below it is not the rest of it.
     let is_part =
         |path: &PathBuf| is_shard_name(&lower_name(path)) || Split::of_folder(&lower_name(path)).is_some();
     if folders.len() > MAX_FOLDERS || entries(dir)?.iter().any(is_part) {
@@ -253,21 +256,21 @@ fn find_below(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
         let (first, second) = (first.display(), second.display());
         return Err(DataError::layout(
             dir,
-            format!("holds several data sets, such as {first} and {second}; give one of them"),
+            format!("contains several data sets, such as {first} and {second}; give one of them"),
         ));
     }
     Ok(sets.pop().map(|(_, found)| found))
 }
 
-/// Returns what a folder holds: shards, of which those of other splits than `split` are left out,
-/// or class folders.
+/// Returns the contents of a folder: shards, without those of other splits than `split`, or class
+/// folders.
 ///
 /// # Errors
-/// When it cannot be read, files of a numbered series are missing, or all shards are of the other
-/// split.
+/// Returns an error if the folder cannot be read, files of a numbered series are missing, or all
+/// shards belong to the other split.
 pub(crate) fn of_folder(dir: &Path, split: Option<Split>) -> Result<Found, DataError> {
     let folder = || Found { kind: Kind::Folder(dir.into()), skipped: Skipped::default() };
-    // Class folders can be large, and hold no shards.
+    // Class folders can be large and contain no shards.
     if !entries(dir)?.iter().any(|path| is_shard_name(&path.to_string_lossy()) && path.is_file()) {
         return Ok(folder());
     }
@@ -278,7 +281,7 @@ pub(crate) fn of_folder(dir: &Path, split: Option<Split>) -> Result<Found, DataE
     };
     let (wanted, others) = listing.parted(is_wanted);
     if let (true, Some(split), Some(other)) = (wanted.is_empty(), split, others.first()) {
-        let what = format!("is not of the {} split by its name; rename or move it", split.name());
+        let what = format!("does not belong to the {} split by its name; rename or move it", split.name());
         return Err(DataError::layout(&other.path, what));
     }
     let mut skipped = listing.skipped;
@@ -287,7 +290,7 @@ pub(crate) fn of_folder(dir: &Path, split: Option<Split>) -> Result<Found, DataE
     Ok(found(wanted, skipped)?.unwrap_or_else(folder))
 }
 
-/// Returns what a file holds, by its name; none if it is of no kind that holds many images.
+/// Returns the kind of a file by its name; none if it is not a kind that contains many images.
 pub(crate) fn of_file(path: &Path) -> Option<Found> {
     let name = lower_name(path);
     let files = vec![path.to_path_buf()];
@@ -300,7 +303,7 @@ pub(crate) fn of_file(path: &Path) -> Option<Found> {
     Some(Found { kind, skipped: Skipped::default() })
 }
 
-/// Returns the first shard of `dir` whose name gives no split, if there is one.
+/// Returns the first shard of `dir` without a split in its name, if there is one.
 pub(crate) fn unnamed_shard(dir: &Path) -> Result<Option<PathBuf>, DataError> {
     let shards = Listing::of(dir)?.shards;
     Ok(shards.into_iter().find(|shard| shard.split.is_none()).map(|shard| shard.path))

@@ -1,4 +1,4 @@
-//! The trait of labeled image sets.
+//! Labeled image sets.
 
 pub(crate) mod cifar;
 pub(crate) mod class_names;
@@ -29,47 +29,47 @@ use crate::error::DataError;
 
 /// A labeled set of images that can be read in any order by many threads.
 pub trait Source: Send + Sync {
-    /// Number of images.
+    /// Returns the number of images.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Returns true if there are no images.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Names of the classes; labels are positions in it.
+    /// Returns the names of the classes; labels are positions in this list.
     fn classes(&self) -> &[String];
 
-    /// Label of an image.
+    /// Returns the label of an image.
     fn label(&self, index: usize) -> u32;
 
-    /// Files that lie in the data set and are not among its images, by reason.
+    /// Returns the files of the data set that are not among its images, by reason.
     fn skipped(&self) -> Skipped {
         Skipped::default()
     }
 
-    /// What to call an image in messages: its path, for files.
+    /// Returns the name of an image for messages; for files, the path.
     fn name(&self, index: usize) -> String;
 
     /// Reads and decodes an image.
     ///
     /// # Errors
-    /// When it cannot be read or decoded; the message names it.
+    /// Returns an error that names the image if it cannot be read or decoded.
     fn load(&self, index: usize) -> Result<RgbImage, DataError>;
 
-    /// Reads an image that may come smaller than it is stored, if it is a JPEG and `divisor` allows it. A source that holds
-    /// no JPEGs need not care.
+    /// Reads an image, at a reduced size if it is a JPEG and `divisor` allows it. A source without
+    /// JPEGs can keep this default.
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// Same as [`Self::load`].
     fn load_reduced(&self, index: usize, _divisor: Divisor) -> Result<Decoded, DataError> {
         self.load(index).map(Decoded::from)
     }
 
-    /// The image as it is stored, in a file format; none where it is stored as pixels.
+    /// Returns the encoded image as stored; none if the source stores pixels.
     ///
     /// # Errors
-    /// When it cannot be read; the message names it.
+    /// Returns an error that names the image if it cannot be read.
     fn encoded(&self, _index: usize) -> Result<Option<Vec<u8>>, DataError> {
         Ok(None)
     }
@@ -78,9 +78,9 @@ pub trait Source: Send + Sync {
 /// An image that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BadImage {
-    /// Its name.
+    /// Name of the image.
     pub name: String,
-    /// Why not.
+    /// Reason.
     pub reason: String,
 }
 

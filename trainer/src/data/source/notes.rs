@@ -1,4 +1,4 @@
-//! What a person should know of a set before its images are used.
+//! Notes for the user about a data set.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,10 +6,10 @@ use crate::data::source::Source;
 use crate::data::source::class_names::{empty_classes, some};
 use crate::data::source::skipped::Skipped;
 
-/// Files of one split that are not taken, and classes that it has no image of.
+/// Skipped files of a split, and classes without an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitNotes {
-    /// Files that lie in the set and are not among its images, by reason.
+    /// Files of the set that are not among its images, by reason.
     #[serde(default, skip_serializing_if = "Skipped::is_empty")]
     pub skipped: Skipped,
     /// Names of the classes without an image.
@@ -18,21 +18,21 @@ pub struct SplitNotes {
 }
 
 impl SplitNotes {
-    /// Returns the notes of a set.
+    /// Collects the notes of a set.
     pub fn of(source: &dyn Source) -> Self {
         Self { skipped: source.skipped(), empty_classes: empty_classes(source) }
     }
 
-    /// Returns whether there is nothing to say.
+    /// Returns true if there are no notes.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Returns the notes in words, a line each; `split` is the name of the split.
+    /// Formats the notes, one per line; `split` is the name of the split.
     pub fn lines(&self, split: &str) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.skipped.is_empty() {
-            lines.push(format!("note: {split}: left out {}", self.skipped));
+            lines.push(format!("note: {split}: skipped {}", self.skipped));
         }
         if !self.empty_classes.is_empty() {
             let (count, names) = (self.empty_classes.len(), some(&self.empty_classes));

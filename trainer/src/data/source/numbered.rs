@@ -1,17 +1,17 @@
-//! Files that say how many they are.
+//! Series of numbered files whose names contain the size of the series.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
 
-/// Numbers that are named in a message.
+/// Number of missing files to list in a message.
 const SHOWN: usize = 5;
 
-/// Checks that of files such as `train-00003-of-00005-1a2b.parquet` none is missing.
+/// Checks that no file of a series such as `train-00003-of-00005-1a2b.parquet` is missing.
 ///
 /// # Errors
-/// When one is; the message names it.
+/// The error names the missing files.
 pub(crate) fn check_complete(files: &[PathBuf]) -> Result<(), DataError> {
     let mut series: BTreeMap<(PathBuf, String, u64), (BTreeSet<u64>, usize)> = BTreeMap::new();
     for (path, Numbered { before, number, digits, total }) in
@@ -21,7 +21,7 @@ pub(crate) fn check_complete(files: &[PathBuf]) -> Result<(), DataError> {
         series.entry((folder, before, total)).or_insert((BTreeSet::new(), digits)).0.insert(number);
     }
     for ((folder, before, total), (there, digits)) in series {
-        // Some count from 1.
+        // Some series count from 1.
         let first = u64::from(!there.contains(&0) && there.contains(&total));
         let missing = total.saturating_sub(there.len() as u64);
         if missing == 0 {
@@ -38,7 +38,7 @@ pub(crate) fn check_complete(files: &[PathBuf]) -> Result<(), DataError> {
         return Err(DataError::layout(
             &folder,
             format!(
-                "of {total} files by their names {} are there; missing: {}{more}; load them, or rename the others (without \
+                "of {total} files according to their names, {} are there; missing: {}{more}; download them, or rename the others (without \
                  `-of-`) to use a part of the set",
                 there.len(),
                 names.join(", ")

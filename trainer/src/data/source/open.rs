@@ -1,4 +1,4 @@
-//! What kind of data set a path holds.
+//! Opens a data set of any kind.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,19 +15,20 @@ use crate::data::source::synthetic::Split;
 use crate::data::source::walk::{entries, is_hidden};
 use crate::error::DataError;
 
-/// What is looked for, as messages say it.
+/// Description of the supported layouts, for messages.
 const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and val/CLASS/IMAGE); tar shards \
-     (train/*.tar and val/*.tar, or names with the split in them, as train-*.tar and val-*.tar); Parquet files of Hugging Face (the same with .parquet, also in \
+     (train/*.tar and val/*.tar, or names that contain the split, as train-*.tar and val-*.tar); Parquet files of Hugging Face (the same with .parquet, also in \
      data/); CIFAR binaries (data_batch_*.bin and test_batch.bin, or train.bin and test.bin)";
 
 /// A set of images and the name of its split.
 pub type NamedSource = (String, Arc<dyn Source>);
 
-/// Opens one split of the data set in `dir`. With `classes`, labels are places in that list; an image may take at most
-/// `limit` bytes when decoded.
+/// Opens one split of the data set in `dir`. With `classes`, labels are positions in that list; an
+/// image may take at most `limit` bytes to decode.
 ///
 /// # Errors
-/// When there is no such split (the message lists what was looked for), or it cannot be opened.
+/// Returns an error if there is no such split (the message lists the supported layouts), or it
+/// cannot be opened.
 pub fn open_split(
     dir: &Path,
     split: Split,
@@ -42,17 +43,17 @@ pub fn open_split(
     open(found, dir, classes, limit)
 }
 
-/// What to say of a data set without a split.
+/// Describes a data set without a split.
 fn lacking(dir: &Path, split: Split) -> Result<String, DataError> {
     let name = split.name();
     let other = if split == Split::Train { Split::Val } else { Split::Train };
     let advice = match (split, unnamed_shard(dir)?) {
         (_, Some(shard)) if find(dir, other)?.is_some() => {
             let shard = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            format!("the name of `{shard}` says no split, call it `{name}-{shard}` if it is of this one; ")
+            format!("the name of `{shard}` contains no split, rename it to `{name}-{shard}` if it belongs to this one; ")
         }
         (Split::Train, _) => {
-            "where it holds one folder a class, or shards whose names say no split, option `val-share` 0.1 \
+            "if it contains one folder per class, or shards without a split in their names, option `val-share` 0.1 \
              makes both splits of them; "
                 .into()
         }
@@ -63,15 +64,15 @@ fn lacking(dir: &Path, split: Split) -> Result<String, DataError> {
     Ok(format!("has no {name} split; {advice}{EXPECTED}"))
 }
 
-/// Opens what `path` holds: both splits of a data set, one split, or one file of a kind that holds many images. Each
+/// Opens both splits of a data set, one split, or one file that contains many images. Each set
 /// comes with the name of its split; a set without splits has the name `all`.
 ///
 /// # Errors
-/// As [`open_split`].
+/// Same as [`open_split`].
 pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> {
     if path.is_file() {
         let found = of_file(path).ok_or_else(|| {
-            DataError::layout(path, "is no set of images; expected a .tar, .parquet or CIFAR .bin file")
+            DataError::layout(path, "is not a set of images; expected a .tar, .parquet or CIFAR .bin file")
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         return Ok(vec![("all".into(), open(found, folder, None, limit)?)]);
@@ -91,10 +92,10 @@ pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> 
     Ok(sets)
 }
 
-/// Opens the evaluation split of the data set in `dir`, or, where it has none, `dir` itself as one.
+/// Opens the evaluation split of the data set in `dir` or, if it has none, `dir` itself as one.
 ///
 /// # Errors
-/// As [`open_split`].
+/// Same as [`open_split`].
 pub fn open_for_evaluation(dir: &Path, classes: &[String], limit: u64) -> Result<Arc<dyn Source>, DataError> {
     if dir.is_dir() && find(dir, Split::Val)?.is_some() {
         return open_split(dir, Split::Val, Some(classes), limit);
@@ -102,19 +103,19 @@ pub fn open_for_evaluation(dir: &Path, classes: &[String], limit: u64) -> Result
     open_plain(dir, Some(classes), limit)
 }
 
-/// Whether the data set in `dir` has a split.
+/// Returns true if the data set in `dir` has a split.
 ///
 /// # Errors
-/// When the folder cannot be read.
+/// Returns an error if the folder cannot be read.
 pub(crate) fn has_split(dir: &Path, split: Split) -> Result<bool, DataError> {
     check_folder(dir)?;
     Ok(find(dir, split)?.is_some())
 }
 
-/// A folder that is one split: shards, parquet files or class folders.
+/// Opens a folder that is one split: shards, Parquet files or class folders.
 ///
 /// # Errors
-/// As [`open_split`].
+/// Same as [`open_split`].
 pub(crate) fn open_plain(
     dir: &Path,
     classes: Option<&[String]>,
@@ -124,11 +125,11 @@ pub(crate) fn open_plain(
     open(of_folder(dir, None)?, dir, classes, limit)
 }
 
-/// Opens images for a run that does not look at labels: the training split of the data set in `dir`, or all that is in
-/// `dir`; images need not lie in folders of classes.
+/// Opens images for a run without labels: the training split of the data set in `dir`, or all
+/// images in `dir`, in class folders or not.
 ///
 /// # Errors
-/// As [`open_split`].
+/// Same as [`open_split`].
 pub(crate) fn open_unlabeled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>, DataError> {
     check_folder(dir)?;
     let found = match find(dir, Split::Train)? {
@@ -160,7 +161,7 @@ fn check_folder(dir: &Path) -> Result<(), DataError> {
     }
 }
 
-/// `dir` is where a list of classes may be, if it is not beside the shards.
+/// Opens a split. `dir` is searched for a list of classes if there is none beside the shards.
 fn open(
     found: Found,
     dir: &Path,
@@ -189,13 +190,13 @@ fn open(
     })
 }
 
-/// The classes that are listed beside the files or in `dir`.
+/// Returns the classes that are listed beside the files or in `dir`.
 fn listed(files: &[PathBuf], dir: &Path) -> Result<Option<Vec<String>>, DataError> {
     let beside = files.first().and_then(|f| f.parent()).unwrap_or(dir);
     listed_classes(&[beside, dir])
 }
 
-/// Classes that labels are positions in, and those that the set lists itself.
+/// Classes that labels are positions in, and those that the set itself lists.
 type Classes = (Option<Vec<String>>, Option<Vec<String>>);
 
 #[cfg(feature = "parquet")]
@@ -214,7 +215,7 @@ fn parquet(files: &[PathBuf], _: Classes, _: u64, _: &Skipped) -> Result<Arc<dyn
     let path = files.first().cloned().unwrap_or_default();
     Err(DataError::layout(
         &path,
-        "this build cannot read Parquet files; build it with them (`cargo install --path trainer --features parquet`), or turn \
+        "this build cannot read Parquet files; build it with the feature (`cargo install --path trainer --features parquet`), or turn \
          the files into image folders or tar shards",
     ))
 }

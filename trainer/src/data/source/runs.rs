@@ -1,18 +1,18 @@
-//! Folders of runs among those of classes: `cd photos; train --data .` leaves its own there.
+//! Folders of runs among class folders: `cd photos; train --data .` writes its own there.
 
 use std::path::{Path, PathBuf};
 
 use crate::data::source::walk::{Walk, entries};
 use crate::error::DataError;
 
-/// Folders below a folder that runs are looked for in, such as `runs/search/trials/NAME`.
+/// Depth at which runs are searched for below a folder, as in `runs/search/trials/NAME`.
 const DEPTH: usize = 4;
 
-/// Returns whether a folder holds what this program writes (a run, features, weights, shards), and no image: then it is no
-/// class.
+/// Returns true if a folder contains output of this program (a run, features, weights, shards) and
+/// no image, and so is not a class.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Returns an error if the folder cannot be read.
 pub(crate) fn holds_run(dir: &Path) -> Result<bool, DataError> {
     if !has_run(dir, DEPTH)? {
         return Ok(false);
@@ -23,12 +23,12 @@ pub(crate) fn holds_run(dir: &Path) -> Result<bool, DataError> {
 }
 
 fn has_run(dir: &Path, depth: usize) -> Result<bool, DataError> {
-    // What every run leaves, and a search.
+    // Every run and every search writes one of these files.
     let has = |name: &str| dir.join(name).is_file();
     if has("config.toml") && has("log.jsonl") || has("search.json") {
         return Ok(true);
     }
-    // Packed shards; features and exported weights.
+    // Packed shards, features or exported weights.
     let is_weights = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "safetensors");
     if has("dataset.json") || entries(dir)?.iter().any(is_weights) {
         return Ok(true);

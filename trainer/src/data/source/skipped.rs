@@ -1,4 +1,4 @@
-//! Files of a data set that are not taken, counted by reason.
+//! Skipped files of a data set, counted by reason.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
@@ -8,68 +8,68 @@ use serde::{Deserialize, Serialize};
 use crate::data::decode::endings::ending;
 use crate::util::printable::printable;
 
-/// An ending is not longer than this; what is longer is part of the name.
+/// Longest file extension; a longer one is part of the name.
 const MAX_ENDING: usize = 10;
-/// Reasons that are written out in a line.
+/// Number of reasons to list in a line.
 const SHOWN: usize = 8;
 
-/// Reason for which a file is not taken.
+/// Reason why a file is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SkipReason {
-    /// The ending is not one of an image or of what else the data set is made of.
+    /// The extension does not belong to an image or to another file of the data set.
     Ending {
-        /// The ending in lower case, without its dot; empty if the name has none.
+        /// File extension in lower case, without its dot; empty if the name has none.
         ending: String,
     },
-    /// A file or folder that is hidden, or that a system leaves behind; or one in such a folder of
-    /// an archive.
+    /// A file or folder that is hidden or created by an operating system; or one in such a folder
+    /// of an archive.
     Hidden,
-    /// A FIFO, a socket or a device; in an archive a link, too.
+    /// A FIFO, a socket or a device; in an archive also a link.
     NotRegular,
     /// A link to a folder, inside a class folder.
     LinkedFolder,
-    /// An image beside the class folders.
+    /// An image outside the class folders.
     OutsideClass,
-    /// A further image of a sample that has one, in a shard.
+    /// A second image of a sample, in a shard.
     ExtraImage,
     /// A label or description without an image, in a shard.
     LabelAlone,
-    /// An entry of an archive that a later one of the same name replaces.
+    /// An archive entry that is replaced by a later one of the same name.
     Replaced,
-    /// A shard whose name gives another split, or none beside others that give one.
+    /// A shard whose name contains another split, or none beside others that contain one.
     OtherSplit,
-    /// A folder of this program's runs, features, weights or shards, among class folders.
+    /// A folder with runs, features, weights or shards of this program, among class folders.
     Run,
-    /// A file or folder of another kind of data set than the one it lies in.
+    /// A file or folder of another kind of data set.
     OtherKind,
 }
 
-/// Files that are not taken for one reason.
+/// Files that are skipped for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedFiles {
     /// The reason.
     #[serde(flatten)]
     pub reason: SkipReason,
-    /// Number of files; a folder that is not entered counts as one.
+    /// Number of files; a folder that is not searched counts as one.
     pub files: usize,
-    /// The first of them.
+    /// The first of these files.
     pub example: String,
 }
 
-/// Files of a data set that are not taken, by reason.
+/// Skipped files of a data set, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<SkippedFiles>", into = "Vec<SkippedFiles>")]
 pub struct Skipped(BTreeMap<SkipReason, (usize, String)>);
 
 impl Skipped {
-    /// Counts a file, `name` being its path.
+    /// Counts a file; `name` is its path.
     pub(crate) fn add(&mut self, reason: SkipReason, name: &str) {
         self.count(reason, 1, name);
     }
 
-    /// Counts a file whose ending is none that is read.
+    /// Counts a file with an unsupported extension.
     pub(crate) fn add_ending(&mut self, name: &str) {
         let known = |ending: &&str| {
             ending.len() <= MAX_ENDING && ending.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -89,12 +89,12 @@ impl Skipped {
         self.0.entry(reason).or_insert_with(|| (0, example.into())).0 += files;
     }
 
-    /// Returns whether every file was taken.
+    /// Returns true if no file was skipped.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Number of files that are not taken.
+    /// Returns the number of skipped files.
     pub fn files(&self) -> usize {
         self.0.values().map(|(files, _)| files).sum()
     }
@@ -140,7 +140,8 @@ impl Display for SkipReason {
     }
 }
 
-/// One line: the number of files, and the reasons with an example each, the most frequent first.
+/// Formats one line: the number of files, and the reasons with an example each, the most frequent
+/// first.
 impl Display for Skipped {
     fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
         let mut list: Vec<SkippedFiles> = self.iter().collect();

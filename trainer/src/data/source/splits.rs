@@ -3,21 +3,22 @@
 use crate::data::decode::endings::file_name;
 use crate::data::source::synthetic::Split;
 
-/// Names of the training split, the usual one first.
+/// Names of the training split, the most common one first.
 const TRAIN: [&str; 2] = ["train", "training"];
-/// Names of the evaluation split, the usual one first: where there are several, the first is taken.
+/// Names of the evaluation split, the most common one first; if there are several, the first is
+/// used.
 const VAL: [&str; 9] =
     ["val", "validation", "valid", "dev", "eval", "evaluation", "test", "testing", "holdout"];
-/// Those of them that folders may have; the others could as well be classes.
+/// Names for folders; the others could also be classes.
 const VAL_FOLDERS: [&str; 4] = ["val", "validation", "valid", "test"];
 
 impl Split {
-    /// Its name in messages.
+    /// Returns the name in messages.
     pub(crate) fn name(self) -> &'static str {
         self.names()[0]
     }
 
-    /// The words for it in the names of files.
+    /// Returns the words for the split in file names.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
             Self::Train => &TRAIN,
@@ -25,7 +26,7 @@ impl Split {
         }
     }
 
-    /// The names of its folder.
+    /// Returns the names of its folder.
     pub(crate) fn folder_names(self) -> &'static [&'static str] {
         match self {
             Self::Train => &TRAIN[..1],
@@ -33,7 +34,7 @@ impl Split {
         }
     }
 
-    /// The other one.
+    /// Returns the other split.
     pub(crate) fn other(self) -> Self {
         match self {
             Self::Train => Self::Val,
@@ -41,22 +42,22 @@ impl Split {
         }
     }
 
-    /// Returns the split that a folder of this name holds.
+    /// Returns the split with a folder of this name.
     pub(crate) fn of_folder(name: &str) -> Option<Self> {
         let name = name.to_lowercase();
         [Self::Train, Self::Val].into_iter().find(|split| split.folder_names().contains(&name.as_str()))
     }
 }
 
-/// The split that a file name says, and the word for it.
+/// Split according to a file name, and the word for it.
 pub(crate) type NamedSplit = (Split, &'static str);
 
-/// Returns the split that a file name says, as in `train-00000.tar`,
-/// `imagenet1k-validation-0000.tar` and `part_val.parquet`: the word that it begins with, or the
-/// one somewhere in it.
+/// Returns the split according to a file name such as `train-00000.tar`,
+/// `imagenet1k-validation-0000.tar` or `part_val.parquet`: the word at its beginning, or the one
+/// anywhere in it.
 ///
 /// # Errors
-/// When there are words for both splits.
+/// Returns an error if the name contains words for both splits.
 pub(crate) fn split_of(name: &str) -> Result<Option<NamedSplit>, String> {
     let named = |word: &str| {
         let known =
@@ -70,7 +71,7 @@ pub(crate) fn split_of(name: &str) -> Result<Option<NamedSplit>, String> {
     let found: Vec<_> = words.iter().filter_map(|word| named(word)).collect();
     match found.first() {
         Some(first) if found.iter().any(|(split, _)| *split != first.0) => Err(format!(
-            "the name has words for both splits (`{}` and others); rename the file to begin with its split, as in \
+            "the name contains words for both splits (`{}` and others); rename the file to begin with its split, as in \
              `train-{}`",
             first.1,
             file_name(name)
@@ -79,7 +80,7 @@ pub(crate) fn split_of(name: &str) -> Result<Option<NamedSplit>, String> {
     }
 }
 
-/// The words of a file name, in lower case, without its ending and the digits behind them.
+/// Splits a file name into words in lower case, without its extension and trailing digits.
 fn words(name: &str) -> Vec<String> {
     let name = file_name(name);
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
@@ -91,7 +92,7 @@ fn words(name: &str) -> Vec<String> {
     words.map(bare).collect()
 }
 
-/// The parts of a name such as `imagenetTrain`, in lower case.
+/// Splits a name such as `imagenetTrain` into its parts, in lower case.
 fn humps(word: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut was_lower = false;

@@ -1,4 +1,4 @@
-//! A part of a set of images.
+//! Subsets of image sets.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::data::source::skipped::Skipped;
 use crate::error::DataError;
 use crate::util::purposes::{HELD_OUT, SUBSET};
 
-/// Positions of the images of each class.
+/// Returns the positions of the images of each class.
 fn by_class(whole: &dyn Source) -> Vec<Vec<u32>> {
     let mut classes = vec![Vec::new(); whole.classes().len()];
     for index in 0..whole.len() {
@@ -22,7 +22,7 @@ fn by_class(whole: &dyn Source) -> Vec<Vec<u32>> {
     classes
 }
 
-/// A part of each class of a set, in the order of the set.
+/// Some images of each class of a set, in the order of the set.
 #[derive(Clone)]
 pub struct Subset {
     whole: Arc<dyn Source>,
@@ -37,17 +37,18 @@ impl std::fmt::Debug for Subset {
 }
 
 impl Subset {
-    /// The first `images` images of each class, in an order that is a function of the seed and of how many images the class
-    /// has: with the same seed, a smaller subset is part of a larger one.
+    /// Selects the first `images` images of each class, in an order that depends on the seed and
+    /// the number of images of the class: with the same seed, a smaller subset is part of a larger
+    /// one.
     ///
     /// # Errors
-    /// When a class has fewer; the message names the one that has fewest.
+    /// Returns an error that names the smallest class if a class has fewer images.
     pub fn per_class(whole: Arc<dyn Source>, images: usize, seed: u64) -> Result<Self, DataError> {
         let mut classes = by_class(&*whole);
         let fewest = classes.iter().enumerate().min_by_key(|(_, of_class)| of_class.len());
         if let Some((label, of_class)) = fewest.filter(|(_, of_class)| of_class.len() < images) {
             let (class, there) = (&whole.classes()[label], of_class.len());
-            let what = format!("{images} images of each class are wanted, and class `{class}` has {there}");
+            let what = format!("{images} images of each class are required, but class `{class}` has {there}");
             return Err(DataError::Setting(what));
         }
         for (label, of_class) in classes.iter_mut().enumerate() {
@@ -59,11 +60,12 @@ impl Subset {
         Ok(Self { whole, chosen })
     }
 
-    /// Two parts of a set: `share` of the images of each class, rounded and at least one, are in the second. The choice is a
-    /// function of the number of images in each class alone, so that it is the same wherever the set is opened.
+    /// Splits a set in two: the second part gets the fraction `share` of the images of each class,
+    /// rounded and at least one. The choice depends only on the number of images of each class, so
+    /// that it is the same wherever the set is opened.
     ///
     /// # Errors
-    /// When a class has a single image.
+    /// Returns an error if a class has a single image.
     pub fn hold_out(whole: &Arc<dyn Source>, share: f64) -> Result<(Self, Self), DataError> {
         let (mut kept, mut held) = (Vec::new(), Vec::new());
         for (label, mut of_class) in by_class(&**whole).into_iter().enumerate() {
@@ -73,7 +75,7 @@ impl Subset {
             }
             if there < 2 {
                 let class = &whole.classes()[label];
-                let what = format!("class `{class}` has {there} images; two or more can be parted");
+                let what = format!("class `{class}` has {there} images; a split needs two or more");
                 return Err(DataError::Setting(what));
             }
             of_class.shuffle(&mut sample_rng(0, label as u64, 0, HELD_OUT));
@@ -181,7 +183,7 @@ mod tests {
         }
         let again = Subset::hold_out(&whole, 0.5).unwrap().1;
         assert_eq!(again.chosen, Subset::hold_out(&whole, 0.5).unwrap().1.chosen);
-        // Not simply the first images of each class.
+        // The selection is not just the first images of each class.
         assert!((0..10).any(|index| !again.chosen.contains(&index)));
     }
 

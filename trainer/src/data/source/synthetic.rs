@@ -1,7 +1,8 @@
-//! A built-in image set, made from a seed: for demonstrations and tests without data.
+//! Built-in image set, generated from a seed, for demonstrations and tests without data.
 //!
-//! Ten classes: five coarse shapes, each with fine stripes along or across. The stripes have 24 periods an image, so
-//! they vanish below a bandwidth of 48: shapes can be told at low frequencies, classes cannot.
+//! Ten classes: five coarse shapes, each with fine stripes in one of two directions. The stripes
+//! have 24 periods per image, so they vanish below a bandwidth of 48: low frequencies distinguish
+//! shapes, but not all classes.
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
@@ -16,33 +17,34 @@ use crate::util::purposes::SYNTHETIC_IMAGE;
 
 const SHAPES: [&str; 5] = ["disc", "square", "triangle", "cross", "ring"];
 const TEXTURES: [&str; 2] = ["horizontal", "vertical"];
-/// Stripes across an image.
+/// Number of stripes across an image.
 const PERIODS: f32 = 24.0;
 /// Half the difference between light and dark stripes, in levels of 0..255.
 const AMPLITUDE: f32 = 28.0;
 const JPEG_QUALITY: u8 = 92;
 
-/// Labelled pictures, JPEG-encoded in memory.
+/// Labeled images, JPEG-encoded in memory.
 #[derive(Debug)]
 pub struct Synthetic {
     classes: Vec<String>,
     files: Vec<Vec<u8>>,
 }
 
-/// Which part of the synthetic set.
+/// Split of the built-in set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Split {
-    /// For training.
+    /// Training images.
     Train,
-    /// For evaluation; shares no picture with the other.
+    /// Evaluation images; none of them is a training image.
     Val,
 }
 
 impl Synthetic {
-    /// Makes `images` pictures of `edge` x `edge` pixels; classes take turns.
+    /// Generates `images` images of `edge` x `edge` pixels with alternating classes.
     ///
     /// # Errors
-    /// When `images` is 0, or `edge` is below 48, where the stripes could not be drawn.
+    /// Returns an error if `images` is 0, or `edge` is below 48, which is too small for the
+    /// stripes.
     pub fn new(seed: u64, split: Split, images: usize, edge: u32) -> Result<Self, DataError> {
         if images == 0 || edge < 2 * PERIODS as u32 {
             let what = format!(
@@ -60,7 +62,7 @@ impl Synthetic {
                 draw(label(index), edge, &mut sample_rng(seed, stream, index as u64, SYNTHETIC_IMAGE));
             let mut bytes = Vec::new();
             let encoded = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(&picture);
-            encoded.map_err(|e| DataError::Setting(format!("cannot encode a synthetic picture: {e}")))?;
+            encoded.map_err(|e| DataError::Setting(format!("cannot encode a synthetic image: {e}")))?;
             Ok(bytes)
         };
         let files = (0..images).into_par_iter().map(make).collect::<Result<_, DataError>>()?;
@@ -72,13 +74,14 @@ fn label(index: usize) -> u32 {
     (index % (SHAPES.len() * TEXTURES.len())) as u32
 }
 
-/// One picture of class `label`: a smooth background, a shape, stripes over both, a little noise.
+/// Draws an image of class `label`: a smooth background, a shape, stripes over both, and a little
+/// noise.
 fn draw(label: u32, edge: u32, rng: &mut impl Rng) -> RgbImage {
     let shape = label as usize / TEXTURES.len();
     let vertical = label as usize % TEXTURES.len() == 1;
     let ground = color(rng);
     let drift: [f32; 3] = std::array::from_fn(|_| rng.random_range(-50.0..50.0));
-    // The shape stands out in brightness by at least 50 levels, one way or the other.
+    // The shape differs in brightness by at least 50 levels, in one direction or the other.
     let lift: f32 = rng.random_range(50.0..90.0) * if rng.random_bool(0.5) { 1.0 } else { -1.0 };
     let tint: [f32; 3] = std::array::from_fn(|_| lift + rng.random_range(-25.0..25.0));
     let (cx, cy) = (rng.random_range(0.4..0.6), rng.random_range(0.4..0.6));
@@ -101,14 +104,14 @@ fn color(rng: &mut impl Rng) -> [f32; 3] {
     std::array::from_fn(|_| rng.random_range(90.0..165.0))
 }
 
-/// Noise of up to six levels.
+/// Returns noise of up to six levels.
 fn grain(seed: u64, pixel: u32) -> f32 {
     let mixed =
         (seed ^ u64::from(pixel).wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     (mixed >> 40) as f32 / (1 << 24) as f32 * 12.0 - 6.0
 }
 
-/// Whether a shape of unit radius covers a point.
+/// Returns true if a shape of unit radius covers a point.
 fn covers(shape: usize, x: f32, y: f32) -> bool {
     let distance = (x * x + y * y).sqrt();
     match SHAPES[shape] {
@@ -151,7 +154,7 @@ mod tests {
     use super::*;
     use freqcrop::FrequencyCrop;
 
-    /// Mean distance between two pictures, in levels.
+    /// Mean distance between two images, in levels.
     fn distance(a: &[u8], b: &[u8]) -> f64 {
         let sum: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a.abs_diff(b))).sum();
         sum / a.len() as f64
@@ -165,7 +168,7 @@ mod tests {
     #[test]
     fn textures_vanish_at_low_bandwidth_and_show_at_full_size() {
         for index in 0..5 {
-            // The same square, ground and noise, with stripes along and across.
+            // The same square, background and noise, with stripes in both directions.
             let (along, across) = pair(96, index);
             assert!(distance(&along, &across) > 15.0);
             let low = FrequencyCrop::<f32>::new((96, 96), (40, 40)).unwrap();

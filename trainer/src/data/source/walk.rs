@@ -1,4 +1,4 @@
-//! Walking folders for image files.
+//! Searches folders for image files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,10 @@ use crate::data::source::skipped::{SkipReason, Skipped};
 use crate::error::DataError;
 use crate::util::regular::is_special;
 
-/// Image files that a walk finds, and files that it leaves out.
+/// Image files found, and files skipped.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
-    /// Paths, each with the label of its folder.
+    /// Paths with the label of each folder.
     pub(crate) files: Vec<(PathBuf, u32)>,
     pub(crate) skipped: Skipped,
 }
@@ -20,7 +20,7 @@ impl Walk {
     /// Finds the images in `dir`, at any depth.
     ///
     /// # Errors
-    /// When a folder cannot be read.
+    /// Returns an error if a folder cannot be read.
     pub(crate) fn enter(&mut self, dir: &Path, label: u32) -> Result<(), DataError> {
         for path in entries(dir)? {
             if is_hidden(&path) {
@@ -28,7 +28,7 @@ impl Walk {
             } else if !path.is_dir() {
                 self.take(path, label);
             } else if path.is_symlink() {
-                // It could lead back up: only real folders are entered.
+                // Enters only real folders, since a link could lead back up.
                 self.skip(SkipReason::LinkedFolder, &path);
             } else {
                 self.enter(&path, label)?;
@@ -48,12 +48,12 @@ impl Walk {
         }
     }
 
-    /// Counts a file or folder that is left out.
+    /// Counts a file or folder that is skipped.
     pub(crate) fn skip(&mut self, reason: SkipReason, path: &Path) {
         self.skipped.add(reason, &path.to_string_lossy());
     }
 
-    /// Counts a file that lies beside the class folders.
+    /// Counts a file outside the class folders.
     pub(crate) fn skip_outside(&mut self, path: &Path) {
         let name = path.to_string_lossy();
         match has_image_ending(ending(&name)) {
@@ -63,7 +63,7 @@ impl Walk {
     }
 }
 
-/// Returns the entries of a folder, in the order of their names.
+/// Returns the entries of a folder, sorted by name.
 pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     let read = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| Ok(e?.path())).collect());
     let mut paths: Vec<PathBuf> = read.map_err(|e| DataError::layout(dir, format!("cannot be read: {e}")))?;
@@ -71,7 +71,7 @@ pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(paths)
 }
 
-/// Returns whether a path ends in a hidden file or folder, or one that a system leaves behind.
+/// Returns true if a path ends in a hidden file or folder, or one created by an operating system.
 pub(crate) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| is_hidden_name(&name.to_string_lossy()))
 }

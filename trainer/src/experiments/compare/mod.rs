@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// The papers' first check at any size: `size` pixels for the first half of the epochs, then full size.
 ///
 /// # Errors
-/// When the size is above the base size, or the configuration is not as expected.
+/// Returns an error if the size is above the base size, or the configuration is not as expected.
 pub fn half_at(config: &TrainConfig, size: u32) -> Result<TrainConfig> {
     let mut recipe: Recipe = TrainConfig { recipe: "half-96".into(), ..config.clone() }.recipe()?;
     if size == 0 || size > config.base_size {

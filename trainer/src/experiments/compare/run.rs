@@ -69,7 +69,7 @@ impl Comparison {
     /// A comparison in the folder of `options`. Everything that can be wrong with a contestant is found here.
     ///
     /// # Errors
-    /// When a contestant's configuration does not fit the data, two have one name, or another process works in the folder.
+    /// Returns an error if a contestant's configuration does not fit the data, two have one name, or another process works in the folder.
     pub fn new(
         contestants: Vec<Contestant>,
         seeds: Vec<u64>,
@@ -105,7 +105,7 @@ impl Comparison {
     /// asked to stop before.
     ///
     /// # Errors
-    /// When data, model or disk fail, or a folder holds a run of another configuration.
+    /// Returns an error if data, model or disk fail, or a folder holds a run of another configuration.
     pub fn run(&self, observer: &mut dyn Observer) -> Result<Option<(Vec<Row>, Vec<Curve>)>> {
         let (mut rows, mut curves) = (Vec::new(), Vec::new());
         for contestant in &self.contestants {

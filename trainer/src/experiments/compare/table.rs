@@ -131,7 +131,7 @@ pub fn to_csv(rows: &[Row]) -> String {
 /// Writes `compare.md`, `compare.csv`, `compare.json` and `compare.svg` to a folder.
 ///
 /// # Errors
-/// When the disk refuses, or there is nothing to draw.
+/// Returns an error if the disk refuses, or there is nothing to draw.
 pub fn write_comparison(folder: &Path, rows: &[Row], curves: &[Curve]) -> Result<()> {
     let write = |name: &str, text: String| replace(&folder.join(name), text.as_bytes());
     write("compare.md", to_markdown(rows))?;

@@ -50,7 +50,7 @@ impl SearchRun {
     /// Opens the search in the folder of `options`: goes on with what is there, or begins.
     ///
     /// # Errors
-    /// When an option, the data or the model is not as expected; when the folder holds another search, or another process
+    /// Returns an error if an option, the data or the model is not as expected; when the folder holds another search, or another process
     /// works in it.
     pub fn open(config: TrainConfig, settings: &SearchSettings, options: RunOptions) -> Result<Self> {
         let sources = Sources::open(&config)?;
@@ -60,7 +60,7 @@ impl SearchRun {
     /// As [`Self::open`], on data of one's own.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// Same as [`Self::open`].
     pub fn with_sources(
         mut config: TrainConfig,
         settings: &SearchSettings,
@@ -105,7 +105,7 @@ impl SearchRun {
     /// Runs trials to the end, or until [`Self::stop_flag`] is set (none then).
     ///
     /// # Errors
-    /// When data, model or disk fail, or every candidate of a stage diverged; what was reported stays.
+    /// Returns an error if data, model or disk fail, or every candidate of a stage diverged; what was reported stays.
     pub fn run(&mut self, observer: &mut dyn FnMut(&TrialEvent)) -> Result<Option<Outcome>> {
         let mut search = self.stored.search.clone();
         let mut trials = Trials { run: self, observer, seconds: 0.0, error: None };

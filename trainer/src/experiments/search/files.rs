@@ -25,7 +25,7 @@ struct Whole<'a> {
 /// Writes `recipe.json` (for `--recipe`), `outcome.json`, `trials.csv` and `search.svg` to a folder; gives the recipe's path.
 ///
 /// # Errors
-/// When the disk refuses.
+/// Returns an error if the disk refuses.
 pub fn write_outcome(folder: &Path, outcome: &Outcome, seconds: &[f64]) -> Result<PathBuf> {
     let path = folder.join("recipe.json");
     replace(&path, (outcome.recipe.to_json()? + "\n").as_bytes())?;

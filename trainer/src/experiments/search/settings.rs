@@ -112,7 +112,7 @@ impl SearchSettings {
     /// The search of `config`'s run over `images` training images, not begun.
     ///
     /// # Errors
-    /// When an option is out of range, or the model cannot take a size.
+    /// Returns an error if an option is out of range, or the model cannot take a size.
     pub(crate) fn search(&self, config: &TrainConfig, images: usize) -> Result<Search> {
         let recipe = config.recipe()?;
         let options = self.options(config, &recipe, images as u64)?;

@@ -87,7 +87,7 @@ impl Confusion {
     /// Writes [`Self::rows`] as CSV.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// Returns an error if the disk refuses.
     pub fn write_rows(&self, path: &Path) -> Result<()> {
         write(path, |table| self.rows().iter().try_for_each(|row| table.serialize(row)))
     }
@@ -95,7 +95,7 @@ impl Confusion {
     /// Writes the matrix as CSV: a row a class, a column for each class that its images were taken for.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// Returns an error if the disk refuses.
     pub fn write_matrix(&self, path: &Path) -> Result<()> {
         write(path, |table| {
             let heading = std::iter::once("class").chain(self.classes.iter().map(String::as_str));

@@ -49,7 +49,7 @@ pub struct ImageScore {
 /// Returns the model and its weights for images of edge `size`.
 ///
 /// # Errors
-/// When the model cannot take the size.
+/// Returns an error if the model cannot take the size.
 pub fn at_size(
     model: &dyn Backbone,
     params: &ParamStore,
@@ -67,7 +67,7 @@ pub fn at_size(
 /// which do not count.
 ///
 /// # Errors
-/// When the model cannot take the size, or no image can be read.
+/// Returns an error if the model cannot take the size, or no image can be read.
 pub fn evaluate(
     model: &dyn Backbone,
     params: &ParamStore,
@@ -82,7 +82,7 @@ pub fn evaluate(
 /// As [`evaluate`], and tells of each image.
 ///
 /// # Errors
-/// As [`evaluate`].
+/// Same as [`evaluate`].
 pub fn evaluate_each(
     model: &dyn Backbone,
     params: &ParamStore,

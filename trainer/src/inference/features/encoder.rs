@@ -26,7 +26,7 @@ impl Encoder {
     /// weights, `model` and `size` say what they are.
     ///
     /// # Errors
-    /// When weights do not fit the model, or bare ones come without its name or size.
+    /// Returns an error if weights do not fit the model, or bare ones come without its name or size.
     pub fn load(saved: &Checkpoint, model: Option<&str>, size: Option<usize>, ema: bool) -> Result<Self> {
         let Some(run) = &saved.record else {
             let (Some(model), Some(size)) = (model, size) else {

@@ -26,7 +26,7 @@ pub enum Pool {
 /// given beside them.
 ///
 /// # Errors
-/// When the weights do not fit the model, or the system refuses a thread.
+/// Returns an error if the weights do not fit the model, or the system refuses a thread.
 pub fn extract(
     model: &dyn Backbone,
     params: &ParamStore,

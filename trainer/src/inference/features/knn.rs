@@ -22,7 +22,7 @@ pub struct Neighbors {
 /// one weight the first: the outcome is a function of the features.
 ///
 /// # Errors
-/// When the sets do not go together, `k` is 0 or above the images, or the temperature is not above 0.
+/// Returns an error if the sets do not go together, `k` is 0 or above the images, or the temperature is not above 0.
 pub fn nearest_neighbors(
     train: &FeatureSet,
     val: &FeatureSet,

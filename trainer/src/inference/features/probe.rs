@@ -52,7 +52,7 @@ const ROWS: usize = 256;
 /// rate, and is bitwise the same on any number of threads.
 ///
 /// # Errors
-/// When the sets do not go together, or an option is out of range.
+/// Returns an error if the sets do not go together, or an option is out of range.
 pub fn linear_probe(train: &FeatureSet, val: &FeatureSet, options: ProbeOptions) -> Result<Probe> {
     train.check_with(val)?;
     if !(options.l2 > 0.0 && options.l2.is_finite()) {

@@ -45,7 +45,7 @@ impl FeatureSet {
     /// Writes a safetensors file: `features` (`f32`) and `labels` (`u32`), names of the classes in the metadata.
     ///
     /// # Errors
-    /// When the disk refuses; a file at `path` is untouched then.
+    /// Returns an error if the disk refuses; a file at `path` is untouched then.
     pub fn save(&self, path: &Path) -> Result<()> {
         let failed = |what: String| Error::Key { place: path.display().to_string(), what };
         let features: Vec<u8> = self.features.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -67,7 +67,7 @@ impl FeatureSet {
     /// paths.
     ///
     /// # Errors
-    /// When the disk refuses; files that are there already are untouched then.
+    /// Returns an error if the disk refuses; files that are there already are untouched then.
     pub fn save_npy(&self, folder: &Path, name: &str) -> Result<[PathBuf; 2]> {
         let write = |part: &str, tensor: Tensor| -> Result<PathBuf> {
             let path = folder.join(format!("{name}_{part}.npy"));
@@ -82,7 +82,7 @@ impl FeatureSet {
     /// Reads what [`Self::save`] wrote.
     ///
     /// # Errors
-    /// When the file is missing, damaged or holds something else.
+    /// Returns an error if the file is missing, damaged or holds something else.
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = read_regular(path).map_err(Error::io(path))?;
         let read = || -> std::result::Result<Self, String> {

@@ -72,7 +72,7 @@ pub struct LoaderRate {
 /// their wall times are.
 ///
 /// # Errors
-/// When an image cannot be read, or a setting is out of range.
+/// Returns an error if an image cannot be read, or a setting is out of range.
 pub fn preprocess(
     source: &Arc<dyn Source>,
     pipeline: &TrainPipeline,

@@ -74,7 +74,7 @@ pub struct StepReport {
 /// Times training steps on random pictures.
 ///
 /// # Errors
-/// When the model is unknown or cannot take the size, or there is nothing to time.
+/// Returns an error if the model is unknown or cannot take the size, or there is nothing to time.
 pub fn step(bench: &StepBench) -> Result<StepReport> {
     if let Some((option, _)) = [("batch", bench.batch), ("steps", bench.steps)].iter().find(|o| o.1 == 0) {
         return Err(Error::config(*option, "must be above 0"));

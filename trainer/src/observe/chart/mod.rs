@@ -51,7 +51,7 @@ pub(crate) struct Line {
 /// Draws top-1 accuracy against compute as an SVG file, a line a run.
 ///
 /// # Errors
-/// When there is no evaluation to draw, or the file cannot be written.
+/// Returns an error if there is no evaluation to draw, or the file cannot be written.
 pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> Result<()> {
     let line = |(index, curve): (usize, &Curve)| {
         let points: Vec<_> = curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
@@ -77,7 +77,7 @@ impl Chart<'_> {
     /// The chart as SVG.
     ///
     /// # Errors
-    /// When there is nothing to draw.
+    /// Returns an error if there is nothing to draw.
     pub(crate) fn svg(&self) -> std::result::Result<String, String> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let longest = points().map(|p| p.0).fold(0.0, f64::max);

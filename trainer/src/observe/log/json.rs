@@ -25,7 +25,7 @@ impl JsonLog {
     /// removed, because it will happen again. With `step` 0 the log starts empty.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
+    /// Returns an error if the file cannot be read or written.
     pub fn open(path: &Path, step: u64) -> Result<Self> {
         let kept = if step > 0 { kept_lines(path, step)? } else { String::new() };
         replace(path, kept.as_bytes())?;

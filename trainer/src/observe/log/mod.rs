@@ -24,7 +24,7 @@ const STEP_INTERVAL: u64 = 10;
 /// The logs that the options ask for, in the run's folder, for a run whose next step is `step`.
 ///
 /// # Errors
-/// When a file cannot be read or written.
+/// Returns an error if a file cannot be read or written.
 pub fn open(options: &RunOptions, step: u64) -> Result<Vec<Box<dyn Observer>>> {
     let out = &options.out;
     let mut logs: Vec<Box<dyn Observer>> = vec![Box::new(JsonLog::open(&out.join("log.jsonl"), step)?)];

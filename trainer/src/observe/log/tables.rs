@@ -28,7 +28,7 @@ impl CsvLog {
     /// Opens the tables in `folder` of a run whose next step is `step`; with `step` 0 they start empty.
     ///
     /// # Errors
-    /// When a file cannot be read or written.
+    /// Returns an error if a file cannot be read or written.
     pub fn open(folder: &Path, step: u64) -> Result<Self> {
         // A step is numbered before it is done; an evaluation says how many were done.
         Ok(Self {

@@ -20,7 +20,7 @@ pub struct CropTool {
 /// Applies the tool in double precision (the Lanczos resize in 8 bits, as Pillow does).
 ///
 /// # Errors
-/// When the size does not fit the picture, or a low-pass is asked of the Lanczos method.
+/// Returns an error if the size does not fit the picture, or a low-pass is asked of the Lanczos method.
 pub fn crop_image(picture: &PixelImage, tool: CropTool) -> Result<Floats> {
     let &PixelImage { height, width, channels, .. } = picture;
     let [rows, cols] = tool.size;

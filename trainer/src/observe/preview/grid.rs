@@ -48,7 +48,7 @@ impl Preview {
     /// differs by size alone and a column by strength alone. Small pictures are enlarged without smoothing.
     ///
     /// # Errors
-    /// When the image cannot be read, or the pipeline refuses a setting.
+    /// Returns an error if the image cannot be read, or the pipeline refuses a setting.
     pub fn draw(&self, source: &dyn Source, index: usize, epoch: u64) -> Result<RgbImage> {
         let image = source.load(index)?.into();
         let cell = self.pipeline.base_size + GAP;
@@ -75,7 +75,7 @@ impl Preview {
 /// Returns a sample as the network sees it, at its own size.
 ///
 /// # Errors
-/// When the pipeline refuses a setting.
+/// Returns an error if the pipeline refuses a setting.
 pub fn seen(
     pipeline: &TrainPipeline,
     image: &Decoded,

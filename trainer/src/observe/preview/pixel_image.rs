@@ -26,7 +26,7 @@ impl PixelImage {
     /// Reads an image file of any known format as training does, upright, with the channels it has at 8 bits each.
     ///
     /// # Errors
-    /// When it cannot be read or decoded, or is cut off.
+    /// Returns an error if it cannot be read or decoded, or is cut off.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_file(path)?;
         let whole = |_: (u32, u32)| 1;
@@ -44,7 +44,7 @@ impl PixelImage {
     /// Writes a picture; the file's ending says the format.
     ///
     /// # Errors
-    /// When the format is unknown or cannot hold these channels, or the disk refuses.
+    /// Returns an error if the format is unknown or cannot hold these channels, or the disk refuses.
     pub fn write(&self, path: &Path) -> Result<()> {
         let color = match self.channels {
             1 => ExtendedColorType::L8,
@@ -91,7 +91,7 @@ impl Floats {
     /// Writes a picture (rounded), `.npy` or `.safetensors` (key `image`), both f32 `[C, H, W]` of value / 255.
     ///
     /// # Errors
-    /// When the ending is unknown or the disk refuses.
+    /// Returns an error if the ending is unknown or the disk refuses.
     pub fn write(&self, path: &Path) -> Result<()> {
         match path.extension().and_then(|e| e.to_str()) {
             Some("npy") => Ok(self.tensor()?.write_npy(path)?),

@@ -32,7 +32,7 @@ impl StageImages {
     /// draws in each, so that they differ by size and strength alone.
     ///
     /// # Errors
-    /// When an image cannot be read, or the options of the run are out of range.
+    /// Returns an error if an image cannot be read, or the options of the run are out of range.
     pub fn draw(run: &RunLog, source: &dyn Source, count: usize) -> Result<Vec<Self>> {
         let plan = run.config.plan(source.len())?;
         let pipeline = TrainPipeline::new(&run.config, plan.recipe());

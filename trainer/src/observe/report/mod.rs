@@ -28,7 +28,7 @@ pub struct Shown {
 /// Writes the page of one run or several.
 ///
 /// # Errors
-/// When a chart cannot be drawn or the file cannot be written.
+/// Returns an error if a chart cannot be drawn or the file cannot be written.
 pub fn write(path: &Path, runs: &[Shown]) -> Result<()> {
     let page = page::page(runs).map_err(|reason| crate::error::Error::Chart { path: path.into(), reason })?;
     replace(path, page.as_bytes())

@@ -20,7 +20,7 @@ const STYLE: &str = include_str!("page.css");
 /// The whole page.
 ///
 /// # Errors
-/// When a chart cannot be drawn.
+/// Returns an error if a chart cannot be drawn.
 pub(crate) fn page(runs: &[Shown]) -> Result<String, String> {
     let names: Vec<&str> = runs.iter().map(|run| run.log.name.as_str()).collect();
     let title = escape(&names.join(", "));

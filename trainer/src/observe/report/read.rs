@@ -38,7 +38,7 @@ impl RunLog {
     /// Reads `log.jsonl` and `config.toml` of a run's folder.
     ///
     /// # Errors
-    /// When one is missing or cannot be understood; the message names file and line.
+    /// Returns an error if one is missing or cannot be understood; the message names file and line.
     pub fn read(folder: &Path) -> Result<Self> {
         let (log, options) = (folder.join("log.jsonl"), folder.join("config.toml"));
         if !log.exists() {

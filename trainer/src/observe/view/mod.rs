@@ -41,7 +41,7 @@ impl FullScreen {
     /// Takes the screen. Ask [`is_possible`] before.
     ///
     /// # Errors
-    /// When the terminal refuses.
+    /// Returns an error if the terminal refuses.
     pub fn enter() -> Result<Self> {
         let screen = Screen::enter()?;
         Ok(Self { screen, dashboard: Dashboard::default(), drawn: None, said: VecDeque::new() })

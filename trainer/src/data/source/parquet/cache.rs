@@ -1,4 +1,4 @@
-//! The pages that were used last, so that reading in order unpacks each once.
+//! Cache of recently used pages, so that reading in order decompresses each page once.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,18 +7,18 @@ use ::parquet::data_type::ByteArray;
 
 use crate::data::source::parquet::page::Values;
 
-/// Memory that kept pages may take; the newest is kept whatever it takes.
+/// Largest memory of cached pages, in bytes; the newest page is kept even if it is larger.
 const MAX_BYTES: usize = 128 << 20;
-/// Pages that are kept at most, so that looking for one stays short.
+/// Largest number of cached pages, which keeps lookups short.
 const MAX_PAGES: usize = 256;
 
 /// The images of one page.
 pub(crate) type Images = Values<ByteArray>;
 
-/// A page that is being unpacked, or has been.
+/// A page that is or will be decompressed.
 type Slot = Arc<Mutex<Option<Arc<Images>>>>;
 
-/// Keeps pages by number, the newest in front.
+/// Pages by number, the newest first.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     kept: Mutex<VecDeque<Kept>>,
@@ -28,13 +28,13 @@ pub(crate) struct Cache {
 struct Kept {
     page: usize,
     slot: Slot,
-    /// What it takes, once that is known.
+    /// Memory of the page, once known.
     bytes: usize,
 }
 
 impl Cache {
-    /// Page number `page`, by `unpack` if it is not kept. Threads that ask for the same page wait for the first of them;
-    /// others do not. A failure is not kept.
+    /// Returns page number `page`, decompressed by `unpack` if it is not cached. Threads that ask
+    /// for the same page wait for the first of them; others do not. Failures are not cached.
     pub(crate) fn get(
         &self,
         page: usize,
@@ -62,7 +62,7 @@ impl Cache {
         slot
     }
 
-    /// Notes what a page takes, and lets go of the oldest that are too many.
+    /// Records the memory of a page and drops the oldest pages above the limits.
     fn weigh(&self, page: usize, bytes: usize) {
         let mut kept = own(&self.kept);
         if let Some(entry) = kept.iter_mut().find(|k| k.page == page) {
@@ -75,7 +75,7 @@ impl Cache {
     }
 }
 
-/// What a lock guards; a panic elsewhere leaves it as usable as it was.
+/// Locks a mutex; a panic in another thread leaves its data usable.
 fn own<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -88,7 +88,7 @@ mod tests {
         Values { values: Vec::new(), bytes }
     }
 
-    /// Whether page `number` has to be unpacked.
+    /// Returns true if page `number` has to be decompressed.
     fn is_new(cache: &Cache, number: usize, bytes: usize) -> bool {
         let mut asked = false;
         cache
@@ -106,10 +106,10 @@ mod tests {
         let third = MAX_BYTES / 3;
         assert!((0..3).all(|n| is_new(&cache, n, third)));
         assert!((0..3).all(|n| !is_new(&cache, n, third)));
-        // The fourth drives out the one that was not used longest.
+        // The fourth page replaces the least recently used one.
         assert!(!is_new(&cache, 0, third) && is_new(&cache, 3, third));
         assert!(!is_new(&cache, 0, third) && is_new(&cache, 1, third));
-        // One that is too large alone is kept while it is the newest.
+        // A page above the limit is kept while it is the newest.
         assert!(is_new(&cache, 9, MAX_BYTES + 1) && !is_new(&cache, 9, 0) && is_new(&cache, 0, third));
     }
 

@@ -1,4 +1,4 @@
-//! Which columns hold images and labels.
+//! Columns with images and labels.
 
 use ::parquet::basic::Type;
 use ::parquet::file::metadata::FileMetaData;
@@ -7,22 +7,22 @@ use serde_json::Value;
 
 use crate::data::source::shard::label::LABEL_KEYS;
 
-/// Names of the column of images, the most usual first.
+/// Names of image columns, the most common first.
 const IMAGES: [&str; 6] = ["image", "img", "images", "picture", "photo", "jpg"];
 /// A column of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
-    /// Its place among the columns of a group of rows.
+    /// Index among the columns of a row group.
     pub(crate) place: usize,
     pub(crate) of: ColumnDescPtr,
 }
 
-/// What is read of a file.
+/// Columns to read.
 #[derive(Clone, Debug)]
 pub(crate) struct Columns {
     pub(crate) image: Column,
     pub(crate) label: Column,
-    /// The names of the classes, where Hugging Face's description of the columns lists them.
+    /// Names of the classes, if Hugging Face's description of the columns lists them.
     pub(crate) names: Option<Vec<String>>,
 }
 
@@ -50,7 +50,8 @@ impl Columns {
     }
 }
 
-/// Hugging Face's description of the columns; empty where there is none, or it is of a kind that is not known.
+/// Returns Hugging Face's description of the columns; empty if there is none, or it is in an
+/// unknown format.
 fn features(file: &FileMetaData) -> Value {
     let pairs = file.key_value_metadata().map(Vec::as_slice).unwrap_or_default();
     let text = pairs.iter().find(|pair| pair.key == "huggingface").and_then(|pair| pair.value.as_deref());
@@ -58,7 +59,7 @@ fn features(file: &FileMetaData) -> Value {
     described.pointer_mut("/info/features").map(Value::take).unwrap_or_default()
 }
 
-/// Names of the columns that are described as of a kind.
+/// Returns the names of the columns that are described as a kind.
 fn described<'a>(features: &'a Value, kind: &str) -> Vec<&'a str> {
     let of = |feature: &Value| feature.get("_type").and_then(Value::as_str) == Some(kind);
     let all = features.as_object().into_iter().flatten();
@@ -81,7 +82,7 @@ fn label(schema: &SchemaDescriptor, described: &[&str]) -> Option<Column> {
     })
 }
 
-/// The column of this path, if it has one value a row.
+/// Returns the column of this path, if it has one value per row.
 fn column(schema: &SchemaDescriptor, path: &[&str]) -> Option<Column> {
     let place = schema.columns().iter().position(|c| c.path().parts() == path)?;
     let of = schema.column(place);

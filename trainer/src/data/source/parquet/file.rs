@@ -1,4 +1,4 @@
-//! Opening one file: its footer, the places of its pages, its labels.
+//! Opens a Parquet file: its footer, the positions of its pages, its labels.
 
 use std::path::Path;
 
@@ -16,21 +16,21 @@ use crate::data::source::shard::read::InPlace;
 use crate::error::DataError;
 use crate::util::printable::printable;
 
-/// What a file ends with: the length of the footer in four bytes, and its mark.
+/// End of a file: the length of the footer in four bytes, and the magic number.
 const MARK: &[u8; 4] = b"PAR1";
 const ENCRYPTED: &[u8; 4] = b"PARE";
 const TAIL: u64 = 8;
 
-/// A file that has been looked through.
+/// A file whose metadata has been read.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) file: InPlace,
     pub(crate) image: ColumnDescPtr,
-    /// The pages of images, for each group of rows.
+    /// Pages of images of each row group.
     pub(crate) chunks: Vec<Chunk>,
-    /// The label of each row.
+    /// Label of each row.
     pub(crate) labels: Vec<ShardLabel>,
-    /// The names of the classes, where the file lists them.
+    /// Names of the classes, if the file lists them.
     pub(crate) names: Option<Vec<String>>,
 }
 
@@ -44,7 +44,8 @@ impl Opened {
         let footer = footer(&file, size).map_err(damaged)?;
         let columns = Columns::find(footer.file_metadata()).map_err(|what| DataError::layout(path, what))?;
         let rows: i64 = footer.row_groups().iter().map(|g| g.num_rows().max(0)).fold(0, i64::saturating_add);
-        // Even the smallest image takes more than a byte: this bounds what a damaged footer can ask for.
+        // Even the smallest image takes more than a byte; this bounds the memory for a damaged
+        // footer.
         if rows as u64 > size {
             return Err(damaged(format!("the footer claims {rows} rows in {size} bytes")));
         }
@@ -72,19 +73,19 @@ fn footer(file: &InPlace, size: u64) -> Result<ParquetMetaData, String> {
         return Err("the file is encrypted, which is not supported".into());
     }
     if tail[4..] != *MARK {
-        return Err("the file does not end as a Parquet file does: it is cut off, or of another kind".into());
+        return Err("the file does not end as a Parquet file does: it is cut off, or not a Parquet file".into());
     }
     let length = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
     let at = start.checked_sub(length).ok_or("the footer is longer than the file")?;
     let bytes = read(at, length)?;
     if !schema_is_sound(&bytes) {
-        return Err("the footer is damaged: its columns make no table".into());
+        return Err("the footer is damaged: its columns do not form a table".into());
     }
     guarded(|| ParquetMetaDataReader::decode_metadata(&bytes))
         .map_err(|e| format!("the footer is damaged: {e}"))
 }
 
-/// Reads the labels of one group of rows.
+/// Reads the labels of one row group.
 fn add_labels(
     labels: &mut Vec<ShardLabel>,
     file: &InPlace,
@@ -92,12 +93,12 @@ fn add_labels(
     chunk: &Chunk,
 ) -> Result<(), String> {
     let number = |n: i64| u32::try_from(n).map(ShardLabel::Number).map_err(|_| n.to_string());
-    // Whole numbers become decimal ones where a table once had gaps.
+    // Integer columns become floating-point ones if a table once had missing values.
     let decimal = |n: f64| whole(n).map(ShardLabel::Number).ok_or_else(|| n.to_string());
     let name = |bytes: &[u8]| match std::str::from_utf8(bytes).map(str::trim) {
         Ok("") => Err("empty".into()),
         Ok(text) if !text.contains(char::is_control) => Ok(ShardLabel::Name(text.into())),
-        _ => Err(format!("no name ({})", printable(&bytes.escape_ascii().to_string()))),
+        _ => Err(format!("not a name ({})", printable(&bytes.escape_ascii().to_string()))),
     };
     for page in 0..chunk.pages.len() {
         match column.of.physical_type() {
@@ -111,7 +112,7 @@ fn add_labels(
     Ok(())
 }
 
-/// `label` gives a value that is no label back as text.
+/// Reads the values of a column as labels. `label` returns a value that is not a label as text.
 fn add<T: DataType>(
     labels: &mut Vec<ShardLabel>,
     file: &InPlace,

@@ -1,7 +1,9 @@
-//! Images in Parquet files, as Hugging Face keeps them: a column with the bytes of image files, and one of labels.
+//! Images in Parquet files, in Hugging Face's layout: a column with the bytes of image files, and a
+//! column of labels.
 //!
-//! Opening a file walks the headers of its pages once. An image is read by reading and unpacking the page it is in, and the
-//! dictionary of its column if there is one; a few pages are kept, so that reading in order unpacks each once.
+//! Opening a file walks the headers of its pages once. Reading an image reads and decompresses its
+//! page, and the dictionary of its column if there is one; a few pages are cached, so that reading
+//! in order decompresses each once.
 
 pub(crate) mod cache;
 pub(crate) mod chunk;
@@ -45,20 +47,20 @@ pub struct ParquetFiles {
     limit: u64,
 }
 
-/// A file and where its images are.
+/// A file and the positions of its images.
 #[derive(Debug)]
 struct Pages {
     file: InPlace,
     image: ColumnDescPtr,
     chunks: Vec<Chunk>,
-    /// Number of its first image among those of all files.
+    /// Index of its first image among those of all files.
     first: usize,
 }
 
-/// Where a page is.
+/// Position of a page.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Number of its first image.
+    /// Index of its first image.
     first: usize,
     file: usize,
     chunk: usize,
@@ -66,19 +68,19 @@ struct Place {
 }
 
 impl ParquetFiles {
-    /// Opens files; images in the order of files and rows. With `classes`, labels are names of that list or places in it;
-    /// otherwise the list is that of the files, or made from all labels. An image may take at most `limit` bytes when
-    /// decoded.
+    /// Opens files; images are in the order of files and rows. With `classes`, labels are names or
+    /// positions in that list; otherwise the list is that of the files, or made from all labels. An
+    /// image may take at most `limit` bytes to decode.
     ///
     /// # Errors
-    /// When a file cannot be read or is damaged, has no column of images or of labels, or no row, a row has no label, or a
-    /// label is not among the classes.
+    /// Returns an error if a file cannot be read or is damaged, has no column of images or labels,
+    /// or no row, a row has no label, or a label is not among the classes.
     pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>, limit: u64) -> Result<Self, DataError> {
         Self::open_as(paths, classes, None, limit)
     }
 
-    /// As [`Self::open`]; `listed` are the classes that a file beside them lists, in which the numbers of files without a
-    /// list of their own are positions.
+    /// Like [`Self::open`]. `listed` are the classes in a separate file; numbers are positions in
+    /// them if a file has no list of its own.
     pub(crate) fn open_as(
         paths: &[PathBuf],
         classes: Option<Vec<String>>,
@@ -99,7 +101,7 @@ impl ParquetFiles {
         }
         if labels.is_empty() {
             let first = paths.first().cloned().unwrap_or_default();
-            return Err(DataError::layout(&first, "the files hold no row; expected a row for each image"));
+            return Err(DataError::layout(&first, "the files contain no rows; expected one row per image"));
         }
         let (mut files, mut places, mut first) = (Vec::new(), Vec::new(), 0);
         for (Opened { mut file, image, chunks, .. }, path) in opened.into_iter().zip(paths) {
@@ -120,14 +122,14 @@ impl ParquetFiles {
         })
     }
 
-    /// Adds files beside these to those that are left out.
+    /// Adds other files in the folder to those that are skipped.
     #[must_use]
     pub(crate) fn with_skipped(mut self, skipped: &Skipped) -> Self {
         self.skipped.merge(skipped);
         self
     }
 
-    /// The page of an image, and the image's place in it.
+    /// Returns the page of an image, and the position of the image in it.
     fn page(&self, index: usize) -> Result<(Arc<Images>, usize), String> {
         let number = self.places.partition_point(|p| p.first <= index) - 1;
         let Place { first, file, chunk, page } = self.places[number];
@@ -162,7 +164,8 @@ fn add_places(places: &mut Vec<Place>, first: &mut usize, file: usize, chunks: &
     }
 }
 
-/// The classes that the files list, which must agree; made from the labels where no file lists any.
+/// Returns the classes that the files list, which must agree; made from the labels if no file lists
+/// any.
 fn class_list(opened: &[Opened], paths: &[PathBuf]) -> Result<Vec<String>, DataError> {
     let listed = opened.iter().zip(paths).filter_map(|(file, path)| Some((file.names.as_ref()?, path)));
     let mut listed = listed.peekable();
@@ -186,7 +189,7 @@ fn class_list(opened: &[Opened], paths: &[PathBuf]) -> Result<Vec<String>, DataE
     }
 }
 
-/// Adds the labels of one file as positions in a list of classes.
+/// Appends the labels of one file as positions in a list of classes.
 fn numbers(labels: &mut Vec<u32>, found: &[ShardLabel], list: &ClassList) -> Result<(), String> {
     labels.reserve(found.len());
     for (row, label) in found.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! From the bytes of a page to its values.
+//! Decodes the values of a page.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,15 +16,16 @@ use bytes::Bytes;
 use crate::data::source::parquet::chunk::{Chunk, Length};
 use crate::data::source::shard::read::InPlace;
 
-/// The values of one page, a null as none.
+/// Values of one page; none for a null.
 #[derive(Debug)]
 pub(crate) struct Values<T> {
     pub(crate) values: Vec<Option<T>>,
-    /// Memory they take.
+    /// Memory of the values, in bytes.
     pub(crate) bytes: usize,
 }
 
-/// The values of page number `page` of a column: reads its bytes, those of the dictionary if it needs one, and no others.
+/// Returns the values of page number `page` of a column. Reads only its bytes and those of the
+/// dictionary if it needs one.
 pub(crate) fn values<T: DataType>(
     file: &InPlace,
     column: &ColumnDescPtr,
@@ -34,7 +35,7 @@ pub(crate) fn values<T: DataType>(
     let page = &chunk.pages[page];
     let spans = chunk.dictionary.filter(|_| page.coded).into_iter().chain([page.span]);
     let pages = spans.map(|span| unpack(file, column, chunk, span)).collect::<Result<VecDeque<_>, _>>()?;
-    // Values are slices of what was unpacked, and keep all of it.
+    // Values are slices of the decompressed pages and keep all of them in memory.
     let unpacked: usize = pages.iter().map(|page| page.buffer().len()).sum();
     let rows = page.rows as usize;
     let (levels, values) = guarded(|| {
@@ -51,7 +52,7 @@ pub(crate) fn values<T: DataType>(
     Ok(Values { bytes: unpacked + size_of_val(values.as_slice()), values })
 }
 
-/// A value is there where its level is `full`; all are where there are no levels.
+/// Inserts nulls: a value is present if its level is `full`; without levels, all are.
 fn with_nulls<T>(values: Vec<T>, levels: &[i16], full: i16) -> Result<Vec<Option<T>>, String> {
     if full == 0 {
         return Ok(values.into_iter().map(Some).collect());
@@ -61,7 +62,7 @@ fn with_nulls<T>(values: Vec<T>, levels: &[i16], full: i16) -> Result<Vec<Option
     levels.iter().map(of).collect::<Option<_>>().ok_or_else(|| "there are fewer values than levels".into())
 }
 
-/// One page, decompressed. The page reader sees a column that has no other.
+/// Decompresses one page. The page reader sees a column with only this page.
 fn unpack(file: &InPlace, column: &ColumnDescPtr, chunk: &Chunk, span: Length) -> Result<Page, String> {
     let bytes = Bytes::from(file.read(span.offset, span.length).map_err(|e| e.to_string())?);
     guarded(|| {
@@ -74,16 +75,16 @@ fn unpack(file: &InPlace, column: &ColumnDescPtr, chunk: &Chunk, span: Length) -
     })
 }
 
-/// Runs a part of the `parquet` crate that panics on some damaged bytes, such as a length of a value that lies about what is
-/// left of its page. Nothing that it worked on is used afterwards.
+/// Runs a part of the `parquet` crate that panics on some damaged bytes, such as a value that is
+/// longer than the rest of its page. Nothing that it worked on is used afterwards.
 pub(crate) fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(read) => read.map_err(|e| e.to_string()),
-        Err(_) => Err("the bytes make no sense".into()),
+        Err(_) => Err("the bytes are not valid".into()),
     }
 }
 
-/// Pages that are in memory.
+/// Pages in memory.
 struct Ready(VecDeque<Page>);
 
 impl Iterator for Ready {

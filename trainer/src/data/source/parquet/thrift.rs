@@ -1,48 +1,50 @@
-//! The little of Thrift's compact protocol that is read here: page headers, and a look at a footer before it is believed.
+//! Minimal reader of Thrift's compact protocol: parses page headers and checks footers before they
+//! are trusted.
 //!
-//! The `parquet` crate reserves memory for what a footer claims and unwraps parts of a page header that may be missing, so both
-//! are looked at first. Everything here answers `None` for bytes that end early or make no sense.
+//! The `parquet` crate allocates memory for sizes in a footer and unwraps parts of a page header
+//! that may be missing, so both are checked first. All functions return `None` for bytes that end
+//! early or are invalid.
 
-/// Groups within groups deeper than this are no set of images.
+/// Largest nesting of groups in a schema.
 const MAX_DEPTH: usize = 32;
 
-/// Kinds of a field that are told apart.
+/// Types of fields.
 const TRUE: u8 = 1;
 const FALSE: u8 = 2;
 const LIST: u8 = 9;
 const STRUCT: u8 = 12;
 
-/// What a page is.
+/// Kind of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageKind {
     Data,
     Dictionary,
-    /// An index, which holds no values.
+    /// An index page without values.
     Other,
 }
 
-/// The part of a page header that says where values are.
+/// The fields of a page header that locate its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageHeader {
     pub(crate) kind: PageKind,
-    /// Bytes of the header itself.
+    /// Length of the header itself, in bytes.
     pub(crate) length: u64,
-    /// Bytes of what follows it.
+    /// Compressed size of the page, in bytes.
     pub(crate) stored: u64,
-    /// Bytes of that when decompressed.
+    /// Decompressed size of the page, in bytes.
     pub(crate) unpacked: u64,
-    /// Bytes of the levels in front of the values, where the header says it.
+    /// Bytes of the levels before the values, if the header states them.
     pub(crate) levels: u64,
-    /// Values, nulls included.
+    /// Number of values, nulls included.
     pub(crate) values: u64,
-    /// Whether the values are places in a dictionary.
+    /// True if the values are indices into a dictionary.
     pub(crate) coded: bool,
-    /// Whether levels have the spelling that newer writers use.
+    /// True if levels have the encoding of newer writers.
     pub(crate) plain_levels: bool,
 }
 
 impl PageHeader {
-    /// Reads the header that `bytes` begin with; none if it is damaged, or goes on behind them.
+    /// Parses the header at the beginning of `bytes`; none if it is damaged or incomplete.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut input = Compact { bytes, at: 0 };
         let (mut kind, mut stored, mut unpacked) = (None, None, None);
@@ -60,9 +62,9 @@ impl PageHeader {
             }
         }
         let at = |fields: [Option<i64>; 8], id: usize| fields[id].and_then(|n| u64::try_from(n).ok());
-        // 3 is the spelling `RLE` of levels, in the fields 3 and 4 of a data page's header.
+        // 3 is the encoding `RLE` of levels, in fields 3 and 4 of a data page's header.
         let rle = |fields: [Option<i64>; 8]| fields[3] == Some(3) && fields[4] == Some(3);
-        // 2 and 8 are the old and the new spelling of a dictionary's places.
+        // 2 and 8 are the old and the new encoding of dictionary indices.
         let coded = |encoding: Option<i64>| matches!(encoding, Some(2 | 8));
         let of = |kind, values, levels, coded, plain_levels| {
             let (length, stored, unpacked) = (input.at as u64, stored?, unpacked?);
@@ -80,11 +82,11 @@ impl PageHeader {
     }
 }
 
-/// Whether the schema in a footer is a tree that can be built: no group claims more members than there are, and none lies too
-/// deep.
+/// Returns true if the schema in a footer is a tree that can be built: no group has more members
+/// than there are, and none is nested too deeply.
 pub(crate) fn schema_is_sound(footer: &[u8]) -> bool {
     members(footer).is_some_and(|members| {
-        // Groups that are open, each with the members it still lacks.
+        // Open groups, each with the number of members that are still missing.
         let mut open: Vec<usize> = vec![1];
         for (read, count) in members.iter().enumerate() {
             while open.last() == Some(&0) {
@@ -101,7 +103,7 @@ pub(crate) fn schema_is_sound(footer: &[u8]) -> bool {
     })
 }
 
-/// How many members each element of the schema has, in their order.
+/// Returns the number of members of each element of the schema, in order.
 fn members(footer: &[u8]) -> Option<Vec<usize>> {
     let mut input = Compact { bytes: footer, at: 0 };
     let mut last = 0;
@@ -123,7 +125,7 @@ fn members(footer: &[u8]) -> Option<Vec<usize>> {
     None
 }
 
-/// A place in bytes of the compact protocol.
+/// Position in bytes of the compact protocol.
 struct Compact<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -153,7 +155,7 @@ impl Compact<'_> {
         Some((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// Number and kind of the next field; none at the end of a struct.
+    /// Reads the number and type of the next field; none at the end of a struct.
     #[expect(clippy::option_option, reason = "the outer one says that bytes are missing")]
     fn field(&mut self, last: &mut i64) -> Option<Option<(i64, u8)>> {
         let head = self.byte()?;
@@ -167,7 +169,7 @@ impl Compact<'_> {
         Some(Some((*last, head & 0x0f)))
     }
 
-    /// Length of a list and the kind of its elements.
+    /// Reads the length of a list and the type of its elements.
     fn list(&mut self) -> Option<(u64, u8)> {
         let head = self.byte()?;
         let count = match head >> 4 {
@@ -177,7 +179,7 @@ impl Compact<'_> {
         Some((count, head & 0x0f))
     }
 
-    /// A 16, 32 or 64-bit integer.
+    /// Reads a 16, 32 or 64-bit integer.
     fn integer(&mut self, of: u8) -> Option<i64> {
         if (4..=6).contains(&of) { self.zigzag() } else { None }
     }
@@ -186,7 +188,7 @@ impl Compact<'_> {
         self.integer(of).and_then(|n| u64::try_from(n).ok())
     }
 
-    /// The integers among the first fields of a struct, by their numbers.
+    /// Reads the integers among the first fields of a struct, by field number.
     fn integers(&mut self, of: u8) -> Option<[Option<i64>; 8]> {
         if of != STRUCT {
             return None;
@@ -218,7 +220,7 @@ impl Compact<'_> {
             LIST | 10 => {
                 let (count, of) = self.list()?;
                 for _ in 0..count {
-                    // In a list, unlike in a struct, a truth value takes a byte.
+                    // In a list, unlike in a struct, a boolean takes a byte.
                     self.skip(if of <= FALSE { 3 } else { of }, depth + 1)?;
                 }
             }
@@ -228,7 +230,7 @@ impl Compact<'_> {
                     self.skip(of, depth + 1)?;
                 }
             }
-            // Maps and later kinds stand nowhere in a Parquet file.
+            // Parquet files contain no maps or later types.
             _ => return None,
         }
         Some(())
@@ -245,11 +247,11 @@ impl Compact<'_> {
 mod tests {
     use super::*;
 
-    /// A footer that begins with a version and a schema of these numbers of members.
+    /// Returns a footer with a version and a schema with these numbers of members.
     fn footer(members: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0x15, 2, 0x19, (members.len() as u8) << 4 | STRUCT];
         for count in members {
-            // Field 4, a name; field 5, the number of members.
+            // Field 4 is a name, field 5 the number of members.
             bytes.extend([0x48, 1, b'x', 0x15, 2 * count, 0]);
         }
         bytes.push(0);
@@ -269,7 +271,8 @@ mod tests {
 
     #[test]
     fn a_page_header_says_sizes_and_values() {
-        // As the Parquet format writes it: type 0, sizes 100 and 60, {values 7, encoding 0, levels 3 and 3}.
+        // Example in the Parquet format: type 0, sizes 100 and 60, {values 7, encoding 0, levels 3
+        // and 3}.
         let bytes = [0x15, 0, 0x15, 200, 1, 0x15, 120, 0x2c, 0x15, 14, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0];
         let header = PageHeader::parse(&bytes).unwrap();
         let length = bytes.len() as u64;

@@ -1,4 +1,4 @@
-//! From labels to positions in one list of classes.
+//! Maps labels to positions in one list of classes.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,11 +6,11 @@ use crate::data::source::class_names::{not_among, spelled};
 use crate::data::source::shard::label::{ShardLabel, numeral, whole};
 use crate::util::printable::printable;
 
-/// A number above this is not a class but a mistake; it bounds the list that is made from numbers
+/// Larger numbers are mistakes and not classes. This bounds the list that is made from numbers
 /// alone.
 const MAX_CLASSES: u32 = 1 << 20;
 
-/// A label and where it is from.
+/// A label and its origin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Label<'a> {
     /// Stated by a file or a column.
@@ -19,18 +19,18 @@ pub(crate) enum Label<'a> {
     Folder(&'a str),
 }
 
-/// Reason why labels make no list of classes, and the position of the label that it is about.
+/// Reason why labels do not define a list of classes, and the position of the label in question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ungathered {
     pub(crate) at: usize,
     pub(crate) what: String,
 }
 
-/// Returns a list of classes made from labels alone: the names in order, or the numbers up to the
-/// largest. Texts such as `1999` are names, unless other labels are numbers.
+/// Makes a list of classes from labels alone: the names in order, or the numbers up to the largest.
+/// Texts such as `1999` are names, unless other labels are numbers.
 ///
 /// # Errors
-/// When some are names and others numbers, or a number is no class.
+/// Returns an error if some labels are names and others numbers, or a number is not a class.
 pub(crate) fn gathered<'a>(labels: impl Iterator<Item = Label<'a>>) -> Result<Vec<String>, Ungathered> {
     let mut found = Found::default();
     for (at, label) in labels.enumerate() {
@@ -39,14 +39,15 @@ pub(crate) fn gathered<'a>(labels: impl Iterator<Item = Label<'a>>) -> Result<Ve
     found.classes()
 }
 
-/// Labels of a set: names and numbers, each with the position of the first label of its kind.
+/// Names and numbers among the labels of a set, each with the position of the first label of its
+/// kind.
 #[derive(Debug, Default)]
 struct Found<'a> {
     names: BTreeSet<&'a str>,
     first_name: usize,
-    /// Texts that could be either.
+    /// Texts that could be a name or a number.
     numerals: BTreeSet<&'a str>,
-    /// The largest number.
+    /// Largest number.
     largest: Option<u32>,
     first_number: usize,
 }
@@ -94,7 +95,7 @@ impl<'a> Found<'a> {
         let at = self.first_number.max(self.first_name);
         if let Some(name) = self.names.first() {
             let what = format!(
-                "some labels are names ({}), others numbers ({largest}); list the classes in classes.txt, one per line",
+                "some labels are names ({}), others are numbers ({largest}); list the classes in classes.txt, one per line",
                 spelled(name)
             );
             return Err(Ungathered { at, what });
@@ -109,24 +110,24 @@ impl<'a> Found<'a> {
 
 fn no_class(label: &str) -> String {
     format!(
-        "label {label} is no class; expected whole numbers from 0 to {}, or names; where it is a name, list the \
+        "label {label} is not a class; expected whole numbers from 0 to {}, or names; if it is a name, list the \
          classes in classes.txt, one per line",
         MAX_CLASSES - 1
     )
 }
 
-/// A list of classes in which labels are looked up.
+/// Lookup table of classes.
 #[derive(Debug)]
 pub(crate) struct ClassList<'a> {
     names: &'a [String],
-    /// Position of each name; none for a name that several classes have.
+    /// Position of each name; none for a name of several classes.
     positions: HashMap<&'a str, Option<u32>>,
-    /// The list that numbers are positions in, if it is another one.
+    /// List that numbers are positions in, if it is another one.
     own: Option<&'a [String]>,
 }
 
 impl<'a> ClassList<'a> {
-    /// Makes a table of `names`. Numbers are positions in `own`, the list of the data set itself,
+    /// Creates a table of `names`. Numbers are positions in `own`, the list of the data set itself,
     /// if it has one.
     pub(crate) fn new(names: &'a [String], own: Option<&'a [String]>) -> Self {
         let mut positions = HashMap::new();
@@ -136,10 +137,11 @@ impl<'a> ClassList<'a> {
         Self { names, positions, own: own.filter(|own| *own != names) }
     }
 
-    /// Returns the position of the class that a label means.
+    /// Returns the position of the class of a label.
     ///
     /// # Errors
-    /// When there is none, or more than one; the message says which label, and what was expected.
+    /// Returns an error with the label and what was expected if there is no class, or more than
+    /// one.
     pub(crate) fn position(&self, label: Label) -> Result<u32, String> {
         match label {
             Label::Folder(name) => self.of_name("class folder", name),
@@ -148,12 +150,11 @@ impl<'a> ClassList<'a> {
                 self.of_name("label", name)
             }
             Label::Stated(ShardLabel::Name(name)) => match numeral(name) {
-                // A list of numerals has names that are numbers, so that a text is one of them or
-                // wrong.
+                // If the names of classes are numerals, a text is one of them or wrong.
                 Some(number) if !self.names.iter().any(|class| numeral(class).is_some()) => {
                     whole(number).ok_or_else(|| no_class(name)).and_then(|number| self.of_number(number))
                 }
-                // Written with a fraction, as `1.0`, it is the same number.
+                // A number with a fraction, such as `1.0`, is the same number.
                 Some(number) => {
                     let text = whole(number).map(|number| number.to_string());
                     let known = text.filter(|text| self.positions.contains_key(text.as_str()));
@@ -168,7 +169,7 @@ impl<'a> ClassList<'a> {
         match self.positions.get(name) {
             Some(Some(position)) => Ok(*position),
             Some(None) => Err(format!(
-                "{kind} {} is the name of several classes; give each class a name of its own, or write positions in \
+                "{kind} {} is the name of several classes; give each class a unique name, or write positions in \
                  the list, counted from 0",
                 spelled(name)
             )),
@@ -267,7 +268,7 @@ mod tests {
         }
         let refused = of(&[name("a"), name("b"), ShardLabel::Number(1)]).unwrap_err();
         assert!(refused.what.contains("classes.txt") && refused.at == 2, "{refused:?}");
-        // Folders are names, whatever they are called.
+        // Folder names are class names, whatever they look like.
         assert_eq!(gathered(["-1", "1.5"].map(Label::Folder).into_iter()), Ok(list(&["-1", "1.5"])));
     }
 }

@@ -1,4 +1,4 @@
-//! Class folders in tar files: the same classes as the files would give in folders.
+//! Class folders in tar files, equivalent to the same files in image folders.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,21 @@ use crate::data::source::shard::shard_image::ShardImage;
 use crate::data::source::synthetic::Split;
 use crate::util::printable::printable;
 
-/// Class folders of the images of a set: the first level, below folders that hold everything.
+/// Position of the class folders among the folders of a set: the first level below wrapper folders.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClassFolders {
-    /// Folders around the class folders.
+    /// Number of folders around the class folders.
     depth: usize,
-    /// There is none: no image lies in a folder.
+    /// True if no image is in a folder.
     is_empty: bool,
 }
 
 impl ClassFolders {
     /// Finds the level of the class folders among the names of all images without a label. With
-    /// `known`, it is the first level whose folders are all classes.
+    /// `known`, it is the first level at which all folders are classes.
     ///
     /// # Errors
-    /// When the folders are splits.
+    /// Returns an error if the folders are splits.
     pub(crate) fn find(names: &[&str], known: Option<&ClassList>) -> Result<Self, String> {
         let folders: Vec<Vec<&str>> = names.iter().map(|name| folders(name)).collect();
         let deepest = folders.iter().map(Vec::len).max().unwrap_or(0);
@@ -40,15 +40,15 @@ impl ClassFolders {
         let splits: Option<BTreeSet<Split>> = level.iter().map(|name| Split::of_folder(name)).collect();
         match splits {
             Some(splits) if splits.len() > 1 => Err(format!(
-                "holds the folders of two splits ({}); put each split into a tar file of its own",
+                "contains the folders of two splits ({}); put each split into a tar file of its own",
                 level.into_iter().collect::<Vec<_>>().join(", ")
             )),
             _ => Ok(Self { depth, is_empty: level.is_empty() }),
         }
     }
 
-    /// The label of an image: its own or its class folder; none for one that lies beside the class
-    /// folders.
+    /// Returns the label of an image: its own or its class folder; none for an image outside the
+    /// class folders.
     pub(crate) fn label(self, image: &ShardImage) -> Option<Label<'_>> {
         match &image.label {
             Some(label) => Some(Label::Stated(label)),
@@ -56,10 +56,12 @@ impl ClassFolders {
         }
     }
 
-    /// The position of an image's class in a list; none for one that lies beside the class folders.
+    /// Returns the position of an image's class in a list; none for an image outside the class
+    /// folders.
     ///
     /// # Errors
-    /// When a label is not in the list, two labels differ, or there is no class folder at all.
+    /// Returns an error if a label is not in the list, two labels differ, or there is no class
+    /// folder at all.
     pub(crate) fn position(self, image: &ShardImage, list: &ClassList) -> Result<Option<u32>, String> {
         let name = || printable(&image.name);
         let Some(label) = self.label(image) else {
@@ -81,7 +83,7 @@ impl ClassFolders {
     }
 }
 
-/// Number of folders, one in the other, that are around the class folders.
+/// Returns the number of nested folders around the class folders.
 fn wrappers(folders: &[Vec<&str>]) -> usize {
     let level =
         |depth: usize| -> BTreeSet<&str> { folders.iter().filter_map(|of| of.get(depth).copied()).collect() };
@@ -90,12 +92,12 @@ fn wrappers(folders: &[Vec<&str>]) -> usize {
         (0..).take_while(|&depth| level(depth).len() == 1 && is_split(depth) && !level(depth + 1).is_empty());
     let start = splits.count();
     let shared = start + (start..).take_while(|&depth| level(depth).len() == 1).count();
-    // One class with folders of its own, or images beside folders, is not a wrapper but a class.
+    // A folder is a class and not a wrapper if it has images or is the only one with subfolders.
     let branches = level(shared).len() > 1 && folders.iter().all(|of| of.len() <= start || of.len() > shared);
     if branches { shared } else { start }
 }
 
-/// The folders of a name in a tar file, from the outermost on.
+/// Returns the folders in the name of a tar entry, the outermost first.
 fn folders(name: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     parts.pop();
@@ -122,7 +124,7 @@ mod tests {
         }
         assert_eq!(classes(&["cat/1.jpg", "dog/a/b/2.jpg", "3.jpg"]), [Some("cat"), Some("dog"), None]);
         assert_eq!(classes(&["train/cat/1.jpg", "train/2.jpg"]), [Some("cat"), None]);
-        // One class: a folder in it is no class.
+        // With one class, a folder inside it is not a class.
         assert_eq!(classes(&["cat/1.jpg", "cat/a/2.jpg", "cat/b/3.jpg"]), [Some("cat"); 3]);
         assert_eq!(classes(&["cat/a/1.jpg"]), [Some("cat")]);
         assert_eq!(classes(&["1.jpg"]), [None]);

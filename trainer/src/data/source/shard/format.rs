@@ -1,8 +1,8 @@
-//! What a file that is called a shard really is.
+//! Detects shards that are not tar files.
 
 use std::io::{Read, Seek, SeekFrom};
 
-/// First bytes of files that are no tar file, what they are, and what to do.
+/// Magic numbers of other formats, their descriptions, and what to do.
 const OTHERS: [(&[u8], &str, &str); 10] = [
     (b"\x1f\x8b", "compressed with gzip", "unpack it: `gunzip -c FILE > NAME.tar`"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it: `zstd -dc FILE > NAME.tar`"),
@@ -15,17 +15,17 @@ const OTHERS: [(&[u8], &str, &str); 10] = [
     (
         b"version https://git-lfs",
         "a pointer of Git LFS and not the file itself",
-        "load it with `git lfs pull`",
+        "download it with `git lfs pull`",
     ),
     (b"<", "a web page or XML and not the file itself", "download it again"),
 ];
 
-/// Endings of compressed shards, behind `.tar` or in its place.
+/// Extensions of compressed shards, after `.tar` or instead of it.
 const COMPRESSED: [&str; 6] = ["gz", "zst", "zstd", "bz2", "xz", "lz4"];
 const COMPRESSED_TAR: [&str; 5] = ["tgz", "tzst", "tbz2", "tbz", "txz"];
 
-/// Returns whether a file name is one of a tar file, compressed ones included: they are refused by
-/// their content.
+/// Returns true if a file name belongs to a tar file, compressed ones included: those are refused
+/// by their content.
 pub(crate) fn is_tar_name(name: &str) -> bool {
     let name = name.to_lowercase();
     let Some((stem, ending)) = name.rsplit_once('.') else { return false };
@@ -34,14 +34,13 @@ pub(crate) fn is_tar_name(name: &str) -> bool {
         || (COMPRESSED.contains(&ending) && stem.ends_with(".tar"))
 }
 
-/// Refuses a file that begins as one of another format does, and leaves the others at their
-/// beginning.
+/// Refuses a file that begins like one of another format; others are left at their beginning.
 pub(crate) fn check_format<R: Read + Seek>(file: &mut R) -> Result<(), String> {
     let mut first = Vec::new();
     file.by_ref().take(32).read_to_end(&mut first).map_err(|e| e.to_string())?;
     file.seek(SeekFrom::Start(0)).map_err(|e| e.to_string())?;
-    // The name of a tar file's first entry could begin with one of the short marks; its header
-    // tells.
+    // The name of a tar file's first entry could begin with one of the short magic numbers; a valid
+    // header decides.
     match OTHERS.iter().find(|(mark, ..)| first.starts_with(mark)) {
         Some((_, what, advice)) if !has_tar_header(file)? => {
             Err(format!("is {what}; shards are tar files that are read in place, so {advice}"))

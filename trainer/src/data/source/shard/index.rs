@@ -1,4 +1,4 @@
-//! What is in a tar shard, and where.
+//! Index of the entries of a tar shard.
 
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -12,30 +12,31 @@ use crate::data::source::skipped::Skipped;
 use crate::error::DataError;
 use crate::util::regular::{open_regular, read_regular};
 
-/// Raised when the meaning of a kept index changes, so that old ones are made again.
+/// Raised when the meaning of a stored index changes, so that old ones are created again.
 const VERSION: u32 = 2;
 
-/// The images of a shard, found by walking its headers once.
+/// Images of a shard, found by walking its headers once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardIndex {
     version: u32,
-    /// Size of the shard in bytes and time of its last change in nanoseconds: the index is of this
-    /// shard and no other.
+    /// Size of the shard in bytes and time of its last change in nanoseconds, which identify the
+    /// shard of the index.
     size: u64,
     modified: u64,
-    /// The images, in the order of the shard.
+    /// Images, in the order of the shard.
     pub images: Vec<ShardImage>,
-    /// Entries that are not taken.
+    /// Entries that are skipped.
     #[serde(default)]
     pub skipped: Skipped,
 }
 
 impl ShardIndex {
-    /// The index of the shard `path`: the one kept beside it as `NAME.index.json`, or a new one,
-    /// which is then kept if the folder can be written to.
+    /// Returns the index of the shard `path`: the one stored beside it as `NAME.index.json`, or a
+    /// new one, which is then stored if the folder is writable.
     ///
     /// # Errors
-    /// When the shard cannot be read, is cut off or damaged, or a label cannot be used.
+    /// Returns an error if the shard cannot be read, is cut off or damaged, or has an invalid
+    /// label.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let (size, modified) = stamp(path).map_err(DataError::io(path))?;
         let kept = kept_path(path);
@@ -44,22 +45,22 @@ impl ShardIndex {
         }
         let file = open_regular(path).map_err(DataError::io(path))?;
         let index = Self { modified, ..Self::scan(file, size, path)? };
-        // A read-only folder is no reason to stop: the index is made again next time.
+        // A read-only folder is not an error: the index is created again next time.
         let _ = index.keep(&kept);
         Ok(index)
     }
 
-    /// The index of a shard of `size` bytes that is read from anywhere; `path` is its name in
+    /// Creates the index of a shard of `size` bytes from any reader; `path` is its name in
     /// messages.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// Same as [`Self::open`].
     pub fn scan(shard: impl Read + Seek, size: u64, path: &Path) -> Result<Self, DataError> {
         let Scanned { images, skipped, .. } = scan(shard, size, path)?;
         Ok(Self { version: VERSION, size, modified: 0, images, skipped })
     }
 
-    /// A kept index, unless it is missing or unreadable: then it is made again.
+    /// Returns a stored index; none if it is missing or unreadable.
     fn kept(path: &Path) -> Option<Self> {
         serde_json::from_slice(&read_regular(path).ok()?).ok()
     }

@@ -1,12 +1,12 @@
-//! Labels as shards and Parquet files write them.
+//! Labels in shards and Parquet files.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::util::printable::printable;
 
-/// Keys of a label in a JSON file and names of the column of labels in a Parquet file, the most
-/// usual first.
+/// Keys of a label in a JSON file and names of label columns in a Parquet file, the most common
+/// first.
 pub(crate) const LABEL_KEYS: [&str; 10] = [
     "label",
     "labels",
@@ -20,25 +20,25 @@ pub(crate) const LABEL_KEYS: [&str; 10] = [
     "class_name",
 ];
 
-/// Characters of a file that are shown.
+/// Number of characters of a file to show in messages.
 const MAX_SHOWN: usize = 80;
 
-/// Label of an image as its file says it.
+/// Label of an image as stated by its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ShardLabel {
-    /// A position in the list of classes.
+    /// Position in the list of classes.
     Number(u32),
-    /// The name of a class.
+    /// Name of a class.
     Name(String),
 }
 
 impl ShardLabel {
-    /// Reads a label from the content of a text file: a whole number or a name, on one line.
+    /// Parses a label from a text file: a whole number or a name, on one line.
     pub(crate) fn from_text(bytes: &[u8]) -> Result<Self, String> {
         let quoted = || format!("`{}`", shown(bytes));
         let text = std::str::from_utf8(bytes)
-            .map_err(|_| format!("is no text in UTF-8 ({}); expected a number or a name", quoted()))?;
+            .map_err(|_| format!("is not UTF-8 text ({}); expected a number or a name", quoted()))?;
         let text = text.trim_start_matches('\u{feff}').trim();
         match text {
             "" => Err("is empty; expected a number or a name".into()),
@@ -49,12 +49,12 @@ impl ShardLabel {
         }
     }
 
-    /// Reads a label from a JSON file: a number or a text, alone or under one of [`LABEL_KEYS`].
+    /// Parses a label from a JSON file: a number or a text, alone or under one of [`LABEL_KEYS`].
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         let expected = format!("expected a whole number or a name, under one of {}", LABEL_KEYS.join(", "));
         let value: Value = serde_json::from_slice(bytes)
-            .map_err(|e| format!("is no JSON ({e}): `{}`; {expected}", shown(bytes)))?;
+            .map_err(|e| format!("is not JSON ({e}): `{}`; {expected}", shown(bytes)))?;
         let label = match &value {
             Value::Object(members) => LABEL_KEYS.iter().find_map(|key| members.get(*key)),
             other => Some(other),
@@ -71,17 +71,17 @@ impl ShardLabel {
     }
 }
 
-/// Returns the beginning of a file as it can be printed.
+/// Returns the printable beginning of a file.
 fn shown(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string().chars().take(MAX_SHOWN).collect()
 }
 
-/// Returns a number that is a position in a list: whole, and neither negative nor too large.
+/// Returns a number that can be a position in a list: whole, and neither negative nor too large.
 pub(crate) fn whole(number: f64) -> Option<u32> {
     (number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number)).then_some(number as u32)
 }
 
-/// Returns the value of a text that is a number and nothing else; words such as `nan` are none.
+/// Parses a text that is a number; words such as `nan` are not.
 pub(crate) fn numeral(text: &str) -> Option<f64> {
     let begins = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
     text.parse().ok().filter(|number: &f64| begins && number.is_finite())

@@ -1,4 +1,4 @@
-//! Lists of classes in files.
+//! Files that list classes.
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ struct DatasetFile {
     classes: Vec<String>,
 }
 
-/// Returns the classes listed in `dataset.json` or, one per line, in `classes.txt` of the first
-/// folder that has one.
+/// Returns the classes in `dataset.json` or, one per line, in `classes.txt` of the first folder
+/// that has one of them.
 ///
 /// # Errors
-/// When the file cannot be read, or does not list names.
+/// Returns an error if the file cannot be read, or does not list names.
 pub(crate) fn listed(folders: &[&Path]) -> Result<Option<Vec<String>>, DataError> {
     for folder in folders {
         let json = folder.join("dataset.json");
@@ -40,10 +40,10 @@ pub(crate) fn listed(folders: &[&Path]) -> Result<Option<Vec<String>>, DataError
     Ok(None)
 }
 
-/// Returns the lines of a file, without empty ones at its end. One in between would move all that
-/// follow.
+/// Returns the lines of a file, without empty ones at its end. An empty line in between is an
+/// error, since it would shift all that follow.
 fn lines(bytes: &[u8]) -> Result<Vec<String>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "is no text in UTF-8; save it as such")?;
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8 text; save it as UTF-8")?;
     let text = text.trim_start_matches('\u{feff}').trim_end();
     let names: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
     match names.iter().position(String::is_empty) {

@@ -1,7 +1,7 @@
-//! Images in tar files, read where they lie.
+//! Images in tar files, read without unpacking them.
 //!
 //! Two layouts: WebDataset (`000123.jpg` with `000123.cls` or `000123.json` beside it), and folders
-//! in a tar file (`CLASS/.../IMAGE`). A shard has one of them, shards of a set may differ.
+//! in a tar file (`CLASS/.../IMAGE`). A shard has one of them; the shards of a set may differ.
 
 pub(crate) mod classes;
 pub(crate) mod folders;
@@ -34,7 +34,7 @@ use crate::data::source::skipped::{SkipReason, Skipped};
 use crate::error::DataError;
 use crate::util::printable::printable;
 
-/// More open files than this could take more handles than a process has.
+/// Largest number of files to keep open: more could exceed the handles of a process.
 pub(crate) const MAX_OPEN: usize = 400;
 
 /// Images of one or more tar shards.
@@ -47,7 +47,7 @@ pub struct TarShards {
     limit: u64,
 }
 
-/// Where an image is, and its label.
+/// Position and label of an image.
 #[derive(Debug)]
 struct Place {
     shard: u32,
@@ -58,19 +58,19 @@ struct Place {
 }
 
 impl TarShards {
-    /// Opens shards; images in the order of shards and of entries. With `classes`, labels are
-    /// places in that list, or names of it; otherwise the list is made from all labels. An image
-    /// may take at most `limit` bytes when decoded.
+    /// Opens shards; images are in the order of shards and entries. With `classes`, labels are
+    /// names or positions in that list; otherwise the list is made from all labels. An image may
+    /// take at most `limit` bytes to decode.
     ///
     /// # Errors
-    /// When a shard cannot be read, is cut off or has no image, or a label is not among the
-    /// classes.
+    /// Returns an error if a shard cannot be read, is cut off or has no image, or a label is not
+    /// among the classes.
     pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>, limit: u64) -> Result<Self, DataError> {
         Self::open_as(paths, classes, None, limit)
     }
 
-    /// As [`Self::open`]; `listed` are the classes that the set lists itself, and in which numbers
-    /// are positions.
+    /// Like [`Self::open`]. `listed` are the classes that the set itself lists; numbers are
+    /// positions in them.
     pub(crate) fn open_as(
         paths: &[PathBuf],
         classes: Option<Vec<String>>,
@@ -105,14 +105,14 @@ impl TarShards {
             }
         }
         if images.is_empty() {
-            let what = "the shards hold no image; expected NAME.jpg with NAME.cls, or CLASS/IMAGE";
-            let skipped = if skipped.is_empty() { String::new() } else { format!("; left out {skipped}") };
+            let what = "the shards contain no image; expected NAME.jpg with NAME.cls, or CLASS/IMAGE";
+            let skipped = if skipped.is_empty() { String::new() } else { format!("; skipped {skipped}") };
             return Err(DataError::layout(first, format!("{what}{skipped}")));
         }
         Ok(Self { classes, shards, images, skipped, limit })
     }
 
-    /// Adds files beside the shards to those that are left out.
+    /// Adds other files in the folder to those that are skipped.
     #[must_use]
     pub(crate) fn with_skipped(mut self, skipped: &Skipped) -> Self {
         self.skipped.merge(skipped);

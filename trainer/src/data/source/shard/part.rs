@@ -1,4 +1,4 @@
-//! From the entries of a tar file to samples: an image and its label.
+//! Groups the entries of a tar file into samples: an image and its label.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -12,17 +12,17 @@ use crate::data::source::shard::shard_image::ShardImage;
 use crate::data::source::skipped::{SkipReason, Skipped};
 use crate::util::printable::printable;
 
-/// A label, or a description with a label in it, is not longer than this.
+/// Largest size of a label, or of a description with a label in it.
 const MAX_LABEL_BYTES: u64 = 1 << 20;
 
-/// Entries up to the blocks of zeros that end a tar file: in joined tar files each has names of its
-/// own.
+/// Entries up to the blocks of zeros that end a tar file; after joining tar files, names are unique
+/// within each of them.
 #[derive(Debug, Default)]
 pub(crate) struct Part {
     images: Vec<Image>,
     /// Position in `images` of each name.
     by_name: HashMap<String, usize>,
-    /// Files of labels by their stem: the path without the ending.
+    /// Label files by their stem, which is the path without extension.
     labels: BTreeMap<String, Vec<LabelFile>>,
 }
 
@@ -33,7 +33,7 @@ struct Image {
     length: u64,
 }
 
-/// A file beside images that may say a label.
+/// A file beside images that may contain a label.
 #[derive(Clone, Debug)]
 struct LabelFile {
     name: String,
@@ -41,17 +41,17 @@ struct LabelFile {
 }
 
 impl LabelFile {
-    /// A file that says nothing but the label; others may describe the image alone.
+    /// Returns true for a file that contains only the label; others may just describe the image.
     fn is_plain(&self) -> bool {
         ending(&self.name).eq_ignore_ascii_case("cls")
     }
 }
 
 impl Part {
-    /// Takes an entry, whose content is at `place` (offset and length).
+    /// Adds an entry with its content at `place` (offset and length).
     ///
     /// # Errors
-    /// When it cannot be read, or two labels of one name differ.
+    /// Returns an error if it cannot be read, or two labels of one name differ.
     pub(crate) fn add<R: Read>(
         &mut self,
         name: &str,
@@ -89,8 +89,8 @@ impl Part {
         Ok(())
     }
 
-    /// A later entry takes the place of an earlier one of the same name, as when the tar file is
-    /// unpacked.
+    /// Adds an image; a later entry replaces an earlier one of the same name, like when the tar
+    /// file is unpacked.
     fn add_image(&mut self, image: Image, skipped: &mut Skipped) {
         match self.by_name.get(&image.name) {
             Some(&at) => {
@@ -104,7 +104,7 @@ impl Part {
         }
     }
 
-    /// A hard link is a further name of an earlier entry.
+    /// Adds a hard link, which is a second name of an earlier entry.
     fn add_link(&mut self, name: &str, target: &str, skipped: &mut Skipped) {
         let linked = self.by_name.get(target).map(|&at| (self.images[at].offset, self.images[at].length));
         let label = self.labels.get(stem(target)).and_then(|files| files.iter().find(|f| f.name == target));
@@ -126,7 +126,7 @@ impl Part {
             Some(other) if other.label != file.label => {
                 let name = printable(&file.name);
                 Err(format!(
-                    "two entries `{name}` say different labels ({} and {}); give each sample a name of its own",
+                    "two entries `{name}` have different labels ({} and {}); give each sample a unique name",
                     shown(&other.label),
                     shown(&file.label)
                 ))
@@ -139,11 +139,11 @@ impl Part {
         }
     }
 
-    /// Returns the images with their labels, one image for each label.
+    /// Returns the images with their labels, one image per label.
     ///
     /// # Errors
-    /// When a label cannot be used, two labels of an image differ, or some images have labels and
-    /// one has none.
+    /// Returns an error if a label is invalid, two labels of an image differ, or some images have
+    /// labels and one has none.
     pub(crate) fn samples(mut self, skipped: &mut Skipped) -> Result<Vec<ShardImage>, String> {
         let stems: Vec<Option<String>> =
             self.images.iter().map(|image| self.label_stem(&image.name)).collect();
@@ -154,7 +154,7 @@ impl Part {
             let Image { name, offset, length } = &self.images[at];
             let (label, other_label) = match &stems[at] {
                 Some(stem) => labels_of(&self.labels[stem])?,
-                // Where other images have labels, the folder is none.
+                // If other images have labels, the folder is not a label.
                 None if is_labeled => return Err(unlabeled(name)),
                 None => (None, None),
             };
@@ -171,7 +171,8 @@ impl Part {
         Ok(samples)
     }
 
-    /// Stem of the label files of an image: its own, or what is before one of the dots of its name.
+    /// Returns the stem of the label files of an image: its own, or the part before one of the dots
+    /// of its name.
     fn label_stem(&self, image: &str) -> Option<String> {
         let mut stem = stem(image);
         while !self.labels.contains_key(stem) {
@@ -180,8 +181,8 @@ impl Part {
         Some(stem.into())
     }
 
-    /// Positions of the images to take: of those that share a label the one without a further
-    /// ending.
+    /// Returns the positions of the images to use: of those that share a label, the one without a
+    /// second extension.
     fn chosen(&self, stems: &[Option<String>], skipped: &mut Skipped) -> Vec<usize> {
         let mut best: HashMap<&str, usize> = HashMap::new();
         let is_plain = |at: usize| stems[at].as_deref() == Some(stem(&self.images[at].name));
@@ -212,14 +213,14 @@ fn read_label<R: Read>(
     Ok(if ending == "cls" { ShardLabel::from_text(&bytes) } else { ShardLabel::from_json(&bytes) })
 }
 
-/// The label of a sample, and a second one that says the same by number or name; the list of
-/// classes tells whether it does.
+/// Returns the label of a sample and a second one, a name and a number; the list of classes shows
+/// if they agree.
 fn labels_of(files: &[LabelFile]) -> Result<(Option<ShardLabel>, Option<ShardLabel>), String> {
     let refused = |file: &LabelFile| match &file.label {
         Err(what) => Some(format!("label `{}` {what}", printable(&file.name))),
         Ok(_) => None,
     };
-    // A description need not hold a label where another file does.
+    // A description needs no label if another file has one.
     if let Some(what) = files.iter().filter(|file| file.is_plain()).find_map(refused) {
         return Err(what);
     }
@@ -234,7 +235,7 @@ fn labels_of(files: &[LabelFile]) -> Result<(Option<ShardLabel>, Option<ShardLab
     for file in stated.filter(|file| file.label != first.label) {
         if kind(file) == kind(first) {
             return Err(format!(
-                "`{}` says label {}, `{}` {}; remove one of them",
+                "`{}` has label {}, `{}` {}; remove one of them",
                 printable(&first.name),
                 shown(&first.label),
                 printable(&file.name),
@@ -246,7 +247,7 @@ fn labels_of(files: &[LabelFile]) -> Result<(Option<ShardLabel>, Option<ShardLab
     Ok((first.label.clone().ok(), other))
 }
 
-/// What to say of an image without a label.
+/// Describes an image without a label.
 pub(crate) fn unlabeled(name: &str) -> String {
     let (name, stem) = (printable(name), printable(stem(name)));
     format!(
@@ -259,16 +260,17 @@ fn shown(label: &Result<ShardLabel, String>) -> String {
     match label {
         Ok(ShardLabel::Number(number)) => format!("`{number}`"),
         Ok(ShardLabel::Name(name)) => format!("`{}`", printable(name)),
-        Err(_) => "none that is understood".into(),
+        Err(_) => "none that is valid".into(),
     }
 }
 
-/// The path without its last ending.
+/// Returns the path without its last extension.
 fn stem(name: &str) -> &str {
     shorter(name).unwrap_or(name)
 }
 
-/// What is before the last dot of the last part; none if there is no dot, or nothing before it.
+/// Returns the part before the last dot of the last path component; none if there is no dot, or
+/// nothing before it.
 fn shorter(name: &str) -> Option<&str> {
     let start = name.len() - file_name(name).len();
     name[start..].rfind('.').filter(|dot| *dot > 0).map(|dot| &name[..start + dot])

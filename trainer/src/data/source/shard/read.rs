@@ -1,4 +1,4 @@
-//! Reading parts of a file from many threads at once.
+//! Reads parts of a file from many threads at once.
 
 use std::fs::File;
 use std::io;
@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::util::regular::open_regular;
 
-/// A file that is read in place. Nothing moves between reads, so threads do not wait for one
-/// another.
+/// A file for positioned reads. Reads share no position, so threads do not wait for one another.
 #[derive(Debug)]
 pub(crate) struct InPlace {
     pub(crate) path: PathBuf,
@@ -52,7 +51,7 @@ impl InPlace {
         Ok(Self { path: path.into(), kept: keep.then_some(handle) })
     }
 
-    /// The `length` bytes at `offset`, which the caller has checked against the size of the file.
+    /// Reads `length` bytes at `offset`, which the caller has checked against the size of the file.
     pub(crate) fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length as usize];
         match &self.kept {

@@ -1,4 +1,4 @@
-//! One walk over the headers of a tar file.
+//! Scans the headers of a tar file.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -13,24 +13,24 @@ use crate::error::DataError;
 use crate::util::printable::printable;
 
 const BLOCK: u64 = 512;
-/// Bytes that are read at a time where only zeros are expected.
+/// Bytes to read at a time if only zeros are expected.
 const CHUNK: u64 = 1 << 16;
 
-/// What has been found so far.
+/// Results so far.
 #[derive(Default)]
 pub(crate) struct Scanned {
     pub(crate) images: Vec<ShardImage>,
     pub(crate) skipped: Skipped,
-    /// The last entry that was there in full.
+    /// Name of the last complete entry.
     last: Option<String>,
     entries: u64,
 }
 
-/// Finds the images of the tar file `path` of `size` bytes, with their labels. Tar files that were
-/// joined are read to the end of the last one.
+/// Finds the images of the tar file `path` of `size` bytes, with their labels. Joined tar files are
+/// read to the end of the last one.
 ///
 /// # Errors
-/// When it is cut off, damaged or of another format, or a label cannot be used.
+/// Returns an error if it is cut off, damaged or of another format, or a label is invalid.
 pub(crate) fn scan<R: Read + Seek>(mut tar: R, size: u64, path: &Path) -> Result<Scanned, DataError> {
     check_format(&mut tar).map_err(|what| DataError::layout(path, what))?;
     let mut scanned = Scanned::default();
@@ -55,13 +55,13 @@ fn cut_off(found: &Scanned, start: u64, reason: &str) -> String {
     };
     let joined = match start {
         0 => String::new(),
-        _ => format!(", in what follows the end of a tar file at byte {start}"),
+        _ => format!(", in the data after the end of a tar file at byte {start}"),
     };
     let reason = printable(reason);
-    format!("the shard is cut off or damaged {after}{joined}: {reason}; copy or make it again")
+    format!("the shard is cut off or damaged {after}{joined}: {reason}; copy it or create it again")
 }
 
-/// Reads the entries from `start` on; returns where the blocks of zeros behind them begin.
+/// Reads the entries from `start` on; returns the start of the blocks of zeros after them.
 fn walk<R: Read + Seek>(
     tar: &mut R,
     (start, size): (u64, u64),
@@ -85,15 +85,15 @@ fn walk<R: Read + Seek>(
     Ok(behind)
 }
 
-/// Returns a name as text. Bytes that are no UTF-8 are written out, so that different names stay different.
+/// Converts a name to text. Bytes that are not UTF-8 are escaped, so that different names stay
+/// different.
 fn text_of(name: &[u8]) -> String {
     std::str::from_utf8(name).map_or_else(|_| name.escape_ascii().to_string(), String::from)
 }
 
-/// Returns where another tar file begins behind the one that ends at `end`, if there is one.
+/// Returns the start of another tar file after the one that ends at `end`, if there is one.
 fn behind<R: Read + Seek>(tar: &mut R, end: u64, size: u64) -> Result<Option<u64>, String> {
-    // A file cut between two entries looks like one that ends there, but for the zeros that close a
-    // tar file.
+    // A file that is cut between two entries differs from a complete one only in the closing zeros.
     let mut closing = [1; BLOCK as usize];
     let read = tar.seek(SeekFrom::Start(end)).and_then(|_| tar.read_exact(&mut closing));
     if read.is_err() || closing != [0; BLOCK as usize] {
@@ -111,7 +111,7 @@ fn behind<R: Read + Seek>(tar: &mut R, end: u64, size: u64) -> Result<Option<u64
     Ok(None)
 }
 
-/// A file as it is from a byte on.
+/// Part of a file from a byte on.
 struct From<'a, R> {
     tar: &'a mut R,
     start: u64,

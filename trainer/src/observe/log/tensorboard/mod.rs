@@ -32,7 +32,7 @@ impl TensorBoardLog {
     /// off, and readers that have it already are told to drop it. With `step` 0 the folder starts empty.
     ///
     /// # Errors
-    /// When a file cannot be read or written.
+    /// Returns an error if a file cannot be read or written.
     pub fn open(folder: &Path, step: u64) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let older = event_files(folder)?;
