@@ -1,6 +1,6 @@
-//! Purposes of the random draws of training, beside those that [`Purpose`] names.
+//! Purposes of the random draws of training, in addition to those in [`Purpose`].
 //!
-//! Numbers of streams are part of what a stored run means: they never change.
+//! The stream numbers define the outcome of stored runs, so they never change.
 
 use randaug::Purpose;
 
