@@ -90,7 +90,7 @@ mod tests {
         let much = u64::MAX / 4;
         let message = check_room(&out, 2, much, 3).unwrap_err().to_string();
         let needed = (2 * much + 3).to_string();
-        for part in ["option `out`", &dir.path().display().to_string(), &needed, "bytes free", "make room"] {
+        for part in ["option `out`", &dir.path().display().to_string(), &needed, "bytes free", "free some"] {
             assert!(message.contains(part), "no `{part}` in {message}");
         }
         // Impossible sizes do not overflow.

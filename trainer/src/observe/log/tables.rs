@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
 use crate::util::atomic_file::replace;
 
-/// Appends to `steps.csv` and `evals.csv`. Columns are the fields of [`StepRecord`](crate::events::StepRecord) and
+/// Appends to `steps.csv` and `evals.csv`. Columns are the fields of
+/// [`StepRecord`](crate::events::StepRecord) and
 /// [`EvalRecord`](crate::events::history::EvalRecord); the first is the step.
 #[derive(Debug)]
 pub struct CsvLog {
