@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains ResNet-18 on Imagenette by the curriculum and at full size throughout, and writes the table of the READMEs.
+"""Trains ResNet-18 on Imagenette by the curriculum and at full size throughout, and writes its table to README and book.
 
     cargo build --release --bin efficienttrain
     python bench/scripts/imagenette.py target/release/efficienttrain imagenette-224 runs/imagenette
@@ -53,10 +53,10 @@ def main():
     for recipe, epochs in RUNS:
         lines.append(row(recipe, trained(binary, data, pathlib.Path(out) / f"{recipe}-{epochs}", recipe, epochs)))
     table = "\n".join([BEGIN, *lines, END])
-    for readme in [ROOT / "README.md", ROOT / "trainer" / "README.md"]:
-        text = readme.read_text()
+    for page in [ROOT / "README.md", ROOT / "docs" / "experiments.md"]:
+        text = page.read_text()
         before, rest = text.split(BEGIN)
-        readme.write_text(before + table + rest.split(END)[1])
+        page.write_text(before + table + rest.split(END)[1])
     print(table)
 
 

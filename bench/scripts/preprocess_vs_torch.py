@@ -3,7 +3,7 @@
 
     cargo build --release -p efficienttrain
     pip install torch torchvision timm pillow            (in a virtual environment of its own)
-    python bench/scripts/preprocess_vs_torch.py target/release/efficienttrain imagenette-224 --write trainer/README.md
+    python bench/scripts/preprocess_vs_torch.py target/release/efficienttrain imagenette-224 --write docs/benchmarks.md
 
 The peer is the authors' transform: RandomResizedCrop(224, bicubic), flip, RandAugment rand-m{m}-mstd0.5-inc1, Lanczos to B
 where B < 224, to tensor, normalize, random erasing. It has one order only, so both of ours are compared with it: the exact
@@ -63,7 +63,7 @@ def row(a, files, size, m, order):
     rounds = [(ours(a, size, m, order), peer(files, transform)) for _ in range(a.rounds)]
     middle = lambda get: statistics.median(get(r) for r, _ in rounds)
     stages = " / ".join(f"{100 * middle(lambda r: r['stages'][s]['share']):.0f}%" for s in
-                        ("decode", "geometry", "crop", "augment", "pack"))
+                        ("decode", "geometry", "crop", "augment", "normalize"))
     return (f"| {size} | {order}, {ORDERS[order]} | {middle(lambda r: r['images_per_s_core']):,.0f} | "
             f"{statistics.median(p for _, p in rounds):,.0f} | {spread([r['images_per_s_core'] / p for r, p in rounds])} | "
             f"{stages} |")
@@ -89,7 +89,7 @@ def main():
     files = sorted(glob.glob(f"{a.data}/train/*/*"))
     random.shuffle(files)
     files = files[: a.images]
-    lines = ["| B | order, crop | images/s/core | timm | ratio | decode / geometry / crop / augment / pack |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| B | order, crop | images/s/core | timm | ratio | decode / geometry / crop / augment / normalize |", "| --- | --- | --- | --- | --- | --- |"]
     for order in ORDERS:
         lines += [row(a, files, size, m, order) for size, m in SETTINGS]
     table = "\n".join(lines)

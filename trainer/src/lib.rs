@@ -27,6 +27,10 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/library-guide.md")]
+struct LibraryGuide;
+
 pub mod checkpoint;
 pub mod config;
 pub mod data;

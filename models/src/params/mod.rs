@@ -20,7 +20,7 @@ pub(crate) use store::summary;
 pub struct ParamId(pub(crate) usize);
 
 impl ParamId {
-    /// Index into [`crate::Backbone::specs`] and into a [`ParamStore`].
+    /// Index into [`crate::Model::specs`] and into a [`ParamStore`].
     pub fn index(self) -> usize {
         self.0
     }

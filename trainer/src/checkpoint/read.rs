@@ -64,7 +64,8 @@ impl Checkpoint {
     /// # Errors
     /// Returns an error if the file contains only weights.
     pub fn run(&self) -> Result<&RunRecord> {
-        let what = "contains only weights and no run; expected a checkpoint that `efficienttrain train` wrote";
+        let what =
+            "contains only weights and no run; expected a checkpoint that `efficienttrain train` wrote";
         self.record.as_ref().ok_or_else(|| Error::Checkpoint { path: self.path.clone(), what: what.into() })
     }
 

@@ -199,8 +199,7 @@ fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {
 }
 
 /// Help of `--seed` for commands in which the runs use the seeds of `--seeds`.
-const SEED_OF_MANY: &str =
-    "Seed of the built-in set and of --images-per-class; the runs use --seeds";
+const SEED_OF_MANY: &str = "Seed of the built-in set and of --images-per-class; the runs use --seeds";
 
 /// Largest number of threads: a larger one is a typing error that would exhaust the system.
 const MOST_THREADS: usize = 4096;

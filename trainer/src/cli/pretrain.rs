@@ -25,9 +25,7 @@ const OF_CLASSES: [&str; 6] = ["demo", "loss", "bce_threshold", "eval_every", "k
 pub(super) fn args(command: Command) -> Command {
     super::without(TrainArgs::augment_args(command), &OF_CLASSES)
         .mut_arg("out", |arg| arg.default_value(OUT))
-        .mut_arg("target", |arg| {
-            arg.help("Prediction target for masked patches [default: hog]")
-        })
+        .mut_arg("target", |arg| arg.help("Prediction target for masked patches [default: hog]"))
         .mut_arg("model", |arg| {
             arg.help("Encoder: `deit_tiny`, `deit_small` or `deit_base` [default: deit_small]")
         })

@@ -50,7 +50,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let resolved = layers.resolve()?;
     let out = resolved.options.out.clone();
     if SearchRun::is_begun(&out) && !args.resume {
-        bail!("{} contains a search already; resume it with --resume, or choose another --out", out.display());
+        bail!(
+            "{} contains a search already; resume it with --resume, or choose another --out",
+            out.display()
+        );
     }
     let search = SearchRun::open(resolved.config.clone(), &args.settings, resolved.options.clone());
     let mut search = search.map_err(|error| resolved.explain(error))?;

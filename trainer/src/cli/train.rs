@@ -97,7 +97,10 @@ pub(crate) fn go(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
 fn open(resolved: &Resolved, saved: Option<&Checkpoint>, dry: bool) -> Result<Run> {
     let (mut config, options) = (resolved.config.clone(), resolved.options.clone());
     if saved.is_none() && !dry && options.out.join(LAST).exists() {
-        bail!("{} contains a run already; resume it with --resume, or choose another --out", options.out.display());
+        bail!(
+            "{} contains a run already; resume it with --resume, or choose another --out",
+            options.out.display()
+        );
     }
     Run::check(&config)?;
     options.check()?;
@@ -211,7 +214,9 @@ fn shown(options: &RunOptions, stop: &Arc<AtomicBool>) -> Result<Box<dyn Observe
         return Ok(Box::new(view::FullScreen::enter()?));
     }
     if full {
-        super::eprint_line("note: --view full needs a terminal on the standard output; printing plain lines instead");
+        super::eprint_line(
+            "note: --view full needs a terminal on the standard output; printing plain lines instead",
+        );
     }
     super::signals::set_on_stop(stop)?;
     Ok(Box::new(Progress::new()))

@@ -29,9 +29,10 @@ impl Run {
                 );
                 (fits, format!("{there}; {ways}"))
             }
-            Err(e) => {
-                (None, format!("the search for a batch that fits failed ({e}); give a smaller option `batch`"))
-            }
+            Err(e) => (
+                None,
+                format!("the search for a batch that fits failed ({e}); give a smaller option `batch`"),
+            ),
         };
         Error::OutOfMemory { step, device, batch, size, fits, what }
     }

@@ -94,7 +94,10 @@ fn mixing_of_images_without_a_partner_is_said() {
     };
     for (mixup, cutmix) in [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)] {
         let said = mixed("1", mixup, cutmix);
-        assert!(said.contains("in stages 1, 2 a micro-batch has one image") && said.contains("--batch"), "{said}");
+        assert!(
+            said.contains("in stages 1, 2 a micro-batch has one image") && said.contains("--batch"),
+            "{said}"
+        );
         let said = mixed("8,1", mixup, cutmix);
         assert!(said.contains("in stages 2 a micro-batch has one image"), "{said}");
         let said = mixed("3,8", mixup, cutmix);

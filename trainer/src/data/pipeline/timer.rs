@@ -14,12 +14,12 @@ pub enum PipelineStage {
     /// RandAugment.
     Augment,
     /// Normalization and erasing.
-    Pack,
+    Normalize,
 }
 
 impl PipelineStage {
     /// All stages, in the order of reports.
-    pub const ALL: [Self; 5] = [Self::Decode, Self::Geometry, Self::Crop, Self::Augment, Self::Pack];
+    pub const ALL: [Self; 5] = [Self::Decode, Self::Geometry, Self::Crop, Self::Augment, Self::Normalize];
 
     /// Returns the name in reports.
     pub fn name(self) -> &'static str {
@@ -28,7 +28,7 @@ impl PipelineStage {
             Self::Geometry => "geometry",
             Self::Crop => "crop",
             Self::Augment => "augment",
-            Self::Pack => "pack",
+            Self::Normalize => "normalize",
         }
     }
 }

@@ -89,7 +89,7 @@ impl TrainPipeline {
     }
 
     /// Converts an image to `size * size * 3` normalized values, channels-last: [`Self::prepare`],
-    /// then [`Self::pack`].
+    /// then [`Self::normalize_into`].
     ///
     /// # Errors
     /// Returns an error if the image is empty or a setting is out of range.
@@ -105,7 +105,7 @@ impl TrainPipeline {
         // new buffer is allocated.
         let mut picture = std::mem::take(&mut w.small);
         self.prepare(image, view, sample, w, &mut picture)?;
-        self.pack(&picture, sample, w, out)?;
+        self.normalize_into(&picture, sample, w, out)?;
         w.small = picture;
         Ok(())
     }
@@ -192,10 +192,10 @@ impl TrainPipeline {
             BatchImages::Raw(raw) => {
                 let mut rng = self.rng(sample, Purpose::Erase);
                 raw.push(number, image, self.erasing().sample(image.dimensions(), 3, &mut rng)?);
-                w.mark(PipelineStage::Pack);
+                w.mark(PipelineStage::Normalize);
             }
             BatchImages::Normalized(values) => {
-                self.pack(image, sample, w, &mut values[number * image_len..][..image_len])?;
+                self.normalize_into(image, sample, w, &mut values[number * image_len..][..image_len])?;
             }
         }
         batch.labels.push(label);
@@ -314,7 +314,7 @@ impl TrainPipeline {
     /// # Errors
     /// Returns an error if `out` does not have the length of the image, or a setting is out of
     /// range.
-    pub fn pack(
+    pub fn normalize_into(
         &self,
         picture: &RgbImage,
         sample: SampleId,
@@ -324,7 +324,7 @@ impl TrainPipeline {
         w.normalize.apply(picture, Layout::Hwc, out)?;
         let shape = (3, picture.height(), picture.width());
         self.erasing().apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase))?;
-        w.mark(PipelineStage::Pack);
+        w.mark(PipelineStage::Normalize);
         Ok(())
     }
 }

@@ -41,7 +41,10 @@ impl ImageFolder {
         let (mut folders, mut walk) = class_folders(dir)?;
         folders.retain(|(_, path)| !runs.contains(path));
         if folders.is_empty() {
-            return Err(DataError::layout(dir, format!("contains no class folder, only runs; {CLASS_FOLDERS}")));
+            return Err(DataError::layout(
+                dir,
+                format!("contains no class folder, only runs; {CLASS_FOLDERS}"),
+            ));
         }
         runs.iter().for_each(|path| walk.skip(SkipReason::Run, path));
         let paths: Vec<PathBuf> = folders.iter().map(|(_, path)| path.clone()).collect();

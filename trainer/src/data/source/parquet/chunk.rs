@@ -48,7 +48,8 @@ impl Chunk {
         column: usize,
     ) -> Result<Self, String> {
         let data = group.columns().get(column).ok_or("the footer lacks a column")?;
-        let rows = u64::try_from(group.num_rows()).map_err(|_| "the footer claims a negative number of rows")?;
+        let rows =
+            u64::try_from(group.num_rows()).map_err(|_| "the footer claims a negative number of rows")?;
         let (mut at, end) =
             range(data).filter(|(_, end)| *end <= size).ok_or("a column ends after the end of the file")?;
         let mut chunk = Self { compression: codec(data)?, dictionary: None, pages: Vec::new() };
@@ -56,8 +57,10 @@ impl Chunk {
         while found < rows && at < end {
             let header = header(file, at, end)?;
             let span = Length { offset: at, length: header.length + header.stored };
-            at =
-                at.checked_add(span.length).filter(|at| *at <= end).ok_or("a page ends after the end of its column")?;
+            at = at
+                .checked_add(span.length)
+                .filter(|at| *at <= end)
+                .ok_or("a page ends after the end of its column")?;
             check(&header, rows)?;
             match header.kind {
                 PageKind::Dictionary if chunk.dictionary.is_some() || found > 0 => {

@@ -73,7 +73,9 @@ fn footer(file: &InPlace, size: u64) -> Result<ParquetMetaData, String> {
         return Err("the file is encrypted, which is not supported".into());
     }
     if tail[4..] != *MARK {
-        return Err("the file does not end as a Parquet file does: it is cut off, or not a Parquet file".into());
+        return Err(
+            "the file does not end as a Parquet file does: it is cut off, or not a Parquet file".into()
+        );
     }
     let length = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
     let at = start.checked_sub(length).ok_or("the footer is longer than the file")?;
