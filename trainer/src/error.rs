@@ -1,102 +1,103 @@
-//! What can go wrong in training.
+//! Errors of training.
 
 use std::path::PathBuf;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of a run. Every message names the file, option or parameter, what was expected, and what to do.
+/// Error of a run. Every message names the file, option or parameter, what was expected, and what
+/// to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The data set or an image.
+    /// Error in the data set or an image.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A model, an op or a weight file.
+    /// Error in a model, an op or a weight file.
     #[error(transparent)]
     Model(#[from] efficienttrain_models::Error),
-    /// A recipe or a plan.
+    /// Error in a recipe or a plan.
     #[error(transparent)]
     Schedule(#[from] efficienttrain_schedule::ScheduleError),
-    /// An option's value, or two options together.
+    /// Invalid value of an option, or of two options together.
     #[error("option `{option}`: {what}")]
     Config {
-        /// The option to change.
+        /// Name of the option.
         option: String,
         /// What was expected and what to do.
         what: String,
     },
-    /// A file of options, or a key in it or behind `--set`.
+    /// Invalid key in an options file or in `--set`.
     #[error("{place}: {what}")]
     Key {
-        /// The file or option, and the key.
+        /// File or option, and the key.
         place: String,
         /// What was expected and what to do.
         what: String,
     },
-    /// A checkpoint that cannot be used.
+    /// Unusable checkpoint.
     #[error("checkpoint {}: {what}", path.display())]
     Checkpoint {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// Problem and what to do.
         what: String,
     },
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// The system's reason.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The loss or a gradient is not a number.
+    /// Non-finite loss or gradient.
     #[error(
         "step {step}: loss {loss}, gradient norm {grad_norm}: training has diverged; \
          start again with a lower option `lr`, or with option `clip-grad` 1"
     )]
     NotFinite {
-        /// The optimizer step, counted from 0.
+        /// Optimizer step, from 0.
         step: u64,
-        /// The loss.
+        /// Loss.
         loss: f64,
-        /// The norm of all gradients.
+        /// Norm of all gradients together.
         grad_norm: f64,
     },
-    /// The memory of a GPU is too small for a step.
-    #[error("step {step}: the memory of {device} ran out with a batch of {batch} at {size} pixels: {what}")]
+    /// A GPU is out of memory for a step.
+    #[error("step {step}: out of memory on {device} with a batch of {batch} at {size} pixels: {what}")]
     OutOfMemory {
-        /// The optimizer step, counted from 0.
+        /// Optimizer step, from 0.
         step: u64,
-        /// The GPU.
+        /// GPU.
         device: String,
         /// Images of the forward and backward pass.
         batch: u32,
-        /// Edge of the pictures, in pixels.
+        /// Edge of the images, in pixels.
         size: u32,
-        /// The largest batch that was found to fit.
+        /// Largest batch that was found to fit.
         fits: Option<u32>,
-        /// How much memory there is, and what to do.
+        /// Amount of memory, and what to do.
         what: String,
     },
-    /// The run was stopped because of a loss or gradient that is not a number.
+    /// The run was stopped because of a non-finite loss or gradient.
     #[error(
-        "step {step} of stage {stage}: loss {loss}, gradient norm {grad_norm}, on {images}; the batch is kept in {}; \
+        "step {step} of stage {stage}: loss {loss}, gradient norm {grad_norm}, on {images}; the batch is stored in {}; \
          {advice}",
         kept.display()
     )]
     StoppedByNonFinite {
-        /// The optimizer step, counted from 0.
+        /// Optimizer step, from 0.
         step: u64,
-        /// Its stage, counted from 1 as it is shown.
+        /// Stage, from 1.
         stage: usize,
-        /// The loss.
+        /// Loss.
         loss: f64,
-        /// The norm of all gradients.
+        /// Norm of all gradients together.
         grad_norm: f64,
-        /// The first few images.
+        /// Names of the first few images.
         images: String,
-        /// Where the batch is kept.
+        /// File with the batch.
         kept: PathBuf,
         /// What to do.
         advice: String,
@@ -104,15 +105,15 @@ pub enum Error {
     /// A chart could not be drawn.
     #[error("cannot draw the chart {}: {reason}", path.display())]
     Chart {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// The library's reason.
+        /// Error of the library.
         reason: String,
     },
 }
 
 impl Error {
-    /// Whether an op found no memory left on a GPU.
+    /// Returns true if a GPU is out of memory.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::Model(error) if error.is_out_of_memory())
     }
@@ -145,32 +146,32 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-/// What can be wrong with a data set or an image.
+/// Error in a data set or an image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
     /// A folder is missing, empty, or not laid out as expected.
     #[error("{}: {what}", path.display())]
     Layout {
-        /// The folder.
+        /// Folder.
         path: PathBuf,
-        /// What is wrong, what was expected, what to do.
+        /// Problem, what was expected, and what to do.
         what: String,
     },
     /// An image cannot be read or decoded.
     #[error("{name}: {reason}")]
     Image {
-        /// The image.
+        /// Name of the image.
         name: String,
-        /// Why not.
+        /// Reason.
         reason: String,
     },
     /// A file of a data set cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// The system's reason.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// Too many images cannot be read.
@@ -178,20 +179,20 @@ pub enum DataError {
         "{count} images could not be read, more than option `max-bad-images` {limit}: {examples}; repair or remove them, or raise the limit"
     )]
     TooManyBad {
-        /// How many.
+        /// Number of images.
         count: usize,
-        /// The limit.
+        /// Limit.
         limit: usize,
-        /// The first few names and reasons.
+        /// Names and reasons of the first few.
         examples: String,
     },
-    /// An augmentation, or its setting.
+    /// Invalid augmentation or setting of one.
     #[error(transparent)]
     Augmentation(#[from] randaug::Error),
-    /// A low-frequency crop, or its size.
+    /// Invalid low-frequency crop or size of one.
     #[error(transparent)]
     FrequencyCrop(#[from] freqcrop::Error),
-    /// The replay buffer.
+    /// Error of the replay buffer.
     #[error(transparent)]
     Replay(#[from] efficienttrain_schedule::ScheduleError),
     /// A setting of the pipeline is out of range.

@@ -1,4 +1,4 @@
-//! What a run has measured so far.
+//! History of a run: its evaluations and times.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,15 +9,15 @@ pub struct EvalRecord {
     pub step: u64,
     /// Passes over the training set done.
     pub epoch: f64,
-    /// Compute spent, in equivalent epochs at base size.
+    /// Compute spent, in compute epochs (passes over the data at base size).
     pub equivalent_epochs: f64,
     /// Wall time of the run so far, in seconds, evaluations included.
     pub seconds: f64,
-    /// Share of images whose label is the most probable class, 0 to 1.
+    /// Fraction of images whose label is the most probable class, 0 to 1.
     pub top1: f64,
-    /// Share of images whose label is among the five most probable classes, 0 to 1.
+    /// Fraction of images whose label is among the five most probable classes, 0 to 1.
     pub top5: f64,
-    /// Cross entropy, averaged over the images; not finite where the network has diverged.
+    /// Cross entropy, averaged over the images; not finite if the network has diverged.
     #[serde(with = "crate::util::float_serde")]
     pub loss: f64,
     /// Top-1 of the moving average, if one is kept.
@@ -25,25 +25,26 @@ pub struct EvalRecord {
 }
 
 impl EvalRecord {
-    /// Top-1 of the weights or of their moving average, whichever is better: what checkpoints are ranked by.
+    /// Returns the top-1 accuracy of the weights or of their moving average, whichever is better;
+    /// checkpoints are ranked by it.
     pub fn score(&self) -> f64 {
         self.ema_top1.map_or(self.top1, |ema| ema.max(self.top1))
     }
 
-    /// Returns whether the network gave outputs that are not finite: its accuracy means nothing then.
+    /// Returns true if the network gave non-finite outputs, which make its accuracy meaningless.
     pub fn diverged(&self) -> bool {
         !self.loss.is_finite()
     }
 }
 
-/// The evaluations of a run and the time it has taken.
+/// Evaluations and wall time of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// All evaluations, in order.
     pub evals: Vec<EvalRecord>,
     /// Wall time over all processes of the run, in seconds.
     pub seconds: f64,
-    /// Steps that were left out because their numbers were bad.
+    /// Steps that were skipped because their loss or gradients were not finite.
     #[serde(default)]
     pub bad_steps: Vec<u64>,
     /// How often the learning rate was halved because of them.
@@ -52,18 +53,19 @@ pub struct History {
 }
 
 impl History {
-    /// The last evaluation.
+    /// Returns the last evaluation.
     pub fn last(&self) -> Option<&EvalRecord> {
         self.evals.last()
     }
 
-    /// The best evaluation, the earlier one of equals.
+    /// Returns the best evaluation, and the earlier one of equals.
     pub fn best(&self) -> Option<&EvalRecord> {
         let step = *self.ranking().first()?;
         self.evals.iter().find(|eval| eval.step == step)
     }
 
-    /// Steps of all evaluations, the best first; of equals the earlier first. Those that diverged come last.
+    /// Returns the steps of all evaluations, the best first; of equals the earlier first. Diverged
+    /// ones come last.
     pub fn ranking(&self) -> Vec<u64> {
         let mut evals: Vec<&EvalRecord> = self.evals.iter().collect();
         let by_score = |a: &EvalRecord, b: &EvalRecord| b.score().total_cmp(&a.score());

@@ -1,4 +1,4 @@
-//! What a run tells its observers: one event a line in the log.
+//! Events of a run, which its observers receive; each is one line in the log.
 
 pub(crate) mod history;
 
@@ -14,13 +14,13 @@ use crate::data::source::BadImage;
 use crate::data::source::notes::SplitNotes;
 use crate::error::Result;
 
-/// Something that happened in a run. In the log each is a JSON object with its name under `event`.
+/// Event of a run. In the log, each is a JSON object with its name under `event`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// The run begins, or goes on after a stop.
+    /// The run starts, or resumes after a stop.
     Start(Start),
-    /// A stage begins.
+    /// A stage starts.
     Stage(StageStart),
     /// An optimizer step is done.
     Step(StepRecord),
@@ -28,85 +28,86 @@ pub enum Event {
     Eval(EvalRecord),
     /// An image could not be read and was replaced by the next in order.
     BadImage(BadImage),
-    /// A step whose loss or gradient is not a number.
+    /// A step had a non-finite loss or gradient.
     #[serde(rename = "bad-numbers")]
     NonFinite(NonFiniteStep),
-    /// A checkpoint is on the disk.
+    /// A checkpoint has been written.
     Checkpoint {
         /// Optimizer steps done.
         step: u64,
         /// The file.
         path: PathBuf,
     },
-    /// A checkpoint could not be written; the one before stays, and the run goes on.
+    /// A checkpoint could not be written; the previous one remains, and the run continues.
     CheckpointFailed {
         /// Optimizer steps done.
         step: u64,
-        /// Why not.
+        /// Reason.
         reason: String,
     },
-    /// All steps are done, or the run stops as asked.
+    /// All steps are done, or the run was stopped.
     End {
         /// Optimizer steps done.
         step: u64,
-        /// Whether these were all.
+        /// True if these were all steps.
         finished: bool,
         /// Wall time over all processes of the run, in seconds.
         seconds: f64,
     },
 }
 
-/// The beginning of a run.
+/// Start of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
-    /// The model.
+    /// Name of the model.
     pub model: String,
-    /// The recipe.
+    /// Name of the recipe.
     pub recipe: String,
-    /// Parameters, frozen ones too.
+    /// Number of parameters, including frozen ones.
     pub parameters: usize,
-    /// Of these, parameters that `--freeze` keeps as they are.
+    /// Number of parameters that `--freeze` excludes from training.
     #[serde(default)]
     pub frozen: usize,
-    /// What became of the weights that the run began with.
+    /// Report of the initial weights.
     #[serde(default)]
     pub init: Option<String>,
-    /// Training images.
+    /// Number of training images.
     pub train_images: usize,
-    /// Evaluation images.
+    /// Number of evaluation images.
     pub val_images: usize,
-    /// Classes.
+    /// Number of classes.
     pub classes: usize,
-    /// What the training images lack.
+    /// Notes about the training images.
     #[serde(default, skip_serializing_if = "SplitNotes::is_empty")]
     pub train_notes: SplitNotes,
-    /// What the evaluation images lack; empty where they are a part of the training images' set.
+    /// Notes about the evaluation images; empty if they are a part of the training set.
     #[serde(default, skip_serializing_if = "SplitNotes::is_empty")]
     pub val_notes: SplitNotes,
-    /// The first step, above 0 after a stop.
+    /// First step; above 0 for a resumed run.
     pub first_step: u64,
-    /// Steps that the run is ahead of its plan: other than 0 where the plan was changed on the way.
+    /// Offset of the run's steps from its plan's; not 0 if the plan was changed during the run.
     #[serde(default)]
     pub plan_offset: i64,
-    /// What is worth knowing about the run before it trains.
+    /// Notes about the run.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// What looks like a mistake.
+    /// Likely mistakes.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Images that are prepared again to fill the replay buffer as it was at the stop.
+    /// Number of images that are prepared again to restore the replay buffer.
     pub refill_images: u64,
     /// The plan.
     pub plan: Summary,
 }
 
 impl Start {
-    /// Optimizer steps at the end of the run.
+    /// Returns the number of optimizer steps at the end of the run.
     pub fn total_steps(&self) -> u64 {
         self.plan.total_steps.saturating_add_signed(self.plan_offset)
     }
 
-    /// Steps of the run in each stage of the plan; those of stages before a change of plan are not the plan's.
+    /// Returns the steps of the run in each stage of the plan. Steps before a change of plan belong
+    /// to no stage.
     pub fn stage_steps(&self) -> Vec<Range<u64>> {
         let mut begin = 0u64;
         let run_step = |plan_step: u64| plan_step.saturating_add_signed(self.plan_offset);
@@ -119,10 +120,10 @@ impl Start {
     }
 }
 
-/// The beginning of a stage.
+/// Start of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageStart {
-    /// The stage, counted from 0.
+    /// Index of the stage, from 0.
     pub stage: usize,
     /// Number of stages.
     pub stages: usize,
@@ -130,9 +131,9 @@ pub struct StageStart {
     pub step: u64,
     /// Its number of steps.
     pub steps: u64,
-    /// Edge of the pictures, in pixels.
+    /// Edge of the images, in pixels.
     pub size: u32,
-    /// RandAugment magnitude at its beginning.
+    /// RandAugment magnitude at its start.
     pub magnitude: f64,
 }
 
@@ -141,9 +142,9 @@ pub struct StageStart {
 pub struct StepRecord {
     /// The step, counted from 0.
     pub step: u64,
-    /// Its stage.
+    /// Index of its stage, from 0.
     pub stage: usize,
-    /// Edge of the pictures, in pixels.
+    /// Edge of the images, in pixels.
     pub size: u32,
     /// RandAugment magnitude.
     pub magnitude: f64,
@@ -152,48 +153,49 @@ pub struct StepRecord {
     /// Loss, averaged over the step's images.
     #[serde(with = "crate::util::float_serde")]
     pub loss: f64,
-    /// Norm of all gradients, before clipping; not finite in a step of half precision that was left out.
+    /// Norm of all gradients together, before clipping; not finite in a skipped step of half
+    /// precision.
     #[serde(with = "crate::util::float_serde")]
     pub grad_norm: f64,
     /// Images of the step.
     pub images: u64,
-    /// Of these, images that were decoded and augmented for it; the others come from the replay buffer.
+    /// Images decoded and augmented for this step; the others come from the replay buffer.
     pub fresh_images: u64,
     /// Wall time of the step, in seconds.
     pub seconds: f64,
     /// Of that, time spent waiting for the loader, in seconds.
     pub data_seconds: f64,
-    /// Share of the time of the loader's threads that went into preparing images during the step, 0 to 1; they count a
-    /// batch when it is ready, so it may pass 1 in a single step.
+    /// Fraction of the loader threads' time spent on preparing images during the step, 0 to 1.
+    /// Batches count when they are ready, so it may exceed 1 in a single step.
     pub loader_load: f64,
     /// Passes over the training set done after the step.
     pub epoch: f64,
-    /// Share of the run's compute done after the step, 0 to 1.
+    /// Fraction of the run's compute done after the step, 0 to 1.
     pub compute: f64,
     /// Wall time of the run after the step, over all processes, evaluations included, in seconds.
     pub elapsed: f64,
 }
 
-/// A step whose loss or gradient is not a number. Numbers are texts here: JSON has no `NaN`.
+/// Step with a non-finite loss or gradient. Numbers are stored as texts, since JSON has no `NaN`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NonFiniteStep {
     /// The step, counted from 0.
     pub step: u64,
-    /// Its stage, counted from 0.
+    /// Index of its stage, from 0.
     pub stage: usize,
     /// The loss.
     pub loss: String,
     /// The norm of all gradients.
     pub grad_norm: String,
-    /// The images, by the names of their source.
+    /// Names of the images in their source.
     pub images: Vec<String>,
-    /// Where the batch is kept for inspection.
+    /// File with the batch, for inspection.
     pub kept: PathBuf,
-    /// What the run does now.
+    /// Consequence for the run.
     pub action: String,
 }
 
-/// Something that wants to know what happens in a run: a log, a progress bar, a test.
+/// Receiver of a run's events: a log, a progress bar, a test.
 pub trait Observer {
     /// Takes an event.
     ///
@@ -202,14 +204,14 @@ pub trait Observer {
     fn observe(&mut self, event: &Event) -> Result<()>;
 }
 
-/// Several observers, one after the other.
+/// Forwards events to several observers in order.
 impl Observer for Vec<Box<dyn Observer>> {
     fn observe(&mut self, event: &Event) -> Result<()> {
         self.iter_mut().try_for_each(|observer| observer.observe(event))
     }
 }
 
-/// Nobody.
+/// Ignores all events.
 impl Observer for () {
     fn observe(&mut self, _: &Event) -> Result<()> {
         Ok(())

@@ -1,4 +1,4 @@
-//! Experiments made of runs: the search for a curriculum, comparisons at equal compute.
+//! Experiments with many runs: search for a curriculum, comparison at equal compute.
 
 pub mod compare;
 pub mod search;

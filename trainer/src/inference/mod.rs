@@ -1,4 +1,4 @@
-//! Use of trained models: evaluation, prediction, features.
+//! Inference: evaluation, prediction, features.
 
 pub mod evaluate;
 pub mod features;

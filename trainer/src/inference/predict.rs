@@ -18,31 +18,31 @@ use crate::data::source::{BadImage, Source};
 use crate::error::{DataError, Error, Result};
 use crate::inference::evaluate::{at_size, logits};
 
-/// Every class with its probability, the most probable first. Classes of one name have their position behind it, as
-/// [`unique_names`] gives it.
+/// Class names and probabilities, the most probable first. Equal names are followed by their
+/// position, see [`unique_names`].
 pub type Ranked = Vec<(String, f64)>;
 
 /// A trained model with its classes.
 #[derive(Debug)]
 pub struct Predictor {
-    /// The structure, at the base size of its run.
+    /// Structure, at the base size of its run.
     pub model: Box<dyn Backbone>,
-    /// The weights.
+    /// Weights.
     pub params: ParamStore,
     classes: Vec<String>,
-    /// Names that tell the classes apart, where two are called the same.
+    /// Unique names of the classes.
     unique: Vec<String>,
 }
 
 impl Predictor {
-    /// The model of a run's checkpoint or exported weights, at the run's base size.
+    /// Loads the model of a run's checkpoint or exported weights, at the run's base size.
     ///
     /// # Errors
-    /// Returns an error if the file is not of a run, or does not fit its model.
+    /// Returns an error if the file does not belong to a run, or does not match its model.
     pub fn load(saved: &Checkpoint, ema: bool) -> Result<Self> {
         let run = saved.run()?;
         if run.config.target.is_some() {
-            let what = "is of pre-training, which has no classes; take `encoder.safetensors` to begin training with, or \
+            let what = "belongs to pre-training, which has no classes; use `encoder.safetensors` as initial weights, or \
                         `efficienttrain features` to see what it has learned";
             return Err(Error::Checkpoint { path: saved.path().into(), what: what.into() });
         }
@@ -57,34 +57,34 @@ impl Predictor {
         Ok(Self { model, params, classes: run.classes.clone(), unique: unique_names(&run.classes) })
     }
 
-    /// The same at another size.
+    /// Changes the input size.
     ///
     /// # Errors
-    /// Returns an error if the model cannot take it.
+    /// Returns an error if the model does not support it.
     pub fn at_size(mut self, size: usize) -> Result<Self> {
         (self.model, self.params) = at_size(&*self.model, &self.params, size)?;
         Ok(self)
     }
 
-    /// The same on a device, which predictions are then computed on.
+    /// Moves the model to a device.
     ///
     /// # Errors
-    /// Returns an error if the device has no room for the weights.
+    /// Returns an error if the weights do not fit on the device.
     pub fn on(mut self, device: &Device) -> Result<Self> {
         self.params = self.params.to_device(device)?;
         Ok(self)
     }
 
-    /// The names of the classes, in the order of the logits.
+    /// Returns the names of the classes, in the order of the logits.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
-    /// Predicts the images of a list in order, `batch` at a time and prepared by `workers` threads; returns those that
-    /// could not be read. `pipeline` has the size of the model.
+    /// Predicts the images of a list in order, in batches of `batch`, prepared by `workers`
+    /// threads; returns those that could not be read. `pipeline` has the size of the model.
     ///
     /// # Errors
-    /// Returns an error if the model cannot take the size, or `each` fails.
+    /// Returns an error if the model does not support the size, or `each` fails.
     pub fn predict_files<E: From<crate::error::Error>>(
         &self,
         files: ImageFiles,
@@ -113,10 +113,10 @@ impl Predictor {
         Ok(bad)
     }
 
-    /// Every class with its probability, the most probable first.
+    /// Returns every class with its probability, the most probable first.
     ///
     /// # Errors
-    /// Returns an error if the image cannot be read; the message names it.
+    /// Returns an error that names the image if it cannot be read.
     pub fn probabilities(&self, path: &Path) -> Result<Ranked> {
         let size = self.model.input_size()[0];
         let pipeline = EvalPipeline::new(size);
@@ -143,12 +143,13 @@ impl Predictor {
     }
 }
 
-/// Logits `[N, classes]` of normalized pictures `[N, C, H, W]`, with the weights of any file that [`Checkpoint`] reads, and what
-/// became of the file's keys. The number of classes is read off the weights; tables of positions follow the size of the
-/// pictures.
+/// Computes logits `[N, classes]` of normalized images `[N, C, H, W]`, with the weights of any file
+/// that [`Checkpoint`] reads, and a report of the file's keys. The weights define the number of
+/// classes; position embeddings are resampled to the size of the images.
 ///
 /// # Errors
-/// Returns an error if the model is unknown, cannot take the size, or the weights do not fit it.
+/// Returns an error if the model is unknown, does not support the size, or the weights do not match
+/// it.
 pub fn logits_of_tensor(
     model: &str,
     saved: &Checkpoint,

@@ -1,4 +1,4 @@
-//! Which batch is fastest on this machine, for each size of a curriculum.
+//! Finds the fastest batch size on this machine for each size of a curriculum.
 
 use std::fmt;
 
@@ -16,62 +16,64 @@ use crate::training::memory::memory;
 use crate::training::state::TrainState;
 use crate::util::units::mib;
 
-/// The smallest batch that is tried; every other is twice the one before.
+/// Smallest batch to try; each further one is twice the previous one.
 const SMALLEST: u32 = 8;
-/// The largest.
+/// Largest batch to try.
 const LARGEST: u32 = 1024;
-/// A larger batch must be faster by this to be taken: what steps differ by from one time to the next, and a little.
+/// Factor by which a larger batch must be faster: a little more than the variation between
+/// measurements.
 const GAIN: f64 = 1.03;
-/// Part of the machine's free memory which a step's activations may take: others work beside it.
+/// Fraction of the machine's free memory for the activations of a step, since other programs use
+/// memory too.
 const MEMORY_SHARE: f64 = 0.5;
-/// The same on a GPU.
+/// Fraction of a GPU's free memory.
 const GPU_MEMORY_SHARE: f64 = 0.9;
-/// Runs of fewer optimizer steps than this are warned about.
+/// Runs with fewer optimizer steps than this get a warning.
 const FEW_STEPS: u64 = 500;
 
-/// The batch for one size.
+/// Batch size for one image size.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SizeTuning {
-    /// Edge of the pictures, in pixels.
+    /// Edge of the images, in pixels.
     pub size: u32,
-    /// The smallest batch that is about as fast as any.
+    /// Smallest batch that is about as fast as any other.
     pub batch: u32,
-    /// Batches tried, each with the images that were trained on in a second.
+    /// Batches tried, each with the training speed in images per second.
     pub tried: Vec<(u32, f64)>,
 }
 
-/// The batches for all sizes of a curriculum.
+/// Batch sizes for all image sizes of a curriculum.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BatchTuning {
-    /// One a size, in the order of the curriculum.
+    /// One per image size, in the order of the curriculum.
     pub sizes: Vec<SizeTuning>,
-    /// Where such batches are known to cost accuracy.
+    /// Reasons why such batches may cost accuracy.
     pub warnings: Vec<String>,
 }
 
 impl BatchTuning {
-    /// As an option.
+    /// Returns the value of the option.
     pub fn batch(&self) -> BatchSize {
         BatchSize::EachSize(self.sizes.iter().map(|tuning| tuning.batch).collect())
     }
 }
 
-/// Times training steps of the configuration's model at each size of its curriculum, batch by batch, and takes the smallest
-/// that is about as fast as any, on the device and in the way that `options` say. What the loader can deliver is not looked at:
-/// `forecast` says it.
+/// Times training steps of the configuration's model at each size of its curriculum, batch by
+/// batch, on the device and with the settings of `options`. Returns the smallest batches that are
+/// about as fast as any other. The speed of the loader is not measured here, but by `forecast`.
 ///
-/// A batch is tried where its activations have room: on the CPU as they are counted, on a GPU as the batch before it took
-/// memory. One for which the memory of a GPU turns out too small is left out.
+/// A batch is tried if its activations should fit into memory: on the CPU by their count, on a GPU
+/// by the memory of the previous batch. One that does not fit on the GPU after all is dropped.
 ///
 /// # Errors
-/// Returns an error if recipe, model or device are not as expected.
+/// Returns an error if recipe, model or device are invalid.
 pub fn tune(
     config: &TrainConfig,
     options: &RunOptions,
     classes: usize,
     images: usize,
 ) -> Result<BatchTuning> {
-    // The recipe's own batches, to compare with.
+    // The recipe's own batches, for comparison.
     let own = TrainConfig { batch: BatchSize::Recipe, ..config.clone() }.recipe()?;
     let recipe = TrainConfig { batch: BatchSize::Auto, ..config.clone() }.recipe()?;
     let first =
@@ -84,7 +86,7 @@ pub fn tune(
         let tuning = match earlier {
             Some(tuning) => tuning,
             None => {
-                // A replay buffer is cut into whole parts of a batch.
+                // A replay buffer is divided into equal parts of a batch.
                 let times = stages.iter().map(|&s| recipe.curriculum.stages[s].replay.times).max();
                 let most = images / config.accumulation.max(1) as usize;
                 one_size(&mut state, size, times.unwrap_or(1), most)?
@@ -136,8 +138,8 @@ fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Re
         let (device, memory) = (state.device(), memory(state.device())?);
         let place = if device.is_cpu() { "memory" } else { "the memory of the GPU" };
         let what = format!(
-            "a batch of {batch} at {size} pixels does not fit into {place} ({} MiB of {} are free) or the {images} images of a \
-             step; give a number, or take less memory with option `checkpoint-activations`",
+            "a batch of {batch} at {size} pixels does not fit into {place} ({} MiB of {} are free) or into the {images} images of a \
+             step; give a number, or use less memory with option `checkpoint-activations`",
             mib(memory.free),
             mib(memory.total)
         );
@@ -146,7 +148,7 @@ fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Re
     Ok(SizeTuning { size, batch, tried })
 }
 
-/// Images whose activations have room, as far as that is known before any were trained on.
+/// Returns the number of images whose activations fit, as far as that is known before training.
 fn room_at_first(state: &TrainState) -> Result<u64> {
     if !state.device().is_cpu() {
         return Ok(u64::MAX);
@@ -155,8 +157,9 @@ fn room_at_first(state: &TrainState) -> Result<u64> {
     Ok((memory(state.device())?.free as f64 * MEMORY_SHARE) as u64 / each)
 }
 
-/// Images that have room on a GPU, as the last step took memory: `batch` of them brought it from `before` to its peak.
-/// Gradients are counted as if they grew with the batch, so it is rather less.
+/// Returns the number of images that fit on a GPU, estimated from the last step: its `batch` images
+/// raised the memory from `before` to its peak. Gradients are treated as if they grew with the
+/// batch, which underestimates the number.
 fn room_after(state: &TrainState, batch: u32, before: u64) -> Result<Option<u64>> {
     if state.device().is_cpu() {
         return Ok(None);
@@ -167,7 +170,7 @@ fn room_after(state: &TrainState, batch: u32, before: u64) -> Result<Option<u64>
     Ok(Some((all as f64 * GPU_MEMORY_SHARE) as u64 / each))
 }
 
-/// Where batches that were chosen by speed alone may cost accuracy.
+/// Returns warnings about batches that are chosen by speed alone and may cost accuracy.
 fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<String>> {
     let recipe = chosen.recipe()?;
     let mut warnings = Vec::new();
@@ -177,8 +180,8 @@ fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<Str
         pairs.filter(|(ours, _)| ours.size == base).find(|(a, b)| a.global_batch(1) > b.global_batch(8))
     {
         warnings.push(format!(
-            "{} images a step at full size are more than the recipe's {} on 8 devices; large batches are known to \
-             generalize worse, and the method enlarges them in early stages alone",
+            "{} images per step at full size are more than the recipe's {} on 8 devices; large batches are known to \
+             generalize worse, and the method enlarges them only in early stages",
             ours.global_batch(1),
             theirs.global_batch(8)
         ));
@@ -187,7 +190,7 @@ fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<Str
     let differ = batches.iter().any(|batch| *batch != batches[0]);
     if differ && recipe.optimizer.lr_scaling == LrScaling::None {
         warnings.push(
-            "the learning rate does not follow the batch, though stages have batches of their own; leave out option `lr`, or \
+            "the learning rate does not follow the batch, although the batch differs between stages; leave out option `lr`, or \
              give option `lr-scaling`"
                 .into(),
         );

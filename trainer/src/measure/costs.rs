@@ -1,14 +1,16 @@
-//! What an image costs at each size of a recipe, for plans: the one place where models and schedules meet.
+//! Cost of an image at each size of a recipe, for plans. This is the only place that connects
+//! models and schedules.
 
 use efficienttrain_models::{ModelOptions, cost, create_model};
 use efficienttrain_schedule::{CostModel, Recipe};
 
 use crate::error::Result;
 
-/// The multiply-accumulates of the recipe's model at each of its sizes, relative to base size.
+/// Returns the multiply-accumulates of the recipe's model at each of its sizes, relative to base
+/// size.
 ///
 /// # Errors
-/// Returns an error if the recipe's model is unknown, or cannot take one of its sizes.
+/// Returns an error if the recipe's model is unknown, or does not support one of its sizes.
 pub fn macs_of(recipe: &Recipe) -> Result<CostModel> {
     let curriculum = &recipe.curriculum;
     let base = macs_at(&recipe.model, curriculum.base_size)?;

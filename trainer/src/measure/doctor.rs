@@ -1,5 +1,5 @@
-//! Whether this machine and this build can train: what they have, what a model's gradients and speed are, what the disk
-//! takes.
+//! Checks of this machine and build: hardware, gradients and speed of a model, space for
+//! checkpoints.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,67 +17,68 @@ use crate::measure::bench::step::{StepBench, StepReport, step};
 use crate::training::state::TrainState;
 pub use crate::util::disk::Disk;
 
-/// What to look at.
+/// Settings of the checks.
 #[derive(Clone, Debug)]
 pub struct Checkup {
-    /// Model whose gradients and speed are tried, by any spelling.
+    /// Model to check gradients and speed with, by any of its names.
     pub model: String,
-    /// Edge of the pictures for that, in pixels.
+    /// Edge of the images for that, in pixels.
     pub size: usize,
-    /// Images of a step.
+    /// Batch size.
     pub batch: usize,
-    /// Time for the reading of its speed, in seconds; 0 for none.
+    /// Duration of the speed measurement, in seconds; 0 for none.
     pub seconds: f64,
-    /// Where checkpoints are to lie.
+    /// Folder for checkpoints.
     pub out: PathBuf,
 }
 
-/// What was found.
+/// Results of the checks.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
     /// Version of this program.
     pub version: &'static str,
-    /// System and processor that it was built for.
+    /// Operating system and processor of this build.
     pub platform: String,
-    /// Devices that this build can train on, or why there is no GPU.
+    /// Devices that this build can train on, or the reason why there is no GPU.
     pub devices: Vec<String>,
-    /// Optional parts of this build.
+    /// Optional features of this build.
     pub features: Vec<&'static str>,
-    /// Instruction sets that were found, of those that kernels or codecs may use.
+    /// Detected instruction sets that kernels or codecs may use.
     pub instruction_sets: Vec<&'static str>,
-    /// Numbers of single precision that kernels work on at a time.
+    /// Number of `f32` values that kernels process at a time.
     pub vector_lanes: usize,
-    /// How activations in `bf16` are multiplied.
+    /// Kind of matrix products of `bf16` activations.
     pub bf16_products: String,
-    /// Threads that compute.
+    /// Number of compute threads.
     pub threads: usize,
-    /// Cores that this process may use.
+    /// Number of cores that this process may use.
     pub cores: usize,
-    /// Memory that is free, in bytes, where the system says it (Linux).
+    /// Free memory in bytes, if the system reports it (Linux).
     pub free_memory: Option<u64>,
-    /// The model's gradients.
+    /// Gradients of the model.
     pub gradients: Gradients,
-    /// Speed of training steps; none where no time was given.
+    /// Speed of training steps, if measured.
     pub speed: Option<StepReport>,
-    /// The disk.
+    /// Disk for checkpoints.
     pub disk: Disk,
 }
 
-/// Whether a model trains as a whole.
+/// Result of checking that a gradient reaches all parameters of a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Gradients {
-    /// The model.
+    /// Name of the model.
     pub model: String,
-    /// Its parameters.
+    /// Number of its parameters.
     pub parameters: usize,
-    /// What is wrong: names the parameters that no gradient reaches.
+    /// Problem, if any: lists the parameters that no gradient reaches.
     pub problem: Option<String>,
 }
 
-/// Looks at everything.
+/// Runs all checks.
 ///
 /// # Errors
-/// Returns an error if the model is unknown or cannot take the size; what is wrong with machine or build stands in the findings.
+/// Returns an error if the model is unknown or does not support the size; problems of machine or
+/// build are part of the findings.
 pub fn checkup(check: &Checkup) -> Result<Findings> {
     let options = ModelOptions { input_size: [check.size; 2], ..ModelOptions::default() };
     let name = efficienttrain_models::create_model(&check.model, &options)?.name().to_string();
@@ -115,10 +116,10 @@ pub fn checkup(check: &Checkup) -> Result<Findings> {
     })
 }
 
-/// As many steps as fit into the time.
+/// Times as many steps as fit into the time.
 fn reading(bench: StepBench, seconds: f64) -> Result<StepReport> {
     let begun = Instant::now();
-    // With the product that a reading is measured against.
+    // Includes the matrix product for comparison.
     let first = step(&StepBench { warmup: 1, ..bench.clone() })?;
     let left = seconds - begun.elapsed().as_secs_f64();
     let steps = (1e3 * left / first.step_ms) as usize;
@@ -143,7 +144,7 @@ fn instruction_sets() -> Vec<&'static str> {
         ("avx512bw", is_x86_feature_detected!("avx512bw")),
         ("avx512vl", is_x86_feature_detected!("avx512vl")),
         ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
-        // Only if the system lets this process use it.
+        // Only if the system permits this process to use it.
         ("amx_bf16", ops::Bf16Products::detect() == ops::Bf16Products::Matrices),
     ];
     all.iter().filter(|set| set.1).map(|set| set.0).collect()
@@ -168,7 +169,7 @@ fn free_memory() -> Option<u64> {
 }
 
 impl Findings {
-    /// What is wrong.
+    /// Returns the problems.
     pub fn problems(&self) -> Vec<String> {
         let disk = self.disk.problem.as_ref().map(|what| format!("{} {what}", self.disk.folder.display()));
         self.gradients.problem.clone().into_iter().chain(disk).collect()
@@ -185,7 +186,7 @@ impl fmt::Display for Findings {
         line("devices", self.devices.join(", "))?;
         line("optional parts", list(&self.features))?;
         line("instruction sets", list(&self.instruction_sets))?;
-        line("kernels", format!("{} numbers at a time", self.vector_lanes))?;
+        line("kernels", format!("{} values at a time", self.vector_lanes))?;
         line("bf16 products", self.bf16_products.clone())?;
         line("threads", format!("{} on {} cores", self.threads, self.cores))?;
         line("free memory", known(self.free_memory))?;
@@ -193,15 +194,15 @@ impl fmt::Display for Findings {
         let reached = if g.problem.is_none() { "reach" } else { "do NOT reach" };
         line("gradients", format!("of {} {reached} all {} parameters", g.model, g.parameters))?;
         if let Some(s) = &self.speed {
-            let step = format!("{:.1} images/s, {:.0} ms a step of {}", s.images_per_s, s.step_ms, s.batch);
+            let step = format!("{:.1} images/s, {:.0} ms per step of {}", s.images_per_s, s.step_ms, s.batch);
             line("speed", format!("{step} at {} pixels", s.size))?;
-            line("", format!("{:.0} GFLOP/s, {:.0}% of a matrix product's", s.gflops, 100.0 * s.gemm_share))?;
+            line("", format!("{:.0} GFLOP/s, {:.0}% of a matrix product", s.gflops, 100.0 * s.gemm_share))?;
         }
         let d = &self.disk;
         line("disk", format!("{} free in {}", known(d.free), d.folder.display()))?;
         line("", format!("a checkpoint of {}: {} MiB", g.model, d.checkpoint.div_ceil(1 << 20)))?;
         match self.problems().as_slice() {
-            [] => write!(f, "nothing is wrong"),
+            [] => write!(f, "no problems found"),
             problems => write!(f, "WRONG: {}", problems.join("\nWRONG: ")),
         }
     }

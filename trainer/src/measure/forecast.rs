@@ -1,4 +1,4 @@
-//! What a run will take: arithmetic, memory, disk and time, from its plan and a few timed passes.
+//! Forecast of a run: operations, memory, disk and time, from its plan and a few timed passes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,68 +14,70 @@ use crate::measure::bench::preprocess::{PreprocessBench, preprocess};
 use crate::measure::timing::time_step;
 use crate::run::Run;
 
-/// Images of the first timed steps: enough to fill two cores, few enough that a large model does not take minutes.
+/// Number of images of the first timed steps: enough to occupy two cores, few enough that a large
+/// model does not take minutes.
 const FEW: u32 = 8;
-/// How long the steps that count may take each, in seconds; as many images of a batch as that lets expect are in them.
+/// Target duration of the timed steps in seconds, which determines the number of their images.
 const ENOUGH: f64 = 1.0;
-/// Images that are prepared to time the loader.
+/// Number of images to prepare to time the loader.
 const PREPARED: usize = 32;
 
-/// What a run is expected to take on this machine.
+/// Forecast of a run on this machine.
 #[derive(Clone, Debug, Serialize)]
 pub struct Forecast {
-    /// Stages that have steps.
+    /// Stages with steps.
     pub stages: Vec<StageForecast>,
-    /// Trained numbers.
+    /// Number of trained parameters.
     pub parameters: u64,
     /// Floating-point operations of all training passes.
     pub train_flops: f64,
-    /// Memory that is needed at most, in bytes: weights, gradients, moments, averages, activations, batches, replay.
+    /// Peak memory, in bytes: weights, gradients, moments, averages, activations, batches, replay.
     pub memory_bytes: u64,
     /// Size of one checkpoint, in bytes.
     pub checkpoint_bytes: u64,
-    /// Evaluations of the run.
+    /// Number of evaluations.
     pub evaluations: u64,
-    /// Time for all of them, in seconds.
+    /// Time of all evaluations, in seconds.
     pub evaluation_seconds: f64,
-    /// Time for the run, in seconds.
+    /// Time of the run, in seconds.
     pub seconds: f64,
 }
 
 /// One stage of a [`Forecast`].
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StageForecast {
-    /// Edge of the pictures, in pixels.
+    /// Edge of the images, in pixels.
     pub size: u32,
     /// Optimizer steps.
     pub steps: u64,
     /// Multiply-accumulates of a forward pass over one image.
     pub macs: u64,
-    /// Time of a step's passes and its update, in seconds.
+    /// Time of a step's passes and update, in seconds.
     pub step_seconds: f64,
-    /// Processor time to prepare the images of a step, in seconds.
+    /// CPU time to prepare the images of a step, in seconds.
     pub data_seconds: f64,
-    /// Time for the stage, in seconds.
+    /// Time of the stage, in seconds.
     pub seconds: f64,
 }
 
-/// What one image costs at a size.
+/// Cost of one image at a size.
 #[derive(Clone, Copy)]
 struct PerImage {
     cost: Cost,
-    /// Its share of the wall time of a step, in seconds.
+    /// Share of the wall time of a step, in seconds.
     step: f64,
-    /// Processor time to prepare it, in seconds.
+    /// CPU time to prepare it, in seconds.
     prepare: f64,
 }
 
-/// Times steps at each size of the plan and adds up. Moments and running statistics of `run` are used up by it.
+/// Times steps at each size of the plan and computes the totals. The moments and running statistics
+/// of `run` are lost.
 ///
-/// Training and loader share the cores: a step is expected to take its own time and its images' processor time over all
-/// cores, or as long as the workers need, whichever is longer.
+/// Training and loader share the cores: the expected time of a step is the sum of its own time and
+/// the CPU time of its images divided by the cores, or the time of the workers if that is longer.
 ///
 /// # Errors
-/// Returns an error if an image cannot be read, or the model cannot take a size.
+/// Returns an error if an image cannot be read, or the model does not support a size.
 pub fn forecast(mut run: Run) -> Result<Forecast> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
     let workers = run.options.workers() as f64;
@@ -122,7 +124,7 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     Ok(Forecast {
         parameters: at_base.cost.params,
         train_flops: flops,
-        // The state with its gradients, a checkpoint on its way to the disk, and what a pass keeps.
+        // The state with its gradients, a checkpoint being written, and the activations of a pass.
         memory_bytes: weights + 2 * checkpoint_bytes + activations,
         checkpoint_bytes,
         evaluations,
@@ -147,7 +149,8 @@ fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
     Ok(PerImage { cost, step, prepare })
 }
 
-/// An image's share of a step of `batch` images, or of as many of them as are timed soon enough.
+/// Returns an image's share of a step of `batch` images, or of fewer if that many take too long to
+/// time.
 fn step_of_image(run: &mut Run, batch: u32) -> Result<f64> {
     let few = batch.min(FEW);
     let image = time_step(&mut run.state, few as usize)? / f64::from(few);
@@ -158,7 +161,7 @@ fn step_of_image(run: &mut Run, batch: u32) -> Result<f64> {
     Ok(time_step(&mut run.state, count as usize)? / f64::from(count))
 }
 
-/// `1:02:03` or `2:03`, with days in hours.
+/// Formats a duration as `1:02:03` or `2:03`, with days in hours.
 pub fn clock(seconds: f64) -> String {
     let s = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     let (h, m, s) = (s / 3600, s / 60 % 60, s % 60);
@@ -167,7 +170,7 @@ pub fn clock(seconds: f64) -> String {
 
 impl fmt::Display for Forecast {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "size     steps    GMACs  s a step  s of data      time")?;
+        writeln!(f, "size     steps    GMACs  s / step  s of data      time")?;
         for s in &self.stages {
             let giga = s.macs as f64 / 1e9;
             let (step, data, time) = (s.step_seconds, s.data_seconds, clock(s.seconds));
@@ -177,13 +180,13 @@ impl fmt::Display for Forecast {
         writeln!(f, "{:.2} M parameters, {:.3e} operations", self.parameters as f64 / 1e6, self.train_flops)?;
         writeln!(
             f,
-            "memory: at most {:.0} MiB; a checkpoint: {:.0} MiB",
+            "memory: at most {:.0} MiB; checkpoint: {:.0} MiB",
             mib(self.memory_bytes),
             mib(self.checkpoint_bytes)
         )?;
         write!(
             f,
-            "time: {} on this machine as it is now, {} of it for {} evaluations",
+            "time: {} on this machine with its present load, of which {} for {} evaluations",
             clock(self.seconds),
             clock(self.evaluation_seconds),
             self.evaluations

@@ -1,4 +1,5 @@
-//! Measurements: the speed of this machine, the cost of models, a forecast of a run, checks of an installation.
+//! Measurements: the speed of this machine, the cost of models, a forecast of a run, checks of an
+//! installation.
 
 pub mod autobatch;
 pub mod bench;

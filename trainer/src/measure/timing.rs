@@ -1,4 +1,4 @@
-//! How long a training step takes here and now.
+//! Timing of training steps.
 
 use std::time::Instant;
 
@@ -9,14 +9,14 @@ use crate::error::Result;
 use crate::training::memory::reset_peak;
 use crate::training::state::TrainState;
 
-/// Steps that take longer are timed once, and not made longer still, in seconds.
+/// Steps that take longer, in seconds, are timed only once, and larger ones are not tried.
 pub(crate) const PATIENCE: f64 = 10.0;
 
-/// Time of a step on `count` random pictures with its update, the better of two after one that warms up, in seconds. The state
-/// stays as it is, but for its optimizer's moments and running statistics.
+/// Times a step with its update on `count` random images, in seconds: the faster of two after a
+/// warm-up step. Of the state, only the optimizer's moments and running statistics change.
 ///
 /// # Errors
-/// Returns an error if the model cannot take the pictures.
+/// Returns an error if the model does not support the images.
 pub(crate) fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
     reset_peak(state.device())?;
     let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes(), state.device())?;
@@ -35,7 +35,8 @@ pub(crate) fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
     Ok(best)
 }
 
-/// A step that leaves the weights where they are, in the time of any other.
+/// Returns settings of a step that leaves the weights unchanged and takes the same time as any
+/// other.
 fn no_change() -> StepSettings {
     StepSettings {
         step: 0,

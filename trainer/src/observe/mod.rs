@@ -1,4 +1,4 @@
-//! Everything a person watches: logs, progress, the full-screen view, charts, reports, previews.
+//! Output for people: logs, progress, the full-screen view, charts, reports, previews.
 
 pub mod chart;
 pub mod log;

@@ -1,4 +1,4 @@
-//! A masked autoencoder as a model and an objective of a run.
+//! Masked autoencoder as model and objective of a run.
 
 use candle_core::Tensor;
 use efficienttrain_models::mae::{Mae, MaeOptions, Masking};
@@ -18,22 +18,22 @@ use crate::training::network::Network;
 use crate::training::objective::Objective;
 use crate::util::purposes::MASKED_PATCHES;
 
-/// Encoders, and the autoencoders they are trained in.
+/// Encoders and their autoencoders.
 const ENCODERS: [(&str, &str); 3] =
     [("deit_tiny", "mae_tiny"), ("deit_small", "mae_small"), ("deit_base", "mae_base")];
 
 /// Returns the autoencoder of a configuration for images of edge `size`.
 ///
 /// # Errors
-/// Returns an error if the model is no vision transformer, or an option does not fit it.
+/// Returns an error if the model is not a vision transformer, or an option is incompatible with it.
 pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<Mae> {
     let Some(target) = config.target else {
-        return Err(Error::config("target", "pre-training wants one, such as `hog`"));
+        return Err(Error::config("target", "pre-training needs a target, such as `hog`"));
     };
     let encoder = create_model(&config.recipe()?.model, &ModelOptions::default())?.name().to_string();
     let Some((_, variant)) = ENCODERS.iter().find(|(name, _)| *name == encoder) else {
         let known = ENCODERS.map(|(name, _)| name).join(", ");
-        let what = format!("masked autoencoders have one of {known} as encoder, not {encoder}");
+        let what = format!("masked autoencoders need one of {known} as encoder, got {encoder}");
         return Err(Error::config("model", what));
     };
     let options = MaeOptions {
@@ -54,10 +54,12 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<Mae> {
     })
 }
 
-/// The encoder's weights of a checkpoint of pre-training, under timm's names, with positions for pictures of edge `size`.
+/// Returns the encoder's weights in a pre-training checkpoint, with timm's names and position
+/// embeddings for images of edge `size`.
 ///
 /// # Errors
-/// Returns an error if the checkpoint does not fit its model, or `ema` is asked for and there is none.
+/// Returns an error if the checkpoint does not match its model, or `ema` is given and there is no
+/// average.
 pub(crate) fn encoder_of(
     saved: &Checkpoint,
     config: &TrainConfig,
@@ -70,7 +72,7 @@ pub(crate) fn encoder_of(
     Ok(mae.encoder_weights(&params)?)
 }
 
-/// Predicts the patches that the encoder does not see.
+/// Reconstruction of masked patches.
 #[derive(Clone, Copy, Debug)]
 pub struct Reconstruction;
 

@@ -1,22 +1,22 @@
-//! Files that are replaced in one step: a crash leaves the old content or the new.
+//! Atomic replacement of files: a crash leaves the old content or the new.
 
 use std::io::Write;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Prefix and suffix of the names of files that are being written.
+/// Prefix and suffix of the names of partial files.
 pub(crate) const WRITING: (&str, &str) = (".writing-", ".tmp");
 
-/// Replaces a file in one step.
+/// Replaces a file atomically.
 ///
 /// # Errors
-/// Returns an error if the disk refuses; the file at `path` is untouched then.
+/// Returns an error if the disk fails; the file at `path` is then unchanged.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_with(path, |file| file.write_all(bytes).map_err(Error::io(path)))
 }
 
-/// As [`replace`], with what `write` writes to a file that is to take the place.
+/// Like [`replace`], with the content that `write` writes.
 ///
 /// # Errors
 /// Same as [`replace`], and those of `write`.
@@ -33,10 +33,11 @@ pub(crate) fn replace_with(
     sync(folder)
 }
 
-/// Gives the file at `from` a second name, which may be that of another file; copies it where the file system cannot.
+/// Links the file at `from` to a second name, replacing another file there; copies it if the file
+/// system has no links.
 ///
 /// # Errors
-/// Returns an error if the disk refuses; what was at `to` is untouched then.
+/// Returns an error if the disk fails; the file at `to` is then unchanged.
 pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
     let folder = folder_of(to);
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -52,7 +53,7 @@ pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
         return replace(to, &bytes);
     }
     std::fs::rename(&between, to).map_err(Error::io(to))?;
-    // Where both are the same file already, a rename leaves both names.
+    // If both are the same file already, a rename keeps both names.
     gone(&between)?;
     sync(folder)
 }
@@ -61,17 +62,17 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-/// A file to write to, which is gone unless it is kept.
+/// Creates a file in the same folder, which is removed unless it is kept.
 fn beside(path: &Path) -> Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(WRITING.0).suffix(WRITING.1);
-    // Readable as any other new file, not by its owner alone.
+    // Makes the file readable like any other new file, not only by its owner.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder_of(path)).map_err(Error::io(folder_of(path)))
 }
 
-/// The new name must reach the disk too; only Unix can sync a folder.
+/// Syncs a folder, so that the new name reaches the disk; only Unix can do this.
 fn sync(folder: &Path) -> Result<()> {
     #[cfg(unix)]
     std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))?;

@@ -1,6 +1,6 @@
-//! Tables as comma-separated values.
+//! Comma-separated values.
 
-/// Rows under a head; cells with commas, quotes or line breaks are quoted.
+/// Formats rows below a header; cells with commas, quotes or line breaks are quoted.
 pub(crate) fn csv<const N: usize>(head: &[&str; N], mut rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = ::csv::Writer::from_writer(Vec::new());
     let written = table.write_record(head).and_then(|()| rows.try_for_each(|row| table.write_record(&row)));

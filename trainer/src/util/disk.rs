@@ -1,4 +1,4 @@
-//! Room on a disk for checkpoints.
+//! Disk space for checkpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -7,28 +7,30 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::util::units::mib;
 
-/// Where checkpoints are to lie.
+/// Disk for the checkpoints of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Disk {
-    /// The folder, or the nearest one above it that is there.
+    /// The folder, or its nearest existing parent.
     pub folder: PathBuf,
-    /// Bytes free for this user; none where the system does not say.
+    /// Bytes available to this user; none if the system does not report it.
     pub free: Option<u64>,
-    /// Bytes of a checkpoint of the model.
+    /// Size of a checkpoint of the model, in bytes.
     pub checkpoint: u64,
-    /// What is wrong: no room for two checkpoints (one is written while the one before is there), or not to be written to.
+    /// Problem, if any: not writable, or no space for two checkpoints (the next one is written
+    /// before the previous one is removed).
     pub problem: Option<String>,
 }
 
 impl Disk {
-    /// Looks at the disk of a folder that need not be there yet, for checkpoints of so many bytes.
+    /// Checks the disk of a folder, which need not exist yet, for checkpoints of this size in
+    /// bytes.
     pub(crate) fn of(out: &Path, checkpoint: u64) -> Self {
         let folder = nearest(out);
         let free = free_bytes(&folder);
         let problem = match tempfile::tempfile_in(&folder) {
             Err(e) => Some(format!("cannot be written to ({e}); give another option `out`")),
             Ok(_) if free.is_some_and(|free| free < 2 * checkpoint) => {
-                Some("has no room for two checkpoints; make some, or give another option `out`".into())
+                Some("has no space for two checkpoints; free some, or give another option `out`".into())
             }
             Ok(_) => None,
         };
@@ -36,18 +38,19 @@ impl Disk {
     }
 }
 
-/// Checks that a run's folder has room for what the run cannot do without: as many checkpoints, and its final weights.
+/// Checks that a run's folder has space for the necessary files: this number of checkpoints, and
+/// the final weights.
 ///
 /// # Errors
-/// The error names the folder, the bytes that are needed and those that are free.
+/// The error names the folder, the bytes needed and the bytes available.
 pub(crate) fn check_room(out: &Path, checkpoints: u64, checkpoint: u64, weights: u64) -> Result<()> {
     let folder = nearest(out);
     let needed = checkpoint.saturating_mul(checkpoints).saturating_add(weights);
-    // Where the system does not say, the run finds out.
+    // If the system does not report it, the run continues without this check.
     let Some(free) = free_bytes(&folder).filter(|&free| free < needed) else { return Ok(()) };
     let what = format!(
-        "no room for the run's checkpoints: {} has {free} bytes free ({} MiB), and {needed} are needed ({} MiB), for \
-         checkpoints of {checkpoint} (one is written while the one before is there) and the final weights; make room, or \
+        "not enough disk space for the run's checkpoints: {} has {free} bytes free ({} MiB), and {needed} are needed ({} MiB), for \
+         checkpoints of {checkpoint} (the next one is written before the previous one is removed) and the final weights; free some, or \
          give another option `out`",
         folder.display(),
         mib(free),
@@ -56,7 +59,7 @@ pub(crate) fn check_room(out: &Path, checkpoints: u64, checkpoint: u64, weights:
     Err(Error::config("out", what))
 }
 
-/// The folder, or the nearest one above it that is there.
+/// Returns the folder, or its nearest existing parent.
 fn nearest(out: &Path) -> PathBuf {
     let there = std::path::absolute(out).unwrap_or_else(|_| out.into());
     there.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_path_buf()
@@ -65,7 +68,7 @@ fn nearest(out: &Path) -> PathBuf {
 #[cfg(unix)]
 fn free_bytes(folder: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(folder).ok()?;
-    // Some file systems do not count.
+    // Some file systems report nothing.
     (found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
@@ -87,10 +90,10 @@ mod tests {
         let much = u64::MAX / 4;
         let message = check_room(&out, 2, much, 3).unwrap_err().to_string();
         let needed = (2 * much + 3).to_string();
-        for part in ["option `out`", &dir.path().display().to_string(), &needed, "bytes free", "make room"] {
+        for part in ["option `out`", &dir.path().display().to_string(), &needed, "bytes free", "free some"] {
             assert!(message.contains(part), "no `{part}` in {message}");
         }
-        // No overflow where nothing is enough.
+        // Impossible sizes do not overflow.
         assert!(check_room(&out, 2, u64::MAX, u64::MAX).is_err());
     }
 }

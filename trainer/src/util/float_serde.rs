@@ -1,25 +1,26 @@
-//! Floats in stored JSON, which has no spelling for those that are not finite.
+//! Serialization of floats in JSON, which cannot represent non-finite numbers.
 //!
-//! `#[serde(with = "crate::util::float_serde")]` stores finite numbers as numbers and the others as the texts `"NaN"`,
-//! `"inf"` and `"-inf"`. Earlier builds stored `null` for all of them; it is read as NaN.
+//! `#[serde(with = "crate::util::float_serde")]` stores finite numbers as numbers and the others as
+//! the texts `"NaN"`, `"inf"` and `"-inf"`. Earlier builds stored `null` for all of them, which is
+//! read as NaN.
 
 use std::fmt;
 
 use serde::de::{self, Visitor};
 use serde::{Deserializer, Serializer};
 
-/// Stores a float so that it reads back.
+/// Serializes a float without loss.
 ///
 /// # Errors
-/// Those of the serializer.
+/// Returns the errors of the serializer.
 pub(crate) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() { to.serialize_f64(*value) } else { to.collect_str(value) }
 }
 
-/// Reads what [`serialize`] stored.
+/// Deserializes the output of [`serialize`].
 ///
 /// # Errors
-/// Returns an error if there is something else than a number, one of the texts, or `null`.
+/// Returns an error for anything except a number, one of the texts, or `null`.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     from.deserialize_any(FloatVisitor)
 }
@@ -80,7 +81,7 @@ mod tests {
             let read: Stored = serde_json::from_str(json).unwrap();
             assert!(read.0.to_bits() == value.to_bits() || (read.0.is_nan() && value.is_nan()), "{json}");
         }
-        // A whole number, and what earlier builds made of all that are not finite.
+        // An integer, and `null`, which earlier builds stored for non-finite numbers.
         assert_eq!(serde_json::from_str::<Stored>("3").unwrap().0, 3.0);
         assert_eq!(serde_json::from_str::<Stored>("-3").unwrap().0, -3.0);
         assert!(serde_json::from_str::<Stored>("null").unwrap().0.is_nan());

@@ -1,4 +1,4 @@
-//! Helpers without a subject of their own: files, paths, stored values.
+//! General helpers: files, paths, stored values.
 
 pub(crate) mod atomic_file;
 pub(crate) mod csv;

@@ -1,9 +1,9 @@
-//! Text from files in messages.
+//! Text of files in messages.
 
-/// Characters of a text that are shown.
+/// Number of characters to show.
 pub(crate) const MAX_SHOWN: usize = 200;
 
-/// Returns a text that can be printed: control characters escaped, what is too long cut.
+/// Returns a printable text: control characters escaped, shortened if it is too long.
 pub(crate) fn printable(text: &str) -> String {
     let shown = |c: char| match c {
         _ if c.is_control() => c.escape_default().collect(),

@@ -1,6 +1,6 @@
-//! Purposes of the random draws of training, beside those that [`Purpose`] names.
+//! Purposes of the random draws of training, in addition to those in [`Purpose`].
 //!
-//! Numbers of streams are part of what a stored run means: they never change.
+//! The stream numbers define the outcome of stored runs, so they never change.
 
 use randaug::Purpose;
 
@@ -10,8 +10,8 @@ pub(crate) const SYNTHETIC_IMAGE: Purpose = Purpose::Custom(0);
 pub(crate) const REGULARIZATION: Purpose = Purpose::Custom(1);
 /// Chunks of the replay buffer that complete a training batch.
 pub(crate) const REPLAY: Purpose = Purpose::Custom(2);
-/// Patches that a masked autoencoder does not see. The number is that of [`REPLAY`], but its seed is a draw of
-/// [`REGULARIZATION`] and not the run's seed, so the two streams differ.
+/// Patches that a masked autoencoder does not see. The number is that of [`REPLAY`], but its seed
+/// is a draw of [`REGULARIZATION`] and not the run's seed, so the two streams differ.
 pub(crate) const MASKED_PATCHES: Purpose = Purpose::Custom(2);
 /// Images of a subset of the training images.
 pub(crate) const SUBSET: Purpose = Purpose::Custom(3);

@@ -1,4 +1,4 @@
-//! Reading regular files only: a FIFO, a socket or a device could keep a reader waiting for ever.
+//! Reading of regular files only: a FIFO, a socket or a device could block the reader forever.
 
 use std::fs::{File, FileType};
 use std::io::{Error, ErrorKind, Result};
@@ -7,13 +7,13 @@ use std::path::Path;
 /// Reads a whole file.
 ///
 /// # Errors
-/// Returns an error if it cannot be read, or is not a regular file; links to regular files are.
+/// Returns an error if it cannot be read, or is neither a regular file nor a link to one.
 pub(crate) fn read_regular(path: &Path) -> Result<Vec<u8>> {
     check_regular(path)?;
     std::fs::read(path)
 }
 
-/// Opens a file to read.
+/// Opens a file for reading.
 ///
 /// # Errors
 /// Same as [`read_regular`].
@@ -22,7 +22,7 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
     File::open(path)
 }
 
-/// Returns whether `path` is there, and is neither a regular file nor a folder, nor a link to one.
+/// Returns true if `path` exists and is neither a regular file nor a folder, nor a link to one.
 pub(crate) fn is_special(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|data| !data.is_file() && !data.is_dir())
 }

@@ -1,6 +1,7 @@
-//! Values that are stored as the text in which they are given and printed.
+//! Serialization of values as the text in which they are given and printed.
 
-/// For types with `FromStr<Err = String>` and `Display`, what `#[serde(try_from = "String", into = "String")]` goes through.
+/// Implements the conversions of `#[serde(try_from = "String", into = "String")]` for types with
+/// `FromStr<Err = String>` and `Display`.
 macro_rules! stored_as_text {
     ($($name:ty),+) => {$(
         impl TryFrom<String> for $name {

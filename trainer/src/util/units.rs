@@ -1,6 +1,6 @@
-//! Units of numbers in messages.
+//! Units in messages.
 
-/// Returns whole mebibytes.
+/// Converts bytes to whole mebibytes.
 pub(crate) fn mib(bytes: u64) -> u64 {
     bytes >> 20
 }

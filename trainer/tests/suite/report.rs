@@ -98,7 +98,7 @@ fn what_cannot_be_shown_is_said() {
         |more: &[&str]| efficienttrain(&[&["report", text(&out), "--out", text(&page)], more].concat());
     let said = report(&[]);
     assert!(said.status.success() && String::from_utf8_lossy(&said.stderr).contains("no such folder"));
-    assert!(std::fs::read_to_string(&page).unwrap().contains("No pictures: "));
+    assert!(std::fs::read_to_string(&page).unwrap().contains("No images: "));
     assert!(report(&["--data", text(&moved)]).stderr.is_empty());
     assert!(std::fs::read_to_string(&page).unwrap().contains("data:image/png"));
     // A torn last line is still being written; another one is named.
@@ -164,7 +164,7 @@ fn signs_of_trouble_are_named_with_their_stage() {
     trained(dir.path(), |config| config.epochs = 4.0);
     let out = dir.path();
     let quiet = changed(out, |_| ());
-    assert!(quiet.contains("None of the signs below") && !quiet.contains("class=sign>"));
+    assert!(quiet.contains("No problems found") && !quiet.contains("class=sign>"));
     let flat = changed(out, |log| {
         let small: u64 = log.start.plan.stages.iter().filter(|s| s.size == 16).map(|s| s.steps).sum();
         let top1 = 0.5 * (small / 2) as f64 / log.start.plan.total_steps as f64;

@@ -94,7 +94,7 @@ fn channels_are_kept_and_what_cannot_be_done_is_said() {
     let cases: [(&[&str], &str); 8] = [
         (&["crop", "in.png", "o.png", "--size", "31"], "--size"),
         (&["crop", "in.png", "o.png", "--size", "0"], "HEIGHTxWIDTH"),
-        (&["crop", "in.png", "o", "--size", "4"], "no ending"),
+        (&["crop", "in.png", "o", "--size", "4"], "no file extension"),
         (&["crop", "in.png", "o.xyz", "--size", "4"], "o.xyz"),
         (&["crop", "none.png", "o.png", "--size", "4"], "none.png"),
         (&["crop", "in.png", "o.png", "--size", "4", "--low-pass", "--method", "lanczos"], "--low-pass"),

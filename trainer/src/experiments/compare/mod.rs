@@ -1,7 +1,7 @@
-//! Several ways to train, each at the same compute, in one table and one chart.
+//! Comparison of configurations at equal compute, in one table and one chart.
 //!
-//! A [`Contestant`] is a configuration with a name. Each is trained with every seed, in a folder of its own that a stop or a
-//! kill leaves usable: what is complete is not trained again.
+//! A [`Contestant`] is a configuration with a name. Each one is trained with every seed in its own
+//! folder. An interrupted comparison can be resumed: complete runs are not trained again.
 
 pub(crate) mod run;
 pub(crate) mod table;
@@ -14,10 +14,11 @@ use efficienttrain_schedule::Recipe;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 
-/// The papers' first check at any size: `size` pixels for the first half of the epochs, then full size.
+/// Returns the configuration of the papers' first experiment for any size: `size` pixels for the
+/// first half of the epochs, then full size.
 ///
 /// # Errors
-/// Returns an error if the size is above the base size, or the configuration is not as expected.
+/// Returns an error if the size is above the base size, or the configuration is invalid.
 pub fn half_at(config: &TrainConfig, size: u32) -> Result<TrainConfig> {
     let mut recipe: Recipe = TrainConfig { recipe: "half-96".into(), ..config.clone() }.recipe()?;
     if size == 0 || size > config.base_size {

@@ -1,4 +1,4 @@
-//! Training every contestant with every seed.
+//! Trains every contestant with every seed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,31 +17,32 @@ use crate::run::Run;
 use crate::run::setup::check_batches;
 use crate::run::sources::Sources;
 
-/// One way to train.
+/// A configuration to compare.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contestant {
-    /// What tells it from the others, for people.
+    /// Name that distinguishes it from the others.
     pub name: String,
-    /// What is trained; the seed is the comparison's, but for the choice of `--images-per-class`.
+    /// Configuration. The comparison sets the seed of training, but not of the choice of
+    /// `--images-per-class`.
     pub config: TrainConfig,
 }
 
 impl Contestant {
-    /// Name of its folder with a seed.
+    /// Returns the name of its folder for a seed.
     fn folder(&self, seed: u64) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.=".contains(c) { c } else { '-' };
         format!("{}-seed{seed}", self.name.chars().map(plain).collect::<String>())
     }
 }
 
-/// Trains a run to its end, with its logs in its folder; gives whether it came there.
+/// Trains a run with logs in its folder; returns true if it is complete.
 fn logged(run: &mut Run, observer: &mut dyn Observer) -> Result<bool> {
     run.claim()?;
     let logs = log::open(run.options(), run.step())?;
     run.train(&mut Logged { logs, observer })
 }
 
-/// Logs, and somebody besides.
+/// Forwards events to the logs and another observer.
 struct Logged<'a> {
     logs: Vec<Box<dyn Observer>>,
     observer: &'a mut dyn Observer,
@@ -54,7 +55,7 @@ impl Observer for Logged<'_> {
     }
 }
 
-/// Contestants, seeds, and where they are trained.
+/// Contestants, seeds, and the output folder.
 #[derive(Debug)]
 pub struct Comparison {
     contestants: Vec<Contestant>,
@@ -66,10 +67,12 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// A comparison in the folder of `options`. Everything that can be wrong with a contestant is found here.
+    /// Creates a comparison in the folder of `options`. All errors in the contestants'
+    /// configurations are reported here.
     ///
     /// # Errors
-    /// Returns an error if a contestant's configuration does not fit the data, two have one name, or another process works in the folder.
+    /// Returns an error if a contestant's configuration does not fit the data, two have the same
+    /// name, or another process uses the folder.
     pub fn new(
         contestants: Vec<Contestant>,
         seeds: Vec<u64>,
@@ -85,7 +88,7 @@ impl Comparison {
                 return Err(Error::config("recipes", format!("`{}` is given twice", contestant.name)));
             }
             if contestant.config.target.is_some() {
-                let what = "accuracies are compared, and pre-training has none; leave it out";
+                let what = "a comparison needs accuracies, and pre-training has none; leave it out";
                 return Err(Error::config("target", what));
             }
             Run::check(&contestant.config)?;
@@ -96,16 +99,17 @@ impl Comparison {
         Ok(Self { contestants, seeds, options, sources, stop: Arc::default(), _claim: claim })
     }
 
-    /// Setting it makes [`Self::run`] finish its step, save, and return.
+    /// Returns a flag that makes [`Self::run`] finish its step, save, and return when set.
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
         self.stop.clone()
     }
 
-    /// Trains what is not trained yet; gives a row and a curve (of the first seed) a contestant, or none where it was
-    /// asked to stop before.
+    /// Trains the remaining runs. Returns a row and a curve (of the first seed) per contestant, or
+    /// none if it was asked to stop before the end.
     ///
     /// # Errors
-    /// Returns an error if data, model or disk fail, or a folder holds a run of another configuration.
+    /// Returns an error if data, model or disk fail, or a folder contains a run of another
+    /// configuration.
     pub fn run(&self, observer: &mut dyn Observer) -> Result<Option<(Vec<Row>, Vec<Curve>)>> {
         let (mut rows, mut curves) = (Vec::new(), Vec::new());
         for contestant in &self.contestants {
@@ -124,7 +128,7 @@ impl Comparison {
         Ok(Some((rows, curves)))
     }
 
-    /// The run of a contestant where it stopped, or at its start.
+    /// Resumes the run of a contestant, or starts it.
     fn open_or_resume(&self, contestant: &Contestant, seed: u64) -> Result<Run> {
         let out: PathBuf = self.options.out.join(contestant.folder(seed));
         let config = contestant.config.with_seed(seed);
@@ -142,7 +146,7 @@ impl Comparison {
             return run.restore(&found.saved);
         }
         let what =
-            format!("{} holds another run: {}; choose another folder", out.display(), changed.join(", "));
+            format!("{} contains another run: {}; choose another folder", out.display(), changed.join(", "));
         Err(Error::config("out", what))
     }
 }

@@ -1,4 +1,4 @@
-//! The outcome of a comparison as a table, in three formats.
+//! Results of a comparison as a table, in three formats.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::run::Run;
 use crate::util::atomic_file::replace;
 use crate::util::csv::csv;
 
-/// One contestant over its seeds.
+/// Results of a contestant over all seeds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// Its name.
+    /// Name of the contestant.
     pub name: String,
     /// Model.
     pub model: String,
@@ -24,26 +24,26 @@ pub struct Row {
     pub recipe: String,
     /// Sizes in the order of the curriculum, in pixels.
     pub sizes: Vec<u32>,
-    /// Compute, in epochs at base size.
+    /// Compute, in compute epochs (passes over the data at base size).
     pub equivalent_epochs: f64,
-    /// Arithmetic of all training passes, in 10^12 operations.
+    /// Operations of all training passes, in 10^12.
     pub tera_operations: f64,
     /// Passes over the data, replayed images included.
     pub passes: f64,
     /// Optimizer steps.
     pub steps: u64,
-    /// Top-1 at the end with each seed (of weights or average, the better), 0 to 1.
+    /// Final top-1 accuracy of each seed (of weights or average, the better), 0 to 1.
     pub top1: Vec<f64>,
-    /// Mean and spread of them.
+    /// Mean and spread of the accuracies.
     pub measured: Measured,
-    /// Wall time with each seed, evaluations included, in seconds.
+    /// Wall time of each seed, evaluations included, in seconds.
     pub seconds: Vec<f64>,
-    /// Images trained on over that time.
+    /// Training images per second of wall time.
     pub images_per_second: f64,
 }
 
 impl Row {
-    /// The row of finished runs that differ by their seeds alone; there is at least one.
+    /// Creates the row of one or more finished runs that differ only in their seeds.
     pub(crate) fn of(name: &str, runs: &[Run]) -> Result<Self> {
         let plan = runs[0].plan();
         let (mut sizes, mut operations, mut images) = (Vec::new(), 0.0, 0.0);
@@ -115,7 +115,7 @@ fn percent(measured: &Measured) -> String {
     measured.spread.map_or(format!("{mean:.2}"), |spread| format!("{mean:.2} +- {:.2}", 100.0 * spread))
 }
 
-/// A table for a README.
+/// Formats the rows as a Markdown table.
 pub fn to_markdown(rows: &[Row]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut out = line(&HEAD.map(str::to_string)) + &"| --- ".repeat(HEAD.len()) + "|\n";
@@ -123,7 +123,7 @@ pub fn to_markdown(rows: &[Row]) -> String {
     out
 }
 
-/// Comma-separated values.
+/// Formats the rows as comma-separated values.
 pub fn to_csv(rows: &[Row]) -> String {
     csv(&HEAD, rows.iter().map(Row::cells))
 }
@@ -131,7 +131,7 @@ pub fn to_csv(rows: &[Row]) -> String {
 /// Writes `compare.md`, `compare.csv`, `compare.json` and `compare.svg` to a folder.
 ///
 /// # Errors
-/// Returns an error if the disk refuses, or there is nothing to draw.
+/// Returns an error if the disk fails, or there is nothing to draw.
 pub fn write_comparison(folder: &Path, rows: &[Row], curves: &[Curve]) -> Result<()> {
     let write = |name: &str, text: String| replace(&folder.join(name), text.as_bytes());
     write("compare.md", to_markdown(rows))?;

@@ -1,4 +1,4 @@
-//! The candidates of a search as a chart.
+//! Chart of the candidates of a search.
 
 use std::path::Path;
 
@@ -12,15 +12,17 @@ use crate::observe::chart::sheet::{COLORS, Drawn, Sheet, titled, write_svg};
 const CHOSEN: RGBColor = RGBColor(150, 150, 150);
 const BASELINE: RGBColor = RGBColor(60, 60, 60);
 
-/// Width of a stage that its candidates share.
+/// Width of a stage, which its candidates share.
 const SPREAD: f64 = 0.6;
 
-/// Draws the accuracy of each candidate of each stage, with its spread over the seeds; a line joins the chosen ones.
+/// Draws the accuracy of each candidate of each stage with its spread over the seeds; a line
+/// connects the chosen ones.
 pub(crate) fn draw_outcome(path: &Path, outcome: &Outcome) -> Result<()> {
     write_svg(path, |area| draw(area, outcome))
 }
 
-/// Where a candidate stands: its place along the stages, its accuracy and the spread of it, in percent.
+/// Returns the position of a candidate along the stages, its accuracy and the spread of its
+/// accuracy, in percent.
 fn place(outcome: &Outcome, stage: usize, candidate: &Candidate) -> Option<(f64, f64, f64)> {
     let measured = candidate.measured?;
     let count = outcome.stages[stage].candidates.len().max(2) - 1;
@@ -79,7 +81,7 @@ fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
     Ok(())
 }
 
-/// What there is to choose from.
+/// Returns the candidates to choose from.
 fn choices(outcome: &Outcome) -> &[Candidate] {
     outcome.stages.first().map_or(&[], |stage| &stage.candidates)
 }

@@ -1,4 +1,4 @@
-//! Trials as runs of this crate.
+//! Evaluates the trials of a search by training runs.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,23 +19,23 @@ use crate::experiments::search::store::{Folder, Stored, remove_folder};
 use crate::run::Run;
 use crate::run::sources::Sources;
 
-/// What happens in a search.
+/// Event of a search.
 #[derive(Debug)]
 pub enum TrialEvent<'a> {
-    /// A trial begins, or goes on after a stop.
+    /// A trial starts, or resumes after a stop.
     Begin(&'a Trial),
     /// A trial is done.
     End {
-        /// The trial.
+        /// The finished trial.
         trial: &'a Trial,
-        /// What became of it.
+        /// Result of the trial.
         report: &'a Report,
         /// Wall time, in seconds.
         seconds: f64,
     },
 }
 
-/// A search and the folder it works in.
+/// A search and its folder.
 #[derive(Debug)]
 pub struct SearchRun {
     options: RunOptions,
@@ -47,17 +47,17 @@ pub struct SearchRun {
 }
 
 impl SearchRun {
-    /// Opens the search in the folder of `options`: goes on with what is there, or begins.
+    /// Opens the search in the folder of `options`: resumes an existing one, or starts it.
     ///
     /// # Errors
-    /// Returns an error if an option, the data or the model is not as expected; when the folder holds another search, or another process
-    /// works in it.
+    /// Returns an error if an option, the data or the model is invalid, the folder contains another
+    /// search, or another process uses it.
     pub fn open(config: TrainConfig, settings: &SearchSettings, options: RunOptions) -> Result<Self> {
         let sources = Sources::open(&config)?;
         Self::with_sources(config, settings, options, sources)
     }
 
-    /// As [`Self::open`], on data of one's own.
+    /// Like [`Self::open`], on custom data.
     ///
     /// # Errors
     /// Same as [`Self::open`].
@@ -82,30 +82,31 @@ impl SearchRun {
         Ok(Self { options, sources, folder, stored, stop: Arc::default(), _claim: claim })
     }
 
-    /// Whether a search has begun in a folder.
+    /// Returns true if a folder contains a search.
     pub fn is_begun(out: &Path) -> bool {
         Folder(out.into()).is_begun()
     }
 
-    /// Settings and reports so far.
+    /// Returns the settings and the reports so far.
     pub fn search(&self) -> &Search {
         &self.stored.search
     }
 
-    /// Wall time of each trial, in the order of the reports, in seconds.
+    /// Returns the wall time of each trial in seconds, in the order of the reports.
     pub fn seconds(&self) -> &[f64] {
         &self.stored.seconds
     }
 
-    /// Setting it makes [`Self::run`] finish its step, save, and return.
+    /// Returns a flag that makes [`Self::run`] finish its step, save, and return when set.
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
         self.stop.clone()
     }
 
-    /// Runs trials to the end, or until [`Self::stop_flag`] is set (none then).
+    /// Runs all remaining trials, or until [`Self::stop_flag`] is set (none then).
     ///
     /// # Errors
-    /// Returns an error if data, model or disk fail, or every candidate of a stage diverged; what was reported stays.
+    /// Returns an error if data, model or disk fail, or every candidate of a stage diverged; the
+    /// reports so far are kept.
     pub fn run(&mut self, observer: &mut dyn FnMut(&TrialEvent)) -> Result<Option<Outcome>> {
         let mut search = self.stored.search.clone();
         let mut trials = Trials { run: self, observer, seconds: 0.0, error: None };
@@ -113,7 +114,8 @@ impl SearchRun {
         trials.error.map_or(Ok(outcome), Err)
     }
 
-    /// Trains a trial and measures it; none where it was asked to stop before. Also gives the time it took.
+    /// Trains and evaluates a trial, and returns its accuracy and time; none if it was asked to
+    /// stop before.
     fn train(&self, trial: &Trial) -> Result<Option<(f64, f64)>> {
         let (mut run, before) = self.open_or_resume(trial)?;
         let out = run.options.out.clone();
@@ -132,8 +134,8 @@ impl SearchRun {
         Ok(measured.map(|(accuracy, seconds)| (accuracy, run.history.seconds - before + seconds)))
     }
 
-    /// The run of a trial, where it stopped, at the state it begins from, or at the very start; and the time of the run
-    /// before the trial.
+    /// Resumes or starts the run of a trial, from its initial state or the very start. Also returns
+    /// the time of the run before the trial.
     fn open_or_resume(&self, trial: &Trial) -> Result<(Run, f64)> {
         let out = self.folder.trial(trial.id);
         let run = self.fresh(&trial.plan, trial.seed, &out)?;
@@ -147,7 +149,7 @@ impl SearchRun {
         Ok((run, before))
     }
 
-    /// The short training at full size, from the end of a trial: always from its beginning.
+    /// Runs the short training at full size after a trial, always from its start.
     fn fine_tuned(&self, trial: &Trial, of: &FineTuneRun, from: &Path) -> Result<Option<(f64, f64)>> {
         let out = from.join("fine-tune");
         remove_folder(&out)?;
@@ -159,10 +161,10 @@ impl SearchRun {
         Ok(run.measure(&mut ())?.map(|accuracy| (accuracy, run.history.seconds)))
     }
 
-    /// A run of a plan that has not begun.
+    /// Creates a new run of a plan.
     fn fresh(&self, plan: &Plan, seed: u64, out: &Path) -> Result<Run> {
         let config = self.stored.config.of_recipe(plan.recipe(), plan.options().equivalent_epochs)?;
-        // A trial is measured at its end alone.
+        // A trial is evaluated only at its end.
         let options = RunOptions {
             out: out.into(),
             eval_every: Interval::Percent(100.0),
@@ -171,12 +173,12 @@ impl SearchRun {
             ..self.options.clone()
         };
         let run = Run::new(config.with_seed(seed), options, self.sources.clone())?;
-        debug_assert_eq!(run.plan(), plan, "the configuration does not say the trial's plan");
+        debug_assert_eq!(run.plan(), plan, "the configuration does not result in the trial's plan");
         Ok(run.with_stop_flag(self.stop.clone()))
     }
 }
 
-/// Trains up to a step; gives whether the run came there.
+/// Trains up to a step; returns true if the run has reached it.
 fn train_to(run: &mut Run, step: u64) -> Result<bool> {
     if run.step() < step {
         run.options.stop_after = Some(step);
@@ -185,11 +187,11 @@ fn train_to(run: &mut Run, step: u64) -> Result<bool> {
     Ok(run.step() >= step)
 }
 
-/// The evaluator of a search while it runs.
+/// Evaluator of a search while it runs.
 struct Trials<'a> {
     run: &'a mut SearchRun,
     observer: &'a mut dyn FnMut(&TrialEvent),
-    /// Of the trial at hand.
+    /// Time of the current trial, in seconds.
     seconds: f64,
     error: Option<Error>,
 }
@@ -203,7 +205,7 @@ impl Evaluator for Trials<'_> {
                 Report::Accuracy(accuracy)
             }
             Ok(None) => return ControlFlow::Break(()),
-            // Of all that can go wrong, this alone says something about the candidate.
+            // Only this error depends on the candidate.
             Err(error @ (Error::NotFinite { .. } | Error::StoppedByNonFinite { .. })) => {
                 self.seconds = 0.0;
                 Report::Failed(error.to_string())

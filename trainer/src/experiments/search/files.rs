@@ -1,4 +1,4 @@
-//! What a search leaves: the recipe it found, the table of all trials, and a chart.
+//! Output files of a search: the recipe that it found, a table of all trials, and a chart.
 
 use std::path::{Path, PathBuf};
 
@@ -11,21 +11,22 @@ use crate::experiments::search::table::{HEAD, Row, rows};
 use crate::util::atomic_file::replace;
 use crate::util::csv::csv;
 
-/// `outcome.json`.
+/// Contents of `outcome.json`.
 #[derive(Serialize)]
 struct Whole<'a> {
     #[serde(flatten)]
     outcome: &'a Outcome,
     /// Wall time of all trials, in seconds.
     seconds: f64,
-    /// The trials as `trials.csv` has them.
+    /// The trials, with the columns of `trials.csv`.
     table: &'a [Row],
 }
 
-/// Writes `recipe.json` (for `--recipe`), `outcome.json`, `trials.csv` and `search.svg` to a folder; gives the recipe's path.
+/// Writes `recipe.json` (for `--recipe`), `outcome.json`, `trials.csv` and `search.svg` to a
+/// folder, and returns the path of the recipe.
 ///
 /// # Errors
-/// Returns an error if the disk refuses.
+/// Returns an error if the disk fails.
 pub fn write_outcome(folder: &Path, outcome: &Outcome, seconds: &[f64]) -> Result<PathBuf> {
     let path = folder.join("recipe.json");
     replace(&path, (outcome.recipe.to_json()? + "\n").as_bytes())?;

@@ -1,4 +1,4 @@
-//! Searching for a curriculum by real training: `schedule`'s two algorithms over runs of this crate.
+//! Search for a curriculum by training: the two algorithms of `schedule`, with runs of this crate.
 //!
 //! ```no_run
 //! use efficienttrain::config::{RunOptions, TrainConfig};
@@ -16,9 +16,10 @@
 //! # }
 //! ```
 //!
-//! The folder of a search holds `search.json` (settings and reports, replaced in one step after each trial), `trials` (the
-//! trial at hand, with checkpoints of its own) and `states` (what later trials start from). Whatever the moment of a
-//! kill, opening the search again goes on from there and ends with the same outcome.
+//! The folder of a search contains `search.json` (settings and reports, replaced atomically after
+//! each trial), `trials` (the current trial with its checkpoints) and `states` (initial states of
+//! later trials). A search that is killed at any moment can be opened again; it then continues and
+//! has the same outcome.
 
 pub(crate) mod chart;
 pub(crate) mod evaluator;

@@ -14,17 +14,19 @@ use crate::error::{Error, Result};
 
 const SEARCH: &str = "Search";
 
-/// Which of the papers' algorithms.
+/// Search algorithm of one of the papers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlgorithmName {
-    /// Algorithm 2 (EfficientTrain++): stages of equal compute, each from the best checkpoint of the one before.
+    /// Algorithm 2 (EfficientTrain++): stages of equal compute, each from the best checkpoint of
+    /// the one before.
     Sequential,
-    /// Algorithm 1 (EfficientTrain): stages of equal passes, each the smallest size that does not lower the accuracy.
+    /// Algorithm 1 (EfficientTrain): stages of equal passes, each the smallest size that does not
+    /// lower the accuracy.
     Greedy,
 }
 
-/// Who wins a tie.
+/// Rule for ties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PreferName {
@@ -36,32 +38,34 @@ pub enum PreferName {
     Best,
 }
 
-/// What to search, and how. `--epochs` of the run is the budget: compute for the sequential search, passes over the data
-/// for the greedy one.
+/// Settings of a search. `--epochs` of the run is the budget: compute for the sequential search,
+/// passes over the data for the greedy one.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SearchSettings {
-    /// Which of the papers' searches
+    /// Search algorithm of one of the papers
     #[arg(long, value_enum, default_value_t = AlgorithmName::Sequential, help_heading = SEARCH)]
     pub algorithm: AlgorithmName,
 
-    /// Stages of the curriculum, of equal compute (sequential) or equal passes (greedy)
+    /// Number of stages, with equal compute (sequential) or equal passes (greedy)
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = SEARCH)]
     pub stages: u32,
 
-    /// Sizes to choose from, in pixels [default: the paper's 96, 128, 160, 192 and 224, scaled to the base size]
+    /// Image sizes to choose from, in pixels [default: the paper's 96, 128, 160, 192 and 224,
+    /// scaled to the base size]
     #[arg(long, value_name = "B,...", value_delimiter = ',', help_heading = SEARCH)]
     pub sizes: Vec<u32>,
 
-    /// RandAugment magnitudes to choose from [default: none, m(t) grows to --last-magnitude over the run]
+    /// RandAugment magnitudes to choose from [default: none, the magnitude grows to
+    /// --last-magnitude over the run]
     #[arg(long, value_name = "M,...", value_delimiter = ',', help_heading = SEARCH)]
     pub magnitudes: Vec<f64>,
 
-    /// Batches to choose from [default: none, --batch in every stage]
+    /// Batch sizes to choose from [default: none, --batch in every stage]
     #[arg(long, value_name = "N,...", value_delimiter = ',', help_heading = SEARCH)]
     pub batches: Vec<u32>,
 
-    /// Seeds that every candidate is trained with; with two and more there is a spread, and a tie is called one
+    /// Seeds to train every candidate with; two or more give a spread and detect ties
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [0], help_heading = SEARCH)]
     pub seeds: Vec<u64>,
 
@@ -69,35 +73,37 @@ pub struct SearchSettings {
     #[arg(long, help_heading = SEARCH)]
     pub growing: bool,
 
-    /// Magnitude at the end of the run, where magnitudes are not searched
+    /// Magnitude at the end of the run, if magnitudes are not searched
     #[arg(long, value_name = "M", default_value_t = 9.0, help_heading = SEARCH)]
     pub last_magnitude: f64,
 
-    /// Sequential: part of the budget that a candidate is fine-tuned at full size before it is measured
+    /// Sequential: fraction of the budget for fine-tuning a candidate at full size before it is
+    /// evaluated
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, help_heading = SEARCH)]
     pub fine_tune: f64,
 
-    /// Sequential: learning rate of that fine-tuning over the one the stage ended with
+    /// Sequential: learning rate of that fine-tuning relative to the last one of the stage
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, help_heading = SEARCH)]
     pub fine_tune_lr: f64,
 
-    /// Sequential: give up candidates that are far behind when this part of the stage is trained [default: no]
+    /// Sequential: give up candidates that are far behind after this fraction of the stage
+    /// [default: no]
     #[arg(long, value_name = "SHARE", help_heading = SEARCH)]
     pub early_stop: Option<f64>,
 
-    /// With --early-stop: how far behind the best, as a share of all images
+    /// With --early-stop: accuracy difference to the best, as a fraction of all images
     #[arg(long, value_name = "MARGIN", default_value_t = 0.05, help_heading = SEARCH)]
     pub early_stop_margin: f64,
 
-    /// Difference of accuracy that does not matter, as a share of all images
+    /// Difference of accuracy that counts as a tie, as a fraction of all images
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = SEARCH)]
     pub tie: f64,
 
-    /// Who wins a tie
+    /// Rule for ties
     #[arg(long, value_enum, default_value_t = PreferName::Smaller, help_heading = SEARCH)]
     pub prefer: PreferName,
 
-    /// How often a trial that diverged is tried again
+    /// Number of retries of a trial that diverged
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = SEARCH)]
     pub retries: u32,
 }
@@ -109,10 +115,10 @@ impl Default for SearchSettings {
 }
 
 impl SearchSettings {
-    /// The search of `config`'s run over `images` training images, not begun.
+    /// Creates the search for `config`'s run over `images` training images.
     ///
     /// # Errors
-    /// Returns an error if an option is out of range, or the model cannot take a size.
+    /// Returns an error if an option is out of range, or the model does not support a size.
     pub(crate) fn search(&self, config: &TrainConfig, images: usize) -> Result<Search> {
         let recipe = config.recipe()?;
         let options = self.options(config, &recipe, images as u64)?;
@@ -160,7 +166,7 @@ impl SearchSettings {
             seeds: self.seeds.clone(),
             tie,
             retries: self.retries,
-            // The budget as it is given, not the paper's two thirds of it.
+            // Uses the budget as given, not two thirds of it like the paper.
             plan: PlanOptions::new(config.epochs, images, 1),
             ..base
         };
@@ -168,8 +174,8 @@ impl SearchSettings {
     }
 }
 
-/// What the paper's sizes are rounded to: what the model wants, or whole pixels where it has no grid and the base size is no
-/// multiple of that.
+/// Returns the multiple that the paper's sizes are rounded to: the model's own, or whole pixels if
+/// it has none and the base size is not a multiple of it.
 fn multiple(model: &str, base_size: u32) -> u32 {
     let wanted = edge_multiple(model, model);
     if base_size.is_multiple_of(wanted) || wanted > 8 { wanted } else { 1 }

@@ -1,4 +1,4 @@
-//! What a search keeps on the disk: settings and reports in one file, states beside it.
+//! Storage of a search: settings and reports in one file, states in a folder beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,13 @@ use crate::error::{Error, Result};
 use crate::util::atomic_file::link;
 use crate::util::atomic_file::replace;
 
-/// The file of a search.
+/// File name of a search.
 const FILE: &str = "search.json";
 
-/// A search as far as it has come, and the time it took.
+/// State of a search, with the times of its trials.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Stored {
-    /// The run that is searched for.
+    /// Configuration of the run to search for.
     pub(crate) config: TrainConfig,
     /// Settings and reports.
     pub(crate) search: Search,
@@ -26,12 +26,12 @@ pub(crate) struct Stored {
     pub(crate) seconds: Vec<f64>,
 }
 
-/// The folder of a search.
+/// Folder of a search.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    /// Goes on with the search of the folder, which must be the same as `fresh`, or begins it.
+    /// Resumes the search of the folder, which must be the same as `fresh`, or starts it.
     pub(crate) fn open(&self, fresh: Stored) -> Result<Stored> {
         let path = self.0.join(FILE);
         let text = match std::fs::read_to_string(&path) {
@@ -48,42 +48,43 @@ impl Folder {
         let changed = differing(&settings_of(&stored)?, &settings_of(&fresh)?);
         if !changed.is_empty() {
             return Err(wrong(format!(
-                "the search was begun with other values of {}; give the same command, or another option `out`",
+                "the search was started with other values of {}; give the same command, or another option `out`",
                 changed.join(", ")
             )));
         }
         Ok(stored)
     }
 
-    /// Whether there is a search in the folder.
+    /// Returns true if there is a search in the folder.
     pub(crate) fn is_begun(&self) -> bool {
         self.0.join(FILE).exists()
     }
 
-    /// Replaces the file in one step.
+    /// Replaces the file atomically.
     pub(crate) fn store(&self, stored: &Stored) -> Result<()> {
         let path = self.0.join(FILE);
         let text = serde_json::to_string_pretty(stored).map_err(|e| Error::io(&path)(e.into()))?;
         replace(&path, text.as_bytes())
     }
 
-    /// The folder of a trial.
+    /// Returns the folder of a trial.
     pub(crate) fn trial(&self, id: TrialId) -> PathBuf {
         self.0.join("trials").join(id.to_string())
     }
 
-    /// The file of a state.
+    /// Returns the file of a state.
     pub(crate) fn state(&self, state: SavedState) -> PathBuf {
         self.0.join("states").join(state_name(state))
     }
 
-    /// Keeps a checkpoint as a state.
+    /// Stores a checkpoint as a state.
     pub(crate) fn keep(&self, checkpoint: &Path, state: SavedState) -> Result<()> {
         let path = self.state(state);
         if path.exists() { Ok(()) } else { link(checkpoint, &path) }
     }
 
-    /// Deletes what no trial to come needs: states but for those listed, and trials that have been reported.
+    /// Deletes what no later trial needs: other states than those listed, and trials that have been
+    /// reported.
     pub(crate) fn tidy(&self, search: &Search) -> Result<()> {
         let needed: Vec<String> = search.needed_states()?.into_iter().map(state_name).collect();
         let states = self.0.join("states");
@@ -102,7 +103,7 @@ fn state_name(state: SavedState) -> String {
     format!("{}-step{:08}.safetensors", state.trial, state.step)
 }
 
-/// Removes a folder if it is there.
+/// Removes a folder if it exists.
 pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
@@ -110,7 +111,7 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Everything that decides what a search finds, as one flat list.
+/// Returns everything that affects the outcome of a search, as one flat list.
 fn settings_of(stored: &Stored) -> Result<Vec<(String, Value)>> {
     let failed = |e: serde_json::Error| Error::Key { place: FILE.into(), what: e.to_string() };
     let config = serde_json::to_value(&stored.config).map_err(failed)?;

@@ -1,30 +1,30 @@
-//! All trials of a search as rows.
+//! Trials of a search as table rows.
 
 use efficienttrain_schedule::search::{Outcome, Report, Verdict};
 use serde::Serialize;
 
-/// One trial.
+/// Row of a trial.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
-    /// Its name.
+    /// Name of the trial.
     pub(crate) trial: String,
-    /// Stage whose candidate was tried, counted from 1; none for plain training.
+    /// Stage whose candidate was tried, from 1; none for plain training.
     pub(crate) stage: Option<usize>,
-    /// B, in pixels.
+    /// Image size B, in pixels.
     pub(crate) size: u32,
-    /// RandAugment magnitude, where it was searched.
+    /// RandAugment magnitude, if it is searched.
     pub(crate) magnitude: Option<f64>,
-    /// Images of a step, where they were searched.
+    /// Batch size, if it is searched.
     pub(crate) batch: Option<u32>,
     /// Seed.
     pub(crate) seed: u64,
-    /// Top-1, 0 to 1; none where the trial diverged.
+    /// Top-1, 0 to 1; none if the trial diverged.
     pub(crate) accuracy: Option<f64>,
-    /// Compute of the trial, in epochs at base size.
+    /// Compute of the trial, in compute epochs.
     pub(crate) equivalent_epochs: f64,
     /// Wall time, in seconds.
     pub(crate) seconds: f64,
-    /// What became of the candidate.
+    /// Decision about the candidate.
     pub(crate) verdict: String,
 }
 
@@ -42,7 +42,7 @@ pub(crate) const HEAD: [&str; 10] = [
 ];
 
 impl Row {
-    /// The cells, in the order of [`HEAD`].
+    /// Returns the cells, in the order of [`HEAD`].
     pub(crate) fn cells(&self) -> [String; 10] {
         let or_empty = |value: Option<String>| value.unwrap_or_default();
         [
@@ -60,7 +60,7 @@ impl Row {
     }
 }
 
-/// The trials in the order in which they were reported.
+/// Returns the trials in the order of their reports.
 pub(crate) fn rows(outcome: &Outcome, seconds: &[f64]) -> Vec<Row> {
     let row = |(index, trial): (usize, &efficienttrain_schedule::search::TrialRow)| Row {
         trial: trial.id.to_string(),

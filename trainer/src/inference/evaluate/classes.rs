@@ -1,4 +1,4 @@
-//! Which classes a model takes for which.
+//! Confusion matrix of a model.
 
 use std::path::Path;
 
@@ -9,39 +9,39 @@ use crate::error::{Error, Result};
 use crate::inference::evaluate::ImageScore;
 use crate::util::atomic_file::replace;
 
-/// How often images of each class were taken for each class.
+/// Confusion matrix: number of images of each class by predicted class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
     classes: Vec<String>,
-    /// Row after row: images of a class, by what they were taken for.
+    /// Row after row: images of a class, by predicted class.
     counts: Vec<u64>,
-    /// Images of each class whose class was among the five most probable.
+    /// Number of images of each class whose class was among the five most probable.
     top5: Vec<u64>,
 }
 
-/// One class in a table.
+/// Results of one class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassRow {
-    /// Its name.
+    /// Name of the class.
     pub class: String,
-    /// Its images.
+    /// Number of its images.
     pub images: u64,
-    /// Of these, those that were recognized.
+    /// Number of its images that were classified correctly.
     pub correct: u64,
-    /// Share of its images that were recognized, 0 to 1; none where there is no image.
+    /// Fraction of its images that were classified correctly, 0 to 1; none if it has no image.
     pub recall: Option<f64>,
-    /// Share of those taken for it that were of it; none where none was taken for it.
+    /// Fraction of correct images among those predicted as this class; none if there are none.
     pub precision: Option<f64>,
-    /// Share of its images for which it was among the five most probable classes.
+    /// Fraction of its images for which it was among the five most probable classes.
     pub top5: Option<f64>,
-    /// The other class that its images are most often taken for.
+    /// Most frequent wrong prediction for its images.
     pub taken_for: Option<String>,
-    /// How often.
+    /// Number of images with that prediction.
     pub taken_for_images: u64,
 }
 
 impl Confusion {
-    /// Nothing counted yet.
+    /// Creates an empty matrix.
     pub fn new(classes: &[String]) -> Self {
         let n = classes.len();
         Self { classes: unique_names(classes), counts: vec![0; n * n], top5: vec![0; n] }
@@ -53,12 +53,12 @@ impl Confusion {
         self.top5[judged.label] += u64::from(judged.better < 5);
     }
 
-    /// Images of class `label` that were taken for class `predicted`.
+    /// Returns the number of images of class `label` that were predicted as class `predicted`.
     pub fn count(&self, label: usize, predicted: usize) -> u64 {
         self.counts[label * self.classes.len() + predicted]
     }
 
-    /// A row a class.
+    /// Returns one row per class.
     pub fn rows(&self) -> Vec<ClassRow> {
         let n = self.classes.len();
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
@@ -66,7 +66,7 @@ impl Confusion {
             let images = (0..n).map(|class| self.count(label, class)).sum();
             let taken = (0..n).map(|other| self.count(other, label)).sum();
             let correct = self.count(label, label);
-            // The first of equals.
+            // Takes the first of equals.
             let rival =
                 (0..n).rev().filter(|&class| class != label).max_by_key(|&class| self.count(label, class));
             let rival = rival.filter(|&class| self.count(label, class) > 0);
@@ -87,15 +87,15 @@ impl Confusion {
     /// Writes [`Self::rows`] as CSV.
     ///
     /// # Errors
-    /// Returns an error if the disk refuses.
+    /// Returns an error if the disk fails.
     pub fn write_rows(&self, path: &Path) -> Result<()> {
         write(path, |table| self.rows().iter().try_for_each(|row| table.serialize(row)))
     }
 
-    /// Writes the matrix as CSV: a row a class, a column for each class that its images were taken for.
+    /// Writes the matrix as CSV, with true classes as rows and predicted classes as columns.
     ///
     /// # Errors
-    /// Returns an error if the disk refuses.
+    /// Returns an error if the disk fails.
     pub fn write_matrix(&self, path: &Path) -> Result<()> {
         write(path, |table| {
             let heading = std::iter::once("class").chain(self.classes.iter().map(String::as_str));
@@ -124,7 +124,8 @@ mod tests {
     fn classes_by_hand() {
         let classes = ["a", "b,c", "d", "never"].map(String::from);
         let mut confusion = Confusion::new(&classes);
-        // Three of a, one of them taken for d; two of b,c, both taken for a, one with six classes before it; one of d.
+        // Three images of a, one predicted as d; two of b,c, both predicted as a, one with six
+        // better classes; one of d.
         for (label, predicted, better) in [(0, 0, 0), (0, 0, 0), (0, 2, 1), (1, 0, 1), (1, 0, 6), (2, 2, 0)] {
             confusion.add(&ImageScore { index: 0, label, predicted, better, loss: 0.0 });
         }

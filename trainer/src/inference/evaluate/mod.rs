@@ -1,4 +1,4 @@
-//! Accuracy of a model over a set of images, in all and class by class.
+//! Accuracy of a model on a set of images, overall and by class.
 
 pub(crate) mod classes;
 
@@ -17,30 +17,30 @@ use crate::error::{DataError, Result};
 
 pub use classes::{ClassRow, Confusion};
 
-/// Accuracy and loss over a set of images.
+/// Accuracy and loss on a set of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// Share of images whose label is the most probable class, 0 to 1.
+    /// Fraction of images whose label is the most probable class, 0 to 1.
     pub top1: f64,
-    /// Share of images whose label is among the five most probable classes, 0 to 1.
+    /// Fraction of images whose label is among the five most probable classes, 0 to 1.
     pub top5: f64,
-    /// Cross entropy, averaged over the images; not finite where an output of the network is not.
+    /// Cross entropy, averaged over the images; not finite if an output of the network is not.
     #[serde(with = "crate::util::float_serde")]
     pub loss: f64,
     /// Number of images.
     pub images: usize,
 }
 
-/// What a model made of one image.
+/// Prediction of a model for one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ImageScore {
-    /// Place of the image in its source.
+    /// Index of the image in its source.
     pub index: usize,
-    /// Its class.
+    /// True class.
     pub label: usize,
-    /// The most probable class; never the label where another class ties with it.
+    /// Most probable class; not the label if another class ties with it.
     pub predicted: usize,
-    /// Classes that are at least as probable as the label.
+    /// Number of classes that are at least as probable as the label.
     pub better: usize,
     /// Cross entropy.
     pub loss: f64,
@@ -49,7 +49,7 @@ pub struct ImageScore {
 /// Returns the model and its weights for images of edge `size`.
 ///
 /// # Errors
-/// Returns an error if the model cannot take the size.
+/// Returns an error if the model does not support the size.
 pub fn at_size(
     model: &dyn Backbone,
     params: &ParamStore,
@@ -63,11 +63,11 @@ pub fn at_size(
     Ok((resized, params))
 }
 
-/// Evaluates over all images of `source`, in order, `batch` at a time; also gives the images that could not be read,
-/// which do not count.
+/// Evaluates all images of `source`, in order, in batches of `batch`. Also returns the images that
+/// could not be read, which do not count.
 ///
 /// # Errors
-/// Returns an error if the model cannot take the size, or no image can be read.
+/// Returns an error if the model does not support the size, or no image can be read.
 pub fn evaluate(
     model: &dyn Backbone,
     params: &ParamStore,
@@ -79,7 +79,7 @@ pub fn evaluate(
     evaluate_each(model, params, source, pipeline, (batch, workers), &mut |_| ())
 }
 
-/// As [`evaluate`], and tells of each image.
+/// Like [`evaluate`], and calls `each` for each image.
 ///
 /// # Errors
 /// Same as [`evaluate`].
@@ -97,7 +97,7 @@ pub fn evaluate_each(
     scored.ok_or_else(|| DataError::Worker("the evaluation was stopped".into()).into())
 }
 
-/// As [`evaluate`], by a model that has the size already; none when `stop` is set before the end.
+/// Like [`evaluate`], for a model that already has the size; none if `stop` is set before the end.
 pub(crate) fn score(
     model: &dyn Backbone,
     params: &ParamStore,
@@ -130,7 +130,7 @@ pub(crate) fn score(
 }
 
 impl Accuracy {
-    /// Adds an image to the sums, before they are divided by the number of images.
+    /// Adds an image to the sums, which are divided by the number of images later.
     fn add(&mut self, judged: &ImageScore) {
         self.top1 += f64::from(judged.better == 0);
         self.top5 += f64::from(judged.better < 5);
@@ -147,7 +147,7 @@ fn score_images(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Res
         let label = label as usize;
         let own = logits[label];
         let others = || logits.iter().copied().enumerate().filter(|&(class, _)| class != label);
-        // Classes that the label does not beat: a tie or a NaN is no success.
+        // Counts the classes that the label does not beat: a tie or a NaN is no success.
         let beats = |x: f32| own > x;
         let better = others().filter(|&(_, x)| !beats(x)).count();
         let rival = others().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(label, |(class, _)| class);
@@ -160,14 +160,16 @@ fn score_images(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Res
     Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())
 }
 
-/// Logits of channels-last pictures, a row a picture; of a part after another where the memory of a GPU is too small for all.
+/// Returns the logits of channels-last images, one row per image. Splits the batch into parts if it
+/// does not fit on a GPU.
 pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
     let count = pictures.dims()[0];
     match logits_at_once(model, params, pictures) {
         Err(e) if e.is_out_of_memory() && count > 1 => {
             let part = |from, to| {
                 let part = pictures.narrow(0, from, to - from)?;
-                // A copy on the CPU: what is sent to a GPU is all the memory that a tensor lies in.
+                // Copied on the CPU, because sending a tensor to a GPU sends all memory of the
+                // underlying tensor.
                 if part.device().is_cpu() { part.force_contiguous() } else { Ok(part) }
             };
             let mut rows = logits(model, params, &part(0, count / 2)?)?;

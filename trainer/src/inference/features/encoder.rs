@@ -1,4 +1,4 @@
-//! A model whose features are wanted, from any file that has its weights.
+//! Encoder: a model for feature extraction, from any weight file.
 
 use candle_core::{DType, Device};
 use efficienttrain_models::weights::{LoadOptions, Report, load_into};
@@ -10,27 +10,28 @@ use crate::inference::evaluate::at_size;
 use crate::inference::predict::Predictor;
 use crate::pretrain::masked::encoder_of;
 
-/// A model and its weights, the head's left aside.
+/// Model and weights without the head.
 #[derive(Debug)]
 pub struct Encoder {
-    /// The structure, at the size whose features are wanted.
+    /// Structure, at the size of the images.
     pub model: Box<dyn Backbone>,
-    /// The weights.
+    /// Weights.
     pub params: ParamStore,
-    /// What became of the keys of the file; none where it is a run's checkpoint.
+    /// Report of the keys of the file; none for a checkpoint of a run.
     pub report: Option<Report>,
 }
 
 impl Encoder {
-    /// The model of a run's checkpoint or weights (those of pre-training too), at the run's base size or at `size`; of bare
-    /// weights, `model` and `size` say what they are.
+    /// Loads the model of a run's checkpoint or weights (also of pre-training), at the run's base
+    /// size or at `size`. For a file with only weights, `model` and `size` are required.
     ///
     /// # Errors
-    /// Returns an error if weights do not fit the model, or bare ones come without its name or size.
+    /// Returns an error if the weights do not match the model, or model or size are required and
+    /// missing.
     pub fn load(saved: &Checkpoint, model: Option<&str>, size: Option<usize>, ema: bool) -> Result<Self> {
         let Some(run) = &saved.record else {
             let (Some(model), Some(size)) = (model, size) else {
-                let what = "the weights do not say of which model they are; give its name, and option `size`";
+                let what = "the weight file does not record its model; give its name, and option `size`";
                 return Err(Error::config("model", what));
             };
             return Self::bare(model, size, &saved.weights(ema)?);

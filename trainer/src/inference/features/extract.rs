@@ -1,4 +1,4 @@
-//! From images to features.
+//! Feature extraction.
 
 use std::sync::Arc;
 
@@ -12,21 +12,23 @@ use crate::data::source::{BadImage, Source};
 use crate::error::Result;
 use crate::inference::features::set::FeatureSet;
 
-/// What stands for an image.
+/// Pooling of features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Pool {
-    /// What the model's head reads: the class token of a vision transformer, the mean over the map elsewhere.
+    /// Input of the model's head: the class token of a vision transformer, the mean over the
+    /// feature map otherwise.
     #[default]
     Head,
-    /// The mean over the picture, of a vision transformer's patch tokens too.
+    /// Mean over the image, also over the patch tokens of a vision transformer.
     Mean,
 }
 
-/// Features of every image of `source` at the model's size, in order, pooled as `pool` says, `batch` at a time, where the weights are; images that cannot be read are left out and
-/// given beside them.
+/// Extracts the features of every image of `source` at the model's size, in order, pooled with
+/// `pool`, in batches of `batch`, on the device of the weights. Images that cannot be read are
+/// skipped and returned separately.
 ///
 /// # Errors
-/// Returns an error if the weights do not fit the model, or the system refuses a thread.
+/// Returns an error if the weights do not match the model, or the system cannot start a thread.
 pub fn extract(
     model: &dyn Backbone,
     params: &ParamStore,
@@ -42,7 +44,8 @@ pub fn extract(
         let batch = batch?;
         if !batch.labels.is_empty() {
             let pictures = Variable::constant(batch.tensor(&device)?);
-            // Inside the thread pool: a parallel loop that starts outside it puts its thread to sleep first.
+            // Runs inside the thread pool: a parallel loop that starts outside it first puts its
+            // thread to sleep.
             let features = rayon::scope(|_| {
                 let cx = &mut Context::new(params, Mode::Eval);
                 match pool {

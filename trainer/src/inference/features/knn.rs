@@ -1,4 +1,4 @@
-//! Classes of the nearest neighbors.
+//! k-nearest-neighbor classification.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -6,23 +6,25 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::inference::features::set::FeatureSet;
 
-/// Accuracy of a vote among nearest neighbors.
+/// Accuracy of a k-nearest-neighbor classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Neighbors {
-    /// Neighbors that vote.
+    /// Number of neighbors that vote.
     pub k: usize,
-    /// Share of images whose label wins the vote, 0 to 1.
+    /// Fraction of images whose label wins the vote, 0 to 1.
     pub top1: f64,
-    /// Images.
+    /// Number of images.
     pub images: usize,
 }
 
-/// Lets the `k` images of `train` whose features have the largest cosine vote on each image of `val`, with the weight
-/// `exp(cosine / temperature)` (Wu et al., 2018). Of neighbors at one distance the earlier one counts, of classes with
-/// one weight the first: the outcome is a function of the features.
+/// Classifies each image of `val` by a vote of the `k` images of `train` with the largest cosine
+/// similarity, with weights `exp(cosine / temperature)` (Wu et al., 2018). Ties are resolved in
+/// favor of the earlier neighbor and the earlier class, so that the outcome is a function of the
+/// features.
 ///
 /// # Errors
-/// Returns an error if the sets do not go together, `k` is 0 or above the images, or the temperature is not above 0.
+/// Returns an error if the sets are incompatible, `k` is 0 or above the number of images, or the
+/// temperature is not above 0.
 pub fn nearest_neighbors(
     train: &FeatureSet,
     val: &FeatureSet,
@@ -46,7 +48,7 @@ pub fn nearest_neighbors(
         let nearer = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         near.select_nth_unstable_by(k - 1, nearer);
         near.truncate(k);
-        // Weights are added up in one order.
+        // Weights are summed in a fixed order.
         near.sort_by(nearer);
         let mut votes = vec![0.0; train.classes.len()];
         for (cosine, index) in near {
@@ -59,7 +61,7 @@ pub fn nearest_neighbors(
     Ok(Neighbors { k, top1: right as f64 / val.len() as f64, images: val.len() })
 }
 
-/// The rows, each over its length.
+/// Returns the rows, normalized to unit length.
 fn unit_rows(set: &FeatureSet) -> Vec<Vec<f32>> {
     let unit = |row: &[f32]| {
         let length = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt().max(1e-12);

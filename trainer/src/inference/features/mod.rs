@@ -1,7 +1,8 @@
-//! Pooled features of a data set, and what simple classifiers make of them: a linear probe and nearest neighbors.
+//! Pooled features of a data set, with simple classifiers: a linear probe and k nearest neighbors.
 //!
-//! Features are written as safetensors (`features` `[N, D]`, `labels` `[N]`), which the crate reads and writes anyway; in
-//! Python, `safetensors.numpy.load_file` gives arrays. [`FeatureSet::save_npy`] writes NumPy's own files.
+//! Features are written as safetensors (`features` `[N, D]`, `labels` `[N]`), which the crate needs
+//! anyway; in Python, `safetensors.numpy.load_file` returns arrays. [`FeatureSet::save_npy`] writes
+//! NumPy files.
 
 pub(crate) mod encoder;
 pub(crate) mod extract;

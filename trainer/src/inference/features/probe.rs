@@ -1,4 +1,4 @@
-//! A linear classifier on features that stay as they are.
+//! Linear classifier on frozen features.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -6,12 +6,13 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::inference::features::set::FeatureSet;
 
-/// How a probe is trained.
+/// Training options of a probe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProbeOptions {
-    /// Weight of half the squared norm of the weights (not the biases) beside the mean cross entropy.
+    /// L2 regularization: weight of half the squared norm of the weights (not the biases), added to
+    /// the mean cross entropy.
     pub l2: f64,
-    /// Steps at most.
+    /// Largest number of steps.
     pub steps: usize,
 }
 
@@ -21,38 +22,39 @@ impl Default for ProbeOptions {
     }
 }
 
-/// What a probe came to.
+/// Result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Probe {
-    /// Share of the images it was not trained on whose label is the most probable class, 0 to 1.
+    /// Fraction of the evaluation images whose label is the most probable class, 0 to 1.
     pub top1: f64,
-    /// The same of those it was trained on.
+    /// The same fraction of the training images.
     pub train_top1: f64,
-    /// What it brought down, at the end.
+    /// Final training loss.
     #[serde(with = "crate::util::float_serde")]
     pub loss: f64,
-    /// Largest slope at the end; near 0 where it has converged.
+    /// Largest component of the final gradient; near 0 if it has converged.
     #[serde(with = "crate::util::float_serde")]
     pub slope: f64,
-    /// Steps it took.
+    /// Number of steps taken.
     pub steps: usize,
-    /// Images it was measured on.
+    /// Number of evaluation images.
     pub images: usize,
 }
 
-/// Largest slope at which it stops.
+/// Training stops when no component of the gradient is larger.
 const CONVERGED: f64 = 1e-5;
-/// Rows that are summed together before partial sums are: a fixed cut, so that sums do not depend on threads.
+/// Number of rows per partial sum; fixed, so that sums do not depend on the number of threads.
 const ROWS: usize = 256;
 
-/// Trains multinomial logistic regression on `train` and measures it on `val`.
+/// Trains multinomial logistic regression on `train` and evaluates it on `val`.
 ///
-/// Features are centered and scaled by their deviation over `train`. The loss is convex, and all images count in every step
-/// of Nesterov's method with the step of its smoothness, so the outcome does not depend on a seed, an order or a learning
-/// rate, and is bitwise the same on any number of threads.
+/// Features are centered and divided by their standard deviation over `train`. The loss is convex,
+/// and every step uses all images with Nesterov's method and the step size of its smoothness. The
+/// outcome depends on no seed, order or learning rate, and is bitwise the same on any number of
+/// threads.
 ///
 /// # Errors
-/// Returns an error if the sets do not go together, or an option is out of range.
+/// Returns an error if the sets are incompatible, or an option is out of range.
 pub fn linear_probe(train: &FeatureSet, val: &FeatureSet, options: ProbeOptions) -> Result<Probe> {
     train.check_with(val)?;
     if !(options.l2 > 0.0 && options.l2.is_finite()) {
@@ -70,7 +72,7 @@ pub fn linear_probe(train: &FeatureSet, val: &FeatureSet, options: ProbeOptions)
     Ok(Probe { top1: top1(val), train_top1: top1(train), loss, slope, steps, images: val.len() })
 }
 
-/// Mean and inverse deviation of each feature.
+/// Mean and inverse standard deviation of each feature.
 struct Scale {
     mean: Vec<f64>,
     inverse: Vec<f64>,
@@ -87,12 +89,12 @@ impl Scale {
                 *variance += (f64::from(*v) - mean).powi(2) / n;
             }
         }
-        // A feature that never changes says nothing.
+        // A constant feature contains no information.
         let inverse = variance.iter().map(|v| if *v > 1e-12 { 1.0 / v.sqrt() } else { 0.0 }).collect();
         Self { mean, inverse }
     }
 
-    /// The rows, scaled, each with a 1 for the bias behind it.
+    /// Returns the scaled rows, each followed by a 1 for the bias.
     fn apply(&self, set: &FeatureSet) -> Vec<f64> {
         let row = |row: &[f32]| {
             let scaled = row.iter().zip(self.mean.iter().zip(&self.inverse));
@@ -104,7 +106,7 @@ impl Scale {
 }
 
 struct Problem<'a> {
-    /// `[N, width]`, the last column 1.
+    /// Rows `[N, width]`, whose last column is 1.
     rows: Vec<f64>,
     labels: &'a [u32],
     width: usize,
@@ -120,7 +122,8 @@ impl<'a> Problem<'a> {
 
     fn solve(&self, most: usize) -> (Vec<f64>, f64, f64, usize) {
         let step = 1.0 / (0.5 * self.largest_eigenvalue() + self.l2);
-        // Nesterov's momentum for a function that is at least `l2` curved; the bias, which is not, follows.
+        // Nesterov's momentum for a function with curvature of at least `l2`; also used for the
+        // bias, which has less.
         let root = (self.l2 * step).sqrt();
         let momentum = (1.0 - root) / (1.0 + root);
         let mut weights = vec![0.0; self.classes * self.width];
@@ -141,7 +144,7 @@ impl<'a> Problem<'a> {
         weights.chunks_exact(self.width).map(dot).collect()
     }
 
-    /// The loss and its slopes.
+    /// Returns the loss and its gradient.
     fn slopes(&self, weights: &[f64]) -> (f64, Vec<f64>) {
         let n = self.labels.len() as f64;
         let part = |(rows, labels): (&[f64], &[u32])| {
@@ -176,10 +179,12 @@ impl<'a> Problem<'a> {
         (loss, slopes)
     }
 
-    /// Of the rows' second moments, by power iteration, and a little more since that comes from below.
+    /// Estimates the largest eigenvalue of the rows' second moments by power iteration, and adds a
+    /// little, since the estimate comes from below.
     fn largest_eigenvalue(&self) -> f64 {
         let n = self.labels.len() as f64;
-        // Any beginning that is not square to the wanted direction will do; uneven numbers are not by construction.
+        // Any start that is not orthogonal to the eigenvector works; irregular numbers practically
+        // never are.
         let uneven = |i: usize| 1.0 + (i as f64 * 0.618_034).fract();
         let mut vector: Vec<f64> = (0..self.width).map(uneven).collect();
         let mut value = 0.0;
@@ -208,7 +213,7 @@ fn largest(slopes: &[f64]) -> f64 {
     slopes.iter().fold(0.0, |most, slope| most.max(slope.abs()))
 }
 
-/// The first of the largest.
+/// Returns the index of the largest logit, and the first of equals.
 fn best(logits: &[f64]) -> usize {
     (0..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best })
 }

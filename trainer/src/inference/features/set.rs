@@ -1,4 +1,4 @@
-//! Features and labels of a set of images, and their file.
+//! Features and labels of a set of images, and their files.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,42 +10,43 @@ use crate::error::{Error, Result};
 use crate::util::atomic_file::{replace, replace_with};
 use crate::util::regular::read_regular;
 
-/// Key of the classes in a file's metadata.
+/// Metadata key of the classes.
 const CLASSES: &str = "classes";
 
-/// One row of features an image.
+/// Feature vectors and labels of a set of images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureSet {
-    /// `[N, D]`, row by row.
+    /// Features `[N, D]`, row by row.
     pub features: Vec<f32>,
-    /// D.
+    /// Number of features D.
     pub width: usize,
-    /// `[N]`: positions among the classes.
+    /// Labels `[N]`: positions in the list of classes.
     pub labels: Vec<u32>,
     /// Names of the classes.
     pub classes: Vec<String>,
 }
 
 impl FeatureSet {
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// The rows, one an image.
+    /// Returns the rows, one per image.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.features.chunks_exact(self.width.max(1))
     }
 
-    /// Writes a safetensors file: `features` (`f32`) and `labels` (`u32`), names of the classes in the metadata.
+    /// Writes a safetensors file: `features` (`f32`) and `labels` (`u32`), with the names of the
+    /// classes in the metadata.
     ///
     /// # Errors
-    /// Returns an error if the disk refuses; a file at `path` is untouched then.
+    /// Returns an error if the disk fails; a file at `path` is then unchanged.
     pub fn save(&self, path: &Path) -> Result<()> {
         let failed = |what: String| Error::Key { place: path.display().to_string(), what };
         let features: Vec<u8> = self.features.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -63,11 +64,11 @@ impl FeatureSet {
         replace(path, &bytes)
     }
 
-    /// Writes NumPy's files `NAME_features.npy` (`[N, D]`, `float32`) and `NAME_labels.npy` (`[N]`, `uint32`) into `folder`; gives their
-    /// paths.
+    /// Writes the NumPy files `NAME_features.npy` (`[N, D]`, `float32`) and `NAME_labels.npy`
+    /// (`[N]`, `uint32`) to `folder`, and returns their paths.
     ///
     /// # Errors
-    /// Returns an error if the disk refuses; files that are there already are untouched then.
+    /// Returns an error if the disk fails; existing files are then unchanged.
     pub fn save_npy(&self, folder: &Path, name: &str) -> Result<[PathBuf; 2]> {
         let write = |part: &str, tensor: Tensor| -> Result<PathBuf> {
             let path = folder.join(format!("{name}_{part}.npy"));
@@ -79,10 +80,10 @@ impl FeatureSet {
         Ok([write("features", features)?, write("labels", labels)?])
     }
 
-    /// Reads what [`Self::save`] wrote.
+    /// Reads a file of [`Self::save`].
     ///
     /// # Errors
-    /// Returns an error if the file is missing, damaged or holds something else.
+    /// Returns an error if the file is missing, damaged or contains something else.
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = read_regular(path).map_err(Error::io(path))?;
         let read = || -> std::result::Result<Self, String> {
@@ -115,12 +116,13 @@ impl FeatureSet {
         })
     }
 
-    /// Counts the images that have a feature which is not finite.
+    /// Counts the images with a non-finite feature.
     fn diverged(&self) -> usize {
         self.rows().filter(|row| row.iter().any(|value| !value.is_finite())).count()
     }
 
-    /// That two sets can be compared: same width and classes, none of them empty, and all features finite.
+    /// Checks that two sets are compatible: same width and classes, not empty, and all features
+    /// finite.
     pub(crate) fn check_with(&self, other: &Self) -> Result<()> {
         let what = if self.is_empty() || other.is_empty() {
             "a set without images".to_string()
@@ -131,7 +133,7 @@ impl FeatureSet {
         } else if let Some(images) = [self, other].map(Self::diverged).into_iter().find(|&images| images > 0)
         {
             let what = format!(
-                "{images} images with features that are not finite: the network diverged, or its weights are \
+                "{images} images with non-finite features: the network diverged, or its weights are \
                  damaged; take them from another checkpoint"
             );
             return Err(Error::Key { place: "features".into(), what });

@@ -1,4 +1,4 @@
-//! What this machine does: the measurements behind `efficienttrain bench`.
+//! Measurements of `efficienttrain bench`.
 
 pub(crate) mod preprocess;
 pub(crate) mod step;

@@ -1,4 +1,4 @@
-//! How fast images are prepared, and where the time goes.
+//! Speed of image preparation, and the time of each stage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,34 +16,34 @@ use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
 use crate::error::DataError;
 
-/// Images of a batch in the measurement of the loader.
+/// Batch size in the measurement of the loader.
 const BATCH: usize = 64;
-/// Images that are prepared before the clock starts, at most.
+/// Largest number of images to prepare before timing starts.
 const WARM_UP: usize = 64;
 
-/// What to measure.
+/// Settings of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct PreprocessBench {
-    /// Images to prepare: the first of the training order.
+    /// Number of images to prepare, from the start of the training order.
     pub images: usize,
     /// Size, magnitude and order.
     pub view: ViewSpec,
-    /// Also measures the loader end to end, with one thread and with this many.
+    /// Also measure the loader end to end, with one thread and with this many.
     pub workers: Option<usize>,
 }
 
-/// What came out.
+/// Result of the measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct PreprocessReport {
-    /// Images prepared.
+    /// Number of images prepared.
     pub images: usize,
-    /// Images per second of one core, from file to normalized picture.
+    /// Images per second and core, from file to normalized image.
     pub images_per_s_core: f64,
-    /// The same if decoding were all there is to do: the ceiling.
+    /// Images per second and core for decoding alone, which is the upper limit.
     pub decode_images_per_s_core: f64,
     /// Time of each stage.
     pub stages: BTreeMap<&'static str, StageTime>,
-    /// Batches from the loader, mixup included.
+    /// Speed of the loader, mixup included.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub loader: Vec<LoaderRate>,
 }
@@ -51,25 +51,25 @@ pub struct PreprocessReport {
 /// Time of one stage.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StageTime {
-    /// Microseconds of one core an image.
+    /// Microseconds of one core per image.
     pub us_per_image: f64,
-    /// Share of all stages, 0 to 1.
+    /// Fraction of the time of all stages, 0 to 1.
     pub share: f64,
 }
 
-/// Rate of the loader.
+/// Speed of the loader.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LoaderRate {
-    /// Its threads.
+    /// Number of threads.
     pub workers: usize,
-    /// Images per second of wall time: the median of several rounds.
+    /// Images per second of wall time, median of several rounds.
     pub images_per_s: f64,
 }
 
-/// Prepares images on this thread as a loader's worker does, and counts.
+/// Prepares images on this thread like a worker of the loader, and measures the time.
 ///
-/// Time is the processor time of this thread where the system tells it, else wall time; it is split between the stages as
-/// their wall times are.
+/// Measures the CPU time of this thread if the system reports it, otherwise wall time. It is
+/// divided between the stages in proportion to their wall times.
 ///
 /// # Errors
 /// Returns an error if an image cannot be read, or a setting is out of range.
@@ -86,14 +86,14 @@ pub fn preprocess(
     worker.prepare(images)?;
     let wall = wall.elapsed();
     let spent = processor.and_then(|start| thread_time()?.checked_sub(start));
-    // Some systems count in ticks of milliseconds: too coarse for a handful of images.
+    // Some systems count in milliseconds, which is too coarse for a few images.
     let spent = spent.filter(|spent| !spent.is_zero()).unwrap_or(wall);
     let clock = worker.workspace.clock.take().unwrap_or_else(StageTimer::start);
     let loader = bench.workers.map_or(Ok(Vec::new()), |n| loader_rates(source, pipeline, bench, n))?;
     Ok(PreprocessReport::new(images, spent, &clock, loader))
 }
 
-/// The parts of a loader's worker.
+/// State of a loader's worker.
 struct Worker<'a> {
     source: &'a dyn Source,
     pipeline: &'a TrainPipeline,
@@ -137,7 +137,7 @@ impl PreprocessReport {
     }
 }
 
-/// Rounds of one worker and of many in turn, so that a machine that changes its pace does so for both.
+/// Alternates between one worker and many, so that changes in the machine's speed affect both.
 fn loader_rates(
     source: &Arc<dyn Source>,
     pipeline: &TrainPipeline,
@@ -176,10 +176,10 @@ fn loader_rate(
     Ok((batches * BATCH) as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Processor time of this thread so far, where the system counts it.
+/// Returns the CPU time of this thread so far, if the system reports it.
 fn thread_time() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanoseconds: u64 = text.split_whitespace().next()?.parse().ok()?;
-    // A system that does not count says 0.
+    // Systems that do not report it return 0.
     (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
 }

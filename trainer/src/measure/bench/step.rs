@@ -1,4 +1,4 @@
-//! Speed of training steps: forward, backward and AdamW, as a run does them.
+//! Speed of training steps: forward, backward and AdamW, like in a run.
 
 use std::time::Instant;
 
@@ -13,68 +13,70 @@ use crate::data::batch::Batch;
 use crate::error::{Error, Result};
 use crate::training::state::TrainState;
 
-/// What to time.
+/// Settings of the measurement.
 #[derive(Clone, Debug)]
 pub struct StepBench {
-    /// Model, by any spelling.
+    /// Model, by any of its names.
     pub model: String,
-    /// Edge of the pictures, in pixels.
+    /// Edge of the images, in pixels.
     pub size: usize,
-    /// Pictures of a step.
+    /// Batch size.
     pub batch: usize,
-    /// Steps that are timed; at least 1.
+    /// Number of timed steps; at least 1.
     pub steps: usize,
-    /// Steps before them that are not.
+    /// Number of untimed steps before them.
     pub warmup: usize,
-    /// What to compute on.
+    /// Device.
     pub device: DeviceName,
-    /// Element type of activations.
+    /// Precision of activations.
     pub precision: Precision,
-    /// Keep of each block its input alone: see [`TrainState::checkpoint_activations`].
+    /// Activation checkpointing, see [`TrainState::checkpoint_activations`].
     pub checkpoint_activations: bool,
 }
 
-/// How fast the steps were. Times are wall-clock milliseconds.
+/// Speed of the steps. Times are wall-clock milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepReport {
     /// Model.
     pub model: String,
-    /// Edge of the pictures, in pixels.
+    /// Edge of the images, in pixels.
     pub size: usize,
-    /// Pictures of a step.
+    /// Batch size.
     pub batch: usize,
-    /// Where it ran.
+    /// Device.
     pub device: String,
-    /// Element type of activations.
+    /// Precision of activations.
     pub dtype: Precision,
-    /// Threads that computed.
+    /// Number of compute threads.
     pub threads: usize,
     /// Median time of a step.
     pub step_ms: f64,
-    /// Shortest.
+    /// Shortest time of a step.
     pub min_ms: f64,
-    /// Longest.
+    /// Longest time of a step.
     pub max_ms: f64,
-    /// Pictures a second, at the median.
+    /// Images per second, at the median.
     pub images_per_s: f64,
-    /// Largest memory the process had so far, where the system says it (Linux); on a GPU, the most that tensors held.
+    /// Peak memory of the process, if the system reports it (Linux); on a GPU, peak memory of
+    /// tensors.
     pub peak_mib: Option<u64>,
-    /// Trained numbers.
+    /// Number of trained parameters.
     pub params: u64,
-    /// Arithmetic of convolutions, linear layers and attention in the two passes over the median time, in 10^9
-    /// operations a second.
+    /// Operations of convolutions, linear layers and attention in both passes divided by the median
+    /// time, in 10^9 operations per second.
     pub gflops: f64,
-    /// Best rate of a product of two square matrices in the same run: of 1024 rows, on a GPU of up to 8192
-    /// stored as activations.
+    /// Best rate of a product of two square matrices in the same run, in 10^9 operations per
+    /// second: of 1024 rows, or on a GPU of up to 8192 in the precision of activations.
     pub gemm_gflops: f64,
-    /// The first over the second.
+    /// Ratio of `gflops` to `gemm_gflops`.
     pub gemm_share: f64,
 }
 
-/// Times training steps on random pictures.
+/// Times training steps on random images.
 ///
 /// # Errors
-/// Returns an error if the model is unknown or cannot take the size, or there is nothing to time.
+/// Returns an error if the model is unknown or does not support the size, or there is nothing to
+/// time.
 pub fn step(bench: &StepBench) -> Result<StepReport> {
     if let Some((option, _)) = [("batch", bench.batch), ("steps", bench.steps)].iter().find(|o| o.1 == 0) {
         return Err(Error::config(*option, "must be above 0"));
@@ -83,7 +85,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let model = create_model(&bench.model, &options)?;
     let (name, cost) = (model.name().to_string(), cost(&*model)?);
     let mut recipe = Recipe::named(&format!("{name}-baseline"))?;
-    // The weights' average and clipping are choices of a recipe, not part of a step.
+    // The EMA and clipping are choices of a recipe, not part of a step.
     recipe.ema_decay = None;
     let images = (bench.batch * (bench.warmup + bench.steps)) as u64;
     let rule = BatchRule::Fixed { per_device: bench.batch as u32, accumulation: 1 };
@@ -127,10 +129,11 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     })
 }
 
-/// Best rate of a square product, in 10^9 operations a second: the machine's limit that a step is measured by.
+/// Returns the best rate of a square matrix product, in 10^9 operations per second: the limit of
+/// the machine.
 fn best_gemm(device: &Device, dtype: DType) -> Result<f64> {
-    /// Rows at first, and at most. A GPU comes to its best rate with many; one for which a product takes longer than this, in
-    /// seconds, is there already.
+    /// Smallest and largest number of rows. A GPU reaches its best rate with many; if a product
+    /// takes longer than this number of seconds, the rate has been reached.
     const ROWS: usize = 1024;
     const MOST_ROWS: usize = 8 * ROWS;
     const LONG: f64 = 0.01;
@@ -145,18 +148,18 @@ fn best_gemm(device: &Device, dtype: DType) -> Result<f64> {
     }
 }
 
-/// Shortest time of a product of two square matrices, in seconds.
+/// Returns the shortest time of a product of two square matrices, in seconds.
 fn product_time(device: &Device, dtype: DType, rows: usize) -> Result<f64> {
-    /// Products, at most, and what they may take together, in seconds.
+    /// Largest number of products, and their largest total time in seconds.
     const MOST: usize = 20;
     const PATIENCE: f64 = 2.0;
-    // Between two waits for a GPU, so that waiting takes no part of their time.
+    // Products between two waits for a GPU, so that waiting does not affect the time.
     let at_once = if device.is_cpu() { 1 } else { 4 };
-    // A strip of random numbers over and over: a GPU is faster, as it gets less warm, where all are the same.
+    // Repeats a strip of random numbers: with constant numbers, a GPU stays cooler and is faster.
     let strip = Tensor::randn(0f32, 1., (1024.min(rows), rows), &Device::Cpu)?;
     let matrix =
         |dtype| Tensor::cat(&vec![&strip; rows.div_ceil(1024)], 0)?.to_dtype(dtype)?.to_device(device);
-    // On the CPU weights are `f32`, whatever activations are, and are rounded as they are read.
+    // On the CPU, weights are `f32` whatever the activations are, and are rounded when read.
     let (a, b) = (matrix(dtype)?, matrix(if device.is_cpu() { DType::F32 } else { dtype })?);
     let (mut best, begun) = (f64::INFINITY, Instant::now());
     for _ in 0..MOST / at_once {
@@ -173,7 +176,7 @@ fn product_time(device: &Device, dtype: DType, rows: usize) -> Result<f64> {
     Ok(best)
 }
 
-/// Waits until a GPU is through.
+/// Waits for the work of a GPU.
 fn wait(device: &Device) -> Result<()> {
     #[cfg(feature = "cuda")]
     ops::cuda::synchronize(device)?;
@@ -181,7 +184,7 @@ fn wait(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Most memory so far: of this process, or of the tensors on a GPU.
+/// Returns the peak memory: of this process, or of the tensors on a GPU.
 fn peak_mib(device: &Device) -> Option<u64> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {

@@ -1,10 +1,10 @@
-//! The names of what a chart shows, above it, where they cover nothing.
+//! Legend of a chart, above its area so that it covers nothing.
 
 use plotters::prelude::*;
 
 use crate::observe::chart::sheet::Sheet;
 
-/// How a name is marked.
+/// Mark beside a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     Line,
@@ -12,7 +12,7 @@ pub(crate) enum Mark {
     Dot,
 }
 
-/// One name.
+/// Entry of a legend.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) name: String,
@@ -28,14 +28,15 @@ const ROW: i32 = 22;
 const MARK: i32 = 28;
 /// Space around the whole and between entries, in pixels.
 const SPACE: i32 = 18;
-/// Width of a character over the height of letters, as wide fonts have it: which one a reader has is not known.
+/// Assumed ratio of a character's width to the letter height, as in wide fonts: the reader's font
+/// is unknown.
 const CHARACTER: f64 = 0.6;
 
 fn width(name: &str) -> i32 {
     MARK + (CHARACTER * f64::from(LETTERS) * name.chars().count() as f64).ceil() as i32
 }
 
-/// The left end and the row of each name, side by side as far as they have room.
+/// Returns the left edge and the row of each name, as many per row as fit.
 fn places<'a>(names: impl Iterator<Item = &'a str>, room: i32) -> Vec<(i32, i32)> {
     let (mut x, mut row) = (SPACE, 0);
     let place = |name: &str| {
@@ -49,7 +50,7 @@ fn places<'a>(names: impl Iterator<Item = &'a str>, room: i32) -> Vec<(i32, i32)
     names.map(place).collect()
 }
 
-/// Draws the names at the top of an area; gives what is left of it.
+/// Draws the legend at the top of an area; returns the rest of the area.
 pub(crate) fn draw_legend<'a>(
     area: &Sheet<'a>,
     entries: &[Entry],
@@ -68,7 +69,7 @@ pub(crate) fn draw_legend<'a>(
             }
             Mark::Dot => top.draw(&Circle::new((x + MARK / 2, y), 5, color.filled()))?,
         }
-        // The place of a text is its upper left corner.
+        // The position of a text is its upper left corner.
         let style = ("sans-serif", LETTERS).into_font();
         top.draw(&Text::new(name.clone(), (x + MARK, y - LETTERS / 2), style))?;
     }

@@ -12,28 +12,28 @@ use crate::events::history::EvalRecord;
 use crate::observe::chart::legend::{Entry, Mark, draw_legend};
 use crate::observe::chart::sheet::{COLORS, Drawn, EDGES, Sheet, svg, titled};
 
-/// One run in a chart.
+/// Curve of a run in a chart.
 #[derive(Clone, Debug)]
 pub struct Curve {
-    /// Its name in the legend.
+    /// Name in the legend.
     pub name: String,
-    /// Its evaluations.
+    /// Evaluations of the run.
     pub evals: Vec<EvalRecord>,
 }
 
-/// Lines over one axis.
+/// Line chart with one vertical axis.
 pub(crate) struct Chart<'a> {
-    /// Above the chart.
+    /// Title.
     pub(crate) title: &'a str,
-    /// What lies along the axes.
+    /// Labels of the axes.
     pub(crate) x: &'a str,
     pub(crate) y: &'a str,
     /// Width and height, in pixels.
     pub(crate) edges: (u32, u32),
-    /// What the second axis shows at least.
+    /// Smallest range of the vertical axis.
     pub(crate) range: (f64, f64),
     pub(crate) lines: Vec<Line>,
-    /// Places along the first axis to mark.
+    /// Positions of vertical marks.
     pub(crate) marks: Vec<f64>,
 }
 
@@ -41,14 +41,14 @@ pub(crate) struct Chart<'a> {
 pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
     pub(crate) color: RGBColor,
-    /// In the legend, if it is to stand there.
+    /// Name in the legend, if any.
     pub(crate) name: Option<String>,
     pub(crate) dashed: bool,
     /// Radius of a dot at each point.
     pub(crate) dots: u32,
 }
 
-/// Draws top-1 accuracy against compute as an SVG file, a line a run.
+/// Draws top-1 accuracy against compute as an SVG file, with one line per run.
 ///
 /// # Errors
 /// Returns an error if there is no evaluation to draw, or the file cannot be written.
@@ -56,7 +56,7 @@ pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> R
     let line = |(index, curve): (usize, &Curve)| {
         let points: Vec<_> = curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
         let last = points.last().map_or(0.0, |p| p.1);
-        // Where colors begin again, dashes tell one line from the other.
+        // When colors repeat, dashes distinguish the lines.
         let (color, dashed) = (COLORS[index % COLORS.len()], index >= COLORS.len());
         Line { points, color, name: Some(format!("{} ({last:.1}%)", curve.name)), dashed, dots: 3 }
     };
@@ -74,7 +74,7 @@ pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> R
 }
 
 impl Chart<'_> {
-    /// The chart as SVG.
+    /// Draws the chart as SVG.
     ///
     /// # Errors
     /// Returns an error if there is nothing to draw.
@@ -89,7 +89,7 @@ impl Chart<'_> {
         svg(self.edges, |area| self.draw(area, longest, (low, high)))
     }
 
-    /// The names of the lines.
+    /// Returns the legend entries of the lines.
     fn entries(&self) -> Vec<Entry> {
         let entry = |line: &Line| {
             let mark = if line.dashed { Mark::Dashes } else { Mark::Line };
@@ -136,7 +136,7 @@ impl Chart<'_> {
     }
 }
 
-/// A number beside an axis, as short as it can be told from its neighbors.
+/// Formats a number of an axis, as short as its neighbors allow.
 fn number(value: f64) -> String {
     if value != 0.0 && value.abs() < 0.01 {
         return format!("{value:.1e}");

@@ -1,4 +1,4 @@
-//! Drawing sheets: a white SVG of a given size.
+//! SVG canvases of a given size.
 
 use std::path::Path;
 
@@ -19,22 +19,22 @@ pub(crate) const COLORS: [RGBColor; 8] = [
     RGBColor(190, 30, 45),
 ];
 
-/// Width and height of a chart that is a file of its own, in pixels.
+/// Width and height of a chart in its own file, in pixels.
 pub(crate) const EDGES: (u32, u32) = (860, 520);
 
-/// A white sheet to draw on.
+/// White canvas.
 pub(crate) type Sheet<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// What came of drawing.
+/// Result of drawing.
 pub(crate) type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
-/// Writes what `draw` draws as an SVG file.
+/// Writes the output of `draw` as an SVG file.
 pub(crate) fn write_svg(path: &Path, draw: impl FnOnce(&Sheet) -> Drawn) -> Result<()> {
     let svg = svg(EDGES, draw).map_err(|reason| Error::Chart { path: path.into(), reason })?;
     replace(path, svg.as_bytes())
 }
 
-/// Draws a title at the top of an area; gives what is left of it.
+/// Draws a title at the top of an area; returns the rest of the area.
 pub(crate) fn titled<'a>(
     area: &Sheet<'a>,
     title: &str,
@@ -43,7 +43,7 @@ pub(crate) fn titled<'a>(
     Ok(area.margin(height / 2, 0, 0, 0).titled(title, ("sans-serif", height))?)
 }
 
-/// What `draw` draws on a white sheet.
+/// Returns the output of `draw` on a white canvas as SVG.
 pub(crate) fn svg(
     edges: (u32, u32),
     draw: impl FnOnce(&Sheet) -> Drawn,

@@ -1,4 +1,4 @@
-//! What happened, one JSON object a line.
+//! Log of events, with one JSON object per line.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,8 +10,8 @@ use crate::events::{Event, Observer, Start, StepRecord};
 use crate::observe::log::STEP_INTERVAL;
 use crate::util::atomic_file::replace;
 
-/// Appends events to a file as they happen, each line complete: of the steps every tenth, and the first and the last of each
-/// stage, so that what is drawn from it does not end before the run.
+/// Appends events to a file as they happen, each line complete. Of the steps, it logs every tenth,
+/// and the first and the last of each stage, so that curves drawn from it reach the end of the run.
 #[derive(Debug)]
 pub struct JsonLog {
     path: PathBuf,
@@ -21,8 +21,9 @@ pub struct JsonLog {
 }
 
 impl JsonLog {
-    /// Opens the log of a run whose next step is `step`: what an earlier process wrote after its last checkpoint is
-    /// removed, because it will happen again. With `step` 0 the log starts empty.
+    /// Opens the log of a run whose next step is `step`. Lines that an earlier process wrote after
+    /// its last checkpoint are removed, because those steps will be repeated. With `step` 0 the log
+    /// starts empty.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or written.
@@ -34,20 +35,21 @@ impl JsonLog {
     }
 }
 
-/// Lines of events before `step`. A half-written last line is dropped.
+/// Returns the lines of events before `step`, without an incomplete last line.
 fn kept_lines(path: &Path, step: u64) -> Result<String> {
     let text = crate::observe::log::read(path)?;
     let keep = |line: &&str| {
         let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { return false };
         let at = event["step"].as_u64().unwrap_or(0);
-        // Steps and stages are numbered before they are done; everything else says how many were done.
+        // Steps and stages carry the number of steps before them; other events the number of steps
+        // done.
         let begins = matches!(event["event"].as_str(), Some("step" | "stage"));
         if begins { at < step } else { at <= step }
     };
     Ok(text.lines().filter(keep).map(|line| format!("{line}\n")).collect())
 }
 
-/// The first and the last step of each stage.
+/// Returns the first and the last step of each stage.
 fn bounds(start: &Start) -> BTreeSet<u64> {
     let stages = start.stage_steps().into_iter();
     stages.filter(|range| !range.is_empty()).flat_map(|range| [range.start, range.end - 1]).collect()

@@ -1,7 +1,7 @@
-//! Logs of a run: one JSON object a line, tables, event files for TensorBoard.
+//! Logs of a run: JSON lines, CSV tables, TensorBoard event files.
 //!
-//! A run that goes on cuts from its logs what an earlier process wrote after the checkpoint, because that will happen
-//! again: no step stands in a log twice.
+//! A resumed run removes from its logs what an earlier process wrote after the checkpoint, because
+//! those steps will be repeated: no step appears in a log twice.
 
 pub(crate) mod json;
 pub(crate) mod tables;
@@ -18,10 +18,11 @@ use crate::config::values::LogFormat;
 use crate::error::{Error, Result};
 use crate::events::Observer;
 
-/// Steps between two steps in a log that is not a table.
+/// Interval of logged steps, except in tables.
 const STEP_INTERVAL: u64 = 10;
 
-/// The logs that the options ask for, in the run's folder, for a run whose next step is `step`.
+/// Opens the logs that the options select, in the run's folder, for a run whose next step is
+/// `step`.
 ///
 /// # Errors
 /// Returns an error if a file cannot be read or written.
@@ -37,7 +38,7 @@ pub fn open(options: &RunOptions, step: u64) -> Result<Vec<Box<dyn Observer>>> {
     Ok(logs)
 }
 
-/// The text of a log; empty where there is none yet.
+/// Reads the text of a log; empty if there is none yet.
 fn read(path: &Path) -> Result<String> {
     match std::fs::read_to_string(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),

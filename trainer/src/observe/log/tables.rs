@@ -1,4 +1,4 @@
-//! Tables: a row a step, a row an evaluation.
+//! CSV tables of steps and evaluations.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::events::{Event, Observer};
 use crate::util::atomic_file::replace;
 
-/// Appends to `steps.csv` and `evals.csv`. Columns are the fields of [`StepRecord`](crate::events::StepRecord) and
+/// Appends to `steps.csv` and `evals.csv`. Columns are the fields of
+/// [`StepRecord`](crate::events::StepRecord) and
 /// [`EvalRecord`](crate::events::history::EvalRecord); the first is the step.
 #[derive(Debug)]
 pub struct CsvLog {
@@ -25,12 +26,13 @@ struct Table {
 }
 
 impl CsvLog {
-    /// Opens the tables in `folder` of a run whose next step is `step`; with `step` 0 they start empty.
+    /// Opens the tables in `folder` for a run whose next step is `step`; with `step` 0 they start
+    /// empty.
     ///
     /// # Errors
     /// Returns an error if a file cannot be read or written.
     pub fn open(folder: &Path, step: u64) -> Result<Self> {
-        // A step is numbered before it is done; an evaluation says how many were done.
+        // Steps carry the number of steps before them, evaluations the number of steps done.
         Ok(Self {
             steps: Table::open(folder.join("steps.csv"), |at| at < step)?,
             evals: Table::open(folder.join("evals.csv"), |at| step > 0 && at <= step)?,
@@ -39,10 +41,10 @@ impl CsvLog {
 }
 
 impl Table {
-    /// Opens a table and leaves of it the rows of the steps to keep, with the heading where there is one.
+    /// Opens a table and keeps only its header, if there is one, and the rows of the steps to keep.
     fn open(path: PathBuf, keep: impl Fn(u64) -> bool) -> Result<Self> {
         let text = crate::observe::log::read(&path)?;
-        // A row without its end was being written when the process ended.
+        // An incomplete last row was being written when the process ended.
         let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let step = |line: &str| line.split(',').next()?.parse::<u64>().ok();
         let mut kept: String = whole
@@ -58,7 +60,7 @@ impl Table {
         Ok(Self { rows: WriterBuilder::new().has_headers(kept.is_empty()).from_writer(file), path })
     }
 
-    /// Writes a row to its end, so that a reader sees it.
+    /// Writes and flushes a row, so that readers see it.
     fn add(&mut self, row: &impl Serialize) -> Result<()> {
         self.rows.serialize(row).map_err(|e| Error::io(&self.path)(e.into()))?;
         self.rows.flush().map_err(Error::io(&self.path))

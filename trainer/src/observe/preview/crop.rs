@@ -1,4 +1,4 @@
-//! The low-frequency crop, the low-pass filter and the Lanczos resize of one picture.
+//! Low-frequency crop, low-pass filter and Lanczos resize of one image.
 
 use freqcrop::{FrequencyCrop, Lanczos, Layout, LowPass};
 
@@ -6,21 +6,22 @@ use crate::config::values::CropMethod;
 use crate::error::{DataError, Result};
 use crate::observe::preview::pixel_image::{Floats, PixelImage};
 
-/// What to do to a picture.
+/// Operation on an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CropTool {
-    /// Height and width of the band, and of the result unless it is a low-pass.
+    /// Height and width of the band, and of the result unless it is low-pass filtered.
     pub size: [usize; 2],
-    /// How.
+    /// Method.
     pub method: CropMethod,
-    /// Keep the picture's size and clear what lies outside the band; for the Fourier method alone.
+    /// Keep the image size and clear the frequencies outside the band; only for the Fourier method.
     pub low_pass: bool,
 }
 
-/// Applies the tool in double precision (the Lanczos resize in 8 bits, as Pillow does).
+/// Applies the operation in double precision (the Lanczos resize in 8 bits, like Pillow).
 ///
 /// # Errors
-/// Returns an error if the size does not fit the picture, or a low-pass is asked of the Lanczos method.
+/// Returns an error if the size does not fit the image, or a low-pass filter is requested with the
+/// Lanczos method.
 pub fn crop_image(picture: &PixelImage, tool: CropTool) -> Result<Floats> {
     let &PixelImage { height, width, channels, .. } = picture;
     let [rows, cols] = tool.size;

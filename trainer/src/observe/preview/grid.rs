@@ -1,4 +1,4 @@
-//! What the network will see: one image at every size and strength of a recipe.
+//! Preview of training images: one image at every size and strength of a recipe.
 
 use efficienttrain_schedule::Recipe;
 use image::{Rgb, RgbImage, imageops};
@@ -10,28 +10,29 @@ use crate::data::pipeline::workspace::Workspace;
 use crate::data::source::Source;
 use crate::error::{DataError, Result};
 
-/// Pixels between pictures, and the height of a line of text.
+/// Pixels between images, and the height of a line of text.
 const GAP: u32 = 4;
 const LINE: u32 = 12;
-/// Width of the column that names magnitudes.
+/// Width of the column of magnitudes.
 const MARGIN: u32 = 44;
 const PAPER: Rgb<u8> = Rgb([255, 255, 255]);
 const INK: Rgb<u8> = Rgb([40, 40, 40]);
 
-/// A grid of pictures: sizes across, magnitudes down.
+/// Grid of images with one column per size and one row per magnitude.
 #[derive(Clone, Debug)]
 pub struct Preview {
-    /// Edges of the pictures, in pixels, growing.
+    /// Edges of the images, in pixels, ascending.
     pub sizes: Vec<u32>,
-    /// RandAugment magnitudes, growing.
+    /// RandAugment magnitudes, ascending.
     pub magnitudes: Vec<f64>,
-    /// Order of low-frequency crop and RandAugment, and all that stays constant.
+    /// Training pipeline, with the order of low-frequency crop and RandAugment and all other
+    /// constants.
     pub pipeline: TrainPipeline,
     order: efficienttrain_schedule::Order,
 }
 
 impl Preview {
-    /// The sizes and magnitudes that occur in a recipe.
+    /// Creates the grid of the sizes and magnitudes in a recipe.
     pub fn new(recipe: &Recipe, pipeline: TrainPipeline) -> Self {
         let stages = &recipe.curriculum.stages;
         let mut sizes: Vec<u32> = stages.iter().map(|s| s.size).collect();
@@ -44,11 +45,12 @@ impl Preview {
         Self { sizes, magnitudes, pipeline, order }
     }
 
-    /// Draws image `index` of `source` as its pass `epoch` would show it: the same draws everywhere, so that a row
-    /// differs by size alone and a column by strength alone. Small pictures are enlarged without smoothing.
+    /// Draws image `index` of `source` with the random draws of epoch `epoch`. They are the same in
+    /// all cells, so that a row differs only in size and a column only in strength. Small images
+    /// are enlarged without smoothing.
     ///
     /// # Errors
-    /// Returns an error if the image cannot be read, or the pipeline refuses a setting.
+    /// Returns an error if the image cannot be read, or a setting is invalid.
     pub fn draw(&self, source: &dyn Source, index: usize, epoch: u64) -> Result<RgbImage> {
         let image = source.load(index)?.into();
         let cell = self.pipeline.base_size + GAP;
@@ -72,10 +74,10 @@ impl Preview {
     }
 }
 
-/// Returns a sample as the network sees it, at its own size.
+/// Returns a sample with its training transforms, at its own size.
 ///
 /// # Errors
-/// Returns an error if the pipeline refuses a setting.
+/// Returns an error if a setting is invalid.
 pub fn seen(
     pipeline: &TrainPipeline,
     image: &Decoded,
@@ -88,7 +90,7 @@ pub fn seen(
     Ok(pixels(&values, view.size))
 }
 
-/// Undoes the normalization.
+/// Inverts the normalization.
 fn pixels(values: &[f32], size: u32) -> RgbImage {
     const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
     const STD: [f32; 3] = [0.229, 0.224, 0.225];
@@ -99,7 +101,7 @@ fn pixels(values: &[f32], size: u32) -> RgbImage {
     })
 }
 
-/// Writes a short text with an 8x8 font.
+/// Draws a short text with an 8x8 font.
 fn write(grid: &mut RgbImage, text: &str, left: u32, top: u32) {
     for (i, character) in (0..).zip(text.chars()) {
         let Some(glyph) = font8x8::legacy::BASIC_LEGACY.get(character as usize) else { continue };

@@ -1,4 +1,4 @@
-//! Single steps of the input pipeline, to try and to look at.
+//! Tools to try single steps of the input pipeline and to view their results.
 
 pub(crate) mod crop;
 pub(crate) mod grid;

@@ -1,4 +1,4 @@
-//! Pictures of one to four 8-bit channels, and exact numbers, in and out of files.
+//! Images of one to four 8-bit channels, and floating-point images, read from and written to files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use image::ExtendedColorType;
 use crate::data::decode::{DEFAULT_IMAGE_LIMIT, decode_stored, read_file};
 use crate::error::{DataError, Error, Result};
 
-/// An 8-bit picture, channels-last.
+/// 8-bit image, channels-last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PixelImage {
     /// `[height, width, channels]`.
@@ -18,12 +18,13 @@ pub struct PixelImage {
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
+    /// 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha).
     pub channels: usize,
 }
 
 impl PixelImage {
-    /// Reads an image file of any known format as training does, upright, with the channels it has at 8 bits each.
+    /// Reads an image file of any supported format like training does, rotated upright, with its
+    /// own channels at 8 bits each.
     ///
     /// # Errors
     /// Returns an error if it cannot be read or decoded, or is cut off.
@@ -41,10 +42,11 @@ impl PixelImage {
         Ok(Self { pixels, height, width, channels })
     }
 
-    /// Writes a picture; the file's ending says the format.
+    /// Writes an image; the file extension selects the format.
     ///
     /// # Errors
-    /// Returns an error if the format is unknown or cannot hold these channels, or the disk refuses.
+    /// Returns an error if the format is unknown or does not support these channels, or the disk
+    /// fails.
     pub fn write(&self, path: &Path) -> Result<()> {
         let color = match self.channels {
             1 => ExtendedColorType::L8,
@@ -60,7 +62,7 @@ impl PixelImage {
     }
 }
 
-/// Exact values of a picture, 1 for full intensity, channels-last.
+/// Floating-point image, 1 for full intensity, channels-last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Floats {
     /// `[height, width, channels]`.
@@ -74,24 +76,25 @@ pub struct Floats {
 }
 
 impl Floats {
-    /// The values of an 8-bit picture.
+    /// Converts an 8-bit image.
     pub fn of(picture: &PixelImage) -> Self {
         let &PixelImage { height, width, channels, ref pixels } = picture;
         let values = pixels.iter().map(|&v| f64::from(v) / 255.0).collect();
         Self { values, height, width, channels }
     }
 
-    /// The nearest 8-bit picture; halves go to the even neighbor, values outside 0 to 1 to the limits.
+    /// Rounds to an 8-bit image; halves are rounded to even, values outside 0 to 1 are clipped.
     pub fn to_picture(&self) -> PixelImage {
         let byte = |&v: &f64| (255.0 * v).round_ties_even().clamp(0.0, 255.0) as u8;
         let &Self { height, width, channels, ref values } = self;
         PixelImage { pixels: values.iter().map(byte).collect(), height, width, channels }
     }
 
-    /// Writes a picture (rounded), `.npy` or `.safetensors` (key `image`), both f32 `[C, H, W]` of value / 255.
+    /// Writes an image (rounded), or `.npy` or `.safetensors` (key `image`), both f32 `[C, H, W]`
+    /// of value / 255.
     ///
     /// # Errors
-    /// Returns an error if the ending is unknown or the disk refuses.
+    /// Returns an error if the file extension is unknown or the disk fails.
     pub fn write(&self, path: &Path) -> Result<()> {
         match path.extension().and_then(|e| e.to_str()) {
             Some("npy") => Ok(self.tensor()?.write_npy(path)?),
@@ -101,7 +104,7 @@ impl Floats {
             }
             Some(_) => self.to_picture().write(path),
             None => {
-                let what = format!("{}: no ending; expected .png, .npy or .safetensors", path.display());
+                let what = format!("{}: no file extension; expected .png, .npy or .safetensors", path.display());
                 Err(Error::from(DataError::Setting(what)))
             }
         }

@@ -9,11 +9,12 @@ use crate::observe::progress::eprint_line;
 use crate::observe::progress::lines::lines;
 use crate::observe::progress::time_left::TimeLeft;
 
-/// A progress bar on the terminal, with a line for each stage and evaluation; plain lines where there is no terminal.
+/// Progress bar on the terminal, with a line for each stage and evaluation; plain lines if there is
+/// no terminal.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
-    /// Smoothed images a second, by wall time.
+    /// Smoothed images per second of wall time.
     rate: Option<f64>,
     left: TimeLeft,
     stages: usize,
@@ -26,7 +27,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// A bar that appears with the first event.
+    /// Creates a bar that appears with the first event.
     pub fn new() -> Self {
         Self { bar: ProgressBar::hidden(), rate: None, left: TimeLeft::default(), stages: 0 }
     }

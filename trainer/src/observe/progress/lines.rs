@@ -1,9 +1,9 @@
-//! Events in words.
+//! Text of events.
 
 use crate::events::{Event, Start};
 use crate::measure::forecast::clock;
 
-/// What is said of an event, a line each; nothing of a step.
+/// Describes an event, one line each; steps have none.
 pub fn lines(event: &Event) -> Vec<String> {
     match event {
         Event::Start(start) => of_start(start),
@@ -25,7 +25,7 @@ pub fn lines(event: &Event) -> Vec<String> {
             )];
             if e.diverged() {
                 lines.push(format!(
-                    "warning: the evaluation after {} steps gave outputs that are not finite: training may have \
+                    "warning: the evaluation after {} steps gave non-finite outputs: training may have \
                      diverged; lower --lr, or give --clip-grad 1",
                     e.step
                 ));
@@ -42,10 +42,10 @@ pub fn lines(event: &Event) -> Vec<String> {
             b.kept.display()
         )],
         Event::CheckpointFailed { step, reason } => {
-            vec![format!("warning: no checkpoint of step {step}: {reason}; the one before stays")]
+            vec![format!("warning: no checkpoint of step {step}: {reason}; the previous one remains")]
         }
         Event::End { step, finished, seconds } => {
-            let how = if *finished { "done" } else { "stopped as asked" };
+            let how = if *finished { "done" } else { "stopped as requested" };
             vec![format!("{how}: {step} steps in {}", clock(*seconds))]
         }
     }
@@ -53,7 +53,7 @@ pub fn lines(event: &Event) -> Vec<String> {
 
 fn of_start(s: &Start) -> Vec<String> {
     let mut lines = vec![format!(
-        "{} ({:.1} M parameters{}), recipe {}: {} steps, {:.2} equivalent epochs over {} images in {} classes",
+        "{} ({:.1} M parameters{}), recipe {}: {} steps, {:.2} compute epochs over {} images in {} classes",
         s.model,
         s.parameters as f64 / 1e6,
         if s.frozen > 0 { format!(", {:.1} M of them frozen", s.frozen as f64 / 1e6) } else { String::new() },
@@ -66,7 +66,7 @@ fn of_start(s: &Start) -> Vec<String> {
     lines.extend(s.train_notes.lines("training"));
     lines.extend(s.val_notes.lines("evaluation"));
     if let Some(init) = &s.init {
-        lines.push(format!("begins with {init}"));
+        lines.push(format!("initial weights: {init}"));
     }
     if s.first_step > 0 {
         lines.push(format!("resuming at step {}", s.first_step));
@@ -74,11 +74,11 @@ fn of_start(s: &Start) -> Vec<String> {
     lines.extend(s.notes.iter().map(|note| format!("note: {note}")));
     lines.extend(s.warnings.iter().map(|warning| format!("warning: {warning}")));
     if s.refill_images > 0 {
-        lines.push(format!("filling the replay buffer again with {} images", s.refill_images));
+        lines.push(format!("refilling the replay buffer with {} images", s.refill_images));
     }
     if let Some(share) = s.plan.decoded_share {
         let share = 100.0 * share;
-        lines.push(format!("replay buffer: {share:.1}% of the images trained on are decoded anew"));
+        lines.push(format!("replay buffer: {share:.1}% of the images trained on are decoded, the others are replayed"));
     }
     lines
 }

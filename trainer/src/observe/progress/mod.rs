@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on.
+//! Terminal output during a run.
 
 #[cfg(feature = "cli")]
 pub(crate) mod bar;
@@ -14,8 +14,8 @@ use std::io::Write;
 
 use crate::config::flags::with_flags;
 
-/// Prints a line to the standard error, with options as flags. If nobody reads it any more the line is lost: `eprintln`
-/// would panic, and end a run with it.
+/// Prints a line to the standard error, with options as flags. If the reader has gone away, the
+/// line is lost; `eprintln` would panic and end the run.
 pub fn eprint_line(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{}", with_flags(&line.to_string()));
 }

@@ -1,30 +1,31 @@
-//! How long a stage and a run will still take, from what they have taken so far.
+//! Estimates the remaining time of a stage and a run from the time taken so far.
 
 use crate::events::{Event, Start, StepRecord};
 
 /// Estimates the time left.
 ///
-/// The steps left in a stage are expected to take what its steps took of late, and later stages what their share of the
-/// compute takes at the pace of late. What passes between steps (evaluations, checkpoints) is spread over the compute.
+/// The remaining steps of a stage are expected to take as long as its recent steps, and later
+/// stages to take their share of the compute at the recent pace. Time between steps (evaluations,
+/// checkpoints) is spread over the compute.
 #[derive(Clone, Debug, Default)]
 pub struct TimeLeft {
     /// Steps and compute done at the end of each stage.
     ends: Vec<(u64, f64)>,
     stage: usize,
-    /// Smoothed time of a step of this stage, in seconds.
+    /// Smoothed duration of a step of this stage, in seconds.
     step_seconds: Option<f64>,
-    /// Smoothed time for the whole compute of the run, in steps alone, in seconds.
+    /// Smoothed time for the compute of the whole run, steps only, in seconds.
     pace: Option<f64>,
-    /// Wall time and compute at the first step that was seen.
+    /// Wall time and compute at the first observed step.
     first: Option<(f64, f64)>,
-    /// Time of all steps since, in seconds.
+    /// Total duration of all steps since, in seconds.
     in_steps: f64,
     elapsed: f64,
     done: u64,
     compute: f64,
 }
 
-/// How much the newest step counts.
+/// Weight of the newest step.
 const NEWEST: f64 = 0.05;
 
 impl TimeLeft {
@@ -64,20 +65,20 @@ impl TimeLeft {
         (self.done, self.compute, self.elapsed) = (s.step + 1, s.compute, s.elapsed);
     }
 
-    /// For the present stage, in seconds; none before its first step.
+    /// Returns the remaining time of the current stage, in seconds; none before its first step.
     pub fn stage(&self) -> Option<f64> {
         let (steps, compute) = *self.ends.get(self.stage)?;
         let left = steps.saturating_sub(self.done) as f64 * self.step_seconds?;
         Some(left + self.between() * (compute - self.compute).max(0.0))
     }
 
-    /// For the run, in seconds; none before its second step.
+    /// Returns the remaining time of the run, in seconds; none before its second step.
     pub fn run(&self) -> Option<f64> {
         let (_, compute) = *self.ends.get(self.stage)?;
         Some(self.stage()? + (self.pace? + self.between()) * (1.0 - compute).max(0.0))
     }
 
-    /// Time between steps for the whole compute of the run, in seconds.
+    /// Returns the time between steps for the compute of the whole run, in seconds.
     fn between(&self) -> f64 {
         let Some((elapsed, compute)) = self.first else { return 0.0 };
         let between = self.elapsed - elapsed - self.in_steps;
@@ -97,7 +98,8 @@ mod tests {
     use crate::data::source::notes::SplitNotes;
     use crate::events::history::EvalRecord;
 
-    /// A run whose steps take a time in proportion to their compute, with an evaluation after each tenth of it.
+    /// A run whose step durations are proportional to their compute, with an evaluation after each
+    /// tenth of it.
     struct Imagined {
         plan: Plan,
         left: TimeLeft,
@@ -192,8 +194,8 @@ mod tests {
             let compute = run.compute(step + 1);
             if compute > 0.3 {
                 let (expected, got) = (whole - run.elapsed, run.left.run().unwrap());
-                // With n = floor(10 c) evaluations seen by compute c, (1 - c) n / c are expected and 10 - n are left: at most
-                // 1 / c apart.
+                // With n = floor(10 c) evaluations at compute c, (1 - c) n / c are expected and 10
+                // - n remain: they differ by at most 1 / c.
                 let apart = EVALUATION / compute + 1.0;
                 assert!((got - expected).abs() < apart, "at {compute:.3}: {got} for {expected}");
             }

@@ -1,4 +1,4 @@
-//! The curves of a page.
+//! Charts of a report.
 
 use plotters::style::RGBColor;
 
@@ -10,8 +10,8 @@ use crate::observe::report::series::{Axis, Join, of_evals, of_steps, stairs};
 
 const EDGES: (u32, u32) = (560, 300);
 
-/// What one chart shows: its title and unit, what the second axis shows at least, and the lines of a run (the second kind
-/// dashed).
+/// Definition of a chart: title, unit, smallest range of the vertical axis, and the lines of a run
+/// (the second one dashed).
 type What = (&'static str, &'static str, (f64, f64), fn(&RunLog, Axis) -> [Vec<(f64, f64)>; 2]);
 
 const CHARTS: [What; 6] = [
@@ -25,24 +25,24 @@ const CHARTS: [What; 6] = [
         (f64::INFINITY, f64::NEG_INFINITY),
         |run, axis| [of_steps(run, axis, Join::Mean, |s| s.loss), of_evals(run, axis, |e| Some(e.loss))],
     ),
-    ("Size of the pictures, B", "pixels", (0.0, 0.0), |run, axis| {
+    ("Size of the images, B", "pixels", (0.0, 0.0), |run, axis| {
         [stairs(run, axis, |s| s.size.into()), vec![]]
     }),
     ("RandAugment magnitude, m", "", (0.0, 10.0), |run, axis| {
         [of_steps(run, axis, Join::Last, |s| s.magnitude), vec![]]
     }),
     ("Learning rate", "", (0.0, 0.0), |run, axis| [of_steps(run, axis, Join::Last, |s| s.lr), vec![]]),
-    ("Images a second, in steps", "", (0.0, 0.0), |run, axis| {
+    ("Images per second, in steps", "", (0.0, 0.0), |run, axis| {
         [of_steps(run, axis, Join::Mean, |s| s.images as f64 / s.seconds.max(1e-9)), vec![]]
     }),
 ];
 
-/// All charts over an axis, as SVG.
+/// Draws all charts over an axis as SVG.
 pub(crate) fn svgs(runs: &[Shown], axis: Axis) -> Result<Vec<String>, String> {
     CHARTS.iter().map(|what| svg(runs, axis, what)).collect()
 }
 
-/// The color of a run.
+/// Returns the color of a run.
 pub(crate) fn color(index: usize) -> RGBColor {
     COLORS[index % COLORS.len()]
 }
@@ -50,7 +50,7 @@ pub(crate) fn color(index: usize) -> RGBColor {
 fn svg(runs: &[Shown], axis: Axis, (title, y, range, lines): &What) -> Result<String, String> {
     let of_run = |(i, run): (usize, &Shown)| {
         let line = move |(kind, mut points): (usize, Vec<(f64, f64)>)| {
-            // A loss that is not finite has no place on an axis; the signs tell of it.
+            // A non-finite loss has no position on an axis; the diagnostics report it.
             points.retain(|point| point.1.is_finite());
             let dots = if points.len() < 40 && title.starts_with("Top") { 2 } else { 0 };
             Line { points, color: color(i), name: None, dashed: kind == 1, dots }
@@ -62,12 +62,12 @@ fn svg(runs: &[Shown], axis: Axis, (title, y, range, lines): &What) -> Result<St
     if lines.iter().all(|line| line.points.iter().all(|p| p.0 <= 0.0)) {
         return Ok(format!("<p class=none>{title}: nothing measured yet</p>"));
     }
-    // Stages of several runs would only confuse.
+    // With several runs, the stages would only confuse.
     let marks = if let [run] = runs { stage_marks(&run.log, axis) } else { Vec::new() };
     Chart { title, x: axis.label(), y, edges: EDGES, range: *range, lines, marks }.svg()
 }
 
-/// Where stages begin, at the last logged step before.
+/// Returns the starts of stages, at the last logged step before each.
 fn stage_marks(run: &RunLog, axis: Axis) -> Vec<f64> {
     let changes = run.steps.windows(2).filter(|pair| pair[0].stage != pair[1].stage);
     changes.map(|pair| axis.of_step(run, &pair[0])).collect()

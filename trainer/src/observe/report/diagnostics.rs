@@ -1,4 +1,4 @@
-//! Signs that something is off, as the method's first users met them, looked for in the log of a run.
+//! Diagnostics: searches the log of a run for symptoms of known problems.
 
 use std::ops::Range;
 
@@ -6,20 +6,20 @@ use crate::events::StepRecord;
 use crate::events::history::EvalRecord;
 use crate::observe::report::read::RunLog;
 
-/// A sign of trouble, with its likely cause.
+/// A symptom with its likely cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Edge of the pictures where it was seen, in pixels.
+    /// Edge of the images at which it occurred, in pixels.
     pub size: u32,
-    /// The first and the last stage of this size, counted from 1.
+    /// First and last stage of this size, counted from 1.
     pub stages: (usize, usize),
-    /// What was seen, in numbers.
+    /// Measured values.
     pub seen: String,
-    /// What it may come from, and what to try.
+    /// Possible causes, and what to try.
     pub advice: &'static str,
 }
 
-/// Stages that follow each other with pictures of one size.
+/// Consecutive stages with images of one size.
 struct Phase {
     size: u32,
     stages: (usize, usize),
@@ -37,12 +37,12 @@ fn phases(run: &RunLog) -> Vec<Phase> {
     phases
 }
 
-/// The rules, for the page. The thresholds are this project's choice.
+/// Rules, for the page. The thresholds are this project's choice.
 pub(crate) const RULES: [&str; 4] = [
     "Diverged evaluation: the loss of an evaluation is not finite, at any size.",
     "Accuracy flattens early in a stage: of at least four evaluations at one size below the base size, those of the second half \
      of its steps bring less than a tenth of the gain.",
-    "Unstable loss while pictures are smaller than the base size: a step with bad numbers, a logged loss above twice the median \
+    "Unstable loss while images are smaller than the base size: a non-finite step, a logged loss above twice the median \
      at that size (above twice the first loss of the run while it comes down after the change of size), or a mean over the last \
      quarter of its steps above that over the first.",
     "Network idle, loader busy: at one size, more than a fifth of the time in steps is spent waiting for images.",
@@ -54,9 +54,9 @@ const FLAT: &str = "B may be too small for too long, or m rises too fast. Try a 
 const UNSTABLE: &str = "Learning rate or batch may not suit the stage. Try a lower --lr, a longer --warmup, --lr-scaling sqrt, or \
                         --clip-grad 1.";
 const WAITING: &str = "The run is bound by its input. Try --replay, `data pack` with --max-size, --reduced-decode, or \
-                       --order crop-then-augment; more --workers where cores are free.";
+                       --order crop-then-augment; more --workers if cores are free.";
 
-/// Looks for all signs, size by size.
+/// Checks all rules, size by size.
 pub(crate) fn signs(run: &RunLog) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for Phase { size, stages, steps: range } in phases(run) {
@@ -78,7 +78,7 @@ pub(crate) fn signs(run: &RunLog) -> Vec<Diagnostic> {
     found
 }
 
-/// The evaluations after steps of `range`.
+/// Returns the evaluations after steps of `range`.
 fn evals_within<'a>(run: &'a RunLog, range: &Range<u64>) -> impl Iterator<Item = &'a EvalRecord> {
     let (first, last) = (range.start, range.end);
     run.evals.iter().filter(move |e| e.step > first && e.step <= last)
@@ -89,7 +89,7 @@ fn diverged(run: &RunLog, range: &Range<u64>) -> Option<String> {
     let diverged: Vec<&EvalRecord> = evals_within(run, range).filter(|e| e.diverged()).collect();
     let first = diverged.first()?;
     Some(format!(
-        "the loss of {} of {count} evaluations is not finite, {} at step {} the first time",
+        "the loss of {} of {count} evaluations is not finite, {} first at step {}",
         diverged.len(),
         first.loss,
         first.step
@@ -107,7 +107,7 @@ fn flat(run: &RunLog, range: &Range<u64>) -> Option<String> {
     let first = evals[0].score();
     let (half, whole) = (best(middle), best(range.end));
     let (early, late) = (half - first, whole - half);
-    // Without an evaluation in the first half nothing can be said.
+    // Without an evaluation in the first half, the gain is unknown.
     (early.is_finite() && late < 0.1 * (early + late).max(0.0) + f64::EPSILON).then(|| {
         format!(
             "top-1 went from {:.1}% to {:.1}% in the first half of the steps at this size, and to {:.1}% in the second",
@@ -121,7 +121,7 @@ fn flat(run: &RunLog, range: &Range<u64>) -> Option<String> {
 fn unstable(run: &RunLog, range: &Range<u64>, steps: &[&StepRecord]) -> Option<String> {
     let bad = run.bad_steps.iter().filter(|bad| range.contains(&bad.step)).count();
     if bad > 0 {
-        return Some(format!("{bad} steps had a loss or gradient that is no number"));
+        return Some(format!("{bad} steps had a non-finite loss or gradient"));
     }
     if steps.len() < 8 {
         return None;
@@ -140,11 +140,13 @@ fn unstable(run: &RunLog, range: &Range<u64>, steps: &[&StepRecord]) -> Option<S
         .map(|(most, median)| format!("the loss went up to {most:.3}, with a median of {median:.3}"))
 }
 
-/// The largest loss at a size, beside their median, if it is no part of how training goes on at a new size.
+/// Returns the largest loss at a size and the median, unless the peak is part of the normal
+/// transition to a new size.
 ///
-/// The first loss at a size is that of weights which have seen another one alone: it stands before any update at the new
-/// size, so neither learning rate nor moments nor statistics (those of the batch, in training) have a part in it, and within
-/// some ten steps it is gone. While the loss comes down from there it is measured against that of the untrained network.
+/// The first loss at a size is that of weights trained at another one. It is measured before any
+/// update at the new size, so it does not depend on learning rate, moments or statistics (those of
+/// the batch, in training), and it vanishes within about ten steps. While the loss decreases from
+/// there, it is compared with that of the untrained network.
 fn spike(losses: &[f64], untrained: f64) -> Option<(f64, f64)> {
     let mut sorted = losses.to_vec();
     sorted.sort_by(f64::total_cmp);

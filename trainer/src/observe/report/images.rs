@@ -1,4 +1,4 @@
-//! What the network saw in each stage.
+//! Training images of each stage.
 
 use crate::data::pipeline::sample::SampleId;
 use std::io::Cursor;
@@ -14,22 +14,23 @@ use crate::error::{DataError, Result};
 use crate::observe::preview::grid::seen;
 use crate::observe::report::read::RunLog;
 
-/// Pictures of one stage.
+/// Images of one stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageImages {
-    /// The stage, counted from 1.
+    /// Number of the stage, from 1.
     pub stage: usize,
-    /// Edge of the pictures, in pixels.
+    /// Edge of the images, in pixels.
     pub size: u32,
     /// RandAugment magnitude at the middle of the stage.
     pub magnitude: f64,
-    /// PNG files.
+    /// Images as PNG files.
     pub png: Vec<Vec<u8>>,
 }
 
 impl StageImages {
-    /// The first `count` images of `source`, as each stage of the run shows them in the first pass over the data: the same
-    /// draws in each, so that they differ by size and strength alone.
+    /// Draws the first `count` images of `source` with the transforms of each stage in the first
+    /// epoch. The random draws are the same in all stages, so that images differ only in size and
+    /// strength.
     ///
     /// # Errors
     /// Returns an error if an image cannot be read, or the options of the run are out of range.
@@ -57,6 +58,6 @@ fn png(picture: &image::RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Cursor::new(Vec::new());
     picture
         .write_to(&mut bytes, ImageFormat::Png)
-        .map_err(|e| DataError::Setting(format!("a picture cannot be encoded: {e}")))?;
+        .map_err(|e| DataError::Setting(format!("an image cannot be encoded: {e}")))?;
     Ok(bytes.into_inner())
 }

@@ -1,4 +1,4 @@
-//! A run, or several beside each other, as one page that needs nothing but itself: curves, schedule, pictures, options.
+//! Report of one or more runs as a self-contained page: curves, schedule, images, options.
 
 pub(crate) mod charts;
 pub(crate) mod diagnostics;
@@ -16,16 +16,16 @@ pub use read::RunLog;
 use crate::error::Result;
 use crate::util::atomic_file::replace;
 
-/// What is shown of a run.
+/// Contents of a report about a run.
 #[derive(Debug)]
 pub struct Shown {
-    /// What its folder says of it.
+    /// Log of the run.
     pub log: RunLog,
-    /// What the network saw in each stage; or why that cannot be shown.
+    /// Training images of each stage; or the reason why they cannot be shown.
     pub pictures: Result<Vec<StageImages>, String>,
 }
 
-/// Writes the page of one run or several.
+/// Writes the page of one or more runs.
 ///
 /// # Errors
 /// Returns an error if a chart cannot be drawn or the file cannot be written.

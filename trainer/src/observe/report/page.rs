@@ -1,4 +1,4 @@
-//! The page.
+//! HTML page of a report.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use crate::observe::report::series::Axis;
 
 const STYLE: &str = include_str!("page.css");
 
-/// The whole page.
+/// Renders the whole page.
 ///
 /// # Errors
 /// Returns an error if a chart cannot be drawn.
@@ -29,12 +29,12 @@ pub(crate) fn page(runs: &[Shown]) -> Result<String, String> {
          content=\"width=device-width\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
     );
     html += &overview(runs);
-    html += &section("Signs that something is off", &troubles(runs));
+    html += &section("Diagnostics", &troubles(runs));
     html += &section("Curves", &curves(runs)?);
     let schedules: String = runs.iter().map(|run| schedule(&run.log, runs.len() > 1)).collect();
     html += &section("Schedule", &schedules);
     let seen: String = runs.iter().map(|run| pictures(run, runs.len() > 1)).collect();
-    html += &section("What the network saw", &seen);
+    html += &section("Training images", &seen);
     html += &section("Options", &options(runs));
     html += "</body>\n</html>\n";
     Ok(html)
@@ -44,7 +44,7 @@ fn section(heading: &str, content: &str) -> String {
     format!("<section>\n<h2>{heading}</h2>\n{content}</section>\n")
 }
 
-/// A table of texts that are HTML already; the heading's first character says whether a column is of numbers.
+/// Renders a table of cells in HTML; the first character of a header marks columns of numbers.
 fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let class = |name: &str| if name.starts_with('#') { " class=n" } else { "" };
     let cells = |tag: &str, texts: &mut dyn Iterator<Item = String>| {
@@ -74,7 +74,7 @@ fn overview(runs: &[Shown]) -> String {
         let state = match run.end {
             Some((_, _, true)) => "done",
             Some((_, _, false)) => "stopped",
-            None => "goes on, or was killed",
+            None => "running, or was killed",
         };
         let compute = run.steps.last().map_or(0.0, |s| s.compute) * run.start.plan.equivalent_epochs;
         // Not every step is logged.
@@ -97,7 +97,7 @@ fn overview(runs: &[Shown]) -> String {
     table(&heading, &runs.iter().enumerate().map(row).collect::<Vec<_>>())
 }
 
-/// The best score of evaluations that did not diverge.
+/// Returns the best score of the evaluations that did not diverge.
 fn best(evals: &[EvalRecord]) -> Option<f64> {
     evals.iter().filter(|e| !e.diverged()).map(EvalRecord::score).reduce(f64::max)
 }
@@ -128,13 +128,13 @@ fn troubles(runs: &[Shown]) -> String {
         }
     }
     if html.is_empty() {
-        html = "<p>None of the signs below.</p>\n".into();
+        html = "<p>No problems found.</p>\n".into();
     }
     let rules: String = RULES.iter().map(|rule| format!("<li>{}</li>\n", escape(rule))).collect();
-    html + &format!("<details><summary>What is looked for</summary><ul>\n{rules}</ul></details>\n")
+    html + &format!("<details><summary>Rules</summary><ul>\n{rules}</ul></details>\n")
 }
 
-/// Charts over each axis, of which the reader chooses one: by style alone, without a script.
+/// Renders charts over each axis, one of which the reader selects by CSS alone, without a script.
 fn curves(runs: &[Shown]) -> Result<String, String> {
     let (mut tabs, mut panels) = (String::new(), String::new());
     for (i, axis) in Axis::ALL.into_iter().enumerate() {
@@ -152,7 +152,7 @@ fn curves(runs: &[Shown]) -> Result<String, String> {
         let name = |(i, run): (usize, &Shown)| format!("{} {} &ensp;", swatch(i), escape(&run.log.name));
         format!("<p>{}</p>\n", runs.iter().enumerate().map(name).collect::<String>())
     } else {
-        "<p>Upright lines mark the beginnings of stages.</p>\n".into()
+        "<p>Vertical lines mark the starts of stages.</p>\n".into()
     };
     Ok(format!("{legend}<div class=axes>\n{tabs}{panels}</div>\n"))
 }
@@ -206,7 +206,7 @@ fn pictures(run: &Shown, named: bool) -> String {
     let mut html = if named { format!("<h3>{}</h3>\n", escape(&run.log.name)) } else { String::new() };
     let stages = match &run.pictures {
         Ok(stages) => stages,
-        Err(why) => return html + &format!("<p class=none>No pictures: {}</p>\n", escape(why)),
+        Err(why) => return html + &format!("<p class=none>No images: {}</p>\n", escape(why)),
     };
     html += "<div class=stages>\n";
     for stage in stages {
@@ -235,7 +235,7 @@ fn options(runs: &[Shown]) -> String {
     html
 }
 
-/// The keys in which the runs differ.
+/// Lists the keys in which the runs differ.
 fn differing(runs: &[Shown]) -> String {
     let keys: Vec<_> = runs.iter().map(|run| keys_of(&run.log.config)).collect();
     let all: BTreeSet<&String> = keys.iter().flat_map(serde_json::Map::keys).collect();
@@ -258,7 +258,7 @@ fn differing(runs: &[Shown]) -> String {
     table(&heading, &rows)
 }
 
-/// A text as HTML shows it.
+/// Escapes a text for HTML.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

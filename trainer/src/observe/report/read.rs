@@ -1,4 +1,4 @@
-//! What a run's folder says of it.
+//! Reads the log and options in the folder of a run.
 
 use std::path::Path;
 
@@ -11,26 +11,26 @@ use crate::events::{Event, NonFiniteStep, Start, StepRecord};
 /// A run, read from its log and its options.
 #[derive(Clone, Debug)]
 pub struct RunLog {
-    /// The name of its folder.
+    /// Name of its folder.
     pub name: String,
-    /// Its options.
+    /// Options.
     pub config: TrainConfig,
-    /// The file of its options.
+    /// Text of the options file.
     pub config_text: String,
-    /// Its beginning, with the plan.
+    /// Start of the run, with the plan.
     pub start: Start,
-    /// The steps that were logged.
+    /// Logged steps.
     pub steps: Vec<StepRecord>,
     /// All evaluations.
     pub evals: Vec<EvalRecord>,
-    /// Steps with bad numbers.
+    /// Steps with a non-finite loss or gradient.
     pub bad_steps: Vec<NonFiniteStep>,
-    /// Images that could not be read.
+    /// Number of unreadable images.
     pub bad_images: usize,
-    /// Steps and seconds at its end, and whether it had come to the end of its plan; none for one that goes on or was
-    /// killed.
+    /// Steps and seconds at its end, and true if the plan was complete; none for a run that
+    /// continues or was killed.
     pub end: Option<(u64, f64, bool)>,
-    /// Compute of the plan that steps are read by, in epochs at base size.
+    /// Compute of the plan that the steps refer to, in compute epochs.
     planned: Option<f64>,
 }
 
@@ -38,11 +38,11 @@ impl RunLog {
     /// Reads `log.jsonl` and `config.toml` of a run's folder.
     ///
     /// # Errors
-    /// Returns an error if one is missing or cannot be understood; the message names file and line.
+    /// Returns an error with file and line if one is missing or invalid.
     pub fn read(folder: &Path) -> Result<Self> {
         let (log, options) = (folder.join("log.jsonl"), folder.join("config.toml"));
         if !log.exists() {
-            let what = "has no log.jsonl; expected the folder of a run, as `train --out` made it".into();
+            let what = "has no log.jsonl; expected the folder of a run (`train --out`)".into();
             return Err(Error::Key { place: folder.display().to_string(), what });
         }
         let text = std::fs::read_to_string(&log).map_err(Error::io(&log))?;
@@ -54,7 +54,7 @@ impl RunLog {
             _ => None,
         });
         let Some(start) = start else {
-            let what = "says of no run that it began; expected the log that `train` writes".into();
+            let what = "does not contain the start of a run; expected the log that `train` writes".into();
             return Err(Error::Key { place: log.display().to_string(), what });
         };
         let canonical = folder.canonicalize().unwrap_or_else(|_| folder.into());
@@ -85,7 +85,7 @@ impl RunLog {
             Event::BadImage(_) => self.bad_images += 1,
             Event::End { step, finished, seconds } => self.end = Some((step, seconds, finished)),
             Event::Start(start) => {
-                // It went on after the end that stands before, and by another plan perhaps.
+                // The run was resumed after its earlier end, perhaps with another plan.
                 self.end = None;
                 let whole = start.plan.equivalent_epochs;
                 let share = self.planned.replace(whole).map_or(1.0, |before| before / whole);
@@ -96,13 +96,13 @@ impl RunLog {
     }
 }
 
-/// The events of a log. A last line without its end is still being written.
+/// Parses the events of a log. An incomplete last line is still being written.
 fn events(path: &Path, text: &str) -> Result<Vec<Event>> {
     let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let event = |(i, line): (usize, &str)| {
         serde_json::from_str(line).map_err(|e| Error::Key {
             place: format!("{}: line {}", path.display(), i + 1),
-            what: format!("is no event that this version writes ({e})"),
+            what: format!("is not an event of this version ({e})"),
         })
     };
     whole.enumerate().map(event).collect()

@@ -4,10 +4,10 @@ use crate::events::StepRecord;
 use crate::events::history::EvalRecord;
 use crate::observe::report::read::RunLog;
 
-/// Points of a curve at most: more are put together.
+/// Largest number of points of a curve; more are merged.
 const POINTS: usize = 300;
 
-/// What lies along the first axis.
+/// Horizontal axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Axis {
     Compute,
@@ -51,14 +51,14 @@ impl Axis {
     }
 }
 
-/// How steps that share a point are put together.
+/// How steps that share a point are merged.
 #[derive(Clone, Copy)]
 pub(crate) enum Join {
     Mean,
     Last,
 }
 
-/// A measurement of the steps over an axis.
+/// Returns a measurement of the steps over an axis.
 pub(crate) fn of_steps(
     run: &RunLog,
     axis: Axis,
@@ -77,7 +77,7 @@ pub(crate) fn of_steps(
     run.steps.chunks(many).filter_map(point).collect()
 }
 
-/// What is held from step to step, as a line with corners.
+/// Returns a piecewise constant value as a line with corners.
 pub(crate) fn stairs(run: &RunLog, axis: Axis, value: impl Fn(&StepRecord) -> f64) -> Vec<(f64, f64)> {
     let mut points: Vec<(f64, f64)> = Vec::new();
     let mut before = None;
@@ -85,7 +85,8 @@ pub(crate) fn stairs(run: &RunLog, axis: Axis, value: impl Fn(&StepRecord) -> f6
         let (x, y) = (axis.of_step(run, step), value(step));
         match before {
             None => points.push((0.0, y)),
-            // The last logged step of the old value and the first of the new one: the change lies between them.
+            // The change lies between the last logged step of the old value and the first of the
+            // new one.
             Some((at, old)) if old != y => points.extend([(at, old), (at, y)]),
             Some(_) => {}
         }
@@ -95,7 +96,7 @@ pub(crate) fn stairs(run: &RunLog, axis: Axis, value: impl Fn(&StepRecord) -> f6
     points
 }
 
-/// A measurement of the evaluations over an axis.
+/// Returns a measurement of the evaluations over an axis.
 pub(crate) fn of_evals(
     run: &RunLog,
     axis: Axis,

@@ -1,4 +1,4 @@
-//! What the view knows of a run, gathered from its events.
+//! State of the view, collected from the events of a run.
 
 use std::collections::VecDeque;
 
@@ -6,23 +6,24 @@ use crate::events::{Event, Start, StepRecord};
 use crate::observe::progress::lines::lines;
 use crate::observe::progress::time_left::TimeLeft;
 
-/// Points of a curve at most; beyond, neighbors are put together.
+/// Largest number of points of a curve; above, neighbors are merged.
 const POINTS: usize = 512;
-/// Messages that are kept.
+/// Number of messages to keep.
 const MESSAGES: usize = 50;
 
-/// What the view knows of a run.
+/// State of the view of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Dashboard {
     pub(crate) start: Option<Start>,
     pub(crate) last: Option<StepRecord>,
     pub(crate) left: TimeLeft,
     pub(crate) loss: Trace,
-    /// Top-1 of the weights and of their average, in percent, over percent of the compute.
+    /// Top-1 accuracy of the weights and of their average, in percent, over percent of the compute.
     pub(crate) top1: Vec<(f64, f64)>,
     pub(crate) ema: Vec<(f64, f64)>,
     pub(crate) messages: VecDeque<String>,
-    /// Smoothed: images a second, share of the time spent waiting for images, share of the loader's time spent on them.
+    /// Smoothed images per second, fraction of the time spent waiting for images, and fraction of
+    /// the loader's time spent on them.
     pub(crate) rate: f64,
     pub(crate) waiting: f64,
     pub(crate) load: f64,
@@ -47,7 +48,7 @@ impl Dashboard {
         self.messages.drain(..self.messages.len().saturating_sub(MESSAGES));
     }
 
-    /// The best top-1 so far, of weights or average, in percent.
+    /// Returns the best top-1 accuracy so far, of weights or average, in percent.
     pub fn best(&self) -> Option<f64> {
         self.top1.iter().chain(&self.ema).map(|point| point.1).reduce(f64::max)
     }
@@ -67,11 +68,11 @@ impl Dashboard {
     }
 }
 
-/// A curve that never takes more than so many points: each is the mean of as many values.
+/// Curve with a limited number of points, each the mean of the same number of values.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     pub(crate) points: Vec<(f64, f64)>,
-    /// Values of a point.
+    /// Values per point.
     each: usize,
     /// Sum and number of the values of the next point.
     sum: (f64, usize),

@@ -1,4 +1,4 @@
-//! How the view looks.
+//! Layout of the view.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -84,11 +84,11 @@ fn numbers(dashboard: &Dashboard) -> Paragraph<'static> {
     };
     let percent = |share: f64| format!("{:.0}%", 100.0 * share);
     Paragraph::new(vec![
-        line("pictures", format!("B = {}   m = {:.1}", s.size, s.magnitude)),
+        line("images", format!("B = {}   m = {:.1}", s.size, s.magnitude)),
         line("learning rate", format!("{:.3e}", s.lr)),
         line("loss", format!("{:.4}   gradient {:.3}", s.loss, s.grad_norm)),
         line("best top-1", dashboard.best().map_or("none yet".into(), |top1| format!("{top1:.2}%"))),
-        line("speed", format!("{:.0} images/s   {} images a step", dashboard.rate, s.images)),
+        line("speed", format!("{:.0} images/s   {} images per step", dashboard.rate, s.images)),
         line("network busy", percent(1.0 - dashboard.waiting)),
         line("loader busy", percent(dashboard.load)),
     ])
@@ -115,7 +115,7 @@ fn schedule(dashboard: &Dashboard, start: &Start) -> Paragraph<'static> {
     Paragraph::new(start.plan.stages.iter().enumerate().map(line).collect::<Vec<_>>())
 }
 
-/// The newest messages that fit.
+/// Returns the newest messages that fit.
 fn said(dashboard: &Dashboard, height: u16) -> Paragraph<'static> {
     let first = dashboard.messages.len().saturating_sub(height.into());
     let line = |text: &String| {
@@ -128,7 +128,7 @@ fn said(dashboard: &Dashboard, height: u16) -> Paragraph<'static> {
 /// Name, color and points.
 type Curve<'a> = (&'a str, Color, &'a [(f64, f64)]);
 
-/// Curves over percent of the compute.
+/// Draws curves over percent of the compute.
 fn chart(frame: &mut Frame, area: Rect, title: &str, curves: &[Curve]) {
     let values = || curves.iter().flat_map(|curve| curve.2).map(|p| p.1);
     let block = Block::bordered().title(format!(" {title} "));

@@ -1,4 +1,4 @@
-//! The whole terminal as a view of a run: `train --view full`.
+//! Full-screen terminal view of a run: `train --view full`.
 
 pub(crate) mod dashboard;
 pub(crate) mod draw;
@@ -17,13 +17,13 @@ use crate::observe::progress::eprint_line;
 use crate::observe::progress::lines::lines;
 use crate::observe::view::terminal::Screen;
 
-/// Time between two pictures of the screen, at least.
+/// Shortest time between two updates of the screen.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Lines that are printed again when the screen is left.
+/// Number of lines to print again when the view closes.
 const KEPT: usize = 1000;
 
-/// Shows a run on the whole screen. At its end, or when it is dropped, the terminal is as it was before, and what was said
-/// meanwhile is printed.
+/// Shows a run on the full screen. At its end, or when dropped, it restores the terminal and prints
+/// the messages of the meantime.
 pub struct FullScreen {
     screen: Screen,
     dashboard: Dashboard,
@@ -38,10 +38,10 @@ impl std::fmt::Debug for FullScreen {
 }
 
 impl FullScreen {
-    /// Takes the screen. Ask [`is_possible`] before.
+    /// Opens the view. Check [`is_possible`] before.
     ///
     /// # Errors
-    /// Returns an error if the terminal refuses.
+    /// Returns an error if the terminal fails.
     pub fn enter() -> Result<Self> {
         let screen = Screen::enter()?;
         Ok(Self { screen, dashboard: Dashboard::default(), drawn: None, said: VecDeque::new() })

@@ -1,6 +1,7 @@
-//! The terminal: taken, and given back as it was on whatever way out.
+//! Terminal mode of the view, restored however the program ends.
 //!
-//! Signals still come from the keyboard, so Ctrl-C does what it does without a view; other keys are not shown.
+//! The keyboard still sends signals, so Ctrl-C works the same as without a view; other keys are not
+//! shown.
 
 use std::io::{IsTerminal, Stdout, stdout};
 use std::sync::{Mutex, Once, PoisonError};
@@ -15,31 +16,31 @@ use crate::error::{Error, Result};
 use crate::observe::view::dashboard::Dashboard;
 use crate::observe::view::draw::draw;
 
-/// How the keyboard was set before; some while the screen is taken.
+/// Keyboard settings from before, while the view is open.
 static TAKEN: Mutex<Option<keyboard::Before>> = Mutex::new(None);
 static HOOK: Once = Once::new();
 
-/// Whether there is a screen to take.
+/// Returns true if there is a terminal for the view.
 pub fn is_possible() -> bool {
     stdout().is_terminal()
 }
 
-/// Gives the terminal back as it was. Does nothing where it was not taken, or was given back already.
+/// Restores the terminal. Does nothing if the view is not open.
 pub fn restore() {
     let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(before) = taken {
-        // There is nobody left to tell of a failure.
+        // There is nobody left to report a failure to.
         let _ = execute!(stdout(), LeaveAlternateScreen, Show);
         before.restore();
     }
 }
 
-/// The screen, while it is taken.
+/// Screen, while the view is open.
 pub(crate) struct Screen(Terminal<CrosstermBackend<Stdout>>);
 
 impl Screen {
     pub(crate) fn enter() -> Result<Self> {
-        // A message of a panic would be lost with the screen it is printed on.
+        // The message of a panic would be lost with the screen on which it is printed.
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -71,14 +72,14 @@ mod keyboard {
 
     use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
-    /// Switches a special key off.
+    /// Disables a special key.
     const DISABLED: u8 = 0;
 
-    /// How the keyboard was set; none where there is none.
+    /// Keyboard settings; none if there is no keyboard.
     pub(crate) struct Before(Option<Termios>);
 
     impl Before {
-        /// Keeps keys from being shown, and Ctrl-Z from leaving the screen behind.
+        /// Hides typed keys, and disables Ctrl-Z, which would leave the view open.
         pub(crate) fn quieten() -> Self {
             let Ok(before) = tcgetattr(stdin()) else { return Self(None) };
             let mut quiet = before.clone();
@@ -90,7 +91,7 @@ mod keyboard {
 
         pub(crate) fn restore(self) {
             if let Some(before) = self.0 {
-                // What was typed meanwhile was not meant for what comes after.
+                // Discards keys typed meanwhile, which were not meant for the shell.
                 let _ = tcsetattr(stdin(), OptionalActions::Flush, &before);
             }
         }
@@ -99,7 +100,7 @@ mod keyboard {
 
 #[cfg(not(unix))]
 mod keyboard {
-    /// Keys are left as they are.
+    /// Leaves the keyboard unchanged.
     pub(crate) struct Before;
 
     impl Before {

@@ -1,20 +1,20 @@
 //! The part of Protocol Buffers that scalars in event files need.
 
-/// Fields of `Event`, by their numbers in TensorBoard's `event.proto`.
+/// Field numbers of `Event` in TensorBoard's `event.proto`.
 const WALL_TIME: u64 = 1;
 const STEP: u64 = 2;
 pub(crate) const FILE_VERSION: u64 = 3;
 pub(crate) const SUMMARY: u64 = 5;
 pub(crate) const SESSION_LOG: u64 = 7;
-/// Of `SessionLog`; at its start, a reader drops what it has from that step on.
+/// Field number of `SessionLog`. On a start status, a reader discards the events from that step on.
 pub(crate) const STATUS: u64 = 1;
 pub(crate) const START: u64 = 1;
-/// Of `Summary` and `Summary.Value`, by their numbers in `summary.proto`.
+/// Field numbers of `Summary` and `Summary.Value` in `summary.proto`.
 pub(crate) const VALUE: u64 = 1;
 pub(crate) const TAG: u64 = 1;
 pub(crate) const SIMPLE_VALUE: u64 = 2;
 
-/// How values lie in a message.
+/// Wire types of values.
 const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
 const BYTES: u64 = 2;
@@ -25,7 +25,7 @@ const FIXED32: u64 = 5;
 pub(crate) struct Message(Vec<u8>);
 
 impl Message {
-    /// An event at a time, in seconds since 1970, and a step.
+    /// Creates an event at a time, in seconds since 1970, and a step.
     pub(crate) fn event(wall_time: f64, step: u64) -> Self {
         let mut event = Self::default().key(WALL_TIME, FIXED64);
         event.0.extend(wall_time.to_le_bytes());
@@ -64,7 +64,7 @@ impl Message {
         self.varint(field << 3 | kind)
     }
 
-    /// Seven bits a byte, the lowest first.
+    /// Appends seven bits per byte, the lowest first.
     fn varint(mut self, mut value: u64) -> Self {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -75,9 +75,9 @@ impl Message {
     }
 }
 
-/// The step of an event as [`Message::event`] begins it; 0 where it has none.
+/// Returns the step of an event that [`Message::event`] created; 0 if it has none.
 pub(crate) fn step_of(event: &[u8]) -> u64 {
-    // A key and eight bytes of wall time, and the key of the step.
+    // The event starts with a key and eight bytes of wall time, followed by the key of the step.
     let number = event.get(10..).filter(|_| event[9] == (STEP << 3 | VARINT) as u8).unwrap_or_default();
     let mut step = 0;
     for (place, byte) in number.iter().enumerate().take(9) {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn events_lie_as_protocol_buffers_document() {
-        // The documentation's own examples: 150 in field 1, "testing" in field 2.
+        // Examples of the documentation: 150 in field 1, "testing" in field 2.
         assert_eq!(Message::default().number(1, 150).bytes(), [0x08, 0x96, 0x01]);
         assert_eq!(Message::default().text(2, "testing").bytes(), b"\x12\x07testing");
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Event files for TensorBoard.
 //!
-//! The crates that write them either run `protoc` when they are built or come with a tree of their own; what a scalar
-//! needs of the format is a checksummed record and five fields, so it is written here.
+//! The existing crates either run `protoc` during the build or have many dependencies. A scalar
+//! needs only a checksummed record and five fields, so the format is implemented here.
 
 pub(crate) mod message;
 pub(crate) mod record;
@@ -17,10 +17,11 @@ use crate::events::{Event, Observer, StepRecord};
 use crate::observe::log::STEP_INTERVAL;
 use crate::observe::log::tensorboard::message::Message;
 
-/// How names of event files begin.
+/// Prefix of the names of event files.
 const NAME: &str = "events.out.tfevents.";
 
-/// Writes scalars to an event file of its own for each process of a run. Steps are numbered by how many were done.
+/// Writes scalars to a separate event file for each process of a run. Steps carry the number of
+/// steps done.
 #[derive(Debug)]
 pub struct TensorBoardLog {
     path: PathBuf,
@@ -28,8 +29,9 @@ pub struct TensorBoardLog {
 }
 
 impl TensorBoardLog {
-    /// Opens the folder of event files of a run whose next step is `step`. What earlier processes wrote after it is cut
-    /// off, and readers that have it already are told to drop it. With `step` 0 the folder starts empty.
+    /// Opens the folder of event files for a run whose next step is `step`. Events of earlier
+    /// processes after it are removed, and readers that have loaded them are instructed to discard
+    /// them. With `step` 0 the folder starts empty.
     ///
     /// # Errors
     /// Returns an error if a file cannot be read or written.
@@ -39,7 +41,7 @@ impl TensorBoardLog {
         for path in &older {
             cut(path, step)?;
         }
-        // Readers go through the files in the order of their names.
+        // Readers sort the files by name.
         let after = older.iter().filter_map(|path| seconds_of(path)).max().map_or(0, |last| last + 1);
         let path = folder.join(format!("{NAME}{:010}.efficienttrain", after.max(now() as u64)));
         let file = File::options().append(true).create_new(true).open(&path).map_err(Error::io(&path))?;
@@ -100,7 +102,7 @@ impl Observer for TensorBoardLog {
     }
 }
 
-/// Leaves of a file what happened up to `step`; removes it where that is nothing.
+/// Keeps only events up to `step` in a file; removes it if there are none.
 fn cut(path: &Path, step: u64) -> Result<()> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let (mut kept, mut any) = (0, false);
@@ -109,7 +111,7 @@ fn cut(path: &Path, step: u64) -> Result<()> {
         if step == 0 || at > step {
             break;
         }
-        // The first record says which format it is.
+        // The first record contains the format version.
         any |= kept > 0;
         kept = range.end;
     }
@@ -120,7 +122,7 @@ fn cut(path: &Path, step: u64) -> Result<()> {
     file.set_len(kept as u64).map_err(Error::io(path))
 }
 
-/// The event files of a folder, in the order of their names.
+/// Returns the event files of a folder, sorted by name.
 fn event_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
     let path = |entry: std::io::Result<std::fs::DirEntry>| entry.map(|e| e.path()).map_err(Error::io(folder));
@@ -130,12 +132,12 @@ fn event_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The time in the name of an event file that this program wrote.
+/// Parses the time in the name of an event file of this program.
 fn seconds_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix(NAME)?.strip_suffix(".efficienttrain")?.parse().ok()
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }

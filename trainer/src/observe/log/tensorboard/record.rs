@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// A payload as a record.
+/// Encodes a payload as a record.
 pub(crate) fn encode(payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u64).to_le_bytes();
     let mut bytes = Vec::with_capacity(payload.len() + 16);
@@ -13,7 +13,8 @@ pub(crate) fn encode(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The whole records of a file, each with its place, up to the first that is damaged or cut off.
+/// Returns the complete records of a file with their positions, up to the first that is damaged or
+/// incomplete.
 pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -30,7 +31,8 @@ pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, &[u8]
     })
 }
 
-/// CRC-32C, turned and shifted: the format does so because a checksum of bytes that contain their own is no good.
+/// Returns the masked CRC-32C of the format: rotated and shifted, since a checksum of data that
+/// contains its own checksum is weak.
 fn checksum(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -47,7 +49,7 @@ mod tests {
         for cut in file.len() - 20..file.len() {
             assert_eq!(texts(&file[..cut]).len(), 2, "{cut}");
         }
-        // A length beyond all memory, with a checksum that fits it.
+        // A length beyond all memory, with a valid checksum.
         let huge = [&u64::MAX.to_le_bytes()[..], &checksum(&u64::MAX.to_le_bytes())].concat();
         assert_eq!(texts(&[&file[..], &huge].concat()).len(), 3);
         file[13] ^= 1;
