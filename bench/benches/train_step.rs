@@ -18,10 +18,10 @@ fn passes(c: &mut Criterion) {
                     ModelOptions { num_classes: 1000, input_size: [size; 2], ..ModelOptions::default() };
                 let model = create_model(name, &options).expect("a known model");
                 let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).expect("memory");
-                let (pictures, targets) = inputs(size).expect("memory");
+                let (images, targets) = inputs(size).expect("memory");
                 b.iter(|| {
                     let mut cx = Context::new(&params, Mode::Train { seed: 0, drop_path: 0.0 });
-                    let logits = model.forward(&mut cx, &pictures)?;
+                    let logits = model.forward(&mut cx, &images)?;
                     let loss = cx.record(&[&logits], ops::soft_cross_entropy(logits.tensor(), &targets)?);
                     let mut gradients = Gradients::new(params.len());
                     cx.backward(&loss, Tensor::new(1f32, &Device::Cpu)?, &mut gradients)
@@ -33,8 +33,8 @@ fn passes(c: &mut Criterion) {
 }
 
 fn inputs(size: usize) -> Result<(Variable, Tensor)> {
-    let pictures = Tensor::rand(-1f32, 1., (BATCH, size, size, 3), &Device::Cpu)?;
-    Ok((Variable::constant(pictures), Tensor::full(1e-3f32, (BATCH, 1000), &Device::Cpu)?))
+    let images = Tensor::rand(-1f32, 1., (BATCH, size, size, 3), &Device::Cpu)?;
+    Ok((Variable::constant(images), Tensor::full(1e-3f32, (BATCH, 1000), &Device::Cpu)?))
 }
 
 criterion_group!(benches, passes);

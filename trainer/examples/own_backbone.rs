@@ -73,18 +73,18 @@ impl Backbone for Plain {
         Ok((Box::new(Self { info, ..self.clone() }), Vec::new()))
     }
 
-    fn feature_maps(&self, cx: &mut Context, pictures: &Variable) -> Result<Vec<Variable>> {
+    fn feature_maps(&self, cx: &mut Context, images: &Variable) -> Result<Vec<Variable>> {
         let mut maps: Vec<Variable> = Vec::new();
         for (conv, norm) in &self.levels {
-            let map = conv.forward(cx, maps.last().unwrap_or(pictures))?;
+            let map = conv.forward(cx, maps.last().unwrap_or(images))?;
             maps.push(norm.forward(cx, &map, None, true)?);
         }
         Ok(maps)
     }
 
-    fn features(&self, cx: &mut Context, pictures: &Variable) -> Result<Variable> {
-        let maps = self.feature_maps(cx, pictures)?;
-        global_avg_pool(cx, maps.last().unwrap_or(pictures))
+    fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
+        let maps = self.feature_maps(cx, images)?;
+        global_avg_pool(cx, maps.last().unwrap_or(images))
     }
 
     fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {

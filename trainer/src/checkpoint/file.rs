@@ -34,10 +34,10 @@ pub fn save(path: &Path, state: &TrainState, record: &RunRecord) -> Result<()> {
 
 /// Encodes a checkpoint for `path`, without its checksum.
 pub(crate) fn encode(path: &Path, state: &TrainState, record: &RunRecord) -> Result<Vec<u8>> {
-    let kept = state.optimizer.kept.iter().map(|(part, store)| (*part, store));
+    let moments = state.optimizer.moments.iter().map(|(part, store)| (*part, store));
     let ema = state.ema.as_ref().map(|store| ("ema", store));
     let tensors =
-        std::iter::once(("model", &state.params)).chain(kept).chain(ema).flat_map(|(part, store)| {
+        std::iter::once(("model", &state.params)).chain(moments).chain(ema).flat_map(|(part, store)| {
             store.iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor.clone()))
         });
     let on_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));

@@ -158,7 +158,7 @@ impl Checkpoint {
         }
         let (specs, device) = (state.model.specs(), state.device().clone());
         let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
-        for (part, store) in &mut state.optimizer.kept {
+        for (part, store) in &mut state.optimizer.moments {
             *store = self.store(part, &moments, &device)?;
         }
         state.optimizer.steps = self.run()?.optimizer_steps;

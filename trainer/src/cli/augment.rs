@@ -54,8 +54,8 @@ impl From<InterpolationName> for Interpolation {
 }
 
 pub(crate) fn run(args: &AugmentArgs) -> Result<()> {
-    let picture = PixelImage::read(&args.input)?;
-    let mut rgb = rgb(picture).with_context(|| format!("{}", args.input.display()))?;
+    let image = PixelImage::read(&args.input)?;
+    let mut rgb = rgb(image).with_context(|| format!("{}", args.input.display()))?;
     let config = OpConfig { interpolation: args.interpolation.into(), ..OpConfig::default() };
     args.op.apply_with(&mut rgb, args.magnitude, args.negate, &config, &mut Scratch::new())?;
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
@@ -63,12 +63,12 @@ pub(crate) fn run(args: &AugmentArgs) -> Result<()> {
 }
 
 /// Converts an image to RGB: gray becomes three equal channels, an alpha channel is an error.
-fn rgb(picture: PixelImage) -> Result<RgbImage> {
-    let (width, height) = (picture.width as u32, picture.height as u32);
+fn rgb(image: PixelImage) -> Result<RgbImage> {
+    let (width, height) = (image.width as u32, image.height as u32);
     let fits = "the pixels have the image's size";
-    Ok(match picture.channels {
-        1 => to_rgb8(&DynamicImage::from(GrayImage::from_raw(width, height, picture.pixels).context(fits)?))?,
-        3 => RgbImage::from_raw(width, height, picture.pixels).context(fits)?,
+    Ok(match image.channels {
+        1 => to_rgb8(&DynamicImage::from(GrayImage::from_raw(width, height, image.pixels).context(fits)?))?,
+        3 => RgbImage::from_raw(width, height, image.pixels).context(fits)?,
         n => anyhow::bail!(
             "has {n} channels, the last of them transparency; expected gray or RGB, flatten it first"
         ),

@@ -8,7 +8,7 @@ use efficienttrain::config::{
     differences,
 };
 
-use super::train::{TrainArgs, go};
+use super::train::{TrainArgs, execute};
 
 /// Default output folder.
 const OUT: &str = "runs/finetune";
@@ -67,7 +67,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let resolved = given.resolve()?;
     let Some(init) = &resolved.config.init else {
         if args.resume.is_some() {
-            return go(&args, given.with_base(&TrainConfig::default(), &defaults().1, ValueOrigin::Default));
+            return execute(&args, given.with_base(&TrainConfig::default(), &defaults().1, ValueOrigin::Default));
         }
         bail!(
             "--init: initial weights are required: the model.safetensors of a run, or a timm file with --model"
@@ -77,7 +77,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     if saved.record.is_none() && resolved.config.model.is_none() {
         bail!("--model: {} does not record its model; give its name", init.display());
     }
-    go(&args, on_defaults(given, &saved)?)
+    execute(&args, on_defaults(given, &saved)?)
 }
 
 /// Returns the defaults, with the model and size of the run that wrote the weights.

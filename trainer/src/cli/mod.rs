@@ -202,7 +202,7 @@ fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {
 const SEED_OF_MANY: &str = "Seed of the built-in set and of --images-per-class; the runs use --seeds";
 
 /// Largest number of threads: a larger one is a typing error that would exhaust the system.
-const MOST_THREADS: usize = 4096;
+const MAX_THREADS: usize = 4096;
 
 // Not a doc comment: clap would use it as the description of the program.
 #[derive(Args)]
@@ -213,8 +213,8 @@ struct Common {
 }
 
 fn threads(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|n| (1..=MOST_THREADS).contains(n));
-    number.ok_or_else(|| format!("expected a whole number in 1..={MOST_THREADS}"))
+    let number = text.parse().ok().filter(|n| (1..=MAX_THREADS).contains(n));
+    number.ok_or_else(|| format!("expected a whole number in 1..={MAX_THREADS}"))
 }
 
 fn command() -> Command {

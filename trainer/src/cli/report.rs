@@ -32,9 +32,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     let folders: Vec<PathBuf> = args.runs.iter().flat_map(|folder| runs_in(folder)).collect();
     let mut shown: Vec<Shown> =
         folders.iter().map(|folder| print_line(args, folder)).collect::<Result<_>>()?;
-    tell_apart(&mut shown, &folders);
+    disambiguate(&mut shown, &folders);
     report::write(&args.out, &shown)?;
-    let without = shown.iter().filter_map(|run| run.pictures.as_ref().err().filter(|_| args.images > 0));
+    let without = shown.iter().filter_map(|run| run.images.as_ref().err().filter(|_| args.images > 0));
     without.for_each(|why| super::eprint_line(format!("warning: no images: {why}")));
     Ok(super::print_line(args.out.display())?)
 }
@@ -53,7 +53,7 @@ fn runs_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Names runs by their paths if their folders have the same name.
-fn tell_apart(shown: &mut [Shown], folders: &[PathBuf]) {
+fn disambiguate(shown: &mut [Shown], folders: &[PathBuf]) {
     let names: Vec<String> = shown.iter().map(|run| run.log.name.clone()).collect();
     for (run, folder) in shown.iter_mut().zip(folders) {
         if names.iter().filter(|name| **name == run.log.name).count() > 1 {
@@ -65,12 +65,12 @@ fn tell_apart(shown: &mut [Shown], folders: &[PathBuf]) {
 fn print_line(args: &ReportArgs, folder: &Path) -> Result<Shown> {
     let log = RunLog::read(folder)?;
     if args.images == 0 {
-        return Ok(Shown { log, pictures: Err("none were asked for".into()) });
+        return Ok(Shown { log, images: Err("none were asked for".into()) });
     }
     let mut config = log.config.clone();
     if args.data.is_some() {
         config.data.clone_from(&args.data);
     }
-    let pictures = Sources::open(&config).and_then(|s| StageImages::draw(&log, &*s.train, args.images));
-    Ok(Shown { log, pictures: pictures.map_err(|e| e.to_string()) })
+    let images = Sources::open(&config).and_then(|s| StageImages::draw(&log, &*s.train, args.images));
+    Ok(Shown { log, images: images.map_err(|e| e.to_string()) })
 }

@@ -49,7 +49,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         args.layered.layers(matches)?.with_base(&TrainConfig::default(), &defaults, ValueOrigin::Default);
     let resolved = layers.resolve()?;
     let out = resolved.options.out.clone();
-    if SearchRun::is_begun(&out) && !args.resume {
+    if SearchRun::exists(&out) && !args.resume {
         bail!(
             "{} contains a search already; resume it with --resume, or choose another --out",
             out.display()
@@ -81,11 +81,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 /// Reports a trial in one line on the standard error.
 fn render_error(event: &TrialEvent) {
     match event {
-        TrialEvent::Begin(trial) => {
+        TrialEvent::Start(trial) => {
             super::eprint_line(format!(
                 "{}: {}, {:.2} compute epochs",
                 trial.id,
-                what(trial),
+                describe(trial),
                 trial.equivalent_epochs()
             ));
         }
@@ -103,7 +103,7 @@ fn render_error(event: &TrialEvent) {
     }
 }
 
-fn what(trial: &Trial) -> String {
+fn describe(trial: &Trial) -> String {
     let stages = trial.plan.stages().len();
     match trial.id.stage {
         None => "plain training".into(),

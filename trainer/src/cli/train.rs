@@ -58,11 +58,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 /// Runs the command; `config` and `options` are the defaults of options that are not given.
 pub(crate) fn run_with(matches: &ArgMatches, config: &TrainConfig, options: &RunOptions) -> Result<()> {
     let args = TrainArgs::from_arg_matches(matches)?;
-    go(&args, args.layered.layers(matches)?.with_base(config, options, ValueOrigin::Default))
+    execute(&args, args.layered.layers(matches)?.with_base(config, options, ValueOrigin::Default))
 }
 
 /// Trains, prints the configuration, or forecasts, depending on the arguments.
-pub(crate) fn go(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
+pub(crate) fn execute(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
     let out = layers.resolve()?.options.out;
     let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
     let resolved = match &saved {
@@ -192,7 +192,7 @@ pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
     run.claim()?;
     let stop = run.stop_flag();
     let mut observers = log::open(run.options(), run.step())?;
-    observers.push(shown(run.options(), &stop)?);
+    observers.push(display(run.options(), &stop)?);
     let finished = run.train(&mut observers)?;
     // Restores the terminal.
     drop(observers);
@@ -207,7 +207,7 @@ pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
 }
 
 /// Returns the terminal display of a run, with the signals that stop it.
-fn shown(options: &RunOptions, stop: &Arc<AtomicBool>) -> Result<Box<dyn Observer>> {
+fn display(options: &RunOptions, stop: &Arc<AtomicBool>) -> Result<Box<dyn Observer>> {
     let full = options.view == ViewName::Full;
     if full && view::is_possible() {
         super::signals::set_on_stop_after(stop, view::restore)?;

@@ -7,7 +7,7 @@ use crate::config::values::{CurveName, LossName};
 use crate::error::{Error, Result};
 
 /// Most images of the synthetic set: more would only fill memory.
-const MOST_SYNTHETIC: usize = 10_000_000;
+const MAX_SYNTHETIC: usize = 10_000_000;
 
 impl TrainConfig {
     /// Refuses options that have no effect because of others.
@@ -123,9 +123,9 @@ impl TrainConfig {
             return Err(Error::config("epochs", what));
         }
         self.check_val_share()?;
-        if !(1..=MOST_SYNTHETIC).contains(&self.synthetic_images) {
+        if !(1..=MAX_SYNTHETIC).contains(&self.synthetic_images) {
             let what = format!(
-                "expected at least 1 image and at most {MOST_SYNTHETIC}, got {}",
+                "expected at least 1 image and at most {MAX_SYNTHETIC}, got {}",
                 self.synthetic_images
             );
             return Err(Error::config("synthetic-images", what));

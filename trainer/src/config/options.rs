@@ -13,7 +13,7 @@ use crate::config::values::{LogFormat, ViewName};
 use crate::error::{Error, Result};
 
 /// Most loader threads: more is a typing error that the system would not survive.
-const MOST_WORKERS: usize = 4096;
+const MAX_WORKERS: usize = 4096;
 
 /// Options that may change between stop and resume, since they do not affect the outcome.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,8 +92,8 @@ impl RunOptions {
                 "expected 1 or more: the newest checkpoint is always kept",
             ));
         }
-        if let Some(workers) = self.workers.filter(|n| !(1..=MOST_WORKERS).contains(n)) {
-            let what = format!("expected 1 to {MOST_WORKERS} threads, got {workers}");
+        if let Some(workers) = self.workers.filter(|n| !(1..=MAX_WORKERS).contains(n)) {
+            let what = format!("expected 1 to {MAX_WORKERS} threads, got {workers}");
             return Err(Error::config("workers", what));
         }
         // A year; beyond it, a clock of the standard library may overflow.

@@ -32,14 +32,14 @@ impl PolicyName {
     /// Returns an error if the image is empty.
     pub(crate) fn apply(
         &self,
-        picture: &mut RgbImage,
+        image: &mut RgbImage,
         magnitude: f64,
         rng: &mut impl rand::Rng,
         scratch: &mut Scratch,
     ) -> randaug::Result<()> {
         let Some(policy) = &self.0 else { return Ok(()) };
         let own = policy.magnitude();
-        policy.apply(picture, Some((own * magnitude / FULL).min(own.max(LARGEST))), rng, scratch)
+        policy.apply(image, Some((own * magnitude / FULL).min(own.max(LARGEST))), rng, scratch)
     }
 }
 
@@ -97,12 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn none_leaves_the_picture_and_texts_are_kept() {
+    fn none_leaves_the_image_and_texts_are_kept() {
         let none: PolicyName = "none".parse().unwrap();
-        let mut picture = photo();
+        let mut image = photo();
         let rng = &mut sample_rng(0, 0, 0, Purpose::Augment);
-        none.apply(&mut picture, 9.0, rng, &mut Scratch::new()).unwrap();
-        assert!(picture == photo());
+        none.apply(&mut image, 9.0, rng, &mut Scratch::new()).unwrap();
+        assert!(image == photo());
         for text in ["none", "v0", "rand-m9-mstd0.5-inc1", "augmix-m3-w3", "ta_wide", "3a"] {
             assert_eq!(text.parse::<PolicyName>().unwrap().to_string(), text);
         }

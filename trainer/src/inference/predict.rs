@@ -122,8 +122,8 @@ impl Predictor {
         let pipeline = EvalPipeline::new(size);
         let mut pixels = vec![0.0; size * size * 3];
         pipeline.apply(&read_image(path)?, &mut Workspace::default(), &mut pixels)?;
-        let picture = Tensor::from_vec(pixels, (1, size, size, 3), &Device::Cpu)?;
-        let row = logits(&*self.model, &self.params, &picture)?.swap_remove(0);
+        let image = Tensor::from_vec(pixels, (1, size, size, 3), &Device::Cpu)?;
+        let row = logits(&*self.model, &self.params, &image)?.swap_remove(0);
         Ok(self.ranked(&row, &path.display().to_string())?)
     }
 

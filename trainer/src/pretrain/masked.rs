@@ -79,8 +79,8 @@ pub struct Reconstruction;
 impl Objective for Reconstruction {
     fn loss(&self, cx: &mut Context, network: &Network, batch: &Batch, seed: u64) -> Result<Variable> {
         let mae = network.autoencoder()?;
-        let of_picture = |index| sample_rng(seed, 0, index as u64, MASKED_PATCHES).next_u64();
-        let seeds: Vec<u64> = (0..batch.labels.len()).map(of_picture).collect();
+        let seed_of_image = |index| sample_rng(seed, 0, index as u64, MASKED_PATCHES).next_u64();
+        let seeds: Vec<u64> = (0..batch.labels.len()).map(seed_of_image).collect();
         let masking = Masking::draw(&seeds, mae.patches(), mae.mask_ratio())?;
         Ok(mae.loss(cx, &Variable::constant(batch.tensor(&cx.device())?), &masking)?)
     }

@@ -104,14 +104,14 @@ fn head_rows(saved: &Checkpoint, classes: &[String]) -> Option<HeadRows> {
     if known == classes {
         return None;
     }
-    let mut places: HashMap<&str, std::vec::IntoIter<usize>> = HashMap::new();
+    let mut rows_of: HashMap<&str, std::vec::IntoIter<usize>> = HashMap::new();
     for class in known {
         let all = || (0..known.len()).filter(|&i| known[i] == *class).collect::<Vec<_>>();
-        places.entry(class).or_insert_with(|| all().into_iter());
+        rows_of.entry(class).or_insert_with(|| all().into_iter());
     }
     // Each of several classes with the same name takes a separate row.
     let rows: Vec<Option<usize>> =
-        classes.iter().map(|class| places.get_mut(class.as_str()).and_then(Iterator::next)).collect();
+        classes.iter().map(|class| rows_of.get_mut(class.as_str()).and_then(Iterator::next)).collect();
     let new: Vec<&str> =
         classes.iter().zip(&rows).filter(|(_, row)| row.is_none()).map(|(c, _)| c.as_str()).collect();
     let taken = classes.len() - new.len();

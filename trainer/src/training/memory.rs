@@ -53,11 +53,11 @@ pub(crate) fn reset_peak(device: &Device) -> Result<()> {
 
 impl TrainState {
     /// Returns true if a step fits into memory, tried with random images in `passes` micro-batches
-    /// of `pictures` images. Two stand for any larger number, since gradients then exist beside
+    /// of `images` images. Two stand for any larger number, since gradients then exist beside
     /// activations. Changes nothing.
-    pub(crate) fn fits(&mut self, pictures: u32, passes: u32) -> Result<bool> {
+    pub(crate) fn fits(&mut self, images: u32, passes: u32) -> Result<bool> {
         let batch = Batch::random(
-            pictures as usize,
+            images as usize,
             self.model.input_size()[0],
             self.model.num_classes(),
             self.device(),

@@ -14,7 +14,7 @@ const LAMB_MAX_NORM: f64 = 1.0;
 pub struct Optimizer {
     /// State of each parameter by name: `exp_avg` and `exp_avg_sq` (AdamW, LAMB), or
     /// `momentum_buffer` (SGD).
-    pub kept: Vec<(&'static str, ParamStore)>,
+    pub moments: Vec<(&'static str, ParamStore)>,
     /// Number of steps taken.
     pub steps: u64,
     /// Learning-rate factors, one per parameter; empty for none.
@@ -39,7 +39,7 @@ impl Optimizer {
         let moments: Vec<ParamSpec> = specs.iter().map(moment_of).collect();
         let zeros = |&name: &&'static str| Ok((name, ParamStore::zeros(&moments, DType::F32, &Device::Cpu)?));
         Ok(Self {
-            kept: names.iter().map(zeros).collect::<Result<_>>()?,
+            moments: names.iter().map(zeros).collect::<Result<_>>()?,
             steps: 0,
             lr_scale: Vec::new(),
             no_decay: Vec::new(),
@@ -101,14 +101,14 @@ impl Optimizer {
         self.steps += 1;
         let Numbers { betas: (beta1, beta2), eps, momentum, kind, .. } = self.numbers;
         let step = self.steps;
-        let last = self.kept.len() - 1;
+        let last = self.moments.len() - 1;
         let decays = |id: ParamId| {
             specs[id.index()].decay && !self.no_decay.get(id.index()).is_some_and(|&exempt| exempt)
         };
         let stepped = |(id, grad)| ops::Stepped {
             param: params.get(id),
             grad,
-            kept: [0, 1].map(|i| self.kept[i.min(last)].1.get(id)),
+            kept: [0, 1].map(|i| self.moments[i.min(last)].1.get(id)),
             lr: lr * self.lr_scale.get(id.index()).copied().unwrap_or(1.0),
             weight_decay: if decays(id) { weight_decay } else { 0.0 },
         };
@@ -138,7 +138,7 @@ impl Optimizer {
     /// # Errors
     /// Returns an error if a moment does not have the shape before the change.
     pub fn resample(&mut self, change: &Resample) -> Result<()> {
-        Ok(self.kept.iter_mut().try_for_each(|(_, store)| change.apply_in(store))?)
+        Ok(self.moments.iter_mut().try_for_each(|(_, store)| change.apply_in(store))?)
     }
 }
 

@@ -102,7 +102,7 @@ impl TrainState {
     fn moved_to(&mut self, device: &Device) -> Result<()> {
         self.params = self.params.to_device(device)?;
         self.ema = self.ema.as_ref().map(|ema| ema.to_device(device)).transpose()?;
-        for (_, store) in &mut self.optimizer.kept {
+        for (_, store) in &mut self.optimizer.moments {
             *store = store.to_device(device)?;
         }
         self.device = device.clone();
@@ -196,7 +196,7 @@ impl TrainState {
 
     /// Returns the size of all tensors in a checkpoint, in bytes.
     pub(crate) fn stored_bytes(&self) -> u64 {
-        self.weight_bytes() * (1 + self.optimizer.kept.len() as u64 + u64::from(self.ema.is_some()))
+        self.weight_bytes() * (1 + self.optimizer.moments.len() as u64 + u64::from(self.ema.is_some()))
     }
 
     /// Changes the model's input size, with weights, moments and moving average.

@@ -1,4 +1,4 @@
-//! Damaged, hostile and odd data: an error that names it, or a picture; never a panic.
+//! Damaged, hostile and odd data: an error that names it, or an image; never a panic.
 
 use crate::common::Rendered;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use rand::RngExt;
 use randaug::{Purpose, sample_rng};
 
-fn pictures() -> Vec<PathBuf> {
+fn images() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images");
     let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
     let mut files: Vec<_> = files
@@ -32,7 +32,7 @@ fn refusal(name: &str, bytes: &[u8]) -> Option<String> {
 
 #[test]
 fn images_cut_off_anywhere_are_named() {
-    for path in pictures() {
+    for path in images() {
         let whole = std::fs::read(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
         for length in 0..whole.len() {
@@ -57,7 +57,7 @@ fn images_cut_off_anywhere_are_named() {
 fn changed_bytes_of_images_do_no_harm() {
     let mut rng = sample_rng(1, 0, 0, Purpose::Custom(0));
     let mut refused = 0;
-    for path in pictures() {
+    for path in images() {
         let whole = std::fs::read(&path).unwrap();
         for _ in 0..400 {
             let mut bytes = whole.clone();
@@ -65,7 +65,7 @@ fn changed_bytes_of_images_do_no_harm() {
                 let at = rng.random_range(0..bytes.len());
                 bytes[at] = rng.random_range(0..=255);
             }
-            // A changed size can be a large picture, which takes long: the limit keeps the test short.
+            // A changed size can be a large image, which takes long: the limit keeps the test short.
             refused += usize::from(decode(&bytes, "changed", 8 << 20).is_err());
         }
     }
@@ -74,7 +74,7 @@ fn changed_bytes_of_images_do_no_harm() {
 
 #[test]
 fn the_content_counts_and_not_the_ending() {
-    for path in pictures() {
+    for path in images() {
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(refusal("some.bmp", &bytes), None, "{path:?}");
     }
@@ -83,10 +83,10 @@ fn the_content_counts_and_not_the_ending() {
     assert!(refusal("empty.png", b"").unwrap().contains("empty"));
 }
 
-/// A set of the given pictures, all of one class.
-struct Pictures(Vec<RgbImage>, Vec<String>);
+/// A set of the given images, all of one class.
+struct GivenImages(Vec<RgbImage>, Vec<String>);
 
-impl Source for Pictures {
+impl Source for GivenImages {
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -118,7 +118,7 @@ fn very_long_images_can_be_trained_on() {
         }
     }
     let count = images.len();
-    let source = std::sync::Arc::new(Pictures(images, vec!["long".into()]));
+    let source = std::sync::Arc::new(GivenImages(images, vec!["long".into()]));
     let pipeline = TrainPipeline {
         seed: 5,
         base_size: 32,
@@ -147,7 +147,7 @@ fn very_long_images_can_be_trained_on() {
 #[test]
 fn an_image_too_long_to_evaluate_is_skipped() {
     let images = vec![RgbImage::new(8, 8), RgbImage::new(20_000_000, 1), RgbImage::new(1, 4_200)];
-    let source = std::sync::Arc::new(Pictures(images, vec!["long".into()]));
+    let source = std::sync::Arc::new(GivenImages(images, vec!["long".into()]));
     let batches: Vec<_> = Loader::eval(source, EvalPipeline::new(224), 3, 1).unwrap().collect();
     let batch = batches[0].as_ref().unwrap();
     assert_eq!((batches.len(), &batch.samples[..]), (1, &[0, 2][..]));

@@ -134,7 +134,7 @@ fn a_curriculum_goes_on_where_its_compute_says() {
     assert!(off <= 0.5 * 4.0 / 48.0 + 1e-9, "off by {off} epochs");
     let log = RunLog::read(dir.path()).unwrap();
     let size = |step: u64| log.steps.iter().rfind(|s| s.step <= step).unwrap().size;
-    assert!(size(stop) >= size(stop - 1), "pictures became smaller");
+    assert!(size(stop) >= size(stop - 1), "images became smaller");
 
     let replaying =
         |c: &mut TrainConfig| (c.recipe, c.replay, c.replay_batches) = ("etpp".into(), Some(2), Some(4));

@@ -58,8 +58,8 @@ fn a_run_from_folder_to_prediction() {
     let out = efficienttrain(&["eval", "--weights", text(&weights)]);
     assert!(String::from_utf8_lossy(&out.stderr).contains("broken.png"));
     assert!(String::from_utf8_lossy(&out.stdout).contains("24 images"));
-    let picture = data.join("val/class2/000.jpg");
-    let line = accepted(&["predict", "--weights", text(&weights), "--json", text(&picture)]);
+    let image = data.join("val/class2/000.jpg");
+    let line = accepted(&["predict", "--weights", text(&weights), "--json", text(&image)]);
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     let mass: f64 = line["probabilities"].as_object().unwrap().values().map(|p| p.as_f64().unwrap()).sum();
     assert!((mass - 1.0).abs() < 1e-6);

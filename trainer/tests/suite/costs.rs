@@ -77,6 +77,6 @@ fn a_plan_counts_the_model_s_own_arithmetic() {
     let options = PlanOptions::new(200.0, 1_281_167, 8);
     let square = Plan::new(&recipe, options.clone().with_cost(CostModel::Square)).unwrap();
     let counted = Plan::new(&recipe, options.with_cost(table)).unwrap();
-    // Attention makes small pictures cheaper than the square says, so the same compute buys more passes.
+    // Attention makes small images cheaper than the square says, so the same compute buys more passes.
     assert!(counted.stages()[0].epochs > square.stages()[0].epochs);
 }

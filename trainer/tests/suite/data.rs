@@ -67,7 +67,7 @@ fn policies_by_name_take_the_place_of_the_recipes() {
     assert!(![own, none, plain].contains(&of(Some("v0"), |_| ())));
 }
 
-/// Pictures that the device normalizes, erases and mixes are bitwise those of workers that do it themselves; replayed ones too.
+/// Images that the device normalizes, erases and mixes are bitwise those of workers that do it themselves; replayed ones too.
 #[test]
 fn what_a_device_finishes_is_what_workers_would_have_finished() {
     let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
@@ -80,9 +80,9 @@ fn what_a_device_finishes_is_what_workers_would_have_finished() {
             Loader::train(source.clone(), pipeline, requests, 2).unwrap().map(Result::unwrap).collect()
         };
         let bits = |batch: &Batch| -> Vec<u32> {
-            let pictures = batch.tensor(&Device::Cpu).unwrap();
-            assert_eq!(pictures.dims(), [8, batch.size, batch.size, 3]);
-            pictures.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+            let images = batch.tensor(&Device::Cpu).unwrap();
+            assert_eq!(images.dims(), [8, batch.size, batch.size, 3]);
+            images.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
         };
         for (late, early) in batches(true).iter().zip(&batches(false)) {
             assert!(bits(late) == bits(early));
@@ -128,7 +128,7 @@ impl Source for Faulty {
         self.inner.label(index)
     }
     fn name(&self, index: usize) -> String {
-        format!("picture {index}")
+        format!("image {index}")
     }
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
         assert!(!self.panics || !self.bad.contains(&index), "a bug on purpose");
@@ -148,7 +148,7 @@ fn a_bad_image_is_named_and_replaced_by_the_next() {
     let all = batches(faulty(vec![3, 4], false), 3);
     let named: std::collections::BTreeSet<_> =
         all.iter().flat_map(|b| b.bad.iter().map(|b| b.name.clone())).collect();
-    assert_eq!(named.into_iter().collect::<Vec<_>>(), ["picture 3", "picture 4"]);
+    assert_eq!(named.into_iter().collect::<Vec<_>>(), ["image 3", "image 4"]);
     assert!(all.iter().all(|b| b.labels.len() == 8));
     let eval = EvalPipeline::new(32);
     let eval: Vec<Batch> =
@@ -226,7 +226,7 @@ fn damaged_files_are_errors_and_odd_ones_are_read() {
         let message = efficienttrain::data::read_image(&path).unwrap_err().rendered();
         assert!(message.contains(name), "{message}");
     }
-    // Content counts, not the ending; gray and transparent pictures become RGB.
+    // Content counts, not the ending; gray and transparent images become RGB.
     std::fs::write(folder.join("jpeg.png"), &whole).unwrap();
     assert_eq!(efficienttrain::data::read_image(&folder.join("jpeg.png")).unwrap().dimensions(), (40, 36));
     image::GrayImage::from_pixel(5, 4, image::Luma([9])).save(folder.join("gray.png")).unwrap();

@@ -49,7 +49,7 @@ fn an_evaluation_class_by_class_adds_up() {
     }
     assert_eq!(found["top1"].as_f64().unwrap(), correct / 24.0);
     assert_eq!(found["images"], 24);
-    // Another crop is another picture.
+    // Another crop is another image.
     let loss = |pct: &str| {
         let args = ["eval", "--weights", text(&weights), "--json", "--crop-pct", pct];
         serde_json::from_str::<Value>(&accepted(&args)).unwrap()["loss"].as_f64().unwrap()

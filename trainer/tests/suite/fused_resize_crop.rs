@@ -29,9 +29,9 @@ fn pipeline(fused: bool) -> TrainPipeline {
     }
 }
 
-fn prepared(picture: &RgbImage, size: u32, index: usize, fused: bool) -> RgbImage {
+fn prepared(image: &RgbImage, size: u32, index: usize, fused: bool) -> RgbImage {
     let view = ViewSpec { size, magnitude: 0.0, order: Order::CropThenAugment };
-    let (image, mut out) = (picture.clone().into(), RgbImage::default());
+    let (image, mut out) = (image.clone().into(), RgbImage::default());
     pipeline(fused)
         .prepare(&image, view, SampleId { epoch: 0, index }, &mut Workspace::default(), &mut out)
         .unwrap();
@@ -39,10 +39,10 @@ fn prepared(picture: &RgbImage, size: u32, index: usize, fused: bool) -> RgbImag
 }
 
 /// The box that the pipeline draws.
-fn area(picture: &RgbImage, index: usize) -> CropBox {
+fn area(image: &RgbImage, index: usize) -> CropBox {
     let crop = RandomResizedCrop { scale: (0.08, 1.0), ..RandomResizedCrop::default() };
     let mut rng = sample_rng(5, 0, index as u64, Purpose::Crop);
-    crop.sample(picture.width(), picture.height(), &mut rng).unwrap()
+    crop.sample(image.width(), image.height(), &mut rng).unwrap()
 }
 
 /// A dense matrix, row by row.
@@ -104,8 +104,8 @@ fn crop(x: &Matrix, to: usize) -> Matrix {
     y
 }
 
-fn channel(picture: &RgbImage, area: CropBox, c: usize) -> Matrix {
-    let value = |y, x| f64::from(picture.get_pixel(area.left + x, area.top + y).0[c]);
+fn channel(image: &RgbImage, area: CropBox, c: usize) -> Matrix {
+    let value = |y, x| f64::from(image.get_pixel(area.left + x, area.top + y).0[c]);
     (0..area.height).map(|y| (0..area.width).map(|x| value(y, x)).collect()).collect()
 }
 
@@ -121,25 +121,25 @@ fn photograph() -> RgbImage {
 }
 
 /// All pixels in 64..=191: the bicubic filter, whose weights reach 1.25 in sum of sizes, cannot leave 0..=255.
-fn subdued(mut picture: RgbImage) -> RgbImage {
-    picture.iter_mut().for_each(|value| *value = 64 + *value / 2);
-    picture
+fn subdued(mut image: RgbImage) -> RgbImage {
+    image.iter_mut().for_each(|value| *value = 64 + *value / 2);
+    image
 }
 
 /// Twice the contrast: large parts are black or white, and the filter overshoots at their edges.
-fn harsh(mut picture: RgbImage) -> RgbImage {
-    picture.iter_mut().for_each(|value| *value = (2 * i32::from(*value) - 128).clamp(0, 255) as u8);
-    picture
+fn harsh(mut image: RgbImage) -> RgbImage {
+    image.iter_mut().for_each(|value| *value = (2 * i32::from(*value) - 128).clamp(0, 255) as u8);
+    image
 }
 
 #[test]
 fn it_is_the_exact_operator_rounded_once() {
-    for picture in [photograph(), harsh(photograph())] {
+    for image in [photograph(), harsh(photograph())] {
         for (size, index) in [(96, 0), (160, 1), (97, 2)] {
-            let got = prepared(&picture, size, index, true);
-            let area = area(&picture, index);
+            let got = prepared(&image, size, index, true);
+            let area = area(&image, index);
             assert!(area.width < 280 && area.height < 280, "index {index} does not take the operator's way");
-            let want = exact(&channel(&picture, area, 1), size as usize);
+            let want = exact(&channel(&image, area, 1), size as usize);
             for (x, y, pixel) in got.enumerate_pixels() {
                 let value = want[y as usize][x as usize].clamp(0.0, 255.0);
                 // Half a level, and single precision over sums of some hundred terms.
@@ -165,13 +165,13 @@ fn without_clipping_it_is_within_the_roundings_of_the_stepwise_way() {
     for size in [96, 160] {
         let a = norm(&low_frequencies(BASE, size as usize));
         let mut largest = 0;
-        for picture in [&noise, &subdued(photograph())] {
+        for image in [&noise, &subdued(photograph())] {
             for index in 0..4 {
-                let area = area(picture, index);
+                let area = area(image, index);
                 let v = norm(&bicubic(area.height as usize, BASE));
                 let bound = (a * a + 1.0) * (v / 2.0 + 0.5) + 1.0;
                 let (one, two) =
-                    (prepared(picture, size, index, true), prepared(picture, size, index, false));
+                    (prepared(image, size, index, true), prepared(image, size, index, false));
                 for (a, b) in one.iter().zip(two.iter()) {
                     largest = largest.max(a.abs_diff(*b));
                     assert!(f64::from(a.abs_diff(*b)) <= bound, "{a} and {b}, bound {bound}");
@@ -183,9 +183,9 @@ fn without_clipping_it_is_within_the_roundings_of_the_stepwise_way() {
     }
 }
 
-/// Differences in levels between the two ways, over many boxes of a picture.
-fn differences(picture: &RgbImage, size: u32) -> Vec<u8> {
-    let pairs = (0..BOXES).map(|i| (prepared(picture, size, i, true), prepared(picture, size, i, false)));
+/// Differences in levels between the two ways, over many boxes of an image.
+fn differences(image: &RgbImage, size: u32) -> Vec<u8> {
+    let pairs = (0..BOXES).map(|i| (prepared(image, size, i, true), prepared(image, size, i, false)));
     pairs.flat_map(|(a, b)| a.iter().zip(b.iter()).map(|(a, b)| a.abs_diff(*b)).collect::<Vec<_>>()).collect()
 }
 

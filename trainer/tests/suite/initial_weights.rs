@@ -161,7 +161,7 @@ fn an_average_or_moments_that_the_run_did_not_keep_begin_anew() {
         let mut run = resumed(dir.path(), &baseline(0.9), &then);
         assert!(remarks(&run).contains("start at zero"), "{}", remarks(&run));
         assert_eq!(run.state.optimizer.steps, 0);
-        let moments = run.state.optimizer.kept.iter().flat_map(|(_, store)| store.iter());
+        let moments = run.state.optimizer.moments.iter().flat_map(|(_, store)| store.iter());
         let moments = moments.filter(|(name, _)| !name.contains("tracked"));
         assert!(moments.flat_map(|(_, t)| values(t)).all(|m| m == 0.0));
         assert!(run.train(&mut ()).unwrap());

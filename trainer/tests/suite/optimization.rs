@@ -74,9 +74,9 @@ fn frozen_statistics_are_what_training_normalizes_by() {
     let loss = |freeze: &[&str]| {
         let mut state = TrainState::new(&options, &recipe, 0).unwrap();
         state.freeze(&freeze.iter().map(|f| (*f).into()).collect::<Vec<_>>()).unwrap();
-        let pictures = batch.tensor(&Device::Cpu).unwrap().permute((0, 3, 1, 2)).unwrap();
+        let images = batch.tensor(&Device::Cpu).unwrap().permute((0, 3, 1, 2)).unwrap();
         let logits =
-            predict(state.model.classifier().unwrap(), &state.params, &pictures.contiguous().unwrap())
+            predict(state.model.classifier().unwrap(), &state.params, &images.contiguous().unwrap())
                 .unwrap();
         let logits: Vec<Vec<f32>> = logits.to_vec2().unwrap();
         let of = |(row, &label): (&Vec<f32>, &u32)| {

@@ -1,4 +1,4 @@
-//! Hugging Face's Parquet files: the right picture with the right label from every way they are written.
+//! Hugging Face's Parquet files: the right image with the right label from every way they are written.
 
 use crate::common::Rendered;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use rand::RngExt;
 use randaug::{Purpose, sample_rng};
 
 const LIMIT: u64 = DEFAULT_IMAGE_LIMIT;
-/// Pictures in a file, and its classes: as `make.py` has it.
+/// Images in a file, and its classes: as `make.py` has it.
 const COUNT: usize = 8;
 const NAMES: [&str; 3] = ["zebra", "ant", "mole"];
 
@@ -37,7 +37,7 @@ fn files(kind: &str) -> Vec<PathBuf> {
     files
 }
 
-fn picture(number: usize) -> RgbImage {
+fn image(number: usize) -> RgbImage {
     image::open(folder().join(format!("pictures/{number}.png"))).unwrap().into_rgb8()
 }
 
@@ -49,12 +49,12 @@ fn refusal(name: &str) -> String {
     open(&folder().join(format!("refused/{name}.parquet"))).unwrap_err()
 }
 
-/// The set is the pictures from the first on, each with the label its number gives.
+/// The set is the images from the first on, each with the label its number gives.
 fn is_the_set(set: &dyn Source, what: &str) {
     assert_eq!(labels(set), [0, 1, 2, 0, 1, 2, 0, 1], "{what}");
     // Backwards, so that what is kept from one read is not what the next wants.
     for index in (0..COUNT).rev() {
-        assert!(set.load(index).unwrap() == picture(index), "{what}: picture {index}");
+        assert!(set.load(index).unwrap() == image(index), "{what}: image {index}");
     }
     for index in 0..COUNT {
         let bytes = set.encoded(index).unwrap().unwrap();
@@ -63,7 +63,7 @@ fn is_the_set(set: &dyn Source, what: &str) {
 }
 
 #[test]
-fn every_coding_gives_the_same_pictures() {
+fn every_coding_gives_the_same_images() {
     let files = files("coded");
     assert_eq!(files.len(), 16);
     for path in files {
@@ -121,12 +121,12 @@ fn columns_are_told_by_name_and_description() {
     for name in ["large", "categories"] {
         let set = named(&format!("columns/{name}"));
         assert_eq!((set.classes(), labels(&set)), (strings.classes(), labels(&strings)), "{name}");
-        assert!((0..COUNT).all(|i| set.load(i).unwrap() == picture(i)), "{name}");
+        assert!((0..COUNT).all(|i| set.load(i).unwrap() == image(i)), "{name}");
     }
     is_the_set(&named("columns/decimals"), "decimals");
     let repeated = named("columns/repeated");
-    let pictures: Vec<_> = (0..COUNT).map(|i| repeated.load(i).unwrap()).collect();
-    assert!(pictures == [0, 1, 0, 0, 1, 0, 2, 0].map(picture));
+    let images: Vec<_> = (0..COUNT).map(|i| repeated.load(i).unwrap()).collect();
+    assert!(images == [0, 1, 0, 0, 1, 0, 2, 0].map(image));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn an_image_that_is_null_is_named() {
         );
     }
     for index in [0, 1, 3, 4, 6, 7] {
-        assert!(set.load(index).unwrap() == picture(index));
+        assert!(set.load(index).unwrap() == image(index));
     }
 }
 
@@ -220,12 +220,12 @@ fn check_stats_and_pack_work_on_it() {
     let found = check(&*set);
     assert_eq!((found.images, found.broken.len(), found.misnamed.len()), (COUNT, 0, 0));
     assert_eq!(found.classes.iter().map(|c| c.images).collect::<Vec<_>>(), [3, 3, 2]);
-    let of_pictures = |channel: usize| {
+    let of_images = |channel: usize| {
         let sum = |p: RgbImage| p.pixels().map(|p| f64::from(p.0[channel])).sum::<f64>() / 120.0 / 255.0;
-        (0..COUNT).map(picture).map(sum).sum::<f64>() / COUNT as f64
+        (0..COUNT).map(image).map(sum).sum::<f64>() / COUNT as f64
     };
     let mean = stats(&*set, None).unwrap().mean;
-    assert!((0..3).all(|c| (mean[c] - of_pictures(c)).abs() < 1e-9), "{mean:?}");
+    assert!((0..3).all(|c| (mean[c] - of_images(c)).abs() < 1e-9), "{mean:?}");
     let packed =
         pack(&*set, dir.path(), "train", PackOptions { shards: 2, ..PackOptions::default() }).unwrap();
     assert_eq!((packed.images, packed.broken.len()), (COUNT, 0));
@@ -238,21 +238,21 @@ fn check_stats_and_pack_work_on_it() {
 #[test]
 fn many_threads_read_the_same_file() {
     let set = named("coded/snappy-v1-dictionary");
-    let pictures: Vec<_> = (0..COUNT).map(picture).collect();
+    let images: Vec<_> = (0..COUNT).map(image).collect();
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let (set, pictures) = (&set, &pictures);
+            let (set, images) = (&set, &images);
             scope.spawn(move || {
                 for step in 0..200 {
                     let index = (step * (thread + 1)) % COUNT;
-                    assert!(set.load(index).unwrap() == pictures[index]);
+                    assert!(set.load(index).unwrap() == images[index]);
                 }
             });
         }
     });
 }
 
-/// Opens a damaged file and reads all of it: an error that names it, or pictures.
+/// Opens a damaged file and reads all of it: an error that names it, or images.
 fn read_damaged(path: &Path, bytes: &[u8]) -> (bool, usize) {
     std::fs::write(path, bytes).unwrap();
     match open(path) {

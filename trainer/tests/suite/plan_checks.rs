@@ -26,7 +26,7 @@ fn remarks(config: &TrainConfig) -> String {
 fn a_batch_of_one_image_is_refused_where_a_batch_norm_sees_one_value() {
     let refused = |config: &TrainConfig| begun(config).unwrap_err().rendered();
     let one = |c: &mut TrainConfig| (c.batch, c.mixup, c.cutmix) = (1.into(), Some(0.0), Some(0.0));
-    // ResNet ends in maps of a 32nd of the picture: one pixel at 32, four at 64.
+    // ResNet ends in maps of a 32nd of the image: one pixel at 32, four at 64.
     for accumulation in [1, 4] {
         let said = refused(&small(|c| (one(c), c.accumulation = accumulation).0));
         for part in ["--batch", "32 x 32", "stage 1", "batch norm", "--accumulation"] {

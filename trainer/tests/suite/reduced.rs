@@ -17,11 +17,11 @@ fn photograph() -> RgbImage {
     image::open(path).unwrap().into_rgb8()
 }
 
-fn jpeg(picture: &RgbImage) -> Vec<u8> {
+fn jpeg(image: &RgbImage) -> Vec<u8> {
     let mut bytes = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 92);
-    let (width, height) = picture.dimensions();
-    encoder.write_image(picture, width, height, ExtendedColorType::Rgb8).unwrap();
+    let (width, height) = image.dimensions();
+    encoder.write_image(image, width, height, ExtendedColorType::Rgb8).unwrap();
     bytes
 }
 
@@ -91,7 +91,7 @@ fn what_is_no_whole_jpeg_is_decoded_as_ever() {
 }
 
 #[test]
-fn damage_is_an_error_or_a_picture_but_never_a_panic() {
+fn damage_is_an_error_or_an_image_but_never_a_panic() {
     let whole = jpeg(&photograph());
     let mut state = 7u32;
     let mut draw = |n: usize| {
@@ -108,7 +108,7 @@ fn damage_is_an_error_or_a_picture_but_never_a_panic() {
     }
 }
 
-/// Mean distance in levels of training pictures from whole and from reduced images, over 40 epochs, and how many images
+/// Mean distance in levels of training images from whole and from reduced images, over 40 epochs, and how many images
 /// were reduced.
 fn apart(size: u32, min_crop_area: f64) -> (f64, usize) {
     let dir = tempfile::tempdir().unwrap();
@@ -134,13 +134,13 @@ fn apart(size: u32, min_crop_area: f64) -> (f64, usize) {
     let mut w = Workspace::default();
     let (mut sum, mut values, mut smaller) = (0.0, 0.0, 0);
     for epoch in 0..40 {
-        let mut picture = |pipeline: &TrainPipeline| {
+        let mut image = |pipeline: &TrainPipeline| {
             let image = pipeline.load(&source, SampleId { epoch, index: 0 }, view).unwrap();
             let mut out = RgbImage::default();
             pipeline.prepare(&image, view, SampleId { epoch, index: 0 }, &mut w, &mut out).unwrap();
             (out, image.pixels.dimensions())
         };
-        let ((a, full), (b, part)) = (picture(&whole), picture(&reduced));
+        let ((a, full), (b, part)) = (image(&whole), image(&reduced));
         smaller += usize::from(part != full);
         sum += a.iter().zip(b.iter()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
         values += a.len() as f64;
@@ -153,7 +153,7 @@ fn apart(size: u32, min_crop_area: f64) -> (f64, usize) {
 }
 
 #[test]
-fn with_twice_the_pixels_training_pictures_are_a_level_apart() {
+fn with_twice_the_pixels_training_images_are_a_level_apart() {
     for size in [24, 40, 56] {
         // The whole image is the box: what decoding alone changes.
         let (levels, reduced) = apart(size, 1.0);

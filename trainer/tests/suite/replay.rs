@@ -15,7 +15,7 @@ use efficienttrain_schedule::{Augmentation, Order, Replay};
 const REPLAY: Replay = Replay { times: 3, buffer_batches: 4 };
 const FRESH: usize = 6;
 
-/// Pictures can be told apart only if they are not mixed; they are erased, though.
+/// Images can be told apart only if they are not mixed; they are erased, though.
 fn unmixed() -> TrainPipeline {
     let whole = pipeline();
     let augmentation = Augmentation { mixup: 0.0, cutmix: 0.0, erasing: 0.5, ..whole.augmentation };
@@ -41,8 +41,8 @@ fn batches(requests: Vec<BatchRequest>, workers: usize) -> Vec<Batch> {
     Loader::train(source, unmixed(), requests.into_iter(), workers).unwrap().map(Result::unwrap).collect()
 }
 
-/// Each picture of a batch as bits, with its label.
-fn pictures(batch: &Batch) -> Vec<(Vec<u32>, u32)> {
+/// Each image of a batch as bits, with its label.
+fn images(batch: &Batch) -> Vec<(Vec<u32>, u32)> {
     let values = batch.size * batch.size * 3;
     let bits = |p: &[f32]| p.iter().map(|v| v.to_bits()).collect();
     batch.normalized().unwrap().chunks_exact(values).map(bits).zip(batch.labels.iter().copied()).collect()
@@ -52,21 +52,21 @@ fn pictures(batch: &Batch) -> Vec<(Vec<u32>, u32)> {
 fn a_batch_is_its_fresh_images_and_earlier_ones_as_they_were() {
     let plain: Vec<BatchRequest> =
         (0..18).map(|i| BatchRequest::fresh_images((i * FRESH) as u64, FRESH, view(i))).collect();
-    let fresh: Vec<_> = batches(plain, 2).iter().map(pictures).collect();
+    let fresh: Vec<_> = batches(plain, 2).iter().map(images).collect();
     let all = batches(replayed(), 2);
     assert_eq!(all.len(), 18);
     let mut ages = [0usize; REPLAY.buffer_batches as usize];
     for (i, batch) in all.iter().enumerate() {
-        let mut seen = pictures(batch);
+        let mut seen = images(batch);
         assert_eq!(seen.len(), FRESH * 3, "batch {i}");
         let old = seen.split_off(FRESH);
         assert_eq!(seen, fresh[i], "batch {i}: the fresh images");
         // The last four batches, this one among them, but none of another size.
         let begin = if i < 12 { 0 } else { 12 };
         let stored = (i + 1).saturating_sub(4).max(begin)..=i;
-        for picture in old {
-            let from = stored.clone().rev().find(|&b| fresh[b].contains(&picture));
-            ages[i - from.unwrap_or_else(|| panic!("batch {i}: a picture that is not in the buffer"))] += 1;
+        for image in old {
+            let from = stored.clone().rev().find(|&b| fresh[b].contains(&image));
+            ages[i - from.unwrap_or_else(|| panic!("batch {i}: an image that is not in the buffer"))] += 1;
         }
     }
     // All of the buffer is drawn from, and of 18 x 12 draws about as much from each place.
@@ -76,7 +76,7 @@ fn a_batch_is_its_fresh_images_and_earlier_ones_as_they_were() {
 #[test]
 fn chunks_are_drawn_independently() {
     let batch = &batches(replayed(), 1)[11];
-    let distinct: HashSet<_> = pictures(batch)[FRESH..].iter().cloned().collect();
+    let distinct: HashSet<_> = images(batch)[FRESH..].iter().cloned().collect();
     // 12 draws with replacement from 24: ten distinct ones are expected, one or two would be a fault.
     assert!((5..12).contains(&distinct.len()), "{}", distinct.len());
 }

@@ -69,7 +69,7 @@ fn a_run_and_a_comparison_as_pages() {
 }
 
 #[test]
-fn pictures_are_those_of_the_stages() {
+fn images_are_those_of_the_stages() {
     let dir = tempfile::tempdir().unwrap();
     let run = trained(dir.path(), |_| ());
     let log = RunLog::read(dir.path()).unwrap();
@@ -79,8 +79,8 @@ fn pictures_are_those_of_the_stages() {
     for (stage, planned) in stages.iter().zip(run.plan().stages()) {
         assert_eq!((stage.size, stage.png.len()), (planned.size, 2));
         for png in &stage.png {
-            let picture = image::load_from_memory(png).unwrap();
-            assert_eq!((picture.width(), picture.height()), (planned.size, planned.size));
+            let image = image::load_from_memory(png).unwrap();
+            assert_eq!((image.width(), image.height()), (planned.size, planned.size));
         }
     }
 }
@@ -154,7 +154,7 @@ fn changed(out: &Path, change: impl Fn(&mut RunLog)) -> String {
     log.bad_steps.clear();
     change(&mut log);
     let page = out.join("page.html");
-    write(&page, &[Shown { log, pictures: Err("none".into()) }]).unwrap();
+    write(&page, &[Shown { log, images: Err("none".into()) }]).unwrap();
     std::fs::read_to_string(page).unwrap()
 }
 

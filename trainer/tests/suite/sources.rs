@@ -1,4 +1,4 @@
-//! Every kind of data set, read as it is meant: the right picture with the right label.
+//! Every kind of data set, read as it is meant: the right image with the right label.
 
 use crate::common::Rendered;
 use std::path::Path;
@@ -34,17 +34,17 @@ fn pixels_are_those_of_pillow() {
     for entry in std::fs::read_dir(&folder).unwrap() {
         let golden = entry.unwrap().path();
         let name = golden.file_name().unwrap().to_str().unwrap().to_string();
-        let Some(picture) = name.strip_suffix(".pixels.png") else { continue };
-        let ours = read_image(&folder.join(picture)).unwrap();
+        let Some(image) = name.strip_suffix(".pixels.png") else { continue };
+        let ours = read_image(&folder.join(image)).unwrap();
         let theirs = image::open(&golden).unwrap().into_rgb8();
-        assert_eq!(ours.dimensions(), theirs.dimensions(), "{picture}");
+        assert_eq!(ours.dimensions(), theirs.dimensions(), "{image}");
         let far = ours.as_raw().iter().zip(theirs.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         // WebP's decoders interpolate chroma each in their own way.
-        let allowed = if picture == "lossy.webp" { 3 } else { 0 };
-        assert!(far <= allowed, "{picture}: {far} levels apart");
+        let allowed = if image == "lossy.webp" { 3 } else { 0 };
+        assert!(far <= allowed, "{image}: {far} levels apart");
         seen += 1;
     }
-    assert_eq!(seen, 31, "a picture lacks its pixels");
+    assert_eq!(seen, 31, "a image lacks its pixels");
 }
 
 #[test]

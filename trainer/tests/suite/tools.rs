@@ -21,15 +21,15 @@ fn refused(dir: &Path, args: &[&str], expected: &str) {
     assert!(said.contains(expected), "{args:?}: `{said}` does not say `{expected}`");
 }
 
-/// A folder with a picture of smooth colors and noise.
+/// A folder with an image of smooth colors and noise.
 fn folder() -> (tempfile::TempDir, RgbImage) {
     let dir = tempfile::tempdir().unwrap();
     let noise = |x: u32, y: u32, c: u32| (x * 31 + y * 17 + c * 7 + x * y * 13) % 23;
-    let picture = RgbImage::from_fn(30, 20, |x, y| {
+    let image = RgbImage::from_fn(30, 20, |x, y| {
         Rgb([0, 1, 2].map(|c| (60 + 4 * x + 3 * y * (c + 1) / 2 + noise(x, y, c)).min(255) as u8))
     });
-    picture.save(dir.path().join("in.png")).unwrap();
-    (dir, picture)
+    image.save(dir.path().join("in.png")).unwrap();
+    (dir, image)
 }
 
 /// `[C, H, W]` from a `.safetensors` file.
@@ -41,10 +41,10 @@ fn floats(path: &Path) -> (Vec<usize>, Vec<f32>) {
 
 #[test]
 fn a_crop_keeps_the_mean_and_a_whole_band_keeps_everything() {
-    let (dir, picture) = folder();
+    let (dir, image) = folder();
     let at = |name: &str| dir.path().join(name);
     let mean = |v: &[f32]| v.iter().map(|&v| f64::from(v)).sum::<f64>() / v.len() as f64;
-    let original = picture.iter().map(|&v| f64::from(v) / 255.0).sum::<f64>() / 1800.0;
+    let original = image.iter().map(|&v| f64::from(v) / 255.0).sum::<f64>() / 1800.0;
     for (size, shape) in [("10x12", [3, 10, 12]), ("9", [3, 9, 9])] {
         accepted(dir.path(), &["crop", "in.png", "out.safetensors", "--size", size]);
         let (dims, values) = floats(&at("out.safetensors"));
@@ -56,7 +56,7 @@ fn a_crop_keeps_the_mean_and_a_whole_band_keeps_everything() {
         assert!((mean(&values) - original).abs() < 1e-6);
     }
     accepted(dir.path(), &["crop", "in.png", "same.png", "--size", "20x30"]);
-    assert_eq!(image::open(at("same.png")).unwrap().into_rgb8(), picture);
+    assert_eq!(image::open(at("same.png")).unwrap().into_rgb8(), image);
 }
 
 #[test]
@@ -149,14 +149,14 @@ fn crop_and_augment_read_images_as_training_does() {
 
 #[test]
 fn an_operation_is_applied_as_named() {
-    let (dir, picture) = folder();
+    let (dir, image) = folder();
     let run = |args: &[&str]| {
         accepted(dir.path(), &[&["augment", "in.png", "out.png"], args].concat());
         image::open(dir.path().join("out.png")).unwrap().into_rgb8()
     };
     let inverted = run(&["--op", "Invert", "--magnitude", "3"]);
-    assert!(inverted.iter().zip(picture.iter()).all(|(a, b)| *a == 255 - b));
-    assert_eq!(run(&["--op", "Rotate", "--magnitude", "0"]), picture);
+    assert!(inverted.iter().zip(image.iter()).all(|(a, b)| *a == 255 - b));
+    assert_eq!(run(&["--op", "Rotate", "--magnitude", "0"]), image);
     let (left, right) = (
         run(&["--op", "Rotate", "--magnitude", "5"]),
         run(&["--op", "Rotate", "--magnitude", "5", "--negate"]),
@@ -166,7 +166,7 @@ fn an_operation_is_applied_as_named() {
 }
 
 #[test]
-fn a_preview_has_a_picture_for_every_size_and_strength() {
+fn a_preview_has_an_image_for_every_size_and_strength() {
     let dir = tempfile::tempdir().unwrap();
     let args = [
         "preview",

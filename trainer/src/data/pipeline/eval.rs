@@ -43,7 +43,7 @@ impl EvalPipeline {
     /// Returns an error if the image is empty or a setting is out of range.
     pub fn apply(&self, image: &RgbImage, w: &mut Workspace, out: &mut [f32]) -> Result<(), DataError> {
         let transform = EvalTransform { crop_pct: self.crop_pct, ..EvalTransform::new(self.size as u32) };
-        let picture = transform.apply(image, &mut w.scratch)?;
-        w.normalize.apply(&picture, Layout::Hwc, out).map_err(DataError::from)
+        let image = transform.apply(image, &mut w.scratch)?;
+        w.normalize.apply(&image, Layout::Hwc, out).map_err(DataError::from)
     }
 }

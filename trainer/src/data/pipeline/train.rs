@@ -49,24 +49,24 @@ pub struct TrainPipeline {
     pub raw_batches: bool,
 }
 
-/// Resizes the buffer of `picture`; its pixels are then unspecified.
-fn sized(picture: &mut RgbImage, size: u32) {
-    if picture.dimensions() != (size, size) {
-        *picture = RgbImage::new(size, size);
+/// Resizes the buffer of `output`; its pixels are then unspecified.
+fn sized(output: &mut RgbImage, size: u32) {
+    if output.dimensions() != (size, size) {
+        *output = RgbImage::new(size, size);
     }
 }
 
-/// Crops and resizes a box of the image to the size of `picture`, flipped or not.
+/// Crops and resizes a box of the image to the size of `output`, flipped or not.
 fn take_crop(
     pixels: &RgbImage,
     area: CropBox,
     flip: bool,
     w: &mut Workspace,
-    picture: &mut RgbImage,
+    output: &mut RgbImage,
 ) -> Result<(), DataError> {
-    resize_crop_into(pixels, area, Filter::Bicubic, picture, &mut w.scratch)?;
+    resize_crop_into(pixels, area, Filter::Bicubic, output, &mut w.scratch)?;
     if flip {
-        flip_horizontal(picture);
+        flip_horizontal(output);
     }
     w.mark(PipelineStage::Geometry);
     Ok(())
@@ -103,14 +103,14 @@ impl TrainPipeline {
     ) -> Result<(), DataError> {
         // Taken out, so that the rest of the workspace can be borrowed too; after an error, only a
         // new buffer is allocated.
-        let mut picture = std::mem::take(&mut w.small);
-        self.prepare(image, view, sample, w, &mut picture)?;
-        self.normalize_into(&picture, sample, w, out)?;
-        w.small = picture;
+        let mut output = std::mem::take(&mut w.small);
+        self.prepare(image, view, sample, w, &mut output)?;
+        self.normalize_into(&output, sample, w, out)?;
+        w.small = output;
         Ok(())
     }
 
-    /// Crops and augments an image into `picture`, which gets the size of the view. The sample's
+    /// Crops and augments an image into `output`, which gets the size of the view. The sample's
     /// epoch and index determine all random draws.
     ///
     /// Crop box, resize, flip and low-frequency crop are linear. With [`Self::fused`], in the order
@@ -127,27 +127,27 @@ impl TrainPipeline {
         view: ViewSpec,
         sample: SampleId,
         w: &mut Workspace,
-        picture: &mut RgbImage,
+        output: &mut RgbImage,
     ) -> Result<(), DataError> {
-        sized(picture, view.size);
+        sized(output, view.size);
         let (area, flip) = self.draw_crop(image.full, sample)?;
         let area = image.scaled(area);
         let pixels = &image.pixels;
         let augment_last = view.order == Order::CropThenAugment;
         let one_operator = self.fused && augment_last && self.crop == CropMethod::Fourier;
         if view.size == self.base_size {
-            take_crop(pixels, area, flip, w, picture)?;
-            return self.augment(picture, view.magnitude, sample, w);
+            take_crop(pixels, area, flip, w, output)?;
+            return self.augment(output, view.magnitude, sample, w);
         }
         if one_operator
             && fused_is_faster(area, self.base_size)
             && w.resize_and_crop(
                 &ResizedBox { image: pixels, area, flip, base_size: self.base_size },
-                picture,
+                output,
             )?
         {
             w.mark(PipelineStage::Geometry);
-            return self.augment(picture, view.magnitude, sample, w);
+            return self.augment(output, view.magnitude, sample, w);
         }
         let mut base = std::mem::take(&mut w.base);
         sized(&mut base, self.base_size);
@@ -155,10 +155,10 @@ impl TrainPipeline {
         if !augment_last {
             self.augment(&mut base, view.magnitude, sample, w)?;
         }
-        self.shrink(&base, view.size, w, picture)?;
+        self.shrink(&base, view.size, w, output)?;
         w.base = base;
         if augment_last {
-            self.augment(picture, view.magnitude, sample, w)?;
+            self.augment(output, view.magnitude, sample, w)?;
         }
         Ok(())
     }
@@ -259,15 +259,15 @@ impl TrainPipeline {
 
     fn augment(
         &self,
-        picture: &mut RgbImage,
+        image: &mut RgbImage,
         magnitude: f64,
         sample: SampleId,
         w: &mut Workspace,
     ) -> Result<(), DataError> {
         let mut rng = self.rng(sample, Purpose::Augment);
         let done = match &self.policy {
-            Some(policy) => policy.apply(picture, magnitude, &mut rng, &mut w.scratch),
-            None => self.rand_augment().apply(picture, magnitude, &mut rng, &mut w.scratch),
+            Some(policy) => policy.apply(image, magnitude, &mut rng, &mut w.scratch),
+            None => self.rand_augment().apply(image, magnitude, &mut rng, &mut w.scratch),
         };
         done?;
         w.mark(PipelineStage::Augment);
@@ -288,7 +288,7 @@ impl TrainPipeline {
 
     fn shrink(
         &self,
-        picture: &RgbImage,
+        image: &RgbImage,
         size: u32,
         w: &mut Workspace,
         small: &mut RgbImage,
@@ -297,11 +297,11 @@ impl TrainPipeline {
         match self.crop {
             CropMethod::Fourier => {
                 let edges = (self.base_size as usize, size as usize);
-                w.fourier(edges)?.apply_rgb8_into(picture, small)?;
+                w.fourier(edges)?.apply_rgb8_into(image, small)?;
             }
             CropMethod::Lanczos => {
-                let whole = CropBox::whole(picture);
-                resize_crop_into(picture, whole, Filter::Lanczos, small, &mut w.scratch)?;
+                let whole = CropBox::whole(image);
+                resize_crop_into(image, whole, Filter::Lanczos, small, &mut w.scratch)?;
             }
         }
         w.mark(PipelineStage::Crop);
@@ -316,13 +316,13 @@ impl TrainPipeline {
     /// range.
     pub fn normalize_into(
         &self,
-        picture: &RgbImage,
+        image: &RgbImage,
         sample: SampleId,
         w: &mut Workspace,
         out: &mut [f32],
     ) -> Result<(), DataError> {
-        w.normalize.apply(picture, Layout::Hwc, out)?;
-        let shape = (3, picture.height(), picture.width());
+        w.normalize.apply(image, Layout::Hwc, out)?;
+        let shape = (3, image.height(), image.width());
         self.erasing().apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase))?;
         w.mark(PipelineStage::Normalize);
         Ok(())

@@ -22,7 +22,7 @@ pub struct Cifar {
     classes: Vec<String>,
     files: Vec<(PathBuf, Vec<u8>)>,
     /// File of each image and the image's number in it.
-    places: Vec<(u32, u32)>,
+    locations: Vec<(u32, u32)>,
     /// Bytes of labels before the pixels: one for CIFAR-10; coarse and fine for CIFAR-100.
     labels: usize,
     /// Positions of the file's classes in `classes`, if that is another list.
@@ -44,8 +44,8 @@ impl Cifar {
             |p: &PathBuf| p.file_name().is_some_and(|name| name == "train.bin" || name == "test.bin");
         let labels = if paths.iter().any(hundred) { 2 } else { 1 };
         let classes = class_names(paths, labels)?;
-        let (files, places) = (Vec::new(), Vec::new());
-        let mut set = Self { classes, files, places, labels, positions: None, skipped: Skipped::default() };
+        let (files, locations) = (Vec::new(), Vec::new());
+        let mut set = Self { classes, files, locations, labels, positions: None, skipped: Skipped::default() };
         for path in paths {
             set.add(path)?;
         }
@@ -79,7 +79,7 @@ impl Cifar {
     /// Checks that no file except the last is shorter than others: the batches of the download have
     /// equal sizes.
     fn check_lengths(&self) -> Result<(), DataError> {
-        let images = |file: &(PathBuf, Vec<u8>)| file.1.len() / self.record();
+        let images = |file: &(PathBuf, Vec<u8>)| file.1.len() / self.record_len();
         let most = self.files.iter().map(images).max().unwrap_or(0);
         let others = self.files.len().saturating_sub(1);
         match self.files[..others].iter().find(|file| images(file) < most) {
@@ -96,7 +96,7 @@ impl Cifar {
 
     fn add(&mut self, path: &Path) -> Result<(), DataError> {
         let bytes = read_regular(path).map_err(DataError::io(path))?;
-        let record = self.record();
+        let record = self.record_len();
         if bytes.is_empty() || bytes.len() % record != 0 {
             let what = format!(
                 "{} bytes are not a whole number of images of {record} bytes; the file is cut off or of another \
@@ -105,26 +105,26 @@ impl Cifar {
             );
             return Err(DataError::layout(path, what));
         }
-        for (picture, number) in bytes.chunks_exact(record).zip(0..) {
-            let label = picture[self.labels - 1];
+        for (image, number) in bytes.chunks_exact(record).zip(0..) {
+            let label = image[self.labels - 1];
             if usize::from(label) >= self.classes.len() {
                 let what =
                     format!("image {number} has label {label}, expected 0 to {}", self.classes.len() - 1);
                 return Err(DataError::layout(path, what));
             }
-            self.places.push((self.files.len() as u32, number));
+            self.locations.push((self.files.len() as u32, number));
         }
         self.files.push((path.into(), bytes));
         Ok(())
     }
 
-    fn record(&self) -> usize {
+    fn record_len(&self) -> usize {
         self.labels + 3 * PIXELS
     }
 
-    fn picture(&self, index: usize) -> &[u8] {
-        let (file, number) = self.places[index];
-        &self.files[file as usize].1[number as usize * self.record()..][..self.record()]
+    fn record_at(&self, index: usize) -> &[u8] {
+        let (file, number) = self.locations[index];
+        &self.files[file as usize].1[number as usize * self.record_len()..][..self.record_len()]
     }
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn cifar_files(dir: &Path, split: Split) -> Result<Option<Vec<PathBuf
 
 impl Source for Cifar {
     fn len(&self) -> usize {
-        self.places.len()
+        self.locations.len()
     }
 
     fn classes(&self) -> &[String] {
@@ -194,7 +194,7 @@ impl Source for Cifar {
     }
 
     fn label(&self, index: usize) -> u32 {
-        let label = self.picture(index)[self.labels - 1];
+        let label = self.record_at(index)[self.labels - 1];
         self.positions.as_ref().map_or(u32::from(label), |positions| positions[usize::from(label)])
     }
 
@@ -203,12 +203,12 @@ impl Source for Cifar {
     }
 
     fn name(&self, index: usize) -> String {
-        let (file, number) = self.places[index];
+        let (file, number) = self.locations[index];
         format!("{}: picture {number}", self.files[file as usize].0.display())
     }
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
-        let planes = &self.picture(index)[self.labels..];
+        let planes = &self.record_at(index)[self.labels..];
         Ok(RgbImage::from_fn(EDGE as u32, EDGE as u32, |x, y| {
             let at = y as usize * EDGE + x as usize;
             image::Rgb([planes[at], planes[PIXELS + at], planes[2 * PIXELS + at]])

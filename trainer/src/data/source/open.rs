@@ -38,13 +38,13 @@ pub fn open_split(
     check_folder(dir)?;
     let found = match find(dir, split)? {
         Some(found) => found,
-        None => return Err(DataError::layout(dir, lacking(dir, split)?)),
+        None => return Err(DataError::layout(dir, describe_missing(dir, split)?)),
     };
     open(found, dir, classes, limit)
 }
 
 /// Describes a data set without a split.
-fn lacking(dir: &Path, split: Split) -> Result<String, DataError> {
+fn describe_missing(dir: &Path, split: Split) -> Result<String, DataError> {
     let name = split.name();
     let other = if split == Split::Train { Split::Val } else { Split::Train };
     let advice = match (split, unnamed_shard(dir)?) {

@@ -58,10 +58,10 @@ impl Synthetic {
             Split::Val => 1,
         };
         let make = |index: usize| {
-            let picture =
+            let image =
                 draw(label(index), edge, &mut sample_rng(seed, stream, index as u64, SYNTHETIC_IMAGE));
             let mut bytes = Vec::new();
-            let encoded = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(&picture);
+            let encoded = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(&image);
             encoded.map_err(|e| DataError::Setting(format!("cannot encode a synthetic image: {e}")))?;
             Ok(bytes)
         };

@@ -23,7 +23,7 @@ pub(crate) fn draw_outcome(path: &Path, outcome: &Outcome) -> Result<()> {
 
 /// Returns the position of a candidate along the stages, its accuracy and the spread of its
 /// accuracy, in percent.
-fn place(outcome: &Outcome, stage: usize, candidate: &Candidate) -> Option<(f64, f64, f64)> {
+fn position(outcome: &Outcome, stage: usize, candidate: &Candidate) -> Option<(f64, f64, f64)> {
     let measured = candidate.measured?;
     let count = outcome.stages[stage].candidates.len().max(2) - 1;
     let aside = (candidate.candidate as f64 / count as f64 - 0.5) * SPREAD;
@@ -35,7 +35,7 @@ fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
         let stages = outcome.stages.iter().enumerate();
         stages.flat_map(|(stage, of)| of.candidates.iter().map(move |c| (stage, c)))
     };
-    let placed: Vec<_> = all().filter_map(|(stage, c)| Some((c, place(outcome, stage, c)?))).collect();
+    let placed: Vec<_> = all().filter_map(|(stage, c)| Some((c, position(outcome, stage, c)?))).collect();
     let baseline = outcome.baseline.map(|m| 100.0 * m.mean);
     let ends = placed.iter().flat_map(|(_, (_, y, spread))| [y - spread, y + spread]).chain(baseline);
     let (low, high) = ends.fold((f64::MAX, f64::MIN), |(low, high), y| (low.min(y), high.max(y)));

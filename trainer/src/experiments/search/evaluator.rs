@@ -23,7 +23,7 @@ use crate::run::sources::Sources;
 #[derive(Debug)]
 pub enum TrialEvent<'a> {
     /// A trial starts, or resumes after a stop.
-    Begin(&'a Trial),
+    Start(&'a Trial),
     /// A trial is done.
     End {
         /// The finished trial.
@@ -83,8 +83,8 @@ impl SearchRun {
     }
 
     /// Returns true if a folder contains a search.
-    pub fn is_begun(out: &Path) -> bool {
-        Folder(out.into()).is_begun()
+    pub fn exists(out: &Path) -> bool {
+        Folder(out.into()).exists()
     }
 
     /// Returns the settings and the reports so far.
@@ -138,7 +138,7 @@ impl SearchRun {
     /// the time of the run before the trial.
     fn open_or_resume(&self, trial: &Trial) -> Result<(Run, f64)> {
         let out = self.folder.trial(trial.id);
-        let run = self.fresh(&trial.plan, trial.seed, &out)?;
+        let run = self.new_run(&trial.plan, trial.seed, &out)?;
         let start = trial.start.map(|state| Checkpoint::open(&self.folder.state(state))).transpose()?;
         let before = start.as_ref().map_or(Ok(0.0), |saved| saved.run().map(|run| run.history.seconds))?;
         let interrupted = newest(&out)?.map(|found| found.saved);
@@ -153,7 +153,7 @@ impl SearchRun {
     fn fine_tuned(&self, trial: &Trial, of: &FineTuneRun, from: &Path) -> Result<Option<(f64, f64)>> {
         let out = from.join("fine-tune");
         remove_folder(&out)?;
-        let run = self.fresh(&of.plan, trial.seed, &out)?;
+        let run = self.new_run(&of.plan, trial.seed, &out)?;
         let mut run = run.branch_from(&Checkpoint::open(&from.join(LAST))?, of.samples_before)?;
         if !train_to(&mut run, of.plan.total_steps())? {
             return Ok(None);
@@ -162,7 +162,7 @@ impl SearchRun {
     }
 
     /// Creates a new run of a plan.
-    fn fresh(&self, plan: &Plan, seed: u64, out: &Path) -> Result<Run> {
+    fn new_run(&self, plan: &Plan, seed: u64, out: &Path) -> Result<Run> {
         let config = self.stored.config.of_recipe(plan.recipe(), plan.options().equivalent_epochs)?;
         // A trial is evaluated only at its end.
         let options = RunOptions {
@@ -198,7 +198,7 @@ struct Trials<'a> {
 
 impl Evaluator for Trials<'_> {
     fn evaluate(&mut self, trial: &Trial) -> ControlFlow<(), Report> {
-        (self.observer)(&TrialEvent::Begin(trial));
+        (self.observer)(&TrialEvent::Start(trial));
         let report = match self.run.train(trial) {
             Ok(Some((accuracy, seconds))) => {
                 self.seconds = seconds;

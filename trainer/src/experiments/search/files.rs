@@ -13,7 +13,7 @@ use crate::util::csv::csv;
 
 /// Contents of `outcome.json`.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct OutcomeFile<'a> {
     #[serde(flatten)]
     outcome: &'a Outcome,
     /// Wall time of all trials, in seconds.
@@ -31,9 +31,9 @@ pub fn write_outcome(folder: &Path, outcome: &Outcome, seconds: &[f64]) -> Resul
     let path = folder.join("recipe.json");
     replace(&path, (outcome.recipe.to_json()? + "\n").as_bytes())?;
     let table = rows(outcome, seconds);
-    let whole = Whole { outcome, seconds: seconds.iter().sum(), table: &table };
+    let file = OutcomeFile { outcome, seconds: seconds.iter().sum(), table: &table };
     let json = folder.join("outcome.json");
-    let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::io(&json)(e.into()))?;
+    let text = serde_json::to_string_pretty(&file).map_err(|e| Error::io(&json)(e.into()))?;
     replace(&json, text.as_bytes())?;
     let text = csv(&HEAD, table.iter().map(Row::cells));
     replace(&folder.join("trials.csv"), text.as_bytes())?;

@@ -56,7 +56,7 @@ impl Folder {
     }
 
     /// Returns true if there is a search in the folder.
-    pub(crate) fn is_begun(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.0.join(FILE).exists()
     }
 

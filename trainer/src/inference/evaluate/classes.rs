@@ -48,9 +48,9 @@ impl Confusion {
     }
 
     /// Counts an image.
-    pub fn add(&mut self, judged: &ImageScore) {
-        self.counts[judged.label * self.classes.len() + judged.predicted] += 1;
-        self.top5[judged.label] += u64::from(judged.better < 5);
+    pub fn add(&mut self, score: &ImageScore) {
+        self.counts[score.label * self.classes.len() + score.predicted] += 1;
+        self.top5[score.label] += u64::from(score.rank < 5);
     }
 
     /// Returns the number of images of class `label` that were predicted as class `predicted`.
@@ -126,8 +126,8 @@ mod tests {
         let mut confusion = Confusion::new(&classes);
         // Three images of a, one predicted as d; two of b,c, both predicted as a, one with six
         // better classes; one of d.
-        for (label, predicted, better) in [(0, 0, 0), (0, 0, 0), (0, 2, 1), (1, 0, 1), (1, 0, 6), (2, 2, 0)] {
-            confusion.add(&ImageScore { index: 0, label, predicted, better, loss: 0.0 });
+        for (label, predicted, rank) in [(0, 0, 0), (0, 0, 0), (0, 2, 1), (1, 0, 1), (1, 0, 6), (2, 2, 0)] {
+            confusion.add(&ImageScore { index: 0, label, predicted, rank, loss: 0.0 });
         }
         let rows = confusion.rows();
         let row =

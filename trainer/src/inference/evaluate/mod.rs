@@ -41,7 +41,7 @@ pub struct ImageScore {
     /// Most probable class; not the label if another class ties with it.
     pub predicted: usize,
     /// Number of classes that are at least as probable as the label.
-    pub better: usize,
+    pub rank: usize,
     /// Cross entropy.
     pub loss: f64,
 }
@@ -113,9 +113,9 @@ pub(crate) fn score(
             return Ok(None);
         }
         let batch = batch?;
-        for judged in score_images(model, params, &batch)? {
-            sum.add(&judged);
-            each(judged);
+        for score in score_images(model, params, &batch)? {
+            sum.add(&score);
+            each(score);
         }
         bad.extend(batch.bad);
     }
@@ -131,10 +131,10 @@ pub(crate) fn score(
 
 impl Accuracy {
     /// Adds an image to the sums, which are divided by the number of images later.
-    fn add(&mut self, judged: &ImageScore) {
-        self.top1 += f64::from(judged.better == 0);
-        self.top5 += f64::from(judged.better < 5);
-        self.loss += judged.loss;
+    fn add(&mut self, score: &ImageScore) {
+        self.top1 += f64::from(score.rank == 0);
+        self.top5 += f64::from(score.rank < 5);
+        self.loss += score.loss;
         self.images += 1;
     }
 }
@@ -149,12 +149,12 @@ fn score_images(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Res
         let others = || logits.iter().copied().enumerate().filter(|&(class, _)| class != label);
         // Counts the classes that the label does not beat: a tie or a NaN is no success.
         let beats = |x: f32| own > x;
-        let better = others().filter(|&(_, x)| !beats(x)).count();
+        let rank = others().filter(|&(_, x)| !beats(x)).count();
         let rival = others().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(label, |(class, _)| class);
         let max = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
         let loss = mass.ln() - f64::from(own - max);
-        ImageScore { index, label, predicted: if better == 0 { label } else { rival }, better, loss }
+        ImageScore { index, label, predicted: if rank == 0 { label } else { rival }, rank, loss }
     };
     let logits = logits(model, params, &batch.tensor(&Device::Cpu)?)?;
     Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())
@@ -162,12 +162,12 @@ fn score_images(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Res
 
 /// Returns the logits of channels-last images, one row per image. Splits the batch into parts if it
 /// does not fit on a GPU.
-pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
-    let count = pictures.dims()[0];
-    match logits_at_once(model, params, pictures) {
+pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, images: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let count = images.dims()[0];
+    match logits_at_once(model, params, images) {
         Err(e) if e.is_out_of_memory() && count > 1 => {
             let part = |from, to| {
-                let part = pictures.narrow(0, from, to - from)?;
+                let part = images.narrow(0, from, to - from)?;
                 // Copied on the CPU, because sending a tensor to a GPU sends all memory of the
                 // underlying tensor.
                 if part.device().is_cpu() { part.force_contiguous() } else { Ok(part) }
@@ -180,9 +180,9 @@ pub(crate) fn logits(model: &dyn Backbone, params: &ParamStore, pictures: &Tenso
     }
 }
 
-fn logits_at_once(model: &dyn Backbone, params: &ParamStore, pictures: &Tensor) -> Result<Vec<Vec<f32>>> {
+fn logits_at_once(model: &dyn Backbone, params: &ParamStore, images: &Tensor) -> Result<Vec<Vec<f32>>> {
     let mut cx = Context::new(params, Mode::Eval);
     let device = params.iter().next().map_or(&Device::Cpu, |(_, t)| t.device());
-    let logits = model.forward(&mut cx, &Variable::constant(pictures.to_device(device)?))?;
+    let logits = model.forward(&mut cx, &Variable::constant(images.to_device(device)?))?;
     Ok(logits.tensor().to_dtype(DType::F32)?.to_vec2()?)
 }

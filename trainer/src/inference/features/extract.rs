@@ -43,14 +43,14 @@ pub fn extract(
     for batch in Loader::eval(source, EvalPipeline::new(model.input_size()[0]), batch, workers)? {
         let batch = batch?;
         if !batch.labels.is_empty() {
-            let pictures = Variable::constant(batch.tensor(&device)?);
+            let images = Variable::constant(batch.tensor(&device)?);
             // Runs inside the thread pool: a parallel loop that starts outside it first puts its
             // thread to sleep.
             let features = rayon::scope(|_| {
                 let cx = &mut Context::new(params, Mode::Eval);
                 match pool {
-                    Pool::Head => model.features(cx, &pictures),
-                    Pool::Mean => model.mean_features(cx, &pictures),
+                    Pool::Head => model.features(cx, &images),
+                    Pool::Mean => model.mean_features(cx, &images),
                 }
             })?;
             set.width = features.dims()[features.dims().len() - 1];

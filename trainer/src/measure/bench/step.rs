@@ -135,13 +135,13 @@ fn best_gemm(device: &Device, dtype: DType) -> Result<f64> {
     /// Smallest and largest number of rows. A GPU reaches its best rate with many; if a product
     /// takes longer than this number of seconds, the rate has been reached.
     const ROWS: usize = 1024;
-    const MOST_ROWS: usize = 8 * ROWS;
+    const MAX_ROWS: usize = 8 * ROWS;
     const LONG: f64 = 0.01;
     let (mut rows, mut best) = (ROWS, 0.0);
     loop {
         let seconds = product_time(device, dtype, rows)?;
         best = f64::max(best, 2.0 * (rows as f64).powi(3) / seconds / 1e9);
-        if device.is_cpu() || rows == MOST_ROWS || seconds > LONG {
+        if device.is_cpu() || rows == MAX_ROWS || seconds > LONG {
             return Ok(best);
         }
         rows *= 2;
@@ -151,7 +151,7 @@ fn best_gemm(device: &Device, dtype: DType) -> Result<f64> {
 /// Returns the shortest time of a product of two square matrices, in seconds.
 fn product_time(device: &Device, dtype: DType, rows: usize) -> Result<f64> {
     /// Largest number of products, and their largest total time in seconds.
-    const MOST: usize = 20;
+    const MAX_PRODUCTS: usize = 20;
     const PATIENCE: f64 = 2.0;
     // Products between two waits for a GPU, so that waiting does not affect the time.
     let at_once = if device.is_cpu() { 1 } else { 4 };
@@ -162,7 +162,7 @@ fn product_time(device: &Device, dtype: DType, rows: usize) -> Result<f64> {
     // On the CPU, weights are `f32` whatever the activations are, and are rounded when read.
     let (a, b) = (matrix(dtype)?, matrix(if device.is_cpu() { DType::F32 } else { dtype })?);
     let (mut best, begun) = (f64::INFINITY, Instant::now());
-    for _ in 0..MOST / at_once {
+    for _ in 0..MAX_PRODUCTS / at_once {
         let start = Instant::now();
         for _ in 0..at_once {
             ops::linear(&a, &b, None)?;

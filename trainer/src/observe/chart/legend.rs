@@ -37,17 +37,17 @@ fn width(name: &str) -> i32 {
 }
 
 /// Returns the left edge and the row of each name, as many per row as fit.
-fn places<'a>(names: impl Iterator<Item = &'a str>, room: i32) -> Vec<(i32, i32)> {
+fn positions<'a>(names: impl Iterator<Item = &'a str>, max_width: i32) -> Vec<(i32, i32)> {
     let (mut x, mut row) = (SPACE, 0);
-    let place = |name: &str| {
-        if x > SPACE && x + width(name) + SPACE > room {
+    let position = |name: &str| {
+        if x > SPACE && x + width(name) + SPACE > max_width {
             (x, row) = (SPACE, row + 1);
         }
-        let place = (x, row);
+        let position = (x, row);
         x += width(name) + SPACE;
-        place
+        position
     };
-    names.map(place).collect()
+    names.map(position).collect()
 }
 
 /// Draws the legend at the top of an area; returns the rest of the area.
@@ -55,11 +55,11 @@ pub(crate) fn draw_legend<'a>(
     area: &Sheet<'a>,
     entries: &[Entry],
 ) -> Result<Sheet<'a>, Box<dyn std::error::Error>> {
-    let room = i32::try_from(area.dim_in_pixel().0)?;
-    let places = places(entries.iter().map(|entry| entry.name.as_str()), room);
-    let rows = places.last().map_or(0, |place| place.1 + 1);
+    let max_width = i32::try_from(area.dim_in_pixel().0)?;
+    let positions = positions(entries.iter().map(|entry| entry.name.as_str()), max_width);
+    let rows = positions.last().map_or(0, |position| position.1 + 1);
     let (top, rest) = area.split_vertically(rows * ROW);
-    for (Entry { name, color, mark }, (x, row)) in entries.iter().zip(places) {
+    for (Entry { name, color, mark }, (x, row)) in entries.iter().zip(positions) {
         let y = row * ROW + ROW / 2;
         let line = |from, to| PathElement::new([(x + from, y), (x + to, y)], color.stroke_width(2));
         match mark {
@@ -88,21 +88,21 @@ mod tests {
             "x",
             "a-name-as-long-as-a-folder",
         ];
-        for room in [860, 560, 200] {
-            let places = places(names.iter().copied(), room);
-            for (i, (&(x, row), name)) in places.iter().zip(names).enumerate() {
-                assert!(x + width(name) <= room || x == SPACE, "{name} is cut off at {room}");
-                for (&(other, below), _) in places[..i].iter().zip(names) {
+        for max_width in [860, 560, 200] {
+            let positions = positions(names.iter().copied(), max_width);
+            for (i, (&(x, row), name)) in positions.iter().zip(names).enumerate() {
+                assert!(x + width(name) <= max_width || x == SPACE, "{name} is cut off at {max_width}");
+                for (&(other, below), _) in positions[..i].iter().zip(names) {
                     assert!(below <= row && (below < row || other < x));
                 }
-                let before = i.checked_sub(1).filter(|&j| places[j].1 == row);
+                let before = i.checked_sub(1).filter(|&j| positions[j].1 == row);
                 assert!(
-                    before.is_none_or(|j| places[j].0 + width(names[j]) < x),
+                    before.is_none_or(|j| positions[j].0 + width(names[j]) < x),
                     "{name} covers its neighbor"
                 );
             }
         }
-        assert_eq!(places(names.iter().copied(), 860)[2].1, 0);
-        assert!(places(std::iter::empty(), 860).is_empty());
+        assert_eq!(positions(names.iter().copied(), 860)[2].1, 0);
+        assert!(positions(std::iter::empty(), 860).is_empty());
     }
 }

@@ -22,8 +22,8 @@ pub struct CropTool {
 /// # Errors
 /// Returns an error if the size does not fit the image, or a low-pass filter is requested with the
 /// Lanczos method.
-pub fn crop_image(picture: &PixelImage, tool: CropTool) -> Result<Floats> {
-    let &PixelImage { height, width, channels, .. } = picture;
+pub fn crop_image(image: &PixelImage, tool: CropTool) -> Result<Floats> {
+    let &PixelImage { height, width, channels, .. } = image;
     let [rows, cols] = tool.size;
     let (from, band) = ((height, width), (rows, cols));
     let [out_rows, out_cols] = if tool.low_pass { [height, width] } else { tool.size };
@@ -33,7 +33,7 @@ pub fn crop_image(picture: &PixelImage, tool: CropTool) -> Result<Floats> {
         width: out_cols,
         channels,
     };
-    let input = Floats::of(picture);
+    let input = Floats::of(image);
     match (tool.method, tool.low_pass) {
         (CropMethod::Fourier, false) => FrequencyCrop::<f64>::new(from, band)
             .and_then(|crop| crop.apply_slice(Layout::Hwc, channels, &input.values, &mut out.values)),
@@ -41,7 +41,7 @@ pub fn crop_image(picture: &PixelImage, tool: CropTool) -> Result<Floats> {
             .and_then(|filter| filter.apply_slice(Layout::Hwc, channels, &input.values, &mut out.values)),
         (CropMethod::Lanczos, false) => {
             let resize = Lanczos::new(from, band)?;
-            let pixels = resize.apply_u8(channels, &picture.pixels)?;
+            let pixels = resize.apply_u8(channels, &image.pixels)?;
             let (height, width) = (rows, cols);
             return Ok(Floats::of(&PixelImage { pixels, height, width, channels }));
         }

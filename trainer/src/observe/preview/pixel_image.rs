@@ -77,14 +77,14 @@ pub struct Floats {
 
 impl Floats {
     /// Converts an 8-bit image.
-    pub fn of(picture: &PixelImage) -> Self {
-        let &PixelImage { height, width, channels, ref pixels } = picture;
+    pub fn of(image: &PixelImage) -> Self {
+        let &PixelImage { height, width, channels, ref pixels } = image;
         let values = pixels.iter().map(|&v| f64::from(v) / 255.0).collect();
         Self { values, height, width, channels }
     }
 
     /// Rounds to an 8-bit image; halves are rounded to even, values outside 0 to 1 are clipped.
-    pub fn to_picture(&self) -> PixelImage {
+    pub fn to_image(&self) -> PixelImage {
         let byte = |&v: &f64| (255.0 * v).round_ties_even().clamp(0.0, 255.0) as u8;
         let &Self { height, width, channels, ref values } = self;
         PixelImage { pixels: values.iter().map(byte).collect(), height, width, channels }
@@ -102,7 +102,7 @@ impl Floats {
                 let named = HashMap::from([("image", self.tensor()?)]);
                 Ok(candle_core::safetensors::save(&named, path)?)
             }
-            Some(_) => self.to_picture().write(path),
+            Some(_) => self.to_image().write(path),
             None => {
                 let what = format!("{}: no file extension; expected .png, .npy or .safetensors", path.display());
                 Err(Error::from(DataError::Setting(what)))

@@ -100,7 +100,7 @@ mod tests {
 
     /// A run whose step durations are proportional to their compute, with an evaluation after each
     /// tenth of it.
-    struct Imagined {
+    struct SimulatedRun {
         plan: Plan,
         left: TimeLeft,
         elapsed: f64,
@@ -109,7 +109,7 @@ mod tests {
     const RUN: f64 = 3000.0;
     const EVALUATION: f64 = 20.0;
 
-    impl Imagined {
+    impl SimulatedRun {
         fn new() -> Self {
             let plan =
                 Plan::new(&Recipe::named("resnet50-etpp").unwrap(), PlanOptions::new(5.0, 1_000_000, 1))
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_steady_run_is_foreseen() {
-        let mut run = Imagined::new();
+        let mut run = SimulatedRun::new();
         let total = run.plan.total_steps();
         let whole = RUN + 10.0 * EVALUATION;
         assert_eq!(run.left.run(), None);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_stage_ends_before_the_run() {
-        let mut run = Imagined::new();
+        let mut run = SimulatedRun::new();
         let stage = run.plan.stages()[0].steps;
         for step in 0..stage - 1 {
             run.step(step);

@@ -54,9 +54,9 @@ impl StageImages {
     }
 }
 
-fn png(picture: &image::RgbImage) -> Result<Vec<u8>> {
+fn png(image: &image::RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Cursor::new(Vec::new());
-    picture
+    image
         .write_to(&mut bytes, ImageFormat::Png)
         .map_err(|e| DataError::Setting(format!("an image cannot be encoded: {e}")))?;
     Ok(bytes.into_inner())

@@ -22,7 +22,7 @@ pub struct Shown {
     /// Log of the run.
     pub log: RunLog,
     /// Training images of each stage; or the reason why they cannot be shown.
-    pub pictures: Result<Vec<StageImages>, String>,
+    pub images: Result<Vec<StageImages>, String>,
 }
 
 /// Writes the page of one or more runs.

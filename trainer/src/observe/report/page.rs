@@ -29,12 +29,12 @@ pub(crate) fn page(runs: &[Shown]) -> Result<String, String> {
          content=\"width=device-width\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
     );
     html += &overview(runs);
-    html += &section("Diagnostics", &troubles(runs));
+    html += &section("Diagnostics", &diagnostics(runs));
     html += &section("Curves", &curves(runs)?);
     let schedules: String = runs.iter().map(|run| schedule(&run.log, runs.len() > 1)).collect();
     html += &section("Schedule", &schedules);
-    let seen: String = runs.iter().map(|run| pictures(run, runs.len() > 1)).collect();
-    html += &section("Training images", &seen);
+    let images: String = runs.iter().map(|run| stage_images(run, runs.len() > 1)).collect();
+    html += &section("Training images", &images);
     html += &section("Options", &options(runs));
     html += "</body>\n</html>\n";
     Ok(html)
@@ -102,7 +102,7 @@ fn best(evals: &[EvalRecord]) -> Option<f64> {
     evals.iter().filter(|e| !e.diverged()).map(EvalRecord::score).reduce(f64::max)
 }
 
-fn troubles(runs: &[Shown]) -> String {
+fn diagnostics(runs: &[Shown]) -> String {
     let mut html = String::new();
     for run in runs {
         for sign in signs(&run.log) {
@@ -202,9 +202,9 @@ fn schedule(run: &RunLog, named: bool) -> String {
     name + &table(&heading, &rows)
 }
 
-fn pictures(run: &Shown, named: bool) -> String {
+fn stage_images(run: &Shown, named: bool) -> String {
     let mut html = if named { format!("<h3>{}</h3>\n", escape(&run.log.name)) } else { String::new() };
-    let stages = match &run.pictures {
+    let stages = match &run.images {
         Ok(stages) => stages,
         Err(why) => return html + &format!("<p class=none>No images: {}</p>\n", escape(why)),
     };

@@ -40,7 +40,7 @@ pub fn draw(frame: &mut Frame, dashboard: &Dashboard) {
     let [left, right] = Layout::horizontal([Constraint::Fill(1); 2]).areas(middle);
     frame.render_widget(numbers(dashboard).block(Block::bordered().title(" now ")), left);
     frame.render_widget(schedule(dashboard, start).block(Block::bordered().title(" stages ")), right);
-    frame.render_widget(said(dashboard, messages.height), messages);
+    frame.render_widget(message_lines(dashboard, messages.height), messages);
 }
 
 fn heading(start: &Start) -> Line<'static> {
@@ -116,7 +116,7 @@ fn schedule(dashboard: &Dashboard, start: &Start) -> Paragraph<'static> {
 }
 
 /// Returns the newest messages that fit.
-fn said(dashboard: &Dashboard, height: u16) -> Paragraph<'static> {
+fn message_lines(dashboard: &Dashboard, height: u16) -> Paragraph<'static> {
     let first = dashboard.messages.len().saturating_sub(height.into());
     let line = |text: &String| {
         let line = Line::from(text.clone());

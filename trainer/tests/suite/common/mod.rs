@@ -76,7 +76,7 @@ pub(crate) fn bits(run: &Run) -> Vec<(String, Vec<u32>)> {
         .collect()
 }
 
-/// A folder `train` and `val` with `classes` classes of `images` pictures each.
+/// A folder `train` and `val` with `classes` classes of `images` images each.
 pub(crate) fn image_folder(dir: &Path, classes: usize, images: usize) -> PathBuf {
     for split in ["train", "val"] {
         for class in 0..classes {
@@ -84,9 +84,9 @@ pub(crate) fn image_folder(dir: &Path, classes: usize, images: usize) -> PathBuf
             std::fs::create_dir_all(&folder).unwrap();
             for i in 0..images {
                 let level = (class * 80) as u8;
-                let picture =
+                let image =
                     RgbImage::from_fn(40, 36, |x, y| Rgb([level, (x * 5) as u8, (y * 5 + i as u32) as u8]));
-                picture.save(folder.join(format!("{i:03}.jpg"))).unwrap();
+                image.save(folder.join(format!("{i:03}.jpg"))).unwrap();
             }
         }
     }

@@ -7,8 +7,8 @@ use image::{Rgb, RgbImage};
 /// A JPEG of one color, told apart by its level.
 pub(crate) fn jpeg(level: u8, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let picture = RgbImage::from_pixel(width, height, Rgb([level, 100, 200]));
-    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95).encode_image(&picture).unwrap();
+    let image = RgbImage::from_pixel(width, height, Rgb([level, 100, 200]));
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95).encode_image(&image).unwrap();
     bytes
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn webdataset(path: &Path, labels: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// A CIFAR batch: picture `i` has red `i`, green by row, blue by column.
+/// A CIFAR batch: image `i` has red `i`, green by row, blue by column.
 pub(crate) fn cifar(labels: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (i, label) in labels.iter().enumerate() {

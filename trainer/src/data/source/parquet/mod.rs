@@ -41,7 +41,7 @@ pub struct ParquetFiles {
     classes: Vec<String>,
     files: Vec<Pages>,
     labels: Vec<u32>,
-    places: Vec<Place>,
+    locations: Vec<PageLocation>,
     cache: Cache,
     skipped: Skipped,
     limit: u64,
@@ -59,7 +59,7 @@ struct Pages {
 
 /// Position of a page.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct PageLocation {
     /// Index of its first image.
     first: usize,
     file: usize,
@@ -103,19 +103,19 @@ impl ParquetFiles {
             let first = paths.first().cloned().unwrap_or_default();
             return Err(DataError::layout(&first, "the files contain no rows; expected one row per image"));
         }
-        let (mut files, mut places, mut first) = (Vec::new(), Vec::new(), 0);
+        let (mut files, mut locations, mut first) = (Vec::new(), Vec::new(), 0);
         for (Opened { mut file, image, chunks, .. }, path) in opened.into_iter().zip(paths) {
             if paths.len() > MAX_OPEN {
                 file = InPlace::open(path, false).map_err(DataError::io(path))?;
             }
             files.push(Pages { file, image, chunks, first });
-            add_places(&mut places, &mut first, files.len() - 1, &files[files.len() - 1].chunks);
+            add_pages(&mut locations, &mut first, files.len() - 1, &files[files.len() - 1].chunks);
         }
         Ok(Self {
             classes,
             files,
             labels,
-            places,
+            locations,
             cache: Cache::default(),
             skipped: Skipped::default(),
             limit,
@@ -131,8 +131,8 @@ impl ParquetFiles {
 
     /// Returns the page of an image, and the position of the image in it.
     fn page(&self, index: usize) -> Result<(Arc<Images>, usize), String> {
-        let number = self.places.partition_point(|p| p.first <= index) - 1;
-        let Place { first, file, chunk, page } = self.places[number];
+        let number = self.locations.partition_point(|p| p.first <= index) - 1;
+        let PageLocation { first, file, chunk, page } = self.locations[number];
         let Pages { file, image, chunks, .. } = &self.files[file];
         let unpack = || page::values::<ByteArrayType>(file, image, &chunks[chunk], page);
         Ok((self.cache.get(number, unpack)?, index - first))
@@ -155,10 +155,10 @@ impl ParquetFiles {
     }
 }
 
-fn add_places(places: &mut Vec<Place>, first: &mut usize, file: usize, chunks: &[Chunk]) {
+fn add_pages(locations: &mut Vec<PageLocation>, first: &mut usize, file: usize, chunks: &[Chunk]) {
     for (chunk, of) in chunks.iter().enumerate() {
         for (page, span) in of.pages.iter().enumerate() {
-            places.push(Place { first: *first, file, chunk, page });
+            locations.push(PageLocation { first: *first, file, chunk, page });
             *first += span.rows as usize;
         }
     }

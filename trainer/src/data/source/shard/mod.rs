@@ -42,14 +42,14 @@ pub(crate) const MAX_OPEN: usize = 400;
 pub struct TarShards {
     classes: Vec<String>,
     shards: Vec<InPlace>,
-    images: Vec<Place>,
+    images: Vec<ImageLocation>,
     skipped: Skipped,
     limit: u64,
 }
 
 /// Position and label of an image.
 #[derive(Debug)]
-struct Place {
+struct ImageLocation {
     shard: u32,
     label: u32,
     offset: u64,
@@ -98,7 +98,7 @@ impl TarShards {
                 match folders.position(&image, &list).map_err(|what| DataError::layout(path, what))? {
                     Some(label) => {
                         let ShardImage { name, offset, length, .. } = image;
-                        images.push(Place { shard, label, offset, length, name });
+                        images.push(ImageLocation { shard, label, offset, length, name });
                     }
                     None => skipped.add(SkipReason::OutsideClass, &image.name),
                 }
