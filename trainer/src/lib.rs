@@ -3,25 +3,23 @@
 //!
 //! The binary `efficienttrain` is a thin layer over this library.
 //!
-//! | to | use |
+//! | task | use |
 //! | --- | --- |
 //! | describe a run | [`config::TrainConfig`], [`config::RunOptions`] |
-//! | take its options from layers | [`config::ConfigLayers`] |
-//! | know what it will take | [`forecast::forecast`] |
-//! | bring images | [`Sources::open`], or your own [`data::Source`] |
+//! | combine options from defaults, a file and the command line | [`config::ConfigLayers`] |
+//! | open images | [`Sources::open`], or your own [`data::Source`] |
 //! | train | [`Run::new`], [`Run::resume`], [`Run::train`] |
-//! | set ways to train beside each other | [`compare::Comparison`] |
-//! | find a curriculum | [`search::SearchRun`] |
+//! | train your own model, or with your own loss | [`Run::with_backbone`], [`Run::with_loss`] |
+//! | watch a run | [`events::Observer`]: [`observe::log`], [`observe::progress`], or your own |
+//! | evaluate, predict, extract features | [`inference`] |
+//! | read and write checkpoints | [`checkpoint`] |
 //! | pre-train an encoder | [`pretrain`] |
-//! | see what features are worth | [`features`] |
-//! | bring your own loss or model | [`loss::Loss`], [`Run::with_loss`], [`Run::with_backbone`] |
-//! | find the newest checkpoint | [`checkpoint::newest`] |
-//! | watch | [`event::Observer`]: [`log::JsonLog`], [`progress::Progress`], or your own |
-//! | show runs as a page | [`report::RunLog`], [`report::write`] |
-//! | look at single steps | [`tools::Preview`], [`tools::crop_image`] |
-//! | know what the machine does | [`bench::preprocess`], [`bench::step`] |
-//! | know whether machine and build can train | [`doctor::checkup`] |
-//! | use the result | [`checkpoint::Checkpoint`], [`evaluate::evaluate`], [`predict::Predictor`] |
+//! | compare runs, search for a curriculum | [`experiments`] |
+//! | forecast memory and time, measure speed, check an installation | [`measure`] |
+//! | draw charts, write reports, preview the input pipeline | [`observe`] |
+//!
+//! The feature `cli`, on by default, adds the binary, the progress bar and the full-screen view. With
+//! `default-features = false` the library has none of their dependencies.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -170,8 +170,7 @@ fn without_clipping_it_is_within_the_roundings_of_the_stepwise_way() {
                 let area = area(image, index);
                 let v = norm(&bicubic(area.height as usize, BASE));
                 let bound = (a * a + 1.0) * (v / 2.0 + 0.5) + 1.0;
-                let (one, two) =
-                    (prepared(image, size, index, true), prepared(image, size, index, false));
+                let (one, two) = (prepared(image, size, index, true), prepared(image, size, index, false));
                 for (a, b) in one.iter().zip(two.iter()) {
                     largest = largest.max(a.abs_diff(*b));
                     assert!(f64::from(a.abs_diff(*b)) <= bound, "{a} and {b}, bound {bound}");

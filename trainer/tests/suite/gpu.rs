@@ -169,5 +169,8 @@ fn a_small_memory_is_an_error_that_names_what_fits() {
     let none = train(8, "none", &["--batch", "4"]);
     let message = said(&none);
     assert!(!none.status.success());
-    assert!(message.contains("--device: not enough memory for weights") && message.contains("has 8 MiB"), "{message}");
+    assert!(
+        message.contains("--device: not enough memory for weights") && message.contains("has 8 MiB"),
+        "{message}"
+    );
 }

@@ -76,8 +76,7 @@ fn frozen_statistics_are_what_training_normalizes_by() {
         state.freeze(&freeze.iter().map(|f| (*f).into()).collect::<Vec<_>>()).unwrap();
         let images = batch.tensor(&Device::Cpu).unwrap().permute((0, 3, 1, 2)).unwrap();
         let logits =
-            predict(state.model.classifier().unwrap(), &state.params, &images.contiguous().unwrap())
-                .unwrap();
+            predict(state.model.classifier().unwrap(), &state.params, &images.contiguous().unwrap()).unwrap();
         let logits: Vec<Vec<f32>> = logits.to_vec2().unwrap();
         let of = |(row, &label): (&Vec<f32>, &u32)| {
             let mass: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
