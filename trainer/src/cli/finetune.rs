@@ -67,7 +67,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let resolved = given.resolve()?;
     let Some(init) = &resolved.config.init else {
         if args.resume.is_some() {
-            return execute(&args, given.with_base(&TrainConfig::default(), &defaults().1, ValueOrigin::Default));
+            return execute(
+                &args,
+                given.with_base(&TrainConfig::default(), &defaults().1, ValueOrigin::Default),
+            );
         }
         bail!(
             "--init: initial weights are required: the model.safetensors of a run, or a timm file with --model"

@@ -45,7 +45,8 @@ impl Cifar {
         let labels = if paths.iter().any(hundred) { 2 } else { 1 };
         let classes = class_names(paths, labels)?;
         let (files, locations) = (Vec::new(), Vec::new());
-        let mut set = Self { classes, files, locations, labels, positions: None, skipped: Skipped::default() };
+        let mut set =
+            Self { classes, files, locations, labels, positions: None, skipped: Skipped::default() };
         for path in paths {
             set.add(path)?;
         }

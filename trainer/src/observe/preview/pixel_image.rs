@@ -104,7 +104,8 @@ impl Floats {
             }
             Some(_) => self.to_image().write(path),
             None => {
-                let what = format!("{}: no file extension; expected .png, .npy or .safetensors", path.display());
+                let what =
+                    format!("{}: no file extension; expected .png, .npy or .safetensors", path.display());
                 Err(Error::from(DataError::Setting(what)))
             }
         }

@@ -78,7 +78,9 @@ fn of_start(s: &Start) -> Vec<String> {
     }
     if let Some(share) = s.plan.decoded_share {
         let share = 100.0 * share;
-        lines.push(format!("replay buffer: {share:.1}% of the images trained on are decoded, the others are replayed"));
+        lines.push(format!(
+            "replay buffer: {share:.1}% of the images trained on are decoded, the others are replayed"
+        ));
     }
     lines
 }
