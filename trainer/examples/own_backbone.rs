@@ -1,7 +1,7 @@
 //! Trains a network of one's own: `cargo run --release -p efficienttrain --example own_backbone`.
 //!
-//! A backbone names its parameters and says how a pass goes; gradients, the optimizer, the average and the changes of size
-//! follow from that. Layers are in `efficienttrain_models::layers`.
+//! A backbone names its parameters and says how a pass goes; gradients, the optimizer, the average
+//! and the changes of size follow from that. Layers are in `efficienttrain_models::layers`.
 
 use efficienttrain::config::{RunOptions, TrainConfig};
 use efficienttrain::observe::progress::Progress;

@@ -1,4 +1,5 @@
-//! Trains on images that the program makes itself: `cargo run --release -p efficienttrain --example own_images`.
+//! Trains on images that the program makes itself:
+//! `cargo run --release -p efficienttrain --example own_images`.
 
 use std::sync::Arc;
 

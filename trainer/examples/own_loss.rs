@@ -14,7 +14,8 @@ use efficienttrain_models::ops::Traced;
 struct Squared;
 
 impl Loss for Squared {
-    /// The value, and the way back: from the gradient of the value to that of the logits, and none to the targets.
+    /// The value, and the way back: from the gradient of the value to that of the logits, and none
+    /// to the targets.
     fn loss(&self, logits: &Tensor, targets: &Tensor) -> Result<Traced, Error> {
         let difference = (logits - targets)?;
         let count = difference.elem_count() as f64;

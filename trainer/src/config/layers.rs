@@ -97,8 +97,8 @@ impl ConfigLayers {
     /// Reads a TOML file whose keys are the names of the flags.
     ///
     /// # Errors
-    /// Returns an error if it cannot be read, or a key or value is unknown; the message names the file and the
-    /// key.
+    /// Returns an error if it cannot be read, or a key or value is unknown; the message names the
+    /// file and the key.
     pub fn file(mut self, path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let place = path.display().to_string();
@@ -150,7 +150,8 @@ impl ConfigLayers {
     /// Takes the flags given on the command line.
     ///
     /// # Errors
-    /// Returns an error if a key was also given with `--set`, a path is not UTF-8, or a number is not finite.
+    /// Returns an error if a key was also given with `--set`, a path is not UTF-8, or a number is
+    /// not finite.
     pub fn flags(mut self, matches: &ArgMatches) -> Result<Self> {
         self.refuse_unwritable(matches)?;
         let parse = |e: clap::Error| Error::config("set", e.to_string());

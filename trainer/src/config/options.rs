@@ -56,8 +56,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub keep_last: u32,
 
-    /// Checkpoints of the best evaluations to keep, in the folder `checkpoints`; the best one is also
-    /// `best.safetensors`
+    /// Checkpoints of the best evaluations to keep, in the folder `checkpoints`; the best one is
+    /// also `best.safetensors`
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub keep_best: u32,
 
@@ -65,8 +65,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "N")]
     pub stop_after: Option<u64>,
 
-    /// Activation checkpointing: keep only each block's input and recompute the block in the backward
-    /// pass (less memory, more time, identical results)
+    /// Activation checkpointing: keep only each block's input and recompute the block in the
+    /// backward pass (less memory, more time, identical results)
     #[arg(long)]
     pub checkpoint_activations: bool,
 
@@ -74,8 +74,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "MIB", default_value_t = 8192)]
     pub max_replay_mib: u32,
 
-    /// Unreadable images to tolerate before the run stops; each is reported once and replaced by the
-    /// next image
+    /// Unreadable images to tolerate before the run stops; each is reported once and replaced by
+    /// the next image
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub max_bad_images: usize,
 }
@@ -136,7 +136,8 @@ impl RunOptions {
         self.workers.unwrap_or_else(cores).max(1)
     }
 
-    /// Returns the share of the loader threads' time in `span` that they were busy, for `seconds` in all.
+    /// Returns the share of the loader threads' time in `span` that they were busy, for `seconds`
+    /// in all.
     pub(crate) fn load(&self, seconds: f64, span: Duration) -> f64 {
         seconds / (self.workers() as f64 * span.as_secs_f64()).max(1e-9)
     }

@@ -15,8 +15,9 @@ use crate::error::{Error, Result};
 /// Batches in the replay buffer if neither recipe nor option sets them.
 const DEFAULT_REPLAY_BATCHES: u32 = 256;
 
-/// Returns the number that edges of images are rounded to multiples of: that of the model, or of the model that the recipe
-/// was written for if the registry does not know the model. If it knows neither, the number suits every model there.
+/// Returns the number that edges of images are rounded to multiples of: that of the model, or of
+/// the model that the recipe was written for if the registry does not know the model. If it knows
+/// neither, the number suits every model there.
 pub(crate) fn edge_multiple(model: &str, of_recipe: &str) -> u32 {
     const OF_ALL: usize = 32;
     let multiple = size_multiple(model).or_else(|_| size_multiple(of_recipe)).unwrap_or(OF_ALL);
@@ -32,7 +33,8 @@ impl TrainConfig {
     /// Returns the recipe with the changes of this configuration.
     ///
     /// # Errors
-    /// Returns an error if the recipe is unknown or a value is out of range; the message names the option.
+    /// Returns an error if the recipe is unknown or a value is out of range; the message names the
+    /// option.
     pub fn recipe(&self) -> Result<Recipe> {
         self.made_recipe().map_err(Error::of_option)
     }

@@ -80,7 +80,8 @@ stored_as_text!(RecipeSource);
 /// printed by `efficienttrain recipes NAME --json`.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read or is not a recipe; the message names the file and the key.
+/// Returns an error if the file cannot be read or is not a recipe; the message names the file and
+/// the key.
 pub fn read_recipe(path: &Path) -> Result<Recipe> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let is_toml = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));

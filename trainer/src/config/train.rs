@@ -24,13 +24,14 @@ const AUGMENTATION: &str = "Augmentation";
 const REPLAY_BUFFER: &str = "Replay buffer";
 const PRETRAINING: &str = "Pre-training";
 
-/// Options that decide the outcome of a run. They are stored in every checkpoint; a run resumes with the same values.
+/// Options that decide the outcome of a run. They are stored in every checkpoint; a run resumes
+/// with the same values.
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Data set: image folders (`train/CLASS/IMAGE` and `val/CLASS/IMAGE`), tar shards, CIFAR binaries
-    /// or, in builds with the feature `parquet`, Parquet files. Without it a built-in synthetic set is
-    /// used
+    /// Data set: image folders (`train/CLASS/IMAGE` and `val/CLASS/IMAGE`), tar shards, CIFAR
+    /// binaries or, in builds with the feature `parquet`, Parquet files. Without it a built-in
+    /// synthetic set is used
     #[arg(long, value_name = "DIR", help_heading = DATA)]
     pub data: Option<PathBuf>,
 
@@ -44,8 +45,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_IMAGE_MIB, help_heading = DATA)]
     pub max_image_mib: u32,
 
-    /// Train on only this many images of each class, for quick studies. --seed selects them, or a seed
-    /// of their own after an `@`, such as `50@3` [default: all]
+    /// Train on only this many images of each class, for quick studies. --seed selects them, or a
+    /// seed of their own after an `@`, such as `50@3` [default: all]
     #[arg(long, value_name = "N", help_heading = DATA)]
     pub images_per_class: Option<ImagesPerClass>,
 
@@ -53,8 +54,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "N", default_value_t = 4096, help_heading = DATA)]
     pub synthetic_images: usize,
 
-    /// Model to train; `efficienttrain models` lists them [default: the model of a full recipe name,
-    /// otherwise resnet18]
+    /// Model to train; `efficienttrain models` lists them [default: the model of a full recipe
+    /// name, otherwise resnet18]
     #[arg(long, value_name = "NAME", help_heading = RUN)]
     pub model: Option<String>,
 
@@ -79,14 +80,14 @@ pub struct TrainConfig {
     #[arg(long, value_name = "E", default_value_t = 30.0, allow_negative_numbers = true, help_heading = RUN)]
     pub epochs: f64,
 
-    /// Full training and evaluation size, in pixels; the sizes of the curriculum keep their ratio to
-    /// it
+    /// Full training and evaluation size, in pixels; the sizes of the curriculum keep their ratio
+    /// to it
     #[arg(long, value_name = "PIXELS", default_value_t = 224, help_heading = RUN)]
     pub base_size: u32,
 
     /// Images per forward and backward pass: a number such as `64`; one number per size of the
-    /// curriculum, such as `256,128,64`; `recipe` for those of the recipe; or `auto` for the fastest
-    /// on this machine
+    /// curriculum, such as `256,128,64`; `recipe` for those of the recipe; or `auto` for the
+    /// fastest on this machine
     #[arg(long, value_name = "N", default_value_t = BatchSize::Images(DEFAULT_BATCH), help_heading = OPTIMIZATION)]
     pub batch: BatchSize,
 
@@ -106,8 +107,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub lr: Option<f64>,
 
-    /// Scaling of the recipe's learning rate with the batch size, unless --lr is given [default: that
-    /// of the recipe]
+    /// Scaling of the recipe's learning rate with the batch size, unless --lr is given [default:
+    /// that of the recipe]
     #[arg(long, value_enum, help_heading = OPTIMIZATION)]
     pub lr_scaling: Option<ScalingName>,
 
@@ -128,8 +129,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "LR", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub min_lr: Option<f64>,
 
-    /// Length of the linear learning-rate warm-up, as `20ep` (passes over the data), `500st` (steps)
-    /// or `5%` (of the compute); `0st` for none [default: that of the recipe]
+    /// Length of the linear learning-rate warm-up, as `20ep` (passes over the data), `500st`
+    /// (steps) or `5%` (of the compute); `0st` for none [default: that of the recipe]
     #[arg(long, value_name = "SPAN", help_heading = OPTIMIZATION)]
     pub warmup: Option<Length>,
 
@@ -142,9 +143,9 @@ pub struct TrainConfig {
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMIZATION)]
     pub freeze: Vec<String>,
 
-    /// Parameters to exempt from weight decay, in addition to biases, norms and the model's own list:
-    /// names, with `*` for any text. timm exempts Swin's `*.relative_position_bias_table`, the
-    /// authors' code does not
+    /// Parameters to exempt from weight decay, in addition to biases, norms and the model's own
+    /// list: names, with `*` for any text. timm exempts Swin's `*.relative_position_bias_table`,
+    /// the authors' code does not
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMIZATION)]
     pub no_decay: Vec<String>,
 
@@ -152,8 +153,8 @@ pub struct TrainConfig {
     #[arg(long, value_enum, default_value_t = LossName::CrossEntropy, help_heading = OPTIMIZATION)]
     pub loss: LossName,
 
-    /// With `--loss bce`: count targets above this as 1 and the others as 0 [default: use targets as
-    /// they are]
+    /// With `--loss bce`: count targets above this as 1 and the others as 0 [default: use targets
+    /// as they are]
     #[arg(long, value_name = "SHARE", help_heading = OPTIMIZATION)]
     pub bce_threshold: Option<f64>,
 
@@ -185,14 +186,14 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub ema_decay: Option<f64>,
 
-    /// Warm up the EMA decay like timm's `--model-ema-warmup`: after n updates it is at most 1 - (1 +
-    /// n)^(-2/3), so that short runs do not average in the untrained weights
+    /// Warm up the EMA decay like timm's `--model-ema-warmup`: after n updates it is at most 1 - (1
+    /// + n)^(-2/3), so that short runs do not average in the untrained weights
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
           action = clap::ArgAction::Set, help_heading = OPTIMIZATION)]
     pub ema_warmup: bool,
 
-    /// Gradient clipping: largest norm of all gradients together, 0 for no limit [default: that of the
-    /// recipe]
+    /// Gradient clipping: largest norm of all gradients together, 0 for no limit [default: that of
+    /// the recipe]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub clip_grad: Option<f64>,
 
@@ -235,13 +236,13 @@ pub struct TrainConfig {
     #[arg(long, value_enum, default_value_t = CropMethod::Fourier, help_heading = AUGMENTATION)]
     pub crop: CropMethod,
 
-    /// Resize to base size and low-frequency crop one after the other, with 8-bit pixels in between,
-    /// even if one operator could do both
+    /// Resize to base size and low-frequency crop one after the other, with 8-bit pixels in
+    /// between, even if one operator could do both
     #[arg(long, help_heading = AUGMENTATION)]
     pub stepwise_crop: bool,
 
-    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the crop box then still has at least twice the
-    /// pixels of the stage's size
+    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the crop box then still has at least twice
+    /// the pixels of the stage's size
     #[arg(long, help_heading = AUGMENTATION)]
     pub reduced_decode: bool,
 

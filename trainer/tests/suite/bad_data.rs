@@ -1,4 +1,5 @@
-//! Damaged, hostile and odd data: an error that names it, or an image; never a panic.
+//! Damaged, hostile and unusual data: the result is an image or an error that names the file, never
+//! a panic.
 
 use crate::common::Rendered;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ fn images() -> Vec<PathBuf> {
     files
 }
 
-/// The message of an image of these bytes, or nothing if it is read.
+/// Returns the error message for an image of these bytes; none if it can be read.
 fn refusal(name: &str, bytes: &[u8]) -> Option<String> {
     decode(bytes, name, DEFAULT_IMAGE_LIMIT).err().map(|e| e.rendered())
 }
@@ -36,7 +37,7 @@ fn images_cut_off_anywhere_are_named() {
         let whole = std::fs::read(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
         for length in 0..whole.len() {
-            // The rest of a PNG after its pixels, and padding of a WebP, can be missing without harm.
+            // The rest of a PNG after its pixels and the padding of a WebP may be missing.
             let spare = match name {
                 "oriented-after-pixels.png" => 16 + 42,
                 _ if name.ends_with("jpg") => 0,
@@ -65,7 +66,8 @@ fn changed_bytes_of_images_do_no_harm() {
                 let at = rng.random_range(0..bytes.len());
                 bytes[at] = rng.random_range(0..=255);
             }
-            // A changed size can be a large image, which takes long: the limit keeps the test short.
+            // A changed size can be a large image, which takes long to decode; the limit keeps the
+            // test short.
             refused += usize::from(decode(&bytes, "changed", 8 << 20).is_err());
         }
     }
@@ -143,7 +145,7 @@ fn very_long_images_can_be_trained_on() {
     }
 }
 
-/// What evaluation cannot resize costs its own image: it is named, and the others count.
+/// An image that evaluation cannot resize is reported, and the others are evaluated.
 #[test]
 fn an_image_too_long_to_evaluate_is_skipped() {
     let images = vec![RgbImage::new(8, 8), RgbImage::new(20_000_000, 1), RgbImage::new(1, 4_200)];
@@ -155,7 +157,7 @@ fn an_image_too_long_to_evaluate_is_skipped() {
     assert!(batch.bad[0].reason.contains("below 2^32"), "{}", batch.bad[0].reason);
 }
 
-/// Files without pixels are broken for every command: training has to replace them.
+/// Files without pixels are errors in every command, and training replaces them.
 #[test]
 fn an_image_of_no_pixels_is_named() {
     for bytes in [&b"P6 0 5 255\n"[..], b"P5 5 0 255\n"] {
@@ -164,7 +166,8 @@ fn an_image_of_no_pixels_is_named() {
     }
 }
 
-/// All that is held counts: the gray pixels and the RGB made of them, or a turned copy.
+/// The limit includes all copies held at once: the gray pixels and the RGB made of them, or a
+/// rotated copy.
 #[test]
 fn the_limit_counts_what_is_held() {
     let mut png = Vec::new();
@@ -178,7 +181,7 @@ fn the_limit_counts_what_is_held() {
     let mut jpeg = Vec::new();
     let color = RgbImage::new(1000, 1000);
     color.write_to(&mut std::io::Cursor::new(&mut jpeg), ImageFormat::Jpeg).unwrap();
-    // Three bytes per pixel, and the planes that they are made of.
+    // Three bytes per pixel, and the planes from which they are made.
     assert!(decode(&jpeg, "color.jpg", 3_000_000).is_err());
     assert!(decode(&jpeg, "color.jpg", 6_000_000).is_ok());
 }
@@ -197,7 +200,7 @@ fn a_decompression_bomb_is_refused_before_it_is_unpacked() {
             assert!(message.contains("--max-image-mib"), "{message}");
         }
     }
-    // A header that claims 65,535 x 65,535 pixels, over the limit that holds when nothing is said.
+    // A header that claims 65,535 x 65,535 pixels, above the default limit.
     let mut small = jpeg(9, 8, 8);
     let at = small.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
     small[at + 5..at + 9].fill(0xff);
@@ -268,7 +271,7 @@ mod unix {
         let unreadable = std::fs::read_dir(train.join("class1")).is_err();
         let opened = ImageFolder::open(&train);
         mode(&train.join("class1"), 0o755);
-        // The administrator may read everything: then there is nothing to refuse.
+        // The administrator may read everything, so nothing is refused then.
         assert_eq!(opened.is_err(), unreadable);
         if let Err(error) = opened {
             assert!(error.rendered().contains("class1"), "{error}");
@@ -348,7 +351,7 @@ fn changed_bytes_of_kept_indexes_do_no_harm() {
     for _ in 0..400 {
         let mut changed = text.clone();
         let at = rng.random_range(0..changed.len());
-        // Digits more often than not: they keep the text an index.
+        // Mostly digits, so that the text remains an index.
         changed[at] =
             if rng.random_bool(0.7) { rng.random_range(b'0'..=b'9') } else { rng.random_range(0..=255) };
         std::fs::write(&kept, &changed).unwrap();
@@ -360,11 +363,11 @@ fn changed_bytes_of_kept_indexes_do_no_harm() {
             if set.load(index).is_ok() { loaded += 1 } else { broken += 1 }
         }
     }
-    // Some changes leave an index that is believed, and points at what is no image.
+    // Some changes leave a valid index that points to bytes that are not an image.
     assert!(used > 20 && loaded > 500 && broken > 10, "{used} used, {loaded} loaded, {broken} broken");
 }
 
-/// Makes the checksum of a changed header right, so that what is behind it is tried.
+/// Corrects the checksum of a changed header, so that the data after it are read.
 fn seal(header: &mut [u8]) {
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
@@ -388,7 +391,7 @@ fn shards_without_images_or_labels_say_what_was_expected() {
     assert!(mixed.contains("classes.txt") && mixed.contains("cat"), "{mixed}");
 }
 
-/// A name of its own for each list of entries, so that no index of another is there.
+/// Returns a unique name for each list of entries, so that they do not share an index.
 fn own_name(entries: &[(&str, &[u8])]) -> String {
     let parts: String = entries.iter().map(|(name, bytes)| format!("-{name}-{}", bytes.len())).collect();
     format!("shard{}", parts.replace('.', ""))

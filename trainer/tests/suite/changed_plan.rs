@@ -1,4 +1,5 @@
-//! A run that goes on by another plan: after the compute it has spent, with the next image of its order.
+//! Runs resumed with another plan: they continue after the compute spent, with the next image of
+//! their order.
 
 use crate::common::Rendered;
 use std::path::Path;
@@ -15,7 +16,7 @@ use efficienttrain::observe::report::RunLog;
 use efficienttrain::{DataError, Run, Sources};
 use image::RgbImage;
 
-/// A set that counts how often each image is read.
+/// Source that counts how often each image is read.
 struct Counted {
     of: Arc<dyn Source>,
     reads: Arc<Vec<AtomicU32>>,
@@ -59,7 +60,8 @@ fn plain(change: impl FnOnce(&mut TrainConfig)) -> TrainConfig {
     config
 }
 
-/// Trains `first` to a step, goes on as `then` to the end; gives the run and how often each image was read.
+/// Trains `first` to a step and resumes it with `then` to the end; returns the run and the number
+/// of reads of each image.
 fn changed(first: &TrainConfig, stop: u64, then: &TrainConfig, out: &Path) -> (Run, Vec<u32>) {
     let reads: Arc<Vec<AtomicU32>> = Arc::new((0..48).map(|_| AtomicU32::new(0)).collect());
     let sources = || {
@@ -84,10 +86,11 @@ fn changed(first: &TrainConfig, stop: u64, then: &TrainConfig, out: &Path) -> (R
 
 #[test]
 fn no_image_is_seen_more_or_less_often_than_the_epochs_say() {
-    /// Change of the configuration, step of the stop, steps in all, passes in all.
+    /// Change of the configuration, step of the stop, total steps, total passes.
     type Case = (fn(&mut TrainConfig), u64, u64, u32);
     let cases: [Case; 6] = [
-        // Six steps a pass before: four of six passes in 24 steps, then twice as many steps a pass.
+        // Six steps per pass before: four of six passes in 24 steps, then twice as many steps per
+        // pass.
         (|c| c.batch = 4.into(), 24, 24 + 24, 6),
         // In the middle of a pass.
         (|c| c.batch = 4.into(), 15, 15 + 42, 6),
@@ -108,14 +111,14 @@ fn no_image_is_seen_more_or_less_often_than_the_epochs_say() {
             (told - expected).abs() < 1e-9 && (spent - expected).abs() < 1e-9,
             "case {i}: {told}, {spent}"
         );
-        // Steps are numbered on, in every line of the log, and compute never goes back.
+        // Steps are numbered consecutively in every line of the log, and compute never decreases.
         let log = RunLog::read(dir.path()).unwrap();
         assert!(log.steps.windows(2).all(|pair| pair[0].step < pair[1].step), "case {i}");
         assert!(log.steps.windows(2).all(|pair| pair[0].compute < pair[1].compute + 1e-12), "case {i}");
     }
 }
 
-/// Sizes follow the compute, replayed images the order.
+/// Sizes follow the compute, replayed images the sample order.
 #[test]
 fn a_curriculum_goes_on_where_its_compute_says() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +130,7 @@ fn a_curriculum_goes_on_where_its_compute_says() {
     let (run, reads) = changed(&first, stop, &then, dir.path());
     let (least, most) = (reads.iter().min().unwrap(), reads.iter().max().unwrap());
     assert!(most - least <= 1, "{reads:?}");
-    // What is left of the new plan is what it would cost from there.
+    // The rest of the new plan has the cost of its part from there.
     let left = run.total_steps() - stop;
     let from = after.total_steps() - left;
     let off = (after.at(from).unwrap().compute_fraction * after.equivalent_epochs() - spent).abs();
@@ -156,7 +159,7 @@ fn a_run_that_has_spent_more_than_there_is_says_what_to_raise() {
     };
     let message = resumed(&plain(|c| c.epochs = 3.0)).unwrap_err().rendered();
     assert!(message.contains("4.00 epochs") && message.contains("raise --epochs"), "{message}");
-    // What is told of a change that is none of the plan, and of one that is.
+    // Notes about a change that does not affect the plan, and one that does.
     let notes = |then: &TrainConfig| {
         let mut told = Told(Vec::new());
         let mut run = resumed(then).unwrap();
@@ -167,12 +170,13 @@ fn a_run_that_has_spent_more_than_there_is_says_what_to_raise() {
     assert_eq!(notes(&plain(|c| c.label_smoothing = Some(0.0))), "");
     let told = notes(&plain(|c| c.batch = 4.into()));
     assert!(told.contains("4.00 of 6.00 epochs") && told.contains("24 of its 72 steps"), "{told}");
-    // At another full size the same arithmetic is another number of epochs: four at 32 pixels are one at 64.
+    // At another full size, the same operations are another number of epochs: four at 32 pixels are
+    // one at 64.
     let told = notes(&plain(|c| c.base_size = 64));
     assert!(told.contains("1.00 of 6.00 epochs"), "{told}");
 }
 
-/// The notes at the start of a run.
+/// Notes at the start of a run.
 struct Told(Vec<String>);
 
 impl Observer for Told {

@@ -1,11 +1,11 @@
-//! The command line as a user meets it: what it prints, and what it says when something is wrong.
+//! The command line from a user's view: its output and its errors.
 
 use std::process::Command;
 
 use crate::common::command::{accepted, efficienttrain, text};
 use crate::common::image_folder;
 
-/// Runs a command that must fail, and gives what it said.
+/// Runs a command that must fail, and returns its message.
 fn refused(args: &[&str]) -> String {
     let out = efficienttrain(args);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -17,7 +17,7 @@ fn refused(args: &[&str]) -> String {
     said
 }
 
-/// A short run over a folder.
+/// Arguments of a short run on an image folder.
 fn train<'a>(data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let fixed = [
         "train",

@@ -1,4 +1,4 @@
-//! Ways to train beside each other: equal compute, every combination once, a stop in between, and `--batch auto`.
+//! Comparisons: equal compute, every combination once, interruption, and `--batch auto`.
 
 use std::path::Path;
 
@@ -52,7 +52,8 @@ fn recipes_and_sizes_at_equal_compute() {
                 && row["tera_operations"].as_f64().unwrap() > 0.0
         );
     }
-    // Half of the epochs at 16 of 32 pixels cost a quarter: as much compute buys 1 / (0.5 * 0.25 + 0.5) times the passes.
+    // Half of the epochs at 16 of 32 pixels cost a quarter, so the same compute gives 1 / (0.5 *
+    // 0.25 + 0.5) times the passes.
     let passes = |i: usize| table[i]["passes"].as_f64().unwrap();
     assert!((passes(1) / passes(0) - 1.6).abs() < 0.2, "{} of {}", passes(1), passes(0));
     assert!(printed.lines().count() >= 5 && printed.contains("| resnet10-half-at-24 | resnet10 | 24, 32 |"));
@@ -60,7 +61,7 @@ fn recipes_and_sizes_at_equal_compute() {
     assert_eq!(csv.lines().count(), 4);
     assert!(std::fs::read_to_string(out.join("compare.svg")).unwrap().contains("resnet10-half-96"));
 
-    // What is there is not trained again; another run is not written over.
+    // Finished runs are not trained again; another run is not overwritten.
     let before = std::fs::metadata(out.join("resnet10-baseline-seed1/last.safetensors")).unwrap();
     accepted(&args);
     let after = std::fs::metadata(out.join("resnet10-baseline-seed1/last.safetensors")).unwrap();
@@ -126,7 +127,7 @@ fn a_batch_is_chosen_by_speed_and_kept() {
     let numbers: Vec<u32> =
         line.split('"').nth(1).unwrap().split(',').map(|number| number.parse().unwrap()).collect();
     assert!(numbers.len() == 2 && numbers.iter().all(|n| (8..=64).contains(n)), "{line}");
-    // Going on keeps what was measured then.
+    // Resuming keeps the measured batch.
     accepted(&[&run[..], &more, &["--resume"]].concat());
     assert!(std::fs::read_to_string(out.join("config.toml")).unwrap().contains(line));
 }

@@ -1,4 +1,4 @@
-//! Options from file, `--set` and flags: which one wins, what is refused, and that a run can be repeated from its file.
+//! Options from a file, `--set` and flags: precedence, errors, and repeating a run from its file.
 
 use crate::common::Rendered;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn refused(args: &[&str]) -> String {
     String::from_utf8(out.stderr).unwrap()
 }
 
-/// A file of options for a run of few steps.
+/// Writes an options file for a run of a few steps.
 fn options_file(dir: &Path) -> std::path::PathBuf {
     let path = dir.join("run.toml");
     let options =
@@ -108,7 +108,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_thing() {
         ("opt = \"sgd\"", &["--opt", "--lr and --weight-decay"]),
         ("recipe = \"resnet18-etp\"", &["resnet18-etpp"]),
     ];
-    // None of these may look at the data, which is not there.
+    // None of these may read the data, which does not exist.
     for (options, expected) in cases {
         std::fs::write(&file, options).unwrap();
         let said = refused(&["train", "--config", text(&file), "--data", "/nowhere", "--out", text(&out)]);
@@ -173,7 +173,7 @@ fn a_dry_run_prints_plan_and_forecast_and_leaves_nothing() {
     for word in ["equivalent epochs", "GMACs", "memory: at most", "a checkpoint:", "time:", "evaluations"] {
         assert!(said.contains(word), "no `{word}` in {said}");
     }
-    // 4.9 M numbers with two moments, four bytes each.
+    // 4.9 M parameters with two moments, four bytes each.
     assert!(said.contains("4.91 M parameters") && said.contains("a checkpoint: 56 MiB"), "{said}");
     assert!(!out.exists());
 }
@@ -188,7 +188,7 @@ fn recipes_are_listed_with_their_origin() {
     assert!(json.as_array().unwrap().iter().all(|r| r["model"].as_str().unwrap().contains("swin")));
 }
 
-/// What a flag takes, `--set` takes, and a file where it is written as text.
+/// `--set` accepts the values of the flag, and so does a file if they are written as text.
 #[test]
 fn values_of_set_are_those_of_the_flags() {
     let cases: &[(&str, &[&str])] = &[
@@ -243,7 +243,7 @@ fn values_of_set_are_those_of_the_flags() {
             assert_eq!((&by_file.config, &by_file.options), (&by_flag.config, &by_flag.options), "{flag}");
         }
     }
-    // As a file writes them, too.
+    // The file syntax works too.
     let written =
         ConfigLayers::new().set("freeze=[\"a.*\", \"b.*\"]").unwrap().set("model=\"resnet10\"").unwrap();
     let config = written.set("init-ema=true").unwrap().resolve().unwrap().config;

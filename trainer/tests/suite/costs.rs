@@ -1,4 +1,4 @@
-//! Costs of models under the authors' schedules, against the reference.
+//! Costs of models under the authors' schedules, compared with the reference.
 
 use efficienttrain::Run;
 use efficienttrain::config::TrainConfig;
@@ -12,7 +12,7 @@ fn macs(model: &str, size: u32) -> f64 {
     cost(&*create_model(model, &options).unwrap()).unwrap().macs() as f64
 }
 
-/// The recipe whose schedule a row of the table uses.
+/// Recipe with the schedule of a table row.
 fn recipe_of(script: &str) -> Recipe {
     let model = match script.strip_prefix("_ET_pp_main_").unwrap() {
         "res50" => "resnet50",
@@ -77,6 +77,7 @@ fn a_plan_counts_the_model_s_own_arithmetic() {
     let options = PlanOptions::new(200.0, 1_281_167, 8);
     let square = Plan::new(&recipe, options.clone().with_cost(CostModel::Square)).unwrap();
     let counted = Plan::new(&recipe, options.with_cost(table)).unwrap();
-    // Attention makes small images cheaper than the square says, so the same compute buys more passes.
+    // Attention makes small images cheaper than the square of the size suggests, so the same
+    // compute allows more passes.
     assert!(counted.stages()[0].epochs > square.stages()[0].epochs);
 }

@@ -1,4 +1,4 @@
-//! The loader and its sources: same batches for any number of workers, bad images named, never a hang.
+//! Loader and sources: the same batches for any number of workers, bad images reported, no hangs.
 
 use crate::common::Rendered;
 use efficienttrain::data::BatchImages;
@@ -14,7 +14,7 @@ use efficienttrain_models::ops::Blend;
 use efficienttrain_schedule::{Augmentation, Order, Replay};
 use image::RgbImage;
 
-/// Twelve batches over two and a half epochs of 40 images, size and magnitude changing on the way.
+/// Twelve batches over two and a half epochs of 40 images, with changes of size and magnitude.
 fn requests() -> impl Iterator<Item = BatchRequest> + Send {
     (0..12u64).map(|i| {
         let view = ViewSpec {
@@ -44,7 +44,8 @@ fn batches_are_the_same_for_any_number_of_workers() {
     }
 }
 
-/// A policy by name is the recipe's RandAugment where it says the same, at every magnitude, and something else where it does not.
+/// A named policy equals the recipe's RandAugment at every magnitude if it has the same settings,
+/// and only then.
 #[test]
 fn policies_by_name_take_the_place_of_the_recipes() {
     let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
@@ -67,7 +68,8 @@ fn policies_by_name_take_the_place_of_the_recipes() {
     assert!(![own, none, plain].contains(&of(Some("v0"), |_| ())));
 }
 
-/// Images that the device normalizes, erases and mixes are bitwise those of workers that do it themselves; replayed ones too.
+/// Images that the device normalizes, erases and mixes equal those of the workers bitwise,
+/// including replayed ones.
 #[test]
 fn what_a_device_finishes_is_what_workers_would_have_finished() {
     let source: Arc<dyn Source> = Arc::new(Synthetic::new(1, Split::Train, 40, 72).unwrap());
@@ -110,7 +112,7 @@ fn every_image_is_seen_once_an_epoch() {
     assert_eq!(seen, [4; 10]);
 }
 
-/// A source that fails on some images, and panics if asked for image 1000.
+/// Source that fails on some images, and panics for image 1000.
 struct Faulty {
     inner: Synthetic,
     bad: Vec<usize>,
@@ -203,7 +205,7 @@ fn splits_must_have_the_same_classes() {
     std::fs::rename(val.join("class1"), val.join("class9")).unwrap();
     let message = ImageFolder::open_like(&val, train.classes()).unwrap_err().rendered();
     assert!(message.contains("class9"), "{message}");
-    // A class may lack images to evaluate on: the others keep their labels.
+    // A class may have no evaluation images: the others keep their labels.
     std::fs::rename(val.join("class9"), val.join("class1")).unwrap();
     std::fs::remove_dir_all(val.join("class0")).unwrap();
     let part = ImageFolder::open_like(&val, train.classes()).unwrap();
@@ -226,7 +228,7 @@ fn damaged_files_are_errors_and_odd_ones_are_read() {
         let message = efficienttrain::data::read_image(&path).unwrap_err().rendered();
         assert!(message.contains(name), "{message}");
     }
-    // Content counts, not the ending; gray and transparent images become RGB.
+    // The content counts, not the file extension; gray and transparent images become RGB.
     std::fs::write(folder.join("jpeg.png"), &whole).unwrap();
     assert_eq!(efficienttrain::data::read_image(&folder.join("jpeg.png")).unwrap().dimensions(), (40, 36));
     image::GrayImage::from_pixel(5, 4, image::Luma([9])).save(folder.join("gray.png")).unwrap();

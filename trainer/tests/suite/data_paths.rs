@@ -1,4 +1,4 @@
-//! Data sets by relative paths, in the folder that runs are written to, and moved since.
+//! Data sets given by relative paths, in the folder of the runs, and moved since the run.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use crate::common::command::text;
 use crate::common::image_folder;
 
-/// The binary, run in a folder.
+/// Runs the binary in a folder.
 fn within(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_efficienttrain")).current_dir(folder).args(args).output().unwrap()
 }
@@ -49,7 +49,7 @@ fn the_folder_of_runs_among_the_classes_is_no_class() {
     let once = [&TRAIN[..], &["--val-share", "0.5"]].concat();
     accepted(&photos, &once);
     assert!(photos.join("runs/train/last.safetensors").exists());
-    // All that reads the folder again, beside one run and beside several.
+    // All commands that read the folder again, with one run in it and with several.
     accepted(&photos, &[&once[..], &["--out", "runs/deep/er/second"]].concat());
     let weights = "runs/train/last.safetensors";
     accepted(&photos, &["eval", "--weights", weights]);
@@ -75,12 +75,12 @@ fn the_folder_of_runs_among_the_classes_is_no_class() {
         checked.contains("2 classes") && checked.contains("folders that this program wrote (such as ./runs)"),
         "{checked}"
     );
-    // A class without images is one as before.
+    // A class without images is an error as before.
     std::fs::create_dir_all(photos.join("empty/runs")).unwrap();
     let said = refused(&photos, &[&once[..], &["--out", "third"]].concat());
     assert!(said.contains("class folder `empty` has no image"), "{said}");
     std::fs::remove_dir_all(photos.join("empty")).unwrap();
-    // So is one that holds a run and images.
+    // So is one with a run and images.
     std::fs::rename(photos.join("runs"), photos.join("class0/runs")).unwrap();
     let checked = accepted(&photos, &["data", "check", "."]);
     assert!(checked.contains("class0"), "{checked}");
@@ -108,12 +108,12 @@ fn relative_data_is_kept_by_its_whole_path_and_moved_data_is_asked_for() {
     let options = std::fs::read_to_string(root.join("runs/train/config.toml")).unwrap();
     let whole = root.join("photos");
     assert!(options.contains(&format!("data = {:?}", text(&whole))), "{options}");
-    // From elsewhere, by the checkpoint and by the file of options.
+    // From another folder, with the checkpoint and with the options file.
     let elsewhere = root.join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
     accepted(&elsewhere, &["eval", "--weights", "../runs/train/last.safetensors"]);
     accepted(&elsewhere, &["train", "--config", "../runs/train/config.toml", "--out", "again"]);
-    // First weights by a relative path are found from there, too.
+    // Initial weights given by a relative path are found from there, too.
     args.extend(["--init", "runs/train/model.safetensors", "--out", "second"]);
     accepted(&root, &args);
     accepted(&elsewhere, &["train", "--config", "../second/config.toml", "--out", "third"]);

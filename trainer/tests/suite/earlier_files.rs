@@ -1,4 +1,4 @@
-//! Files that an earlier version wrote (`tests/data/earlier`) can be resumed from, repeated and loaded.
+//! Files of an earlier version (`tests/data/earlier`) can be resumed, repeated and loaded.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/earlier").join(name)
 }
 
-/// The images that the runs were trained on, by the formula that made them.
+/// Writes the images of those runs, which are defined by a formula.
 fn images(dir: &Path) {
     for (split, images) in [("train", 16u32), ("val", 8)] {
         for (class, name) in (0..).zip(["cat", "dog", "fox"]) {
@@ -56,7 +56,8 @@ fn distance(run: &Run, end: &Checkpoint) -> f32 {
     furthest
 }
 
-/// The end is that of the earlier version, to the rounding in which processors differ: these weights are about 0.3.
+/// The result equals that of the earlier version, up to rounding that differs between processors;
+/// these weights are about 0.3.
 #[test]
 fn a_run_in_its_middle_ends_as_it_did() {
     let dir = tempfile::tempdir().unwrap();
@@ -77,7 +78,7 @@ fn a_run_in_its_middle_ends_as_it_did() {
     assert_eq!(evals(&run.history), evals(&end.run().unwrap().history));
 }
 
-/// Losses that are no numbers were stored as `null`.
+/// Non-finite losses were stored as `null`.
 #[test]
 fn a_history_with_null_is_read() {
     let saved = Checkpoint::open(&file("null.safetensors")).unwrap();
@@ -131,7 +132,7 @@ fn shards_with_an_earlier_index_have_their_images_and_labels() {
     for name in ["shard.tar", "shard.tar.index.json"] {
         std::fs::copy(file(name), dir.path().join(name)).unwrap();
     }
-    // The index names the time of the shard's last change.
+    // The index contains the time of the shard's last change.
     let index: serde_json::Value =
         serde_json::from_slice(&std::fs::read(file("shard.tar.index.json")).unwrap()).unwrap();
     let since = std::time::Duration::from_nanos(index["modified"].as_u64().unwrap());

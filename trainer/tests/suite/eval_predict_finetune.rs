@@ -1,5 +1,5 @@
-//! What comes after training: evaluation class by class, predictions of folders, fine-tuning; and what comes before: the
-//! doctor.
+//! Commands after training: evaluation by class, predictions of folders, fine-tuning; and before
+//! it: the doctor.
 
 use crate::common::Rendered;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use efficienttrain::inference::predict::Predictor;
 use efficienttrain::{Run, Sources};
 use serde_json::Value;
 
-/// A run over a folder of three classes, and its data.
+/// Trains on a folder of three classes; returns the run and its data.
 fn trained(dir: &Path, model: &str) -> (PathBuf, PathBuf) {
     let data = image_folder(&dir.join("data"), 3, 8);
     let config = TrainConfig { data: Some(data.clone()), ..config(model) };
@@ -98,7 +98,7 @@ fn folders_are_predicted_as_their_images_are() {
             line["probabilities"].as_object().unwrap().values().map(|p| p.as_f64().unwrap()).sum();
         assert!((mass - 1.0).abs() < 1e-6);
     }
-    // One that cannot be read is named, and the others are predicted.
+    // An unreadable image is reported, and the others are predicted.
     let broken = folder.join("class0/broken.jpg");
     std::fs::write(&broken, "nothing").unwrap();
     let said = efficienttrain(&["predict", "--weights", text(&weights), "--json", text(&folder)]);
@@ -110,7 +110,7 @@ fn folders_are_predicted_as_their_images_are() {
     assert!(String::from_utf8_lossy(&said.stderr).contains("contains no image"));
 }
 
-/// All weights but those of the head.
+/// All weights except those of the head.
 fn body(run: &Run) -> Vec<(String, Vec<f32>)> {
     let head = run.state.model.classifiers()[0].to_string();
     let value = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>();
@@ -128,7 +128,7 @@ fn a_run_begins_with_the_weights_of_another() {
     let begin = |config: &TrainConfig, name: &str| {
         Run::new(config.clone(), options(&dir.path().join(name), 1), sources(config))
     };
-    // The same classes and size: everything is taken.
+    // The same classes and size: all weights are loaded.
     let same = TrainConfig {
         init: Some(weights.clone()),
         recipe: "baseline".into(),
@@ -142,7 +142,7 @@ fn a_run_begins_with_the_weights_of_another() {
         assert_eq!(value(ours), value(&tensor), "{name}");
         assert_eq!(value(same.state.ema.as_ref().unwrap().by_name(&name).unwrap()), value(&tensor), "{name}");
     }
-    // Other classes and another size: the head is new, positions are resampled, the rest is taken.
+    // Other classes and another size: the head is new, positions are resampled, the rest is loaded.
     let other = TrainConfig {
         data: Some(image_folder(&dir.path().join("other"), 2, 8)),
         init: Some(weights.clone()),
@@ -156,7 +156,7 @@ fn a_run_begins_with_the_weights_of_another() {
         body(&same).into_iter().zip(body(&other)).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
     assert_eq!(differing, ["pos_embed"]);
     assert_eq!(other.state.model.num_classes(), 2);
-    // What does not fit is said before any training.
+    // Incompatible weights are reported before any training.
     let error = |change: &dyn Fn(&mut TrainConfig)| {
         let mut config = TrainConfig { init: Some(weights.clone()), ..trained_with.clone() };
         change(&mut config);
@@ -197,10 +197,11 @@ fn fine_tuning_takes_model_and_size_from_the_weights() {
     }
     let more = ["--batch", "4", "--epochs", "1", "--workers", "1", "--freeze", "conv1.*"];
     accepted(&[&args[..], &more, &["--stop-after", "2"]].concat());
-    // It goes on without the weights that it began with.
+    // A resumed run does not need its initial weights.
     std::fs::rename(&weights, dir.path().join("moved.safetensors")).unwrap();
     accepted(&["finetune", "--resume", "--out", text(&out), "--stop-after", "1000"]);
-    // What became of the weights is said once, where they were read; the stem's convolution is 7 x 7 from 3 to 64 channels.
+    // The report of the weights appears once, when they are read; the stem's convolution is 7 x 7
+    // from 3 to 64 channels.
     let log = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let starts: Vec<Value> = lines.filter(|line| line["event"] == "start").collect();
@@ -236,7 +237,8 @@ fn the_doctor_finds_what_is_there() {
     assert!(found["speed"]["images_per_s"].as_f64().unwrap() > 0.0);
     assert!(!below.exists());
     assert_eq!(found["disk"]["folder"].as_str(), dir.path().to_str());
-    // Weights and two moments; timm counts 5,717,416 numbers at 224 pixels, of which 192 for each of 197 positions.
+    // Weights and two moments; timm counts 5,717,416 numbers at 224 pixels, of which 192 for each
+    // of 197 positions.
     let numbers = 5_717_416 - 192 * (197 - 5);
     assert_eq!(found["disk"]["checkpoint"].as_u64().unwrap(), 3 * 4 * numbers);
     if cfg!(target_os = "linux") {
@@ -260,7 +262,8 @@ fn the_doctor_finds_what_is_there() {
     assert!(said.contains("no problems found") && said.contains("reach all"), "{said}");
 }
 
-/// The classes are the model's, also where `--data` is left out: labels are never positions among today's folders.
+/// The classes are those of the model, also without `--data`: labels are never positions among the
+/// present folders.
 #[test]
 fn folders_that_changed_after_the_run_are_noticed() {
     let dir = tempfile::tempdir().unwrap();
@@ -296,7 +299,7 @@ fn folders_that_changed_after_the_run_are_noticed() {
         std::fs::remove_dir_all(data.join(split).join("aardvark")).unwrap();
     }
     assert_eq!(accepted(&eval), before);
-    // The training images need not be there.
+    // The training images are not needed.
     std::fs::remove_dir_all(data.join("train")).unwrap();
     assert_eq!(accepted(&eval), before);
 }

@@ -19,7 +19,7 @@ fn exported_weights_are_those_of_the_run_and_of_its_average() {
     accepted(&["export", "--weights", text(&last), "--out", text(&plain)]);
     accepted(&["export", "--weights", text(&last), "--ema", "--out", text(&average)]);
     for name in ["head.weight", "pos_embed", "blocks.3.attn.qkv.weight"] {
-        // What the run itself leaves at its end.
+        // Compares with the output of the run itself.
         assert_eq!(values(&plain, name), values(&model, name), "{name}");
         let kept = Checkpoint::open(&last).unwrap().weights(true).unwrap()[name].clone();
         assert_eq!(values(&average, name), kept.flatten_all().unwrap().to_vec1::<f32>().unwrap(), "{name}");

@@ -1,5 +1,5 @@
-//! Resize and low-frequency crop as one operator: exactly the linear map that the two steps are without their roundings to
-//! 8 bits, and as near to the two steps as those roundings allow.
+//! Fused resize and low-frequency crop: exactly the linear map of the two steps without their
+//! roundings to 8 bits, and as close to the two steps as those roundings permit.
 
 use efficienttrain::data::SampleId;
 use std::f64::consts::PI;
@@ -13,7 +13,7 @@ use randaug::{CropBox, Filter, Purpose, RandomResizedCrop, sample_rng};
 const BASE: usize = 224;
 const BOXES: usize = 24;
 
-/// Crop, flip and low-frequency crop alone.
+/// Crop, flip and low-frequency crop only.
 fn pipeline(fused: bool) -> TrainPipeline {
     let whole = Recipe::named("resnet18-etpp").unwrap().augmentation;
     TrainPipeline {
@@ -38,7 +38,7 @@ fn prepared(image: &RgbImage, size: u32, index: usize, fused: bool) -> RgbImage 
     out
 }
 
-/// The box that the pipeline draws.
+/// Returns the crop box that the pipeline draws.
 fn area(image: &RgbImage, index: usize) -> CropBox {
     let crop = RandomResizedCrop { scale: (0.08, 1.0), ..RandomResizedCrop::default() };
     let mut rng = sample_rng(5, 0, index as u64, Purpose::Crop);
@@ -77,7 +77,7 @@ fn transposed(a: &Matrix) -> Matrix {
     (0..a[0].len()).map(|c| a.iter().map(|row| row[c]).collect()).collect()
 }
 
-/// Largest sum of sizes over a row: what a map can make of values of size 1.
+/// Largest absolute row sum: the largest output for inputs of absolute value 1.
 fn norm(a: &Matrix) -> f64 {
     a.iter().map(|row| row.iter().map(|x| x.abs()).sum()).fold(0.0, f64::max)
 }
@@ -109,7 +109,7 @@ fn channel(image: &RgbImage, area: CropBox, c: usize) -> Matrix {
     (0..area.height).map(|y| (0..area.width).map(|x| value(y, x)).collect()).collect()
 }
 
-/// What the box is in real numbers.
+/// The exact result for a box, in real numbers.
 fn exact(x: &Matrix, size: usize) -> Matrix {
     let (rows, columns) = (bicubic(x.len(), BASE), bicubic(x[0].len(), BASE));
     crop(&product(&product(&rows, x), &transposed(&columns)), size)
@@ -120,7 +120,8 @@ fn photograph() -> RgbImage {
     image::open(path).unwrap().into_rgb8()
 }
 
-/// All pixels in 64..=191: the bicubic filter, whose weights reach 1.25 in sum of sizes, cannot leave 0..=255.
+/// All pixels in 64..=191: the bicubic filter, whose absolute weights sum to at most 1.25, cannot
+/// leave 0..=255.
 fn subdued(mut image: RgbImage) -> RgbImage {
     image.iter_mut().for_each(|value| *value = 64 + *value / 2);
     image
@@ -149,9 +150,10 @@ fn it_is_the_exact_operator_rounded_once() {
     }
 }
 
-/// Each rounding is off by at most half a level. The first passes through the other half of the resize and both through the
-/// crop, so the two ways differ before the last rounding by at most `|C| (|V| / 2 + 1 / 2)`, with |.| the largest sum of sizes
-/// over a row and |C| = |A|^2 + 1, the 1 for the correction of even sizes.
+/// Each rounding error is at most half a level. The first rounding passes through the other half of
+/// the resize and both pass through the crop, so the two ways differ before the last rounding by at
+/// most `|C| (|V| / 2 + 1 / 2)`, with |.| the largest absolute row sum and |C| = |A|^2 + 1, where
+/// the 1 is for the correction of even sizes.
 #[test]
 fn without_clipping_it_is_within_the_roundings_of_the_stepwise_way() {
     let mut rng = 12345u32;
@@ -182,7 +184,7 @@ fn without_clipping_it_is_within_the_roundings_of_the_stepwise_way() {
     }
 }
 
-/// Differences in levels between the two ways, over many boxes of an image.
+/// Differences in levels between the two ways, over many crop boxes of an image.
 fn differences(image: &RgbImage, size: u32) -> Vec<u8> {
     let pairs = (0..BOXES).map(|i| (prepared(image, size, i, true), prepared(image, size, i, false)));
     pairs.flat_map(|(a, b)| a.iter().zip(b.iter()).map(|(a, b)| a.abs_diff(*b)).collect::<Vec<_>>()).collect()
@@ -204,7 +206,8 @@ fn on_a_photograph_roundings_hardly_ever_meet() {
     }
 }
 
-/// Where the stepwise way clips overshoot at base size, the one operator keeps it: more may differ, but little does.
+/// Where the stepwise way clips overshoot at base size, the one operator keeps it: more may differ,
+/// but little does.
 #[test]
 fn where_the_stepwise_way_clips_little_differs() {
     for size in [96, 160] {

@@ -1,5 +1,5 @@
-//! Training on a GPU, where `EFFICIENTTRAIN_TEST_GPU` says that there is one to test on. What a small memory does is seen on the
-//! pretend GPU alone (`.ci/pretend-gpu`), whose memory can be set.
+//! Training on a GPU, if `EFFICIENTTRAIN_TEST_GPU` says that there is one to test on. Out-of-memory
+//! behavior is tested only on the emulated GPU (`.ci/pretend-gpu`), whose memory can be set.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -12,14 +12,14 @@ use efficienttrain_models::ops::cuda;
 use crate::common::command::{accepted, text};
 use crate::common::{config, options, run};
 
-/// Memory of the pretend GPU, in MiB.
+/// Memory of the emulated GPU, in MiB.
 const MIB: &str = "EFFICIENTTRAIN_PRETEND_GPU_MIB";
 
 fn there_is_one() -> bool {
     std::env::var_os("EFFICIENTTRAIN_TEST_GPU").is_some()
 }
 
-/// Runs the binary on a pretend GPU with so much memory.
+/// Runs the binary on an emulated GPU with this much memory.
 fn within(mib: u64, args: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_efficienttrain");
     Command::new(program).args(args).env(MIB, mib.to_string()).output().unwrap()
@@ -29,7 +29,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A column of a run's `steps.csv`.
+/// Returns a column of a run's `steps.csv`.
 fn column(out: &Path, name: &str) -> Vec<f64> {
     let table = std::fs::read_to_string(out.join("steps.csv")).unwrap();
     let mut lines = table.lines();
@@ -100,7 +100,7 @@ fn evaluation_prediction_and_features_are_those_of_the_cpu() {
     assert!(off < 1e-3, "features are off by {off}");
 }
 
-/// Most memory, in MiB, that a step of so many micro-batches takes.
+/// Returns the peak memory of a step with this number of micro-batches, in MiB.
 fn peak(batch: u32, accumulation: u32) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let config = TrainConfig {
@@ -154,18 +154,18 @@ fn a_small_memory_is_an_error_that_names_what_fits() {
     ] {
         assert!(message.contains(part), "`{message}` does not say `{part}`");
     }
-    // What it says holds.
+    // The suggestion works.
     let smaller = train(memory, "smaller", &["--batch", "8", "--accumulation", "2"]);
     assert!(smaller.status.success(), "{}", said(&smaller));
     let chosen = train(memory, "auto", &["--batch", "auto", "--stop-after", "1"]);
     let message = said(&chosen);
     assert!(chosen.status.success() && message.contains("size 128: 8 (images/s with 8: "), "{message}");
 
-    // Less than the smallest batch that is tried at first.
+    // Less memory than the smallest batch size that is tried first.
     let tight = train(peak(8, 1) - 6, "tight", &["--batch", "auto", "--stop-after", "1"]);
     let message = said(&tight);
     assert!(tight.status.success() && message.contains("size 128: 4 (images/s with 4: "), "{message}");
-    // Less than the weights.
+    // Less memory than the weights.
     let none = train(8, "none", &["--batch", "4"]);
     let message = said(&none);
     assert!(!none.status.success());

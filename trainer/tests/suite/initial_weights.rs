@@ -1,5 +1,5 @@
-//! The first weights of a run: heads by the names of their classes, nothing that is not finite, averages and moments that
-//! an earlier run did not keep.
+//! Initial weights of a run: heads by class names, non-finite weights, averages and moments that an
+//! earlier run did not have.
 
 use crate::common::Rendered;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use efficienttrain::config::{OptimizerName, RunOptions, TrainConfig};
 use efficienttrain::training::warmed_decay;
 use efficienttrain::{Run, Sources};
 
-/// A set whose classes have these names.
+/// Writes a set with classes of these names.
 fn set_of(dir: &Path, classes: &[&str]) -> PathBuf {
     image_folder(dir, classes.len(), 4);
     for split in ["train", "val"] {
@@ -61,7 +61,7 @@ fn rows_of_the_head_follow_the_names_of_their_classes() {
             let config = TrainConfig { init: with, seed: 99, ..on(data) };
             run(&config, options(&dir.path().join("unused"), 1))
         };
-        // The same number of classes, of which one is another.
+        // The same number of classes, one of which is different.
         let classes = ["b", "c", "d", "z"];
         let (begun, drawn) =
             (begin("other", &classes, Some(weights.clone())), begin("other", &classes, None));
@@ -79,7 +79,7 @@ fn rows_of_the_head_follow_the_names_of_their_classes() {
             rows(&begin("fewer", &["b", "d"], Some(weights.clone()))),
             [known[1].clone(), known[3].clone()]
         );
-        // None in common, and the very same.
+        // No common class, and the same classes.
         let classes = ["w", "x", "y", "z"];
         let (begun, drawn) = (begin("none", &classes, Some(weights.clone())), begin("none", &classes, None));
         assert_eq!(rows(&begun), rows(&drawn));
@@ -124,7 +124,7 @@ fn weights_that_are_not_finite_are_named_where_they_are_read() {
     assert!(!out.status.success() && said.contains("8 images with non-finite features"), "{said}");
 }
 
-/// A run that stops in its middle, and goes on as `then`.
+/// Stops a run in its middle and resumes it with `then`.
 fn resumed(out: &Path, first: &TrainConfig, then: &TrainConfig) -> Run {
     let mut stopped = run(first, RunOptions { stop_after: Some(3), ..options(out, 1) });
     stopped.train(&mut ()).unwrap();
@@ -146,7 +146,7 @@ fn an_average_or_moments_that_the_run_did_not_keep_begin_anew() {
     }
     assert!(remarks(&run).contains("no moving average so far"), "{}", remarks(&run));
     assert!(run.train(&mut ()).unwrap() && run.history.last().unwrap().ema_top1.is_some());
-    // The other way it is dropped, in so many words.
+    // In the other direction it is dropped, with a note.
     let run = resumed(dir.path(), &baseline(0.9), &baseline(0.0));
     assert!(run.state.ema.is_none() && remarks(&run).contains("dropped"), "{}", remarks(&run));
 
@@ -166,12 +166,12 @@ fn an_average_or_moments_that_the_run_did_not_keep_begin_anew() {
         assert!(moments.flat_map(|(_, t)| values(t)).all(|m| m == 0.0));
         assert!(run.train(&mut ()).unwrap());
     }
-    // Other changes leave both as they were.
+    // Other changes keep both.
     let run = resumed(dir.path(), &baseline(0.9), &baseline(0.8));
     assert_eq!((run.state.optimizer.steps, run.state.ema_updates, remarks(&run).as_str()), (3, 3, ""));
 }
 
-/// The average of every step, by its formula.
+/// Compares the average of every step with its formula.
 #[test]
 fn a_warmed_up_average_is_that_of_its_decays() {
     let dir = tempfile::tempdir().unwrap();
@@ -181,7 +181,7 @@ fn a_warmed_up_average_is_that_of_its_decays() {
     let one = |params: &efficienttrain_models::ParamStore| {
         f64::from(params.by_name("fc.bias").unwrap().to_vec1::<f32>().unwrap()[1])
     };
-    // A stop after every step, so that what a checkpoint keeps of the warm-up is in the test.
+    // Stops after every step, to test the state of the warm-up in checkpoints.
     let mut current = run(&warmed, RunOptions { stop_after: Some(1), ..options(dir.path(), 1) });
     while current.step() < current.total_steps() {
         current.train(&mut ()).unwrap();

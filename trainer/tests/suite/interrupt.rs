@@ -1,4 +1,5 @@
-//! Signals: the first one ends a run after its step and leaves a checkpoint to go on from, a second one at once.
+//! Signals: the first one ends a run after its step and leaves a checkpoint to resume from, a
+//! second one ends it at once.
 
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,11 +9,12 @@ use crate::common::image_folder;
 use efficienttrain::checkpoint::Checkpoint;
 
 const SIGINT: i32 = 2;
-/// What a machine that is busy with other tests may take; a run that does not listen would go on for minutes.
+/// Time limit for a machine that is busy with other tests; a run that ignores signals would take
+/// minutes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether this process was started so that it ignores Ctrl-C, as shells start what runs in the background: children would
-/// ignore it too.
+/// Returns true if this process ignores Ctrl-C, like background processes of a shell; its children
+/// would ignore it too.
 fn ignores_interrupts() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -30,12 +32,12 @@ fn start(args: &[&str]) -> Child {
     command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// The step of the newest checkpoint, which must be whole; none before the first.
+/// Returns the step of the newest checkpoint, which must be complete; none before the first.
 fn saved_step(path: &Path) -> Option<u64> {
     path.exists().then(|| Checkpoint::open(path).unwrap().run().unwrap().step)
 }
 
-/// Waits until there is a checkpoint of a later step than `after`.
+/// Waits for a checkpoint of a later step than `after`.
 fn wait_for_step(path: &Path, after: Option<u64>, run: &mut Child) {
     let begin = Instant::now();
     while saved_step(path) <= after {
@@ -50,7 +52,7 @@ fn send(signal: &str, run: &Child) {
     assert!(sent.success());
 }
 
-/// Waits for the end.
+/// Waits for the end of a process.
 fn ended(run: &mut Child, within: Duration) -> ExitStatus {
     let begin = Instant::now();
     loop {
@@ -65,7 +67,7 @@ fn ended(run: &mut Child, within: Duration) -> ExitStatus {
     }
 }
 
-/// Options of a run that would go on for minutes.
+/// Arguments of a run that would take minutes.
 fn long_run<'a>(data: &'a str, out: &'a str) -> Vec<&'a str> {
     let fixed = ["train", "--model", "resnet10", "--base-size", "32", "--batch", "4", "--epochs", "500"];
     [&fixed[..], &["--workers", "3", "--resume", "auto", "--data", data, "--out", out]].concat()
@@ -78,7 +80,7 @@ fn a_signal_ends_a_run_that_can_be_resumed() {
     let out = dir.path().join("run");
     let checkpoint = out.join("last.safetensors");
     let args = long_run(data.to_str().unwrap(), out.to_str().unwrap());
-    // A checkpoint at every step: a signal often falls into the writing of one.
+    // With a checkpoint at every step, a signal often arrives while one is written.
     let args = [&args[..], &["--checkpoint-every", "1st"]].concat();
     let mut before = None;
     for (attempt, signal) in ["-INT", "-TERM", "-INT", "-TERM"].into_iter().enumerate() {
@@ -108,7 +110,7 @@ fn the_step_is_finished_and_saved_though_no_checkpoint_was_due() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(saved_step(&out.join("last.safetensors")), None);
-    // In another process, so that this one has not seen a signal that asks it to stop.
+    // Another process, which has not received a signal yet.
     let second = start(&args);
     let said = second.wait_with_output().unwrap();
     assert_eq!(said.status.code(), Some(1), "two processes in one folder");

@@ -1,4 +1,4 @@
-//! Every layout that a JPEG may have, against libjpeg-turbo's pixels (`tests/data/jpeg/make.py`).
+//! Every JPEG layout, compared with libjpeg-turbo's pixels (`tests/data/jpeg/make.py`).
 
 use crate::common::Rendered;
 use std::collections::BTreeMap;
@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use efficienttrain::data::decode;
 use safetensors::SafeTensors;
 
-/// Levels by which the second decoder's pixels may differ where it interpolates chroma or rounds in its own way.
+/// Largest difference in levels of the second decoder, which interpolates chroma and rounds
+/// differently.
 const SECOND_MAX: u8 = 6;
 const SECOND_MEAN: f64 = 0.6;
 
-/// Samplings whose layouts are all left to the second decoder.
+/// Samplings that are always left to the second decoder.
 const SECOND_ALWAYS: [&str; 4] = ["1x1,2x2,2x2", "1x1,1x2,1x2", "2x1,1x2,1x2", "inks-2x2"];
 
 fn file() -> Vec<u8> {
@@ -44,7 +45,7 @@ fn every_layout_has_the_pixels_of_libjpeg() {
         let second = SECOND_ALWAYS.contains(&sampling) || is_partly_interleaved(layout);
         let decoded = decode(jpeg, name, 1 << 30);
         if second && layout == "arithmetic" {
-            // Neither decoder takes these; they are refused by name.
+            // Neither decoder supports these; the error names them.
             let message = decoded.unwrap_err().rendered();
             assert!(message.contains(name) && message.contains("rithmetic"), "{message}");
             continue;
@@ -72,7 +73,8 @@ fn a_missing_scan_is_named() {
             .filter(|(_, pair)| *pair == [0xff, 0xda])
             .map(|(at, _)| at)
             .collect();
-        // Progressive files begin with the means of all components: what follows refines them, and may be left out.
+        // Progressive files begin with the means of all components; later scans refine them and may
+        // be missing.
         let end = if layout == "progressive" { scans[0] } else { scans[1] };
         let early = [&whole[..end], &[0xff, 0xd9]].concat();
         let message = decode(&early, "early.jpg", 1 << 30).map(|_| name.clone()).unwrap_err().rendered();
@@ -80,8 +82,8 @@ fn a_missing_scan_is_named() {
     }
 }
 
-/// A JPEG with all its markers, whose entropy-coded data stop in the middle. (Arithmetic coding has no end of its own: as in
-/// libjpeg, what is missing there reads as zeros.)
+/// A JPEG with all its markers, whose entropy-coded data end in the middle. (Arithmetic coding has
+/// no end marker: as in libjpeg, missing data are read as zeros.)
 #[test]
 fn a_scan_that_ends_early_is_named() {
     let bytes = file();
@@ -90,7 +92,7 @@ fn a_scan_that_ends_early_is_named() {
         for sampling in ["1x1", "2x2"] {
             let name = format!("jpeg/{sampling}/{layout}");
             let whole = tensors.tensor(&name).unwrap().data();
-            // Two thirds of the last scan, and no half of a stuffed byte.
+            // Two thirds of the last scan, without splitting a stuffed byte.
             let scan = whole.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap() + 12;
             let mut kept = &whole[..scan + (whole.len() - scan) * 2 / 3];
             kept = kept.strip_suffix(&[0xff]).unwrap_or(kept);

@@ -1,5 +1,5 @@
-//! A run that is killed at random moments, over and over, ends bitwise where an undisturbed one does; a full disk leaves
-//! the newest checkpoint usable.
+//! A run that is killed at random moments, repeatedly, has bitwise the same result as an
+//! undisturbed one; a full disk leaves the newest checkpoint usable.
 
 use crate::common::Rendered;
 use std::path::Path;
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use candle_core::DType;
 use efficienttrain::checkpoint::{Checkpoint, newest};
 
-/// A run over three sizes with a moving average, checkpoints at every step and evaluations in between.
+/// A run over three sizes with a moving average, checkpoints at every step and evaluations in
+/// between.
 fn command(model: &str, out: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_efficienttrain"));
     command.args([
@@ -44,7 +45,7 @@ fn command(model: &str, out: &Path, more: &[&str]) -> Command {
 /// Tensors by name.
 type Bits = Vec<(String, Vec<u64>)>;
 
-/// Everything that a checkpoint holds, bit for bit, and the accuracies of its run.
+/// All contents of a checkpoint as bits, and the accuracies of its run.
 fn content(path: &Path) -> (Bits, Vec<(u64, u64)>) {
     let bytes = std::fs::read(path).unwrap();
     let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu).unwrap();
@@ -65,7 +66,7 @@ fn leftovers(out: &Path) -> usize {
     names.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".writing-")).count()
 }
 
-/// Starts the run and kills it after `after`; gives whether it came to its end before.
+/// Starts the run and kills it after `after`; returns true if it was complete before.
 fn killed(mut run: Child, after: Duration) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < after {
@@ -80,15 +81,16 @@ fn killed(mut run: Child, after: Duration) -> bool {
     false
 }
 
-/// Kills runs at least `kills` times at moments drawn from `seed`, and lets each come to its end; on a fast machine it takes
-/// several for as many kills.
+/// Kills runs at least `kills` times at moments drawn from `seed`, and lets each one finish; a fast
+/// machine needs several runs for that.
 fn check(model: &str, kills: usize, mut seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
     let keep = ["--keep-last", "3", "--keep-best", "2"];
     let begin = Instant::now();
     assert!(command(model, &whole, &keep).status().unwrap().success());
-    // Of the whole run's time, so that it is killed in its middle on a slow machine and a fast one.
+    // A fraction of the whole run's time, so that it is killed in its middle on slow and fast
+    // machines.
     let longest = 400 + begin.elapsed().as_millis() as u64 / kills as u64;
     let mut done = 0;
     for number in 0.. {
@@ -99,13 +101,13 @@ fn check(model: &str, kills: usize, mut seed: u64) {
             let workers = (1 + done % 3).to_string();
             let run =
                 command(model, &disturbed, &[&keep[..], &["--workers", &workers]].concat()).spawn().unwrap();
-            // Once there were enough, it may end.
+            // After enough kills, it may finish.
             let after = if done >= kills { Duration::from_secs(600) } else { after };
             if killed(run, after) {
                 break;
             }
             done += 1;
-            // Whatever the moment, what there is is whole.
+            // At any moment, the existing checkpoint is complete.
             if let Some(found) = newest(&disturbed).unwrap() {
                 assert!(found.damaged.is_empty(), "{:?}", found.damaged);
             }
@@ -117,7 +119,7 @@ fn check(model: &str, kills: usize, mut seed: u64) {
     }
 }
 
-/// That both runs left the same.
+/// Checks that both runs left the same files.
 fn compare(whole: &Path, disturbed: &Path) {
     assert_eq!(leftovers(disturbed), 0, "half-written files were left behind");
     assert_eq!(content(&whole.join("last.safetensors")), content(&disturbed.join("last.safetensors")));
@@ -143,7 +145,7 @@ fn a_run_killed_many_times_ends_as_an_undisturbed_one() {
     check("deit_tiny", 40, 3);
 }
 
-/// A run that is killed between its newest checkpoint and that one's further names gives them when it goes on.
+/// A run that is killed before its newest checkpoint is linked creates the links on resume.
 #[test]
 fn names_that_a_killed_run_did_not_get_to_are_given() {
     let dir = tempfile::tempdir().unwrap();
@@ -180,7 +182,8 @@ fn a_full_disk_leaves_the_newest_checkpoint_and_the_run_says_so() {
     let out = dir.path().join("run");
     assert!(command("resnet10", &out, &["--stop-after", "5"]).status().unwrap().success());
     let before = content(&out.join("last.safetensors"));
-    // The system refuses every file above 20 MB, as a full disk does in the middle of one.
+    // The system refuses every file above 20 MB, like a disk that becomes full in the middle of
+    // one.
     let run = command("resnet10", &out, &["--stop-after", "8"]);
     let arguments: Vec<String> = run.get_args().map(|a| format!("'{}'", a.to_str().unwrap())).collect();
     let program = env!("CARGO_BIN_EXE_efficienttrain");

@@ -1,4 +1,4 @@
-//! Labels of shards: the one that is meant, or an error that shows it.
+//! Labels of shards: the intended one, or an error that shows it.
 
 use crate::common::Rendered;
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ fn open(entries: &[(&str, &[u8])], classes: Option<&str>) -> Result<std::sync::A
     open_split(dir.path(), Split::Train, None, LIMIT).map_err(|e| e.rendered())
 }
 
-/// The last part of each image's name, and the name of its class.
+/// Returns the last part of each image's name, and the name of its class.
 fn labeled(set: &dyn Source) -> Vec<(String, String)> {
     let name = |index: usize| set.name(index).rsplit([' ', '/']).next().unwrap().to_string();
     (0..set.len()).map(|i| (name(i), set.classes()[set.label(i) as usize].clone())).collect()
@@ -118,7 +118,7 @@ fn a_label_file_is_the_label_and_never_the_folder() {
         assert!(message.contains("part0/0."), "{message}");
         assert!(!message.contains(|c: char| c.is_control()), "{message:?}");
     }
-    // An image without a label among others that have one is no image of its folder's class.
+    // If other images have labels, an image without one does not belong to the class of its folder.
     let message = open(&[("a/0.jpg", &image), ("a/0.cls", b"b"), ("a/1.jpg", &image)], None).err().unwrap();
     assert!(message.contains("a/1.jpg") && message.contains("no label"), "{message}");
 }
@@ -208,7 +208,7 @@ fn hard_links_in_a_tar_are_files_and_other_links_are_counted() {
     assert_eq!(count(&set.skipped(), &SkipReason::NotRegular), 1);
 }
 
-/// A random tree of class folders: paths and contents.
+/// Returns a random tree of class folders: paths and contents.
 fn tree(rng: &mut impl rand::Rng, stray: bool) -> Vec<(String, Vec<u8>)> {
     let names = ["cat", "dog", "caf\u{e9}", "a.b", "n0", "7", "big cat"];
     let first = rng.random_range(0..names.len());
@@ -219,7 +219,7 @@ fn tree(rng: &mut impl rand::Rng, stray: bool) -> Vec<(String, Vec<u8>)> {
             let below: Vec<&str> = (0..rng.random_range(0..3))
                 .map(|_| ["cat", "x", "train", ".h", "@eaDir"][rng.random_range(0..5)])
                 .collect();
-            // The first is always taken, so that no class is empty.
+            // The first one always exists, so that no class is empty.
             let below =
                 if file == 0 { String::new() } else { below.into_iter().map(|f| format!("{f}/")).collect() };
             let ending = if file == 0 {
@@ -236,7 +236,7 @@ fn tree(rng: &mut impl rand::Rng, stray: bool) -> Vec<(String, Vec<u8>)> {
     files.into_iter().map(|name| (name.clone(), name.into_bytes())).collect()
 }
 
-/// Content (the path), class and label of each image.
+/// Returns content (the path), class and label of each image.
 fn samples(set: &dyn Source) -> BTreeSet<(Vec<u8>, String, u32)> {
     let sample = |i: usize| {
         let label = set.label(i);
@@ -254,7 +254,7 @@ fn folders_and_tar_files_of_them_are_the_same_set() {
     for round in 0..200 {
         let dir = tempfile::tempdir().unwrap();
         let around = ["", "./", "train/", "./train/", "set/", "/data/set/"][round % 6];
-        // Beside the folders of a wrapper, an image tells nothing of what is the wrapper.
+        // With an image beside the wrapper's folders, the wrapper cannot be recognized.
         let mut files = tree(&mut rng, round % 6 < 4);
         for (name, bytes) in &files {
             let path = dir.path().join("train").join(name);
@@ -279,7 +279,7 @@ fn folders_and_tar_files_of_them_are_the_same_set() {
                 "{around} {files:?}"
             );
         }
-        // As the second split of a set with one class more, in another order.
+        // Like the second split of a set with one more class, in another order.
         let mut known: Vec<String> = folder.classes().to_vec();
         known.push("other".into());
         known.reverse();
@@ -296,7 +296,7 @@ fn shard(dir: &Path, number: usize, around: &str, files: &[(String, Vec<u8>)]) -
     for (name, bytes) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
-        // As it is, with `./` and `/` in front, which the library would leave out.
+        // Unchanged, with `./` and with a leading `/`, which the library would remove.
         let name = format!("{around}{name}");
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_cksum();

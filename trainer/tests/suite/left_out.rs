@@ -1,4 +1,4 @@
-//! What is no image of a data set is left out and said; what is one is read.
+//! Files that are not images of a data set are skipped and reported; images are read.
 
 use crate::common::Rendered;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn formats_are_read_as_pillow_reads_them() {
     assert_eq!(TarShards::open(&[dir.path().join("a.tar")], None, LIMIT).unwrap().len(), 12);
 }
 
-/// Files that are no images of a class folder.
+/// Files that are not images of a class folder.
 const LEFT_OUT: [&str; 9] = [
     ".ipynb_checkpoints/1-checkpoint.jpg",
     "deep/.hidden/2.jpg",
@@ -94,7 +94,7 @@ fn what_is_hidden_is_no_image_in_folders_and_archives() {
     assert_eq!(folder.classes(), ["cat"]);
 }
 
-/// Keeps the start of a run, in words and as it is logged.
+/// Keeps the start of a run, as text and as logged.
 struct First(Vec<String>, serde_json::Value);
 
 impl Observer for First {
@@ -127,7 +127,7 @@ fn the_start_of_a_run_and_data_check_say_what_is_left_out() {
     let mut logged = first.1;
     assert_eq!(logged["train_notes"]["skipped"][0]["ending"], "heic");
     assert_eq!(logged["val_notes"]["empty_classes"], serde_json::json!(["class1"]));
-    // Logs of earlier builds lack them.
+    // Logs of earlier builds do not have them.
     for key in ["train_notes", "val_notes"] {
         assert!(logged.as_object_mut().unwrap().remove(key).is_some());
     }

@@ -1,4 +1,4 @@
-//! The commands that say what models are and cost: `models`, `bench step`, `plan --cost`.
+//! Commands that list models and their costs: `models`, `bench step`, `plan --cost`.
 
 use std::process::Command;
 
@@ -24,7 +24,7 @@ fn models_are_listed_with_exact_numbers() {
     let listed: Vec<&str> = rows.as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
     assert_eq!(listed, model_names().collect::<Vec<_>>());
     let row = |name: &str| rows.as_array().unwrap().iter().find(|r| r["name"] == name).unwrap();
-    // Of the reference (models/tests/data/macs.json).
+    // Values of the reference (models/tests/data/macs.json).
     for (name, params, macs) in
         [("resnet50", 25_557_032u64, 752_746_496u64), ("deit_tiny", 5_686_696, 208_220_160)]
     {
@@ -49,7 +49,7 @@ fn a_step_is_timed_with_its_arithmetic() {
     let step = json(&[
         "bench", "step", "--model", "resnet18", "--size", "32", "--batch", "2", "--steps", "2", "--json",
     ]);
-    // As torchvision documents it.
+    // Documented by torchvision.
     assert_eq!(step["params"], 11_689_512);
     let number = |key: &str| step[key].as_f64().unwrap();
     assert!(number("min_ms") > 0.0 && number("min_ms") <= number("step_ms"));

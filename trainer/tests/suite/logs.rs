@@ -1,4 +1,4 @@
-//! Tables and event files: what stands in them, and that a run that goes on repeats no step in them.
+//! Tables and event files: their contents, and that a resumed run repeats no step in them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
     found
 }
 
-/// The payloads of an event file; every checksum must be right.
+/// Returns the payloads of an event file; every checksum must be correct.
 fn records(path: &Path) -> Vec<Vec<u8>> {
     let file = std::fs::read(path).unwrap();
     let (mut rest, mut payloads) = (&file[..], Vec::new());
@@ -84,7 +84,7 @@ fn records(path: &Path) -> Vec<Vec<u8>> {
     payloads
 }
 
-/// Scalars by tag, in the order of the files; steps at which readers are told to start anew.
+/// Scalars by tag, in the order of the files; steps at which readers are instructed to restart.
 type Scalars = BTreeMap<String, Vec<(u64, f32)>>;
 
 fn event_files(folder: &Path) -> Vec<PathBuf> {
@@ -130,7 +130,7 @@ fn scalars(folder: &Path) -> (Scalars, Vec<u64>) {
     (scalars, restarts)
 }
 
-/// Heading and rows of a table.
+/// Returns header and rows of a table.
 fn table(path: &Path) -> (Vec<String>, Vec<BTreeMap<String, String>>) {
     let mut table = csv::Reader::from_path(path).unwrap();
     let heading: Vec<String> = table.headers().unwrap().iter().map(String::from).collect();
@@ -165,7 +165,8 @@ fn a_run_that_goes_on_logs_each_step_once() {
         let saved = Checkpoint::open(&out.join("last.safetensors")).unwrap();
         Run::resume(&saved, logged(out, stop_after), Sources::open(&config).unwrap()).unwrap()
     };
-    // It goes on to step 23, is killed with half of a line and of a record written, and goes on from step 12 twice.
+    // Resumes to step 23, is killed with half of a line and of a record written, and is resumed
+    // from step 12 twice.
     train(resume(Some(23)));
     let files = event_files(&out.join("tensorboard"));
     let mut torn = std::fs::read(files.last().unwrap()).unwrap();
@@ -192,7 +193,7 @@ fn a_run_that_goes_on_logs_each_step_once() {
     assert_eq!(evaluated, expected);
 
     let (scalars, restarts) = scalars(&out.join("tensorboard"));
-    // The process that went from 12 to 23, and the one to 15, left nothing behind.
+    // The processes from 12 to 23 and to 15 left nothing.
     assert_eq!((event_files(&out.join("tensorboard")).len(), restarts), (2, vec![13]));
     let steps_of = |tag: &str| scalars[tag].iter().map(|&(step, _)| step).collect::<Vec<_>>();
     assert_eq!(steps_of("train/loss"), (0..total).step_by(10).map(|step| step + 1).collect::<Vec<_>>());
@@ -211,7 +212,7 @@ fn a_run_that_goes_on_logs_each_step_once() {
     }
     let top1: Vec<f32> = evals.iter().map(|row| row["top1"].parse::<f64>().unwrap() as f32).collect();
     assert_eq!(scalars["eval/top1"].iter().map(|&(_, v)| v).collect::<Vec<_>>(), top1);
-    // Time and place only grow, over the stops too.
+    // Time and position only increase, also across stops.
     let column = |name: &str| rows.iter().map(|row| row[name].parse().unwrap()).collect::<Vec<f64>>();
     for name in ["elapsed", "epoch", "compute"] {
         assert!(column(name).windows(2).all(|pair| pair[0] < pair[1]), "{name}");
@@ -233,7 +234,7 @@ fn a_run_from_the_start_begins_its_logs_anew() {
         assert_eq!(table(&out.join("steps.csv")).1.len(), 2);
         assert_eq!(event_files(&out.join("tensorboard")).len(), 1);
     }
-    // Without the option there are none of them.
+    // Without the option there are none.
     let out = dir.path().join("plain");
     train(run(&config("resnet10"), options(&out, 1)));
     assert!(

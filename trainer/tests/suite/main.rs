@@ -1,4 +1,4 @@
-//! The tests of the trainer by its public face, as one program: each program more would be linked with all of candle again.
+//! Tests of the public API, as one program: each further program would link all of candle again.
 
 mod common;
 

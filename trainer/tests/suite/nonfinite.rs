@@ -1,4 +1,4 @@
-//! Losses that are not finite: stored so that they read back, told, and never the best.
+//! Non-finite losses: stored so that they can be read back, reported, and never ranked best.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,8 +15,8 @@ use efficienttrain::observe::log;
 use efficienttrain::observe::report::RunLog;
 use efficienttrain::{Run, Sources};
 
-/// A run to its end, whose last evaluation diverges: running statistics, which training does not read, are spoilt on the
-/// way.
+/// A complete run whose last evaluation diverges, because running statistics, which training does
+/// not read, are corrupted during it.
 fn diverged(out: &Path, log: Vec<LogFormat>) -> Run {
     let config =
         TrainConfig { recipe: "baseline".into(), ema_decay: Some(0.0), epochs: 0.5, ..config("resnet10") };
@@ -33,7 +33,7 @@ fn diverged(out: &Path, log: Vec<LogFormat>) -> Run {
     run
 }
 
-/// What a command must print to its standard error to succeed.
+/// Runs a command that must succeed, and returns its standard error.
 fn said(args: &[&str]) -> String {
     let out = efficienttrain(args);
     let said = String::from_utf8(out.stderr).unwrap();
@@ -41,7 +41,7 @@ fn said(args: &[&str]) -> String {
     said
 }
 
-/// Puts `null` where this build writes `"NaN"`, as earlier ones did; their files had no checksum at first.
+/// Writes `null` instead of `"NaN"`, like earlier builds, whose files first had no checksum.
 fn as_before(out: &Path) {
     let log = out.join("log.jsonl");
     let lines = std::fs::read_to_string(&log).unwrap();
@@ -116,7 +116,7 @@ fn a_diverged_evaluation_is_told_when_it_happens() {
     };
     let lines = efficienttrain::observe::progress::lines(&Event::Eval(record.clone())).join("\n");
     assert!(lines.contains("warning") && lines.contains("7 steps") && lines.contains("--lr"), "{lines}");
-    // However good its accuracy seems, it is behind all others.
+    // It ranks behind all others, whatever its accuracy.
     let sound = EvalRecord { step: 3, top1: 0.1, loss: 2.0, ..record.clone() };
     let later = EvalRecord { step: 9, top1: 0.95, loss: f64::NAN, ..record.clone() };
     let history = History { evals: vec![sound, record, later], ..History::default() };

@@ -1,4 +1,4 @@
-//! Freezing, layer-wise decay, losses, and what happens when numbers go bad.
+//! Freezing, layer-wise decay, losses, and non-finite steps.
 
 use crate::common::Rendered;
 use efficienttrain::data::BatchImages;
@@ -23,7 +23,7 @@ fn short(config: TrainConfig) -> TrainConfig {
     TrainConfig { epochs: 0.5, ..config }
 }
 
-/// How far each tensor has moved from its first value.
+/// Returns how far each tensor has moved from its initial value.
 fn moved(before: &[(String, Vec<u32>)], after: &[(String, Vec<u32>)]) -> Vec<(String, f64)> {
     let distance = |a: &[u32], b: &[u32]| {
         let square =
@@ -55,7 +55,8 @@ fn frozen_parts_stay_bit_for_bit_and_the_rest_moves() {
     assert!(refused("*").contains("nothing is left"));
 }
 
-/// The loss of a training step with frozen statistics is that of the network in evaluation, on the same batch.
+/// The loss of a training step with frozen statistics equals that of the network in evaluation on
+/// the same batch.
 #[test]
 fn frozen_statistics_are_what_training_normalizes_by() {
     let options = ModelOptions { num_classes: 3, input_size: [32; 2], ..ModelOptions::default() };
@@ -89,12 +90,13 @@ fn frozen_statistics_are_what_training_normalizes_by() {
     };
     let (trained, evaluated) = loss(&["conv1.*", "bn1.*", "layer*"]);
     assert!((trained - evaluated).abs() < 1e-5, "{trained} in training, {evaluated} in evaluation");
-    // Of weights alone, as with `requires_grad` off in PyTorch, training is by the batch.
+    // If only weights are frozen, like with `requires_grad` off in PyTorch, training uses the
+    // statistics of the batch.
     let (trained, evaluated) = loss(&["*conv*", "*bn?.weight", "*bn?.bias"]);
     assert!((trained - evaluated).abs() > 1e-2, "{trained} in training, {evaluated} in evaluation");
 }
 
-/// Without decay of weights and with one step of Adam, each weight moves by the learning rate of its layer.
+/// Without weight decay, one step of Adam moves each weight by the learning rate of its layer.
 #[test]
 fn lower_layers_move_less_under_layer_wise_decay() {
     let dir = tempfile::tempdir().unwrap();
@@ -113,7 +115,8 @@ fn lower_layers_move_less_under_layer_wise_decay() {
     };
     let (plain, decayed) = (step(1.0), step(0.5));
     let ratio = |name: &str| decayed[name] / plain[name];
-    // The last norm of each block starts at 0, so what is before it does not move yet. ResNet-10 has a layer for the stem, each of four blocks, and the head.
+    // The last norm of each block starts at 0, so the layers before it do not move yet. ResNet-10
+    // has a layer for the stem, each of four blocks, and the head.
     for (name, expected) in
         [("fc.weight", 1.0), ("layer4.0.bn2.weight", 0.5), ("conv1.weight", 0.5f64.powi(5))]
     {
@@ -121,7 +124,8 @@ fn lower_layers_move_less_under_layer_wise_decay() {
     }
 }
 
-/// With a decay so strong that it moves weights by itself: by `lr * decay` of their value where their gradient is no matter.
+/// With a weight decay so strong that it moves weights by itself: by `lr * decay` of their value if
+/// their gradient is negligible.
 #[test]
 fn patterns_exempt_parameters_from_decay() {
     let dir = tempfile::tempdir().unwrap();
@@ -143,7 +147,8 @@ fn patterns_exempt_parameters_from_decay() {
     let norm =
         |t: &candle_core::Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
     let ((first, decayed, conv), (_, exempt, same_conv)) = (trained(&[]), trained(&["fc.*"]));
-    // AdamW's decay is apart from its gradient: the two ends differ by `lr * decay` of the first weights.
+    // AdamW decouples decay from the gradient: the two results differ by `lr * decay` of the
+    // initial weights.
     let difference = (&exempt - &decayed).unwrap();
     let share = norm(&difference) / norm(&first);
     let (lr, decay) = (1e-3, 2.0);
@@ -167,7 +172,7 @@ fn binary_cross_entropy_trains() {
     };
     let mut losses = Losses::default();
     run(&config, options(dir.path(), 1)).train(&mut losses).unwrap();
-    // Guessing a tenth for each class costs 0.325; the first weights guess a half, 0.69.
+    // Guessing a tenth for each class costs 0.325; the initial weights guess a half, 0.69.
     assert!(losses.0[0] > 0.5 && losses.0[losses.0.len() - 1] < 0.33, "{:?}", losses.0);
 }
 
@@ -183,7 +188,7 @@ impl Observer for Losses {
     }
 }
 
-/// Cross entropy that is no number at some of its calls. The first call tries the gradients.
+/// Cross entropy that is NaN in some of its calls. The first call checks the gradients.
 #[derive(Debug)]
 struct Broken {
     calls: AtomicU32,
@@ -226,7 +231,7 @@ impl Observer for Noted {
 fn a_run_stops_at_bad_numbers_and_keeps_the_batch() {
     let dir = tempfile::tempdir().unwrap();
     let config = short(config("resnet10"));
-    // Call 0 tries the gradients; step s is call s + 1.
+    // Call 0 checks the gradients; step s is call s + 1.
     let mut run = run(&config, options(dir.path(), 1)).with_loss(Broken::at(&[4]));
     let stage = format!("step 3 of stage {}:", run.plan().at(3).unwrap().stage + 1);
     let error = run.train(&mut ()).unwrap_err();
@@ -259,7 +264,7 @@ fn bad_steps_are_left_out_up_to_a_limit() {
     assert_eq!(noted.0.iter().map(|b| b.step).collect::<Vec<_>>(), [2, 4]);
     assert_eq!(run.history.bad_steps, [2, 4]);
     assert!(noted.0[0].images.len() == 8 && noted.0[0].loss == "NaN" && noted.0[0].action.contains("1 more"));
-    // Neither weights nor running statistics have caught it.
+    // Neither weights nor running statistics are affected.
     for (name, values) in bits(&run) {
         assert!(values.iter().all(|&v| f32::from_bits(v).is_finite()), "{name}");
     }
@@ -281,7 +286,7 @@ fn bad_steps_are_left_out_up_to_a_limit() {
 
 #[test]
 fn bad_numbers_without_skipping_are_no_different_run() {
-    // Noting buffers for a step that may be undone does not change the run.
+    // Copying buffers for a step that may be undone does not change the run.
     let dir = tempfile::tempdir().unwrap();
     let trained = |on_nonfinite| {
         let mut run = run(&short(TrainConfig { on_nonfinite, ..config("resnet10") }), options(dir.path(), 1));
@@ -291,7 +296,7 @@ fn bad_numbers_without_skipping_are_no_different_run() {
     assert_eq!(trained(NonFinitePolicy::Stop), trained(NonFinitePolicy::Skip));
 }
 
-/// With either loss the run learns, keeps its weights in single precision, and goes on bitwise where it was stopped.
+/// With either loss the run learns, keeps its weights in single precision, and resumes bitwise.
 #[test]
 fn half_precision_trains_and_resumes() {
     for loss in [LossName::CrossEntropy, LossName::Bce] {

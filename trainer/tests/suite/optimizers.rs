@@ -1,4 +1,4 @@
-//! Each optimizer brings down the loss of a batch that it sees again and again.
+//! Each optimizer decreases the loss of a repeated batch.
 
 use efficienttrain::data::Batch;
 use efficienttrain::data::BatchImages;
@@ -9,7 +9,7 @@ use efficienttrain_schedule::{BatchRule, OptimizerKind, Plan, PlanOptions, Recip
 const IMAGES: usize = 8;
 const SIZE: usize = 32;
 
-/// Noise with a class each.
+/// Random noise with one class per image.
 fn batch() -> Batch {
     let values = IMAGES * SIZE * SIZE * 3;
     let pixels = (0..values).map(|i| ((i * i % 9973) as f32 / 9973.0 - 0.5) * 3.0).collect();
@@ -56,7 +56,7 @@ fn each_brings_the_loss_down() {
     for (kind, lr, weight_decay) in cases {
         let losses = losses(kind, lr, weight_decay);
         let (first, last) = (losses[0], losses[losses.len() - 1]);
-        // Eight classes: guessing costs ln 8 = 2.08.
+        // With eight classes, guessing costs ln 8 = 2.08.
         assert!(first > 1.5 && last < 0.3 * first, "{kind:?}: {losses:?}");
         ends.push(last.to_bits());
     }

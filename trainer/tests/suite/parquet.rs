@@ -1,4 +1,4 @@
-//! Hugging Face's Parquet files: the right image with the right label from every way they are written.
+//! Hugging Face's Parquet files: correct images and labels from every encoding.
 
 use crate::common::Rendered;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use rand::RngExt;
 use randaug::{Purpose, sample_rng};
 
 const LIMIT: u64 = DEFAULT_IMAGE_LIMIT;
-/// Images in a file, and its classes: as `make.py` has it.
+/// Number of images in a file, and its classes, as in `make.py`.
 const COUNT: usize = 8;
 const NAMES: [&str; 3] = ["zebra", "ant", "mole"];
 
@@ -29,7 +29,7 @@ fn named(name: &str) -> ParquetFiles {
     open(&folder().join(format!("{name}.parquet"))).unwrap()
 }
 
-/// Files of one folder of fixtures.
+/// Returns the files of one folder of fixtures.
 fn files(kind: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder().join(kind)).unwrap().map(|e| e.unwrap().path());
     let mut files: Vec<_> = entries.filter(|p| p.is_file()).collect();
@@ -49,10 +49,10 @@ fn refusal(name: &str) -> String {
     open(&folder().join(format!("refused/{name}.parquet"))).unwrap_err()
 }
 
-/// The set is the images from the first on, each with the label its number gives.
+/// Checks that the set consists of the images from the first on, each with the label of its number.
 fn is_the_set(set: &dyn Source, what: &str) {
     assert_eq!(labels(set), [0, 1, 2, 0, 1, 2, 0, 1], "{what}");
-    // Backwards, so that what is kept from one read is not what the next wants.
+    // Backwards, so that the cache of one read does not serve the next.
     for index in (0..COUNT).rev() {
         assert!(set.load(index).unwrap() == image(index), "{what}: image {index}");
     }
@@ -139,7 +139,7 @@ fn classes_of_another_set_are_met_by_name() {
     assert_eq!(labels(&with(&["ant", "cow", "mole", "zebra"]).unwrap())[..3], [3, 0, 2]);
     let message = with(&["ant", "zebra"]).unwrap_err().rendered();
     assert!(message.contains("one-page.parquet: row 2") && message.contains("mole"), "{message}");
-    // Numbers alone are places in the list.
+    // Numbers without a list are positions in the list.
     let numbers = folder().join("columns/binary.parquet");
     let set = ParquetFiles::open(&[numbers], Some(NAMES.map(String::from).into()), LIMIT).unwrap();
     is_the_set(&set, "numbers");
@@ -252,7 +252,7 @@ fn many_threads_read_the_same_file() {
     });
 }
 
-/// Opens a damaged file and reads all of it: an error that names it, or images.
+/// Opens a damaged file and reads all of it; the result is an error that names it, or images.
 fn read_damaged(path: &Path, bytes: &[u8]) -> (bool, usize) {
     std::fs::write(path, bytes).unwrap();
     match open(path) {
@@ -276,7 +276,7 @@ fn files_cut_off_anywhere_are_named() {
         let whole = std::fs::read(&file).unwrap();
         for length in (0..whole.len()).step_by(29).chain(whole.len() - 12..whole.len()) {
             assert!(!read_damaged(&path, &whole[..length]).0, "{file:?} is opened from {length} bytes");
-            // The middle is missing: places in the footer point elsewhere.
+            // The middle is missing, so positions in the footer are wrong.
             let rest = [&whole[..length / 2], &whole[whole.len() / 2 + length / 2..]].concat();
             read_damaged(&path, &rest);
         }
@@ -295,7 +295,7 @@ fn changed_bytes_do_no_harm() {
         for round in 0..600 {
             let mut bytes = whole.clone();
             for _ in 0..rng.random_range(1..4) {
-                // The footer is a small part, and the one that most depends on.
+                // The footer is a small but the most important part.
                 let from = if round % 2 == 0 { 0 } else { bytes.len() * 2 / 3 };
                 let at = rng.random_range(from..bytes.len());
                 bytes[at] = rng.random_range(0..=255);

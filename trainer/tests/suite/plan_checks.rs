@@ -1,4 +1,4 @@
-//! What is wrong with a plan, or looks like a mistake, is said before the first step.
+//! Errors and likely mistakes in a plan are reported before the first step.
 
 use crate::common::Rendered;
 use crate::common::command::{accepted, efficienttrain, text};
@@ -26,7 +26,7 @@ fn remarks(config: &TrainConfig) -> String {
 fn a_batch_of_one_image_is_refused_where_a_batch_norm_sees_one_value() {
     let refused = |config: &TrainConfig| begun(config).unwrap_err().rendered();
     let one = |c: &mut TrainConfig| (c.batch, c.mixup, c.cutmix) = (1.into(), Some(0.0), Some(0.0));
-    // ResNet ends in maps of a 32nd of the image: one pixel at 32, four at 64.
+    // The last feature map of ResNet has a 32nd of the image size: one pixel at 32, four at 64.
     for accumulation in [1, 4] {
         let said = refused(&small(|c| (one(c), c.accumulation = accumulation).0));
         for part in ["--batch", "32 x 32", "stage 1", "batch norm", "--accumulation"] {
@@ -37,7 +37,7 @@ fn a_batch_of_one_image_is_refused_where_a_batch_norm_sees_one_value() {
     assert!(refused(&each).contains("in stage 1"), "{}", refused(&each));
     let each = small(|c| (c.recipe, c.batch) = ("half-96".into(), "2,1".parse().unwrap()));
     assert!(refused(&each).contains("in stage 2"), "{}", refused(&each));
-    // What has room for a variance, or takes none, trains.
+    // Batches with enough values for a variance, or models that need none, can be trained.
     let dir = tempfile::tempdir().unwrap();
     for config in [
         small(|c| (one(c), c.base_size = 64, c.epochs = 0.1).0),
@@ -47,7 +47,7 @@ fn a_batch_of_one_image_is_refused_where_a_batch_norm_sees_one_value() {
         let stopped = RunOptions { stop_after: Some(1), ..options(dir.path(), 1) };
         run(&config, stopped).train(&mut ()).unwrap();
     }
-    // A comparison finds it before it trains the first of its runs.
+    // A comparison reports it before it trains the first of its runs.
     let contestants = [small(|_| ()), small(one)];
     let contestants =
         contestants.into_iter().enumerate().map(|(i, config)| Contestant { name: format!("run{i}"), config });
@@ -61,7 +61,7 @@ fn a_warm_up_without_an_end_is_said_at_the_start_and_in_a_dry_run() {
     let warm = |epochs: f64, warmup: &str| {
         remarks(&small(|c| (c.epochs, c.warmup) = (epochs, Some(warmup.parse().unwrap()))))
     };
-    // 40 images in batches of 8: five steps an epoch.
+    // 40 images in batches of 8: five steps per epoch.
     let said = warm(0.2, "5%");
     assert!(said.contains("warning: the run has a single step") && said.contains("--warmup"), "{said}");
     let said = warm(2.0, "500st");
@@ -122,12 +122,12 @@ fn images_that_moved_under_a_run_are_said_when_it_goes_on() {
         run.remarks().collect::<Vec<_>>().join("\n")
     };
     assert_eq!(resumed(&data), "");
-    // The whole may be moved.
+    // The whole folder may be moved.
     let moved = dir.path().join("moved/to here");
     std::fs::create_dir_all(moved.parent().unwrap()).unwrap();
     std::fs::rename(&data, &moved).unwrap();
     assert_eq!(resumed(&moved), "");
-    // Two classes change an image: as many of each as before.
+    // Two classes exchange an image, so the counts are as before.
     let path = |class: &str, name: &str| moved.join("train").join(class).join(name);
     std::fs::rename(path("class0", "000.jpg"), path("class1", "aaa.jpg")).unwrap();
     std::fs::rename(path("class1", "000.jpg"), path("class0", "bbb.jpg")).unwrap();

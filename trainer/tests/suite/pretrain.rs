@@ -1,4 +1,4 @@
-//! Pre-training by the runs that everything else uses, and what its encoder's features are worth.
+//! Pre-training with the ordinary runs, and evaluation of its encoder's features.
 
 use crate::common::Rendered;
 use std::path::{Path, PathBuf};
@@ -53,14 +53,14 @@ fn a_stopped_pretraining_ends_bitwise_as_an_undisturbed_one() {
     }
 }
 
-/// The losses of a run's steps.
+/// Returns the losses of a run's steps.
 fn losses(out: &Path) -> Vec<f64> {
     let log = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
     let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter(|line| line["event"] == "step").map(|line| line["loss"].as_f64().unwrap()).collect()
 }
 
-/// A small run of pre-training, full size throughout.
+/// A small pre-training run, at full size throughout.
 const SMALL: [&str; 11] = [
     "pretrain",
     "--model",
@@ -91,13 +91,13 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     let out = dir.path().join("run");
     let more = ["--batch", "16", "--epochs", "20", "--lr", "3e-3", "--target", "normalised-pixels"];
     accepted(&[&SMALL[..], &more, &["--checkpoint-every", "50%", "--out", text(&out)]].concat());
-    // Of patches with a mean of 0 and a deviation of 1, an error of 1 is what predicting nothing leaves.
+    // For patches with mean 0 and standard deviation 1, predicting nothing gives an error of 1.
     let losses = losses(&out);
     let last = &losses[losses.len() - 4..];
     let mean = last.iter().sum::<f64>() / last.len() as f64;
     assert!(losses[0] > 1.0 && mean < 0.95, "{losses:?}");
 
-    // Its weights are those of a deit_tiny but for the head, and of the checkpoint.
+    // The weights are those of a deit_tiny without head, and those of the checkpoint.
     let encoder = Checkpoint::open(&out.join("encoder.safetensors")).unwrap();
     assert!(encoder.record.is_none());
     let made = ModelOptions { num_classes: 3, input_size: [32, 32], ..ModelOptions::default() };
@@ -112,14 +112,14 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
         assert_eq!(values(loaded.by_name(name).unwrap()), values(&last[name]), "{name}");
     }
 
-    // Features of the checkpoint and of the bare encoder are the same.
+    // The checkpoint and the exported encoder give the same features.
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     let checkpoint = out.join("last.safetensors");
     accepted(&["features", "--weights", text(&checkpoint), "--out", text(&a)]);
     let bare = out.join("encoder.safetensors");
     let said = efficienttrain(&["features", "--weights", text(&bare), "--out", text(&b)]);
     assert!(String::from_utf8_lossy(&said.stderr).contains("--model"));
-    // The built-in set of a default run is larger: a folder has the same images for both.
+    // The built-in set of a default run is larger; a folder gives both the same images.
     let data = crate::common::image_folder(&dir.path().join("data"), 2, 6);
     for (weights, to) in [(&checkpoint, &a), (&bare, &b)] {
         let named = ["--model", "deit_tiny", "--size", "32", "--data", text(&data)];
@@ -128,26 +128,26 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     let read = |folder: &PathBuf| FeatureSet::load(&folder.join("val.safetensors")).unwrap();
     assert_eq!(read(&a), read(&b));
     assert_eq!((read(&a).len(), read(&a).width, read(&a).classes.len()), (12, 192, 2));
-    // The mean of the patch tokens is another reading of the same network.
+    // The mean of the patch tokens is another pooling of the same network.
     let mean = dir.path().join("mean");
     let args = ["features", "--weights", text(&checkpoint), "--data", text(&data), "--out", text(&mean)];
     accepted(&[&args[..], &["--pool", "mean", "--npy"]].concat());
     assert_eq!((read(&mean).len(), read(&mean).width), (12, 192));
     assert_ne!(read(&mean).features, read(&a).features);
-    // NumPy's files hold the same.
+    // The NumPy files contain the same.
     let array = |name: &str| candle_core::Tensor::read_npy(mean.join(name)).unwrap();
     assert_eq!(array("val_features.npy").dims(), [12, 192]);
     assert_eq!(values(&array("val_features.npy")), read(&mean).features);
     assert_eq!(array("val_labels.npy").to_vec1::<u32>().unwrap(), read(&mean).labels);
     assert_eq!(array("train_labels.npy").dims(), [12]);
-    // Two classes of other brightness are easy to tell apart.
+    // Two classes with different brightness are easy to separate.
     let json: serde_json::Value = serde_json::from_str(&accepted(&["probe", text(&a), "--json"])).unwrap();
     assert_eq!(json["top1"], 1.0, "{json}");
     let json: serde_json::Value =
         serde_json::from_str(&accepted(&["knn", text(&a), "--k", "1,3", "--json"])).unwrap();
     assert_eq!((json[1]["k"].as_u64(), json[1]["images"].as_u64()), (Some(3), Some(12)));
 
-    // Fine-tuning begins with the encoder, whether it is told of the checkpoint or of the weights.
+    // Fine-tuning starts with the encoder, given as the checkpoint or as the weights.
     let begun = |init: &Path, more: &[&str]| {
         let out = tempfile::tempdir().unwrap();
         let quick =
@@ -160,7 +160,7 @@ fn what_is_hidden_becomes_predictable_and_the_encoder_can_be_used() {
     };
     assert_eq!(begun(&checkpoint, &[]), begun(&bare, &["--model", "deit_tiny", "--base-size", "32"]));
 
-    // It has no classes, and says so.
+    // It has no classes, and the error says so.
     let said = efficienttrain(&["eval", "--weights", text(&checkpoint)]);
     assert!(String::from_utf8_lossy(&said.stderr).contains("pre-training"));
 }
@@ -185,7 +185,8 @@ fn what_cannot_be_pretrained_is_refused_by_name() {
     }
 }
 
-/// `per_class` points around one center a class, at a distance of the centers that noise does not bridge.
+/// Returns `per_class` points around one center per class, far enough apart to be separable despite
+/// the noise.
 fn clusters(per_class: usize, shift: u32, noise: f32) -> FeatureSet {
     let mut state = 12_345u32.wrapping_add(shift);
     let mut draw = || {
@@ -212,7 +213,7 @@ fn probe_and_neighbors_tell_what_can_be_told_whatever_the_threads() {
     );
     assert_eq!((easy.top1, vote.top1), (1.0, 1.0));
     assert!(easy.slope <= 1e-5 && easy.steps < 1000, "{easy:?}");
-    // Without anything to go by, both are as good as a guess.
+    // Without information, both are as good as a guess.
     let chance = FeatureSet {
         features: clusters(300, 5, 1.0).features.iter().map(|x| x.fract()).collect(),
         ..train.clone()
@@ -229,7 +230,8 @@ fn probe_and_neighbors_tell_what_can_be_told_whatever_the_threads() {
 
 #[test]
 fn the_probe_ends_where_the_slopes_are_zero() {
-    // Two classes at -1 and 1 on a line: by symmetry the weights are w and -w, and the loss is ln(1 + exp(-2w)) + l2 w^2.
+    // Two classes at -1 and 1 on a line: by symmetry the weights are w and -w, and the loss is ln(1
+    // + exp(-2w)) + l2 w^2.
     let features = vec![-1.0f32, 1.0, -1.0, 1.0];
     let classes = vec!["left".into(), "right".into()];
     let set = FeatureSet { features, width: 1, labels: vec![0, 1, 0, 1], classes };

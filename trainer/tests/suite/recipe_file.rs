@@ -1,4 +1,5 @@
-//! Recipes from files: the same run as by name, base size and batches from the file, and what is said about a wrong one.
+//! Recipes from files: the same run as by name, base size and batches from the file, and errors of
+//! invalid files.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ fn refused(args: &[&str]) -> String {
     String::from_utf8(out.stderr).unwrap()
 }
 
-/// Weights of a run, bit for bit.
+/// Returns the weights of a run as bits.
 fn weights(out: &Path) -> Vec<(String, Vec<u32>)> {
     let tensors = Checkpoint::open(&out.join("model.safetensors")).unwrap().weights(false).unwrap();
     let bits = |t: &candle_core::Tensor| {
@@ -36,12 +37,12 @@ fn a_recipe_from_a_file_trains_as_the_one_of_that_name() {
     let named = ["--model", "resnet10", "--recipe", "half-96", "--out", text(&by_name)];
     accepted(&[&RUN[..], &size, &named].concat());
 
-    // A list with the recipe alone is what `recipes` prints.
+    // A list with only the recipe, as printed by `recipes`.
     let file = dir.path().join("half.json");
     std::fs::write(&file, accepted(&["recipes", "resnet10-half-96", "--json"])).unwrap();
     let filed = ["--recipe", text(&file), "--out", text(&by_file)];
     accepted(&[&RUN[..], &size, &filed, &["--stop-after", "2"]].concat());
-    // The run has the recipe in it: neither going on nor repeating it needs the file.
+    // The run contains the recipe: neither resuming nor repeating it needs the file.
     std::fs::remove_file(&file).unwrap();
     accepted(&["train", "--resume", "--out", text(&by_file)]);
     assert!(weights(&by_name) == weights(&by_file));
@@ -58,7 +59,7 @@ fn every_preset_is_a_recipe_of_train() {
     }
 }
 
-/// A recipe at 40 pixels with batches of its own, as JSON and as TOML.
+/// Writes a recipe at 40 pixels with its own batches, as JSON and as TOML.
 fn own_recipe(dir: &Path) -> [std::path::PathBuf; 2] {
     let mut recipe = Recipe::named("resnet10-half-96").unwrap().at_base_size(40, 1).unwrap();
     recipe.name = "mine".into();

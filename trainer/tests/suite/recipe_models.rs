@@ -1,4 +1,4 @@
-//! Every recipe of the catalog names a model of the registry, in the registry's own spelling.
+//! Every built-in recipe names a registered model by its main name.
 
 use efficienttrain_models::{ModelOptions, create_model};
 use efficienttrain_schedule::Recipe;

@@ -1,4 +1,4 @@
-//! JPEGs decoded at a fraction of their size.
+//! JPEGs decoded at a reduced size.
 
 use crate::common::Rendered;
 use efficienttrain::Run;
@@ -29,7 +29,8 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/tests/data/images/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// Mean distance in levels from the means of blocks of `n` x `n` pixels of the whole image.
+/// Returns the mean distance in levels from the means of blocks of `n` x `n` pixels of the full
+/// image.
 fn distance_from_blocks(small: &RgbImage, whole: &RgbImage, n: u32) -> f64 {
     let (width, height) = (whole.width() / n, whole.height() / n);
     let mut sum = 0.0;
@@ -108,8 +109,8 @@ fn damage_is_an_error_or_an_image_but_never_a_panic() {
     }
 }
 
-/// Mean distance in levels of training images from whole and from reduced images, over 40 epochs, and how many images
-/// were reduced.
+/// Returns the mean distance in levels between training images from full and from reduced images,
+/// over 40 epochs, and the number of reduced images.
 fn apart(size: u32, min_crop_area: f64) -> (f64, usize) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("cat")).unwrap();
@@ -155,10 +156,10 @@ fn apart(size: u32, min_crop_area: f64) -> (f64, usize) {
 #[test]
 fn with_twice_the_pixels_training_images_are_a_level_apart() {
     for size in [24, 40, 56] {
-        // The whole image is the box: what decoding alone changes.
+        // With the whole image as crop box, only decoding differs.
         let (levels, reduced) = apart(size, 1.0);
         assert!(reduced == 40 && levels > 0.0 && levels < 1.5, "{size}: {levels}, {reduced} of 40");
-        // A box is brought to whole pixels of the smaller image, so it moves by up to half of one.
+        // A box is rounded to pixels of the reduced image, so it moves by up to half of one.
         let (levels, reduced) = apart(size, 0.3);
         assert!(reduced > 20 && levels < 4.0, "{size}: {levels}, {reduced} of 40");
     }

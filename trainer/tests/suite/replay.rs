@@ -1,4 +1,5 @@
-//! The replay buffer: what a batch is made of, for any number of workers, over a stop, and within its memory.
+//! Replay buffer: the contents of batches, for any number of workers, across a stop, and within its
+//! memory.
 
 use crate::common::Rendered;
 use std::collections::HashSet;
@@ -15,7 +16,7 @@ use efficienttrain_schedule::{Augmentation, Order, Replay};
 const REPLAY: Replay = Replay { times: 3, buffer_batches: 4 };
 const FRESH: usize = 6;
 
-/// Images can be told apart only if they are not mixed; they are erased, though.
+/// Images can be distinguished only if they are not mixed; they are erased, though.
 fn unmixed() -> TrainPipeline {
     let whole = pipeline();
     let augmentation = Augmentation { mixup: 0.0, cutmix: 0.0, erasing: 0.5, ..whole.augmentation };
@@ -61,7 +62,7 @@ fn a_batch_is_its_fresh_images_and_earlier_ones_as_they_were() {
         assert_eq!(seen.len(), FRESH * 3, "batch {i}");
         let old = seen.split_off(FRESH);
         assert_eq!(seen, fresh[i], "batch {i}: the fresh images");
-        // The last four batches, this one among them, but none of another size.
+        // The last four batches, including this one, but none of another size.
         let begin = if i < 12 { 0 } else { 12 };
         let stored = (i + 1).saturating_sub(4).max(begin)..=i;
         for image in old {
@@ -69,7 +70,8 @@ fn a_batch_is_its_fresh_images_and_earlier_ones_as_they_were() {
             ages[i - from.unwrap_or_else(|| panic!("batch {i}: an image that is not in the buffer"))] += 1;
         }
     }
-    // All of the buffer is drawn from, and of 18 x 12 draws about as much from each place.
+    // Images are drawn from the whole buffer, about equally often from each position in 18 x 12
+    // draws.
     assert!(ages.iter().all(|&n| n > 20), "{ages:?}");
 }
 
@@ -77,7 +79,8 @@ fn a_batch_is_its_fresh_images_and_earlier_ones_as_they_were() {
 fn chunks_are_drawn_independently() {
     let batch = &batches(replayed(), 1)[11];
     let distinct: HashSet<_> = images(batch)[FRESH..].iter().cloned().collect();
-    // 12 draws with replacement from 24: ten distinct ones are expected, one or two would be a fault.
+    // 12 draws with replacement from 24: ten distinct ones are expected, one or two would be an
+    // error.
     assert!((5..12).contains(&distinct.len()), "{}", distinct.len());
 }
 
@@ -143,7 +146,7 @@ fn replaying_once_is_no_replay_and_twice_is_another_run() {
     assert_ne!(none, trained(Some(2)));
 }
 
-/// Images trained on and images decoded for it.
+/// Number of images trained on, and of images decoded for it.
 #[derive(Default)]
 struct Load {
     trained: u64,

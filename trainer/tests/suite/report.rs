@@ -1,4 +1,4 @@
-//! The page of a run: it stands alone, shows what the log says, and names the signs of trouble.
+//! Report of a run: it is self-contained, shows the log, and lists problems.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn trained(out: &Path, change: impl FnOnce(&mut efficienttrain::config::TrainCon
     run
 }
 
-/// That nothing is fetched from anywhere, and that what is opened is closed.
+/// Checks that nothing is loaded from elsewhere, and that all elements are closed.
 fn stands_alone(page: &str) {
     let namespace = "http://www.w3.org/2000/svg";
     for other in ["http", "<script", "<link", "@import", "url(", "src=\"/"] {
@@ -46,7 +46,7 @@ fn a_run_and_a_comparison_as_pages() {
     stands_alone(&single);
     let last = run.history.last().unwrap();
     assert!(single.contains(&format!("<td class=n>{:.1}%</td>", 100.0 * last.top1)));
-    // Six charts over three axes, each with what lies along it.
+    // Six charts over three axes, each with its axis labels.
     assert_eq!(single.matches("<svg").count(), 18);
     for axis in ["compute, in epochs at full size", "passes over the data", "wall time, in minutes"] {
         assert!(single.matches(axis).count() >= 6, "{axis}");
@@ -101,7 +101,7 @@ fn what_cannot_be_shown_is_said() {
     assert!(std::fs::read_to_string(&page).unwrap().contains("No images: "));
     assert!(report(&["--data", text(&moved)]).stderr.is_empty());
     assert!(std::fs::read_to_string(&page).unwrap().contains("data:image/png"));
-    // A torn last line is still being written; another one is named.
+    // An incomplete last line is still being written; another invalid one is an error.
     let file = out.join("log.jsonl");
     let whole = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{whole}{{\"event\":\"st")).unwrap();
@@ -114,7 +114,7 @@ fn what_cannot_be_shown_is_said() {
     assert!(String::from_utf8_lossy(&said.stderr).contains("log.jsonl"));
 }
 
-/// The log of a real run, with other numbers in it.
+/// Writes a report of a real run's log with changed numbers.
 fn changed(out: &Path, change: impl Fn(&mut RunLog)) -> String {
     let mut log = RunLog::read(out).unwrap();
     let template = log.steps[0];
@@ -131,7 +131,7 @@ fn changed(out: &Path, change: impl Fn(&mut RunLog)) -> String {
         .collect();
     let stage = |step: u64| ends.iter().filter(|&&end| step >= end).count();
     let sizes: Vec<u32> = log.start.plan.stages.iter().map(|s| s.size).collect();
-    // A quiet run: every step logged, loss falling, evaluations that go on rising.
+    // A healthy run: every step logged, decreasing loss, increasing accuracy.
     let quiet = |step: u64| efficienttrain::events::StepRecord {
         step,
         stage: stage(step),
@@ -184,8 +184,8 @@ fn signs_of_trouble_are_named_with_their_stage() {
     );
     let spike = changed(out, |log| log.steps[3].loss = 9.0);
     assert!(spike.contains("<b>B = 16 (stages 1 to 2)</b>: the loss went up to 9.000"));
-    // Right after a change of size the loss is that of weights which do not know it: no sign, unless it is worse than the
-    // loss of the untrained network, or comes again.
+    // Right after a change of size, the loss is that of weights trained at another size: this is no
+    // problem, unless the loss exceeds that of the untrained network, or the peak recurs.
     let after_change = |losses: &'static [f64], later: Option<f64>| {
         changed(out, move |log| {
             let first = log.steps.iter().position(|s| s.size == 24).unwrap();
@@ -204,6 +204,6 @@ fn signs_of_trouble_are_named_with_their_stage() {
         waiting.contains("<b>B = 32 (stages 7 to 10)</b>: 25% of the time in steps")
             && waiting.contains("--replay")
     );
-    // At full size an unstable loss is no sign of the method's.
+    // At full size, an unstable loss is not specific to the method.
     assert!(!with(32, |s| s.loss = s.step as f64).contains("class=sign>"));
 }

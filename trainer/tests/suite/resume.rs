@@ -1,4 +1,4 @@
-//! A run that is stopped and resumed ends bitwise where an undisturbed one does.
+//! A run that is stopped and resumed ends bitwise like an uninterrupted one.
 
 use crate::common::Rendered;
 use crate::common::{bits, config, options, run};
@@ -7,7 +7,7 @@ use efficienttrain::config::{CropMethod, CropOrder, OptimizerName, RunOptions, T
 use efficienttrain::observe::log::JsonLog;
 use efficienttrain::{Run, Sources};
 
-/// Accuracies of a run, without its times.
+/// Accuracies of a run, without times.
 fn accuracies(run: &Run) -> Vec<(u64, f64, f64, Option<f64>)> {
     run.history.evals.iter().map(|e| (e.step, e.top1, e.loss, e.ema_top1)).collect()
 }
@@ -36,7 +36,7 @@ fn check(config: &TrainConfig) {
     let mut whole = run(config, options(dir.path(), 2));
     assert!(whole.train(&mut ()).unwrap());
     let stages = whole.plan().stages();
-    // In the middle of an epoch and a stage, then exactly where the size changes.
+    // In the middle of an epoch and a stage, then exactly at a change of size.
     let change = stages.iter().find(|s| s.size != stages[0].size).unwrap().first_step;
     let again = interrupted(config, &[3, change, change + 1]);
     assert_eq!(accuracies(&whole), accuracies(&again));
@@ -78,7 +78,8 @@ fn the_log_of_a_resumed_run_has_every_line_once() {
     let mut o = options(dir.path(), 1);
     o.stop_after = Some(5);
     run(&config, o).train(&mut JsonLog::open(&path, 0).unwrap()).unwrap();
-    // A process that was killed later leaves lines behind its last checkpoint, the last of them half-written.
+    // A process that was killed later leaves lines after its last checkpoint, the last of them
+    // incomplete.
     let mut text = std::fs::read_to_string(&path).unwrap();
     text.push_str("{\"event\":\"stage\",\"step\":6}\n{\"event\":\"step\",\"st");
     std::fs::write(&path, text).unwrap();
@@ -91,7 +92,7 @@ fn the_log_of_a_resumed_run_has_every_line_once() {
         lines.iter().filter(|l| l["event"] == event).map(|l| l["step"].as_u64().unwrap()).collect()
     };
     let steps = resumed.plan().total_steps();
-    // Every tenth, and where stages begin and end: a stop between them leaves no trace.
+    // Every tenth step, and the first and last of each stage: a stop in between leaves no trace.
     let bound = |step: &u64| {
         let mut stages = resumed.plan().stages().iter().filter(|s| s.steps > 0);
         step.is_multiple_of(10)
@@ -104,7 +105,7 @@ fn the_log_of_a_resumed_run_has_every_line_once() {
     assert_eq!(of("eval").last(), Some(&steps));
 }
 
-/// Every optimizer, whatever it keeps of earlier steps.
+/// All optimizers, whatever their state.
 #[test]
 fn lamb_and_gradient_descent() {
     let recipe = |opt, lr, weight_decay| TrainConfig {
@@ -123,7 +124,7 @@ fn another_optimizer_wants_numbers_of_its_own() {
     let config = TrainConfig { opt: Some(OptimizerName::Sgd), ..config("resnet10") };
     let message = Run::check(&config).unwrap_err().rendered();
     assert!(message.contains("--opt") && message.contains("--weight-decay"), "{message}");
-    // The recipe's own is no change.
+    // The recipe's own optimizer is no change.
     let config = TrainConfig { opt: Some(OptimizerName::AdamW), lr: None, ..config };
     Run::check(&config).unwrap();
 }

@@ -1,5 +1,5 @@
-//! Searches by real training: killed ones end as undisturbed ones, and the found recipe trains to the state that the search
-//! ended with.
+//! Searches by real training: killed ones end like undisturbed ones, and the found recipe trains to
+//! the final state of the search.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -59,7 +59,7 @@ fn the_found_recipe_trains_to_the_state_that_the_search_ended_with() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("search");
     let (outcome, seconds) = searched(&SearchSettings { seeds: vec![3], ..settings() }, &out);
-    // Two stages of two candidates; both of a stage begin from one state, which was trained once.
+    // Two stages with two candidates; both of a stage start from one state, which was trained once.
     assert_eq!((outcome.trials.len(), seconds.len()), (4, 4));
     assert!(outcome.equivalent_epochs < outcome.exhaustive_epochs);
     let recipe = write_outcome(&out, &outcome, &seconds).unwrap();
@@ -73,7 +73,8 @@ fn the_found_recipe_trains_to_the_state_that_the_search_ended_with() {
     let again = dir.path().join("again");
     let run =
         ["train", "--recipe", text(&recipe), "--synthetic-images", "60", "--epochs", "1.2", "--seed", "3"];
-    // The built-in images depend on the seed of the configuration, which was 0 in the search: train on the same ones.
+    // The built-in images depend on the seed of the configuration, which was 0 in the search: uses
+    // the same ones.
     let same = Checkpoint::open(&states(&out)[0]).unwrap();
     let config = TrainConfig { epochs: 1.2, seed: 3, ..same.run().unwrap().config.clone() };
     let sources = efficienttrain::Sources::open(&self::config()).unwrap();
@@ -83,13 +84,13 @@ fn the_found_recipe_trains_to_the_state_that_the_search_ended_with() {
     assert_eq!(trained.plan(), &outcome.plan().unwrap());
     assert_eq!(states(&out).len(), 1);
     assert!(content(&states(&out)[0]) == content(&again.join("last.safetensors")));
-    // By the command line, the file says base size, batch and learning rate.
+    // On the command line, the file contains base size, batch and learning rate.
     accepted(&[&run[..], &["--out", text(&dir.path().join("by-file"))]].concat());
     let by_file = Checkpoint::open(&dir.path().join("by-file/last.safetensors")).unwrap();
     assert_eq!(by_file.run().unwrap().step, outcome.plan().unwrap().total_steps());
 }
 
-/// The command of a search with seeds, early stopping and checkpoints at every step.
+/// Command of a search with seeds, early stopping and checkpoints at every step.
 fn command(out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_efficienttrain"));
     command.args([
@@ -118,7 +119,7 @@ fn command(out: &Path) -> Command {
     command
 }
 
-/// What a search found, without its times.
+/// Returns the result of a search, without times.
 fn found(out: &Path) -> serde_json::Value {
     let text = std::fs::read_to_string(out.join("outcome.json")).unwrap();
     let mut outcome: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -184,7 +185,8 @@ fn hopeless_candidates_are_given_up_and_reported_so() {
     let verdicts: Vec<&Verdict> = outcome.stages[0].candidates.iter().map(|c| &c.verdict).collect();
     let measured = || outcome.stages[0].candidates.iter().filter_map(|c| c.measured);
     assert!(measured().all(|m| m.seeds == 2 && m.spread.is_some()));
-    // With no margin, whatever is behind goes; two that are level after the probe both go on.
+    // Without a margin, every candidate behind the best is given up; two that tie after the probe
+    // both continue.
     let given_up = verdicts.iter().filter(|v| ***v == Verdict::GivenUp).count();
     assert_eq!(outcome.trials.len(), 2 * (4 - given_up), "{verdicts:?}");
     assert_eq!(outcome.to_string().contains("given up"), given_up > 0);
@@ -194,13 +196,13 @@ fn hopeless_candidates_are_given_up_and_reported_so() {
 #[ignore = "trains much: CI runs it"]
 fn the_greedy_search_keeps_sizes_that_do_not_lower_the_accuracy() {
     let dir = tempfile::tempdir().unwrap();
-    // A tie of any distance: the smallest size will always do.
+    // Any difference is a tie, so the smallest size is always chosen.
     let greedy = SearchSettings { algorithm: AlgorithmName::Greedy, tie: 1.0, ..settings() };
     let (outcome, _) = searched(&greedy, dir.path());
     let sizes: Vec<u32> = outcome.recipe.curriculum.stages.iter().map(|stage| stage.size).collect();
     assert_eq!(sizes, [16, 16]);
     assert!(outcome.stages.iter().all(|stage| stage.tied) && outcome.baseline.is_some());
-    // Plain training, then one candidate a stage.
+    // Plain training, then one candidate per stage.
     assert_eq!(outcome.trials.len(), 3);
     assert!(
         outcome

@@ -1,4 +1,4 @@
-//! Every kind of data set, read as it is meant: the right image with the right label.
+//! Every kind of data set, with correct images and labels.
 
 use crate::common::Rendered;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn pixels_are_those_of_pillow() {
         let theirs = image::open(&golden).unwrap().into_rgb8();
         assert_eq!(ours.dimensions(), theirs.dimensions(), "{image}");
         let far = ours.as_raw().iter().zip(theirs.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-        // WebP's decoders interpolate chroma each in their own way.
+        // WebP decoders differ in their chroma interpolation.
         let allowed = if image == "lossy.webp" { 3 } else { 0 };
         assert!(far <= allowed, "{image}: {far} levels apart");
         seen += 1;
@@ -108,11 +108,11 @@ fn an_index_is_kept_and_made_again_when_it_is_stale() {
     webdataset(&path, &["2", "0"]);
     let kept = dir.path().join("a.tar.index.json");
     let first = ShardIndex::open(&path).unwrap();
-    // What is kept is what is used: a changed label shows.
+    // The stored index is used: a changed label shows.
     let text = std::fs::read_to_string(&kept).unwrap();
     std::fs::write(&kept, text.replace("\"label\":2", "\"label\":7")).unwrap();
     assert_ne!(ShardIndex::open(&path).unwrap(), first);
-    // But not for another size, nor when it cannot be read, nor when it points outside.
+    // But not for another size, if it cannot be read, or if it points outside.
     for damaged in [
         &text[..text.len() / 2],
         "",
@@ -153,7 +153,8 @@ fn cifar_binaries() {
 fn a_packed_set_is_the_set() {
     let dir = tempfile::tempdir().unwrap();
     let data = image_folder(&dir.path().join("data"), 3, 5);
-    // A large one is made smaller, one that is no JPEG is made one, a broken one is left out.
+    // A large image is scaled down, one that is not a JPEG is encoded as one, a broken one is
+    // skipped.
     image::RgbImage::from_pixel(300, 90, image::Rgb([9, 9, 9]))
         .save(data.join("train/class1/large.jpg"))
         .unwrap();
@@ -182,7 +183,7 @@ fn a_packed_set_is_the_set() {
     assert!(to.1.iter().any(|(label, image)| (*label, image.dimensions()) == (2, (30, 20))));
 }
 
-/// Classes, and label and pixels of each training image that can be read.
+/// Classes, and label and pixels of each readable training image.
 fn image_set(dir: &Path) -> (Vec<String>, Vec<(u32, image::RgbImage)>) {
     let set = sources(dir).train;
     let images = (0..set.len()).filter_map(|i| Some((set.label(i), set.load(i).ok()?))).collect();
@@ -209,7 +210,7 @@ fn stats_are_those_of_the_pixels() {
     for (split, level) in [("train", 51), ("val", 0)] {
         let class = dir.path().join(split).join("a");
         std::fs::create_dir_all(&class).unwrap();
-        // Sizes differ, images count the same.
+        // Images of different sizes have the same weight.
         image::RgbImage::from_pixel(4, 4, image::Rgb([level, 255, 0])).save(class.join("1.png")).unwrap();
         image::RgbImage::from_pixel(9, 20, image::Rgb([153, 255, 255])).save(class.join("2.png")).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Splits of a data set: found by the names of folders and files, whole, and never mixed up.
+//! Splits of a data set: found by the names of folders and files, complete, and never mixed up.
 
 use crate::common::Rendered;
 use std::path::Path;
@@ -49,7 +49,7 @@ fn splits_are_recognized_anywhere_in_names() {
         assert_eq!(shards(dir.path(), Split::Train), Ok(name(train)));
         assert_eq!(shards(dir.path(), Split::Val), Ok(name(val)));
         let sets = open_all(dir.path(), LIMIT).map_err(|e| e.rendered());
-        // The classes of the training images alone would be one.
+        // The training images alone would have only one class.
         assert!(sets.is_err(), "{train}");
     }
 }
@@ -65,7 +65,7 @@ fn validation_shards_are_never_trained_on() {
     let left_out = |split| open_split(dir.path(), split, None, LIMIT).unwrap().skipped().to_string();
     assert!(left_out(Split::Train).contains("extra-0.tar"), "{}", left_out(Split::Train));
     assert!(left_out(Split::Val).contains("a-test-0.tar"), "{}", left_out(Split::Val));
-    // In a folder of its own, too.
+    // In a separate folder, too.
     write(&dir.path().join("b/train/x-0.tar"), &shard("0"));
     write(&dir.path().join("b/train/x-val-0.tar"), &shard("0"));
     assert_eq!(shards(&dir.path().join("b"), Split::Train), Ok(vec!["x-0.tar".into()]));
@@ -89,7 +89,7 @@ fn shards_whose_names_say_no_split_are_one() {
         TrainConfig { data: Some(dir.path().into()), val_share: Some(0.5), ..TrainConfig::default() };
     let set = Sources::open(&config).unwrap();
     assert_eq!((set.train.len(), set.val.len()), (2, 2));
-    // A number that no image has is a class without images in both parts.
+    // A number without images is a class without images in both parts.
     assert_eq!(empty_classes(&*set.val), ["1"]);
 }
 
@@ -99,7 +99,7 @@ fn joined_tar_files_are_read_to_the_end() {
     let path = dir.path().join("a.tar");
     let image = jpeg(9, 8, 8);
     let part = |class: &[u8]| tar_of(&[("0.jpg", &image), ("0.cls", class)]);
-    // Names begin anew in each part, and so do labels.
+    // Names and labels start again in each part.
     let joined = [part(b"0"), part(b"1"), vec![0; 9000 / 512 * 512], part(b"2"), vec![0; 10240]].concat();
     std::fs::write(&path, &joined).unwrap();
     let set = TarShards::open(std::slice::from_ref(&path), None, LIMIT).unwrap();
@@ -141,7 +141,7 @@ fn a_cifar_batch_that_is_missing_or_short_is_named() {
     write(&dir.path().join("data_batch_6.bin"), b"x");
     let skipped = open_split(dir.path(), Split::Train, None, LIMIT).unwrap().skipped().to_string();
     assert!(skipped.contains("data_batch_6.bin") && skipped.starts_with("1 file"), "{skipped}");
-    // Another model's classes are met by name.
+    // The classes of another model are matched by name.
     write(&dir.path().join("test_batch.bin"), &cifar(&[&[3]]));
     let mut classes: Vec<String> =
         open_split(dir.path(), Split::Val, None, LIMIT).unwrap().classes().to_vec();
@@ -151,7 +151,7 @@ fn a_cifar_batch_that_is_missing_or_short_is_named() {
     assert!(open_for_evaluation(dir.path(), &classes[..9], LIMIT).is_err());
 }
 
-/// Folders of the names that Kaggle's sets have, one more folder beside the splits, and a class with the name of a split.
+/// Folder names of Kaggle's sets, another folder beside the splits, and a class named like a split.
 #[test]
 fn folders_of_splits_are_told_from_those_of_classes() {
     let images = |names: &[&str]| {
@@ -177,7 +177,7 @@ fn folders_of_splits_are_told_from_those_of_classes() {
     assert_eq!((sets.len(), sets[0].1.classes().len(), sets[0].1.len()), (1, 3, 3));
 }
 
-/// Names that are not UTF-8 stay different names.
+/// Names that are not UTF-8 stay distinct.
 #[test]
 fn names_of_any_bytes_stay_apart_in_shards() {
     let entry = |name: &[u8], bytes: &[u8]| {

@@ -1,4 +1,5 @@
-//! `--images-per-class`: the same images for the same seed, in the run's own file too, and in all runs of a comparison.
+//! `--images-per-class`: the same images for the same seed, also from the run's own file, and in
+//! all runs of a comparison.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The commands that try single steps: `crop`, `augment`, `preview`.
+//! Commands for single steps of the pipeline: `crop`, `augment`, `preview`.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -106,7 +106,7 @@ fn channels_are_kept_and_what_cannot_be_done_is_said() {
     }
 }
 
-/// Images are read as training reads them: upright, 16 bits as 8, and files that were cut off are refused.
+/// Images are read like in training: upright, 16 bits as 8, and cut-off files are refused.
 #[test]
 fn crop_and_augment_read_images_as_training_does() {
     let (dir, _) = folder();

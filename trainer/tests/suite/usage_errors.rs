@@ -1,5 +1,5 @@
-//! What a new user runs into in the first hour: images without a second split, flags that would do nothing, values that
-//! would be dropped, and messages that must say what to do.
+//! Mistakes of new users: images without a second split, flags without effect, ignored values, and
+//! error messages that say what to do.
 
 use efficienttrain::data::TrainPipeline;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn refused(args: &[&str]) -> String {
     said
 }
 
-/// A run of few steps, over a folder.
+/// Arguments of a run of a few steps, on an image folder.
 fn short<'a>(command: &'a str, data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let fixed = [command, "--base-size", "32", "--batch", "4", "--epochs", "1", "--recipe", "baseline"];
     [&fixed[..], &["--data", data, "--out", out], more].concat()
@@ -71,7 +71,7 @@ fn pre_training_wants_neither_classes_nor_a_second_split() {
         accepted(&short("pretrain", text(images), text(&out), &mae));
         assert!(out.join("encoder.safetensors").exists(), "{name}");
     }
-    // What probes are trained and measured on must be apart.
+    // The data on which probes are trained and evaluated must be different.
     let weights = text(&dir.path().join("one split/last.safetensors")).to_string();
     let features = text(&dir.path().join("features")).to_string();
     let args = ["features", "--weights", &weights, "--out", &features];
@@ -84,7 +84,7 @@ fn pre_training_wants_neither_classes_nor_a_second_split() {
     std::fs::create_dir_all(dir.path().join("empty")).unwrap();
     let said = refused(&short("pretrain", text(&dir.path().join("empty")), "nowhere", &[]));
     assert!(said.contains("empty: has no image (jpg"), "{said}");
-    // A classifier has nothing to learn from one class.
+    // A classifier cannot learn from one class.
     let said = refused(&short("train", text(&data), text(&dir.path().join("run")), &[]));
     assert!(said.contains("`class0` is the only class") && said.contains("pretrain"), "{said}");
 }
@@ -115,7 +115,7 @@ fn a_path_that_is_no_text_is_refused_and_does_not_undo_other_options() {
             "{flag}: {said}"
         );
     }
-    // Where nothing is kept, any path will do.
+    // If nothing is written, any path is valid.
     let mut command = Command::new(env!("CARGO_BIN_EXE_efficienttrain"));
     assert!(command.args(["data", "check"]).arg(&odd).status().unwrap().success());
 }
@@ -261,7 +261,7 @@ fn weights_are_used_as_what_they_are() {
     let said = refused(&short("train", text(&data), &other, &["--model", "resnet18", "--init", &weights]));
     assert!(said.contains(&weights) && said.contains("--model") && !said.contains("adapt_"), "{said}");
 
-    // What a long evaluation found is not lost because a file cannot be written.
+    // The result of a long evaluation is printed even if a file cannot be written.
     std::fs::write(dir.path().join("file"), "").unwrap();
     let csv = text(&dir.path().join("file/classes.csv")).to_string();
     let out = efficienttrain(&["eval", "--weights", &weights, "--per-class", &csv]);
@@ -284,7 +284,7 @@ fn the_folder_of_a_comparison_is_a_report_of_its_runs() {
     accepted(&["report", text(&a), text(&b), "--out", text(&page), "--images", "0"]);
     assert_eq!(both, std::fs::read_to_string(&page).unwrap());
 
-    // Folders of the same name are told apart.
+    // Folders with the same name are distinguished.
     let elsewhere = dir.path().join("elsewhere/a");
     std::fs::create_dir_all(&elsewhere).unwrap();
     for name in ["log.jsonl", "config.toml"] {

@@ -1,4 +1,4 @@
-//! The full-screen view: what it shows, and that the terminal is as before after every way out.
+//! Full-screen view: its contents, and that the terminal is restored whatever ends the run.
 
 use crate::common::{config, options, run};
 use efficienttrain::Result;
@@ -26,7 +26,7 @@ fn events() -> (Vec<Event>, u64) {
     (noted.0, run.plan().total_steps())
 }
 
-/// The screen after all events, drawn at each of them.
+/// Returns the screen after all events, drawn at each of them.
 fn watched(events: &[Event], width: u16, height: u16) -> (Dashboard, String) {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     let mut dashboard = Dashboard::default();
@@ -59,7 +59,7 @@ fn the_screen_shows_where_a_run_is() {
     }
     // A curve in each chart.
     assert!(screen.chars().filter(|c| ('\u{2801}'..='\u{28ff}').contains(c)).count() > 20, "{screen}");
-    // A tiny one is no panic.
+    // A tiny screen is not a panic.
     for (width, height) in [(1, 1), (10, 3), (40, 12), (80, 24)] {
         watched(&events, width, height);
     }
@@ -81,7 +81,7 @@ mod terminal {
     const LEAVE: &str = "\x1b[?1049l";
     const SHOW_CURSOR: &str = "\x1b[?25h";
 
-    /// A run in a terminal of its own.
+    /// A run in its own terminal.
     struct InTerminal {
         child: Child,
         slave: File,
@@ -99,7 +99,8 @@ mod terminal {
             tcsetwinsize(&master, size).unwrap();
             let slave = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
             let end = || Stdio::from(slave.try_clone().unwrap());
-            // Shells start what runs in the background so that it ignores Ctrl-C; SIGTERM is never ignored.
+            // Shells start background processes so that they ignore Ctrl-C; SIGTERM is never
+            // ignored.
             let child = Command::new(env!("CARGO_BIN_EXE_efficienttrain"))
                 .args(args)
                 .stdin(end())
@@ -131,7 +132,7 @@ mod terminal {
             assert!(sent.success());
         }
 
-        /// Reads on until the text has come.
+        /// Reads until the text has appeared.
         fn wait_for(&mut self, text: &str) {
             let begun = Instant::now();
             while !self.seen.contains(text) {
@@ -142,7 +143,7 @@ mod terminal {
             }
         }
 
-        /// Waits for the end, and gives the exit code and what was printed after the screen was given back.
+        /// Waits for the end, and returns the exit code and the output after the view was closed.
         fn ended(mut self) -> (Option<i32>, String) {
             self.wait_for(LEAVE);
             let status = self.child.wait().unwrap();
@@ -183,13 +184,13 @@ mod terminal {
         run.wait_for(ENTER);
         let (code, after) = run.ended();
         assert_eq!(code, Some(0));
-        // What was said meanwhile stands there.
+        // The messages of the meantime are printed.
         assert!(
             after.contains("stage 10/10") && after.contains("top-1") && after.contains("done:"),
             "{after}"
         );
 
-        // A learning rate beyond all reason ends the run with bad numbers.
+        // An extreme learning rate ends the run with a non-finite loss.
         let out = dir.path().join("diverged");
         let (code, after) =
             InTerminal::start(&args(text(&out), "5", &["--lr", "1000", "--clip-grad", "0"])).ended();
@@ -209,7 +210,7 @@ mod terminal {
         assert_eq!(code, Some(75), "{after}");
         assert!(after.contains("stopped by a signal"), "{after}");
 
-        // Large steps, so that the second signal comes before the first has ended the run.
+        // Large steps, so that the second signal arrives before the first has ended the run.
         let out = dir.path().join("two");
         let large = ["--base-size", "224", "--batch", "64", "--recipe", "baseline"];
         let large = args(text(&out), "1000", &[])

@@ -1,4 +1,4 @@
-//! Weight files as other programs leave them.
+//! Weight files of other programs.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::{ModelOptions, ParamStore, create_model, weights};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-/// A network of four classes, and an input for it.
+/// A network with four classes, and an input for it.
 fn plain(dir: &Path) -> Vec<u8> {
     let options = ModelOptions { num_classes: 4, input_size: [32, 32], ..ModelOptions::default() };
     let model = create_model("resnet10", &options).unwrap();
@@ -93,7 +93,7 @@ fn files_of_other_programs_give_the_same_logits() {
         assert!(said.is_none_or(|key| message.contains(key)), "{name}: {message}");
     }
 
-    // A type that is not read matters where the model asks for it.
+    // An unsupported type matters only for weights that the model uses.
     let mut tensors = views("");
     tensors.retain(|(name, _)| name != "fc.bias");
     tensors.push(("fc.bias".into(), TensorView::new(Dtype::F8_E5M2, vec![4], &ones[..4]).unwrap()));
@@ -131,7 +131,7 @@ fn what_is_no_weight_file_is_called_by_its_name() {
     accepted(&["models"]);
 }
 
-/// Nobody writes to it, so reading it would never end.
+/// A pipe without a writer, which would block a reader forever.
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_no_weight_file() {

@@ -13,7 +13,7 @@ use efficienttrain::{Run, Sources};
 use efficienttrain_schedule::Recipe;
 use image::{Rgb, RgbImage};
 
-/// A run of a few dozen steps on the built-in set.
+/// Configuration of a run of a few dozen steps on the built-in set.
 pub(crate) fn config(model: &str) -> TrainConfig {
     TrainConfig {
         synthetic_images: 100,
@@ -31,7 +31,7 @@ pub(crate) fn config(model: &str) -> TrainConfig {
     }
 }
 
-/// What a small stage of a recipe does to images.
+/// Transforms of a small stage of a recipe.
 pub(crate) fn pipeline() -> TrainPipeline {
     TrainPipeline {
         seed: 5,
@@ -62,7 +62,7 @@ pub(crate) fn run(config: &TrainConfig, options: RunOptions) -> Run {
     Run::new(config.clone(), options, sources).unwrap()
 }
 
-/// All values of a run's weights and average, bit for bit.
+/// Returns all values of a run's weights and average as bits.
 pub(crate) fn bits(run: &Run) -> Vec<(String, Vec<u32>)> {
     let ema = run.state.ema.iter().flat_map(|ema| ema.iter());
     run.state
@@ -76,7 +76,7 @@ pub(crate) fn bits(run: &Run) -> Vec<(String, Vec<u32>)> {
         .collect()
 }
 
-/// A folder `train` and `val` with `classes` classes of `images` images each.
+/// Writes folders `train` and `val` with `classes` classes of `images` images each.
 pub(crate) fn image_folder(dir: &Path, classes: usize, images: usize) -> PathBuf {
     for split in ["train", "val"] {
         for class in 0..classes {
@@ -93,7 +93,7 @@ pub(crate) fn image_folder(dir: &Path, classes: usize, images: usize) -> PathBuf
     dir.into()
 }
 
-/// Messages as the command line shows them.
+/// Messages as rendered by the command line.
 pub(crate) trait Rendered: std::fmt::Display {
     fn rendered(&self) -> String {
         efficienttrain::config::with_flags(&self.to_string())

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
-/// A JPEG of one color, told apart by its level.
+/// Returns a JPEG of one color, identified by its level.
 pub(crate) fn jpeg(level: u8, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let image = RgbImage::from_pixel(width, height, Rgb([level, 100, 200]));
@@ -12,7 +12,7 @@ pub(crate) fn jpeg(level: u8, width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-/// A tar file of these entries.
+/// Returns a tar file of these entries.
 pub(crate) fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes) in entries {
@@ -24,7 +24,7 @@ pub(crate) fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// A shard in WebDataset layout: image `i` of level `20 * i`, labels as given.
+/// Writes a shard in WebDataset layout: image `i` has level `20 * i` and the given label.
 pub(crate) fn webdataset(path: &Path, labels: &[&str]) -> Vec<u8> {
     let images: Vec<_> = (0..labels.len()).map(|i| jpeg(20 * i as u8, 16, 12)).collect();
     let names: Vec<_> = (0..labels.len()).map(|i| (format!("{i:06}.jpg"), format!("{i:06}.cls"))).collect();
@@ -39,7 +39,7 @@ pub(crate) fn webdataset(path: &Path, labels: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// A CIFAR batch: image `i` has red `i`, green by row, blue by column.
+/// Returns a CIFAR batch: image `i` has red `i`, green by row, blue by column.
 pub(crate) fn cifar(labels: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (i, label) in labels.iter().enumerate() {
