@@ -24,7 +24,7 @@ pub struct TrainState {
     pub params: ParamStore,
     /// Moving average (EMA) of the weights, if the recipe has one.
     pub ema: Option<ParamStore>,
-    /// Warm up the decay of the EMA, see [`warmed_decay`].
+    /// Warm up the decay of the EMA, see [`warmed_decay`](crate::training::warmed_decay).
     pub ema_warmup: bool,
     /// Number of updates of the EMA.
     pub ema_updates: u64,
