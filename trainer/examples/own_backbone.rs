@@ -1,7 +1,7 @@
-//! Trains a network of one's own: `cargo run --release -p efficienttrain --example own_backbone`.
+//! Trains a custom network: `cargo run --release -p efficienttrain --example own_backbone`.
 //!
-//! A backbone names its parameters and says how a pass goes; gradients, the optimizer, the average
-//! and the changes of size follow from that. Layers are in `efficienttrain_models::layers`.
+//! A backbone declares its parameters and its forward pass; gradients, optimizer, EMA and changes
+//! of size follow from that. Layers are in `efficienttrain_models::layers`.
 
 use efficienttrain::config::{RunOptions, TrainConfig};
 use efficienttrain::observe::progress::Progress;
@@ -29,7 +29,7 @@ impl Plain {
         let mut levels = Vec::new();
         for (i, outputs) in WIDTHS.into_iter().enumerate() {
             let shape = ConvShape { inputs, outputs, kernel: 3, stride: 2, padding: 1 };
-            // The depth, for --layer-decay.
+            // Depth of the layer, for --layer-decay.
             b.layer(i);
             let conv = b.within(format!("conv{i}"), |b| Conv2d::unbiased(b, shape));
             let norm = b.within(format!("norm{i}"), |b| BatchNorm::new(b, outputs, Init::Ones));
@@ -94,7 +94,7 @@ impl Backbone for Plain {
 
 fn main() -> std::result::Result<(), efficienttrain::Error> {
     let config = TrainConfig {
-        // A full name: its stages, its optimizer, its augmentation.
+        // A full name selects stages, optimizer and augmentation.
         recipe: "resnet18-etpp".into(),
         synthetic_images: 1024,
         base_size: 32,

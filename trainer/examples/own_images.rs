@@ -1,4 +1,4 @@
-//! Trains on images that the program makes itself:
+//! Trains on images that the program generates:
 //! `cargo run --release -p efficienttrain --example own_images`.
 
 use std::sync::Arc;

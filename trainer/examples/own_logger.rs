@@ -1,4 +1,4 @@
-//! Watches a run with an observer of one's own, beside those that are there:
+//! Watches a run with a custom observer in addition to the existing ones:
 //! `cargo run --release -p efficienttrain --example own_logger`.
 
 use efficienttrain::config::{LogFormat, RunOptions, TrainConfig};
@@ -6,7 +6,7 @@ use efficienttrain::events::{Event, Observer};
 use efficienttrain::observe::log;
 use efficienttrain::{Error, Run, Sources};
 
-/// Prints what each stage came to.
+/// Prints a summary of each stage.
 #[derive(Default)]
 struct Stages {
     size: u32,
@@ -20,7 +20,7 @@ impl Stages {
         if self.images > 0 {
             let rate = self.images as f64 / self.seconds;
             println!(
-                "B={}: {} images, {rate:.0} a second, last loss {:.3}",
+                "B={}: {} images, {rate:.0} per second, last loss {:.3}",
                 self.size, self.images, self.loss
             );
         }
@@ -28,7 +28,7 @@ impl Stages {
 }
 
 impl Observer for Stages {
-    /// Called in the training thread: what takes long holds up the run. An error ends it.
+    /// Called in the training thread, so a slow observer delays the run. An error ends it.
     fn observe(&mut self, event: &Event) -> Result<(), Error> {
         match event {
             Event::Stage(stage) => {

@@ -1,4 +1,4 @@
-//! Trains with a loss of one's own: `cargo run --release -p efficienttrain --example own_loss`.
+//! Trains with a custom loss: `cargo run --release -p efficienttrain --example own_loss`.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use efficienttrain_models::ops::Traced;
 struct Squared;
 
 impl Loss for Squared {
-    /// The value, and the way back: from the gradient of the value to that of the logits, and none
-    /// to the targets.
+    /// Returns the loss and its pullback, from the gradient of the loss to that of the logits (and
+    /// none of the targets).
     fn loss(&self, logits: &Tensor, targets: &Tensor) -> Result<Traced, Error> {
         let difference = (logits - targets)?;
         let count = difference.elem_count() as f64;

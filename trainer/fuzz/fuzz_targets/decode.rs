@@ -8,7 +8,8 @@ use libfuzzer_sys::fuzz_target;
 
 const LIMIT: u64 = 1 << 20;
 
-/// The fuzzer's hook ends the process at any panic. Those of decoders are caught and made errors: only others count.
+/// The fuzzer's hook ends the process at any panic. Panics of decoders are caught and become
+/// errors, so only others count.
 fn let_decoders_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| std::panic::set_hook(Box::new(|_| ())));

@@ -1,12 +1,12 @@
-//! A Parquet file: opened, then every image of it read.
+//! Opens a Parquet file, then reads every image of it.
 #![no_main]
 
 use efficienttrain::data::{ParquetFiles, Source};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(
-    // Panics of the `parquet` crate are caught and made errors; only one that comes out here is a finding, and ends the
-    // process without the hook's help.
+    // Panics of the `parquet` crate are caught and become errors; only one that escapes is a
+    // finding, and ends the process without the hook.
     init: std::panic::set_hook(Box::new(|_| {})),
     |data: &[u8]| {
         let path = std::env::temp_dir().join(format!("fuzz-{}.parquet", std::process::id()));

@@ -1,4 +1,4 @@
-//! The text of an augmentation policy; what is read is printed, read again and applied to a small picture.
+//! Parses an augmentation policy, prints it, parses it again, and applies it to a small image.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -175,7 +175,7 @@ fn checkpoint(out: &Path, from: &str) -> Result<Option<Checkpoint>> {
         if from == "auto" {
             return Ok(None);
         }
-        bail!("--resume: there is no {}; give the --out of the run to resume", out.join(LAST).display());
+        bail!("--resume: {} does not exist; give the --out of the run to resume", out.join(LAST).display());
     };
     for damage in &newest.damaged {
         super::eprint_line(format!("warning: {damage}"));

@@ -36,7 +36,7 @@ impl FromStr for BatchSize {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |part: &str| part.trim().parse::<u32>().ok().filter(|&n| n > 0);
-        let wrong = || format!("`{text}` is no batch; expected {EXPECTED}");
+        let wrong = || format!("`{text}` is not a batch size; expected {EXPECTED}");
         match text {
             "recipe" => Ok(Self::Recipe),
             "auto" => Ok(Self::Auto),

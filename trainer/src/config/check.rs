@@ -31,7 +31,7 @@ impl TrainConfig {
         if steps != self.lr_step_every.is_some() {
             return refuse(
                 "lr-step-every",
-                "goes with option `lr-curve` step, and that with this; give both or none".into(),
+                "requires option `lr-curve` step, and that requires this; give both or none".into(),
             );
         }
         if self.val_share.is_some() && self.data.is_none() {
@@ -43,20 +43,17 @@ impl TrainConfig {
         if self.init_ema && self.init.is_none() {
             return refuse(
                 "init-ema",
-                "says which weights of option `init`; give that too, or leave it out".into(),
+                "selects weights of option `init`; give that too, or leave it out".into(),
             );
         }
         if self.lr.is_some() && self.lr_scaling.is_some() {
             return refuse(
                 "lr-scaling",
-                "option `lr` is for the batch as it is; leave one of the two out".into(),
+                "option `lr` is not scaled with the batch; leave one of the two out".into(),
             );
         }
         if self.min_lr.is_some_and(|min| self.lr.is_some_and(|lr| min > lr)) {
-            return refuse(
-                "min-lr",
-                "lies above option `lr`, where the learning rate begins to fall; lower it".into(),
-            );
+            return refuse("min-lr", "is above option `lr`, the peak learning rate; lower it".into());
         }
         if self.bce_threshold.is_some() && self.loss != LossName::Bce {
             return refuse(
@@ -90,7 +87,7 @@ impl TrainConfig {
         if other && (self.lr.is_none() || self.weight_decay.is_none()) {
             let kind = recipe.optimizer.kind;
             let what = format!(
-                "the recipe's numbers are for {kind:?}; give option `lr` and option `weight-decay` for this one"
+                "the recipe's settings are for {kind:?}; give option `lr` and option `weight-decay` for this one"
             );
             return Err(Error::config("opt", what));
         }
@@ -100,9 +97,10 @@ impl TrainConfig {
     pub(crate) fn check_val_share(&self) -> Result<()> {
         match self.val_share.filter(|share| !(*share > 0.0 && *share < 1.0)) {
             None => Ok(()),
-            Some(share) => {
-                Err(Error::config("val-share", format!("expected a share above 0 and below 1, got {share}")))
-            }
+            Some(share) => Err(Error::config(
+                "val-share",
+                format!("expected a fraction above 0 and below 1, got {share}"),
+            )),
         }
     }
 

@@ -28,7 +28,7 @@ impl FromStr for ImagesPerClass {
         match (images.trim().parse(), seed) {
             (Ok(images), None) => Ok(Self { images, seed: None }),
             (Ok(images), Some(Some(seed))) => Ok(Self { images, seed: Some(seed) }),
-            _ => Err(format!("`{text}` is no number of images above 0; expected {EXPECTED}")),
+            _ => Err(format!("`{text}` is not a number of images above 0; expected {EXPECTED}")),
         }
     }
 }

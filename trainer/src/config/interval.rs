@@ -27,7 +27,9 @@ impl FromStr for Interval {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("`{text}` is no span of a run; write passes as `1ep`, steps as `500st`, a share as `10%`")
+            format!(
+                "`{text}` is not a length or interval; write passes as `1ep`, steps as `500st`, a share as `10%`"
+            )
         };
         let whole = |digits: &str| digits.parse::<u64>().ok().filter(|&n| n > 0).ok_or_else(wrong);
         if let Some(digits) = text.strip_suffix("ep") {

@@ -47,7 +47,9 @@ impl FromStr for DecoderShape {
             text.split('x').map(|part| part.parse().ok().filter(|&n| n > 0)).collect();
         match numbers.as_deref() {
             Some(&[width, heads, depth]) => Ok(Self(TransformerShape { width, heads, depth })),
-            _ => Err(format!("`{text}` is no decoder; write channels, heads and blocks as `256x8x4`")),
+            _ => {
+                Err(format!("`{text}` is not a decoder shape; write channels, heads and blocks as `256x8x4`"))
+            }
         }
     }
 }

@@ -172,7 +172,7 @@ impl TrainConfig {
         if sizes.len() != each.len() {
             let listed: Vec<String> = sizes.iter().map(|(size, _)| size.to_string()).collect();
             let what = format!(
-                "{} numbers for the {} sizes of {}: {}; give one for each, or one for all",
+                "{} values for the {} sizes of {}: {}; give one for each, or one for all",
                 each.len(),
                 sizes.len(),
                 recipe.name,

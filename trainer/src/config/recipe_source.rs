@@ -113,7 +113,7 @@ fn of_json(text: &str) -> Result<Recipe, String> {
 
 fn wrong(what: &dyn fmt::Display) -> String {
     format!(
-        "not a recipe: {}; `efficienttrain recipes NAME --json` prints one to begin with",
+        "not a recipe: {}; `efficienttrain recipes NAME --json` prints one to start from",
         suggest_key(what.to_string().trim_end())
     )
 }

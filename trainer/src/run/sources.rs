@@ -131,6 +131,6 @@ fn check_there(dir: &Path) -> Result<()> {
     if dir.exists() {
         return Ok(());
     }
-    let what = format!("{}: no such folder; if it was moved, give where it is now", shown(dir));
+    let what = format!("{}: no such folder; if it was moved, give its new location", shown(dir));
     Err(Error::config("data", what))
 }

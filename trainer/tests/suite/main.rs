@@ -3,6 +3,7 @@
 mod common;
 
 mod bad_data;
+mod bad_shards;
 mod changed_plan;
 mod cli;
 mod compare;

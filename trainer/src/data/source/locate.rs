@@ -158,7 +158,7 @@ fn split_folder(folders: &[PathBuf], split: Split) -> Result<Option<PathBuf>, Da
         let mut found = Vec::new();
         for folder in folders {
             let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            // A folder has no file extension, so the final dot protects the whole name.
+            // A folder has no file extension, so the added dot protects the whole name.
             let said = split_of(&format!("{name}.")).ok().flatten();
             if said.is_some_and(|(of, _)| of == split) && holds_sets(folder)? {
                 found.push(folder.clone());

@@ -24,7 +24,7 @@ pub(crate) struct Entry {
 const LETTERS: i32 = 15;
 /// Height of a row, in pixels.
 const ROW: i32 = 22;
-/// Width of a mark with the space behind it, in pixels.
+/// Width of a mark including the space after it, in pixels.
 const MARK: i32 = 28;
 /// Space around the whole and between entries, in pixels.
 const SPACE: i32 = 18;

@@ -78,7 +78,7 @@ impl Chunk {
                 _ => {}
             }
         }
-        if found == rows { Ok(chunk) } else { Err(format!("a column holds {found} of {rows} rows")) }
+        if found == rows { Ok(chunk) } else { Err(format!("a column has {found} of {rows} rows")) }
     }
 }
 

@@ -40,7 +40,7 @@ impl ClassFolders {
         let splits: Option<BTreeSet<Split>> = level.iter().map(|name| Split::of_folder(name)).collect();
         match splits {
             Some(splits) if splits.len() > 1 => Err(format!(
-                "contains the folders of two splits ({}); put each split into a tar file of its own",
+                "contains the folders of two splits ({}); put each split into a separate tar file",
                 level.into_iter().collect::<Vec<_>>().join(", ")
             )),
             _ => Ok(Self { depth, is_empty: level.is_empty() }),

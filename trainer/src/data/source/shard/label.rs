@@ -43,7 +43,7 @@ impl ShardLabel {
         match text {
             "" => Err("is empty; expected a number or a name".into()),
             _ if text.contains(char::is_control) => {
-                Err(format!("says {}; expected a number or a name, on one line", quoted()))
+                Err(format!("contains {}; expected a number or a name, on one line", quoted()))
             }
             _ => Ok(text.parse().map_or_else(|_| Self::Name(text.into()), Self::Number)),
         }
@@ -62,7 +62,7 @@ impl ShardLabel {
         let Some(label) = label else {
             return Err(format!("has no label: {}; {expected}", printable(&value.to_string())));
         };
-        let said = || format!("says label {}; {expected}", printable(&label.to_string()));
+        let said = || format!("contains label {}; {expected}", printable(&label.to_string()));
         match label {
             Value::String(name) if !name.trim().is_empty() => Ok(Self::Name(name.trim().into())),
             Value::Number(number) => number.as_f64().and_then(whole).map(Self::Number).ok_or_else(said),
