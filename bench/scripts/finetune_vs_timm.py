@@ -136,7 +136,7 @@ class Tuning:
         cells = [name, size, len(fixed), len(resampled), f"{begins:.1e}", f"{layers:.2f} ({worst})"]
         cells += ["yes" if held else "NO", f"{apart:.1e}"]
         ok = held and begins < 1e-6 and apart <= TOLERANCE
-        return ok, cells, [line for line in said.splitlines() if line.startswith("begins with")]
+        return ok, cells, [line for line in said.splitlines() if line.startswith("initial weights:")]
 
 
 @torch.no_grad()
