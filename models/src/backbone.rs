@@ -183,7 +183,7 @@ pub trait Backbone: Model {
     /// Class logits `[N, classes]` of channels-last images `[N, H, W, 3]`.
     ///
     /// # Errors
-    /// As for [`Self::features`].
+    /// Those of [`Self::features`].
     fn forward(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
         in_thread_pool(&cx.device(), || {
             let features = self.features(cx, images)?;

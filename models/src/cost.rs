@@ -55,7 +55,7 @@ pub fn cost(model: &dyn Backbone) -> Result<Cost> {
 /// a model that ends in maps of one pixel.
 ///
 /// # Errors
-/// As for [`cost`].
+/// Those of [`cost`].
 pub fn fewest_batch_norm_values(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<Option<usize>> {
     Ok(counted(model, frozen)?.fewest_values)
 }

@@ -76,7 +76,7 @@ impl Hog {
     /// `images`: `[N, H, W, C]`; value: `[N, L, C * bins * (patch / cell)^2]`.
     ///
     /// # Errors
-    /// As for [`Self::cells`]; when the cells do not tile a patch, or the patches do not tile the
+    /// Those of [`Self::cells`]; when the cells do not tile a patch, or the patches do not tile the
     /// images.
     pub fn patches(&self, images: &Tensor, patch: usize) -> Result<Tensor> {
         let width = self.width(patch, images.dims().last().copied().unwrap_or(0));

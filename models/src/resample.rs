@@ -64,7 +64,7 @@ impl Resample {
     /// Resamples the parameter in `store`.
     ///
     /// # Errors
-    /// As for [`Self::apply`].
+    /// Those of [`Self::apply`].
     pub fn apply_in(&self, store: &mut ParamStore) -> Result<()> {
         let resized = self.apply(store.get(self.id))?;
         store.set(self.id, resized);

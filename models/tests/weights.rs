@@ -225,7 +225,7 @@ fn a_head_for_other_classes_is_kept_on_request() {
 }
 
 #[test]
-fn other_picture_channels_are_adapted_on_request() {
+fn other_image_channels_are_adapted_on_request() {
     let model = model("resnet10", 3, 32);
     let mut tensors = named(&init(&*model, 1));
     let gray = tensors["conv1.weight"].sum_keepdim(1).unwrap();

@@ -31,7 +31,7 @@ use crate::params::{Init, ParamBuilder};
 use crate::resample::Resample;
 use crate::{Family, Result};
 
-/// Which residual block a variant is made of, and how many in each stage.
+/// Residual block of a variant, and the number of blocks per stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResNetConfig {
     /// Bottleneck blocks (1x1, 3x3, 1x1, four times as many channels out) instead of basic ones

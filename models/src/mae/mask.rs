@@ -1,4 +1,4 @@
-//! Which patches an encoder sees.
+//! Random masks: the patches that an encoder sees.
 
 use rand::RngExt;
 

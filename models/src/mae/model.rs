@@ -185,7 +185,7 @@ impl Mae {
     /// The training loss: squared error of the removed patches, a scalar.
     ///
     /// # Errors
-    /// As for [`Self::encode`].
+    /// Those of [`Self::encode`].
     pub fn loss(&self, cx: &mut Context, images: &Variable, masking: &Masking) -> Result<Variable> {
         in_thread_pool(&cx.device(), || {
             let tokens = self.encode(cx, images, masking)?;

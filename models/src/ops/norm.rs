@@ -215,7 +215,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) 
 /// in `bf16` gets its input in one pass over a residual stream of `f32`.
 ///
 /// # Errors
-/// As for [`layer_norm`], and when `dtype` has another compute type than `x`.
+/// Those of [`layer_norm`], and when `dtype` has another compute type than `x`.
 pub fn layer_norm_to(
     x: &Tensor,
     weight: &Tensor,

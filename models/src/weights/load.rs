@@ -66,7 +66,7 @@ pub fn load_into(
 /// one. The other rows keep their values.
 ///
 /// # Errors
-/// As for [`load_into`].
+/// Those of [`load_into`].
 pub fn load_into_classes(
     model: &dyn Model,
     params: &mut ParamStore,

@@ -60,7 +60,7 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<WeightFile> {
 /// Reads weights like [`read`], from any reader; error messages call it `origin`.
 ///
 /// # Errors
-/// As for [`read`].
+/// Those of [`read`].
 pub fn read_from(mut reader: impl Read + Seek, origin: &Path, options: &ReadOptions) -> Result<WeightFile> {
     any_format(&mut reader, options).map_err(|what| failure(origin, what))
 }
@@ -68,7 +68,7 @@ pub fn read_from(mut reader: impl Read + Seek, origin: &Path, options: &ReadOpti
 /// Reads weights like [`read_from`], from a file in memory; its bytes are not copied first.
 ///
 /// # Errors
-/// As for [`read`].
+/// Those of [`read`].
 pub fn read_bytes(bytes: &[u8], origin: &Path, options: &ReadOptions) -> Result<WeightFile> {
     let read = match bytes.get(8) {
         Some(b'{') => safetensors(bytes),

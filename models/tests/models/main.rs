@@ -127,7 +127,7 @@ fn the_last_map_is_what_is_pooled() {
 }
 
 #[test]
-fn the_mean_over_the_picture_is_of_normed_patch_tokens() {
+fn the_mean_over_the_image_is_of_normed_patch_tokens() {
     for (name, eps) in
         [("deit_tiny", 1e-6), ("deit_tiny_distilled", 1e-6), ("pvt_tiny", 1e-6), ("resnet10", 0.0)]
     {

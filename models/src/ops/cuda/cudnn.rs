@@ -1,9 +1,9 @@
 //! Convolutions by cuDNN, of channels-last images and kernels.
 //!
-//! Which of its algorithms fit a shape is asked once a pass; of those that it names, the first one
-//! whose sums have a fixed order and that turns out to work is taken, with the kind of arithmetic
-//! that it was named for. Where there is none, the caller computes the convolution otherwise. Set
-//! `EFFICIENTTRAIN_CUDNN=0` to do without cuDNN in a build that has it.
+//! cuDNN is asked once per pass which of its algorithms fit a shape. The first of them that sums in a
+//! fixed order and turns out to work is used, with the arithmetic that it was proposed with. If there
+//! is none, the caller computes the convolution in another way. `EFFICIENTTRAIN_CUDNN=0` disables
+//! cuDNN in a build that has it.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;

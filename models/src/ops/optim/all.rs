@@ -80,7 +80,7 @@ all!(
 /// `factor`, from [`clip_factor`](super::clip_factor), is 0.
 ///
 /// # Errors
-/// As for [`blend`].
+/// Those of [`blend`].
 pub fn blend_all(pairs: &[(&Tensor, &Tensor)], decay: f64, factor: Option<&ClipFactor>) -> Result<()> {
     let Some((first, _)) = pairs.first() else { return Ok(()) };
     let _ = (first, factor);

@@ -205,7 +205,7 @@ impl Source for Cifar {
 
     fn name(&self, index: usize) -> String {
         let (file, number) = self.locations[index];
-        format!("{}: picture {number}", self.files[file as usize].0.display())
+        format!("{}: image {number}", self.files[file as usize].0.display())
     }
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {

@@ -137,7 +137,7 @@ impl Source for Synthetic {
     }
 
     fn name(&self, index: usize) -> String {
-        format!("synthetic picture {index}")
+        format!("synthetic image {index}")
     }
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {

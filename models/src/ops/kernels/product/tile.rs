@@ -154,7 +154,7 @@ impl<T: Compute> Strip<'_, T> {
     }
 
     /// # Safety
-    /// As for [`Strip::run`]; `cols` columns from `first` on are in the strip and in the tile.
+    /// Those of [`Strip::run`]; `cols` columns from `first` on are in the strip and in the tile.
     #[inline(always)]
     unsafe fn write<S: Simd, const R: usize, const V: usize>(
         &self,

@@ -85,7 +85,7 @@ pub enum Bf16Products {
     Single,
     /// In pairs, by AVX-512-BF16; the right factor is rounded to `bf16` too.
     Pairs,
-    /// As whole matrices, by AMX; the right factor is rounded to `bf16` too.
+    /// By AMX, in whole matrix tiles; the right factor is rounded to `bf16` too.
     Matrices,
 }
 

@@ -111,7 +111,7 @@ impl TaskSums<'_> {
     /// `last`.
     ///
     /// # Safety
-    /// As for [`Strip::new`], for rows `strip` of the result.
+    /// Those of [`Strip::new`], for rows `strip` of the result.
     unsafe fn strip(
         &self,
         native: Native,
