@@ -115,7 +115,8 @@ fn the_gradient_of_a_bias_sums_over_more_images_than_groups() {
     let op = |t: &[Tensor]| {
         ops::window_attention(&t[0], 2, &[Windows { size: [2, 2], shift: [0, 0] }], Some(&t[1]))
     };
-    check_rounding("bias over 67 images", &inputs, op, halves());
+    // The name is the seed of the cotangent.
+    check_rounding("bias over 67 pictures", &inputs, op, halves());
 }
 
 #[test]
