@@ -48,7 +48,7 @@ def row(recipe, log):
 
 def main():
     binary, data, out = sys.argv[1:4]
-    head = ["run", "sizes", "compute (epochs at 96)", "passes over the data", "top-1", "top-5", "wall time"]
+    head = ["run", "sizes", "compute epochs", "passes over the data", "top-1", "top-5", "wall time"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for recipe, epochs in RUNS:
         lines.append(row(recipe, trained(binary, data, pathlib.Path(out) / f"{recipe}-{epochs}", recipe, epochs)))

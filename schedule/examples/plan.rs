@@ -15,11 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for rounding in [Rounding::Exact, Rounding::Reference] {
         let options = PlanOptions::new(epochs, TRAIN_IMAGES, DEVICES).with_rounding(rounding);
         let plan = Plan::new(&recipe, options)?;
-        println!(
-            "{} for {epochs} equivalent epochs, {rounding:?} rounding\n{}\n",
-            recipe.name,
-            plan.summary()?
-        );
+        println!("{} for {epochs} compute epochs, {rounding:?} rounding\n{}\n", recipe.name, plan.summary()?);
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub(crate) struct Model {
     pub(crate) tenths: Tenths,
     pub(crate) batch: [u32; 3],
     pub(crate) accumulation: [u32; 3],
-    /// At 200 equivalent epochs for ++; constant for the first version and the baseline.
+    /// At 200 compute epochs for ++; constant for the first version and the baseline.
     pub(crate) drop_path: f64,
     pub(crate) clip_grad: Option<f64>,
     pub(crate) ema_decay: Option<f64>,

@@ -54,7 +54,7 @@ pub enum ScheduleError {
          raise equivalent_epochs or lower the batch"
     )]
     BudgetTooSmall {
-        /// The requested budget, in epochs at base size.
+        /// The requested budget, in compute epochs.
         equivalent_epochs: f64,
         /// Images in the training set.
         train_images: u64,

@@ -94,7 +94,7 @@ impl PlanOptions {
         positive(
             "equivalent_epochs",
             self.equivalent_epochs,
-            "give the budget in epochs at base size, such as 200",
+            "give the budget in compute epochs, such as 200",
         )?;
         if self.equivalent_epochs > MOST_EPOCHS {
             return Err(field(

@@ -83,7 +83,7 @@ impl Plan {
         self.stages.last().map_or(0, |stage| stage.first_step + stage.steps)
     }
 
-    /// Compute that the plan takes after rounding, in epochs at base size.
+    /// Compute that the plan takes after rounding, in compute epochs.
     #[must_use]
     pub fn equivalent_epochs(&self) -> f64 {
         self.equivalent_epochs
@@ -115,7 +115,7 @@ impl Plan {
         Ok(stage.first_sample + (step - stage.first_step) * stage.fresh_per_step)
     }
 
-    /// Returns the compute spent before `step`, in epochs at base size.
+    /// Returns the compute spent before `step`, in compute epochs.
     ///
     /// # Errors
     /// [`ScheduleError::StepOutOfRange`] past the end; the end itself gives the total.

@@ -39,11 +39,11 @@ pub enum Family {
 pub enum DropPath {
     /// One rate for runs of every length.
     Constant(f64),
-    /// `rate * E / at_epochs` for E equivalent epochs.
+    /// `rate * E / at_epochs` for E compute epochs.
     Scaled {
         /// Rate at `at_epochs`.
         rate: f64,
-        /// Equivalent epochs at which the rate is `rate` (200).
+        /// Compute epochs at which the rate is `rate` (200).
         at_epochs: f64,
     },
 }

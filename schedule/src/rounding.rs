@@ -39,9 +39,9 @@ pub struct PlanStage {
     pub first_sample: u64,
     /// Passes over the data that the stage trains, replayed images included.
     pub epochs: f64,
-    /// Compute, in epochs at base size.
+    /// Compute, in compute epochs.
     pub equivalent_epochs: f64,
-    /// Compute before the stage, in epochs at base size.
+    /// Compute before the stage, in compute epochs.
     pub equivalent_epochs_before: f64,
     /// Stage of the reference's launcher; only with
     /// [`Rounding::Reference`](crate::Rounding::Reference).

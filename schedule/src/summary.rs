@@ -46,7 +46,7 @@ pub struct ReplayRow {
 /// Table of a plan: [`Display`](fmt::Display) writes text, `serde` writes JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Compute after rounding, in epochs at base size.
+    /// Compute after rounding, in compute epochs.
     pub equivalent_epochs: f64,
     /// Optimizer steps of the run.
     pub total_steps: u64,
@@ -135,7 +135,7 @@ impl fmt::Display for Summary {
             }
             writeln!(out)?;
         }
-        write!(out, "{} steps, {:.4} equivalent epochs", self.total_steps, self.equivalent_epochs)?;
+        write!(out, "{} steps, {:.4} compute epochs", self.total_steps, self.equivalent_epochs)?;
         match self.decoded_share {
             Some(share) => write!(out, "; {:.1}% of the images trained on are decoded anew", 100.0 * share),
             None => Ok(()),

@@ -33,7 +33,7 @@ fn the_text_table_has_a_row_a_stage() {
     let text = summary(Rounding::Exact).to_string();
     assert_eq!(text.lines().count(), 12);
     assert!(text.lines().nth(1).unwrap().starts_with("  96        0.0    512           1"), "{text}");
-    assert!(text.ends_with("equivalent epochs"), "{text}");
+    assert!(text.ends_with("compute epochs"), "{text}");
 }
 
 #[test]

@@ -121,8 +121,8 @@ pub fn create_model(name: &str, options: &ModelOptions) -> Result<Box<dyn Backbo
     })
 }
 
-/// Returns the number that edges of images are multiples of, so that all feature maps of the model called `name` are whole
-/// (the maps of the first stages, for models that round the last ones up).
+/// Returns the number that the image size must be a multiple of, so that the feature maps of the
+/// model called `name` have whole sizes (those of the first stages, if the model pads the last ones).
 ///
 /// # Errors
 /// When there is no such model.

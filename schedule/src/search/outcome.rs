@@ -71,7 +71,7 @@ pub struct TrialRow {
     pub seed: u64,
     /// Result.
     pub report: Report,
-    /// Its compute in epochs at base size; a failed trial counts in full.
+    /// Its compute in compute epochs; a failed trial counts in full.
     pub equivalent_epochs: f64,
 }
 
@@ -88,7 +88,7 @@ pub struct Outcome {
     pub baseline: Option<Measured>,
     /// All trials, in the order in which they were reported.
     pub trials: Vec<TrialRow>,
-    /// Compute of all trials, in epochs at base size.
+    /// Compute of all trials, in compute epochs.
     pub equivalent_epochs: f64,
     /// Compute of training every curriculum of the space with every seed.
     pub exhaustive_epochs: f64,

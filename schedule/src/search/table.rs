@@ -64,7 +64,7 @@ impl fmt::Display for Outcome {
         writeln!(out, "\nfound: {}{tied}", sizes.join(", "))?;
         write!(
             out,
-            "{} trials, {:.2} equivalent epochs; every curriculum of the space: {:.0}",
+            "{} trials, {:.2} compute epochs; every curriculum of the space: {:.0}",
             self.trials.len(),
             self.equivalent_epochs,
             self.exhaustive_epochs

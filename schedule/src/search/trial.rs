@@ -94,7 +94,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Returns the compute of the trial, in epochs at base size: its own steps and its fine-tuning.
+    /// Returns the compute of the trial, in compute epochs: its own steps and its fine-tuning.
     #[must_use]
     pub fn equivalent_epochs(&self) -> f64 {
         let images = self.plan.options().train_images as f64;

@@ -6,6 +6,7 @@ pub(crate) mod folder;
 pub(crate) mod offset;
 pub(crate) mod read;
 pub(crate) mod record;
+pub(crate) mod retention;
 pub(crate) mod writer;
 
 pub use file::{export, save};

@@ -45,7 +45,7 @@ struct Entry {
 const COMMANDS: &[Entry] = &[
     Entry {
         name: "train",
-        about: "Train a backbone with a curriculum, on a folder of images or the built-in set",
+        about: "Train a backbone with a curriculum, on your images or the built-in data set",
         args: |c| pretrain::hide(train::TrainArgs::augment_args(c)),
         run: |m| if m.get_flag("demo") { demo::run(m) } else { train::run(m) },
     },
@@ -75,7 +75,7 @@ const COMMANDS: &[Entry] = &[
     },
     Entry {
         name: "eval",
-        about: "Evaluate a checkpoint on a folder of images or the built-in set",
+        about: "Evaluate a checkpoint on your images or those of its run",
         args: eval::EvalArgs::augment_args,
         run: |m| eval::run(&parsed(m)?),
     },
@@ -159,7 +159,7 @@ const COMMANDS: &[Entry] = &[
     },
     Entry {
         name: "man",
-        about: "Manual pages",
+        about: "Print or write the manual pages",
         args: completions::ManArgs::augment_args,
         run: |m| completions::man(&parsed(m)?),
     },

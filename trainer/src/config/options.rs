@@ -52,12 +52,12 @@ pub struct RunOptions {
     #[arg(long, value_name = "MINUTES")]
     pub checkpoint_minutes: Option<f64>,
 
-    /// Newest checkpoints to keep; more than one are kept in the folder `checkpoints`
+    /// Number of recent checkpoints to keep; if above 1, they are in the folder `checkpoints`
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub keep_last: u32,
 
-    /// Checkpoints of the best evaluations to keep, in the folder `checkpoints`; the best one is
-    /// also `best.safetensors`
+    /// Number of best checkpoints to keep, in the folder `checkpoints`; the best one is also
+    /// `best.safetensors`
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub keep_best: u32,
 

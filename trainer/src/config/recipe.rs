@@ -6,8 +6,8 @@ use efficienttrain_schedule::{LrCurve, LrScaling, Order, Plan, PlanOptions, Reci
 use crate::config::batch::{BatchSize, stages_by_size};
 use crate::config::interval::Length;
 use crate::config::mae_recipe::for_pretraining;
-use crate::config::option_errors::known_model;
 use crate::config::recipe_source::{RecipeSource, full_name, read_recipe};
+use crate::config::schedule_errors::known_model;
 use crate::config::train::TrainConfig;
 use crate::config::values::{CropOrder, CurveName};
 use crate::error::{Error, Result};

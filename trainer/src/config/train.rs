@@ -75,8 +75,7 @@ pub struct TrainConfig {
     #[arg(long, help_heading = RUN)]
     pub init_ema: bool,
 
-    /// Compute budget, in compute epochs: passes over the data at base size cost 1 each, passes at
-    /// smaller sizes less
+    /// Compute budget, in compute epochs: a pass over the data costs (size / base size)^2 of one
     #[arg(long, value_name = "E", default_value_t = 30.0, allow_negative_numbers = true, help_heading = RUN)]
     pub epochs: f64,
 
@@ -134,18 +133,20 @@ pub struct TrainConfig {
     #[arg(long, value_name = "SPAN", help_heading = OPTIMIZATION)]
     pub warmup: Option<Length>,
 
-    /// Layer-wise learning-rate decay: ratio between a layer and the one above it; 1 for none
+    /// Learning rate of each layer relative to the next one towards the head, like timm's
+    /// `--layer-decay`; 1 for none
     #[arg(long, value_name = "DECAY", default_value_t = 1.0, help_heading = OPTIMIZATION)]
     pub layer_decay: f64,
 
-    /// Parameters to freeze: names, with `*` for any text, such as `layer1.*`. A batch norm whose
-    /// running statistics match also uses them in training; stochastic depth stays on
+    /// Parameters to freeze: name patterns, where `*` matches any text, such as `layer1.*`. A batch
+    /// norm whose running statistics match runs like in PyTorch's `eval()`; stochastic depth is not
+    /// affected
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMIZATION)]
     pub freeze: Vec<String>,
 
     /// Parameters to exempt from weight decay, in addition to biases, norms and the model's own
-    /// list: names, with `*` for any text. timm exempts Swin's `*.relative_position_bias_table`,
-    /// the authors' code does not
+    /// list: name patterns, where `*` matches any text. Swin's `*.relative_position_bias_table`
+    /// matches timm; the default follows the authors' code, which decays it
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMIZATION)]
     pub no_decay: Vec<String>,
 
@@ -170,7 +171,8 @@ pub struct TrainConfig {
     #[serde(alias = "on_bad_numbers")]
     pub on_nonfinite: NonFinitePolicy,
 
-    /// Non-finite steps to leave out before the run stops anyway
+    /// With `--on-nonfinite skip` or `lower-lr`: stop the run once more than this many steps have
+    /// been skipped
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = OPTIMIZATION)]
     pub max_bad_steps: u32,
 
@@ -198,8 +200,9 @@ pub struct TrainConfig {
     pub clip_grad: Option<f64>,
 
     /// Augmentation policy in timm's spelling: `rand-m9-mstd0.5-inc1`, `original`, `v0`, `3a`,
-    /// `augmix-m3`, `ta_wide`, ..., or `none`. At the plan's magnitude of 9 it has the strength
-    /// written here, below 9 proportionally less [default: the recipe's RandAugment]
+    /// `augmix-m3`, `ta_wide`, ..., or `none`. Its magnitude is scaled by m / 9, where m is the
+    /// magnitude of the stage; at m = 9 it is applied as written [default: the recipe's
+    /// RandAugment]
     #[arg(long, visible_alias = "aa", value_name = "POLICY", help_heading = AUGMENTATION)]
     pub auto_augment: Option<PolicyName>,
 
@@ -236,13 +239,13 @@ pub struct TrainConfig {
     #[arg(long, value_enum, default_value_t = CropMethod::Fourier, help_heading = AUGMENTATION)]
     pub crop: CropMethod,
 
-    /// Resize to base size and low-frequency crop one after the other, with 8-bit pixels in
-    /// between, even if one operator could do both
+    /// Do not fuse the resize to base size with the low-frequency crop: resize, round to 8 bits,
+    /// then crop
     #[arg(long, help_heading = AUGMENTATION)]
     pub stepwise_crop: bool,
 
-    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the crop box then still has at least twice
-    /// the pixels of the stage's size
+    /// Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the crop box is then still at least twice
+    /// the size of the stage along each edge
     #[arg(long, help_heading = AUGMENTATION)]
     pub reduced_decode: bool,
 

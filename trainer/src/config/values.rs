@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[value(rename_all = "lower")]
 pub enum OptimizerName {
     /// Adam with decoupled weight decay.
+    #[serde(rename = "adamw", alias = "adam-w")]
     AdamW,
     /// Adam with each layer's step scaled to the norm of its weights.
     Lamb,

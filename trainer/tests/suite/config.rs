@@ -170,7 +170,7 @@ fn a_dry_run_prints_plan_and_forecast_and_leaves_nothing() {
     let file = options_file(dir.path());
     let out = dir.path().join("out");
     let said = accepted(&["train", "--config", text(&file), "--out", text(&out), "--dry-run"]);
-    for word in ["equivalent epochs", "GMACs", "memory: at most", "; checkpoint:", "time:", "evaluations"] {
+    for word in ["compute epochs", "GMACs", "memory: at most", "; checkpoint:", "time:", "evaluations"] {
         assert!(said.contains(word), "no `{word}` in {said}");
     }
     // 4.9 M parameters with two moments, four bytes each.

@@ -48,7 +48,7 @@ fn a_run_and_a_comparison_as_pages() {
     assert!(single.contains(&format!("<td class=n>{:.1}%</td>", 100.0 * last.top1)));
     // Six charts over three axes, each with its axis labels.
     assert_eq!(single.matches("<svg").count(), 18);
-    for axis in ["compute, in epochs at full size", "passes over the data", "wall time, in minutes"] {
+    for axis in ["compute, in compute epochs", "passes over the data", "wall time, in minutes"] {
         assert!(single.matches(axis).count() >= 6, "{axis}");
     }
     // Three images for each stage.

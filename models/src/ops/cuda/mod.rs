@@ -53,6 +53,6 @@ pub(super) use norm::{After, batch_norm, channel_statistics, layer_norm};
 pub(super) use optim::{adamw_all, blend_all, clip_factor, lamb_all, sgd_all};
 pub(super) use pool::{global_avg_pool, max_pool2d, upsample_nearest};
 pub(super) use residual::residual;
-pub(crate) use target::{hog_cells, standardise_rows};
+pub(crate) use target::{hog_cells, standardize_rows};
 pub(super) use tokens::{Restore, gather_tokens, join_tokens, restore_tokens};
 pub(super) use upload::upload;

@@ -101,7 +101,7 @@ const HEAD: [&str; 10] = [
     "run",
     "model",
     "sizes",
-    "compute (epochs at base size)",
+    "compute epochs",
     "10^12 operations",
     "passes",
     "top-1 %",

@@ -62,7 +62,7 @@ pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> R
     };
     let chart = Chart {
         title,
-        x: "compute, in epochs at full size",
+        x: "compute, in compute epochs",
         y: "top-1 accuracy, %",
         edges: EDGES,
         range: (0.0, 0.0),

@@ -28,7 +28,7 @@ impl Axis {
 
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Compute => "compute, in epochs at full size",
+            Self::Compute => "compute, in compute epochs",
             Self::Epochs => "passes over the data",
             Self::Time => "wall time, in minutes",
         }
