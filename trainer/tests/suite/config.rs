@@ -170,11 +170,11 @@ fn a_dry_run_prints_plan_and_forecast_and_leaves_nothing() {
     let file = options_file(dir.path());
     let out = dir.path().join("out");
     let said = accepted(&["train", "--config", text(&file), "--out", text(&out), "--dry-run"]);
-    for word in ["compute epochs", "GMACs", "memory: at most", "a checkpoint:", "time:", "evaluations"] {
+    for word in ["compute epochs", "GMACs", "memory: at most", "; checkpoint:", "time:", "evaluations"] {
         assert!(said.contains(word), "no `{word}` in {said}");
     }
     // 4.9 M parameters with two moments, four bytes each.
-    assert!(said.contains("4.91 M parameters") && said.contains("a checkpoint: 56 MiB"), "{said}");
+    assert!(said.contains("4.91 M parameters") && said.contains("; checkpoint: 56 MiB"), "{said}");
     assert!(!out.exists());
 }
 

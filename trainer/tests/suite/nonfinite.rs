@@ -94,7 +94,7 @@ fn a_run_with_a_diverged_evaluation_can_be_used_like_any_other() {
         accepted(&["report", text(&out), "--out", text(&page)]);
         let page = std::fs::read_to_string(page).unwrap();
         assert!(
-            page.contains("the loss of 1 of ") && page.contains(&format!("NaN at step {steps}")),
+            page.contains("the loss of 1 of ") && page.contains(&format!("NaN first at step {steps}")),
             "{page}"
         );
         let resumed = said(&["train", "--resume", "--out", text(&out), "--workers", "1"]);
