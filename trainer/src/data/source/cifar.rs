@@ -205,7 +205,8 @@ impl Source for Cifar {
 
     fn name(&self, index: usize) -> String {
         let (file, number) = self.locations[index];
-        format!("{}: image {number}", self.files[file as usize].0.display())
+        // The name is part of the digest that checkpoints store, so it never changes.
+        format!("{}: picture {number}", self.files[file as usize].0.display())
     }
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {

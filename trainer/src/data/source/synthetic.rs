@@ -137,7 +137,8 @@ impl Source for Synthetic {
     }
 
     fn name(&self, index: usize) -> String {
-        format!("synthetic image {index}")
+        // The name is part of the digest that checkpoints store, so it never changes.
+        format!("synthetic picture {index}")
     }
 
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
