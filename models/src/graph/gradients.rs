@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::accumulate;
-use crate::ops::{scale_by, squared_norm};
+use crate::ops::squared_norm;
 use crate::params::{ParamId, ParamKind, ParamSpec};
 use crate::{Error, Result};
 
@@ -46,14 +46,6 @@ impl Gradients {
     pub fn norm(&self) -> Result<f64> {
         let squares = self.iter().map(|(_, t)| squared_norm(t)).collect::<Result<Vec<_>>>()?;
         Ok(squares.into_iter().sum::<f64>().sqrt())
-    }
-
-    /// Multiplies every gradient, in place.
-    ///
-    /// # Errors
-    /// When a gradient is on an unsupported device.
-    pub fn scale(&self, factor: f64) -> Result<()> {
-        self.iter().try_for_each(|(_, t)| scale_by(t, factor))
     }
 
     /// Checks that a gradient reached every parameter.

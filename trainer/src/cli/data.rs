@@ -155,7 +155,7 @@ fn show_check(split: &str, c: &Check) -> Result<()> {
     let notes = SplitNotes { skipped: c.skipped.clone(), empty_classes };
     notes.lines(split).iter().try_for_each(|line| super::print_line(format!("  {line}")))?;
     for image in c.broken.iter().take(NAMED) {
-        super::print_line(format!("  broken: {}", image.reason))?;
+        super::print_message(format!("  broken: {}", image.reason))?;
     }
     if c.broken.len() > NAMED {
         super::print_line(format!("  and {} more; --json lists all", c.broken.len() - NAMED))?;

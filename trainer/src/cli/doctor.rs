@@ -52,7 +52,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
     if args.json {
         super::print_line(serde_json::to_string_pretty(&found)?)?;
     } else {
-        super::print_line(&found)?;
+        super::print_message(&found)?;
     }
     match found.problems().len() {
         0 => Ok(()),

@@ -183,10 +183,15 @@ const COMMANDS: &[Entry] = &[
     },
 ];
 
-/// Prints a line of results, with options as flags. If the reader has gone away (`| head`), it
-/// returns an error on which [`run`] ends quietly; `println` would panic.
+/// Prints a line of results. If the reader has gone away (`| head`), it returns an error on which
+/// [`run`] ends quietly; `println` would panic.
 fn print_line(line: impl std::fmt::Display) -> std::io::Result<()> {
-    writeln!(std::io::stdout(), "{}", with_flags(&line.to_string()))
+    writeln!(std::io::stdout(), "{line}")
+}
+
+/// Prints a message of the library, with options as flags.
+fn print_message(message: impl std::fmt::Display) -> std::io::Result<()> {
+    print_line(with_flags(&message.to_string()))
 }
 
 /// Reports missing parts of a data set on the standard error.

@@ -99,14 +99,14 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
             rows.push(Row::new(&*create_model(name, &options)?)?);
         }
     }
-    print_line(&rows, args)?;
+    print_rows(&rows, args)?;
     for line in left_out {
         super::eprint_line(format!("skipped at {}: {line}", args.input_size));
     }
     Ok(())
 }
 
-fn print_line(rows: &[Row], args: &ModelsArgs) -> Result<()> {
+fn print_rows(rows: &[Row], args: &ModelsArgs) -> Result<()> {
     if args.json {
         return Ok(super::print_line(serde_json::to_string_pretty(rows)?)?);
     }

@@ -112,7 +112,7 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     let mut images = 0;
     let bad = predictor.predict_files(files, &pipeline, args.inference.load(), &mut |image, ranked| {
         images += 1;
-        print_line(args, image, &ranked)
+        print_ranked(args, image, &ranked)
     })?;
     bad.iter().for_each(|bad| super::eprint_line(format!("error: {}", bad.reason)));
     if !bad.is_empty() {
@@ -121,7 +121,7 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-fn print_line(args: &PredictArgs, image: &str, ranked: &Ranked) -> Result<()> {
+fn print_ranked(args: &PredictArgs, image: &str, ranked: &Ranked) -> Result<()> {
     let best = &ranked[..args.top.unwrap_or(if args.json { ranked.len() } else { 5 }).min(ranked.len())];
     if args.json {
         let classes: serde_json::Map<_, _> = best.iter().map(|(c, p)| (c.clone(), (*p).into())).collect();

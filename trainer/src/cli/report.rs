@@ -30,8 +30,7 @@ pub(crate) struct ReportArgs {
 
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     let folders: Vec<PathBuf> = args.runs.iter().flat_map(|folder| runs_in(folder)).collect();
-    let mut shown: Vec<Shown> =
-        folders.iter().map(|folder| print_line(args, folder)).collect::<Result<_>>()?;
+    let mut shown: Vec<Shown> = folders.iter().map(|folder| read_run(args, folder)).collect::<Result<_>>()?;
     disambiguate(&mut shown, &folders);
     report::write(&args.out, &shown)?;
     let without = shown.iter().filter_map(|run| run.images.as_ref().err().filter(|_| args.images > 0));
@@ -62,7 +61,7 @@ fn disambiguate(shown: &mut [Shown], folders: &[PathBuf]) {
     }
 }
 
-fn print_line(args: &ReportArgs, folder: &Path) -> Result<Shown> {
+fn read_run(args: &ReportArgs, folder: &Path) -> Result<Shown> {
     let log = RunLog::read(folder)?;
     if args.images == 0 {
         return Ok(Shown { log, images: Err("none were asked for".into()) });

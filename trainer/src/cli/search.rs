@@ -59,7 +59,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let mut search = search.map_err(|error| resolved.explain(error))?;
     let stop = search.stop_flag();
     set_on_stop(&stop)?;
-    let Some(outcome) = search.run(&mut render_error)? else {
+    let Some(outcome) = search.run(&mut print_event)? else {
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped::RESUME.into());
         }
@@ -79,7 +79,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 /// Reports a trial in one line on the standard error.
-fn render_error(event: &TrialEvent) {
+fn print_event(event: &TrialEvent) {
     match event {
         TrialEvent::Start(trial) => {
             super::eprint_line(format!(

@@ -78,8 +78,8 @@ pub(crate) fn execute(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
     })?;
     if args.dry_run {
         super::print_line(format!("{}\n", run.plan().summary()?))?;
-        run.remarks().try_for_each(super::print_line)?;
-        return Ok(super::print_line(forecast(run)?)?);
+        run.remarks().try_for_each(super::print_message)?;
+        return Ok(super::print_message(forecast(run)?)?);
     }
     let out = &resolved.options.out;
     train(run, out, "top-1 against compute")?;

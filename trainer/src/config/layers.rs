@@ -85,11 +85,6 @@ impl ConfigLayers {
         Self::on(&TrainConfig::default(), &RunOptions::default(), ValueOrigin::Default)
     }
 
-    /// Creates layers on top of the options of a run to resume.
-    pub fn on_run(config: &TrainConfig, options: &RunOptions) -> Self {
-        Self::on(config, options, ValueOrigin::Run)
-    }
-
     fn on(config: &TrainConfig, options: &RunOptions, base_origin: ValueOrigin) -> Self {
         Self { base: (keys_of(config), keys_of(options)), base_origin, overrides: BTreeMap::new() }
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use efficienttrain_models::{ParamKind, ParamSpec};
+use efficienttrain_models::{ParamId, ParamKind, ParamSpec};
 use efficienttrain_schedule::{Plan, StepSettings};
 
 use crate::checkpoint::folder::LAST;
@@ -189,17 +189,18 @@ impl Run {
     }
 
     fn start(&self) -> Result<Start> {
-        let specs = self.state.model.specs().iter().filter(|s| s.kind == ParamKind::Parameter);
-        let frozen = specs.clone().filter(|s| self.is_frozen(&s.name));
+        let specs = self.state.model.specs().iter().zip(self.state.params.ids());
+        let specs: Vec<_> = specs.filter(|(spec, _)| spec.kind == ParamKind::Parameter).collect();
+        let frozen = specs.iter().filter(|(_, id)| self.state.is_frozen(*id));
         let train_notes = SplitNotes::of(&*self.sources.train);
         // If both splits are parts of one set, their notes are the same.
         let val_notes = SplitNotes::of(&*self.sources.val);
         let val_notes = if val_notes == train_notes { SplitNotes::default() } else { val_notes };
-        let numbers = |s: &ParamSpec| s.shape.iter().product::<usize>();
+        let numbers = |(spec, _): &(&ParamSpec, ParamId)| spec.shape.iter().product::<usize>();
         Ok(Start {
             model: self.state.model.name().into(),
             recipe: self.plan.recipe().name.clone(),
-            parameters: specs.clone().map(numbers).sum(),
+            parameters: specs.iter().map(numbers).sum(),
             frozen: frozen.map(numbers).sum(),
             init: self.init.clone(),
             train_images: self.sources.train.len(),
@@ -214,11 +215,6 @@ impl Run {
             refill_images: self.refill_images()?,
             plan: self.plan.summary()?,
         })
-    }
-
-    /// Returns true if the configuration freezes a parameter.
-    fn is_frozen(&self, name: &str) -> bool {
-        self.config.freeze.iter().any(|pattern| wildmatch::WildMatch::new(pattern).matches(name))
     }
 
     /// Returns the largest number of checkpoints on disk, the one being written included.

@@ -59,7 +59,8 @@ impl Optimizer {
         (self.numbers.kind == OptimizerKind::Lamb).then_some(LAMB_MAX_NORM)
     }
 
-    /// Takes one step with these gradients.
+    /// Takes one step with gradients multiplied by the result of [`ops::clip_factor`]; changes
+    /// nothing but the count if it is zero.
     ///
     /// # Errors
     /// Returns an error if a gradient has the wrong shape.
@@ -68,35 +69,8 @@ impl Optimizer {
         specs: &[ParamSpec],
         params: &ParamStore,
         gradients: &Gradients,
-        lr: f64,
-        weight_decay: f64,
-    ) -> Result<()> {
-        self.step_with(specs, params, gradients, (lr, weight_decay), None)
-    }
-
-    /// Like [`Self::step`], with gradients multiplied by the result of [`ops::clip_factor`]; does
-    /// nothing if it is zero.
-    ///
-    /// # Errors
-    /// Returns an error if a gradient has the wrong shape.
-    pub fn step_by(
-        &mut self,
-        specs: &[ParamSpec],
-        params: &ParamStore,
-        gradients: &Gradients,
-        rates: (f64, f64),
-        factor: &ops::ClipFactor,
-    ) -> Result<()> {
-        self.step_with(specs, params, gradients, rates, Some(factor))
-    }
-
-    fn step_with(
-        &mut self,
-        specs: &[ParamSpec],
-        params: &ParamStore,
-        gradients: &Gradients,
         (lr, weight_decay): (f64, f64),
-        factor: Option<&ops::ClipFactor>,
+        factor: &ops::ClipFactor,
     ) -> Result<()> {
         self.steps += 1;
         let Numbers { betas: (beta1, beta2), eps, momentum, kind, .. } = self.numbers;
@@ -115,18 +89,22 @@ impl Optimizer {
         let tensors: Vec<ops::Stepped> = gradients.iter().map(stepped).collect();
         match kind {
             OptimizerKind::AdamW => {
-                ops::adamw_all(&tensors, &ops::AdamW { lr, beta1, beta2, eps, weight_decay, step }, factor)?;
+                ops::adamw_all(
+                    &tensors,
+                    &ops::AdamW { lr, beta1, beta2, eps, weight_decay, step },
+                    Some(factor),
+                )?;
             }
             OptimizerKind::Lamb => {
                 let (always_adapt, trust_clip) = (false, false);
                 let rule = ops::Lamb { lr, beta1, beta2, eps, weight_decay, step, always_adapt, trust_clip };
-                ops::lamb_all(&tensors, &rule, factor)?;
+                ops::lamb_all(&tensors, &rule, Some(factor))?;
             }
             OptimizerKind::Sgd => {
                 ops::sgd_all(
                     &tensors,
                     &ops::Sgd { lr, momentum, nesterov: true, weight_decay, step },
-                    factor,
+                    Some(factor),
                 )?;
             }
         }

@@ -166,7 +166,7 @@ impl<'a> Step<'a> {
     fn take_step(&mut self, settings: &StepSettings, factor: &ops::ClipFactor) -> Result<()> {
         let TrainState { model, params, optimizer, .. } = &mut *self.state;
         let rates = (settings.lr, settings.weight_decay);
-        optimizer.step_by(model.specs(), params, &self.gradients, rates, factor)
+        optimizer.step(model.specs(), params, &self.gradients, rates, factor)
     }
 
     /// Moves the average towards the weights, unless `factor` marks the step as skipped.

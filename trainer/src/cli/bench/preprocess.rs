@@ -92,7 +92,7 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<()> {
     if args.json {
         return Ok(crate::cli::print_line(serde_json::to_string_pretty(&output)?)?);
     }
-    print_line(&output)
+    print_report(&output)
 }
 
 impl PreprocessArgs {
@@ -119,7 +119,7 @@ impl PreprocessArgs {
     }
 }
 
-fn print_line(output: &Output) -> Result<()> {
+fn print_report(output: &Output) -> Result<()> {
     let report = &output.report;
     crate::cli::print_line(format!(
         "{} images to {}x{}, magnitude {}: {:.0} images/s/core",
