@@ -84,7 +84,7 @@ def main():
     lacking = [{"bytes": p, "path": "a.png"} for p in pictures]
     lacking[2], lacking[5]["bytes"] = None, None
     keep("refused/nulls", {"image": pa.array(lacking, STRUCT), "label": LABELS}, DESCRIBED)
-    keep("refused/unlabelled", {"image": binary, "label": [0, 1, 2, 0, None, 1, 2, 0]})
+    keep("refused/unlabeled", {"image": binary, "label": [0, 1, 2, 0, None, 1, 2, 0]})
     keep("refused/negative", {"image": binary, "label": [0, 1, 2, 0, -1, 1, 2, 0]})
     keep("refused/beyond", {"image": in_structs(pictures), "label": [0, 1, 2, 3, 0, 1, 2, 0]}, DESCRIBED)
     keep("refused/decimal", {"image": binary, "label": [0.0, 1.0, 2.0, 0.5, 0.0, 1.0, 2.0, 0.0]})
