@@ -55,9 +55,9 @@ struct __attribute__((may_alias, aligned(16))) uint4 {
   }
 };
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-// What tensor cores want of a tile: a multiple of 32 bytes to begin at, rows of a multiple of 16.
-template <class S> inline void emulated_tile(const S *p, int ld) {
-  if ((uintptr_t)p % 32 || ld * sizeof(S) % 16) emulated_fault("a tile at an address that no tensor core takes");
+// What tensor cores want of the rows of a fragment: that each begins at a multiple of 16 bytes.
+template <class S> inline void emulated_fragment(const S *p, int ld) {
+  if ((uintptr_t)p % 16 || ld * sizeof(S) % 16) emulated_fault("a fragment at an address that no tensor core takes");
 }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 using std::isfinite;

@@ -14,13 +14,52 @@ const OP: &str = "attention";
 /// Channels of a head that a block holds.
 const MOST_CHANNELS: usize = 128;
 
-/// Queries or keys in a block: `TILE` of the kernels.
-fn tile(dtype: DType) -> Result<usize> {
-    match dtype {
-        DType::F32 => Ok(32),
-        DType::BF16 | DType::F16 => Ok(64),
-        other => Err(unsupported(OP, other)),
+/// The kernels for a storage type and heads of some width.
+struct Kernels {
+    /// Queries or keys in a block: `TILE` of the kernels.
+    tile: usize,
+    forward: &'static str,
+    backward_q: &'static str,
+    backward_kv: &'static str,
+    /// Channels in half precision that a row of shared memory has room for; none in single
+    /// precision.
+    channels: Option<usize>,
+}
+
+impl Kernels {
+    fn of(dtype: DType, d: usize) -> Result<Self> {
+        macro_rules! half {
+            ($channels:literal) => {
+                Self {
+                    tile: 64,
+                    forward: concat!("attention_forward_", $channels),
+                    backward_q: concat!("attention_backward_q_", $channels),
+                    backward_kv: concat!("attention_backward_kv_", $channels),
+                    channels: Some($channels),
+                }
+            };
+        }
+        match (dtype, d) {
+            (DType::F32, _) => Ok(Self {
+                tile: 32,
+                forward: "attention_forward",
+                backward_q: "attention_backward_q",
+                backward_kv: "attention_backward_kv",
+                channels: None,
+            }),
+            (DType::BF16 | DType::F16, ..=32) => Ok(half!(32)),
+            (DType::BF16 | DType::F16, ..=64) => Ok(half!(64)),
+            (DType::BF16 | DType::F16, _) => Ok(half!(128)),
+            (other, _) => Err(unsupported(OP, other)),
+        }
     }
+}
+
+/// The passes, by what a block keeps and what it goes through.
+#[derive(Clone, Copy)]
+enum Pass {
+    Forward,
+    Backward,
 }
 
 /// Some heads of an attention, and the layout of their tensors.
@@ -72,15 +111,31 @@ impl Heads {
         [tokens.div_ceil(each) * self.samples * self.groups, self.heads, 1]
     }
 
-    /// With shared memory as the kernels' `shared_of` lays it out: `pieces` of rows, and so many
-    /// `matrices` of each kind.
-    fn grid(&self, tokens: usize, pieces: usize, matrices: usize) -> Result<Grid> {
-        let tile = tile(self.dtype)?;
-        let bytes = self.dtype.size_in_bytes();
-        let row = self.d.div_ceil(16) * 16 + 8;
-        let matrix = tile * (tile + 8) * bytes + tile * (tile + 4) * 4;
-        let shared = pieces * tile * row * bytes + matrices * matrix;
-        Ok(Grid { blocks: self.blocks(tokens, tile), threads: 2 * tile as u32, shared })
+    /// With a block for each tile of `tokens`, which goes through `others`, and the shared memory
+    /// that it needs.
+    fn grid(&self, kernels: &Kernels, pass: Pass, tokens: usize, others: usize) -> Grid {
+        let tile = kernels.tile;
+        let shared = match kernels.channels {
+            // `Pieces` of the kernels: rows that stay, and one or two stages of those that pass.
+            Some(channels) => {
+                let kept = match pass {
+                    Pass::Forward => 1,
+                    Pass::Backward => 2,
+                };
+                let stages = others.div_ceil(tile).min(2);
+                (kept + 2 * stages) * tile * (channels + 8) * self.dtype.size_in_bytes()
+            }
+            // `shared_of` of the kernels: pieces of rows, and matrices of two kinds.
+            None => {
+                let (pieces, matrices) = match pass {
+                    Pass::Forward => (3, 1),
+                    Pass::Backward => (4, 2),
+                };
+                let (bytes, row) = (self.dtype.size_in_bytes(), self.d.div_ceil(16) * 16 + 8);
+                pieces * tile * row * bytes + matrices * (tile * (tile + 8) * bytes + tile * (tile + 4) * 4)
+            }
+        };
+        Grid { blocks: self.blocks(tokens, tile), threads: 2 * tile as u32, shared }
     }
 
     /// Numbers that there is one of for each query.
@@ -101,8 +156,10 @@ impl Heads {
     /// Writes the result of these heads; returns the logarithms of the sums of the softmax.
     fn forward(&self, out: &Tensor, from: Addresses, bias: Option<&Tensor>) -> Result<Tensor> {
         let sums = self.per_query(out)?;
-        let kernel = self.kernel("attention_forward", out)?.tensor(out)?.tensor(&sums)?;
-        self.finish(kernel.at(from.q).at(from.k).at(from.v), bias, self.grid(self.n, 3, 1)?)?;
+        let kernels = Kernels::of(self.dtype, self.d)?;
+        let grid = self.grid(&kernels, Pass::Forward, self.n, self.m);
+        let kernel = self.kernel(kernels.forward, out)?.tensor(out)?.tensor(&sums)?;
+        self.finish(kernel.at(from.q).at(from.k).at(from.v), bias, grid)?;
         Ok(sums)
     }
 
@@ -122,12 +179,13 @@ impl Heads {
         let kernel = kernel.maybe(self.index.as_ref())?.structure(&self.words());
         kernel.run(Grid { blocks, threads: 128, shared: 0 })?;
         let sums = &saved.sums[self.first_head / self.heads];
-        let kernel = self.kernel("attention_backward_q", out)?.at(to.q).maybe(dbias)?;
+        let kernels = Kernels::of(self.dtype, self.d)?;
+        let kernel = self.kernel(kernels.backward_q, out)?.at(to.q).maybe(dbias)?;
         let kernel = kernel.at(from.q).at(from.k).at(from.v).tensor(dout)?.tensor(sums)?.tensor(&dots)?;
-        self.finish(kernel, bias, self.grid(self.n, 4, 2)?)?;
-        let kernel = self.kernel("attention_backward_kv", out)?.at(to.k).at(to.v);
+        self.finish(kernel, bias, self.grid(&kernels, Pass::Backward, self.n, self.m))?;
+        let kernel = self.kernel(kernels.backward_kv, out)?.at(to.k).at(to.v);
         let kernel = kernel.at(from.q).at(from.k).at(from.v).tensor(dout)?.tensor(sums)?.tensor(&dots)?;
-        self.finish(kernel, bias, self.grid(self.m, 4, 2)?)
+        self.finish(kernel, bias, self.grid(&kernels, Pass::Backward, self.m, self.n))
     }
 }
 

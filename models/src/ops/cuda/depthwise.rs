@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use super::converted;
 use super::launch::Kernel;
 use super::memory::{contiguous, empty, wide};
-use super::rows::{column_sums, parts, sum_parts};
+use super::rows::{column_sums, divide, sum_parts};
 use crate::Result;
 use crate::ops::Traced;
 use crate::ops::kernels::depthwise::Depthwise;
@@ -13,6 +13,8 @@ use crate::ops::kernels::depthwise::Depthwise;
 const OP: &str = "depthwise_conv2d";
 /// Pixels that a thread computes: `RUN` of the kernels.
 const RUN: usize = 4;
+/// Columns that a block of the weight's gradient takes.
+const COLUMNS: usize = 32;
 
 /// A kernel for each channel; shapes are right.
 pub(in crate::ops) fn depthwise_conv2d(
@@ -80,8 +82,9 @@ fn kernels(kw: usize) -> [&'static str; 2] {
 fn weight_gradient(x: &Tensor, dy: &Tensor, shape: &[usize], g: &Depthwise) -> Result<Tensor> {
     let rows = x.dim(0)? * g.ho * runs(g.wo);
     let (places, blocks) = (g.kh * g.kw, g.kh * (g.kw / at_a_time(g.kw)));
-    let mut cut = parts(rows, g.c * blocks);
-    cut.grid.blocks = [g.c.div_ceil(32), cut.count, blocks];
+    let strips = g.c.div_ceil(COLUMNS);
+    let mut cut = divide(rows, strips * blocks);
+    cut.grid.blocks = [strips, cut.count, blocks];
     let sums = empty(x, (cut.count, places, g.c), DType::F32)?;
     let kernel = Kernel::new(OP, kernels(g.kw)[1], x, x.dtype())?.tensor(&sums)?.tensor(x)?.tensor(dy)?;
     kernel.ints(&words(g)).int(rows).run(cut.grid)?;

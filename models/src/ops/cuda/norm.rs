@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use super::converted;
 use super::launch::{Grid, Kernel};
 use super::memory::{contiguous, empty, unsupported, wide};
-use super::rows::{parts, sum_parts};
+use super::rows::{joining, parts, sum_parts};
 use crate::Result;
 use crate::ops::Traced;
 
@@ -21,7 +21,7 @@ pub(in crate::ops) fn channel_statistics(x: &Tensor, c: usize) -> Result<(Tensor
     kernel.tensor(&x)?.int(rows).int(c).run(cut.grid)?;
     let (mean, variance) = (empty(&x, c, DType::F32)?, empty(&x, c, DType::F32)?);
     let kernel = Kernel::new(OP, "join_moments", &x, DType::F32)?.tensor(&mean)?.tensor(&variance)?;
-    kernel.tensor(&means)?.tensor(&squares)?.int(cut.count).int(rows).int(c).spread(c)?;
+    kernel.tensor(&means)?.tensor(&squares)?.int(cut.count).int(rows).int(c).run(joining(c))?;
     Ok((mean, variance))
 }
 

@@ -6,12 +6,16 @@ use super::launch::{Grid, Kernel};
 use super::memory::empty;
 use crate::Result;
 
-/// Columns that a block takes.
-const STRIP: usize = 32;
+/// Columns that a block takes: `STRIP` of the kernels.
+const STRIP: usize = 64;
 /// Rows that a part has at least.
 const LEAST_ROWS: usize = 64;
 /// Blocks that there should be about.
-const BLOCKS: usize = 1024;
+const BLOCKS: usize = 512;
+/// Columns of a block that adds up parts.
+const PART_COLUMNS: usize = 32;
+/// Threads of a block.
+const THREADS: u32 = 256;
 
 /// Division of rows into parts.
 pub(super) struct Parts {
@@ -21,15 +25,25 @@ pub(super) struct Parts {
 
 /// Divides the rows of a `rows` x `c` matrix.
 pub(super) fn parts(rows: usize, c: usize) -> Parts {
-    let strips = c.div_ceil(STRIP);
+    divide(rows, c.div_ceil(STRIP))
+}
+
+/// Divides rows between blocks of so many strips.
+pub(super) fn divide(rows: usize, strips: usize) -> Parts {
     let count = (BLOCKS / strips).clamp(1, rows.div_ceil(LEAST_ROWS).max(1));
-    Parts { count, grid: Grid { blocks: [strips, count, 1], threads: 256, shared: 0 } }
+    Parts { count, grid: Grid { blocks: [strips, count, 1], threads: THREADS, shared: 0 } }
+}
+
+/// Blocks that add up the parts of `c` columns.
+pub(super) fn joining(c: usize) -> Grid {
+    Grid { blocks: [c.div_ceil(PART_COLUMNS), 1, 1], threads: THREADS, shared: 0 }
 }
 
 /// Adds up `count` parts of `c` numbers.
 pub(super) fn sum_parts(op: &'static str, parts: &Tensor, count: usize, c: usize) -> Result<Tensor> {
     let sums = empty(parts, c, DType::F32)?;
-    Kernel::new(op, "sum_parts", parts, DType::F32)?.tensor(&sums)?.tensor(parts)?.int(count).each(c)?;
+    let kernel = Kernel::new(op, "sum_parts", parts, DType::F32)?.tensor(&sums)?.tensor(parts)?;
+    kernel.int(count).int(c).run(joining(c))?;
     Ok(sums)
 }
 

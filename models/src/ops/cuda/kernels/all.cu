@@ -1,5 +1,6 @@
 // All kernels for one storage type of activations; see common.cuh.
-#include "attention.cuh"
+#include "attention_half.cuh"
+#include "attention_single.cuh"
 #include "conv.cuh"
 #include "depthwise.cuh"
 #include "elementwise.cuh"

@@ -8,9 +8,8 @@
 #ifndef EMULATED
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <mma.h>
 #define KERNEL(name, arguments) extern "C" __global__ void name arguments
-// Tensor cores read tiles from multiples of 32 bytes.
+// Fragments are loaded and rows copied from multiples of 16 bytes.
 #define SHARED_BYTES(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
 

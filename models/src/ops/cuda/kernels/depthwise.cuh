@@ -8,6 +8,20 @@
 #include "rows.cuh"
 
 #define RUN 4
+// Position of a thread in its block of 32 columns times 8 rows, of the sums over runs.
+#define COLUMN ((i64)blockIdx.x * 32 + threadIdx.x % 32)
+#define RUN_LANE ((int)(threadIdx.x / 32))
+
+// Adds up over the eight rows of threads; right in the first of them.
+__device__ __forceinline__ float lane_rows_sum(float x) {
+  __shared__ float sums[8][32];
+  __syncthreads();
+  sums[RUN_LANE][threadIdx.x % 32] = x;
+  __syncthreads();
+  float total = 0;
+  for (int i = 0; i < 8; ++i) total += sums[i][threadIdx.x % 32];
+  return total;
+}
 
 // Sizes of the source and of the result, the kernel, the padding above and on the left, and tiles.
 struct Depthwise {
@@ -93,7 +107,7 @@ template <int KW> __device__ void depthwise_sum(float *parts, const T *x, const 
 #pragma unroll
   for (int k = 0; k < KW; ++k) sums[k] = 0;
   if (COLUMN < g.c)
-    for (i64 run = part.first + ROW_LANE; run < part.end; run += 8) {
+    for (i64 run = part.first + RUN_LANE; run < part.end; run += 8) {
       Run at = run_of(g, run);
       i64 row = seen_row(g, at.y, ky);
       if (row < 0) continue;
@@ -108,7 +122,7 @@ template <int KW> __device__ void depthwise_sum(float *parts, const T *x, const 
   for (int k = 0; k < KW; ++k) {
     float sum = lane_rows_sum(sums[k]);
     i64 place = ky * g.kw + first + k;
-    if (ROW_LANE == 0 && COLUMN < g.c) parts[(blockIdx.y * g.kh * g.kw + place) * g.c + COLUMN] = sum;
+    if (RUN_LANE == 0 && COLUMN < g.c) parts[(blockIdx.y * g.kh * g.kw + place) * g.c + COLUMN] = sum;
   }
 }
 

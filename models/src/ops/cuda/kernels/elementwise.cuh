@@ -66,18 +66,18 @@ CURVE(gelu)
 CURVE(silu)
 
 KERNEL(star_relu_forward, (T *y, const T *x, const float *scale, const float *bias, i64 n)) {
-  for EACH(i, n) y[i] = store<T>(*scale * squared_relu(load(x[i])) + *bias);
+  float s = *scale, b = *bias;
+  each_of(y, x, n, [=](float v) { return s * squared_relu(v) + b; });
 }
 
 // `sums` has two numbers for each block: the gradients of scale and bias, in parts.
 KERNEL(star_relu_backward, (T *dx, float *sums, const T *x, const T *dy, const float *scale, i64 n)) {
-  float dscale = 0, dbias = 0;
-  for EACH(i, n) {
-    float g = load(dy[i]), v = load(x[i]);
-    dx[i] = store<T>(*scale * squared_relu_slope(v, g));
+  float s = *scale, dscale = 0, dbias = 0;
+  each_of_two(dx, x, dy, n, [&](float v, float g) {
     dscale += squared_relu(v) * g;
     dbias += g;
-  }
+    return s * squared_relu_slope(v, g);
+  });
   dscale = block_sum(dscale);
   dbias = block_sum(dbias);
   if (threadIdx.x == 0) {
@@ -103,9 +103,30 @@ KERNEL(scale_elements, (T *y, const T *x, const float *factors, i64 n)) {
 __device__ __forceinline__ float factor(const float *channel, const float *keep, Index i, i64 c, i64 per_sample) {
   return (channel ? channel[i % c] : 1.f) * (keep ? keep[i / per_sample] : 1.f);
 }
+// Eight factors of channels from one on, or ones.
+__device__ __forceinline__ void factors8(float (&to)[8], const float *channel, i64 first) {
+#pragma unroll
+  for (int k = 0; k < 8; ++k) to[k] = 1.f;
+  if (channel) load8(to, channel + first);
+}
 template <class S, class B>
 __device__ void residual(S *y, const S *x, const B *branch, const float *skip, const float *scale, const float *keep,
                          i64 c, i64 per_sample, i64 n) {
+  if (eights(c, y, x, branch, skip, scale)) {
+    for EACH(at, n / 8) {
+      Index i = at.at * 8;
+      i64 channel = skip || scale ? (i64)(i % c) : 0;
+      float by = keep ? keep[i / per_sample] : 1.f, v[8], term[8] = {}, own[8], of_skip[8];
+      load8(v, x + i);
+      if (by != 0) load8(term, branch + i);
+      factors8(own, scale, channel);
+      factors8(of_skip, skip, channel);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) v[k] = v[k] * of_skip[k] + (by != 0 ? term[k] * (own[k] * by) : 0.f);
+      store8(y + i, v);
+    }
+    return;
+  }
   for EACH(i, n) {
     bool kept = !keep || keep[i / per_sample] != 0;
     float term = kept ? load(branch[i]) * factor(scale, keep, i, c, per_sample) : 0.f;
@@ -124,6 +145,18 @@ KERNEL(residual_forward_wide, (float *y, const float *x, const T *branch, const 
 // `dy` times a factor of each channel and of each sample.
 template <class O, class S>
 __device__ void scaled(O *out, const S *dy, const float *channel, const float *keep, i64 c, i64 per_sample, i64 n) {
+  if (eights(c, out, dy, channel)) {
+    for EACH(at, n / 8) {
+      Index i = at.at * 8;
+      float by = keep ? keep[i / per_sample] : 1.f, v[8], own[8];
+      load8(v, dy + i);
+      factors8(own, channel, channel ? (i64)(i % c) : 0);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) v[k] *= own[k] * by;
+      store8(out + i, v);
+    }
+    return;
+  }
   for EACH(i, n) out[i] = store<O>(load(dy[i]) * factor(channel, keep, i, c, per_sample));
 }
 KERNEL(scale_rows, (T *out, const T *dy, const float *channel, const float *keep, i64 c, i64 per_sample, i64 n)) {

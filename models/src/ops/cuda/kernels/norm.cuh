@@ -3,9 +3,38 @@
 #include "rows.cuh"
 
 // A warp a row, so that nothing waits for other warps; `stats` keeps mean and one over the
-// deviation of each row.
+// deviation of each row. Rows of up to MOST_PIECES times 128 numbers stay in registers.
 #define ROW_OF_WARP ((i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32)
 #define LANES(j, c) (i64 j = threadIdx.x % 32; j < (c); j += 32)
+#define MOST_PIECES 8
+
+// Four numbers at a time, from and to addresses that are multiples of four of them.
+template <class S> struct alignas(4 * sizeof(S)) Four {
+  S x[4];
+};
+template <class S> __device__ __forceinline__ void load4(float (&to)[4], const S *from) {
+  Four<S> v = *(const Four<S> *)from;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) to[k] = load(v.x[k]);
+}
+template <class S> __device__ __forceinline__ void store4(S *to, const float (&from)[4]) {
+  Four<S> v;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) v.x[k] = store<S>(from[k]);
+  *(Four<S> *)to = v;
+}
+// Whether rows of so many numbers at these addresses (or none) can be taken like that, and kept.
+template <class... P> __device__ __forceinline__ bool fours(i64 c, const P *...at) {
+  return c % 4 == 0 && c <= MOST_PIECES * 128 && ((0 | ... | (unsigned long long)at)) % 16 == 0;
+}
+// Goes through the pieces of a row that this lane has: number and first column.
+template <class F> __device__ __forceinline__ void each_piece(i64 c, F f) {
+#pragma unroll
+  for (int p = 0; p < MOST_PIECES; ++p) {
+    int j = p * 128 + threadIdx.x % 32 * 4;
+    if (j < c) f(p, j);
+  }
+}
 
 template <class O, class S>
 __device__ void layer_norm(O *y, float *stats, const S *x, const float *weight, const float *bias, i64 rows, i64 c,
@@ -13,15 +42,37 @@ __device__ void layer_norm(O *y, float *stats, const S *x, const float *weight, 
   i64 at = ROW_OF_WARP;
   if (at >= rows) return;
   const S *row = x + at * c;
-  float sum = 0;
-  for LANES(j, c) sum += load(row[j]);
-  float mean = warp_sum(sum) / c, squares = 0;
-  for LANES(j, c) {
-    float d = load(row[j]) - mean;
-    squares += d * d;
+  float sum = 0, squares = 0, mean, inv;
+  if (fours(c, y, x, weight, bias)) {
+    float v[MOST_PIECES][4];
+    each_piece(c, [&](int p, int j) {
+      load4(v[p], row + j);
+      sum += v[p][0] + v[p][1] + v[p][2] + v[p][3];
+    });
+    mean = warp_sum(sum) / c;
+    each_piece(c, [&](int p, int) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) squares += (v[p][k] - mean) * (v[p][k] - mean);
+    });
+    inv = rsqrtf(warp_sum(squares) / c + eps);
+    each_piece(c, [&](int p, int j) {
+      float w[4], b[4] = {};
+      load4(w, weight + j);
+      if (bias) load4(b, bias + j);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) v[p][k] = (v[p][k] - mean) * inv * w[k] + b[k];
+      store4(y + at * c + j, v[p]);
+    });
+  } else {
+    for LANES(j, c) sum += load(row[j]);
+    mean = warp_sum(sum) / c;
+    for LANES(j, c) {
+      float d = load(row[j]) - mean;
+      squares += d * d;
+    }
+    inv = rsqrtf(warp_sum(squares) / c + eps);
+    for LANES(j, c) y[at * c + j] = store<O>((load(row[j]) - mean) * inv * weight[j] + (bias ? bias[j] : 0.f));
   }
-  float inv = rsqrtf(warp_sum(squares) / c + eps);
-  for LANES(j, c) y[at * c + j] = store<O>((load(row[j]) - mean) * inv * weight[j] + (bias ? bias[j] : 0.f));
   if (threadIdx.x % 32 == 0) {
     stats[2 * at] = mean;
     stats[2 * at + 1] = inv;
@@ -33,6 +84,30 @@ __device__ void layer_norm_slope(S *dx, const S *x, const O *dy, const float *we
   i64 row = ROW_OF_WARP, at = row * c;
   if (row >= rows) return;
   float mean = stats[2 * row], inv = stats[2 * row + 1], sum = 0, dot = 0;
+  if (fours(c, dx, x, dy, weight)) {
+    float g[MOST_PIECES][4], v[MOST_PIECES][4];
+    each_piece(c, [&](int p, int j) {
+      float w[4];
+      load4(g[p], dy + at + j);
+      load4(v[p], x + at + j);
+      load4(w, weight + j);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        g[p][k] *= w[k];
+        v[p][k] = (v[p][k] - mean) * inv;
+        sum += g[p][k];
+        dot += g[p][k] * v[p][k];
+      }
+    });
+    sum = warp_sum(sum) / c;
+    dot = warp_sum(dot) / c;
+    each_piece(c, [&](int p, int j) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) v[p][k] = inv * (g[p][k] - sum - v[p][k] * dot);
+      store4(dx + at + j, v[p]);
+    });
+    return;
+  }
   for LANES(j, c) {
     float g = load(dy[at + j]) * weight[j];
     sum += g;
@@ -49,10 +124,21 @@ __device__ void layer_norm_slope(S *dx, const S *x, const O *dy, const float *we
 // Parts of the gradients of weight and bias.
 template <class S, class O>
 __device__ void layer_norm_sums(float *dweight, float *dbias, const S *x, const O *dy, const float *stats, i64 rows, i64 c) {
-  column_sums_of_two(dweight, dbias, rows, c, [=](i64 row, i64 j) {
-    float g = load(dy[row * c + j]);
-    return Two{g * (load(x[row * c + j]) - stats[2 * row]) * stats[2 * row + 1], g};
+  bool wide = eights(c, x, dy);
+  i64 first = FIRST_COLUMN;
+  float dw[8] = {}, db[8] = {};
+  each_row(rows, c, [&](i64 row) {
+    float v[8], g[8], mean = stats[2 * row], inv = stats[2 * row + 1];
+    row8(v, x, row, c, first, wide);
+    row8(g, dy, row, c, first, wide);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      dw[k] += g[k] * (v[k] - mean) * inv;
+      db[k] += g[k];
+    }
   });
+  give_strip(dweight, c, dw);
+  give_strip(dbias, c, db);
 }
 
 #define LAYER_NORM(suffix, S, O)                                                                                       \
@@ -72,42 +158,63 @@ LAYER_NORM(, T, T)
 LAYER_NORM(_from_wide, float, T)
 LAYER_NORM(_to_wide, T, float)
 
-// Mean and sum of squared distances from it, of each column of a part of the rows: two passes over
-// the part, so that numbers far from zero lose nothing.
+// Mean and sum of squared distances from it, of each column of a part of the rows, in one pass:
+// sums are of distances from the part's first row, so that numbers far from zero lose nothing.
 KERNEL(channel_moments, (float *means, float *squares, const T *x, i64 rows, i64 c)) {
+  __shared__ float origins[STRIP];
   Part part = part_of(rows);
-  float sum = 0;
-  if (COLUMN < c)
-    for (i64 row = part.first + ROW_LANE; row < part.end; row += 8) sum += load(x[row * c + COLUMN]);
-  float mean = part.end > part.first ? lane_rows_sum(sum) / (part.end - part.first) : 0.f, square = 0;
-  if (COLUMN < c)
-    for (i64 row = part.first + ROW_LANE; row < part.end; row += 8) {
-      float d = load(x[row * c + COLUMN]) - mean;
-      square += d * d;
+  bool wide = eights(c, x), any = part.end > part.first;
+  i64 first = FIRST_COLUMN, column = (i64)blockIdx.x * STRIP + threadIdx.x;
+  float origin[8] = {}, sums[8] = {}, of_squares[8] = {};
+  if (any && first < c) row8(origin, x, part.first, c, first, wide);
+  if (ROW_LANE == 0)
+#pragma unroll
+    for (int k = 0; k < 8; ++k) origins[threadIdx.x * 8 + k] = origin[k];
+  each_row(rows, c, [&](i64 row) {
+    float v[8];
+    row8(v, x, row, c, first, wide);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      float d = v[k] - origin[k];
+      sums[k] += d;
+      of_squares[k] += d * d;
     }
-  square = lane_rows_sum(square);
-  if (ROW_LANE == 0 && COLUMN < c) {
-    means[blockIdx.y * c + COLUMN] = mean;
-    squares[blockIdx.y * c + COLUMN] = square;
-  }
+  });
+  float sum = strip_sum(sums), square = strip_sum(of_squares);
+  if (threadIdx.x >= STRIP || column >= c) return;
+  float count = (float)(any ? part.end - part.first : 1), shift = sum / count;
+  means[blockIdx.y * c + column] = any ? origins[threadIdx.x] + shift : 0.f;
+  squares[blockIdx.y * c + column] = fmaxf(square - sum * shift, 0.f);
 }
 
-// The parts together (Chan, Golub & LeVeque): mean and biased variance of each channel.
+// The parts together (Chan, Golub & LeVeque): mean and biased variance of each channel. A warp has
+// four columns, and eight lanes take turns with the parts of each.
+struct Moments {
+  float count, mean, squares;
+};
+__device__ __forceinline__ Moments joined(Moments a, Moments b) {
+  float count = a.count + b.count;
+  if (count == 0) return a;
+  float d = b.mean - a.mean;
+  return {count, a.mean + d * b.count / count, a.squares + b.squares + d * d * a.count * b.count / count};
+}
 KERNEL(join_moments, (float *mean, float *variance, const float *means, const float *squares, i64 parts, i64 rows, i64 c)) {
-  i64 each = (rows + parts - 1) / parts;
-  for EACH(j, c) {
-    float count = 0, m = 0, s = 0;
-    for (i64 i = 0; i < parts; ++i) {
+  __shared__ Moments lanes[8][32];
+  i64 each = (rows + parts - 1) / parts, column = (i64)blockIdx.x * 32 + threadIdx.x % 32;
+  int lane = threadIdx.x / 32;
+  Moments all = {0, 0, 0};
+  if (column < c)
+    for (i64 i = lane; i < parts; i += 8) {
       i64 left = rows - i * each;
       if (left <= 0) break;
-      float n = left < each ? left : each, d = means[i * c + j] - m;
-      s += squares[i * c + j] + d * d * count * n / (count + n);
-      m += d * n / (count + n);
-      count += n;
+      all = joined(all, {(float)(left < each ? left : each), means[i * c + column], squares[i * c + column]});
     }
-    mean[j] = m;
-    variance[j] = s / count;
-  }
+  lanes[lane][threadIdx.x % 32] = all;
+  __syncthreads();
+  if (lane > 0 || column >= c) return;
+  for (int i = 1; i < 8; ++i) all = joined(all, lanes[i][threadIdx.x]);
+  mean[column] = all.mean;
+  variance[column] = all.squares / all.count;
 }
 
 KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *variance, const float *weight,
@@ -144,13 +251,31 @@ KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *va
 // and weight. Where the value was rectified, `y` says which elements the gradient passes.
 KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, const T *y, const float *mean,
                          const float *variance, float eps, i64 rows, i64 c)) {
-  i64 column = COLUMN < c ? COLUMN : 0;
-  float middle = mean[column], inv = rsqrtf(variance[column] + eps);
-  column_sums_of_two(dweight, dbias, rows, c, [=](i64 row, i64 j) {
-    i64 i = row * c + j;
-    float g = y && !(load(y[i]) > 0) ? 0.f : load(dy[i]);
-    return Two{g * (load(x[i]) - middle) * inv, g};
+  bool wide = eights(c, x, dy, y);
+  i64 first = FIRST_COLUMN;
+  float dw[8] = {}, db[8] = {}, middle[8], inv[8];
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    i64 column = first + k < c ? first + k : 0;
+    middle[k] = mean[column];
+    inv[k] = rsqrtf(variance[column] + eps);
+  }
+  each_row(rows, c, [&](i64 row) {
+    float v[8], g[8], o[8];
+    row8(v, x, row, c, first, wide);
+    row8(g, dy, row, c, first, wide);
+    if (y) row8(o, y, row, c, first, wide);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      float slope = y && !(o[k] > 0) ? 0.f : g[k];
+      dw[k] += slope * (v[k] - middle[k]);
+      db[k] += slope;
+    }
   });
+#pragma unroll
+  for (int k = 0; k < 8; ++k) dw[k] *= inv[k];
+  give_strip(dweight, c, dw);
+  give_strip(dbias, c, db);
 }
 
 // `dresidual` is null where there is no residual. With the batch's own statistics the gradient
