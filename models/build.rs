@@ -1,5 +1,5 @@
-//! Compiles the CUDA kernels to PTX, once for each way to store activations, where the feature
-//! `cuda` asks for them.
+//! Compiles the CUDA kernels, once for each way to store activations, where the feature `cuda` asks
+//! for them.
 
 use std::path::Path;
 use std::process::Command;
@@ -29,8 +29,8 @@ fn compiler() -> String {
     named.unwrap_or_else(|| "nvcc".into())
 }
 
-/// PTX of compute capability 8.0 runs on every GPU since; a capability that is asked for may be
-/// used better.
+/// Compute capability 8.0 runs on every GPU since; a capability that is asked for may be used
+/// better.
 fn capability() -> String {
     env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".into())
 }
@@ -38,9 +38,12 @@ fn capability() -> String {
 fn compile(stored: usize, name: &str) {
     let capability = capability();
     let nvcc = compiler();
-    let out = format!("{}/{name}.ptx", env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let out = format!("{}/{name}.fatbin", env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // Machine code of the capability, so that nothing is compiled at a program's start on such a GPU;
+    // and PTX, which the driver compiles for later ones.
+    let targets = format!("-gencode=arch=compute_{capability},code=[sm_{capability},compute_{capability}]");
     let run = Command::new(&nvcc)
-        .args(["-ptx", "-O3", "-std=c++17", &format!("-arch=compute_{capability}")])
+        .args(["-fatbin", "-O3", "-std=c++17", &targets])
         .args([&format!("-DSTORED={stored}"), &format!("{KERNELS}/all.cu"), "-o", &out])
         .output();
     let run = run.unwrap_or_else(|e| {

@@ -99,3 +99,4 @@ struct EmulatedKernel {
   static void kernel_##name arguments;                                                                                 \
   static EmulatedKernel register_##name(#name, kernel_##name);                                                         \
   static void kernel_##name arguments
+#define BOUNDED_KERNEL(name, threads, blocks, arguments) KERNEL(name, arguments)

@@ -277,6 +277,6 @@ fn a_pass_stays_on_its_thread() {
         assert_eq!(std::thread::current().id(), here);
         Ok(vec![Some(dy.clone())])
     };
-    let same = cx.record(&[&logits], ops::Traced { value: value.clone(), pullback: Box::new(pullback) });
+    let same = cx.record(&[&logits], ops::Traced::new(value.clone(), pullback));
     cx.backward(&same, value, &mut Gradients::new(params.len())).unwrap();
 }

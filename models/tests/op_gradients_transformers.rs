@@ -17,8 +17,19 @@ fn halves() -> f64 {
 
 #[test]
 fn attention() {
-    // The last ones have several tiles of a GPU's kernel.
-    for (n, heads, d) in [(1, 1, 4), (5, 2, 3), (17, 3, 8), (37, 1, 33), (70, 1, 5), (150, 2, 16)] {
+    // The last ones have several tiles of a GPU's kernel, or wide heads.
+    let cases = [
+        (1, 1, 4),
+        (5, 2, 3),
+        (17, 3, 8),
+        (37, 1, 33),
+        (70, 1, 5),
+        (150, 2, 16),
+        (50, 2, 64),
+        (130, 1, 64),
+        (66, 1, 72),
+    ];
+    for (n, heads, d) in cases {
         let qkv = filled("qkv", &[2, n, 3 * heads * d]);
         let name = format!("attention of {n} tokens, {heads} heads of {d}");
         let value = numbers(&ops::attention(&qkv, heads).unwrap().value);
@@ -88,13 +99,18 @@ fn attention_in_windows_of_all_kinds() {
     let square = |edge, shift| vec![Windows { size: [edge; 2], shift: [shift; 2] }];
     let stripes =
         |h, w| vec![Windows { size: [h, 1], shift: [0; 2] }, Windows { size: [1, w], shift: [0; 2] }];
-    let cases: [([usize; 4], usize, Vec<Windows>, bool); 6] = [
+    let cases: [([usize; 4], usize, Vec<Windows>, bool); 10] = [
         ([2, 4, 6, 12], 2, square(2, 0), true),
         ([2, 6, 6, 12], 2, square(3, 1), true),
         ([1, 4, 6, 6], 1, vec![Windows { size: [4, 3], shift: [0, 1] }], true),
         ([1, 3, 3, 12], 2, square(3, 0), true),
         ([2, 4, 2, 24], 4, stripes(4, 2), false),
         ([1, 4, 4, 12], 2, square(2, 1), false),
+        // Windows that fill a tile of a GPU's kernel, or take two; the third has wide heads.
+        ([1, 16, 8, 12], 2, square(8, 3), true),
+        ([1, 9, 18, 6], 1, square(9, 4), true),
+        ([1, 6, 6, 144], 1, square(3, 1), true),
+        ([1, 12, 12, 6], 1, square(6, 2), false),
     ];
     for (shape, heads, windows, biased) in cases {
         let name = format!("attention on {shape:?}, {heads} heads, {windows:?}, bias {biased}");

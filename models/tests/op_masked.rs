@@ -58,10 +58,11 @@ fn masked_squared_error() {
     assert!(max_difference(&got, &[expected]) < 1e-15);
     // The target is an input without gradient: only the first is checked.
     check("masked_squared_error", &[x], |t| {
-        let Traced { value, pullback } = ops::masked_squared_error(&t[0], &beside(&t[0], &target), &removed)?;
+        let Traced { value, pullback, .. } =
+            ops::masked_squared_error(&t[0], &beside(&t[0], &target), &removed)?;
         let first =
             move |dy: &Tensor, needs: &[bool]| Ok(vec![pullback(dy, &[needs[0], false])?.swap_remove(0)]);
-        Ok(Traced { value, pullback: Box::new(first) })
+        Ok(Traced::new(value, first))
     });
 }
 

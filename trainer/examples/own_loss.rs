@@ -24,7 +24,7 @@ impl Loss for Squared {
             let slope = (&difference * (2.0 / count))?;
             Ok(vec![Some(slope.broadcast_mul(dy)?), None])
         };
-        Ok(Traced { value, pullback: Box::new(pullback) })
+        Ok(Traced::new(value, pullback))
     }
 }
 

@@ -71,7 +71,7 @@ impl<'a> Context<'a> {
             let dx = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             Ok(std::iter::once(dx).chain(used.iter().map(|&id| gradients.take(id))).collect())
         });
-        Ok(self.record(&inputs, Traced { value, pullback }))
+        Ok(self.record(&inputs, Traced { value, pullback, pullback_onto: None }))
     }
 
     /// A pass with the same parameters and draws, and a tape of its own.
@@ -93,7 +93,7 @@ impl<'a> Context<'a> {
             *aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(dy.clone());
             Ok(Vec::new())
         });
-        (Variable { tensor, source: self.tape.record(Vec::new(), pullback) }, slot)
+        (Variable { tensor, source: self.tape.record(Vec::new(), pullback, None) }, slot)
     }
 
     /// Notes that a block's first run reads a parameter.

@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::checkpoint::Recording;
 use super::{CostCounter, Gradients, Macs, SavedForBackward, Source, Tape, Variable};
 use crate::Result;
-use crate::ops::{self, Pullback, Traced};
+use crate::ops::{self, Pullback, PullbackOnto, Traced};
 use crate::params::{ParamId, ParamStore};
 
 /// Position of a block: its index, and the number of blocks of the model.
@@ -182,17 +182,22 @@ impl<'a> Context<'a> {
     /// Records the op that computed `traced` from `inputs`, in the order of its pullback, and
     /// returns its value.
     pub fn record(&mut self, inputs: &[&Variable], traced: Traced) -> Variable {
-        let Traced { value, pullback } = traced;
-        Variable { tensor: value, source: self.note(inputs, pullback) }
+        let Traced { value, pullback, pullback_onto } = traced;
+        Variable { tensor: value, source: self.note(inputs, pullback, pullback_onto) }
     }
 
-    fn note(&mut self, inputs: &[&Variable], pullback: Pullback) -> Source {
+    fn note(
+        &mut self,
+        inputs: &[&Variable],
+        pullback: Pullback,
+        pullback_onto: Option<PullbackOnto>,
+    ) -> Source {
         let sources: Vec<Source> = inputs.iter().map(|a| a.source).collect();
         let noted = self.is_training() && self.recording != Recording::Nothing;
         if !noted || sources.iter().all(|s| *s == Source::Constant) {
             return Source::Constant;
         }
-        self.tape.record(sources, pullback)
+        self.tape.record(sources, pullback, pullback_onto)
     }
 
     /// The same elements in another shape.
@@ -206,7 +211,7 @@ impl<'a> Context<'a> {
         let before = x.tensor.dims().to_vec();
         let value = x.tensor.reshape(shape)?;
         let pullback: Pullback = Box::new(move |dy, _| Ok(vec![Some(dy.reshape(before.as_slice())?)]));
-        Ok(Variable { tensor: value, source: self.note(&[x], pullback) })
+        Ok(Variable { tensor: value, source: self.note(&[x], pullback, None) })
     }
 
     /// Records that statistics are taken over the rows of a tensor of this shape, while costs are

@@ -19,7 +19,7 @@ pub use gradients::Gradients;
 use candle_core::Tensor;
 
 use crate::Result;
-use crate::ops::{Pullback, accumulate};
+use crate::ops::{Pullback, PullbackOnto, accumulate};
 use crate::params::ParamId;
 
 /// A tensor of a pass, and the destination of its gradient.
@@ -57,6 +57,26 @@ enum Source {
 struct Node {
     inputs: Vec<Source>,
     pullback: Pullback,
+    pullback_onto: Option<PullbackOnto>,
+}
+
+impl Node {
+    /// The gradients of the inputs. Of the first input the sum with `pending` contributions, which
+    /// are taken, if the op can add to them.
+    fn gradients(&self, grad: &Tensor, pending: &mut [Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let needs: Vec<bool> = self.inputs.iter().map(|s| *s != Source::Constant).collect();
+        let known = match self.inputs.first() {
+            // An input that occurs twice has a contribution of this op as well.
+            Some(first @ Source::Node(i)) if !self.inputs[1..].contains(first) => Some(&mut pending[*i]),
+            _ => None,
+        };
+        if let (Some(onto), Some(known)) = (&self.pullback_onto, known)
+            && let Some(sum) = known.take()
+        {
+            return onto(grad, &needs, &sum);
+        }
+        (self.pullback)(grad, &needs)
+    }
 }
 
 /// The ops of one forward pass, in order.
@@ -66,8 +86,13 @@ struct Tape {
 }
 
 impl Tape {
-    fn record(&mut self, inputs: Vec<Source>, pullback: Pullback) -> Source {
-        self.nodes.push(Node { inputs, pullback });
+    fn record(
+        &mut self,
+        inputs: Vec<Source>,
+        pullback: Pullback,
+        pullback_onto: Option<PullbackOnto>,
+    ) -> Source {
+        self.nodes.push(Node { inputs, pullback, pullback_onto });
         Source::Node(self.nodes.len() - 1)
     }
 
@@ -79,8 +104,7 @@ impl Tape {
         }
         for (index, node) in self.nodes.into_iter().enumerate().rev() {
             let Some(grad) = pending[index].take() else { continue };
-            let needs: Vec<bool> = node.inputs.iter().map(|s| *s != Source::Constant).collect();
-            let contributions = (node.pullback)(&grad, &needs)?;
+            let contributions = node.gradients(&grad, &mut pending)?;
             for (source, contribution) in node.inputs.into_iter().zip(contributions) {
                 let Some(contribution) = contribution else { continue };
                 match source {

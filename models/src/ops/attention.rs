@@ -35,7 +35,7 @@ pub struct Windows {
 pub fn attention(qkv: &Tensor, heads: usize) -> Result<Traced> {
     let [b, n, width] = dims("attention", "packed queries, keys and values [B, L, 3C]", qkv)?;
     let map = contiguous(qkv)?.reshape((b, 1, n, width))?;
-    let Traced { value, pullback } =
+    let Traced { value, pullback, .. } =
         window_attention(&map, heads, &[Windows { size: [1, n], shift: [0, 0] }], None)?;
     let value = value.reshape((b, n, width / 3))?;
     Ok(Traced::new(value, move |dout, needs| {

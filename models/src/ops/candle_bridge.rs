@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// The op's own errors; more than three inputs.
 pub fn in_candle(inputs: &[&Tensor], op: impl FnOnce(&[Tensor]) -> Result<Traced>) -> Result<Tensor> {
     let detached: Vec<Tensor> = inputs.iter().map(|t| t.detach()).collect();
-    let Traced { value, pullback } = op(&detached)?;
+    let Traced { value, pullback, .. } = op(&detached)?;
     let node = Node { value: Mutex::new(Some(value)), pullback };
     let result = match inputs {
         [a] => a.apply_op1(node),

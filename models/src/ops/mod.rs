@@ -91,6 +91,10 @@ pub(crate) use on_gpu;
 /// once.
 pub type Pullback = Box<dyn Fn(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
 
+/// As [`Pullback`], for a first input whose gradient has other contributions: called with their sum
+/// so far, it gives the sum with its own in place of the first gradient.
+pub type PullbackOnto = Box<dyn Fn(&Tensor, &[bool], &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
+
 /// The value of an op and its [`Pullback`].
 pub struct Traced {
     /// The op's result.
@@ -98,14 +102,36 @@ pub struct Traced {
     /// Computes the gradients of the op's inputs, in the order of its arguments, from the gradient
     /// of `value`.
     pub pullback: Pullback,
+    /// The same with an addition, for ops that can save a pass over memory this way.
+    pub pullback_onto: Option<PullbackOnto>,
 }
 
 impl Traced {
-    fn new(
+    /// An op with these gradients.
+    pub fn new(
         value: Tensor,
         pullback: impl Fn(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
     ) -> Self {
-        Self { value, pullback: Box::new(pullback) }
+        Self { value, pullback: Box::new(pullback), pullback_onto: None }
+    }
+
+    /// An op whose gradients can be computed with an addition: `pullback` is called with the sum of
+    /// the first input's other contributions, if there are any.
+    #[cfg(feature = "cuda")]
+    fn adding(
+        value: Tensor,
+        pullback: impl Fn(&Tensor, &[bool], Option<&Tensor>) -> Result<Vec<Option<Tensor>>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let pullback = std::sync::Arc::new(pullback);
+        let plain = pullback.clone();
+        Self {
+            value,
+            pullback: Box::new(move |dy, needs| plain(dy, needs, None)),
+            pullback_onto: Some(Box::new(move |dy, needs, onto| pullback(dy, needs, Some(onto)))),
+        }
     }
 }
 

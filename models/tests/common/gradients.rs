@@ -26,14 +26,31 @@ fn nudged(t: &Tensor, at: usize, by: f64) -> Tensor {
     Tensor::from_vec(values, t.dims(), &Device::Cpu).unwrap()
 }
 
+/// How many halves of the last place values and gradients may be off in half precision.
+#[derive(Clone, Copy)]
+struct Rounding {
+    gradients: f64,
+    gpu_value: f64,
+    gpu_gradients: f64,
+}
+
 /// Checks an op's gradients of all inputs, in double and single precision.
 pub fn check(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Traced>) {
-    check_rounding(name, inputs, op, 1.0);
+    check_all(name, inputs, op, Rounding { gradients: 1.0, gpu_value: 1.0, gpu_gradients: 1.0 });
 }
 
 /// As [`check`], for an op whose backward pass rounds within: in half precision its gradients may
-/// be off by so many halves of the last place.
+/// be off by so many halves of the last place, and on a GPU by two.
 pub fn check_rounding(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Traced>, halves: f64) {
+    check_all(name, inputs, op, Rounding { gradients: halves, gpu_value: 1.0, gpu_gradients: 2.0 });
+}
+
+/// As [`check`], for an op that a library computes on a GPU and whose value it may round twice.
+pub fn check_rounded_twice(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Traced>) {
+    check_all(name, inputs, op, Rounding { gradients: 1.0, gpu_value: 2.0, gpu_gradients: 1.0 });
+}
+
+fn check_all(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Traced>, rounding: Rounding) {
     let traced = op(inputs).unwrap();
     let weights = filled(&format!("{name}.cotangent"), traced.value.dims());
     let grads = (traced.pullback)(&weights, &vec![true; inputs.len()]).unwrap();
@@ -62,10 +79,10 @@ pub fn check_rounding(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> R
     }
     single_precision_agrees(name, inputs, &op, &traced, &weights);
     strides_do_not_matter(name, inputs, &op, &traced);
-    half_precision_agrees(name, inputs, &op, halves);
+    half_precision_agrees(name, inputs, &op, rounding.gradients);
     if let Some(gpu) = super::gpu() {
         for dtype in [DType::F32, DType::BF16, DType::F16] {
-            gpu_agrees(name, inputs, &op, &gpu, dtype);
+            gpu_agrees(name, inputs, &op, &gpu, dtype, rounding);
         }
     }
 }
@@ -78,6 +95,7 @@ fn gpu_agrees(
     op: &impl Fn(&[Tensor]) -> Result<Traced>,
     gpu: &Device,
     dtype: DType,
+    rounding: Rounding,
 ) {
     let kind = |i: usize, t: &Tensor| if i > 0 && t.rank() < 3 { DType::F32 } else { dtype };
     let rounded: Vec<Tensor> =
@@ -95,18 +113,23 @@ fn gpu_agrees(
         DType::BF16 => 1.0 / 256.0,
         _ => 1.0 / 1024.0,
     };
-    let near = |what: &str, a: &Tensor, b: &Tensor| {
+    let near = |what: &str, a: &Tensor, b: &Tensor, halves: f64| {
         let (a, b) = (numbers(a), numbers(b));
         let scale = b.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
         let off = max_difference(&a, &b);
-        assert!(off < places * scale, "{name}: {what} on a GPU, {dtype:?}, is off by {off} of {scale}");
+        assert!(
+            off < halves * places * scale,
+            "{name}: {what} on a GPU, {dtype:?}, is off by {off} of {scale}"
+        );
     };
-    near("the value", &traced.value, &exact.value);
+    let single = Rounding { gradients: 1.0, gpu_value: 1.0, gpu_gradients: 1.0 };
+    let rounding = if dtype == DType::F32 { single } else { rounding };
+    near("the value", &traced.value, &exact.value, rounding.gpu_value);
     let got = (traced.pullback)(&weights.to_device(gpu).unwrap(), &needs).unwrap();
     for ((got, want), input) in got.iter().zip(&want).zip(&there) {
         let got = got.as_ref().unwrap();
         assert_eq!(got.dtype(), input.dtype(), "{name}: a gradient is of another type than its input");
-        near("a gradient", got, want.as_ref().unwrap());
+        near("a gradient", got, want.as_ref().unwrap(), rounding.gpu_gradients);
     }
     // The same in other strides.
     let first = &there[0];

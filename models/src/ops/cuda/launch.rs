@@ -1,10 +1,12 @@
 //! Starting kernels.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use candle_core::cuda_backend::cudarc::driver::{CudaFunction, result, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, result, sys};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Tensor};
 
@@ -19,30 +21,42 @@ const MOST_BLOCKS: usize = 1 << 14;
 /// Shared memory that a kernel may have without asking.
 const PLAIN_SHARED: u32 = 48 << 10;
 
-static F32: &str = include_str!(concat!(env!("OUT_DIR"), "/f32.ptx"));
-static BF16: &str = include_str!(concat!(env!("OUT_DIR"), "/bf16.ptx"));
-static F16: &str = include_str!(concat!(env!("OUT_DIR"), "/f16.ptx"));
+static F32: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/f32.fatbin"));
+static BF16: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bf16.fatbin"));
+static F16: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/f16.fatbin"));
 
-/// Functions found so far: looking one up in the driver takes longer than starting it.
-static FOUND: LazyLock<Mutex<Functions>> = LazyLock::new(Mutex::default);
+/// Kernels found so far: looking one up in the driver takes longer than starting it.
+static FOUND: LazyLock<Mutex<Found>> = LazyLock::new(Mutex::default);
 
-/// Functions by device, storage type of activations, and name.
-type Functions = HashMap<(DeviceId, DType, &'static str), CudaFunction>;
+#[derive(Default)]
+struct Found {
+    /// By device and storage type of activations.
+    modules: HashMap<(DeviceId, DType), Arc<CudaModule>>,
+    /// By the name as well.
+    functions: HashMap<(DeviceId, DType, &'static str), CudaFunction>,
+}
 
 fn function(op: &'static str, gpu: &CudaDevice, name: &'static str, dtype: DType) -> Result<CudaFunction> {
-    let (module, ptx) = match dtype {
-        DType::BF16 => ("efficienttrain_bf16", BF16),
-        DType::F16 => ("efficienttrain_f16", F16),
-        DType::F32 => ("efficienttrain_f32", F32),
+    let code = match dtype {
+        DType::BF16 => BF16,
+        DType::F16 => F16,
+        DType::F32 => F32,
         other => return Err(unsupported(op, other)),
     };
-    let key = (gpu.id(), dtype, name);
     let mut found = FOUND.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(function) = found.get(&key) {
+    let Found { modules, functions } = &mut *found;
+    if let Some(function) = functions.get(&(gpu.id(), dtype, name)) {
         return Ok(function.clone());
     }
-    let function = gpu.get_or_load_custom_func(name, module, ptx)?.into_cuda_function();
-    found.insert(key, function.clone());
+    let module = match modules.entry((gpu.id(), dtype)) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => {
+            let stream = gpu.cuda_stream();
+            new.insert(stream.context().load_module(Ptx::from_binary(code.to_vec())).w()?)
+        }
+    };
+    let function = module.load_function(name).w()?;
+    functions.insert((gpu.id(), dtype, name), function.clone());
     Ok(function)
 }
 

@@ -4,8 +4,8 @@ use candle_core::{DType, Tensor};
 
 use super::converted;
 use super::launch::{Grid, Kernel};
-use super::memory::{contiguous, empty, unsupported, wide};
-use super::rows::{joining, parts, sum_parts};
+use super::memory::{address, contiguous, empty, unsupported, wide};
+use super::rows::{joining, parts, sum_two_parts};
 use crate::Result;
 use crate::ops::Traced;
 
@@ -52,7 +52,8 @@ pub(in crate::ops) fn batch_norm(
     let kernel = kernel.tensor(&mean)?.tensor(&variance)?.tensor(&weight)?.tensor(&bias)?;
     let kernel = kernel.maybe(residual.as_ref())?.flag(u32::from(after.relu)).float(eps).int(c);
     kernel.each(x.elem_count())?;
-    let (output, has_residual) = (after.relu.then(|| value.clone()), residual.is_some());
+    let has_residual = residual.is_some();
+    let (rectified, output) = (u32::from(after.relu), (after.relu && has_residual).then(|| value.clone()));
     Ok(Traced::new(value, move |dy, _| {
         let dy = contiguous(dy)?;
         let rows = x.elem_count() / c;
@@ -63,16 +64,17 @@ pub(in crate::ops) fn batch_norm(
             Kernel::new(OP, "batch_norm_sums", &x, x.dtype())?.tensor(&dweights)?.tensor(&dbiases)?;
         let kernel =
             kernel.tensor(&x)?.tensor(&dy)?.maybe(output.as_ref())?.tensor(&mean)?.tensor(&variance)?;
+        let kernel = kernel.tensor(&weight)?.tensor(&bias)?.flag(rectified);
         kernel.float(eps).int(rows).int(c).run(cut.grid)?;
-        let (dweight, dbias) =
-            (sum_parts(OP, &dweights, cut.count, c)?, sum_parts(OP, &dbiases, cut.count, c)?);
+        let [dweight, dbias] = sum_two_parts(OP, [&dweights, &dbiases], cut.count, c)?;
         let dx = empty(&x, x.dims(), x.dtype())?;
         let dresidual = has_residual.then(|| empty(&x, x.dims(), x.dtype())).transpose()?;
         let kernel =
             Kernel::new(OP, "batch_norm_backward", &x, x.dtype())?.tensor(&dx)?.maybe(dresidual.as_ref())?;
         let kernel =
             kernel.tensor(&x)?.tensor(&dy)?.maybe(output.as_ref())?.tensor(&mean)?.tensor(&variance)?;
-        let kernel = kernel.tensor(&weight)?.tensor(&dweight)?.tensor(&dbias)?.flag(u32::from(from_batch));
+        let kernel = kernel.tensor(&weight)?.tensor(&bias)?.tensor(&dweight)?.tensor(&dbias)?;
+        let kernel = kernel.flag(rectified).flag(u32::from(from_batch));
         kernel.float(eps).int(rows).int(c).spread(x.elem_count())?;
         let mut grads =
             vec![Some(dx), Some(converted(&dweight, types[0])?), Some(converted(&dbias, types[1])?)];
@@ -83,23 +85,57 @@ pub(in crate::ops) fn batch_norm(
     }))
 }
 
+/// Warps of a block of a layer norm.
+const WARPS: usize = 8;
+/// Rows of a warp, at least, that adds up gradients over its rows.
+const LEAST_ROWS: usize = 8;
+/// Blocks, at most, that do: their sums must be added up afterwards.
+const MOST_BLOCKS: usize = 528;
+/// Alignment of addresses from which four numbers are taken at a time.
+const ALIGNMENT: u64 = 16;
+
+/// Tells if numbers of a tensor can be taken four at a time.
+fn is_aligned(t: &Tensor) -> bool {
+    address("layer_norm", t).is_ok_and(|at| at.is_multiple_of(ALIGNMENT))
+}
+
 /// A warp for each of so many rows.
 fn warps(rows: usize) -> Grid {
-    const WARPS: usize = 8;
     Grid { blocks: [rows.div_ceil(WARPS), 1, 1], threads: 32 * WARPS as u32, shared: 0 }
 }
 
-/// The kernels of a layer norm for these types of input and value.
-fn kernels(from: DType, to: DType) -> Result<([&'static str; 3], DType)> {
-    const SAME: [&str; 3] = ["layer_norm_forward", "layer_norm_backward", "layer_norm_sums"];
-    const FROM_WIDE: [&str; 3] =
-        ["layer_norm_forward_from_wide", "layer_norm_backward_from_wide", "layer_norm_sums_from_wide"];
-    const TO_WIDE: [&str; 3] =
-        ["layer_norm_forward_to_wide", "layer_norm_backward_to_wide", "layer_norm_sums_to_wide"];
+/// The kernels of a layer norm.
+struct LayerNorm {
+    forward: &'static str,
+    backward: &'static str,
+    sums: &'static str,
+    /// Gradients of all three at once, for rows of up to so many numbers; the first that fits is
+    /// used.
+    both: [(usize, &'static str); 3],
+}
+
+/// The kernels whose names have `$suffix`.
+macro_rules! layer_norm_kernels {
+    ($suffix:literal) => {
+        LayerNorm {
+            forward: concat!("layer_norm_forward", $suffix),
+            backward: concat!("layer_norm_backward", $suffix),
+            sums: concat!("layer_norm_sums", $suffix),
+            both: [
+                (256, concat!("layer_norm_both", $suffix, "_2")),
+                (512, concat!("layer_norm_both", $suffix, "_4")),
+                (1024, concat!("layer_norm_both", $suffix, "_8")),
+            ],
+        }
+    };
+}
+
+/// The kernels for these types of input and value, and the type that activations are stored as.
+fn kernels(from: DType, to: DType) -> Result<(LayerNorm, DType)> {
     match (from, to) {
-        (from, to) if from == to => Ok((SAME, from)),
-        (DType::F32, to) => Ok((FROM_WIDE, to)),
-        (from, DType::F32) => Ok((TO_WIDE, from)),
+        (from, to) if from == to => Ok((layer_norm_kernels!(""), from)),
+        (DType::F32, to) => Ok((layer_norm_kernels!("_from_wide"), to)),
+        (from, DType::F32) => Ok((layer_norm_kernels!("_to_wide"), from)),
         (_, to) => Err(unsupported("layer_norm", to)),
     }
 }
@@ -114,27 +150,50 @@ pub(in crate::ops) fn layer_norm(
 ) -> Result<Traced> {
     const OP: &str = "layer_norm";
     let (own, bias_type) = (weight.dtype(), bias.map(Tensor::dtype));
-    let ([forward, backward, sums], stored) = kernels(x.dtype(), to)?;
+    let (kernels, stored) = kernels(x.dtype(), to)?;
     let (x, weight, bias) = (contiguous(x)?, wide(weight)?, bias.map(wide).transpose()?);
     let c = weight.elem_count();
     let rows = x.elem_count() / c;
     let value = empty(&x, x.dims(), to)?;
     let stats = empty(&x, (rows, 2), DType::F32)?;
-    let kernel = Kernel::new(OP, forward, &x, stored)?.tensor(&value)?.tensor(&stats)?.tensor(&x)?;
+    let kernel = Kernel::new(OP, kernels.forward, &x, stored)?.tensor(&value)?.tensor(&stats)?.tensor(&x)?;
     kernel.tensor(&weight)?.maybe(bias.as_ref())?.int(rows).int(c).float(eps).run(warps(rows))?;
-    Ok(Traced::new(value, move |dy, _| {
+    Ok(Traced::adding(value, move |dy, _, onto| {
         let dy = contiguous(dy)?;
+        let onto = onto.map(|onto| converted(onto, x.dtype())).transpose()?;
         let dx = empty(&x, x.dims(), x.dtype())?;
-        let kernel = Kernel::new(OP, backward, &x, stored)?.tensor(&dx)?.tensor(&x)?.tensor(&dy)?;
-        kernel.tensor(&weight)?.tensor(&stats)?.int(rows).int(c).run(warps(rows))?;
+        let aligned = [&dx, &x, &dy, &weight].into_iter().chain(&onto).all(is_aligned);
+        let both = kernels.both.iter().find(|(most, _)| aligned && c.is_multiple_of(4) && c <= *most);
         let cut = parts(rows, c);
-        let partial = || empty(&x, (cut.count, c), DType::F32);
+        let count = match both {
+            Some(_) => rows.div_ceil(WARPS * LEAST_ROWS).clamp(1, MOST_BLOCKS),
+            None => cut.count,
+        };
+        let partial = || empty(&x, (count, c), DType::F32);
         let (dweights, dbiases) = (partial()?, partial()?);
-        let kernel = Kernel::new(OP, sums, &x, stored)?.tensor(&dweights)?.tensor(&dbiases)?.tensor(&x)?;
-        kernel.tensor(&dy)?.tensor(&stats)?.int(rows).int(c).run(cut.grid)?;
-        let mut grads = vec![Some(dx), Some(converted(&sum_parts(OP, &dweights, cut.count, c)?, own)?)];
+        if let Some((_, both)) = both {
+            let kernel =
+                Kernel::new(OP, both, &x, stored)?.tensor(&dx)?.tensor(&dweights)?.tensor(&dbiases)?;
+            let kernel = kernel.tensor(&x)?.tensor(&dy)?.tensor(&weight)?.tensor(&stats)?;
+            let kernel = kernel.maybe(onto.as_ref())?.int(rows).int(c);
+            kernel.run(Grid { blocks: [count, 1, 1], ..warps(rows) })?;
+        } else {
+            let kernel =
+                Kernel::new(OP, kernels.backward, &x, stored)?.tensor(&dx)?.tensor(&x)?.tensor(&dy)?;
+            kernel
+                .tensor(&weight)?
+                .tensor(&stats)?
+                .maybe(onto.as_ref())?
+                .int(rows)
+                .int(c)
+                .run(warps(rows))?;
+            let kernel = Kernel::new(OP, kernels.sums, &x, stored)?.tensor(&dweights)?.tensor(&dbiases)?;
+            kernel.tensor(&x)?.tensor(&dy)?.tensor(&stats)?.int(rows).int(c).run(cut.grid)?;
+        }
+        let [dweight, dbias] = sum_two_parts(OP, [&dweights, &dbiases], count, c)?;
+        let mut grads = vec![Some(dx), Some(converted(&dweight, own)?)];
         if let Some(dtype) = bias_type {
-            grads.push(Some(converted(&sum_parts(OP, &dbiases, cut.count, c)?, dtype)?));
+            grads.push(Some(converted(&dbias, dtype)?));
         }
         Ok(grads)
     }))

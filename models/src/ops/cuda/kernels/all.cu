@@ -1,8 +1,8 @@
 // All kernels for one storage type of activations; see common.cuh.
-#include "attention_half.cuh"
 #include "attention_single.cuh"
+#include "attention_window.cuh"
 #include "conv.cuh"
-#include "depthwise.cuh"
+#include "depthwise_square.cuh"
 #include "elementwise.cuh"
 #include "images.cuh"
 #include "loss.cuh"

@@ -9,6 +9,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define KERNEL(name, arguments) extern "C" __global__ void name arguments
+// For blocks of up to so many threads, of which a multiprocessor should hold so many at least.
+#define BOUNDED_KERNEL(name, threads, blocks, arguments)                                                               \
+  extern "C" __global__ void __launch_bounds__(threads, blocks) name arguments
 // Fragments are loaded and rows copied from multiples of 16 bytes.
 #define SHARED_BYTES(name) extern __shared__ __align__(128) unsigned char name[]
 #endif

@@ -178,16 +178,24 @@ KERNEL(from_wide, (T *y, const float *x, i64 n)) {
 struct Layout {
   i64 lengths[6], strides[6];
 };
-KERNEL(copy_strided, (T *y, const T *x, Layout from, i64 n)) {
-  for EACH(i, n) {
-    Index rest = i;
-    i64 at = 0;
-    for (int d = 5; d >= 0; --d) {
-      at += rest % from.lengths[d] * from.strides[d];
-      rest = rest / from.lengths[d];
-    }
-    y[i] = x[at];
+__device__ __forceinline__ i64 place_of(const Layout &from, Index rest) {
+  i64 at = 0;
+  for (int d = 5; d >= 0; --d) {
+    at += rest % from.lengths[d] * from.strides[d];
+    rest = rest / from.lengths[d];
   }
+  return at;
+}
+KERNEL(copy_strided, (T *y, const T *x, Layout from, i64 n)) {
+  // Sixteen bytes at a time, if they are together in both.
+  const int width = 16 / sizeof(T);
+  bool wide = from.strides[5] == 1 && from.lengths[5] % width == 0 && ((unsigned long long)x | (unsigned long long)y) % 16 == 0;
+  for (int d = 0; d < 5; ++d) wide = wide && from.strides[d] % width == 0;
+  if (wide) {
+    for EACH(i, n / width) *(uint4 *)(y + i * width) = *(const uint4 *)(x + place_of(from, i.at * width));
+    return;
+  }
+  for EACH(i, n) y[i] = x[place_of(from, i)];
 }
 
 // `width` of every `from_width` numbers, from `from_start` on, to places `to_width` apart: slices

@@ -49,6 +49,12 @@ __device__ __forceinline__ Left load_left(const T *p, int ld) {
   const T *at = p + FRAGMENT_ROW * ld + FRAGMENT_COLUMN;
   return {{emulated_two(at, 1), emulated_two(at + 8 * ld, 1), emulated_two(at + 8, 1), emulated_two(at + 8 * ld + 8, 1)}};
 }
+// From rows of the left factor's transpose.
+__device__ __forceinline__ Left load_left_transposed(const T *p, int ld) {
+  emulated_fragment(p, ld);
+  const T *at = p + FRAGMENT_COLUMN * ld + FRAGMENT_ROW;
+  return {{emulated_two(at, ld), emulated_two(at + 8, ld), emulated_two(at + 8 * ld, ld), emulated_two(at + 8 * ld + 8, ld)}};
+}
 // From rows of the right factor's transpose.
 __device__ __forceinline__ Right load_right_transposed(const T *p, int ld) {
   emulated_fragment(p, ld);
@@ -105,6 +111,15 @@ __device__ __forceinline__ Left load_left(const T *p, int ld) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(a.x[0]), "=r"(a.x[1]), "=r"(a.x[2]), "=r"(a.x[3])
                : "r"(shared_address(p + lane % 16 * ld + lane / 16 * 8))
+               : "memory");
+  return a;
+}
+__device__ __forceinline__ Left load_left_transposed(const T *p, int ld) {
+  int lane = threadIdx.x % 32;
+  Left a;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a.x[0]), "=r"(a.x[1]), "=r"(a.x[2]), "=r"(a.x[3])
+               : "r"(shared_address(p + (lane % 8 + lane / 16 * 8) * ld + lane / 8 % 2 * 8))
                : "memory");
   return a;
 }

@@ -79,12 +79,14 @@ __device__ void layer_norm(O *y, float *stats, const S *x, const float *weight, 
   }
 }
 
+// `onto`, if any, is added to the gradient of `x`.
 template <class S, class O>
-__device__ void layer_norm_slope(S *dx, const S *x, const O *dy, const float *weight, const float *stats, i64 rows, i64 c) {
+__device__ void layer_norm_slope(S *dx, const S *x, const O *dy, const float *weight, const float *stats, const S *onto,
+                                 i64 rows, i64 c) {
   i64 row = ROW_OF_WARP, at = row * c;
   if (row >= rows) return;
   float mean = stats[2 * row], inv = stats[2 * row + 1], sum = 0, dot = 0;
-  if (fours(c, dx, x, dy, weight)) {
+  if (fours(c, dx, x, dy, weight, onto)) {
     float g[MOST_PIECES][4], v[MOST_PIECES][4];
     each_piece(c, [&](int p, int j) {
       float w[4];
@@ -102,8 +104,10 @@ __device__ void layer_norm_slope(S *dx, const S *x, const O *dy, const float *we
     sum = warp_sum(sum) / c;
     dot = warp_sum(dot) / c;
     each_piece(c, [&](int p, int j) {
+      float known[4] = {};
+      if (onto) load4(known, onto + at + j);
 #pragma unroll
-      for (int k = 0; k < 4; ++k) v[p][k] = inv * (g[p][k] - sum - v[p][k] * dot);
+      for (int k = 0; k < 4; ++k) v[p][k] = inv * (g[p][k] - sum - v[p][k] * dot) + known[k];
       store4(dx + at + j, v[p]);
     });
     return;
@@ -117,7 +121,73 @@ __device__ void layer_norm_slope(S *dx, const S *x, const O *dy, const float *we
   dot = warp_sum(dot) / c;
   for LANES(j, c) {
     float g = load(dy[at + j]) * weight[j], normal = (load(x[at + j]) - mean) * inv;
-    dx[at + j] = store<S>(inv * (g - sum - normal * dot));
+    dx[at + j] = store<S>(inv * (g - sum - normal * dot) + (onto ? load(onto[at + j]) : 0.f));
+  }
+}
+
+// The same for rows of up to PIECES times 128 numbers, of which a warp takes several: with parts of
+// the gradients of weight and bias, one of each block.
+template <int PIECES, class S, class O>
+__device__ __forceinline__ void layer_norm_slope_and_sums(S *dx, float *dweight, float *dbias, const S *x, const O *dy,
+                                                          const float *weight, const float *stats, const S *onto,
+                                                          i64 rows, i64 c) {
+  const int warps = 8;
+  __shared__ float sums[2][warps][128];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32 * 4;
+  float dw[PIECES][4] = {}, db[PIECES][4] = {};
+  for (i64 row = (i64)blockIdx.x * warps + warp; row < rows; row += (i64)gridDim.x * warps) {
+    const float mean = stats[2 * row], inv = stats[2 * row + 1];
+    float g[PIECES][4], v[PIECES][4], sum = 0, dot = 0;
+#pragma unroll
+    for (int p = 0; p < PIECES; ++p) {
+      int j = p * 128 + lane;
+      if (j >= c) continue;
+      load4(g[p], dy + row * c + j);
+      load4(v[p], x + row * c + j);
+    }
+#pragma unroll
+    for (int p = 0; p < PIECES; ++p) {
+      int j = p * 128 + lane;
+      if (j >= c) continue;
+      float w[4];
+      load4(w, weight + j);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        v[p][k] = (v[p][k] - mean) * inv;
+        dw[p][k] += g[p][k] * v[p][k];
+        db[p][k] += g[p][k];
+        g[p][k] *= w[k];
+        sum += g[p][k];
+        dot += g[p][k] * v[p][k];
+      }
+    }
+    sum = warp_sum(sum) / c;
+    dot = warp_sum(dot) / c;
+#pragma unroll
+    for (int p = 0; p < PIECES; ++p) {
+      int j = p * 128 + lane;
+      if (j >= c) continue;
+      float known[4] = {};
+      if (onto) load4(known, onto + row * c + j);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) v[p][k] = inv * (g[p][k] - sum - v[p][k] * dot) + known[k];
+      store4(dx + row * c + j, v[p]);
+    }
+  }
+#pragma unroll
+  for (int p = 0; p < PIECES; ++p) {
+    if (p * 128 >= c) break;
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      sums[0][warp][lane + k] = dw[p][k];
+      sums[1][warp][lane + k] = db[p][k];
+    }
+    __syncthreads();
+    int which = threadIdx.x / 128, own = threadIdx.x % 128, j = p * 128 + own;
+    float total = 0;
+    for (int i = 0; i < warps; ++i) total += sums[which][i][own];
+    if (j < c) (which ? dbias : dweight)[blockIdx.x * c + j] = total;
   }
 }
 
@@ -141,19 +211,28 @@ __device__ void layer_norm_sums(float *dweight, float *dbias, const S *x, const 
   give_strip(dbias, c, db);
 }
 
+#define LAYER_NORM_BOTH(suffix, S, O, pieces)                                                                          \
+  KERNEL(layer_norm_both##suffix##_##pieces, (S * dx, float *dweight, float *dbias, const S *x, const O *dy,           \
+                                              const float *weight, const float *stats, const S *onto, i64 rows,        \
+                                              i64 c)) {                                                                \
+    layer_norm_slope_and_sums<pieces, S, O>(dx, dweight, dbias, x, dy, weight, stats, onto, rows, c);                  \
+  }
 #define LAYER_NORM(suffix, S, O)                                                                                       \
   KERNEL(layer_norm_forward##suffix,                                                                                   \
          (O * y, float *stats, const S *x, const float *weight, const float *bias, i64 rows, i64 c, float eps)) {      \
     layer_norm<O, S>(y, stats, x, weight, bias, rows, c, eps);                                                         \
   }                                                                                                                    \
   KERNEL(layer_norm_backward##suffix,                                                                                  \
-         (S * dx, const S *x, const O *dy, const float *weight, const float *stats, i64 rows, i64 c)) {                \
-    layer_norm_slope<S, O>(dx, x, dy, weight, stats, rows, c);                                                         \
+         (S * dx, const S *x, const O *dy, const float *weight, const float *stats, const S *onto, i64 rows, i64 c)) { \
+    layer_norm_slope<S, O>(dx, x, dy, weight, stats, onto, rows, c);                                                   \
   }                                                                                                                    \
   KERNEL(layer_norm_sums##suffix,                                                                                      \
          (float *dweight, float *dbias, const S *x, const O *dy, const float *stats, i64 rows, i64 c)) {               \
     layer_norm_sums<S, O>(dweight, dbias, x, dy, stats, rows, c);                                                      \
-  }
+  }                                                                                                                    \
+  LAYER_NORM_BOTH(suffix, S, O, 2)                                                                                     \
+  LAYER_NORM_BOTH(suffix, S, O, 4)                                                                                     \
+  LAYER_NORM_BOTH(suffix, S, O, 8)
 LAYER_NORM(, T, T)
 LAYER_NORM(_from_wide, float, T)
 LAYER_NORM(_to_wide, T, float)
@@ -217,6 +296,11 @@ KERNEL(join_moments, (float *mean, float *variance, const float *means, const fl
   variance[column] = all.squares / all.count;
 }
 
+// A batch norm's value as it is stored.
+__device__ __forceinline__ float normalized(float x, float mean, float inv, float weight, float bias) {
+  return load(store<T>((x - mean) * inv * weight + bias));
+}
+
 KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *variance, const float *weight,
                             const float *bias, const T *residual, int rectify, float eps, i64 c, i64 n)) {
   if (eights(c, y, x, residual, mean, variance, weight, bias)) {
@@ -247,18 +331,24 @@ KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *va
   }
 }
 
+// Gradients pass where the value was not rectified to zero. With a residual that is asked of `y`,
+// which holds the value; without one it is computed again, and `y` is null.
+
 // Parts of the sums of the gradient and of its product with the normalized input: gradients of bias
-// and weight. Where the value was rectified, `y` says which elements the gradient passes.
+// and weight.
 KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, const T *y, const float *mean,
-                         const float *variance, float eps, i64 rows, i64 c)) {
+                         const float *variance, const float *weight, const float *bias, int rectified, float eps,
+                         i64 rows, i64 c)) {
   bool wide = eights(c, x, dy, y);
   i64 first = FIRST_COLUMN;
-  float dw[8] = {}, db[8] = {}, middle[8], inv[8];
+  float dw[8] = {}, db[8] = {}, middle[8], inv[8], by[8], start[8];
 #pragma unroll
   for (int k = 0; k < 8; ++k) {
     i64 column = first + k < c ? first + k : 0;
     middle[k] = mean[column];
     inv[k] = rsqrtf(variance[column] + eps);
+    by[k] = weight[column];
+    start[k] = bias[column];
   }
   each_row(rows, c, [&](i64 row) {
     float v[8], g[8], o[8];
@@ -267,7 +357,8 @@ KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, 
     if (y) row8(o, y, row, c, first, wide);
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
-      float slope = y && !(o[k] > 0) ? 0.f : g[k];
+      float slope = g[k];
+      if (rectified && !((y ? o[k] : normalized(v[k], middle[k], inv[k], by[k], start[k])) > 0)) slope = 0.f;
       dw[k] += slope * (v[k] - middle[k]);
       db[k] += slope;
     }
@@ -281,29 +372,31 @@ KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, 
 // `dresidual` is null where there is no residual. With the batch's own statistics the gradient
 // loses its mean and its part along the normalized input.
 KERNEL(batch_norm_backward, (T *dx, T *dresidual, const T *x, const T *dy, const T *y, const float *mean,
-                             const float *variance, const float *weight, const float *dweight, const float *dbias,
-                             int from_batch, float eps, i64 rows, i64 c)) {
-  if (eights(c, dx, dresidual, x, dy, y, mean, variance, weight, dweight, dbias)) {
+                             const float *variance, const float *weight, const float *bias, const float *dweight,
+                             const float *dbias, int rectified, int from_batch, float eps, i64 rows, i64 c)) {
+  if (eights(c, dx, dresidual, x, dy, y, mean, variance, weight, bias, dweight, dbias)) {
     for EACH(at, rows * c / 8) {
       i64 i = at * 8, j = Index(i) % c;
-      float v[8], g[8], o[8], m[8], s[8], w[8], dw[8], db[8];
+      float v[8], g[8], o[8], m[8], s[8], w[8], b[8], dw[8], db[8];
       load8(v, x + i);
       load8(g, dy + i);
       if (y) load8(o, y + i);
       load8(m, mean + j);
       load8(s, variance + j);
       load8(w, weight + j);
+      load8(b, bias + j);
       load8(dw, dweight + j);
       load8(db, dbias + j);
 #pragma unroll
-      for (int k = 0; k < 8; ++k)
-        if (y && !(o[k] > 0)) g[k] = 0;
+      for (int k = 0; k < 8; ++k) {
+        s[k] = rsqrtf(s[k] + eps);
+        if (rectified && !((y ? o[k] : normalized(v[k], m[k], s[k], w[k], b[k])) > 0)) g[k] = 0;
+      }
       if (dresidual) store8(dresidual + i, g);
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
-        float inv = rsqrtf(s[k] + eps), normal = (v[k] - m[k]) * inv;
-        if (from_batch) g[k] -= (db[k] + normal * dw[k]) / rows;
-        v[k] = g[k] * inv * w[k];
+        if (from_batch) g[k] -= (db[k] + (v[k] - m[k]) * s[k] * dw[k]) / rows;
+        v[k] = g[k] * s[k] * w[k];
       }
       store8(dx + i, v);
     }
@@ -311,10 +404,10 @@ KERNEL(batch_norm_backward, (T *dx, T *dresidual, const T *x, const T *dy, const
   }
   for EACH(i, rows * c) {
     i64 j = i % c;
-    float g = y && !(load(y[i]) > 0) ? 0.f : load(dy[i]);
+    float v = load(x[i]), g = load(dy[i]), inv = rsqrtf(variance[j] + eps);
+    if (rectified && !((y ? load(y[i]) : normalized(v, mean[j], inv, weight[j], bias[j])) > 0)) g = 0.f;
     if (dresidual) dresidual[i] = store<T>(g);
-    float inv = rsqrtf(variance[j] + eps), normal = (load(x[i]) - mean[j]) * inv;
-    if (from_batch) g -= (dbias[j] + normal * dweight[j]) / rows;
+    if (from_batch) g -= (dbias[j] + (v - mean[j]) * inv * dweight[j]) / rows;
     dx[i] = store<T>(g * inv * weight[j]);
   }
 }

@@ -96,13 +96,13 @@ KERNEL(factor_sums_wide,
 }
 
 // A block of 32 columns, for each of which eight threads take turns with the parts.
-KERNEL(sum_parts, (float *out, const float *parts, i64 count, i64 c)) {
+__device__ __forceinline__ void sum_of_parts(float *out, const float *parts, i64 count, i64 c) {
   __shared__ float sums[8][32];
   int lane = threadIdx.x / 32;
   i64 column = (i64)blockIdx.x * 32 + threadIdx.x % 32;
   float sum = 0;
   if (column < c) {
-#pragma unroll 4
+#pragma unroll 8
     for (i64 i = lane; i < count; i += 8) sum += parts[i * c + column];
   }
   sums[lane][threadIdx.x % 32] = sum;
@@ -110,6 +110,11 @@ KERNEL(sum_parts, (float *out, const float *parts, i64 count, i64 c)) {
   if (lane > 0 || column >= c) return;
   for (int i = 1; i < 8; ++i) sum += sums[i][threadIdx.x];
   out[column] = sum;
+}
+KERNEL(sum_parts, (float *out, const float *parts, i64 count, i64 c)) { sum_of_parts(out, parts, count, c); }
+KERNEL(sum_two_parts, (float *first, float *second, const float *firsts, const float *seconds, i64 count, i64 c)) {
+  if (blockIdx.y == 0) sum_of_parts(first, firsts, count, c);
+  else sum_of_parts(second, seconds, count, c);
 }
 
 // Rows of the bias, for a product to be added to: the sum is rounded once then.

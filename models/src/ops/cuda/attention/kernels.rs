@@ -1,0 +1,141 @@
+//! Which kernels compute an attention, by storage type, width of heads and size of groups.
+
+use candle_core::DType;
+
+use super::super::memory::unsupported;
+use super::OP;
+use crate::Result;
+
+/// Tokens of the other side that a block of the kernels takes at a time, in half precision, and the
+/// largest group that is computed at once: `TILE` of the kernels.
+pub(super) const TILE: usize = 64;
+/// The same in single precision, which is also the number of rows of a block.
+pub(super) const SINGLE_TILE: usize = 32;
+/// Rows of a warp.
+pub(super) const WARP_ROWS: usize = 16;
+/// Warps of a block that have rows: fewest and most, of plain attention.
+const WARPS: std::ops::RangeInclusive<usize> = 4..=7;
+
+/// Kernels that go through the tokens of the other side tile by tile.
+#[derive(Clone, Copy)]
+pub(super) struct Tiled {
+    pub(super) forward: &'static str,
+    pub(super) backward_q: &'static str,
+    pub(super) backward_kv: &'static str,
+    /// Channels that a row of shared memory has room for; none in single precision, where rows are
+    /// as long as they must be.
+    pub(super) channels: Option<usize>,
+    /// True if neither bias nor regions are supported.
+    plain: bool,
+}
+
+/// Kernels that take all tokens of a group at once.
+#[derive(Clone, Copy)]
+pub(super) struct Whole {
+    pub(super) forward: &'static str,
+    pub(super) backward: &'static str,
+    /// Channels that a row of shared memory has room for.
+    pub(super) channels: usize,
+}
+
+/// The kernels of an attention.
+#[derive(Clone, Copy)]
+pub(super) enum Kernels {
+    Tiled(Tiled),
+    Whole(Whole),
+}
+
+/// Properties of an attention that the choice depends on.
+pub(super) struct Kind {
+    pub(super) dtype: DType,
+    /// Channels of a head.
+    pub(super) d: usize,
+    /// Tokens of a group: queries, keys.
+    pub(super) n: usize,
+    pub(super) m: usize,
+    pub(super) has_bias: bool,
+    pub(super) has_regions: bool,
+}
+
+/// The kernels whose names end in `$suffix`.
+macro_rules! tiled {
+    ($suffix:literal, $channels:expr, $plain:expr) => {
+        Tiled {
+            forward: concat!("attention_forward", $suffix),
+            backward_q: concat!("attention_backward_q", $suffix),
+            backward_kv: concat!("attention_backward_kv", $suffix),
+            channels: $channels,
+            plain: $plain,
+        }
+    };
+}
+
+macro_rules! whole {
+    ($suffix:literal, $channels:literal) => {
+        Whole {
+            forward: concat!("attention_window_forward_", $suffix),
+            backward: concat!("attention_window_backward_", $suffix),
+            channels: $channels,
+        }
+    };
+}
+
+impl Kernels {
+    pub(super) fn of(kind: &Kind) -> Result<Self> {
+        match kind.dtype {
+            DType::F32 => Ok(Self::Tiled(tiled!("", None, false))),
+            DType::BF16 | DType::F16 => {
+                Ok(Self::whole(kind).map_or_else(|| Self::Tiled(Self::tiled(kind)), Self::Whole))
+            }
+            other => Err(unsupported(OP, other)),
+        }
+    }
+
+    fn whole(kind: &Kind) -> Option<Whole> {
+        if kind.n != kind.m || kind.n > TILE {
+            return None;
+        }
+        match (kind.d, kind.has_bias) {
+            (..=32, true) => Some(whole!("32", 32)),
+            (..=32, false) => Some(whole!("plain_32", 32)),
+            (..=64, false) => Some(whole!("plain_64", 64)),
+            _ => None,
+        }
+    }
+
+    fn tiled(kind: &Kind) -> Tiled {
+        match (kind.d, !kind.has_bias && !kind.has_regions) {
+            (..=32, true) => tiled!("_plain_32", Some(32), true),
+            (..=64, true) => tiled!("_plain_64", Some(64), true),
+            (..=32, false) => tiled!("_32", Some(32), false),
+            (..=64, false) => tiled!("_64", Some(64), false),
+            _ => tiled!("_128", Some(128), false),
+        }
+    }
+}
+
+impl Tiled {
+    /// Rows of a block, for so many rows in all: the number that leaves the fewest warps idle.
+    pub(super) fn block_rows(&self, rows: usize) -> usize {
+        if self.channels.is_none() {
+            return SINGLE_TILE;
+        }
+        let warps = if self.plain { WARPS } else { 4..=4 };
+        let all = rows.div_ceil(WARP_ROWS);
+        let best = warps.min_by_key(|&warps| (all.div_ceil(warps) * warps, usize::MAX - warps));
+        best.unwrap_or(4) * WARP_ROWS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_leave_few_warps_idle() {
+        let tiled = tiled!("_plain_64", Some(64), true);
+        // 197 tokens are 13 warps of rows, 576 are 36.
+        assert_eq!([197, 576, 65, 1].map(|rows| tiled.block_rows(rows)), [112, 96, 80, 64]);
+        assert_eq!(tiled!("_64", Some(64), false).block_rows(197), 64);
+    }
+}
