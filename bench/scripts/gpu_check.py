@@ -1,30 +1,41 @@
 #!/usr/bin/env python3
-"""Everything there is to check on a machine with an NVIDIA GPU, in nine minutes; its table comes last.
+"""Everything there is to check on a machine with an NVIDIA GPU, in stages; its tables come last.
 
-Usage: gpu_check.py target/release/efficienttrain [--tests FOLDER] [--data FOLDER] [--minutes 9] [--device cuda:0]
-                    [--compile] [--readme docs/benchmarks.md] [--quick]
+Usage: gpu_check.py target/release/efficienttrain [--tests FOLDER] [--data FOLDER] [--logs FOLDER] [--minutes 9]
+                    [--stages parity,resume,loader,trace,steps,training] [--device cuda:0] [--dtypes bf16,f32]
+                    [--trace LIBRARY] [--compile] [--readme docs/benchmarks.md] [--quick]
 
-  1. parity: the tests of ops, of whole models and of optimizers on the GPU (test programs in --tests, built with
-     `cargo test --release --features cuda -p efficienttrain-models --no-run`; golden numbers in models/tests/data)
-  2. training steps of five models at 96, 160 and 224 in bf16, and at 224 in f32, beside PyTorch (autocast, channels_last,
-     cudnn.benchmark, fused AdamW; --compile adds torch.compile): images a second, memory, share of the best product
-  3. the input pipeline: images a second that the machine's cores prepare at each size
-  4. a real training run on --data (image folders; without it, the built-in set) for the time that is left
+  parity    the tests of ops, of whole models and of optimizers on the GPU, once more without cuDNN and cuBLASLt (test
+            programs in --tests, built with `cargo test --release --features cudnn -p efficienttrain-models --no-run`)
+  steps     training steps of five models at 96, 160 and 224 in bf16, and at 224 in f32, beside PyTorch (autocast,
+            channels_last, cudnn.benchmark, fused AdamW; --compile adds torch.compile): images a second, memory, share of the
+            best product. Ours and PyTorch's take turns, model by model; images lie on the GPU in both
+  trace     kernels of a step and the time between them (--trace names the library of bench/cuda/kernel_trace.c)
+  loader    images a second that the machine's cores prepare
+  training  ResNet-50 and DeiT-S by the curriculum and by plain training on --data (image folders), at 224 in bf16: accuracy
+            against time
+  resume    a run that is killed and resumed
 
-Needs torch and timm for 2; without them this project's times are printed alone. Ours send the images of each step to the
-GPU, as a run does; PyTorch's lie there. Each part is cut off when its share of the time is spent, and says so: nothing is left
-out in silence. --quick is a smoke test, with two models, few small images and one step, for a GPU that is not there, too: its
-times say nothing.
+Each stage has a limit of its own, beside that of the whole, and a log for each program in --logs; one that fails does not stop
+the others. Needs torch and timm for PyTorch's side; without them this project's times are printed alone. --quick is a smoke test,
+with two models, few small images and one step, for a GPU that is not there, too: its times say nothing.
+
+What to look at first if a number is bad: `trace` says if the GPU waits between kernels (then launches are too many for the
+processor: larger batches, CUDA graphs) and which kernels take the time; `--precision f32` and EFFICIENTTRAIN_CUDNN=0 tell
+libraries from this project's kernels; `loader` says if images come fast enough.
 
 CUDA's libraries are looked for where the system does, in /usr/local/cuda and in the packages of this Python, in this order.
 """
 import argparse
+import collections
 import glob
 import json
 import math
 import os
 import pathlib
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -36,13 +47,17 @@ SIZES = [96, 160, 224]
 # Images of a step: about as many pixels at each size.
 BATCH = {96: 512, 160: 256, 224: 128}
 # Steps that are timed, and those before them.
-STEPS, WARMUP = 20, 5
+STEPS, WARMUP = 20, 8
+# Compute epochs of the runs, and what they have in common.
+EPOCHS = 30
+RUN = ["--precision", "bf16", "--batch", "128", "--eval-every", "20%", "--checkpoint-every", "10%"]
 # What a smoke test does instead.
-QUICK = {"MODELS": ["deit_tiny", "resnet50"], "SIZES": [32], "BATCH": {32: 2}, "STEPS": 1, "WARMUP": 0}
+QUICK = {"MODELS": ["deit_tiny", "resnet50"], "SIZES": [32], "BATCH": {32: 2}, "STEPS": 1, "WARMUP": 0, "EPOCHS": 1}
 QUICK["TESTS"] = ["op_gradients", "op_gradients_transformers", "op_masked", "op_images", "op_upsample"]
-# Sharing of the time between the parts.
-SHARES = {"parity": 0.25, "steps": 0.45, "pipeline": 0.08}
-ALL_TESTS = TESTS = ["gpu", "op_gradients", "op_gradients_transformers", "op_masked", "op_images", "op_upsample", "golden_models"]
+QUICK["RUN"] = "--model resnet10 --recipe baseline --base-size 32 --batch 4 --eval-every 100% --checkpoint-every 10%".split()
+# Seconds of each stage, at most.
+LIMITS = {"parity": 90, "steps": 300, "trace": 60, "loader": 40, "training": 200, "resume": 60}
+TESTS = ["gpu", "op_gradients", "op_gradients_transformers", "op_masked", "op_images", "op_upsample", "golden_models"]
 
 
 def torch_steps(names, sizes, dtype, compiled):
@@ -82,33 +97,49 @@ def torch_steps(names, sizes, dtype, compiled):
                     times.append(1e3 * (time.perf_counter() - begun))
             times.sort()
             peak = torch.cuda.max_memory_allocated() >> 20
-            print(json.dumps({"model": name, "size": size, "step_ms": times[len(times) // 2], "peak_mib": peak}), flush=True)
+            row = {"model": name, "size": size, "dtype": dtype, "step_ms": times[len(times) // 2], "min_ms": times[0]}
+            print(json.dumps(row | {"peak_mib": peak}), flush=True)
             del model, net, optimizer, x, y, loss
             torch.cuda.empty_cache()
 
 
 class Clock:
-    """What is left of the time, for the whole and for a part."""
+    """What is left of the time, for the whole and for a stage."""
 
-    def __init__(self, minutes):
-        self.end = time.monotonic() + 60 * minutes
-        self.whole = 60 * minutes
+    def __init__(self, seconds):
+        self.end = time.monotonic() + seconds
 
     def left(self):
-        return self.end - time.monotonic()
+        return max(self.end - time.monotonic(), 1)
 
-    def part(self, share):
-        return min(self.left() - 20, share * self.whole)
+    def stage(self, name):
+        return Clock(min(self.left(), LIMITS[name]))
 
 
-def run(command, seconds, **more):
-    """Output of a program; None in place of its status where the time ran out."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=max(seconds, 1), **more)
-        return done.returncode, done.stdout, done.stderr
-    except subprocess.TimeoutExpired as e:
-        text = lambda x: x.decode() if isinstance(x, bytes) else x or ""
-        return None, text(e.stdout), text(e.stderr)
+class Programs:
+    """Runs programs, and keeps what they print."""
+
+    def __init__(self, a):
+        self.binary, self.device, self.logs = str(pathlib.Path(a.binary).resolve()), a.device, pathlib.Path(a.logs)
+        self.logs.mkdir(parents=True, exist_ok=True)
+
+    def log(self, name, text):
+        with (self.logs / f"{name}.txt").open("a") as file:
+            file.write(text)
+
+    def run(self, log, command, seconds, **more):
+        """Output of a program; None in place of its status where the time ran out."""
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=max(seconds, 1), **more)
+            code, out, err = done.returncode, done.stdout, done.stderr
+        except subprocess.TimeoutExpired as e:
+            text = lambda x: x.decode() if isinstance(x, bytes) else x or ""
+            code, out, err = None, text(e.stdout), text(e.stderr)
+        self.log(log, f"$ {' '.join(map(str, command))}\n{out}{err}\n-- {'the time ran out' if code is None else f'status {code}'}\n")
+        return code, out, err
+
+    def own(self, log, arguments, seconds, **more):
+        return self.run(log, [self.binary, *map(str, arguments)], seconds, env=environment(**more))
 
 
 def environment(**more):
@@ -118,114 +149,201 @@ def environment(**more):
     return os.environ | {"LD_LIBRARY_PATH": ":".join(filter(None, folders))} | more
 
 
-def parity(folder, data, clock):
-    """(program, passed, failed, remark) for each test program."""
-    rows, end = [], time.monotonic() + clock.part(SHARES["parity"])
-    for name in TESTS:
+def why(code, out, err):
+    return "the time ran out" if code is None else ((err or out).strip().splitlines() or [f"it ended with status {code}"])[-1][:200]
+
+
+def parity(a, programs, clock):
+    """A table of the test programs, all of which run at once."""
+    if not a.tests:
+        return "parity: no --tests, not run"
+    runs = [(name, {}) for name in TESTS] + [("op_gradients", {"EFFICIENTTRAIN_CUDNN": "0", "EFFICIENTTRAIN_CUBLASLT": "0"})]
+    rows, started = [], []
+    for name, variables in runs:
         # Names end in a hash, which has no dash.
-        found = pathlib.Path(folder).resolve().glob(f"{name}-*")
-        programs = [p for p in found if p.is_file() and p.suffix == "" and os.access(p, os.X_OK)]
-        if not programs:
-            rows.append((name, 0, 0, "not there"))
+        found = [p for p in pathlib.Path(a.tests).resolve().glob(f"{name}-*") if p.suffix == "" and os.access(p, os.X_OK)]
+        if not found:
+            rows.append(f"| {name} | 0 | 0 | not there |")
             continue
-        newest = max(programs, key=lambda p: p.stat().st_mtime)
-        told = environment(EFFICIENTTRAIN_TEST_GPU="1", EFFICIENTTRAIN_TEST_DATA=str(data))
-        code, out, err = run([newest], end - time.monotonic(), env=told)
+        newest = max(found, key=lambda p: p.stat().st_mtime)
+        golden = str(pathlib.Path(a.golden).resolve())
+        env = environment(EFFICIENTTRAIN_TEST_GPU="1", EFFICIENTTRAIN_TEST_DATA=golden, RUST_BACKTRACE="0", **variables)
+        log = (programs.logs / f"test_{name}{'_plain' if variables else ''}.txt").open("w+")
+        started.append((name, variables, log, subprocess.Popen([newest], env=env, stdout=log, stderr=subprocess.STDOUT)))
+    for name, variables, log, process in started:
+        try:
+            process.wait(clock.left())
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.seek(0)
+        out = log.read()
         counts = re.search(r"(\d+) passed; (\d+) failed", out)
-        passed, failed = map(int, counts.groups()) if counts else (out.count("... ok"), out.count("FAILED"))
-        remark = "" if code == 0 else "the time ran out" if code is None else (out + err).strip()[-2000:]
-        rows.append((name, passed, failed, remark))
-    return rows
+        passed, failed = counts.groups() if counts else (out.count("... ok"), out.count("FAILED"))
+        remark = "" if process.returncode == 0 else "the time ran out" if not counts else "see its log"
+        shown = name + (" without cuDNN and cuBLASLt" if variables else "")
+        rows.append(f"| {shown} | {passed} | {failed} | {remark} |")
+    return "| tests on the GPU | passed | failed | |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
 
 
-def own_step(binary, device, name, size, dtype, seconds):
-    command = [binary, "bench", "step", "--device", device, "--model", name, "--size", str(size), "--batch", str(BATCH[size])]
-    command += ["--dtype", dtype, "--steps", str(STEPS), "--warmup", str(WARMUP), "--json"]
-    code, out, err = run(command, seconds, env=environment())
-    if code is None:
-        return "the time ran out"
-    return json.loads(out) if code == 0 else err.strip()[-400:] or f"it ended with code {code}"
+def own_step(programs, name, size, dtype, seconds, **more):
+    arguments = ["bench", "step", "--device", programs.device, "--model", name, "--size", size, "--batch", BATCH[size]]
+    arguments += ["--dtype", dtype, "--steps", STEPS, "--warmup", WARMUP, "--json"]
+    code, out, err = programs.own("steps_own", arguments, seconds, **more)
+    return json.loads(out) if code == 0 else why(code, out, err)
 
 
-def torch_step(name, sizes, dtype, compiled, seconds, quick):
+def torch_step(programs, name, sizes, dtype, compiled, seconds, quick):
     """What PyTorch takes at each size, as far as it came in the time; says why not if it did not come at all."""
     call = [sys.executable, __file__, "--torch", name, ",".join(map(str, sizes)), dtype, str(int(compiled)), str(int(quick))]
-    code, out, err = run(call, seconds)
+    code, out, err = programs.run("steps_torch", call, seconds)
     rows = {row["size"]: row for row in map(json.loads, filter(lambda line: line.startswith("{"), out.splitlines()))}
     if len(rows) < len(sizes):
-        why = "the time ran out" if code is None else (err.strip().splitlines() or [f"it ended with code {code}"])[-1]
-        print(f"PyTorch, {name}, {dtype}{', compiled' if compiled else ''}: {len(rows)} of {len(sizes)} sizes: {why}", flush=True)
+        remark = f"{len(rows)} of {len(sizes)} sizes: {why(code, '', err)}"
+        print(f"PyTorch, {name}, {dtype}{', compiled' if compiled else ''}: {remark}", flush=True)
     return rows
 
 
-def steps(a, clock):
-    """Rows of the table of training steps: of each model ours and PyTorch's, one after the other."""
-    end = time.monotonic() + clock.part(SHARES["steps"])
-    left = lambda: end - time.monotonic()
+def steps(a, programs, clock):
+    """A table of training steps: of each model ours and PyTorch's, one after the other."""
     rows = []
-    for dtype, sizes in [("bf16", SIZES), ("f32", SIZES[-1:])]:
+    for dtype in a.dtypes.split(","):
+        sizes = SIZES if dtype == "bf16" else SIZES[-1:]
         for name in MODELS:
-            own = {size: own_step(a.binary, a.device, name, size, dtype, left()) for size in sizes}
-            peers = [torch_step(name, sizes, dtype, False, left(), a.quick)]
-            peers.append(torch_step(name, sizes, dtype, True, left(), a.quick) if a.compile else {})
+            own = {size: own_step(programs, name, size, dtype, clock.left()) for size in sizes}
+            peers = [torch_step(programs, name, sizes, dtype, False, clock.left(), a.quick)]
+            peers.append(torch_step(programs, name, sizes, dtype, True, clock.left(), a.quick) if a.compile else {})
             rows += [(name, size, dtype, own[size], *(peer.get(size) for peer in peers)) for size in sizes]
-    return rows
+    return step_table(rows, a.compile)
 
 
-def table(rows):
-    lines = ["| model | size | batch | type | images/s | share of best product | MiB | PyTorch images/s | ratio | MiB | compiled |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
-    ratios = []
+def step_table(rows, with_compiled):
+    heads = ["model", "size", "batch", "type", "images/s", "share of best product", "MiB", "PyTorch images/s", "ratio", "MiB"]
+    heads += ["compiled"] * with_compiled
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
+    ratios = collections.defaultdict(list)
     for name, size, dtype, own, peer, compiled in rows:
         if isinstance(own, str):
-            lines.append(f"| {name} | {size} | {BATCH[size]} | {dtype} | failed: {own.splitlines()[-1]} |" + " |" * 6)
+            lines.append(f"| {name} | {size} | {BATCH[size]} | {dtype} | failed: {own} |" + " |" * (len(heads) - 5))
             continue
         rate = lambda row: 1e3 * BATCH[size] / row["step_ms"]
         cells = [f"{rate(own):.{0 if rate(own) > 10 else 2}f}", f"{100 * own['gemm_share']:.0f}%", f"{own['peak_mib']}"]
         if peer:
             ratio = rate(own) / rate(peer)
-            if dtype == "bf16":
-                ratios.append(ratio)
+            ratios[dtype].append(ratio)
             cells += [f"{rate(peer):.0f}", f"{ratio:.2f}", f"{peer['peak_mib']}"]
         else:
             cells += ["-", "-", "-"]
-        cells.append(f"{rate(own) / rate(compiled):.2f}" if compiled else "-")
+        if with_compiled:
+            cells.append(f"{rate(own) / rate(compiled):.2f}" if compiled else "-")
         lines.append(f"| {name} | {size} | {BATCH[size]} | {dtype} | " + " | ".join(cells) + " |")
-    if ratios:
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        lines.append(f"\nbf16, images a second over PyTorch's: geometric mean {mean:.2f}, least {min(ratios):.2f}")
+    for dtype, all_of in ratios.items():
+        mean = math.exp(sum(map(math.log, all_of)) / len(all_of))
+        lines.append(f"\n{dtype}, images a second over PyTorch's: geometric mean {mean:.2f}, least {min(all_of):.2f}")
     return "\n".join(lines)
 
 
-def pipeline(a, clock):
-    """Lines of `bench preprocess`."""
+def trace(a, programs, clock):
+    """Kernels of the last step of each model, and the time between them."""
+    if not a.trace:
+        return "trace: no --trace, not run"
+    lines = ["| model | launches of a step | ms | of them without a kernel | largest kernels |", "| --- | --- | --- | --- | --- |"]
+    for name in MODELS:
+        path = programs.logs / f"kernels_{name}.tsv"
+        more = {"CUDA_INJECTION64_PATH": str(pathlib.Path(a.trace).resolve()), "KERNEL_TRACE": str(path)}
+        own = own_step(programs, name, SIZES[-1], "bf16", clock.left(), **more)
+        lines.append(f"| {name} | " + (f"failed: {own} | | | |" if isinstance(own, str) else last_step(path, programs, name)))
+        path.unlink(missing_ok=True)
+    return "\n".join(lines)
+
+
+def last_step(path, programs, name):
+    fields = [line.rstrip("\n").split("\t") for line in path.open()]
+    rows = sorted((int(f[0]), int(f[1]), f[4]) for f in fields if len(f) == 5)
+    # A step ends with its update.
+    ends = [i for i, row in enumerate(rows) if "adamw" in row[2]]
+    if len(ends) < 2:
+        return "no step seen | | | |"
+    part = rows[ends[-2] + 1:ends[-1] + 1]
+    times, counts, idle, last = collections.Counter(), collections.Counter(), 0, part[0][0]
+    for start, end, kernel in part:
+        times[kernel] += end - start
+        counts[kernel] += 1
+        idle += max(start - last, 0)
+        last = max(last, end)
+    listed = [f"{time / 1e6:8.3f} ms {counts[kernel]:5} x {kernel}" for kernel, time in times.most_common()]
+    programs.log(f"kernels_{name}", "\n".join(listed) + "\n")
+    top = ", ".join(f"{kernel[:40]} {time / 1e6:.1f}" for kernel, time in times.most_common(3))
+    return f"{len(part)} | {(last - part[0][0]) / 1e6:.1f} | {idle / 1e6:.1f} | {top} |"
+
+
+def loader(a, programs, clock):
     if not a.data:
-        return "no --data: not measured"
-    command = [a.binary, "bench", "preprocess", "--data", a.data]
-    code, out, err = run(command, clock.part(SHARES["pipeline"]), env=environment())
-    if code is None:
-        return "the time ran out"
-    return out.strip() if code == 0 else f"failed: {(err or out).strip()[-400:]}"
+        return "loader: no --data, not run"
+    code, out, err = programs.own("loader", ["bench", "preprocess", "--data", a.data], clock.left())
+    return "```text\n" + out.strip() + "\n```" if code == 0 else f"loader: failed: {why(code, out, err)}"
 
 
-def training(a, clock):
-    """A run until the time is spent: what its log says last."""
-    # A folder of its own: one that has a run in it is refused.
-    out = pathlib.Path(tempfile.mkdtemp(prefix="gpu-check-", dir=".")) / "run"
-    command = [a.binary, "train", "--device", a.device, "--precision", "bf16", "--out", str(out)]
-    if a.quick:
-        command += "--model resnet10 --recipe baseline --base-size 32 --batch 4 --epochs 1 --eval-every 100%".split()
-    else:
-        command += "--model resnet18 --base-size 128 --batch 128 --epochs 20 --eval-every 10%".split()
-    command += ["--data", a.data] if a.data else ["--synthetic-images", "16"] if a.quick else []
-    code, _, err = run(command, clock.left() - 5, env=environment())
-    ended = {0: "ran to its end", None: "was stopped when the time was spent"}.get(code, f"failed: {err.strip()[-800:]}")
+def source(a):
+    return ["--data", a.data] if a.data else ["--synthetic-images", "16"]
+
+
+def evaluations(folder):
+    """Evaluations in the log of a run, the last line of which may be half written."""
     try:
-        log = (out / "log.jsonl").read_text().splitlines()
-    except OSError as e:
-        return f"the run {ended}; no log: {e}"
-    # The last line may be half written, where the run was stopped.
-    return f"the run {ended}\n" + "\n".join(line for line in log if "top1" in line and line.endswith("}"))[-2000:]
+        lines = (folder / "log.jsonl").read_text().splitlines()
+    except OSError:
+        return []
+    events = [json.loads(line) for line in lines if line.endswith("}")]
+    return [event for event in events if event.get("event") == "eval"]
+
+
+def training(a, programs, clock):
+    """Accuracy against time of the curriculum and of plain training, with equal compute."""
+    if not a.data or a.quick:
+        return "training: no --data, or a smoke test: not run"
+    lines = ["| model | recipe | compute epochs | passes | seconds | top-1 by the seconds |", "| --- | --- | --- | --- | --- | --- |"]
+    for model in ["resnet50", "deit_small"]:
+        for recipe in ["etpp", "baseline"]:
+            out = pathlib.Path(tempfile.mkdtemp(prefix="gpu-check-")) / "run"
+            arguments = ["train", "--device", a.device, *RUN, "--model", model, "--recipe", recipe, "--epochs", EPOCHS]
+            code, text, err = programs.own(f"run_{model}_{recipe}", [*arguments, *source(a), "--out", out], clock.left())
+            seen = evaluations(out)
+            if code != 0 or not seen:
+                lines.append(f"| {model} | {recipe} | failed: {why(code, text, err)} | | | |")
+                continue
+            course = ", ".join(f"{100 * e['top1']:.1f}% at {e['seconds']:.0f}" for e in seen)
+            end = seen[-1]
+            lines.append(f"| {model} | {recipe} | {end['equivalent_epochs']:.1f} | {end['epoch']:.1f} | {end['seconds']:.1f} | {course} |")
+            shutil.rmtree(out.parent)
+    return "\n".join(lines)
+
+
+def resume(a, programs, clock):
+    """A run that is killed once it has a checkpoint, and goes on."""
+    out = pathlib.Path(tempfile.mkdtemp(prefix="gpu-check-")) / "run"
+    model = [] if a.quick else ["--model", "deit_small", "--recipe", "etpp"]
+    arguments = ["train", "--device", a.device, *RUN, *model, "--epochs", EPOCHS, *source(a), "--out", out]
+    log = (programs.logs / "resume_first.txt").open("w")
+    first = subprocess.Popen([programs.binary, *map(str, arguments)], env=environment(), stdout=log, stderr=log)
+    while not (out / "last.safetensors").exists() and first.poll() is None and clock.left() > 1:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    if clock.left() <= 1:
+        return "resume: the time ran out"
+    code, text, err = programs.own("resume_second", [*arguments, "--resume"], clock.left())
+    begun = re.search(r"resuming at step (\d+)", text + err)
+    end = re.search(r"done: (\d+) steps", text + err)
+    if code != 0 or not begun or not end:
+        return f"resume: failed: {why(code, text, err)}"
+    if begun[1] == end[1]:
+        return "resume: failed: the first run had ended before it could be killed"
+    return f"resume: killed, went on at step {begun[1]} and ended at step {end[1]}"
+
+
+# Short ones first, so that the time suffices for them.
+STAGES = {"parity": parity, "resume": resume, "loader": loader, "trace": trace, "steps": steps, "training": training}
 
 
 def main():
@@ -238,43 +356,38 @@ def main():
     p.add_argument("--tests")
     p.add_argument("--golden", default="models/tests/data")
     p.add_argument("--data")
+    p.add_argument("--logs", default="gpu-check-logs")
+    p.add_argument("--stages", default=",".join(STAGES))
     p.add_argument("--minutes", type=float, default=9)
     p.add_argument("--device", default="cuda:0")
+    p.add_argument("--dtypes", default="bf16,f32")
+    p.add_argument("--trace")
     p.add_argument("--compile", action="store_true")
     p.add_argument("--readme")
     p.add_argument("--quick", action="store_true")
     a = p.parse_args()
-    a.binary = str(pathlib.Path(a.binary).resolve())
-    clock = Clock(a.minutes)
     globals().update(QUICK if a.quick else {})
-    card = run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], 20) if have("nvidia-smi") else None
-    parts = ["### " + (card[1].strip() or "nvidia-smi says nothing" if card else "no nvidia-smi")]
+    clock, programs = Clock(60 * a.minutes), Programs(a)
+    card = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    card = programs.run("card", card, 20)[1].strip() if shutil.which("nvidia-smi") else "no nvidia-smi"
+    parts = [f"### {card or 'nvidia-smi says nothing'}"]
     if a.quick:
-        parts.append("A smoke test: small models and images, one step, without " + ", ".join(sorted(set(ALL_TESTS) - set(TESTS))))
-    if a.tests:
-        rows = parity(a.tests, pathlib.Path(a.golden).resolve(), clock)
-        shown = lambda remark: remark.splitlines()[-1] if remark else ""
-        lines = [f"| {name} | {passed} | {failed} | {shown(remark)} |" for name, passed, failed, remark in rows]
-        print("\n".join(f"== {name}\n{remark}" for name, _, _, remark in rows if remark), flush=True)
-        parts.append("| tests on the GPU | passed | failed | |\n| --- | --- | --- | --- |\n" + "\n".join(lines))
-    else:
-        parts.append("parity: no --tests, not run")
-    parts.append(table(steps(a, clock)))
-    prepared = pipeline(a, clock)
-    trained = training(a, clock)
-    report = "\n\n".join([*parts, "input pipeline:\n\n" + prepared, "training: " + trained])
+        parts.append("A smoke test: small models and images, one step, without gpu, golden_models")
+    for name in a.stages.split(","):
+        begun = time.monotonic()
+        try:
+            parts.append(STAGES[name](a, programs, clock.stage(name)))
+        except Exception as e:  # The other stages are still to come.
+            parts.append(f"{name}: failed: {e!r}")
+        print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
+        (programs.logs / "report.md").write_text("\n\n".join(parts) + "\n")
+    report = "\n\n".join(parts)
     print(report)
     if a.readme:
         path = pathlib.Path(a.readme)
         begin, end = "<!-- gpu_check: begin -->", "<!-- gpu_check: end -->"
         before, rest = path.read_text().split(begin)
         path.write_text(before + begin + "\n" + report + "\n" + end + rest.split(end)[1])
-
-
-def have(program):
-    from shutil import which
-
-    return which(program) is not None
 
 
 if __name__ == "__main__":

@@ -21,7 +21,13 @@ pub(in crate::ops) fn channel_statistics(x: &Tensor, c: usize) -> Result<(Tensor
     kernel.tensor(&x)?.int(rows).int(c).run(cut.grid)?;
     let (mean, variance) = (empty(&x, c, DType::F32)?, empty(&x, c, DType::F32)?);
     let kernel = Kernel::new(OP, "join_moments", &x, DType::F32)?.tensor(&mean)?.tensor(&variance)?;
-    kernel.tensor(&means)?.tensor(&squares)?.int(cut.count).int(rows).int(c).run(joining(c))?;
+    kernel
+        .tensor(&means)?
+        .tensor(&squares)?
+        .int(cut.count)
+        .int(rows)
+        .int(c)
+        .run(Grid { threads: 1024, ..joining(c) })?;
     Ok((mean, variance))
 }
 
@@ -52,11 +58,11 @@ pub(in crate::ops) fn batch_norm(
     let kernel = kernel.tensor(&mean)?.tensor(&variance)?.tensor(&weight)?.tensor(&bias)?;
     let kernel = kernel.maybe(residual.as_ref())?.flag(u32::from(after.relu)).float(eps).int(c);
     kernel.each(x.elem_count())?;
+    let rows = x.elem_count() / c;
     let has_residual = residual.is_some();
     let (rectified, output) = (u32::from(after.relu), (after.relu && has_residual).then(|| value.clone()));
     Ok(Traced::new(value, move |dy, _| {
         let dy = contiguous(dy)?;
-        let rows = x.elem_count() / c;
         let cut = parts(rows, c);
         let partial = || empty(&x, (cut.count, c), DType::F32);
         let (dweights, dbiases) = (partial()?, partial()?);
@@ -75,7 +81,7 @@ pub(in crate::ops) fn batch_norm(
             kernel.tensor(&x)?.tensor(&dy)?.maybe(output.as_ref())?.tensor(&mean)?.tensor(&variance)?;
         let kernel = kernel.tensor(&weight)?.tensor(&bias)?.tensor(&dweight)?.tensor(&dbias)?;
         let kernel = kernel.flag(rectified).flag(u32::from(from_batch));
-        kernel.float(eps).int(rows).int(c).spread(x.elem_count())?;
+        kernel.float(eps).int(rows).int(c).spread(x.elem_count() / 8)?;
         let mut grads =
             vec![Some(dx), Some(converted(&dweight, types[0])?), Some(converted(&dbias, types[1])?)];
         if has_residual {

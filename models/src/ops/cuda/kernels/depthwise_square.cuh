@@ -33,10 +33,11 @@ __device__ __forceinline__ void store2(T *to, const float (&from)[2]) {
 // COUNT numbers of a row from column `first` on, with zeros beside it.
 template <int COUNT>
 __device__ __forceinline__ void run_of_pairs(float (&to)[COUNT][2], const T *row, int first, int columns, int c) {
+  const T *from = row + (i64)first * c;
 #pragma unroll
   for (int i = 0; i < COUNT; ++i) {
     to[i][0] = to[i][1] = 0.f;
-    if (first + i >= 0 && first + i < columns) load2(to[i], row + (i64)(first + i) * c);
+    if (first + i >= 0 && first + i < columns) load2(to[i], from + i * c);
   }
 }
 

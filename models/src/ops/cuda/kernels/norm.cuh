@@ -266,40 +266,58 @@ KERNEL(channel_moments, (float *means, float *squares, const T *x, i64 rows, i64
   squares[blockIdx.y * c + column] = fmaxf(square - sum * shift, 0.f);
 }
 
-// The parts together (Chan, Golub & LeVeque): mean and biased variance of each channel. A warp has
-// four columns, and eight lanes take turns with the parts of each.
-struct Moments {
-  float count, mean, squares;
-};
-__device__ __forceinline__ Moments joined(Moments a, Moments b) {
-  float count = a.count + b.count;
-  if (count == 0) return a;
-  float d = b.mean - a.mean;
-  return {count, a.mean + d * b.count / count, a.squares + b.squares + d * d * a.count * b.count / count};
-}
+// The parts together: mean and biased variance of each channel. A block has 32 columns, and 32
+// threads take turns with the parts of each: for the mean, then for the squares about it.
 KERNEL(join_moments, (float *mean, float *variance, const float *means, const float *squares, i64 parts, i64 rows, i64 c)) {
-  __shared__ Moments lanes[8][32];
-  i64 each = (rows + parts - 1) / parts, column = (i64)blockIdx.x * 32 + threadIdx.x % 32;
-  int lane = threadIdx.x / 32;
-  Moments all = {0, 0, 0};
-  if (column < c)
-    for (i64 i = lane; i < parts; i += 8) {
-      i64 left = rows - i * each;
-      if (left <= 0) break;
-      all = joined(all, {(float)(left < each ? left : each), means[i * c + column], squares[i * c + column]});
+  __shared__ float lanes[32][33];
+  const i64 each = (rows + parts - 1) / parts, column = (i64)blockIdx.x * 32 + threadIdx.x % 32;
+  const int lane = threadIdx.x / 32, own = threadIdx.x % 32;
+  auto count = [=](i64 i) {
+    i64 left = rows - i * each;
+    return left <= 0 ? 0.f : (float)(left < each ? left : each);
+  };
+  auto all = [&](float x) {
+    __syncthreads();
+    lanes[lane][own] = x;
+    __syncthreads();
+    float total = 0;
+    for (int i = 0; i < 32; ++i) total += lanes[i][own];
+    return total;
+  };
+  float sum = 0, square = 0;
+  if (column < c) {
+#pragma unroll 8
+    for (i64 i = lane; i < parts; i += 32) sum += count(i) * means[i * c + column];
+  }
+  const float middle = all(sum) / rows;
+  if (column < c) {
+#pragma unroll 8
+    for (i64 i = lane; i < parts; i += 32) {
+      float d = means[i * c + column] - middle;
+      square += squares[i * c + column] + count(i) * d * d;
     }
-  lanes[lane][threadIdx.x % 32] = all;
-  __syncthreads();
+  }
+  square = all(square);
   if (lane > 0 || column >= c) return;
-  for (int i = 1; i < 8; ++i) all = joined(all, lanes[i][threadIdx.x]);
-  mean[column] = all.mean;
-  variance[column] = all.squares / all.count;
+  mean[column] = middle;
+  variance[column] = square / rows;
 }
 
-// A batch norm's value as it is stored.
-__device__ __forceinline__ float normalized(float x, float mean, float inv, float weight, float bias) {
-  return load(store<T>((x - mean) * inv * weight + bias));
-}
+// The affine function that a batch norm is, of the eight channels of a thread.
+struct Affine {
+  float mean[8], scale[8], shift[8];
+  __device__ __forceinline__ Affine(const float *means, const float *variances, const float *weight, const float *bias,
+                                    float eps, i64 first, i64 c) {
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      i64 column = first + k < c ? first + k : 0;
+      mean[k] = means[column];
+      scale[k] = rsqrtf(variances[column] + eps) * weight[column];
+      shift[k] = bias[column];
+    }
+  }
+  __device__ __forceinline__ float of(float x, int k) const { return (x - mean[k]) * scale[k] + shift[k]; }
+};
 
 KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *variance, const float *weight,
                             const float *bias, const T *residual, int rectify, float eps, i64 c, i64 n)) {
@@ -315,9 +333,8 @@ KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *va
       load8(b, bias + j);
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
-        v[k] = (v[k] - m[k]) * rsqrtf(s[k] + eps) * w[k] + b[k];
-        if (residual) v[k] += r[k];
-        v[k] = rectify ? relu(v[k]) : v[k];
+        v[k] = (v[k] - m[k]) * (rsqrtf(s[k] + eps) * w[k]) + b[k] + r[k];
+        if (rectify) v[k] = relu(v[k]);
       }
       store8(y + i, v);
     }
@@ -325,7 +342,7 @@ KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *va
   }
   for EACH(i, n) {
     i64 j = i % c;
-    float v = (load(x[i]) - mean[j]) * rsqrtf(variance[j] + eps) * weight[j] + bias[j];
+    float v = (load(x[i]) - mean[j]) * (rsqrtf(variance[j] + eps) * weight[j]) + bias[j];
     if (residual) v += load(residual[i]);
     y[i] = store<T>(rectify ? relu(v) : v);
   }
@@ -333,38 +350,33 @@ KERNEL(batch_norm_forward, (T *y, const T *x, const float *mean, const float *va
 
 // Gradients pass where the value was not rectified to zero. With a residual that is asked of `y`,
 // which holds the value; without one it is computed again, and `y` is null.
+__device__ __forceinline__ bool passes(const T *y, float known, float value) {
+  return (y ? known : load(store<T>(value))) > 0;
+}
 
 // Parts of the sums of the gradient and of its product with the normalized input: gradients of bias
 // and weight.
-KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, const T *y, const float *mean,
-                         const float *variance, const float *weight, const float *bias, int rectified, float eps,
-                         i64 rows, i64 c)) {
-  bool wide = eights(c, x, dy, y);
-  i64 first = FIRST_COLUMN;
-  float dw[8] = {}, db[8] = {}, middle[8], inv[8], by[8], start[8];
-#pragma unroll
-  for (int k = 0; k < 8; ++k) {
-    i64 column = first + k < c ? first + k : 0;
-    middle[k] = mean[column];
-    inv[k] = rsqrtf(variance[column] + eps);
-    by[k] = weight[column];
-    start[k] = bias[column];
-  }
+KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *__restrict__ x, const T *__restrict__ dy,
+                         const T *__restrict__ y, const float *mean, const float *variance, const float *weight,
+                         const float *bias, int rectified, float eps, i64 rows, i64 c)) {
+  const bool wide = eights(c, x, dy, y);
+  const i64 first = FIRST_COLUMN;
+  const Affine affine(mean, variance, weight, bias, eps, first, c);
+  float dw[8] = {}, db[8] = {};
   each_row(rows, c, [&](i64 row) {
-    float v[8], g[8], o[8];
+    float v[8], g[8], o[8] = {};
     row8(v, x, row, c, first, wide);
     row8(g, dy, row, c, first, wide);
     if (y) row8(o, y, row, c, first, wide);
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
-      float slope = g[k];
-      if (rectified && !((y ? o[k] : normalized(v[k], middle[k], inv[k], by[k], start[k])) > 0)) slope = 0.f;
-      dw[k] += slope * (v[k] - middle[k]);
+      float slope = !rectified || passes(y, o[k], affine.of(v[k], k)) ? g[k] : 0.f;
+      dw[k] += slope * (v[k] - affine.mean[k]);
       db[k] += slope;
     }
   });
 #pragma unroll
-  for (int k = 0; k < 8; ++k) dw[k] *= inv[k];
+  for (int k = 0; k < 8; ++k) dw[k] *= rsqrtf(variance[first + k < c ? first + k : 0] + eps);
   give_strip(dweight, c, dw);
   give_strip(dbias, c, db);
 }
@@ -374,10 +386,11 @@ KERNEL(batch_norm_sums, (float *dweight, float *dbias, const T *x, const T *dy, 
 KERNEL(batch_norm_backward, (T *dx, T *dresidual, const T *x, const T *dy, const T *y, const float *mean,
                              const float *variance, const float *weight, const float *bias, const float *dweight,
                              const float *dbias, int rectified, int from_batch, float eps, i64 rows, i64 c)) {
+  const float each = from_batch ? 1.f / rows : 0.f;
   if (eights(c, dx, dresidual, x, dy, y, mean, variance, weight, bias, dweight, dbias)) {
     for EACH(at, rows * c / 8) {
       i64 i = at * 8, j = Index(i) % c;
-      float v[8], g[8], o[8], m[8], s[8], w[8], b[8], dw[8], db[8];
+      float v[8], g[8], o[8] = {}, m[8], s[8], w[8], b[8], dw[8], db[8];
       load8(v, x + i);
       load8(g, dy + i);
       if (y) load8(o, y + i);
@@ -390,24 +403,21 @@ KERNEL(batch_norm_backward, (T *dx, T *dresidual, const T *x, const T *dy, const
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
         s[k] = rsqrtf(s[k] + eps);
-        if (rectified && !((y ? o[k] : normalized(v[k], m[k], s[k], w[k], b[k])) > 0)) g[k] = 0;
+        v[k] -= m[k];
+        if (rectified && !passes(y, o[k], v[k] * (s[k] * w[k]) + b[k])) g[k] = 0.f;
       }
       if (dresidual) store8(dresidual + i, g);
 #pragma unroll
-      for (int k = 0; k < 8; ++k) {
-        if (from_batch) g[k] -= (db[k] + (v[k] - m[k]) * s[k] * dw[k]) / rows;
-        v[k] = g[k] * s[k] * w[k];
-      }
+      for (int k = 0; k < 8; ++k) v[k] = (g[k] - (db[k] + v[k] * s[k] * dw[k]) * each) * (s[k] * w[k]);
       store8(dx + i, v);
     }
     return;
   }
   for EACH(i, rows * c) {
     i64 j = i % c;
-    float v = load(x[i]), g = load(dy[i]), inv = rsqrtf(variance[j] + eps);
-    if (rectified && !((y ? load(y[i]) : normalized(v, mean[j], inv, weight[j], bias[j])) > 0)) g = 0.f;
+    float inv = rsqrtf(variance[j] + eps), v = load(x[i]) - mean[j], g = load(dy[i]);
+    if (rectified && !passes(y, y ? load(y[i]) : 0.f, v * (inv * weight[j]) + bias[j])) g = 0.f;
     if (dresidual) dresidual[i] = store<T>(g);
-    if (from_batch) g -= (dbias[j] + (v - mean[j]) * inv * dweight[j]) / rows;
-    dx[i] = store<T>(g * inv * weight[j]);
+    dx[i] = store<T>((g - (dbias[j] + v * inv * dweight[j]) * each) * (inv * weight[j]));
   }
 }
