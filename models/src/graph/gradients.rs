@@ -62,6 +62,19 @@ impl Gradients {
         if names.is_empty() { Ok(()) } else { Err(Error::NoGradient { model: model.into(), names }) }
     }
 
+    /// Adds the gradients of other images.
+    ///
+    /// # Errors
+    /// When the two are on different devices.
+    pub fn merge(&mut self, other: Self) -> Result<()> {
+        for (index, term) in other.tensors.into_iter().enumerate() {
+            if let Some(term) = term {
+                self.add(ParamId(index), term)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn add(&mut self, id: ParamId, term: Tensor) -> Result<()> {
         let slot = &mut self.tensors[id.index()];
         match slot {

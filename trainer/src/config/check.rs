@@ -6,6 +6,8 @@ use crate::config::train::TrainConfig;
 use crate::config::values::{CurveName, LossName};
 use crate::error::{Error, Result};
 
+/// Largest number of devices; more is a typing error.
+const MAX_DEVICES: u32 = 1 << 16;
 /// Most images of the synthetic set: more would only fill memory.
 const MAX_SYNTHETIC: usize = 10_000_000;
 
@@ -119,6 +121,10 @@ impl TrainConfig {
         if !(self.epochs > 0.0 && self.epochs <= 1e6) {
             let what = format!("expected a number above 0 and at most 1000000, got {}", self.epochs);
             return Err(Error::config("epochs", what));
+        }
+        if !(1..=MAX_DEVICES).contains(&self.devices) {
+            let what = format!("expected at least 1 device and at most {MAX_DEVICES}, got {}", self.devices);
+            return Err(Error::config("devices", what));
         }
         self.check_val_share()?;
         if !(1..=MAX_SYNTHETIC).contains(&self.synthetic_images) {

@@ -112,7 +112,8 @@ impl RunOptions {
     /// The error names the first stage whose buffer does not, and how much it takes.
     pub fn check_replay(&self, plan: &Plan) -> Result<()> {
         let limit = u128::from(self.max_replay_mib) << 20;
-        let Some(stage) = (0..plan.stages().len()).find(|&stage| plan.replay_bytes(stage) > limit) else {
+        let bytes = |stage: usize| plan.replay_bytes(stage) * u128::from(plan.options().devices);
+        let Some(stage) = (0..plan.stages().len()).find(|&stage| bytes(stage) > limit) else {
             return Ok(());
         };
         let s = &plan.stages()[stage];
@@ -120,8 +121,8 @@ impl RunOptions {
             "the replay buffer of stage {} takes {} MiB ({} batches of {} images of {} x {} pixels), more than the {} \
              allowed; raise it, or lower option `replay-batches` or option `batch`",
             stage + 1,
-            plan.replay_bytes(stage).div_ceil(1 << 20),
-            plan.replay_batches(stage),
+            bytes(stage).div_ceil(1 << 20),
+            plan.replay_batches(stage) * u64::from(plan.options().devices),
             s.batch_per_device / s.replay.times,
             s.size,
             s.size,

@@ -13,7 +13,7 @@ impl Error {
             ScheduleError::BatchLargerThanData { batch, train_images, .. } => {
                 let what = format!(
                     "a step takes {batch} images, and there are {train_images} training images; lower it (or the \
-                     recipe's), or option `accumulation`"
+                     recipe's), or option `accumulation` or `devices`"
                 );
                 Self::config("batch", what)
             }

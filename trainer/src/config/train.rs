@@ -94,6 +94,11 @@ pub struct TrainConfig {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = OPTIMIZATION)]
     pub accumulation: u32,
 
+    /// Devices that the run is planned for, each of which has its own micro-batches, and its own
+    /// replay buffer. This process computes the passes of all of them in turn
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = OPTIMIZATION)]
+    pub devices: u32,
+
     /// Optimizer [default: that of the recipe]; another one needs its own --lr and --weight-decay
     #[arg(long, value_enum, help_heading = OPTIMIZATION)]
     pub opt: Option<OptimizerName>,

@@ -88,7 +88,7 @@ pub fn tune(
             None => {
                 // A replay buffer is divided into equal parts of a batch.
                 let times = stages.iter().map(|&s| recipe.curriculum.stages[s].replay.times).max();
-                let most = images / config.accumulation.max(1) as usize;
+                let most = images / (config.accumulation.max(1) * config.devices.max(1)) as usize;
                 one_size(&mut state, size, times.unwrap_or(1), most)?
             }
         };
@@ -175,18 +175,19 @@ fn warnings(chosen: &TrainConfig, own: &Recipe, images: usize) -> Result<Vec<Str
     let recipe = chosen.recipe()?;
     let mut warnings = Vec::new();
     let pairs = recipe.curriculum.stages.iter().zip(&own.curriculum.stages);
-    let base = recipe.curriculum.base_size;
+    let (base, devices) = (recipe.curriculum.base_size, chosen.devices);
     if let Some((ours, theirs)) =
-        pairs.filter(|(ours, _)| ours.size == base).find(|(a, b)| a.global_batch(1) > b.global_batch(8))
+        pairs.filter(|(ours, _)| ours.size == base).find(|(a, b)| a.global_batch(devices) > b.global_batch(8))
     {
         warnings.push(format!(
             "{} images per step at full size are more than the recipe's {} on 8 devices; large batches are known to \
              generalize worse, and the method enlarges them only in early stages",
-            ours.global_batch(1),
+            ours.global_batch(devices),
             theirs.global_batch(8)
         ));
     }
-    let batches: Vec<u64> = recipe.curriculum.stages.iter().map(|stage| stage.global_batch(1)).collect();
+    let batches: Vec<u64> =
+        recipe.curriculum.stages.iter().map(|stage| stage.global_batch(devices)).collect();
     let differ = batches.iter().any(|batch| *batch != batches[0]);
     if differ && recipe.optimizer.lr_scaling == LrScaling::None {
         warnings.push(

@@ -97,7 +97,8 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         flops += stage.steps as f64 * images * image.cost.train_flops as f64;
         let batches = (2.0 * workers + 2.0) * f64::from(stage.batch_per_device);
         let waiting = (batches * f64::from(stage.size).powi(2) * 12.0) as u64;
-        let replay = u64::try_from(plan.replay_bytes(index)).unwrap_or(u64::MAX);
+        let replay = plan.replay_bytes(index) * u128::from(plan.options().devices);
+        let replay = u64::try_from(replay).unwrap_or(u64::MAX);
         let kept = u64::from(stage.batch_per_device) * image.cost.activation_bytes;
         activations = activations.max(kept.saturating_add(waiting).saturating_add(replay));
         stages.push(StageForecast {

@@ -66,14 +66,18 @@ impl Run {
             self.bad.report(&batch.bad, observer)?;
             self.state.check_gradients(batch)?;
         }
-        let share = 1.0 / f64::from(settings.accumulation);
+        let passes = self.config.devices * settings.accumulation;
+        let share = 1.0 / f64::from(passes);
         let device = self.state.device().clone();
         let mut step = self.state.begin_step()?;
-        for micro in 0..settings.accumulation {
+        for pass in 0..passes {
+            if pass > 0 && pass.is_multiple_of(settings.accumulation) {
+                step.next_slot()?;
+            }
             let batch = timed(waited, || prefetcher.next())?;
             self.bad.report(&batch.bad, observer)?;
             let seed =
-                sample_rng(self.config.seed, settings.step, u64::from(micro), REGULARIZATION).next_u64();
+                sample_rng(self.config.seed, settings.step, u64::from(pass), REGULARIZATION).next_u64();
             step.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let update = step.launch_update(settings, self.plan.recipe().optimizer.clip_grad)?;

@@ -12,6 +12,7 @@ use crate::data::batch::Batch;
 use crate::error::{Error, Result};
 use crate::training::ema::{average, warmed_decay};
 use crate::training::loss_scale::LossScale;
+use crate::training::slot_sums::SlotSums;
 use crate::training::state::TrainState;
 
 /// Result of one optimizer step.
@@ -27,7 +28,10 @@ pub struct StepResult {
 #[derive(Debug)]
 pub struct Step<'a> {
     state: &'a mut TrainState,
+    /// Of the present slot.
     gradients: Gradients,
+    /// Of the slots before it.
+    sums: SlotSums<Gradients>,
     losses: Vec<MicroLoss>,
     /// Buffers as they were before the step.
     buffers: Vec<(ParamId, Tensor)>,
@@ -89,7 +93,7 @@ impl<'a> Step<'a> {
             }
         }
         let gradients = Gradients::new(state.params.len());
-        Ok(Self { state, gradients, losses: Vec::new(), buffers })
+        Ok(Self { state, gradients, sums: SlotSums::default(), losses: Vec::new(), buffers })
     }
 
     /// Adds the gradients of one micro-batch, weighted by its `share` of the step. Does not wait
@@ -107,6 +111,16 @@ impl<'a> Step<'a> {
         let seed = Tensor::new((share * state.scale()) as f32, state.device())?;
         self.losses.push(MicroLoss { loss: loss.tensor().clone(), share });
         Ok(cx.backward(&loss, seed, &mut self.gradients)?)
+    }
+
+    /// Ends the passes of one device slot of the plan. Gradients are summed within a slot first,
+    /// and then over slots in pairs.
+    ///
+    /// # Errors
+    /// Returns an error if a sum does not fit into memory.
+    pub fn next_slot(&mut self) -> Result<()> {
+        let next = Gradients::new(self.state.params.len());
+        self.sums.push(std::mem::replace(&mut self.gradients, next))
     }
 
     /// Applies the accumulated gradients.
@@ -127,6 +141,7 @@ impl<'a> Step<'a> {
         settings: &StepSettings,
         clip_grad: Option<f64>,
     ) -> Result<PendingUpdate<'a>> {
+        self.gradients = std::mem::take(&mut self.sums).finish(std::mem::take(&mut self.gradients))?;
         let frozen: Vec<ParamId> = self.state.params.ids().filter(|&id| self.state.is_frozen(id)).collect();
         for id in frozen {
             self.gradients.take(id);

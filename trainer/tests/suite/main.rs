@@ -11,6 +11,7 @@ mod config;
 mod costs;
 mod data;
 mod data_paths;
+mod devices;
 mod earlier_files;
 mod eval_predict_finetune;
 mod export_completions;

@@ -102,13 +102,29 @@ fn a_refilled_buffer_gives_the_batches_of_an_undisturbed_one() {
     }
 }
 
+#[test]
+fn devices_replay_their_own_images() {
+    let slot = |i: usize| (i % 2) as u32;
+    let mut requests = replayed();
+    requests.iter_mut().enumerate().for_each(|(i, r)| r.slot = slot(i));
+    let both = batches(requests.clone(), 2);
+    for of in [0, 1] {
+        let alone = batches(requests.iter().filter(|r| r.slot == of).copied().collect(), 1);
+        let own: Vec<_> = both.iter().enumerate().filter(|(i, _)| slot(*i) == of).map(|(_, b)| b).collect();
+        assert!(alone.iter().eq(own), "device {of}");
+    }
+    assert!(both != batches(replayed(), 2), "one buffer for all is another run");
+}
+
 fn replaying() -> TrainConfig {
     TrainConfig { replay: Some(2), replay_batches: Some(3), ..config("resnet10") }
 }
 
 #[test]
 fn a_run_that_is_stopped_and_resumed_ends_bitwise_the_same() {
-    for config in [replaying(), TrainConfig { batch: 4.into(), accumulation: 2, ..replaying() }] {
+    let halves = TrainConfig { batch: 4.into(), ..replaying() };
+    let of_devices = TrainConfig { devices: 2, ..halves.clone() };
+    for config in [replaying(), TrainConfig { accumulation: 2, ..halves }, of_devices] {
         let dir = tempfile::tempdir().unwrap();
         let mut whole = run(&config, options(dir.path(), 2));
         whole.train(&mut ()).unwrap();

@@ -49,6 +49,11 @@ fn a_resnet_with_average_and_accumulation() {
 }
 
 #[test]
+fn a_run_for_three_devices() {
+    check(&TrainConfig { devices: 3, accumulation: 2, batch: 2.into(), epochs: 0.8, ..config("resnet10") });
+}
+
+#[test]
 fn a_transformer_whose_shapes_change_with_the_size() {
     check(&TrainConfig { base_size: 48, epochs: 0.8, ..config("deit_tiny") });
 }

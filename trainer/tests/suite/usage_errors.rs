@@ -172,6 +172,7 @@ fn numbers_out_of_range_are_named() {
         (&["train", "--hflip", "1.5"], "--hflip: expected 0 to 1"),
         (&["train", "--base-size", "7"], "--base-size: expected a multiple of 8"),
         (&["train", "--accumulation", "0"], "--accumulation"),
+        (&["train", "--devices", "0"], "--devices: expected at least 1 device"),
         (&["train", "--lr", "0"], "--lr: expected a finite number above 0"),
         (
             &["train", "--batch", "30", "--synthetic-images", "20", "--base-size", "32"],

@@ -1,5 +1,6 @@
 //! Training batches of fresh and replayed images (the replay buffer of the paper).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -50,17 +51,18 @@ struct BufferKey {
     replay: Replay,
 }
 
-/// Owns the replay buffer and assembles batches in order, since the buffer depends on their order.
+/// Owns the replay buffers and assembles batches in order, since a buffer depends on their order.
 pub(crate) struct ReplayCollator {
     pipeline: TrainPipeline,
     classes: usize,
-    buffer: Option<(BufferKey, ReplayBuffer<Arc<PreparedImage>>)>,
+    /// One for each device slot.
+    buffers: BTreeMap<u32, (BufferKey, ReplayBuffer<Arc<PreparedImage>>)>,
     workspace: Workspace,
 }
 
 impl ReplayCollator {
     pub(crate) fn new(pipeline: TrainPipeline, classes: usize) -> Self {
-        Self { pipeline, classes, buffer: None, workspace: Workspace::default() }
+        Self { pipeline, classes, buffers: BTreeMap::new(), workspace: Workspace::default() }
     }
 
     /// Returns the training batch; none if the request only fills the buffer.
@@ -93,11 +95,11 @@ impl ReplayCollator {
         Ok(batch)
     }
 
-    /// Returns the buffer for a request; it starts empty if its images have other properties than
-    /// those before.
+    /// Returns the buffer for a request, that of its slot; it starts empty if its images have other
+    /// properties than those before.
     fn buffer(&mut self, request: &BatchRequest) -> Result<&mut ReplayBuffer<Arc<PreparedImage>>, DataError> {
         let key = BufferKey { size: request.view.size, fresh: request.fresh(), replay: request.replay };
-        let kept = self.buffer.take().filter(|(of, _)| *of == key);
+        let kept = self.buffers.remove(&request.slot).filter(|(of, _)| *of == key);
         let buffer = match kept {
             Some((_, buffer)) => buffer,
             None => {
@@ -106,7 +108,7 @@ impl ReplayCollator {
                 ReplayBuffer::new(times, buffer_batches, split)?
             }
         };
-        Ok(&mut self.buffer.insert((key, buffer)).1)
+        Ok(&mut self.buffers.entry(request.slot).or_insert((key, buffer)).1)
     }
 }
 

@@ -14,6 +14,8 @@ pub struct BatchRequest {
     pub first_sample: u64,
     /// Number of images in the batch, replayed ones included.
     pub count: usize,
+    /// Device slot of the plan, each of which has a replay buffer of its own.
+    pub slot: u32,
     /// Size, magnitude and order of the transforms.
     pub view: ViewSpec,
     /// Replay of earlier images; [`Replay::OFF`] if there is none.
@@ -26,7 +28,7 @@ pub struct BatchRequest {
 impl BatchRequest {
     /// Requests a batch of fresh images.
     pub fn fresh_images(first_sample: u64, count: usize, view: ViewSpec) -> Self {
-        Self { first_sample, count, view, replay: Replay::OFF, warm_replay_only: false }
+        Self { first_sample, count, slot: 0, view, replay: Replay::OFF, warm_replay_only: false }
     }
 
     /// Returns the number of images to read from the source.
@@ -42,11 +44,11 @@ pub(crate) fn requests(
     steps: Range<u64>,
 ) -> Result<impl Iterator<Item = BatchRequest> + Send + use<>> {
     let begin = replay_warmup_steps(plan, steps.start)?.start;
-    let plan = plan.clone();
+    let (plan, devices) = (plan.clone(), plan.options().devices);
     let settings = (begin..steps.end).filter_map(move |step| plan.at(step).ok());
     Ok(settings.flat_map(move |s| {
         let warm_replay_only = s.step < steps.start;
-        of_step(&s).map(move |request| BatchRequest { warm_replay_only, ..request })
+        of_step(&s, devices).map(move |request| BatchRequest { warm_replay_only, ..request })
     }))
 }
 
@@ -66,13 +68,15 @@ pub(crate) fn replay_warmup_steps(plan: &Plan, step: u64) -> Result<Range<u64>> 
     Ok(begin..step)
 }
 
-/// Returns one request per micro-batch of a step.
-fn of_step(s: &StepSettings) -> impl Iterator<Item = BatchRequest> + use<> {
+/// Returns one request per pass of a step: the micro-batches of each device slot in turn.
+fn of_step(s: &StepSettings, devices: u32) -> impl Iterator<Item = BatchRequest> + use<> {
     let view = ViewSpec { size: s.size, magnitude: s.magnitude, order: s.order };
     let (count, replay, first) = (s.batch_per_device, s.replay, s.samples_before);
     let fresh = u64::from(count / replay.times);
-    (0..u64::from(s.accumulation)).map(move |micro| BatchRequest {
+    let accumulation = s.accumulation;
+    (0..devices * accumulation).map(move |pass| BatchRequest {
         replay,
-        ..BatchRequest::fresh_images(first + micro * fresh, count as usize, view)
+        slot: pass / accumulation,
+        ..BatchRequest::fresh_images(first + u64::from(pass) * fresh, count as usize, view)
     })
 }

@@ -167,7 +167,7 @@ impl SearchSettings {
             tie,
             retries: self.retries,
             // Uses the budget as given, not two thirds of it like the paper.
-            plan: PlanOptions::new(config.epochs, images, 1),
+            plan: PlanOptions::new(config.epochs, images, config.devices),
             ..base
         };
         options.with_stages(self.stages).map_err(|error| Error::from(error).of_option())
