@@ -29,6 +29,7 @@
 //! | plan a run | [`Plan::new`], [`PlanOptions`], [`Rounding`], [`CostModel`] |
 //! | drive a run | [`Plan::at`] gives [`StepSettings`]; [`Plan::samples_before`] the place in the data |
 //! | show it | [`Plan::summary`] |
+//! | foresee it on many devices | [`Plan::scaling`], [`ScalingModel`] |
 //! | reuse decoded images | [`ReplayBuffer`] |
 //! | find a curriculum | [`search`] |
 
@@ -52,6 +53,7 @@ mod recipe;
 mod reference;
 mod replay;
 mod rounding;
+mod scaling;
 pub mod search;
 mod stage;
 mod step;
@@ -72,6 +74,7 @@ pub use recipe::{Augmentation, DropPath, Family, Origin, Recipe};
 pub use reference::{ReferenceStage, remap_start_epoch};
 pub use replay::{REFERENCE_SPLIT, ReplayBuffer, buffer_bytes, even_split};
 pub use rounding::PlanStage;
+pub use scaling::{Scaling, ScalingModel, ScalingStage, StepTime};
 pub use stage::{Magnitude, Order, Replay, Stage};
 pub use step::StepSettings;
 pub use summary::{ReplayRow, Summary, SummaryStage};

@@ -21,6 +21,7 @@ mod pretrain;
 mod preview;
 mod recipes;
 mod report;
+mod scaling;
 mod search;
 pub(crate) mod signals;
 mod train;

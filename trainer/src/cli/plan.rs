@@ -6,6 +6,8 @@ use efficienttrain::config::{RecipeSource, read_recipe};
 use efficienttrain::measure::macs_of;
 use efficienttrain_schedule::{Plan, PlanOptions, Recipe, Rounding};
 
+use super::scaling::ScalingArgs;
+
 /// Arguments of `plan`.
 #[derive(Args)]
 pub(crate) struct PlanArgs {
@@ -34,6 +36,9 @@ pub(crate) struct PlanArgs {
     /// model
     #[arg(long, value_enum, default_value_t = CostName::Square)]
     cost: CostName,
+
+    #[command(flatten)]
+    scaling: ScalingArgs,
 
     /// Print JSON
     #[arg(long)]
@@ -79,7 +84,11 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     if matches!(args.cost, CostName::Macs) {
         options = options.with_cost(macs_of(&recipe)?);
     }
-    let summary = Plan::new(&recipe, options)?.summary()?;
+    let plan = Plan::new(&recipe, options)?;
+    if let Some(model) = args.scaling.model(&recipe)? {
+        return args.scaling.print(&plan, &model, args.json);
+    }
+    let summary = plan.summary()?;
     if args.json {
         super::print_line(serde_json::to_string_pretty(&summary)?)?;
     } else {

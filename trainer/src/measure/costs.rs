@@ -21,6 +21,16 @@ pub fn macs_of(recipe: &Recipe) -> Result<CostModel> {
     Ok(CostModel::Table(sizes.into_iter().map(row).collect::<Result<_>>()?))
 }
 
+/// Returns the number of parameters of the recipe's model at base size.
+///
+/// # Errors
+/// Returns an error if the recipe's model is unknown, or does not support its base size.
+pub fn parameters_of(recipe: &Recipe) -> Result<u64> {
+    let options =
+        ModelOptions { input_size: [recipe.curriculum.base_size as usize; 2], ..ModelOptions::default() };
+    Ok(cost(&*create_model(&recipe.model, &options)?)?.params)
+}
+
 fn macs_at(model: &str, size: u32) -> Result<f64> {
     let options = ModelOptions { input_size: [size as usize; 2], ..ModelOptions::default() };
     Ok(cost(&*create_model(model, &options)?)?.macs() as f64)

@@ -61,6 +61,21 @@ fn a_step_is_timed_with_its_arithmetic() {
 }
 
 #[test]
+fn a_plan_for_many_devices_says_what_it_assumes() {
+    let plan = ["plan", "--recipe", "deit-small-etpp", "--devices", "64", "--images-per-second", "1000"];
+    let known = [&plan[..], &["--bandwidth", "10", "--latency", "20"]].concat();
+    let said = accepted(&known);
+    for part in ["on 64 devices", "1000 images/s per device at 224 pixels", "88 MB at 10 GB/s and 20 us"] {
+        assert!(said.contains(part), "`{part}` is not in:\n{said}");
+    }
+    let printed = json(&[&known[..], &["--json"]].concat());
+    assert_eq!(printed["scaling"]["devices"], 64);
+    assert_eq!(printed["assumptions"]["bandwidth"], 1e10);
+    refused(&plan, "--bandwidth");
+    refused(&[&plan[..], &["--bandwidth", "0"]].concat(), "bandwidth");
+}
+
+#[test]
 fn a_plan_can_count_by_the_model_s_arithmetic() {
     let plan = |cost| json(&["plan", "--recipe", "swin-tiny-etpp", "--cost", cost, "--json"]);
     assert_ne!(plan("macs"), plan("square"));
