@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::common::command::accepted;
+
 use efficienttrain_models::model_names;
 use serde_json::Value;
 
