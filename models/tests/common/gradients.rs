@@ -131,6 +131,20 @@ fn gpu_agrees(
         assert_eq!(got.dtype(), input.dtype(), "{name}: a gradient is of another type than its input");
         near("a gradient", got, want.as_ref().unwrap(), rounding.gpu_gradients);
     }
+    if let Some(onto) = &traced.pullback_onto {
+        let known = filled(&format!("{name}.known"), inputs[0].dims()).to_dtype(there[0].dtype()).unwrap();
+        let got = onto(&weights.to_device(gpu).unwrap(), &needs, &known.to_device(gpu).unwrap()).unwrap();
+        let sum = (wide(&known) + want[0].as_ref().unwrap()).unwrap();
+        near("a sum of gradients", got[0].as_ref().unwrap(), &sum, rounding.gpu_gradients);
+        for (got, want) in got.iter().zip(&want).skip(1) {
+            near(
+                "a gradient beside a sum",
+                got.as_ref().unwrap(),
+                want.as_ref().unwrap(),
+                rounding.gpu_gradients,
+            );
+        }
+    }
     // The same in other strides.
     let first = &there[0];
     let axes: Vec<usize> = (0..first.rank()).rev().collect();

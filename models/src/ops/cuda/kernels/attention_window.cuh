@@ -2,7 +2,8 @@
 // feature maps of a few pixels.
 //
 // A block takes one head of several groups, one after another, while the tokens of the next are on
-// their way to shared memory; each of its warps has 16 rows. A whole row of scores is in registers,
+// their way to shared memory; each of its warps has 16 rows, and those that have none only help to
+// load. A whole row of scores is in registers,
 // so the gradient needs nothing but queries, keys and values, and is one kernel. The bias of a head is
 // read once for all groups of a block, and its gradient added up over them.
 #pragma once
@@ -89,7 +90,8 @@ __device__ __forceinline__ void window_forward(T *out, const T *q, const T *k, c
                                                const u8 *regions, const float *bias, const Attention &g, i64 all,
                                                int each, unsigned char *memory) {
   __shared__ u8 of_tokens[2][TILE];
-  const int n = (int)g.n, warp = threadIdx.x / 32, row = warp * 16 + FRAGMENT_ROW;
+  const int n = (int)g.n, warp = threadIdx.x / 32, row = warp * 16 + FRAGMENT_ROW, rows = columns_of(n, 0);
+  const bool busy = warp * 16 < rows;
   const float scale = g.scale * LOG2_E;
   Groups groups = groups_of(all, each);
   T *const pieces = (T *)memory;
@@ -98,9 +100,9 @@ __device__ __forceinline__ void window_forward(T *out, const T *q, const T *k, c
     Place place = {groups.first + at, 0};
     Side queries = side_of(g, place, index, g.q_tokens, g.n, g.q_stride);
     Side keys = side_of(g, place, index, g.kv_tokens, g.n, g.kv_stride);
-    fetch<D>(piece(at % 2, 0), q, queries, 0, TILE);
-    fetch<D>(piece(at % 2, 1), k, keys, 0, TILE);
-    fetch<D>(piece(at % 2, 2), v, keys, 0, TILE);
+    fetch<D>(piece(at % 2, 0), q, queries, 0, rows);
+    fetch<D>(piece(at % 2, 1), k, keys, 0, rows);
+    fetch<D>(piece(at % 2, 2), v, keys, 0, rows);
     if (regions) fetch_regions(of_tokens[at % 2], regions, g, groups.first + at);
     copies_end();
   };
@@ -116,20 +118,22 @@ __device__ __forceinline__ void window_forward(T *out, const T *q, const T *k, c
       arrived<0>();
     }
     __syncthreads();
-    T *own = piece(at % 2, 0) + warp * 16 * LD;
-    Left query[D / 16];
-    take_rows<D>(query, own);
-    Sums s[TILE / 8], result[D / 8];
-    float sum[2];
-    probabilities<D, BIASED>(s, sum, query, piece(at % 2, 1), of_bias, regions ? of_tokens[at % 2] : nullptr, row, n, scale);
+    if (busy) {
+      T *own = piece(at % 2, 0) + warp * 16 * LD;
+      Left query[D / 16];
+      take_rows<D>(query, own);
+      Sums s[TILE / 8], result[D / 8];
+      float sum[2];
+      probabilities<D, BIASED>(s, sum, query, piece(at % 2, 1), of_bias, regions ? of_tokens[at % 2] : nullptr, row, n, scale);
 #pragma unroll
-    for (int t = 0; t < D / 8; ++t) clear(result[t]);
+      for (int t = 0; t < D / 8; ++t) clear(result[t]);
 #pragma unroll
-    for (int c = 0; c < TILE / 16; ++c)
-      if (c * 16 < columns_of(n, 0)) accumulate<D>(result, left_of(s[2 * c], s[2 * c + 1]), piece(at % 2, 2) + c * 16 * LD);
-    Place place = {groups.first + at, 0};
-    __syncwarp();
-    give<D>(out, side_of(g, place, index, g.q_tokens, g.n, g.out_stride), result, own, warp * 16, {1 / sum[0], 1 / sum[1]});
+      for (int c = 0; c < TILE / 16; ++c)
+        if (c * 16 < rows) accumulate<D>(result, left_of(s[2 * c], s[2 * c + 1]), piece(at % 2, 2) + c * 16 * LD);
+      Place place = {groups.first + at, 0};
+      __syncwarp();
+      give<D>(out, side_of(g, place, index, g.q_tokens, g.n, g.out_stride), result, own, warp * 16, {1 / sum[0], 1 / sum[1]});
+    }
     __syncthreads();
   }
 }
@@ -139,7 +143,8 @@ __device__ __forceinline__ void window_backward(T *dq, T *dk, T *dv, float *dbia
                                                 const T *dout, const u32 *index, const u8 *regions, const float *bias,
                                                 const Attention &g, i64 all, int each, unsigned char *memory) {
   __shared__ u8 of_tokens[2][TILE];
-  const int n = (int)g.n, warp = threadIdx.x / 32, row = warp * 16 + FRAGMENT_ROW;
+  const int n = (int)g.n, warp = threadIdx.x / 32, row = warp * 16 + FRAGMENT_ROW, rows = columns_of(n, 0);
+  const bool busy = warp * 16 < rows;
   const float scale = g.scale * LOG2_E;
   Groups groups = groups_of(all, each);
   T *const pieces = (T *)memory;
@@ -149,10 +154,10 @@ __device__ __forceinline__ void window_backward(T *dq, T *dk, T *dv, float *dbia
     Place place = {groups.first + at, 0};
     Side queries = side_of(g, place, index, g.q_tokens, g.n, g.q_stride);
     Side keys = side_of(g, place, index, g.kv_tokens, g.n, g.kv_stride);
-    fetch<D>(piece(at % 2, 0), q, queries, 0, TILE);
-    fetch<D>(piece(at % 2, 1), k, keys, 0, TILE);
-    fetch<D>(piece(at % 2, 2), v, keys, 0, TILE);
-    fetch<D>(piece(at % 2, 3), dout, side_of(g, place, index, g.q_tokens, g.n, g.out_stride), 0, TILE);
+    fetch<D>(piece(at % 2, 0), q, queries, 0, rows);
+    fetch<D>(piece(at % 2, 1), k, keys, 0, rows);
+    fetch<D>(piece(at % 2, 2), v, keys, 0, rows);
+    fetch<D>(piece(at % 2, 3), dout, side_of(g, place, index, g.q_tokens, g.n, g.out_stride), 0, rows);
     if (regions) fetch_regions(of_tokens[at % 2], regions, g, groups.first + at);
     copies_end();
   };
@@ -162,7 +167,6 @@ __device__ __forceinline__ void window_backward(T *dq, T *dk, T *dv, float *dbia
 #pragma unroll
     for (int t = 0; t < TILE / 8; ++t) clear(slopes_of_bias[t]);
   }
-  const int columns = columns_of(n, 0);
   begin(0);
 #pragma unroll 1
   for (int at = 0; at < groups.count; ++at) {
@@ -178,20 +182,20 @@ __device__ __forceinline__ void window_backward(T *dq, T *dk, T *dv, float *dbia
     Side queries = side_of(g, place, index, g.q_tokens, g.n, g.q_stride);
     Side keys = side_of(g, place, index, g.kv_tokens, g.n, g.kv_stride);
     Sums result[D / 8];
-    {
+    if (busy) {
       Sums s[TILE / 8], d[TILE / 8];
-      Left rows[D / 16];
+      Left left[D / 16];
       float sum[2], dot[2] = {0, 0};
-      take_rows<D>(rows, piece(stage, 0) + warp * 16 * LD);
-      probabilities<D, BIASED>(s, sum, rows, piece(stage, 1), of_bias, regions ? of_tokens[stage] : nullptr, row, n, scale);
+      take_rows<D>(left, piece(stage, 0) + warp * 16 * LD);
+      probabilities<D, BIASED>(s, sum, left, piece(stage, 1), of_bias, regions ? of_tokens[stage] : nullptr, row, n, scale);
       // Rows beyond the last have no part in anything.
       float by[2] = {row < n ? 1 / sum[0] : 0.f, row + 8 < n ? 1 / sum[1] : 0.f};
-      take_rows<D>(rows, piece(stage, 3) + warp * 16 * LD);
+      take_rows<D>(left, piece(stage, 3) + warp * 16 * LD);
 #pragma unroll
       for (int c = 0; c < TILE / 16; ++c) {
-        if (c * 16 >= columns) break;
+        if (c * 16 >= rows) break;
         Sums(&pair)[2] = *(Sums(*)[2])(d + 2 * c);
-        products<D>(pair, rows, piece(stage, 2) + c * 16 * LD);
+        products<D>(pair, left, piece(stage, 2) + c * 16 * LD);
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
           float &p = s[2 * c + e / 4].x[e % 4];
@@ -205,7 +209,7 @@ __device__ __forceinline__ void window_backward(T *dq, T *dk, T *dv, float *dbia
       for (int t = 0; t < D / 8; ++t) clear(result[t]);
 #pragma unroll
       for (int c = 0; c < TILE / 16; ++c) {
-        if (c * 16 >= columns) break;
+        if (c * 16 >= rows) break;
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
           float &ds = d[2 * c + e / 4].x[e % 4];
@@ -225,23 +229,25 @@ __device__ __forceinline__ void window_backward(T *dq, T *dk, T *dv, float *dbia
     __syncthreads();
     // Now the rows of a warp are keys. Queries and slopes are needed by all warps, keys and values by
     // none: results are laid out in their place.
-    Sums of_keys[D / 8];
-    T *room = piece(stage, 1) + warp * 16 * LD, *other = piece(stage, 2) + warp * 16 * LD;
-    give<D>(dq, queries, result, room, warp * 16, {g.scale, g.scale});
+    if (busy) {
+      Sums of_keys[D / 8];
+      T *room = piece(stage, 1) + warp * 16 * LD, *other = piece(stage, 2) + warp * 16 * LD;
+      give<D>(dq, queries, result, room, warp * 16, {g.scale, g.scale});
 #pragma unroll
-    for (int t = 0; t < D / 8; ++t) {
-      clear(result[t]);
-      clear(of_keys[t]);
+      for (int t = 0; t < D / 8; ++t) {
+        clear(result[t]);
+        clear(of_keys[t]);
+      }
+      for (int c = 0; c < rows; c += 16) {
+        Left p = load_left_transposed(p_rows + c * LD_TILE + warp * 16, LD_TILE);
+        accumulate<D>(result, p, piece(stage, 3) + c * LD);
+        Left ds = load_left_transposed(ds_rows + c * LD_TILE + warp * 16, LD_TILE);
+        accumulate<D>(of_keys, ds, piece(stage, 0) + c * LD);
+      }
+      give<D>(dv, keys, result, other, warp * 16, {1.f, 1.f});
+      __syncwarp();
+      give<D>(dk, keys, of_keys, room, warp * 16, {g.scale, g.scale});
     }
-    for (int c = 0; c < columns; c += 16) {
-      Left p = load_left_transposed(p_rows + c * LD_TILE + warp * 16, LD_TILE);
-      accumulate<D>(result, p, piece(stage, 3) + c * LD);
-      Left ds = load_left_transposed(ds_rows + c * LD_TILE + warp * 16, LD_TILE);
-      accumulate<D>(of_keys, ds, piece(stage, 0) + c * LD);
-    }
-    give<D>(dv, keys, result, other, warp * 16, {1.f, 1.f});
-    __syncwarp();
-    give<D>(dk, keys, of_keys, room, warp * 16, {g.scale, g.scale});
     __syncthreads();
   }
   if constexpr (BIASED) {
