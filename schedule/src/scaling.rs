@@ -234,7 +234,7 @@ impl fmt::Display for Scaling {
         )?;
         write!(
             f,
-            "of the curriculum's saving, the clock keeps {:.0}%; with the last stage's batch in every stage {:.0}%",
+            "of the curriculum's speed-up in compute, the clock keeps {:.0}%; with the last stage's batch in every stage {:.0}%",
             100.0 * self.kept(),
             100.0 * self.kept_with_one_batch()
         )
