@@ -285,7 +285,9 @@ def loader(a, programs, clock):
 
 
 def source(a):
-    return ["--data", a.data] if a.data else ["--synthetic-images", "16"]
+    if a.quick:
+        return ["--synthetic-images", "64"]
+    return ["--data", a.data] if a.data else []
 
 
 def evaluations(folder):
