@@ -68,12 +68,12 @@ impl ScalingModel {
         (pieces * self.latency + bytes / self.bandwidth, pieces)
     }
 
-    fn step(&self, batch: u32, accumulation: u32, cost: f64, devices: u32) -> StepTime {
+    fn step(&self, batch: u32, passes: f64, cost: f64, devices: u32) -> StepTime {
         let pass = self.pass(batch, cost);
         let (sums, pieces) = self.sums(devices);
         // The last piece is complete only after the backward pass.
         let exposed = (sums / pieces).max(sums - self.overlap * BACKWARD * pass);
-        StepTime { compute: f64::from(accumulation) * pass, sums, exposed, update: self.update }
+        StepTime { compute: passes * pass, sums, exposed, update: self.update }
     }
 }
 
@@ -162,15 +162,16 @@ impl Plan {
         let devices = self.options().devices;
         let with_steps = || self.stages().iter().filter(|stage| stage.steps > 0);
         let last = with_steps().next_back().unwrap_or(&self.stages()[0]);
+        let passes = f64::from(last.accumulation);
         let stages: Vec<ScalingStage> = with_steps().map(|stage| row(stage, model, devices)).collect();
         // A stage with another batch takes as many images.
         let with_last_batch = |stage: &PlanStage| {
-            let step = model.step(last.batch_per_device, last.accumulation, stage.cost, devices);
+            let step = model.step(last.batch_per_device, passes, stage.cost, devices);
             images(stage) / last.images_per_step as f64 * step.total()
         };
-        let plain = model.step(last.batch_per_device, last.accumulation, 1.0, devices);
+        let plain = model.step(last.batch_per_device, passes, 1.0, devices);
         let plain_images: f64 = with_steps().map(|stage| images(stage) * stage.cost).sum();
-        let alone = model.step(last.batch_per_device, last.accumulation * devices, 1.0, 1);
+        let alone = model.step(last.batch_per_device, passes * f64::from(devices), 1.0, 1);
         Ok(Scaling {
             devices,
             seconds: stages.iter().map(|stage| stage.seconds).sum(),
@@ -189,7 +190,7 @@ fn images(stage: &PlanStage) -> f64 {
 
 fn row(stage: &PlanStage, model: &ScalingModel, devices: u32) -> ScalingStage {
     let PlanStage { size, cost, batch_per_device, accumulation, steps, .. } = *stage;
-    let step = model.step(batch_per_device, accumulation, cost, devices);
+    let step = model.step(batch_per_device, f64::from(accumulation), cost, devices);
     let busy = f64::from(accumulation) * f64::from(batch_per_device) * cost / model.images_per_second;
     let seconds = steps as f64 * step.total();
     ScalingStage {

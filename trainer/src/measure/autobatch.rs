@@ -88,7 +88,8 @@ pub fn tune(
             None => {
                 // A replay buffer is divided into equal parts of a batch.
                 let times = stages.iter().map(|&s| recipe.curriculum.stages[s].replay.times).max();
-                let most = images / (config.accumulation.max(1) * config.devices.max(1)) as usize;
+                let passes = u64::from(config.accumulation.max(1)) * u64::from(config.devices.max(1));
+                let most = usize::try_from(images as u64 / passes).unwrap_or(usize::MAX);
                 one_size(&mut state, size, times.unwrap_or(1), most)?
             }
         };

@@ -52,15 +52,10 @@ impl<T: Merge> SlotSums<T> {
     /// # Errors
     /// Same as [`Merge::merge`].
     pub(crate) fn finish(mut self, last: T) -> Result<T> {
-        if self.partials.is_empty() {
-            return Ok(last);
-        }
         let mut right = last;
-        let mut level = 0;
-        while let Some((of, mut left)) = self.partials.pop() {
-            debug_assert!(of >= level, "partial sums are in falling order");
+        while let Some((_, mut left)) = self.partials.pop() {
             left.merge(right)?;
-            (level, right) = (of, left);
+            right = left;
         }
         Ok(right)
     }

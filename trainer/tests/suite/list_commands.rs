@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use crate::common::command::accepted;
-
 use efficienttrain_models::model_names;
 use serde_json::Value;
 

@@ -15,6 +15,8 @@ const OP: &str = "depthwise_conv2d";
 const RUN: usize = 4;
 /// Channels that a block of the weight's gradient takes.
 const COLUMNS: usize = 32;
+/// Runs that a part of the weight's gradient has at least.
+const LEAST_RUNS: usize = 64;
 /// Pixels that a thread computes with a square filter: `SQUARE_ROWS` and `SQUARE_COLUMNS` of the
 /// kernels.
 const SQUARE_ROWS: usize = 2;
@@ -135,7 +137,7 @@ fn weight_gradient(x: &Tensor, dy: &Tensor, shape: &[usize], g: &Depthwise) -> R
         }
         None => {
             let (rows, blocks) = (rows * runs(g.wo), g.kh * (g.kw / at_a_time(g.kw)));
-            let mut cut = divide(rows, strips * blocks, 64);
+            let mut cut = divide(rows, strips * blocks, LEAST_RUNS);
             cut.grid.blocks = [strips, cut.count, blocks];
             (kernels(g.kw)[1], rows, cut)
         }

@@ -105,40 +105,48 @@ template <int LATER> __device__ __forceinline__ void arrived() {}
 
 __device__ __forceinline__ u32 shared_address(const T *p) { return (u32)__cvta_generic_to_shared(p); }
 
-__device__ __forceinline__ Left load_left(const T *p, int ld) {
+// Loads four matrices of 8 x 8 numbers, of which lane l gives the address of row l % 8 of matrix
+// l / 8; with TRANSPOSED, a lane gets numbers of a column.
+template <bool TRANSPOSED> __device__ __forceinline__ void load_matrices(u32 (&to)[4], const T *row) {
+  if constexpr (TRANSPOSED)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+// The row of a lane where matrices follow each other down first, or along the rows first.
+__device__ __forceinline__ const T *row_down_first(const T *p, int ld) {
   int lane = threadIdx.x % 32;
+  return p + lane % 16 * ld + lane / 16 * 8;
+}
+__device__ __forceinline__ const T *row_along_first(const T *p, int ld) {
+  int lane = threadIdx.x % 32;
+  return p + (lane % 8 + lane / 16 * 8) * ld + lane / 8 % 2 * 8;
+}
+
+__device__ __forceinline__ Left load_left(const T *p, int ld) {
   Left a;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(a.x[0]), "=r"(a.x[1]), "=r"(a.x[2]), "=r"(a.x[3])
-               : "r"(shared_address(p + lane % 16 * ld + lane / 16 * 8))
-               : "memory");
+  load_matrices<false>(a.x, row_down_first(p, ld));
   return a;
 }
 __device__ __forceinline__ Left load_left_transposed(const T *p, int ld) {
-  int lane = threadIdx.x % 32;
   Left a;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(a.x[0]), "=r"(a.x[1]), "=r"(a.x[2]), "=r"(a.x[3])
-               : "r"(shared_address(p + (lane % 8 + lane / 16 * 8) * ld + lane / 8 % 2 * 8))
-               : "memory");
+  load_matrices<true>(a.x, row_along_first(p, ld));
   return a;
 }
 __device__ __forceinline__ Right load_right_transposed(const T *p, int ld) {
-  int lane = threadIdx.x % 32;
   Right b;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(b.x[0]), "=r"(b.x[1]), "=r"(b.x[2]), "=r"(b.x[3])
-               : "r"(shared_address(p + (lane % 8 + lane / 16 * 8) * ld + lane / 8 % 2 * 8))
-               : "memory");
+  load_matrices<false>(b.x, row_along_first(p, ld));
   return b;
 }
 __device__ __forceinline__ Right load_right(const T *p, int ld) {
-  int lane = threadIdx.x % 32;
   Right b;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(b.x[0]), "=r"(b.x[1]), "=r"(b.x[2]), "=r"(b.x[3])
-               : "r"(shared_address(p + lane % 16 * ld + lane / 16 * 8))
-               : "memory");
+  load_matrices<true>(b.x, row_down_first(p, ld));
   return b;
 }
 

@@ -28,9 +28,9 @@ template <class... P> __device__ __forceinline__ bool fours(i64 c, const P *...a
   return c % 4 == 0 && c <= MOST_PIECES * 128 && ((0 | ... | (unsigned long long)at)) % 16 == 0;
 }
 // Goes through the pieces of a row that this lane has: number and first column.
-template <class F> __device__ __forceinline__ void each_piece(i64 c, F f) {
+template <int PIECES, class F> __device__ __forceinline__ void each_piece(i64 c, F f) {
 #pragma unroll
-  for (int p = 0; p < MOST_PIECES; ++p) {
+  for (int p = 0; p < PIECES; ++p) {
     int j = p * 128 + threadIdx.x % 32 * 4;
     if (j < c) f(p, j);
   }
@@ -45,17 +45,17 @@ __device__ void layer_norm(O *y, float *stats, const S *x, const float *weight, 
   float sum = 0, squares = 0, mean, inv;
   if (fours(c, y, x, weight, bias)) {
     float v[MOST_PIECES][4];
-    each_piece(c, [&](int p, int j) {
+    each_piece<MOST_PIECES>(c, [&](int p, int j) {
       load4(v[p], row + j);
       sum += v[p][0] + v[p][1] + v[p][2] + v[p][3];
     });
     mean = warp_sum(sum) / c;
-    each_piece(c, [&](int p, int) {
+    each_piece<MOST_PIECES>(c, [&](int p, int) {
 #pragma unroll
       for (int k = 0; k < 4; ++k) squares += (v[p][k] - mean) * (v[p][k] - mean);
     });
     inv = rsqrtf(warp_sum(squares) / c + eps);
-    each_piece(c, [&](int p, int j) {
+    each_piece<MOST_PIECES>(c, [&](int p, int j) {
       float w[4], b[4] = {};
       load4(w, weight + j);
       if (bias) load4(b, bias + j);
@@ -79,39 +79,14 @@ __device__ void layer_norm(O *y, float *stats, const S *x, const float *weight, 
   }
 }
 
-// `onto`, if any, is added to the gradient of `x`.
+// For rows that cannot be taken four numbers at a time, or are too long to be kept. `onto`, if any, is
+// added to the gradient of `x`.
 template <class S, class O>
 __device__ void layer_norm_slope(S *dx, const S *x, const O *dy, const float *weight, const float *stats, const S *onto,
                                  i64 rows, i64 c) {
   i64 row = ROW_OF_WARP, at = row * c;
   if (row >= rows) return;
   float mean = stats[2 * row], inv = stats[2 * row + 1], sum = 0, dot = 0;
-  if (fours(c, dx, x, dy, weight, onto)) {
-    float g[MOST_PIECES][4], v[MOST_PIECES][4];
-    each_piece(c, [&](int p, int j) {
-      float w[4];
-      load4(g[p], dy + at + j);
-      load4(v[p], x + at + j);
-      load4(w, weight + j);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        g[p][k] *= w[k];
-        v[p][k] = (v[p][k] - mean) * inv;
-        sum += g[p][k];
-        dot += g[p][k] * v[p][k];
-      }
-    });
-    sum = warp_sum(sum) / c;
-    dot = warp_sum(dot) / c;
-    each_piece(c, [&](int p, int j) {
-      float known[4] = {};
-      if (onto) load4(known, onto + at + j);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) v[p][k] = inv * (g[p][k] - sum - v[p][k] * dot) + known[k];
-      store4(dx + at + j, v[p]);
-    });
-    return;
-  }
   for LANES(j, c) {
     float g = load(dy[at + j]) * weight[j];
     sum += g;
@@ -125,8 +100,8 @@ __device__ void layer_norm_slope(S *dx, const S *x, const O *dy, const float *we
   }
 }
 
-// The same for rows of up to PIECES times 128 numbers, of which a warp takes several: with parts of
-// the gradients of weight and bias, one of each block.
+// For rows of up to PIECES times 128 numbers, of which a warp takes several: with parts of the
+// gradients of weight and bias, one of each block.
 template <int PIECES, class S, class O>
 __device__ __forceinline__ void layer_norm_slope_and_sums(S *dx, float *dweight, float *dbias, const S *x, const O *dy,
                                                           const float *weight, const float *stats, const S *onto,
@@ -138,17 +113,11 @@ __device__ __forceinline__ void layer_norm_slope_and_sums(S *dx, float *dweight,
   for (i64 row = (i64)blockIdx.x * warps + warp; row < rows; row += (i64)gridDim.x * warps) {
     const float mean = stats[2 * row], inv = stats[2 * row + 1];
     float g[PIECES][4], v[PIECES][4], sum = 0, dot = 0;
-#pragma unroll
-    for (int p = 0; p < PIECES; ++p) {
-      int j = p * 128 + lane;
-      if (j >= c) continue;
+    each_piece<PIECES>(c, [&](int p, int j) {
       load4(g[p], dy + row * c + j);
       load4(v[p], x + row * c + j);
-    }
-#pragma unroll
-    for (int p = 0; p < PIECES; ++p) {
-      int j = p * 128 + lane;
-      if (j >= c) continue;
+    });
+    each_piece<PIECES>(c, [&](int p, int j) {
       float w[4];
       load4(w, weight + j);
 #pragma unroll
@@ -160,19 +129,16 @@ __device__ __forceinline__ void layer_norm_slope_and_sums(S *dx, float *dweight,
         sum += g[p][k];
         dot += g[p][k] * v[p][k];
       }
-    }
+    });
     sum = warp_sum(sum) / c;
     dot = warp_sum(dot) / c;
-#pragma unroll
-    for (int p = 0; p < PIECES; ++p) {
-      int j = p * 128 + lane;
-      if (j >= c) continue;
+    each_piece<PIECES>(c, [&](int p, int j) {
       float known[4] = {};
       if (onto) load4(known, onto + row * c + j);
 #pragma unroll
       for (int k = 0; k < 4; ++k) v[p][k] = inv * (g[p][k] - sum - v[p][k] * dot) + known[k];
       store4(dx + row * c + j, v[p]);
-    }
+    });
   }
 #pragma unroll
   for (int p = 0; p < PIECES; ++p) {
