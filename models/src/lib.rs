@@ -62,6 +62,9 @@ pub use families::{
     vit,
 };
 pub use family::Family;
-pub use graph::{BlockIndex, Context, Gradients, Macs, Mode, SavedForBackward, Variable, drop_path_rates};
+pub use graph::{
+    BlockIndex, Context, Gradients, Macs, Mode, ObservedStatistics, SavedForBackward, StatisticsLog, Variable,
+    drop_path_rates,
+};
 pub use params::{Init, ParamBuilder, ParamId, ParamKind, ParamSpec, ParamStore};
 pub use resample::Resample;

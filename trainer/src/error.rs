@@ -102,6 +102,17 @@ pub enum Error {
         /// What to do.
         advice: String,
     },
+    /// Another process of the job has failed.
+    #[error("{rank}: {what}")]
+    Rank {
+        /// Rank, host and process.
+        rank: String,
+        /// Its error.
+        what: String,
+    },
+    /// The processes of a job cannot work together any more.
+    #[error("{0}")]
+    Distributed(String),
     /// A chart could not be drawn.
     #[error("cannot draw the chart {}: {reason}", path.display())]
     Chart {

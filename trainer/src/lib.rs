@@ -32,6 +32,7 @@ struct LibraryGuide;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod distributed;
 pub(crate) mod error;
 pub mod events;
 pub mod experiments;

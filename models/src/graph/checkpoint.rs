@@ -78,8 +78,8 @@ impl<'a> Context<'a> {
     fn part(&self, recording: Recording) -> Self {
         let (tape, counter, used) = (Tape::default(), CostCounter::default(), RefCell::default());
         let (params, mode, compute_type) = (self.params, self.mode, self.compute_type);
-        let frozen = self.frozen.clone();
-        Self { params, mode, tape, counter, recording, compute_type, used, frozen }
+        let (frozen, statistics_log) = (self.frozen.clone(), self.statistics_log.clone());
+        Self { params, mode, tape, counter, recording, compute_type, used, frozen, statistics_log }
     }
 
     /// An input whose gradient is put aside, if it is needed.

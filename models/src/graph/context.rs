@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use rand::RngExt;
 
 use super::checkpoint::Recording;
-use super::{CostCounter, Gradients, Macs, SavedForBackward, Source, Tape, Variable};
+use super::{CostCounter, Gradients, Macs, SavedForBackward, Source, StatisticsLog, Tape, Variable};
 use crate::Result;
 use crate::ops::{self, Pullback, PullbackOnto, Traced};
 use crate::params::{ParamId, ParamStore};
@@ -50,6 +50,8 @@ pub struct Context<'a> {
     pub(super) used: RefCell<Vec<ParamId>>,
     /// Parameters and buffers that training leaves as they are, by position; empty for none.
     pub(super) frozen: Arc<[bool]>,
+    /// Destination of batch statistics; if none, they are blended into the running ones.
+    pub(super) statistics_log: Option<StatisticsLog>,
 }
 
 impl<'a> Context<'a> {
@@ -57,7 +59,8 @@ impl<'a> Context<'a> {
     pub fn new(params: &'a ParamStore, mode: Mode) -> Self {
         let (tape, counter) = (Tape::default(), CostCounter::default());
         let (recording, used, frozen) = (Recording::Ops, RefCell::default(), Arc::default());
-        Self { params, mode, tape, counter, recording, compute_type: DType::F32, used, frozen }
+        let (compute_type, statistics_log) = (DType::F32, None);
+        Self { params, mode, tape, counter, recording, compute_type, used, frozen, statistics_log }
     }
 
     /// Freezes parameters and buffers, by their position: a batch norm with frozen running
@@ -258,7 +261,22 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When an op fails; in evaluation there is nothing to go back through, and nothing is added.
     pub fn backward(self, output: &Variable, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
-        in_thread_pool(&self.device(), || self.tape.backward(output, seed, gradients))
+        self.backward_with(output, seed, gradients, &mut |_, _| ())
+    }
+
+    /// Like [`Self::backward`], and calls `ready` for each parameter as soon as nothing more is added
+    /// to its gradient, in the order of the backward pass. The order depends on the model alone.
+    ///
+    /// # Errors
+    /// As [`Self::backward`].
+    pub fn backward_with(
+        self,
+        output: &Variable,
+        seed: Tensor,
+        gradients: &mut Gradients,
+        ready: &mut (dyn FnMut(ParamId, &mut Gradients) + Send),
+    ) -> Result<()> {
+        in_thread_pool(&self.device(), || self.tape.backward(output, seed, gradients, ready))
     }
 }
 

@@ -19,6 +19,11 @@ impl Gradients {
         Self { tensors: vec![None; params] }
     }
 
+    /// The number of parameters and buffers of the model.
+    pub(super) fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
     /// The gradient of a parameter, if any reached it.
     pub fn get(&self, id: ParamId) -> Option<&Tensor> {
         self.tensors.get(id.index())?.as_ref()
@@ -27,6 +32,13 @@ impl Gradients {
     /// Takes the gradient of a parameter out.
     pub fn take(&mut self, id: ParamId) -> Option<Tensor> {
         self.tensors.get_mut(id.index())?.take()
+    }
+
+    /// Sets the gradient of a parameter.
+    pub fn set(&mut self, id: ParamId, gradient: Tensor) {
+        if let Some(slot) = self.tensors.get_mut(id.index()) {
+            *slot = Some(gradient);
+        }
     }
 
     /// All gradients with the index of their parameter.

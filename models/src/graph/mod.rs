@@ -9,12 +9,14 @@ mod checkpoint;
 mod context;
 mod counter;
 mod gradients;
+mod statistics;
 
 pub(crate) use context::in_thread_pool;
 pub use context::{BlockIndex, Context, Mode, drop_path_rates};
 pub(crate) use counter::CostCounter;
 pub use counter::{Macs, SavedForBackward};
 pub use gradients::Gradients;
+pub use statistics::{ObservedStatistics, StatisticsLog};
 
 use candle_core::Tensor;
 
@@ -61,6 +63,14 @@ struct Node {
 }
 
 impl Node {
+    /// The parameters among the inputs, as often as they occur.
+    fn parameters(&self) -> impl Iterator<Item = ParamId> {
+        self.inputs.iter().filter_map(|source| match source {
+            Source::Parameter(id) => Some(*id),
+            _ => None,
+        })
+    }
+
     /// The gradients of the inputs. Of the first input the sum with `pending` contributions, which
     /// are taken, if the op can add to them.
     fn gradients(&self, grad: &Tensor, pending: &mut [Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
@@ -96,25 +106,48 @@ impl Tape {
         Source::Node(self.nodes.len() - 1)
     }
 
-    /// Walks back from `output`, adding to `gradients`, and frees each node on the way.
-    fn backward(self, output: &Variable, seed: Tensor, gradients: &mut Gradients) -> Result<()> {
+    /// Walks back from `output`, adding to `gradients`, and frees each node on the way. Calls
+    /// `ready` for each parameter once its gradient is complete.
+    fn backward(
+        self,
+        output: &Variable,
+        seed: Tensor,
+        gradients: &mut Gradients,
+        ready: &mut dyn FnMut(ParamId, &mut Gradients),
+    ) -> Result<()> {
+        let mut uses = self.uses(gradients.len());
         let mut pending: Vec<Option<Tensor>> = vec![None; self.nodes.len()];
         if let Source::Node(last) = output.source {
             pending[last] = Some(seed);
         }
         for (index, node) in self.nodes.into_iter().enumerate().rev() {
-            let Some(grad) = pending[index].take() else { continue };
-            let contributions = node.gradients(&grad, &mut pending)?;
-            for (source, contribution) in node.inputs.into_iter().zip(contributions) {
-                let Some(contribution) = contribution else { continue };
-                match source {
-                    Source::Constant => {}
-                    Source::Node(i) => pending[i] = Some(join(pending[i].take(), contribution)?),
-                    Source::Parameter(id) => gradients.add(id, contribution)?,
+            // A node that does not lead to the output has no gradient, and adds none.
+            if let Some(grad) = pending[index].take() {
+                let contributions = node.gradients(&grad, &mut pending)?;
+                for (source, contribution) in node.inputs.iter().zip(contributions) {
+                    let Some(contribution) = contribution else { continue };
+                    match *source {
+                        Source::Constant => {}
+                        Source::Node(i) => pending[i] = Some(join(pending[i].take(), contribution)?),
+                        Source::Parameter(id) => gradients.add(id, contribution)?,
+                    }
+                }
+            }
+            for id in node.parameters() {
+                uses[id.index()] -= 1;
+                if uses[id.index()] == 0 {
+                    ready(id, gradients);
                 }
             }
         }
         Ok(())
+    }
+
+    /// The number of times that each of `params` parameters is an input of a node.
+    fn uses(&self, params: usize) -> Vec<usize> {
+        let mut uses = vec![0; params];
+        self.nodes.iter().flat_map(Node::parameters).for_each(|id| uses[id.index()] += 1);
+        uses
     }
 }
 

@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use crate::graph::{Context, Macs, SavedForBackward, Variable};
-use crate::ops::{self, BatchStatistics, increment};
+use crate::graph::{Context, Macs, ObservedStatistics, SavedForBackward, Variable};
+use crate::ops::{self, BatchStatistics};
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::{Error, Result};
 
@@ -83,10 +83,13 @@ impl BatchNorm {
         if statistics.count < 2 {
             return Err(Error::shape("batch_norm", "more than one value a channel in training", x.dims()));
         }
-        if cx.observes() {
-            statistics.observe(cx.value(self.running_mean), cx.value(self.running_var), Self::MOMENTUM)?;
-            increment(cx.value(self.num_batches_tracked))?;
-        }
+        cx.observe_statistics(ObservedStatistics {
+            statistics: statistics.clone(),
+            running_mean: self.running_mean,
+            running_var: self.running_var,
+            num_batches_tracked: self.num_batches_tracked,
+            momentum: Self::MOMENTUM,
+        })?;
         Ok(statistics)
     }
 

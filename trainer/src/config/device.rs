@@ -66,6 +66,14 @@ impl DeviceName {
         devices
     }
 
+    /// Returns the name of this kind of device.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda(_) => "cuda",
+        }
+    }
+
     /// Opens the device.
     ///
     /// # Errors

@@ -106,13 +106,14 @@ impl RunOptions {
         }
     }
 
-    /// Checks that the replay buffer of every stage fits into [`Self::max_replay_mib`].
+    /// Checks that the replay buffers of every stage fit into [`Self::max_replay_mib`], for as many
+    /// devices of the plan as this machine computes.
     ///
     /// # Errors
-    /// The error names the first stage whose buffer does not, and how much it takes.
-    pub fn check_replay(&self, plan: &Plan) -> Result<()> {
+    /// The error names the first stage whose buffers do not, and how much they take.
+    pub fn check_replay(&self, plan: &Plan, devices: u32) -> Result<()> {
         let limit = u128::from(self.max_replay_mib) << 20;
-        let bytes = |stage: usize| plan.replay_bytes(stage) * u128::from(plan.options().devices);
+        let bytes = |stage: usize| plan.replay_bytes(stage) * u128::from(devices);
         let Some(stage) = (0..plan.stages().len()).find(|&stage| bytes(stage) > limit) else {
             return Ok(());
         };
@@ -122,7 +123,7 @@ impl RunOptions {
              allowed; raise it, or lower option `replay-batches` or option `batch`",
             stage + 1,
             bytes(stage).div_ceil(1 << 20),
-            plan.replay_batches(stage) * u64::from(plan.options().devices),
+            plan.replay_batches(stage) * u64::from(devices),
             s.batch_per_device / s.replay.times,
             s.size,
             s.size,

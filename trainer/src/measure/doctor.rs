@@ -15,6 +15,7 @@ use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::measure::bench::step::{StepBench, StepReport, step};
 use crate::training::state::TrainState;
+use crate::util::instruction_sets::instruction_sets;
 pub use crate::util::disk::Disk;
 
 /// Settings of the checks.
@@ -133,32 +134,6 @@ fn features() -> Vec<&'static str> {
         ("parquet", cfg!(feature = "parquet")),
     ];
     all.iter().filter(|feature| feature.1).map(|feature| feature.0).collect()
-}
-
-#[cfg(target_arch = "x86_64")]
-fn instruction_sets() -> Vec<&'static str> {
-    let all = [
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-        ("avx512bw", is_x86_feature_detected!("avx512bw")),
-        ("avx512vl", is_x86_feature_detected!("avx512vl")),
-        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
-        // Only if the system permits this process to use it.
-        ("amx_bf16", ops::Bf16Products::detect() == ops::Bf16Products::Matrices),
-    ];
-    all.iter().filter(|set| set.1).map(|set| set.0).collect()
-}
-
-#[cfg(target_arch = "aarch64")]
-fn instruction_sets() -> Vec<&'static str> {
-    let all = [("neon", std::arch::is_aarch64_feature_detected!("neon"))];
-    all.iter().filter(|set| set.1).map(|set| set.0).collect()
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn instruction_sets() -> Vec<&'static str> {
-    Vec::new()
 }
 
 fn free_memory() -> Option<u64> {

@@ -79,6 +79,7 @@ struct PerImage {
 /// # Errors
 /// Returns an error if an image cannot be read, or the model does not support a size.
 pub fn forecast(mut run: Run) -> Result<Forecast> {
+    run.options.check_replay(&run.plan, run.group().host_slots())?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
     let workers = run.options.workers() as f64;
     let mut sizes = BTreeMap::new();

@@ -8,7 +8,8 @@ use crate::data::source::BadImage;
 use crate::error::Result;
 use crate::events::history::EvalRecord;
 use crate::events::{Event, Observer};
-use crate::inference::evaluate::{Accuracy, score};
+use crate::distributed::note::Phase;
+use crate::inference::evaluate::{Accuracy, EvalImages, Scored, score};
 use crate::run::Run;
 
 /// Batch size of evaluation.
@@ -50,6 +51,7 @@ impl Run {
     /// before the end.
     pub(crate) fn evaluate(&mut self, clock: &mut Instant, observer: &mut dyn Observer) -> Result<bool> {
         let now = self.place()?;
+        self.group.enter(Phase::Evaluation, self.step);
         let Some((plain, bad)) = self.accuracy(false)? else { return Ok(false) };
         let mut ema_top1 = None;
         if self.state.ema.is_some() {
@@ -73,7 +75,7 @@ impl Run {
         Ok(true)
     }
 
-    fn accuracy(&self, ema: bool) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
+    fn accuracy(&mut self, ema: bool) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
         let pipeline = EvalPipeline::new(self.config.base_size as usize);
         let (source, workers) = (self.sources.val.clone(), self.options.workers());
         let state = &self.state;
@@ -82,7 +84,9 @@ impl Run {
         for change in changes {
             change.apply_in(&mut params)?;
         }
-        let (batch, stop) = ((EVAL_BATCH, workers), &self.stop);
-        score(model.classifier()?, &params, source, &pipeline, batch, stop, &mut |_| ())
+        let share = (self.group.rank(), self.group.size());
+        let images = EvalImages { source, pipeline: &pipeline, batch: EVAL_BATCH, workers, share };
+        let scored = score(model.classifier()?, &params, images, &self.stop, &mut |_| ())?;
+        self.combine_scores(scored)?.map(Scored::finish).transpose()
     }
 }

@@ -1,4 +1,4 @@
-//! Training run: all stages of a plan in one process.
+//! Training run: all stages of a plan, in one process or as one of several.
 
 pub(crate) mod bad_images;
 pub(crate) mod checkpointing;
@@ -11,6 +11,7 @@ pub(crate) mod oom;
 pub(crate) mod prefetch;
 pub(crate) mod resume;
 pub(crate) mod setup;
+pub(crate) mod shared;
 pub(crate) mod sources;
 pub(crate) mod step;
 
@@ -30,6 +31,9 @@ use crate::data::loader::Loader;
 use crate::data::pipeline::train::TrainPipeline;
 use crate::data::source::digest::DataDigest;
 use crate::data::source::notes::SplitNotes;
+use crate::distributed::buckets::Buckets;
+use crate::distributed::group::Group;
+use crate::distributed::note::Phase;
 use crate::error::Result;
 use crate::events::history::History;
 use crate::events::{Event, Observer, StageStart, Start};
@@ -65,6 +69,12 @@ pub struct Run {
     warnings: Vec<String>,
     bad: BadImages,
     stop: Arc<AtomicBool>,
+    /// Processes that train together.
+    group: Group,
+    /// True once all of them know that one was asked to stop.
+    stop_agreed: bool,
+    /// Gradients on their way to other processes.
+    buckets: Buckets,
     writer: Option<CheckpointWriter>,
 }
 
@@ -122,8 +132,11 @@ impl Run {
     pub fn train(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         let total = self.total_steps();
         let last = self.options.stop_after.map_or(total, |n| n.min(total));
-        self.claim()?;
-        self.store_config()?;
+        self.options.check_replay(&self.plan, self.group.host_slots())?;
+        if self.group.is_first() {
+            self.claim()?;
+            self.store_config()?;
+        }
         observer.observe(&Event::Start(self.start()?))?;
         let mut clock = Instant::now();
         self.evaluate_if_missed(&mut clock, observer)?;
@@ -143,13 +156,15 @@ impl Run {
             }
             self.tick(&mut clock);
             let evaluated = self.should_evaluate(before)? && self.evaluate(&mut clock, observer)?;
-            if self.should_save(before, evaluated)? {
+            if self.group.is_first() && self.should_save(before, evaluated)? {
+                self.group.enter(Phase::Files, self.step);
                 self.save(observer)?;
             }
             self.report_written(observer)?;
         }
         self.tick(&mut clock);
-        self.finish(observer)
+        self.group.enter(Phase::Files, self.step);
+        if self.group.is_first() { self.finish(observer) } else { Ok(self.step == total) }
     }
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
@@ -177,9 +192,9 @@ impl Run {
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
     }
 
-    /// Returns true if the run was asked to stop.
+    /// Returns true if the run was asked to stop; in several processes, once all know it.
     fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        if self.group.is_shared() { self.stop_agreed } else { self.stop.load(Ordering::Relaxed) }
     }
 
     /// Adds the time since the last tick to that of the run.

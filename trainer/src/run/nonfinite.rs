@@ -10,6 +10,7 @@ use crate::config::values::NonFinitePolicy;
 use crate::data::batch::Batch;
 use crate::data::loader::Loader;
 use crate::data::pipeline::train::TrainPipeline;
+use crate::distributed::note::Phase;
 use crate::error::{Error, Result};
 use crate::events::{Event, NonFiniteStep, Observer};
 use crate::run::Run;
@@ -24,10 +25,7 @@ impl Run {
         (loss, grad_norm): (f64, f64),
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let batches = self.prepare_batches_again(settings)?;
-        let images: Vec<String> =
-            batches.iter().flat_map(|b| &b.samples).map(|&i| self.sources.train.name(i)).collect();
-        let kept = self.keep(settings, &batches, &images)?;
+        let (images, kept) = self.store_batches(settings)?;
         let policy = self.config.on_nonfinite;
         let left = (self.config.max_bad_steps as usize).saturating_sub(self.history.bad_steps.len());
         let stops = policy == NonFinitePolicy::Stop || left == 0;
@@ -63,6 +61,19 @@ impl Run {
         Ok(())
     }
 
+    /// Stores the batches of all processes in a step; returns the names of the images, and the file.
+    fn store_batches(&self, settings: &StepSettings) -> Result<(Vec<String>, PathBuf)> {
+        let store = || {
+            let batches = self.prepare_batches_again(settings)?;
+            let images: Vec<String> =
+                batches.iter().flat_map(|b| &b.samples).map(|&i| self.sources.train.name(i)).collect();
+            let kept = self.keep(settings, &batches, &images)?;
+            Ok((images, kept))
+        };
+        self.group.enter(Phase::Files, settings.step);
+        self.from_first(store)
+    }
+
     /// Returns the factor of the learning rate.
     pub(crate) fn lr_factor(&self) -> f64 {
         0.5f64.powi(i32::try_from(self.history.lr_halvings).unwrap_or(i32::MAX))
@@ -71,7 +82,7 @@ impl Run {
     /// Prepares the batches of a step again: they are a function of the step.
     fn prepare_batches_again(&self, settings: &StepSettings) -> Result<Vec<Batch>> {
         let pipeline = TrainPipeline::new(&self.config, self.plan.recipe());
-        let requests = self.requests(settings.step..settings.step + 1)?;
+        let requests = self.requests_of_all(settings.step..settings.step + 1)?;
         let loader = Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?;
         Ok(loader.collect::<std::result::Result<_, _>>()?)
     }

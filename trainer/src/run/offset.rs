@@ -54,8 +54,17 @@ impl Run {
         self.plan.stages()[s.stage].first_step == self.offset.plan_step(s.step)
     }
 
-    /// Returns the loader requests for steps of the run.
+    /// Returns the loader requests of this process for steps of the run.
     pub(crate) fn requests(
+        &self,
+        steps: Range<u64>,
+    ) -> Result<impl Iterator<Item = BatchRequest> + Send + use<>> {
+        let own = self.group.own_slots();
+        Ok(self.requests_of_all(steps)?.filter(move |request| own.contains(&request.slot)))
+    }
+
+    /// Returns the loader requests of all processes for steps of the run.
+    pub(crate) fn requests_of_all(
         &self,
         steps: Range<u64>,
     ) -> Result<impl Iterator<Item = BatchRequest> + Send + use<>> {

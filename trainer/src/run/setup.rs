@@ -12,6 +12,8 @@ use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::config::values::{LossName, NonFinitePolicy};
 use crate::data::source::digest::DataDigest;
+use crate::distributed::buckets::Buckets;
+use crate::distributed::group::Group;
 use crate::error::Result;
 use crate::events::history::History;
 use crate::pretrain::masked::{Reconstruction, autoencoder};
@@ -105,7 +107,7 @@ impl Run {
         config.recipe()?;
         options.check()?;
         let plan = config.plan(sources.train.len())?;
-        options.check_replay(&plan)?;
+        options.check_replay(&plan, 1)?;
         let num_classes = sources.train.classes().len();
         let first = ModelOptions {
             num_classes,
@@ -141,6 +143,9 @@ impl Run {
             warnings,
             bad,
             stop: Arc::default(),
+            group: Group::alone(),
+            stop_agreed: false,
+            buckets: Buckets::default(),
             writer: None,
         })
     }

@@ -66,6 +66,9 @@ impl Run {
             self.bad.report(&batch.bad, observer)?;
             self.state.check_gradients(batch)?;
         }
+        if self.group.is_shared() {
+            return self.shared_step(settings, prefetcher, waited, observer);
+        }
         let passes = self.config.devices * settings.accumulation;
         let share = 1.0 / f64::from(passes);
         let device = self.state.device().clone();
@@ -76,8 +79,7 @@ impl Run {
             }
             let batch = timed(waited, || prefetcher.next())?;
             self.bad.report(&batch.bad, observer)?;
-            let seed =
-                sample_rng(self.config.seed, settings.step, u64::from(pass), REGULARIZATION).next_u64();
+            let seed = pass_seed(self.config.seed, settings.step, pass);
             step.accumulate(&batch, share, settings.drop_path, seed)?;
         }
         let update = step.launch_update(settings, self.plan.recipe().optimizer.clip_grad)?;
@@ -87,8 +89,13 @@ impl Run {
     }
 }
 
+/// Returns the seed of the random draws within a pass, which is counted over all devices of the plan.
+pub(crate) fn pass_seed(seed: u64, step: u64, pass: u32) -> u64 {
+    sample_rng(seed, step, u64::from(pass), REGULARIZATION).next_u64()
+}
+
 /// Runs `work` and adds its duration in seconds to `sum`.
-fn timed<T>(sum: &mut f64, work: impl FnOnce() -> T) -> T {
+pub(crate) fn timed<T>(sum: &mut f64, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let done = work();
     *sum += begun.elapsed().as_secs_f64();

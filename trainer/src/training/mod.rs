@@ -7,7 +7,7 @@ pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod objective;
 pub(crate) mod optimizer;
-pub(crate) mod slot_sums;
+pub(crate) mod pass_report;
 pub(crate) mod state;
 pub(crate) mod step;
 

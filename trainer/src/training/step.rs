@@ -4,15 +4,19 @@
 //! state in the middle of a step. Dropped without an update, it leaves the state as it was.
 
 use candle_core::Tensor;
-use efficienttrain_models::{Context, Gradients, Mode, ParamId, ParamKind, ops};
+use efficienttrain_models::{
+    Context, Gradients, Mode, ObservedStatistics, ParamId, ParamKind, StatisticsLog, ops,
+};
 use efficienttrain_schedule::StepSettings;
 
 use crate::config::precision::Precision;
 use crate::data::batch::Batch;
+use crate::distributed::buckets::Exchange;
+use crate::distributed::slots::{Node, SlotSums};
 use crate::error::{Error, Result};
 use crate::training::ema::{average, warmed_decay};
 use crate::training::loss_scale::LossScale;
-use crate::training::slot_sums::SlotSums;
+use crate::training::pass_report::PassReports;
 use crate::training::state::TrainState;
 
 /// Result of one optimizer step.
@@ -32,7 +36,11 @@ pub struct Step<'a> {
     gradients: Gradients,
     /// Of the slots before it.
     sums: SlotSums<Gradients>,
+    /// The present slot.
+    slot: u32,
     losses: Vec<MicroLoss>,
+    /// Batch statistics of each pass, if they are combined with those of other processes.
+    statistics: Option<Vec<Vec<ObservedStatistics>>>,
     /// Buffers as they were before the step.
     buffers: Vec<(ParamId, Tensor)>,
 }
@@ -52,6 +60,16 @@ impl TrainState {
     pub fn begin_step(&mut self) -> Result<Step<'_>> {
         let undo = self.undo_bad_steps;
         Step::begin(self, undo)
+    }
+
+    /// Starts the part of a step that a process computes whose first device slot is `slot`.
+    ///
+    /// # Errors
+    /// Same as [`Self::begin_step`].
+    pub(crate) fn begin_shared_step(&mut self, slot: u32) -> Result<Step<'_>> {
+        let mut step = self.begin_step()?;
+        (step.slot, step.statistics) = (slot, Some(Vec::new()));
+        Ok(step)
     }
 
     /// Trains on one batch: a step with a single micro-batch.
@@ -93,7 +111,8 @@ impl<'a> Step<'a> {
             }
         }
         let gradients = Gradients::new(state.params.len());
-        Ok(Self { state, gradients, sums: SlotSums::default(), losses: Vec::new(), buffers })
+        let (sums, losses) = (SlotSums::default(), Vec::new());
+        Ok(Self { state, gradients, sums, slot: 0, losses, statistics: None, buffers })
     }
 
     /// Adds the gradients of one micro-batch, weighted by its `share` of the step. Does not wait
@@ -102,15 +121,59 @@ impl<'a> Step<'a> {
     /// # Errors
     /// Returns an error if the batch is incompatible with the model.
     pub fn accumulate(&mut self, batch: &Batch, share: f64, drop_path: f64, seed: u64) -> Result<()> {
+        self.run_pass(batch, share, drop_path, seed, None)
+    }
+
+    /// Runs the last pass of this process. Gradients go to other processes as they are completed.
+    ///
+    /// # Errors
+    /// Same as [`Self::accumulate`]; also if the communication fails.
+    pub(crate) fn accumulate_last(
+        &mut self,
+        batch: &Batch,
+        share: f64,
+        drop_path: f64,
+        seed: u64,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        self.run_pass(batch, share, drop_path, seed, Some(exchange))?;
+        exchange.complete()
+    }
+
+    fn run_pass(
+        &mut self,
+        batch: &Batch,
+        share: f64,
+        drop_path: f64,
+        seed: u64,
+        exchange: Option<&mut Exchange>,
+    ) -> Result<()> {
         let state = &*self.state;
         let mut cx = Context::new(&state.params, Mode::Train { seed, drop_path })
             .with_compute_type(state.precision.dtype())
             .with_frozen(state.frozen())
             .with_checkpointing(state.checkpoint_activations);
+        let log = StatisticsLog::default();
+        if self.statistics.is_some() {
+            cx = cx.with_statistics_log(log.clone());
+        }
         let loss = state.objective.loss(&mut cx, &state.model, batch, seed)?;
         let seed = Tensor::new((share * state.scale()) as f32, state.device())?;
         self.losses.push(MicroLoss { loss: loss.tensor().clone(), share });
-        Ok(cx.backward(&loss, seed, &mut self.gradients)?)
+        if let Some(passes) = &mut self.statistics {
+            passes.push(log.take());
+        }
+        let Some(exchange) = exchange else { return Ok(cx.backward(&loss, seed, &mut self.gradients)?) };
+        let (sums, last) = (&mut self.sums, Node::leaf(self.slot));
+        let mut outcome = Ok(());
+        let mut ready = |id: ParamId, gradients: &mut Gradients| {
+            let gradient = gradients.take(id);
+            if let (Some(gradient), false, Ok(())) = (gradient, state.is_frozen(id), &outcome) {
+                outcome = send(exchange, id, sums, last, gradient);
+            }
+        };
+        cx.backward_with(&loss, seed, &mut self.gradients, &mut ready)?;
+        outcome
     }
 
     /// Ends the passes of one device slot of the plan. Gradients are summed within a slot first,
@@ -120,7 +183,29 @@ impl<'a> Step<'a> {
     /// Returns an error if a sum does not fit into memory.
     pub fn next_slot(&mut self) -> Result<()> {
         let next = Gradients::new(self.state.params.len());
-        self.sums.push(std::mem::replace(&mut self.gradients, next))
+        self.sums.push(Node::leaf(self.slot), std::mem::replace(&mut self.gradients, next))?;
+        self.slot += 1;
+        Ok(())
+    }
+
+    /// Combines this part of a step with those of other processes: gradients, losses, and the
+    /// statistics of batch norms, which are applied in the order of the passes. Returns what each
+    /// process says in `remarks`, in order of ranks.
+    ///
+    /// # Errors
+    /// Returns an error if another process fails, is gone or is late.
+    pub(crate) fn combine(&mut self, exchange: Exchange, remarks: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        let share = self.losses.first().map_or(0.0, |micro| micro.share);
+        let own = PassReports::of(self.losses.iter().map(|micro| &micro.loss), self.statistics.take(), remarks)?;
+        let all = own.exchange(exchange.group())?;
+        // Frozen ones are restored after the step, as if this process had run all passes.
+        all.apply_statistics(&self.state.params)?;
+        let device = self.state.device();
+        let loss = |&loss: &f32| Ok(MicroLoss { loss: Tensor::new(loss, device)?, share });
+        self.losses = all.losses.iter().map(loss).collect::<Result<_>>()?;
+        exchange.finish(&self.state.params, &mut self.gradients)?;
+        self.sums = SlotSums::default();
+        Ok(all.remarks)
     }
 
     /// Applies the accumulated gradients.
@@ -141,7 +226,7 @@ impl<'a> Step<'a> {
         settings: &StepSettings,
         clip_grad: Option<f64>,
     ) -> Result<PendingUpdate<'a>> {
-        self.gradients = std::mem::take(&mut self.sums).finish(std::mem::take(&mut self.gradients))?;
+        self.add_up_slots()?;
         let frozen: Vec<ParamId> = self.state.params.ids().filter(|&id| self.state.is_frozen(id)).collect();
         for id in frozen {
             self.gradients.take(id);
@@ -160,6 +245,16 @@ impl<'a> Step<'a> {
             self.buffers.clear();
         }
         Ok(PendingUpdate { number: settings.step, step: self, clip, result })
+    }
+
+    /// Adds the gradients of earlier slots to those of the last one.
+    fn add_up_slots(&mut self) -> Result<()> {
+        let (mut sums, last) = (std::mem::take(&mut self.sums), Node::leaf(self.slot));
+        sums.push(last, std::mem::take(&mut self.gradients))?;
+        for (_, sum) in sums.finish(self.slot + 1)? {
+            self.gradients = sum;
+        }
+        Ok(())
     }
 
     fn check_finite(&self, clip: &ops::ClipFactor, step: u64) -> Result<StepResult> {
@@ -268,6 +363,25 @@ impl Drop for PendingUpdate<'_> {
     fn drop(&mut self) {
         let _ = self.settle();
     }
+}
+
+/// Sends the complete gradient of a parameter: its last term, and those of earlier slots.
+fn send(
+    exchange: &mut Exchange,
+    id: ParamId,
+    earlier: &mut SlotSums<Gradients>,
+    last: Node,
+    gradient: Tensor,
+) -> Result<()> {
+    let mut sums = SlotSums::default();
+    for (node, gradients) in earlier.pieces_mut() {
+        if let Some(gradient) = gradients.take(id) {
+            sums.push(node, gradient)?;
+        }
+    }
+    sums.push(last, gradient)?;
+    let terms = sums.finish(exchange.group().slots())?;
+    exchange.add(id, terms.into_iter().map(|(_, term)| term).collect())
 }
 
 /// Returns the loss of a step.

@@ -35,6 +35,7 @@ mod optimizers;
 mod parquet;
 mod plan_checks;
 mod pretrain;
+mod ranks;
 mod recipe_file;
 mod recipe_models;
 mod reduced;

@@ -63,8 +63,24 @@ impl Loader {
         batch: usize,
         workers: usize,
     ) -> Result<Self, DataError> {
+        Self::eval_share(source, pipeline, batch, workers, (0, 1))
+    }
+
+    /// Prepares every so many batches of `source`, of which several processes take turns: `share` is
+    /// the position of this one, and their number.
+    ///
+    /// # Errors
+    /// Same as [`Self::eval`].
+    pub(crate) fn eval_share(
+        source: Arc<dyn Source>,
+        pipeline: EvalPipeline,
+        batch: usize,
+        workers: usize,
+        (rank, ranks): (usize, usize),
+    ) -> Result<Self, DataError> {
         let (len, batch) = (source.len(), batch.max(1));
-        let ranges = (0..len).step_by(batch).map(move |first| first..(first + batch).min(len));
+        let firsts = (rank * batch..len).step_by(ranks.max(1) * batch);
+        let ranges = firsts.map(move |first| first..(first + batch).min(len));
         let work = move |range: &Range<usize>, w: &mut Workspace| eval_batch(&*source, &pipeline, range, w);
         let work: Arc<WorkFn<Range<usize>, Batch>> = Arc::new(work);
         let batches = OrderedWorkers::start(&work, ranges, workers)?;

@@ -32,7 +32,7 @@ pub struct Accuracy {
 }
 
 /// Prediction of a model for one image.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageScore {
     /// Index of the image in its source.
     pub index: usize,
@@ -43,6 +43,7 @@ pub struct ImageScore {
     /// Number of classes that are at least as probable as the label.
     pub rank: usize,
     /// Cross entropy.
+    #[serde(with = "crate::util::float_serde")]
     pub loss: f64,
 }
 
@@ -92,41 +93,87 @@ pub fn evaluate_each(
     each: &mut dyn FnMut(ImageScore),
 ) -> Result<(Accuracy, Vec<BadImage>)> {
     let (model, params) = at_size(model, params, pipeline.size)?;
-    let never = AtomicBool::new(false);
-    let scored = score(&*model, &params, source, pipeline, (batch, workers), &never, each)?;
-    scored.ok_or_else(|| DataError::Worker("the evaluation was stopped".into()).into())
+    let images = EvalImages { source, pipeline, batch, workers, share: (0, 1) };
+    let scored = score(&*model, &params, images, &AtomicBool::new(false), each)?;
+    scored.ok_or_else(|| DataError::Worker("the evaluation was stopped".into()))?.finish()
 }
 
-/// Like [`evaluate`], for a model that already has the size; none if `stop` is set before the end.
+/// Images to evaluate on.
+pub(crate) struct EvalImages<'a> {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) pipeline: &'a EvalPipeline,
+    /// Images of a batch.
+    pub(crate) batch: usize,
+    pub(crate) workers: usize,
+    /// Of how many processes this is which one: they take the batches in turn.
+    pub(crate) share: (usize, usize),
+}
+
+/// Scores of images, and those that could not be read, in the order of the source.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Scored {
+    pub(crate) images: Vec<ImageScore>,
+    pub(crate) bad: Vec<(usize, BadImage)>,
+}
+
+impl Scored {
+    /// Returns these scores and those of other images.
+    pub(crate) fn joined(mut self, other: Self) -> Self {
+        self.images.extend(other.images);
+        self.bad.extend(other.bad);
+        self
+    }
+
+    /// Returns the scores in the order of the source.
+    pub(crate) fn sorted(mut self) -> Self {
+        self.images.sort_by_key(|score| score.index);
+        self.bad.sort_by_key(|(first, _)| *first);
+        self
+    }
+
+    /// Returns accuracy and loss, and the images that could not be read.
+    ///
+    /// # Errors
+    /// Returns an error if there is no image.
+    pub(crate) fn finish(self) -> Result<(Accuracy, Vec<BadImage>)> {
+        let mut sum = Accuracy::default();
+        self.images.iter().for_each(|score| sum.add(score));
+        if sum.images == 0 {
+            let why = self.bad.first().map_or("there is none".to_string(), |(_, bad)| bad.reason.clone());
+            return Err(DataError::Setting(format!("no image to evaluate on could be read: {why}")).into());
+        }
+        let n = sum.images as f64;
+        let accuracy =
+            Accuracy { top1: sum.top1 / n, top5: sum.top5 / n, loss: sum.loss / n, images: sum.images };
+        Ok((accuracy, self.bad.into_iter().map(|(_, bad)| bad).collect()))
+    }
+}
+
+/// Scores images with a model that already has the size; none if `stop` is set before the end.
 pub(crate) fn score(
     model: &dyn Backbone,
     params: &ParamStore,
-    source: Arc<dyn Source>,
-    pipeline: &EvalPipeline,
-    (batch, workers): (usize, usize),
+    images: EvalImages,
     stop: &AtomicBool,
     each: &mut dyn FnMut(ImageScore),
-) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
-    let (mut sum, mut bad) = (Accuracy::default(), Vec::new());
-    for batch in Loader::eval(source, pipeline.clone(), batch, workers)? {
+) -> Result<Option<Scored>> {
+    let EvalImages { source, pipeline, batch, workers, share } = images;
+    let mut scored = Scored::default();
+    let loader = Loader::eval_share(source, pipeline.clone(), batch, workers, share)?;
+    let mut first = share.0 * batch;
+    for batch_of in loader {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let batch = batch?;
-        for score in score_images(model, params, &batch)? {
-            sum.add(&score);
+        let prepared = batch_of?;
+        for score in score_images(model, params, &prepared)? {
+            scored.images.push(score);
             each(score);
         }
-        bad.extend(batch.bad);
+        scored.bad.extend(prepared.bad.into_iter().map(|bad| (first, bad)));
+        first += share.1 * batch;
     }
-    if sum.images == 0 {
-        let why = bad.first().map_or("there is none".to_string(), |b| b.reason.clone());
-        return Err(DataError::Setting(format!("no image to evaluate on could be read: {why}")).into());
-    }
-    let n = sum.images as f64;
-    let accuracy =
-        Accuracy { top1: sum.top1 / n, top5: sum.top5 / n, loss: sum.loss / n, images: sum.images };
-    Ok(Some((accuracy, bad)))
+    Ok(Some(scored))
 }
 
 impl Accuracy {

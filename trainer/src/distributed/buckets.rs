@@ -1,0 +1,247 @@
+//! Gradients in buckets, which are added up over all ranks while the backward pass goes on.
+//!
+//! Parameters are put into buckets in the order in which the backward pass completes their
+//! gradients. The first step finds that order; from the second on, a bucket is on its way as soon as
+//! it is full.
+
+use candle_core::{CpuStorage, Device, Storage, Tensor};
+use efficienttrain_models::{Gradients, ParamId, ParamStore};
+
+use crate::distributed::communicator::PendingSum;
+use crate::distributed::group::Group;
+use crate::distributed::post::{ALIGNMENT, SumJob, WireType};
+use crate::distributed::slots::nodes_of;
+use crate::error::{Error, Result};
+
+/// Place of a gradient in its bucket.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    bucket: usize,
+    offset: usize,
+    len: usize,
+}
+
+/// Where each gradient goes.
+#[derive(Debug)]
+struct Layout {
+    /// In the order in which gradients are completed.
+    places: Vec<Place>,
+    /// Length of each bucket, and the number of its gradients.
+    buckets: Vec<(usize, usize)>,
+}
+
+/// Layout, and which parameters it is for.
+#[derive(Debug)]
+struct Order {
+    layout: Layout,
+    ids: Vec<ParamId>,
+}
+
+/// The buckets of a run.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    /// Length of a full bucket, in numbers.
+    capacity: usize,
+    dtype: WireType,
+    /// Known after the first step.
+    order: Option<Order>,
+}
+
+impl Buckets {
+    /// Creates buckets of `mib` MiB.
+    pub(crate) fn new(mib: f64, dtype: WireType) -> Self {
+        Self { capacity: (mib * f64::from(1 << 18)).max(1.0) as usize, dtype, order: None }
+    }
+}
+
+impl Default for Buckets {
+    /// 25 MiB in single precision, like those of PyTorch.
+    fn default() -> Self {
+        Self::new(25.0, WireType::F32)
+    }
+}
+
+impl Layout {
+    /// Fills buckets with gradients of these lengths, in order.
+    fn new(lengths: &[usize], capacity: usize) -> Self {
+        let (mut places, mut buckets) = (Vec::new(), Vec::<(usize, usize)>::new());
+        for &len in lengths {
+            // So that each gradient begins where vector loads are aligned.
+            let padded = len.next_multiple_of(ALIGNMENT);
+            if buckets.last().is_none_or(|(filled, _)| filled + padded > capacity) {
+                buckets.push((0, 0));
+            }
+            let bucket = buckets.len() - 1;
+            let (filled, count) = &mut buckets[bucket];
+            places.push(Place { bucket, offset: *filled, len });
+            (*filled, *count) = (*filled + padded, *count + 1);
+        }
+        Self { places, buckets }
+    }
+}
+
+impl Order {
+    fn place(&self, id: ParamId) -> Option<Place> {
+        let at = self.ids.iter().position(|of| *of == id)?;
+        self.layout.places.get(at).copied()
+    }
+}
+
+/// The gradients of one step on their way.
+pub(crate) struct Exchange<'a> {
+    group: &'a Group,
+    buckets: &'a mut Buckets,
+    /// Buckets that are being filled, or on their way.
+    open: Vec<Bucket>,
+    /// Number of buckets on their way.
+    begun: usize,
+    /// Gradients of the first step, in the order in which they were completed.
+    recorded: Vec<(ParamId, Vec<Tensor>)>,
+}
+
+enum Bucket {
+    /// One array a node of the slots of this rank, and the number of gradients that are missing.
+    Filling { terms: Vec<Vec<f32>>, missing: usize },
+    OnItsWay(PendingSum),
+}
+
+impl<'a> Exchange<'a> {
+    /// Begins a step.
+    pub(crate) fn new(group: &'a Group, buckets: &'a mut Buckets) -> Self {
+        let mut exchange = Self { group, buckets, open: Vec::new(), begun: 0, recorded: Vec::new() };
+        exchange.open_buckets();
+        exchange
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        self.group
+    }
+
+    fn open_buckets(&mut self) {
+        let nodes = nodes_of(self.group.own_slots(), self.group.slots()).len();
+        let lengths = self.buckets.order.iter().flat_map(|order| &order.layout.buckets);
+        let open =
+            |&(len, missing): &(usize, usize)| Bucket::Filling { terms: vec![vec![0.0; len]; nodes], missing };
+        self.open = lengths.map(open).collect();
+    }
+
+    /// Takes the complete gradient of a parameter: one term a node of this rank's slots. Starts to add
+    /// up a bucket once it and those before it are full.
+    ///
+    /// # Errors
+    /// Returns an error if the communication has failed.
+    pub(crate) fn add(&mut self, id: ParamId, terms: Vec<Tensor>) -> Result<()> {
+        let Some(order) = &self.buckets.order else {
+            self.recorded.push((id, terms));
+            return Ok(());
+        };
+        let changed = || Error::Distributed("the backward pass of this model differs from step to step".into());
+        let Place { bucket, offset, len } = order.place(id).ok_or_else(changed)?;
+        let Bucket::Filling { terms: arrays, missing } = &mut self.open[bucket] else { return Err(changed()) };
+        if arrays.len() != terms.len() || *missing == 0 {
+            return Err(changed());
+        }
+        for (array, term) in arrays.iter_mut().zip(&terms) {
+            copy(term, &mut array[offset..offset + len])?;
+        }
+        *missing -= 1;
+        self.begin_full()
+    }
+
+    /// Sends full buckets on their way, in order: it must be the same on all ranks.
+    fn begin_full(&mut self) -> Result<()> {
+        while let Some(Bucket::Filling { terms, missing: 0 }) = self.open.get_mut(self.begun) {
+            let job = SumJob { terms: std::mem::take(terms), dtype: self.buckets.dtype };
+            self.open[self.begun] = Bucket::OnItsWay(self.group.begin_sum(job)?);
+            self.begun += 1;
+        }
+        Ok(())
+    }
+
+    /// Sends off what the first step has recorded.
+    ///
+    /// # Errors
+    /// Returns an error if a gradient is missing, or the ranks have different models.
+    pub(crate) fn complete(&mut self) -> Result<()> {
+        if self.buckets.order.is_none() {
+            let recorded = std::mem::take(&mut self.recorded);
+            let length = |(_, terms): &(ParamId, Vec<Tensor>)| terms.first().map_or(0, Tensor::elem_count);
+            let lengths: Vec<usize> = recorded.iter().map(length).collect();
+            let ids: Vec<ParamId> = recorded.iter().map(|(id, _)| *id).collect();
+            self.check_order(&ids, &lengths)?;
+            let layout = Layout::new(&lengths, self.buckets.capacity);
+            self.buckets.order = Some(Order { layout, ids });
+            self.open_buckets();
+            recorded.into_iter().try_for_each(|(id, terms)| self.add(id, terms))?;
+        }
+        match self.begun == self.open.len() {
+            true => Ok(()),
+            false => Err(Error::Distributed(
+                "a parameter has no gradient in this step; on several processes each must have one in every step"
+                    .into(),
+            )),
+        }
+    }
+
+    /// Checks that all ranks have the same gradients in the same order.
+    fn check_order(&self, ids: &[ParamId], lengths: &[usize]) -> Result<()> {
+        let mut digest = crc32fast::Hasher::new();
+        let numbers = ids.iter().map(|id| id.index()).chain(lengths.iter().copied());
+        numbers.for_each(|number| digest.update(&(number as u64).to_le_bytes()));
+        let digests = self.group.gather(digest.finalize().to_le_bytes().to_vec())?;
+        match digests.iter().position(|digest| *digest != digests[0]) {
+            None => Ok(()),
+            Some(rank) => Err(Error::Distributed(format!(
+                "{} has other gradients than rank 0; start the same program with the same options on all hosts",
+                self.group.name(rank)
+            ))),
+        }
+    }
+
+    /// Waits for the sums and puts them into `gradients`, as parts of the buckets.
+    ///
+    /// # Errors
+    /// Returns an error if a rank fails, is gone or is late.
+    pub(crate) fn finish(self, params: &ParamStore, gradients: &mut Gradients) -> Result<()> {
+        let Some(order) = &self.buckets.order else { return Ok(()) };
+        let mut sums = Vec::new();
+        for bucket in &self.open {
+            let Bucket::OnItsWay(pending) = bucket else { continue };
+            let sum = self.group.finish_sum(pending)?;
+            let len = sum.len();
+            sums.push(Tensor::from_vec(sum, len, &Device::Cpu)?);
+        }
+        for (&id, place) in order.ids.iter().zip(&order.layout.places) {
+            let Place { bucket, offset, len } = *place;
+            let part = sums[bucket].narrow(0, offset, len)?.reshape(params.get(id).dims())?;
+            gradients.set(id, part.to_device(params.get(id).device())?);
+        }
+        Ok(())
+    }
+}
+
+/// Copies the values of a tensor.
+fn copy(from: &Tensor, to: &mut [f32]) -> Result<()> {
+    if from.device().is_cpu() && from.is_contiguous() {
+        let (storage, layout) = from.storage_and_layout();
+        if let (Storage::Cpu(CpuStorage::F32(values)), Some((begin, end))) = (&*storage, layout.contiguous_offsets()) {
+            to.copy_from_slice(&values[begin..end]);
+            return Ok(());
+        }
+    }
+    to.copy_from_slice(&from.flatten_all()?.to_vec1()?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_filled_in_order_and_aligned() {
+        let layout = Layout::new(&[100, 10, 1000, 64], 256);
+        assert_eq!(layout.buckets, [(192, 2), (1024, 1), (64, 1)]);
+        let places: Vec<_> = layout.places.iter().map(|p| (p.bucket, p.offset, p.len)).collect();
+        assert_eq!(places, [(0, 0, 100), (0, 128, 10), (1, 0, 1000), (2, 0, 64)]);
+    }
+}

@@ -1,0 +1,202 @@
+//! The thread of a rank that communicates: it does what the training thread asks for, in order, and
+//! answers other ranks meanwhile.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::distributed::note::{Board, Note};
+use crate::distributed::post::{Post, SumJob};
+use crate::distributed::wire::Wire;
+use crate::error::{Error, Result};
+
+/// Time between two looks for messages while there is nothing to do.
+const IDLE: Duration = Duration::from_millis(1);
+/// Time in which the ranks of a job that fails hear of each other.
+const HEAR: Duration = Duration::from_secs(2);
+/// Time that the communication thread has beyond the limit of a wait before it counts as stuck.
+const GRACE: Duration = Duration::from_secs(90);
+
+enum Command {
+    Slots(u32),
+    Introduce(Vec<String>),
+    Gather(Vec<u8>, Sender<Result<Vec<Vec<u8>>>>),
+    Sum(SumJob, Sender<Result<Vec<f32>>>),
+    Fail(String, Sender<Option<String>>),
+    Finish(Sender<()>),
+}
+
+/// The communication thread of a rank.
+#[derive(Debug)]
+pub(crate) struct Communicator {
+    pub(crate) rank: usize,
+    pub(crate) size: usize,
+    pub(crate) board: Arc<Board>,
+    commands: Sender<Command>,
+    limit: Duration,
+    /// Why the communication has failed, if it has.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+/// Sum that is being computed.
+#[derive(Debug)]
+pub(crate) struct PendingSum(Receiver<Result<Vec<f32>>>);
+
+impl Communicator {
+    /// Starts the thread, which opens its wire itself: MPI stays on the thread that initialized it.
+    ///
+    /// # Errors
+    /// That of `open`.
+    pub(crate) fn start(
+        limit: Duration,
+        open: impl FnOnce() -> Result<Box<dyn Wire>> + Send + 'static,
+    ) -> Result<Self> {
+        let (commands, asked) = channel();
+        let (ready, opened) = channel();
+        let board = Arc::new(Board::default());
+        let failure = Arc::new(Mutex::new(None));
+        let (shared, noted) = (board.clone(), failure.clone());
+        let work = move || match open() {
+            Ok(wire) => {
+                let post = Post::new(wire, shared, limit);
+                let _ = ready.send(Ok((post.rank(), post.size())));
+                serve(post, &asked, &noted);
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        };
+        let thread = std::thread::Builder::new().name("ranks".into()).spawn(work);
+        thread.map_err(|e| Error::Distributed(format!("cannot start a thread: {e}")))?;
+        let (rank, size) = opened.recv().map_err(|_| ended(&failure))??;
+        Ok(Self { rank, size, board, commands, limit, failure })
+    }
+
+    /// Sets the number of device slots of the plan.
+    pub(crate) fn set_slots(&self, slots: u32) {
+        let _ = self.commands.send(Command::Slots(slots));
+    }
+
+    /// Sets what messages say about each rank.
+    pub(crate) fn introduce(&self, about: Vec<String>) {
+        let _ = self.commands.send(Command::Introduce(about));
+    }
+
+    /// Returns what each rank gives, in order of ranks.
+    ///
+    /// # Errors
+    /// Returns an error if a rank fails, is gone or is late.
+    pub(crate) fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        let (reply, answer) = channel();
+        self.ask(Command::Gather(mine, reply))?;
+        self.wait(&answer)
+    }
+
+    /// Starts to add up over all ranks. All ranks must ask for the same sums in the same order.
+    ///
+    /// # Errors
+    /// Returns an error if the communication has failed before.
+    pub(crate) fn begin_sum(&self, job: SumJob) -> Result<PendingSum> {
+        let (reply, answer) = channel();
+        self.ask(Command::Sum(job, reply))?;
+        Ok(PendingSum(answer))
+    }
+
+    /// Waits for a sum.
+    ///
+    /// # Errors
+    /// Same as [`Self::gather`].
+    pub(crate) fn finish_sum(&self, sum: &PendingSum) -> Result<Vec<f32>> {
+        self.wait(&sum.0)
+    }
+
+    /// Tells all others that this rank fails. Returns what rank 0 says, if it fails as well.
+    pub(crate) fn fail(&self, why: &str) -> Option<String> {
+        let (reply, answer) = channel();
+        self.commands.send(Command::Fail(why.into(), reply)).ok()?;
+        answer.recv_timeout(3 * HEAR).ok()?
+    }
+
+    /// Ends the communication; all ranks have agreed to.
+    pub(crate) fn finish(&self) {
+        let (reply, answer) = channel();
+        if self.commands.send(Command::Finish(reply)).is_ok() {
+            // MPI may wait for a process that has died meanwhile.
+            let _ = answer.recv_timeout(5 * HEAR);
+        }
+    }
+
+    /// Returns why the communication has failed; none if it has not.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn ask(&self, command: Command) -> Result<()> {
+        self.commands.send(command).map_err(|_| ended(&self.failure))
+    }
+
+    fn wait<T>(&self, answer: &Receiver<Result<T>>) -> Result<T> {
+        let mut left = self.limit.saturating_add(GRACE);
+        loop {
+            match answer.recv_timeout(HEAR) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => return Err(ended(&self.failure)),
+                // The thread reports every wait; one that is on a slow disk may take any time.
+                Err(RecvTimeoutError::Timeout) if self.board.takes_looks() => {
+                    left = self.limit.saturating_add(GRACE);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    left = left.saturating_sub(HEAR);
+                    if left.is_zero() {
+                        return Err(Error::Distributed("the communication thread is stuck".into()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn ended(failure: &Mutex<Option<String>>) -> Error {
+    let why = failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Error::Distributed(why.unwrap_or_else(|| "the communication thread has ended".into()))
+}
+
+/// Does what is asked for until the end.
+fn serve(mut post: Post, asked: &Receiver<Command>, failure: &Mutex<Option<String>>) {
+    let note = |error: &Error| {
+        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+    };
+    loop {
+        let command = match asked.recv_timeout(IDLE) {
+            Ok(command) => command,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(error) = post.pump() {
+                    note(&error);
+                }
+                continue;
+            }
+        };
+        match command {
+            Command::Slots(slots) => post.slots = slots,
+            Command::Introduce(about) => post.introduce(about),
+            Command::Gather(mine, reply) => {
+                let all = post.gather(mine).inspect_err(note);
+                let _ = reply.send(all);
+            }
+            Command::Sum(job, reply) => {
+                let sum = post.sum(job).inspect_err(note);
+                let _ = reply.send(sum);
+            }
+            Command::Fail(why, reply) => {
+                post.tell_all(&Note::Fails(why));
+                let _ = reply.send(post.hear_first(HEAR));
+            }
+            Command::Finish(reply) => {
+                post.finish();
+                let _ = reply.send(());
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The processes of a job that train together.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::distributed::communicator::{Communicator, PendingSum};
+use crate::distributed::member::Member;
+use crate::distributed::note::{Phase, Warn};
+use crate::distributed::post::SumJob;
+use crate::distributed::slots::slots_of;
+use crate::distributed::threads::ThreadWire;
+use crate::distributed::wire::Wire;
+use crate::error::{Error, Result};
+
+/// Processes that train together, as one of them sees it. Its default is a process of its own.
+#[derive(Debug, Default)]
+pub struct Group {
+    members: Vec<Member>,
+    communicator: Option<Communicator>,
+    /// Device slots of the run's plan.
+    slots: u32,
+}
+
+/// What a rank says in an agreement: its error, if it has one.
+#[derive(Debug, Serialize, Deserialize)]
+struct Verdict(Option<String>);
+
+impl Group {
+    /// A process of its own.
+    pub fn alone() -> Self {
+        Self { slots: 1, ..Self::default() }
+    }
+
+    /// Creates the ends of a group whose members are threads of this process. A member that is
+    /// silent for longer than `limit` while others wait for it is an error.
+    ///
+    /// # Errors
+    /// Returns an error if the system cannot start a thread.
+    pub fn threads(size: usize, limit: Duration) -> Result<Vec<Self>> {
+        let start = |wire: ThreadWire| {
+            Communicator::start(limit, move || Ok(Box::new(wire) as Box<dyn Wire>))
+        };
+        let communicators: Vec<_> = ThreadWire::all(size).into_iter().map(start).collect::<Result<_>>()?;
+        // All must be there before the first waits for the others.
+        let introduced: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                communicators.into_iter().map(|c| scope.spawn(|| Self::introduced(c))).collect();
+            threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        });
+        let failed = |_| Error::Distributed("a thread of the group has panicked".into());
+        introduced.into_iter().map(|group| group.map_err(failed)?).collect()
+    }
+
+    /// Joins the other processes over a wire.
+    ///
+    /// # Errors
+    /// That of `open`; also if a process fails meanwhile.
+    pub(crate) fn open(
+        limit: Duration,
+        warn: Warn,
+        open: impl FnOnce() -> Result<Box<dyn Wire>> + Send + 'static,
+    ) -> Result<Self> {
+        let communicator = Communicator::start(limit, open)?;
+        communicator.board.show_warnings(warn);
+        Self::introduced(communicator)
+    }
+
+    fn introduced(communicator: Communicator) -> Result<Self> {
+        let mine = serde_json::to_vec(&Member::this()).unwrap_or_default();
+        let members = communicator.gather(mine)?;
+        let read = |bytes: &Vec<u8>| serde_json::from_slice(bytes);
+        let members: Vec<Member> = members.iter().map(read).collect::<Result<_, _>>().map_err(|e| {
+            Error::Distributed(format!(
+                "the processes are of different versions of this program ({e}); start the same on all hosts"
+            ))
+        })?;
+        communicator.introduce(members.iter().map(Member::about).collect());
+        let slots = members.len() as u32;
+        Ok(Self { members, communicator: Some(communicator), slots })
+    }
+
+    /// Returns the position of this process, from 0.
+    pub fn rank(&self) -> usize {
+        self.communicator.as_ref().map_or(0, |c| c.rank)
+    }
+
+    /// Returns the number of processes.
+    pub fn size(&self) -> usize {
+        self.communicator.as_ref().map_or(1, |c| c.size)
+    }
+
+    /// Returns true for the process that writes, logs and shows progress.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// Returns true if there are several processes.
+    pub fn is_shared(&self) -> bool {
+        self.size() > 1
+    }
+
+    /// Returns the processes, in order of ranks; none for a process of its own.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Returns the position of this process among those of its host.
+    pub fn local_rank(&self) -> usize {
+        let Some(own) = self.members.get(self.rank()) else { return 0 };
+        self.members[..self.rank()].iter().filter(|member| member.host == own.host).count()
+    }
+
+    /// Returns the number of processes on this host.
+    pub fn local_size(&self) -> usize {
+        let Some(own) = self.members.get(self.rank()) else { return 1 };
+        self.members.iter().filter(|member| member.host == own.host).count()
+    }
+
+    /// Returns the number of cores for the threads of this process: its share of those that it and
+    /// other processes of its host may run on.
+    pub fn cores(&self) -> usize {
+        let Some(own) = self.members.get(self.rank()) else {
+            return std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        };
+        let same = |member: &&Member| member.host == own.host && member.cores == own.cores;
+        let before = self.members[..self.rank()].iter().filter(same).count();
+        let sharers = self.members.iter().filter(same).count().max(1);
+        // The first ones take what does not divide evenly.
+        ((own.cores.len() + sharers - 1 - before) / sharers).max(1)
+    }
+
+    /// Returns the number of device slots of the plan.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Returns the plan's device slots whose passes this process computes.
+    pub(crate) fn own_slots(&self) -> Range<u32> {
+        slots_of(self.rank(), self.size(), self.slots)
+    }
+
+    /// Returns the number of device slots of the processes of this host.
+    pub(crate) fn host_slots(&self) -> u32 {
+        let Some(own) = self.members.get(self.rank()) else { return self.slots };
+        let here = self.members.iter().enumerate().filter(|(_, member)| member.host == own.host);
+        here.map(|(rank, _)| slots_of(rank, self.size(), self.slots).len() as u32).sum()
+    }
+
+    /// Sets the number of device slots of the run's plan.
+    ///
+    /// # Errors
+    /// Returns an error if there are fewer slots than processes.
+    pub(crate) fn set_slots(&mut self, slots: u32) -> Result<()> {
+        if (slots as usize) < self.size() {
+            let what = format!(
+                "the run is planned for {slots}, fewer than the {} processes; start at most {slots}, or give option \
+                 `devices` {} or more",
+                self.size(),
+                self.size()
+            );
+            return Err(Error::config("devices", what));
+        }
+        self.slots = slots;
+        if let Some(communicator) = &self.communicator {
+            communicator.set_slots(slots);
+        }
+        Ok(())
+    }
+
+    /// Sets what this process is doing, for the messages of others that wait for it.
+    pub(crate) fn enter(&self, phase: Phase, step: u64) {
+        if let Some(communicator) = &self.communicator {
+            communicator.board.set(phase, step);
+        }
+    }
+
+    /// Returns what each process gives, in order of ranks.
+    ///
+    /// # Errors
+    /// Returns an error if a process fails, is gone or is late.
+    pub(crate) fn gather(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        match &self.communicator {
+            Some(communicator) => communicator.gather(mine),
+            None => Ok(vec![mine]),
+        }
+    }
+
+    /// Returns the value of the first process on all of them.
+    ///
+    /// # Errors
+    /// Same as [`Self::gather`].
+    pub fn from_first(&self, value: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>> {
+        let mine = if self.is_first() { value() } else { Vec::new() };
+        Ok(self.gather(mine)?.swap_remove(0))
+    }
+
+    /// Waits until all processes have come to this point. If one has an error, all have one.
+    ///
+    /// # Errors
+    /// Returns the error of this process, or that of the first one that has one.
+    pub fn agree<T>(&self, outcome: Result<T>) -> Result<T> {
+        if !self.is_shared() {
+            return outcome;
+        }
+        let verdict = Verdict(outcome.as_ref().err().map(ToString::to_string));
+        let all = self.gather(serde_json::to_vec(&verdict).unwrap_or_default())?;
+        let value = outcome?;
+        for (rank, bytes) in all.iter().enumerate() {
+            if let Ok(Verdict(Some(what))) = serde_json::from_slice(bytes) {
+                return Err(Error::Rank { rank: self.name(rank), what });
+            }
+        }
+        Ok(value)
+    }
+
+    /// Names a process in a message.
+    pub(crate) fn name(&self, rank: usize) -> String {
+        match self.members.get(rank) {
+            Some(member) => format!("rank {rank} ({})", member.about()),
+            None => format!("rank {rank}"),
+        }
+    }
+
+    pub(crate) fn begin_sum(&self, job: SumJob) -> Result<PendingSum> {
+        let alone = || Error::Distributed("a process of its own has nothing to add up".into());
+        self.communicator.as_ref().ok_or_else(alone)?.begin_sum(job)
+    }
+
+    pub(crate) fn finish_sum(&self, sum: &PendingSum) -> Result<Vec<f32>> {
+        let alone = || Error::Distributed("a process of its own has nothing to add up".into());
+        self.communicator.as_ref().ok_or_else(alone)?.finish_sum(sum)
+    }
+
+    /// Tells the other processes that this one fails. Returns true if the first one shows the error,
+    /// so that this one need not.
+    pub fn fail(&self, error: &Error) -> bool {
+        let Some(communicator) = &self.communicator else { return false };
+        let text = error.to_string();
+        let told = matches!(error, Error::Rank { .. } | Error::Distributed(_));
+        let first = communicator.fail(&text);
+        !self.is_first() && first.is_some_and(|first| told || first.contains(&text))
+    }
+
+    /// Returns why the communication has failed; none if it has not.
+    pub fn failure(&self) -> Option<String> {
+        self.communicator.as_ref()?.failure()
+    }
+
+    /// Ends the communication, after all processes have agreed to.
+    pub fn finish(&self) {
+        if let Some(communicator) = &self.communicator {
+            communicator.finish();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_threads<T: Send>(size: usize, work: impl Fn(Group) -> T + Sync) -> Vec<T> {
+        let groups = Group::threads(size, Duration::from_secs(20)).unwrap();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = groups.into_iter().map(|group| scope.spawn(|| work(group))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn all_get_what_each_gives() {
+        for size in 1..=4 {
+            let all = on_threads(size, |group| group.gather(vec![group.rank() as u8; group.rank()]).unwrap());
+            let expected: Vec<Vec<u8>> = (0..size).map(|rank| vec![rank as u8; rank]).collect();
+            assert!(all.iter().all(|got| *got == expected), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_one_is_one_of_all() {
+        let outcomes = on_threads(3, |group| {
+            let own = if group.rank() == 1 { Err(Error::config("data", "no such folder")) } else { Ok(()) };
+            group.agree(own).unwrap_err().to_string()
+        });
+        assert_eq!(outcomes[1], "option `data`: no such folder");
+        for other in [&outcomes[0], &outcomes[2]] {
+            assert!(other.starts_with("rank 1 (") && other.ends_with(&outcomes[1]), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_leaves_ends_the_others() {
+        let outcomes = on_threads(3, |group| match group.rank() {
+            2 => String::new(),
+            _ => group.gather(Vec::new()).unwrap_err().to_string(),
+        });
+        for other in &outcomes[..2] {
+            assert!(other.starts_with("rank 2 (") && other.contains("is gone"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_fails_is_named_with_its_reason() {
+        let outcomes = on_threads(3, |group| match group.rank() {
+            2 => group.fail(&Error::config("data", "the disk is gone")).to_string(),
+            _ => {
+                let error = group.gather(Vec::new()).unwrap_err();
+                let silent = group.fail(&error);
+                assert_eq!(silent, group.rank() == 1, "{error}");
+                error.to_string()
+            }
+        });
+        assert_eq!(outcomes[2], "true", "rank 0 shows the error");
+        for other in &outcomes[..2] {
+            assert!(other.starts_with("rank 2 (") && other.ends_with("the disk is gone"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_silent_is_named() {
+        let groups = Group::threads(2, Duration::from_secs(2)).unwrap();
+        let [first, second]: [Group; 2] = groups.try_into().unwrap();
+        second.enter(Phase::Loader, 7);
+        let error = first.gather(Vec::new()).unwrap_err().to_string();
+        assert!(error.starts_with("rank 1 (") && error.contains("is waiting for its data loader"), "{error}");
+    }
+
+    #[test]
+    fn a_member_on_a_slow_disk_is_waited_for() {
+        let groups = Group::threads(2, Duration::from_secs(2)).unwrap();
+        let [first, second]: [Group; 2] = groups.try_into().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                second.enter(Phase::Files, 7);
+                std::thread::sleep(Duration::from_secs(5));
+                second.gather(Vec::new()).unwrap();
+            });
+            first.gather(Vec::new()).unwrap();
+        });
+    }
+
+    #[test]
+    fn cores_are_divided_among_those_that_share_them() {
+        let member = |host: &str, cores: &[usize]| Member {
+            host: host.into(),
+            cores: cores.into(),
+            ..Member::default()
+        };
+        let members = vec![member("a", &[0, 1, 2]), member("a", &[0, 1, 2]), member("a", &[3]), member("b", &[0])];
+        let group = Group { members, ..Group::default() };
+        assert_eq!(group.cores(), 2);
+        assert_eq!((group.local_rank(), group.local_size()), (0, 3));
+    }
+}

@@ -1,0 +1,38 @@
+//! Joins the processes that were started together.
+
+use std::time::Duration;
+
+use crate::distributed::group::Group;
+use crate::distributed::launch::{Engine, Launch};
+use crate::distributed::note::Warn;
+use crate::distributed::tcp::TcpWire;
+use crate::distributed::wire::Wire;
+use crate::error::Result;
+
+/// Joins the processes that `mpirun`, `srun` or `torchrun` started together, found by environment
+/// variables. A process that was started alone is a group of its own.
+///
+/// A process that is silent for longer than `limit` while others wait for it ends the job; `warn`
+/// shows who is waited for before.
+///
+/// # Errors
+/// Returns an error if the variables contradict each other, the others do not come within `limit`, or
+/// this build lacks what the launcher needs.
+pub fn join(engine: Engine, limit: Duration, warn: Warn) -> Result<Group> {
+    let variables = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    match Launch::of(engine, cfg!(feature = "mpi"), &variables)? {
+        Launch::Alone => Ok(Group::alone()),
+        Launch::Mpi { size } => Group::open(limit, warn, move || mpi(size)),
+        Launch::Tcp(at) => Group::open(limit, warn, move || Ok(Box::new(TcpWire::join(&at, limit)?) as Box<dyn Wire>)),
+    }
+}
+
+#[cfg(feature = "mpi")]
+fn mpi(size: Option<usize>) -> Result<Box<dyn Wire>> {
+    Ok(Box::new(crate::distributed::mpi::MpiWire::join(size)?))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn mpi(_: Option<usize>) -> Result<Box<dyn Wire>> {
+    Err(crate::error::Error::config("engine", "this build has no MPI; build it with `--features mpi`"))
+}

@@ -1,0 +1,25 @@
+//! Training on several processes: who they are, how they talk, and what they agree on.
+//!
+//! A run is planned for a number of devices, its *slots*. Each process (*rank*) computes the passes
+//! of some of them. Everything that decides the outcome follows from the slots, so a run is bitwise
+//! the same on any number of processes.
+
+pub(crate) mod buckets;
+pub(crate) mod communicator;
+pub(crate) mod group;
+pub(crate) mod join;
+pub(crate) mod launch;
+pub(crate) mod member;
+#[cfg(feature = "mpi")]
+pub(crate) mod mpi;
+pub(crate) mod note;
+pub(crate) mod post;
+pub(crate) mod slots;
+pub(crate) mod tcp;
+pub(crate) mod threads;
+pub(crate) mod wire;
+
+pub use group::Group;
+pub use join::join;
+pub use launch::Engine;
+pub use member::Member;

@@ -1,0 +1,458 @@
+//! The post of a rank: messages by sender, patience with those that are late, and the collective
+//! operations that are made of messages.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use half::bf16;
+
+use crate::distributed::note::{Board, Note, Phase, Status};
+use crate::distributed::slots::{Merge, Node, SlotSums, nodes_of, slots_of};
+use crate::distributed::wire::{Arrival, Kind, Wire};
+use crate::error::{Error, Result};
+
+/// Looks for messages before the first sleep.
+const SPINS: u32 = 200;
+/// Sleep between two looks.
+const NAP: Duration = Duration::from_micros(50);
+/// Time after which a late rank is asked what it does, again and again.
+const ASK: Duration = Duration::from_secs(1);
+/// Time after which a rank that answers nothing counts as gone.
+const UNANSWERED: Duration = Duration::from_secs(60);
+/// Time between two warnings about a late rank.
+const WARN: Duration = Duration::from_secs(30);
+/// Longest single message, in bytes: MPI counts with 31 bits.
+const PART: usize = 1 << 28;
+/// Alignment of slices, in numbers: that of vector loads.
+pub(crate) const ALIGNMENT: usize = 64;
+
+/// Type of the numbers of sums between ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WireType {
+    F32,
+    Bf16,
+}
+
+/// Terms to add up over all ranks.
+#[derive(Debug)]
+pub(crate) struct SumJob {
+    /// One array a node of this rank's slots, in order; all of the same length.
+    pub(crate) terms: Vec<Vec<f32>>,
+    pub(crate) dtype: WireType,
+}
+
+/// Messages of this rank.
+pub(crate) struct Post {
+    wire: Box<dyn Wire>,
+    inbox: Vec<VecDeque<(Kind, Vec<u8>)>>,
+    peers: Vec<Peer>,
+    board: std::sync::Arc<Board>,
+    /// Longest silence of a rank.
+    limit: Duration,
+    /// Devices of the run's plan, once known.
+    pub(crate) slots: u32,
+}
+
+/// What is known of another rank.
+#[derive(Debug, Default)]
+struct Peer {
+    /// Host and process.
+    about: String,
+    /// Its last status, and when it came.
+    status: Option<(Status, Instant)>,
+    fails: Option<String>,
+    ends: bool,
+    closed: bool,
+}
+
+impl Merge for Vec<f32> {
+    fn merge(&mut self, other: Self) -> Result<()> {
+        self.iter_mut().zip(&other).for_each(|(sum, term)| *sum += term);
+        Ok(())
+    }
+}
+
+impl Post {
+    pub(crate) fn new(wire: Box<dyn Wire>, board: std::sync::Arc<Board>, limit: Duration) -> Self {
+        let size = wire.size();
+        Self {
+            inbox: (0..size).map(|_| VecDeque::new()).collect(),
+            peers: (0..size).map(|_| Peer::default()).collect(),
+            wire,
+            board,
+            limit,
+            slots: size as u32,
+        }
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.wire.rank()
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.wire.size()
+    }
+
+    /// Sets what error messages say about each rank: host and process.
+    pub(crate) fn introduce(&mut self, about: Vec<String>) {
+        self.peers.iter_mut().zip(about).for_each(|(peer, about)| peer.about = about);
+    }
+
+    /// Names a rank in a message.
+    pub(crate) fn name(&self, rank: usize) -> String {
+        match self.peers[rank].about.as_str() {
+            "" => format!("rank {rank}"),
+            about => format!("rank {rank} ({about})"),
+        }
+    }
+
+    /// Returns the other ranks, beginning with the next one, so that not all send to the same.
+    fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let (rank, size) = (self.rank(), self.size());
+        (1..size).map(move |by| (rank + by) % size)
+    }
+
+    /// Takes in what has arrived, and answers questions.
+    ///
+    /// # Errors
+    /// Returns an error if a rank fails or is gone.
+    pub(crate) fn pump(&mut self) -> Result<()> {
+        self.board.looks();
+        while let Some(arrival) = self.wire.poll() {
+            match arrival {
+                Arrival::Message { from, kind: Kind::Note, bytes } => self.take_note(from, &bytes)?,
+                Arrival::Message { from, kind, bytes } => self.inbox[from].push_back((kind, bytes)),
+                Arrival::Closed { from } => self.peers[from].closed = true,
+            }
+        }
+        self.check_peers()
+    }
+
+    /// Checks that no rank has failed or gone. What one has said before it went is read first.
+    fn check_peers(&self) -> Result<()> {
+        if let Some((rank, why)) = self.failure() {
+            return Err(Error::Rank { rank: self.name(rank), what: why.to_string() });
+        }
+        let gone = |peer: &Peer| peer.closed && !peer.ends;
+        match self.peers.iter().position(gone) {
+            Some(rank) if self.inbox[rank].is_empty() => {
+                Err(Error::Distributed(format!("{} is gone: its connection is closed", self.name(rank))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the rank that has said that it fails, and why.
+    pub(crate) fn failure(&self) -> Option<(usize, &str)> {
+        self.peers.iter().enumerate().find_map(|(rank, peer)| Some((rank, peer.fails.as_deref()?)))
+    }
+
+    fn take_note(&mut self, from: usize, bytes: &[u8]) -> Result<()> {
+        match Note::read(bytes) {
+            Some(Note::Ask) => {
+                let status = self.board.status();
+                self.tell(from, &Note::Status(status))?;
+            }
+            Some(Note::Status(status)) => self.peers[from].status = Some((status, Instant::now())),
+            Some(Note::Fails(why)) => self.peers[from].fails = Some(why),
+            Some(Note::Ends) => self.peers[from].ends = true,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Sends a note. One that does not go out at once is given up soon: its receiver is stuck.
+    fn tell(&mut self, to: usize, note: &Note) -> Result<()> {
+        let until = Instant::now() + ASK;
+        let mut pause = || match Instant::now() < until {
+            true => Ok(()),
+            false => Err(Error::Distributed(format!("rank {to} takes no messages"))),
+        };
+        self.wire.send(to, Kind::Note, note.to_bytes(), &mut pause)
+    }
+
+    /// Tells all other ranks.
+    pub(crate) fn tell_all(&mut self, note: &Note) {
+        for to in self.others() {
+            // Whoever does not listen any more need not know.
+            let _ = self.tell(to, note);
+        }
+    }
+
+    /// Sends a message, in parts if it is long.
+    fn send(&mut self, to: usize, kind: Kind, bytes: Vec<u8>) -> Result<()> {
+        let mut patience = Patience::new();
+        let (name, limit) = (self.name(to), self.limit);
+        let mut pause = || match patience.started.elapsed() < limit {
+            true => {
+                patience.nap();
+                Ok(())
+            }
+            false => {
+                let what = format!("{name} has taken no message for {} s", limit.as_secs_f64());
+                Err(Error::Distributed(what))
+            }
+        };
+        if bytes.len() <= PART {
+            return self.wire.send(to, kind, bytes, &mut pause);
+        }
+        let mut parts = bytes.chunks(PART).peekable();
+        while let Some(part) = parts.next() {
+            let kind = if parts.peek().is_some() { Kind::Part } else { kind };
+            self.wire.send(to, kind, part.to_vec(), &mut pause)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next message of a rank, which must be of a kind.
+    fn receive(&mut self, from: usize, expected: Kind) -> Result<Vec<u8>> {
+        let mut whole = Vec::new();
+        loop {
+            let (kind, bytes) = self.next_of(from)?;
+            let bytes = if whole.is_empty() {
+                bytes
+            } else {
+                whole.extend_from_slice(&bytes);
+                std::mem::take(&mut whole)
+            };
+            match kind {
+                Kind::Part => whole = bytes,
+                _ if kind == expected => return Ok(bytes),
+                _ => {
+                    let what = format!(
+                        "{} is at another point of the run: it sent {kind:?} instead of {expected:?}",
+                        self.name(from)
+                    );
+                    return Err(Error::Distributed(what));
+                }
+            }
+        }
+    }
+
+    fn next_of(&mut self, from: usize) -> Result<(Kind, Vec<u8>)> {
+        let mut patience = Patience::new();
+        loop {
+            if let Some(message) = self.inbox[from].pop_front() {
+                return Ok(message);
+            }
+            self.pump()?;
+            if self.inbox[from].is_empty() {
+                self.wait_for(from, &mut patience)?;
+            }
+        }
+    }
+
+    /// Sleeps a little; asks, warns and gives up as time goes by.
+    fn wait_for(&mut self, from: usize, patience: &mut Patience) -> Result<()> {
+        patience.nap();
+        if patience.asks() {
+            self.tell(from, &Note::Ask)?;
+        }
+        let status = self.peers[from].status.filter(|(_, at)| *at >= patience.started);
+        // A disk may be slow as long as it likes.
+        if status.is_some_and(|(status, at)| status.phase == Phase::Files && at.elapsed() < 3 * ASK) {
+            patience.began = Instant::now();
+        }
+        let waited = patience.began.elapsed();
+        if patience.warns() && self.speaks_for(from) {
+            let doing = status.map_or("does not answer", |(status, _)| status.phase.doing());
+            let (name, seconds) = (self.name(from), patience.started.elapsed().as_secs());
+            self.board.warn(&format!("waiting for {name} for {seconds} s: it {doing}"));
+        }
+        let silent = status.map_or(patience.started, |(_, at)| at).elapsed();
+        if waited < self.limit && silent < UNANSWERED.min(self.limit) {
+            return Ok(());
+        }
+        Err(Error::Distributed(self.gave_up(from, waited, status)))
+    }
+
+    fn gave_up(&self, from: usize, waited: Duration, status: Option<(Status, Instant)>) -> String {
+        let (name, own) = (self.name(from), self.board.status());
+        let seconds = waited.as_secs_f64().round();
+        let what = format!("{name} has sent nothing for step {} for {seconds} s", own.step);
+        match status {
+            Some((status, at)) if at.elapsed() < UNANSWERED.min(self.limit) => {
+                format!("{what}; it {} (step {})", status.phase.doing(), status.step)
+            }
+            _ => format!("{what} and does not answer: its process or host is stopped or out of reach"),
+        }
+    }
+
+    /// Returns true if this rank is the first of those that wait.
+    fn speaks_for(&self, from: usize) -> bool {
+        self.rank() == usize::from(from == 0)
+    }
+
+    /// Returns what each rank gives, in order of ranks.
+    ///
+    /// # Errors
+    /// Returns an error if a rank fails, is gone, or is late.
+    pub(crate) fn gather(&mut self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        for to in self.others() {
+            self.send(to, Kind::Gather, mine.clone())?;
+        }
+        let mut all: Vec<Vec<u8>> = (0..self.size()).map(|_| Vec::new()).collect();
+        for from in self.others() {
+            all[from] = self.receive(from, Kind::Gather)?;
+        }
+        all[self.wire.rank()] = mine;
+        Ok(all)
+    }
+
+    /// Adds up arrays over all slots: each rank adds up a slice of it, in the order of the slots.
+    ///
+    /// # Errors
+    /// Same as [`Self::gather`].
+    pub(crate) fn sum(&mut self, job: SumJob) -> Result<Vec<f32>> {
+        let SumJob { mut terms, dtype } = job;
+        let (rank, ranks, slots) = (self.rank(), self.size(), self.slots);
+        let len = terms.first().map_or(0, Vec::len);
+        let slice = |rank: usize| slice_of(rank, ranks, len);
+        for to in self.others() {
+            let parts: Vec<&[f32]> = terms.iter().map(|term| &term[slice(to)]).collect();
+            self.send(to, Kind::Terms, dtype.encode(&parts))?;
+        }
+        let mut sums = SlotSums::default();
+        for from in 0..ranks {
+            let nodes = nodes_of(slots_of(from, ranks, slots), slots);
+            let theirs = if from == rank {
+                dtype.rounded(terms.iter().map(|term| term[slice(rank)].to_vec()).collect())
+            } else {
+                dtype.decode(&self.receive(from, Kind::Terms)?, nodes.len())
+            };
+            for (node, term) in nodes.into_iter().zip(theirs) {
+                sums.push(node, term)?;
+            }
+        }
+        let sum = only(sums.finish(slots)?);
+        let encoded = dtype.encode(&[&sum]);
+        for to in self.others() {
+            self.send(to, Kind::Sum, encoded.clone())?;
+        }
+        // The own terms have been sent.
+        let mut whole = terms.swap_remove(0);
+        let own = dtype.rounded(vec![sum]).swap_remove(0);
+        whole[slice(rank)].copy_from_slice(&own);
+        for from in self.others() {
+            let theirs = dtype.decode(&self.receive(from, Kind::Sum)?, 1).swap_remove(0);
+            let slice = slice(from);
+            if theirs.len() != slice.len() {
+                let what = format!("{} sent {} numbers of a sum", self.name(from), theirs.len());
+                return Err(Error::Distributed(what));
+            }
+            whole[slice].copy_from_slice(&theirs);
+        }
+        Ok(whole)
+    }
+
+    /// Waits a little for other ranks to say that they fail, too; returns what rank 0 says.
+    pub(crate) fn hear_first(&mut self, time: Duration) -> Option<String> {
+        let until = Instant::now() + time;
+        while self.rank() != 0 && self.peers[0].fails.is_none() && Instant::now() < until {
+            let _ = self.pump();
+            std::thread::sleep(NAP);
+        }
+        self.peers[0].fails.clone()
+    }
+
+    /// Ends the communication after all have agreed to.
+    pub(crate) fn finish(mut self) {
+        self.tell_all(&Note::Ends);
+        self.wire.finish();
+    }
+}
+
+/// Returns the single sum of all slots.
+fn only(mut sums: Vec<(Node, Vec<f32>)>) -> Vec<f32> {
+    sums.pop().map_or_else(Vec::new, |(_, sum)| sum)
+}
+
+/// Returns the part of an array of `len` numbers that a rank adds up.
+fn slice_of(rank: usize, ranks: usize, len: usize) -> std::ops::Range<usize> {
+    let first = |rank: usize| match rank == ranks {
+        true => len,
+        false => len * rank / ranks / ALIGNMENT * ALIGNMENT,
+    };
+    first(rank)..first(rank + 1)
+}
+
+impl WireType {
+    /// Returns the bytes of arrays, one after the other.
+    fn encode(self, arrays: &[&[f32]]) -> Vec<u8> {
+        let numbers = arrays.iter().map(|array| array.len()).sum::<usize>();
+        let mut bytes = Vec::with_capacity(numbers * self.bytes());
+        for array in arrays {
+            match self {
+                Self::F32 => bytes.extend_from_slice(bytemuck::cast_slice(array)),
+                Self::Bf16 => bytes.extend(array.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
+            }
+        }
+        bytes
+    }
+
+    /// Returns `count` arrays of the same length.
+    fn decode(self, bytes: &[u8], count: usize) -> Vec<Vec<f32>> {
+        let len = (bytes.len() / count.max(1)).max(1);
+        let array = |bytes: &[u8]| match self {
+            Self::F32 => bytes.as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect(),
+            Self::Bf16 => bytes.as_chunks().0.iter().map(|&x| bf16::from_le_bytes(x).to_f32()).collect(),
+        };
+        let mut arrays: Vec<Vec<f32>> = bytes.chunks_exact(len).take(count).map(array).collect();
+        arrays.resize(count, Vec::new());
+        arrays
+    }
+
+    /// Returns arrays as other ranks would get them.
+    fn rounded(self, mut arrays: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        if self == Self::Bf16 {
+            arrays.iter_mut().flatten().for_each(|x| *x = bf16::from_f32(*x).to_f32());
+        }
+        arrays
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// Patience with one rank.
+struct Patience {
+    /// Start of the wait.
+    started: Instant,
+    /// Start of the time that counts: that on a slow disk does not.
+    began: Instant,
+    asked: Instant,
+    warned: Instant,
+    looks: u32,
+}
+
+impl Patience {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { started: now, began: now, asked: now, warned: now, looks: 0 }
+    }
+
+    fn nap(&mut self) {
+        self.looks = self.looks.saturating_add(1);
+        if self.looks < SPINS { std::thread::yield_now() } else { std::thread::sleep(NAP) }
+    }
+
+    fn asks(&mut self) -> bool {
+        is_due(&mut self.asked, ASK)
+    }
+
+    fn warns(&mut self) -> bool {
+        is_due(&mut self.warned, WARN)
+    }
+}
+
+fn is_due(last: &mut Instant, every: Duration) -> bool {
+    let due = last.elapsed() >= every;
+    if due {
+        *last = Instant::now();
+    }
+    due
+}

@@ -1,0 +1,310 @@
+//! The same run on several processes, which are threads here: bitwise as on one.
+
+use std::time::Duration;
+
+use crate::common::{bits, config, options};
+use candle_core::DType;
+use efficienttrain::checkpoint::{Checkpoint, LAST};
+use efficienttrain::config::{Interval, NonFinitePolicy, OptimizerName, Precision, RunOptions, TargetName, TrainConfig};
+use efficienttrain::distributed::Group;
+use efficienttrain::events::{Event, Observer};
+use efficienttrain::{Error, Run, Sources};
+
+/// Everything that a run ends with.
+#[derive(Clone, Debug, PartialEq)]
+struct Outcome {
+    weights: Vec<(String, Vec<u32>)>,
+    moments: Vec<(String, Vec<u32>)>,
+    evaluations: Vec<(u64, u64, u64, u64, Option<u64>)>,
+    bad_steps: Vec<u64>,
+    steps: u64,
+}
+
+fn outcome(run: &Run) -> Outcome {
+    let moments = run.state.optimizer.moments.iter().flat_map(|(part, store)| {
+        store.iter().map(move |(name, t)| {
+            let values = t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            (format!("{part}/{name}"), values.into_iter().map(f32::to_bits).collect())
+        })
+    });
+    let evaluation = |e: &efficienttrain::events::EvalRecord| {
+        (e.step, e.top1.to_bits(), e.top5.to_bits(), e.loss.to_bits(), e.ema_top1.map(f64::to_bits))
+    };
+    Outcome {
+        weights: bits(run),
+        moments: moments.collect(),
+        evaluations: run.history.evals.iter().map(evaluation).collect(),
+        bad_steps: run.history.bad_steps.clone(),
+        steps: run.step(),
+    }
+}
+
+/// A test's folder, with the data of one run.
+struct Job<'a> {
+    config: &'a TrainConfig,
+    options: RunOptions,
+}
+
+/// Runs `work` on `ranks` threads, each with a run of its own.
+fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Group) -> T + Sync) -> Vec<T> {
+    let groups = Group::threads(ranks, Duration::from_secs(60)).unwrap();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = groups.into_iter().map(|group| scope.spawn(|| work(group))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+impl Job<'_> {
+    /// Trains on `ranks` ranks, from the checkpoint in the folder if there is one and `resume`.
+    fn train(&self, ranks: usize, resume: bool) -> Vec<Outcome> {
+        on_ranks(ranks, |group| {
+            let sources = Sources::open(self.config).unwrap();
+            let run = if resume {
+                let saved = Checkpoint::open(&self.options.out.join(LAST)).unwrap();
+                // Read before rank 0 replaces it.
+                group.agree(Ok(())).unwrap();
+                Run::resume(&saved, self.options.clone(), sources).unwrap()
+            } else {
+                Run::new(self.config.clone(), self.options.clone(), sources).unwrap()
+            };
+            let mut run = run.with_group(group).unwrap();
+            run.train(&mut ()).unwrap();
+            let outcome = outcome(&run);
+            run.group().agree(Ok(())).unwrap();
+            outcome
+        })
+    }
+}
+
+/// Trains on 1, 2, 3 and 4 ranks, which must all end with the same.
+fn same_on_all(config: &TrainConfig) -> Outcome {
+    same_on_each(config, |_| ())
+}
+
+fn same_on_each(config: &TrainConfig, change: impl Fn(&mut RunOptions)) -> Outcome {
+    let mut first: Option<Outcome> = None;
+    for ranks in 1..=4 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(dir.path(), 1);
+        change(&mut options);
+        for (rank, outcome) in (Job { config, options }.train(ranks, false)).into_iter().enumerate() {
+            let first = first.get_or_insert_with(|| outcome.clone());
+            assert!(*first == outcome, "rank {rank} of {ranks} ends with something else");
+        }
+    }
+    first.unwrap()
+}
+
+fn small(model: &str) -> TrainConfig {
+    TrainConfig { devices: 4, batch: 4.into(), epochs: 0.6, synthetic_images: 120, ..config(model) }
+}
+
+#[test]
+fn a_run_is_the_same_on_one_to_four_ranks() {
+    let all = same_on_all(&TrainConfig { accumulation: 2, ..small("resnet10") });
+    assert!(all.steps >= 3 && !all.evaluations.is_empty() && !all.moments.is_empty());
+}
+
+#[test]
+fn one_device_is_what_a_process_of_its_own_does() {
+    let config = TrainConfig { devices: 1, ..small("resnet10") };
+    let dir = tempfile::tempdir().unwrap();
+    let mut alone = crate::common::run(&config, options(dir.path(), 2));
+    alone.train(&mut ()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let job = Job { config: &config, options: options(dir.path(), 2) };
+    assert!(job.train(1, false)[0] == outcome(&alone));
+}
+
+#[test]
+fn replay_mixing_and_clipping_are_the_same_on_any_number_of_ranks() {
+    let config = TrainConfig {
+        replay: Some(2),
+        replay_batches: Some(2),
+        mixup: Some(0.8),
+        cutmix: Some(1.0),
+        clip_grad: Some(0.1),
+        opt: Some(OptimizerName::Lamb),
+        lr: Some(1e-3),
+        weight_decay: Some(0.02),
+        epochs: 1.0,
+        ..small("resnet10")
+    };
+    same_on_all(&config);
+}
+
+#[test]
+fn transformers_with_dropped_paths_are_the_same_on_any_number_of_ranks() {
+    let config = TrainConfig { drop_path: Some(0.3), precision: Precision::Bf16, ..small("deit_tiny") };
+    same_on_each(&config, |options| options.checkpoint_activations = true);
+}
+
+#[test]
+fn frozen_layers_stay_frozen_on_all_ranks() {
+    let config = TrainConfig { freeze: vec!["conv1.*".into(), "bn1.*".into()], ..small("resnet10") };
+    same_on_all(&config);
+}
+
+#[test]
+fn pretraining_is_the_same_on_any_number_of_ranks() {
+    let config = TrainConfig {
+        target: Some(TargetName::Hog),
+        model: Some("deit_tiny".into()),
+        base_size: 96,
+        synthetic_images: 40,
+        batch: 2.into(),
+        ..small("deit_tiny")
+    };
+    same_on_all(&config);
+}
+
+/// A run that is stopped on four ranks in the middle of an epoch goes on on three, and then on one.
+#[test]
+fn a_run_is_resumed_on_another_number_of_ranks() {
+    let config = TrainConfig { replay: Some(2), replay_batches: Some(2), epochs: 1.0, ..small("resnet10") };
+    let whole = {
+        let dir = tempfile::tempdir().unwrap();
+        Job { config: &config, options: options(dir.path(), 1) }.train(1, false).remove(0)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let part = |ranks, until, resume| {
+        let options = RunOptions { stop_after: until, ..options(dir.path(), 1) };
+        Job { config: &config, options }.train(ranks, resume).remove(0)
+    };
+    assert!(whole.steps > 5, "{} steps", whole.steps);
+    part(4, Some(2), false);
+    part(3, Some(4), true);
+    assert!(part(1, None, true) == whole);
+}
+
+/// Batches of 64: none for the last rank, one of one image, and so on.
+#[test]
+fn evaluation_counts_every_image_once() {
+    for images in [1, 63, 65, 257] {
+        let config = TrainConfig { epochs: 0.3, synthetic_images: 4 * images.max(12), ..small("resnet10") };
+        let mut first = None;
+        for ranks in [1, 3] {
+            let evaluated = on_ranks(ranks, |group| {
+                let mut sources = Sources::open(&config).unwrap();
+                let indices: Vec<usize> = (0..images).map(|i| i % sources.val.len()).collect();
+                sources.val = std::sync::Arc::new(Repeated { of: sources.val.clone(), indices });
+                let dir = tempfile::tempdir().unwrap();
+                let run = Run::new(config.clone(), options(dir.path(), 1), sources).unwrap();
+                let mut run = run.with_group(group).unwrap();
+                run.train(&mut ()).unwrap();
+                let outcome = outcome(&run);
+                run.group().agree(Ok(())).unwrap();
+                outcome.evaluations
+            });
+            let first = first.get_or_insert_with(|| evaluated[0].clone());
+            assert!(evaluated.iter().all(|evaluations| evaluations == first), "{images} images on {ranks} ranks");
+        }
+    }
+}
+
+/// Some images of a set, any number of times.
+struct Repeated {
+    of: std::sync::Arc<dyn efficienttrain::data::Source>,
+    indices: Vec<usize>,
+}
+
+impl efficienttrain::data::Source for Repeated {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        self.of.classes()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.of.label(self.indices[index])
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("{index}: {}", self.of.name(self.indices[index]))
+    }
+
+    fn load(&self, index: usize) -> Result<image::RgbImage, efficienttrain::DataError> {
+        self.of.load(self.indices[index])
+    }
+}
+
+#[test]
+fn what_differs_between_ranks_is_named() {
+    let config = small("resnet10");
+    let error_with = |change: &(dyn Fn(&mut TrainConfig) + Sync)| {
+        let errors = on_ranks(2, |group| {
+            let mut config = config.clone();
+            if group.rank() == 1 {
+                change(&mut config);
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let sources = Sources::open(&config).unwrap();
+            let run = Run::new(config, options(dir.path(), 1), sources).unwrap();
+            run.with_group(group).unwrap_err().to_string()
+        });
+        assert_eq!(errors[0], errors[1]);
+        errors[0].clone()
+    };
+    let error = error_with(&|config| config.lr = Some(2e-3));
+    assert!(error.contains("option `lr` of rank 1 (") && error.contains("0.002") && error.contains("0.001"), "{error}");
+    let error = error_with(&|config| config.synthetic_images = 121);
+    assert!(error.contains("synthetic-images") && error.contains("121"), "{error}");
+    let error = error_with(&|config| config.seed = 8);
+    assert!(error.contains("option `seed` of rank 1"), "{error}");
+}
+
+#[test]
+fn fewer_devices_than_ranks_are_refused() {
+    let config = TrainConfig { devices: 2, ..small("resnet10") };
+    let errors = on_ranks(3, |group| {
+        let dir = tempfile::tempdir().unwrap();
+        let run = crate::common::run(&config, options(dir.path(), 1));
+        run.with_group(group).unwrap_err().to_string()
+    });
+    assert!(errors[0].contains("planned for 2") && errors[0].contains("3 processes"), "{}", errors[0]);
+}
+
+/// Asks this rank to stop after a step.
+struct StopAfter(u64, std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl Observer for StopAfter {
+    fn observe(&mut self, event: &Event) -> Result<(), Error> {
+        if matches!(event, Event::Step(record) if record.step == self.0) {
+            self.1.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn all_ranks_stop_after_the_same_step() {
+    let config = small("resnet10");
+    let dir = tempfile::tempdir().unwrap();
+    let stopped = on_ranks(3, |group| {
+        let own = if group.rank() == 2 { 1 } else { u64::MAX };
+        let mut run = crate::common::run(&config, options(dir.path(), 1)).with_group(group).unwrap();
+        let stop = run.stop_flag();
+        let finished = run.train(&mut StopAfter(own, stop)).unwrap();
+        run.group().agree(Ok(())).unwrap();
+        (finished, run.step())
+    });
+    assert_eq!(stopped, [(false, 3); 3]);
+    let saved = Checkpoint::open(&dir.path().join(LAST)).unwrap();
+    assert_eq!(saved.run().unwrap().step, 3);
+}
+
+#[test]
+fn a_diverging_step_is_one_verdict_of_all_ranks() {
+    let config = TrainConfig {
+        lr: Some(900.0),
+        clip_grad: Some(0.0),
+        on_nonfinite: NonFinitePolicy::Skip,
+        max_bad_steps: 1000,
+        epochs: 1.0,
+        ..small("resnet10")
+    };
+    let all = same_on_each(&config, |options| options.eval_every = Interval::Percent(100.0));
+    assert!(!all.bad_steps.is_empty(), "no step has diverged");
+}
