@@ -129,6 +129,11 @@ impl Error {
         matches!(self, Self::Model(error) if error.is_out_of_memory())
     }
 
+    /// Returns true if the error is not of this process itself, but of another one that trains with it.
+    pub fn is_of_another_process(&self) -> bool {
+        matches!(self, Self::Rank { .. } | Self::Distributed(_))
+    }
+
     pub(crate) fn config(option: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Config { option: option.into(), what: what.into() }
     }

@@ -29,16 +29,10 @@ fn main() -> ExitCode {
             cli::eprint_line(error);
             ExitCode::from(cli::signals::STOPPED)
         }
+        Err(error) if error.is::<cli::ranks::Reported>() => ExitCode::FAILURE,
         Err(error) => {
-            cli::eprint_line(format!("error: {}", render_error(&error)));
+            cli::eprint_line(format!("error: {}", cli::render_error(&error)));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Formats an error with its causes, each of them once: some messages include their cause already.
-fn render_error(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |said, cause| {
-        if said.ends_with(&cause) { said } else { format!("{said}: {cause}") }
-    })
 }

@@ -10,6 +10,7 @@ use efficienttrain_schedule::OptimizerKind;
 
 use crate::checkpoint::file::KEY;
 use crate::checkpoint::record::{FORMAT, RunRecord};
+use crate::distributed::group::Group;
 use crate::error::{Error, Result};
 use crate::training::optimizer::moment_of;
 use crate::training::state::TrainState;
@@ -31,11 +32,40 @@ impl Checkpoint {
     /// Returns an error if it is missing, truncated or not a weight file, or was written by a newer
     /// version.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::parse(path, &read_regular(path).map_err(Error::io(path))?)
+    }
+
+    /// Reads a checkpoint on the first process of a group, and sends it to the others, which need not
+    /// have its file. None if `find` finds none there.
+    ///
+    /// # Errors
+    /// Same as [`Self::open`], on all processes.
+    pub fn shared(group: &Group, find: impl FnOnce() -> Result<Option<Self>>) -> Result<Option<Self>> {
+        if !group.is_shared() {
+            return find();
+        }
+        let found = group.agree(if group.is_first() { find() } else { Ok(None) })?;
+        let read = || -> Result<Vec<u8>> {
+            let Some(found) = &found else { return Ok(Vec::new()) };
+            read_regular(&found.path).map_err(Error::io(&found.path))
+        };
+        let bytes = group.agree(if group.is_first() { read() } else { Ok(Vec::new()) })?;
+        let path = group.from_first(|| {
+            found.as_ref().map_or_else(Vec::new, |found| found.path.to_string_lossy().into_owned().into())
+        })?;
+        let bytes = group.from_first(|| bytes)?;
+        if bytes.is_empty() || group.is_first() {
+            return Ok(found);
+        }
+        Self::parse(Path::new(&*String::from_utf8_lossy(&path)), &bytes).map(Some)
+    }
+
+    /// Reads the bytes of a file.
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let failed = |what: String| Error::Checkpoint { path: path.into(), what };
-        let bytes = read_regular(path).map_err(Error::io(path))?;
-        let file = weights::read_bytes(&bytes, path, &ReadOptions::default())?;
+        let file = weights::read_bytes(bytes, path, &ReadOptions::default())?;
         // Files of earlier versions without a checksum pass.
-        crate::checkpoint::file::verify(&bytes, &file.metadata).map_err(failed)?;
+        crate::checkpoint::file::verify(bytes, &file.metadata).map_err(failed)?;
         let json = file.metadata.get(KEY);
         let record: Option<RunRecord> =
             json.map(|json| serde_json::from_str(json)).transpose().map_err(|e| {

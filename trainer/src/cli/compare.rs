@@ -64,6 +64,7 @@ pub(crate) fn args(command: Command) -> Command {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    super::ranks::refuse("compare")?;
     super::refuse(matches, "compare", &OWN)?;
     let args = CompareArgs::from_arg_matches(matches)?;
     let defaults = RunOptions {

@@ -44,6 +44,7 @@ fn refuse_others(layers: &ConfigLayers, resolved: &Resolved) -> Result<()> {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    super::ranks::refuse("train --demo")?;
     let layers = TrainArgs::from_arg_matches(matches)?.layered.layers(matches)?;
     let resolved = layers.resolve()?;
     refuse_others(&layers, &resolved)?;

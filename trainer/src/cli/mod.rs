@@ -19,6 +19,7 @@ mod plan;
 mod predict;
 mod pretrain;
 mod preview;
+pub(crate) mod ranks;
 mod recipes;
 mod report;
 mod scaling;
@@ -33,7 +34,7 @@ use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain::data::{Source, SplitNotes};
-pub(crate) use efficienttrain::observe::progress::eprint_line;
+pub(crate) use efficienttrain::observe::progress::eprint_line as always_eprint_line;
 
 /// A command: name, one-line description, arguments and code.
 struct Entry {
@@ -187,7 +188,21 @@ const COMMANDS: &[Entry] = &[
 /// Prints a line of results. If the reader has gone away (`| head`), it returns an error on which
 /// [`run`] ends quietly; `println` would panic.
 fn print_line(line: impl std::fmt::Display) -> std::io::Result<()> {
-    writeln!(std::io::stdout(), "{line}")
+    if ranks::is_quiet() { Ok(()) } else { writeln!(std::io::stdout(), "{line}") }
+}
+
+/// Prints a line to the standard error, unless another process does.
+pub(crate) fn eprint_line(line: impl std::fmt::Display) {
+    if !ranks::is_quiet() {
+        always_eprint_line(line);
+    }
+}
+
+/// Formats an error with its causes, each of them once: some messages include their cause already.
+pub(crate) fn render_error(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |said, cause| {
+        if said.ends_with(&cause) { said } else { format!("{said}: {cause}") }
+    })
 }
 
 /// Prints a message of the library, with options as flags.

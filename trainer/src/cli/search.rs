@@ -42,6 +42,7 @@ pub(crate) fn args(command: Command) -> Command {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
+    super::ranks::refuse("search")?;
     super::refuse(matches, "search", &OWN)?;
     let args = SearchArgs::from_arg_matches(matches)?;
     let defaults = RunOptions { out: OUT.into(), ..RunOptions::default() };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
@@ -10,6 +10,7 @@ use efficienttrain::checkpoint::{Checkpoint, LAST, newest};
 use efficienttrain::config::{
     BatchSize, ConfigLayers, Resolved, RunOptions, TrainConfig, ValueOrigin, ViewName, differences,
 };
+use efficienttrain::distributed::Group;
 use efficienttrain::events::Observer;
 use efficienttrain::measure::autobatch::tune;
 use efficienttrain::measure::forecast::forecast;
@@ -17,9 +18,10 @@ use efficienttrain::observe::chart::{Curve, accuracy_against_compute};
 use efficienttrain::observe::progress::Progress;
 use efficienttrain::observe::{log, view};
 use efficienttrain::pretrain::ENCODER;
-use efficienttrain::{Run, Sources};
+use efficienttrain::{Error, Run, Sources};
 
 use super::layered::Layered;
+use super::ranks::RankArgs;
 use super::signals::Stopped;
 
 /// Arguments of `train`.
@@ -27,6 +29,9 @@ use super::signals::Stopped;
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(super) layered: Layered,
+
+    #[command(flatten)]
+    ranks: RankArgs,
 
     /// Print all options as a file for --config, each with its origin, and stop
     #[arg(long, conflicts_with = "demo", help_heading = "Configuration")]
@@ -63,23 +68,32 @@ pub(crate) fn run_with(matches: &ArgMatches, config: &TrainConfig, options: &Run
 
 /// Trains, prints the configuration, or forecasts, depending on the arguments.
 pub(crate) fn execute(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
+    args.ranks.run(|group| execute_in(group, args, layers))
+}
+
+fn execute_in(group: &Group, args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
     let out = layers.resolve()?.options.out;
-    let saved = args.resume.as_deref().map(|from| checkpoint(&out, from)).transpose()?.flatten();
-    let resolved = match &saved {
+    let find = |from: &str| Checkpoint::shared(group, || checkpoint(&out, from));
+    let saved = args.resume.as_deref().map(find).transpose()?.flatten();
+    let mut resolved = match &saved {
         Some(saved) => resumed(&layers, saved, out, &args.allow_change)?,
         None => layers.resolve()?,
     };
+    if resolved.origins.get("devices") == Some(&ValueOrigin::Default) {
+        resolved.config.devices = u32::try_from(group.size()).unwrap_or(u32::MAX);
+    }
     if args.print_config {
         return Ok(super::print_line(resolved.to_toml()?.trim_end())?);
     }
-    let run = open(&resolved, saved.as_ref(), args.dry_run).map_err(|error| match error.downcast() {
-        Ok(error) => resolved.explain(error).into(),
-        Err(other) => other,
-    })?;
+    let run =
+        open(group, &resolved, saved.as_ref(), args.dry_run).map_err(|error| match error.downcast() {
+            Ok(error) => resolved.explain(error).into(),
+            Err(other) => other,
+        })?;
     if args.dry_run {
         super::print_line(format!("{}\n", run.plan().summary()?))?;
         run.remarks().try_for_each(super::print_message)?;
-        return Ok(super::print_message(forecast(run)?)?);
+        return if group.is_first() { Ok(super::print_message(forecast(run)?)?) } else { Ok(()) };
     }
     let out = &resolved.options.out;
     train(run, out, "top-1 against compute")?;
@@ -94,14 +108,22 @@ pub(crate) fn execute(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
     }
 }
 
-fn open(resolved: &Resolved, saved: Option<&Checkpoint>, dry: bool) -> Result<Run> {
-    let (mut config, options) = (resolved.config.clone(), resolved.options.clone());
-    if saved.is_none() && !dry && options.out.join(LAST).exists() {
-        bail!(
-            "{} contains a run already; resume it with --resume, or choose another --out",
-            options.out.display()
+/// Checks that a new run does not replace another one.
+fn check_new(out: &Path) -> Result<(), Error> {
+    if out.join(LAST).exists() {
+        let what = format!(
+            "{} contains a run already; resume it with option `resume`, or choose another folder",
+            out.display()
         );
+        return Err(Error::Config { option: "out".into(), what });
     }
+    Ok(())
+}
+
+fn open(group: &Group, resolved: &Resolved, saved: Option<&Checkpoint>, dry: bool) -> Result<Run> {
+    let (mut config, options) = (resolved.config.clone(), resolved.options.clone());
+    let writes = group.is_first() && saved.is_none() && !dry;
+    group.agree(if writes { check_new(&options.out) } else { Ok(()) })?;
     Run::check(&config)?;
     options.check()?;
     let sources = Sources::open(&config)?;
@@ -111,14 +133,25 @@ fn open(resolved: &Resolved, saved: Option<&Checkpoint>, dry: bool) -> Result<Ru
         );
     }
     if config.batch == BatchSize::Auto {
-        let chosen = tune(&config, &options, sources.train.classes().len(), sources.train.len())?;
-        super::eprint_line(&chosen);
-        config.batch = chosen.batch();
+        config.batch = tuned(group, &config, &options, &sources)?;
     }
-    Ok(match saved {
+    let run = match saved {
         Some(saved) => Run::resume_as(saved, config, options, sources)?,
         None => Run::new(config, options, sources)?,
-    })
+    };
+    Ok(run.with_group(group.clone())?)
+}
+
+/// Returns the batches that are fast on the machine of the first process.
+fn tuned(group: &Group, config: &TrainConfig, options: &RunOptions, sources: &Sources) -> Result<BatchSize> {
+    let measure = || -> Result<String, Error> {
+        let chosen = tune(config, options, sources.train.classes().len(), sources.train.len())?;
+        super::eprint_line(&chosen);
+        Ok(chosen.batch().to_string())
+    };
+    let own = group.agree(if group.is_first() { measure() } else { Ok(String::new()) })?;
+    let chosen = String::from_utf8(group.from_first(|| own.into_bytes())?)?;
+    chosen.parse().map_err(|what: String| anyhow::anyhow!(what))
 }
 
 /// Keys that cannot change when a run is resumed, and why.
@@ -167,7 +200,7 @@ fn resumed(layers: &ConfigLayers, saved: &Checkpoint, out: PathBuf, allowed: &[S
 }
 
 /// Returns the checkpoint to resume from; none if `auto` finds none.
-fn checkpoint(out: &Path, from: &str) -> Result<Option<Checkpoint>> {
+fn checkpoint(out: &Path, from: &str) -> Result<Option<Checkpoint>, Error> {
     if !matches!(from, "" | "auto") {
         return Ok(Some(Checkpoint::open(Path::new(from))?));
     }
@@ -175,7 +208,11 @@ fn checkpoint(out: &Path, from: &str) -> Result<Option<Checkpoint>> {
         if from == "auto" {
             return Ok(None);
         }
-        bail!("--resume: {} does not exist; give the --out of the run to resume", out.join(LAST).display());
+        let what = format!(
+            "{} does not exist; give the option `out` of the run to resume",
+            out.join(LAST).display()
+        );
+        return Err(Error::Config { option: "resume".into(), what });
     };
     for damage in &newest.damaged {
         super::eprint_line(format!("warning: {damage}"));
@@ -189,18 +226,23 @@ fn checkpoint(out: &Path, from: &str) -> Result<Option<Checkpoint>> {
 /// Trains with log, progress bar and chart in `out`, and returns the run's curve. A signal ends it
 /// with [`Stopped`].
 pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
-    run.claim()?;
-    let stop = run.stop_flag();
-    let mut observers = log::open(run.options(), run.step())?;
-    observers.push(display(run.options(), &stop)?);
+    let (first, stop) = (run.group().is_first(), run.stop_flag());
+    let mut observers = Vec::new();
+    if first {
+        run.claim()?;
+        observers = log::open(run.options(), run.step())?;
+        observers.push(display(run.options(), &stop)?);
+    } else {
+        super::signals::set_on_stop(&stop)?;
+    }
     let finished = run.train(&mut observers)?;
     // Restores the terminal.
     drop(observers);
     let curve = Curve { name: run.plan().recipe().name.clone(), evals: run.history.evals.clone() };
-    if !curve.evals.is_empty() {
+    if first && !curve.evals.is_empty() {
         accuracy_against_compute(&out.join("accuracy.svg"), title, std::slice::from_ref(&curve))?;
     }
-    if !finished && stop.load(Ordering::Relaxed) {
+    if !finished && run.was_stopped() {
         return Err(Stopped::RESUME.into());
     }
     Ok(curve)

@@ -9,15 +9,16 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::util::string_serde::stored_as_text;
 
-/// Device of a run: `cpu`, or a GPU as `cuda` (the first) or `cuda:1`.
+/// Device of a run: `cpu`, or a GPU as `cuda` or `cuda:1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceName {
     /// The CPU.
     #[default]
     Cpu,
-    /// The NVIDIA GPU with this index, counted from 0.
-    Cuda(usize),
+    /// The NVIDIA GPU with this index, counted from 0. Without one, the first GPU; of several
+    /// processes on a machine, each has another one.
+    Cuda(Option<usize>),
 }
 
 impl FromStr for DeviceName {
@@ -27,8 +28,8 @@ impl FromStr for DeviceName {
         let number = |digits: &str| digits.parse().ok();
         match text.split_once(':') {
             None if text == "cpu" => Some(Self::Cpu),
-            None if text == "cuda" => Some(Self::Cuda(0)),
-            Some(("cuda", digits)) => number(digits).map(Self::Cuda),
+            None if text == "cuda" => Some(Self::Cuda(None)),
+            Some(("cuda", digits)) => number(digits).map(|number| Self::Cuda(Some(number))),
             _ => None,
         }
         .ok_or_else(|| format!("expected `cpu`, `cuda` or `cuda:1`, got `{text}`"))
@@ -39,7 +40,8 @@ impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Cuda(None) => f.write_str("cuda"),
+            Self::Cuda(Some(number)) => write!(f, "cuda:{number}"),
         }
     }
 }
@@ -51,11 +53,11 @@ impl DeviceName {
     pub fn found() -> Vec<String> {
         let mut devices = vec![Self::Cpu.to_string()];
         if cfg!(feature = "cuda") {
-            let gpus = (0..).map(|number| (Self::Cuda(number), Self::Cuda(number).open()));
+            let gpus = (0..).map(|number| (Self::Cuda(Some(number)), Self::Cuda(Some(number)).open()));
             for (name, opened) in gpus {
                 match opened {
                     Ok(_) => devices.push(name.to_string()),
-                    Err(e) if name == Self::Cuda(0) => {
+                    Err(e) if name == Self::Cuda(Some(0)) => {
                         devices.push(e.to_string());
                         break;
                     }
@@ -81,7 +83,7 @@ impl DeviceName {
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(number) => cuda(number),
+            Self::Cuda(number) => cuda(number.unwrap_or_else(crate::util::share::gpu)),
         }
     }
 }
@@ -106,9 +108,11 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written() {
-        for (text, device) in
-            [("cpu", DeviceName::Cpu), ("cuda", DeviceName::Cuda(0)), ("cuda:3", DeviceName::Cuda(3))]
-        {
+        for (text, device) in [
+            ("cpu", DeviceName::Cpu),
+            ("cuda", DeviceName::Cuda(None)),
+            ("cuda:3", DeviceName::Cuda(Some(3))),
+        ] {
             assert_eq!(text.parse(), Ok(device));
             assert_eq!(device.to_string().parse(), Ok(device));
         }

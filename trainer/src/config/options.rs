@@ -11,7 +11,12 @@ use crate::config::device::DeviceName;
 use crate::config::interval::Interval;
 use crate::config::values::{LogFormat, ViewName};
 use crate::error::{Error, Result};
+use crate::util::share;
 
+/// Group of options for several processes.
+pub(crate) const SEVERAL: &str = "Several processes";
+/// Size of a bucket of gradients in MiB, that of PyTorch.
+const DEFAULT_BUCKET_MIB: f64 = 25.0;
 /// Most loader threads: more is a typing error that the system would not survive.
 const MAX_WORKERS: usize = 4096;
 
@@ -23,11 +28,12 @@ pub struct RunOptions {
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
 
-    /// Device: `cpu`, or an NVIDIA GPU as `cuda` or `cuda:1` (in builds with CUDA)
+    /// Device: `cpu`, or an NVIDIA GPU as `cuda` or `cuda:1` (in builds with CUDA). Of several
+    /// processes on a machine, each takes another GPU with `cuda`
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceName::Cpu)]
     pub device: DeviceName,
 
-    /// Data loader threads [default: one per core]
+    /// Data loader threads of a process [default: one per core]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
 
@@ -74,6 +80,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "MIB", default_value_t = 8192)]
     pub max_replay_mib: u32,
 
+    /// With several processes: size of the buckets in which gradients are sent to the others while
+    /// the backward pass goes on, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_BUCKET_MIB, help_heading = SEVERAL)]
+    pub bucket_mib: f64,
+
     /// Unreadable images to tolerate before the run stops; each is reported once and replaced by
     /// the next image
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -95,6 +106,10 @@ impl RunOptions {
         if let Some(workers) = self.workers.filter(|n| !(1..=MAX_WORKERS).contains(n)) {
             let what = format!("expected 1 to {MAX_WORKERS} threads, got {workers}");
             return Err(Error::config("workers", what));
+        }
+        if !(self.bucket_mib > 0.0 && self.bucket_mib <= 4096.0) {
+            let what = format!("expected MiB above 0 and at most 4096, got {}", self.bucket_mib);
+            return Err(Error::config("bucket-mib", what));
         }
         // A year; beyond it, a clock of the standard library may overflow.
         match self.checkpoint_minutes {
@@ -134,8 +149,7 @@ impl RunOptions {
 
     /// Returns the number of loader threads.
     pub fn workers(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.workers.unwrap_or_else(cores).max(1)
+        self.workers.unwrap_or_else(share::cores).max(1)
     }
 
     /// Returns the share of the loader threads' time in `span` that they were busy, for `seconds`

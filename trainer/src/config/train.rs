@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::config::batch::BatchSize;
 use crate::config::images::ImagesPerClass;
 use crate::config::interval::{Interval, Length};
+use crate::config::options::SEVERAL;
 use crate::config::policy::PolicyName;
 use crate::config::precision::Precision;
 use crate::config::pretraining::{DecoderShape, TargetName};
 use crate::config::recipe_source::RecipeSource;
 use crate::config::values::{
-    CropMethod, CropOrder, CurveName, LossName, NonFinitePolicy, OptimizerName, ScalingName,
+    CropMethod, CropOrder, CurveName, LossName, NonFinitePolicy, OptimizerName, ScalingName, SumType,
 };
 use crate::config::{DEFAULT_BATCH, DEFAULT_IMAGE_MIB};
 
@@ -95,9 +96,15 @@ pub struct TrainConfig {
     pub accumulation: u32,
 
     /// Devices that the run is planned for, each of which has its own micro-batches, and its own
-    /// replay buffer. This process computes the passes of all of them in turn
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = OPTIMIZATION)]
+    /// replay buffer. Up to as many processes compute their passes, with the same result [default:
+    /// the number of processes at the start of the run]
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, help_heading = SEVERAL)]
     pub devices: u32,
+
+    /// Type of the numbers in which gradients are sent to other processes. With `bf16` the result is
+    /// not bitwise that of another number of processes
+    #[arg(long, value_enum, default_value_t = SumType::F32, help_heading = SEVERAL)]
+    pub sum_type: SumType,
 
     /// Optimizer [default: that of the recipe]; another one needs its own --lr and --weight-decay
     #[arg(long, value_enum, help_heading = OPTIMIZATION)]

@@ -74,6 +74,17 @@ pub enum LossName {
     Bce,
 }
 
+/// Type of the numbers in which several processes send gradients to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SumType {
+    /// Single precision: the sum of one process, bit for bit.
+    #[default]
+    F32,
+    /// Half the bytes: terms and sums are rounded, additions are in single precision.
+    Bf16,
+}
+
 /// Policy for steps with a non-finite loss or gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -7,9 +7,10 @@
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 use efficienttrain_models::{Gradients, ParamId, ParamStore};
 
+use crate::config::values::SumType;
 use crate::distributed::communicator::PendingSum;
 use crate::distributed::group::Group;
-use crate::distributed::post::{ALIGNMENT, SumJob, WireType};
+use crate::distributed::post::{ALIGNMENT, SumJob};
 use crate::distributed::slots::nodes_of;
 use crate::error::{Error, Result};
 
@@ -42,22 +43,23 @@ struct Order {
 pub(crate) struct Buckets {
     /// Length of a full bucket, in numbers.
     capacity: usize,
-    dtype: WireType,
-    /// Known after the first step.
+    dtype: SumType,
+    /// Known after the first step at a size: position embeddings grow with the images.
     order: Option<Order>,
+    size: [usize; 2],
 }
 
 impl Buckets {
     /// Creates buckets of `mib` MiB.
-    pub(crate) fn new(mib: f64, dtype: WireType) -> Self {
-        Self { capacity: (mib * f64::from(1 << 18)).max(1.0) as usize, dtype, order: None }
+    pub(crate) fn new(mib: f64, dtype: SumType) -> Self {
+        Self { capacity: (mib * f64::from(1 << 18)).max(1.0) as usize, dtype, order: None, size: [0; 2] }
     }
-}
 
-impl Default for Buckets {
-    /// 25 MiB in single precision, like those of PyTorch.
-    fn default() -> Self {
-        Self::new(25.0, WireType::F32)
+    /// Prepares for steps with images of a size.
+    pub(crate) fn enter(&mut self, size: [usize; 2]) {
+        if self.size != size {
+            (self.size, self.order) = (size, None);
+        }
     }
 }
 
@@ -101,7 +103,10 @@ pub(crate) struct Exchange<'a> {
 
 enum Bucket {
     /// One array a node of the slots of this rank, and the number of gradients that are missing.
-    Filling { terms: Vec<Vec<f32>>, missing: usize },
+    Filling {
+        terms: Vec<Vec<f32>>,
+        missing: usize,
+    },
     OnItsWay(PendingSum),
 }
 
@@ -120,8 +125,10 @@ impl<'a> Exchange<'a> {
     fn open_buckets(&mut self) {
         let nodes = nodes_of(self.group.own_slots(), self.group.slots()).len();
         let lengths = self.buckets.order.iter().flat_map(|order| &order.layout.buckets);
-        let open =
-            |&(len, missing): &(usize, usize)| Bucket::Filling { terms: vec![vec![0.0; len]; nodes], missing };
+        let open = |&(len, missing): &(usize, usize)| Bucket::Filling {
+            terms: vec![vec![0.0; len]; nodes],
+            missing,
+        };
         self.open = lengths.map(open).collect();
     }
 
@@ -135,10 +142,14 @@ impl<'a> Exchange<'a> {
             self.recorded.push((id, terms));
             return Ok(());
         };
-        let changed = || Error::Distributed("the backward pass of this model differs from step to step".into());
+        let changed =
+            || Error::Distributed("the backward pass of this model differs from step to step".into());
         let Place { bucket, offset, len } = order.place(id).ok_or_else(changed)?;
-        let Bucket::Filling { terms: arrays, missing } = &mut self.open[bucket] else { return Err(changed()) };
-        if arrays.len() != terms.len() || *missing == 0 {
+        let Bucket::Filling { terms: arrays, missing } = &mut self.open[bucket] else {
+            return Err(changed());
+        };
+        let fits = terms.iter().all(|term| term.elem_count() == len);
+        if arrays.len() != terms.len() || *missing == 0 || !fits {
             return Err(changed());
         }
         for (array, term) in arrays.iter_mut().zip(&terms) {
@@ -224,7 +235,9 @@ impl<'a> Exchange<'a> {
 fn copy(from: &Tensor, to: &mut [f32]) -> Result<()> {
     if from.device().is_cpu() && from.is_contiguous() {
         let (storage, layout) = from.storage_and_layout();
-        if let (Storage::Cpu(CpuStorage::F32(values)), Some((begin, end))) = (&*storage, layout.contiguous_offsets()) {
+        if let (Storage::Cpu(CpuStorage::F32(values)), Some((begin, end))) =
+            (&*storage, layout.contiguous_offsets())
+        {
             to.copy_from_slice(&values[begin..end]);
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! The processes of a job that train together.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,12 +14,13 @@ use crate::distributed::slots::slots_of;
 use crate::distributed::threads::ThreadWire;
 use crate::distributed::wire::Wire;
 use crate::error::{Error, Result};
+use crate::util::share;
 
 /// Processes that train together, as one of them sees it. Its default is a process of its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Group {
-    members: Vec<Member>,
-    communicator: Option<Communicator>,
+    members: Arc<[Member]>,
+    communicator: Option<Arc<Communicator>>,
     /// Device slots of the run's plan.
     slots: u32,
 }
@@ -39,9 +41,8 @@ impl Group {
     /// # Errors
     /// Returns an error if the system cannot start a thread.
     pub fn threads(size: usize, limit: Duration) -> Result<Vec<Self>> {
-        let start = |wire: ThreadWire| {
-            Communicator::start(limit, move || Ok(Box::new(wire) as Box<dyn Wire>))
-        };
+        let start =
+            |wire: ThreadWire| Communicator::start(limit, move || Ok(Box::new(wire) as Box<dyn Wire>));
         let communicators: Vec<_> = ThreadWire::all(size).into_iter().map(start).collect::<Result<_>>()?;
         // All must be there before the first waits for the others.
         let introduced: Vec<_> = std::thread::scope(|scope| {
@@ -78,7 +79,7 @@ impl Group {
         })?;
         communicator.introduce(members.iter().map(Member::about).collect());
         let slots = members.len() as u32;
-        Ok(Self { members, communicator: Some(communicator), slots })
+        Ok(Self { members: members.into(), communicator: Some(Arc::new(communicator)), slots })
     }
 
     /// Returns the position of this process, from 0.
@@ -121,9 +122,7 @@ impl Group {
     /// Returns the number of cores for the threads of this process: its share of those that it and
     /// other processes of its host may run on.
     pub fn cores(&self) -> usize {
-        let Some(own) = self.members.get(self.rank()) else {
-            return std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        };
+        let Some(own) = self.members.get(self.rank()) else { return share::cores() };
         let same = |member: &&Member| member.host == own.host && member.cores == own.cores;
         let before = self.members[..self.rank()].iter().filter(same).count();
         let sharers = self.members.iter().filter(same).count().max(1);
@@ -134,6 +133,36 @@ impl Group {
     /// Returns the number of device slots of the plan.
     pub(crate) fn slots(&self) -> u32 {
         self.slots
+    }
+
+    /// Makes this process use its share of its host from now on: its cores, and a GPU of its own.
+    pub fn take_share(&self) {
+        let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+        let gpus = visible.map(|list| list.split(',').filter(|gpu| !gpu.trim().is_empty()).count());
+        // A launcher may show each process its own GPU alone.
+        let gpu = gpus.filter(|&gpus| gpus > 0).map_or(self.local_rank(), |gpus| self.local_rank() % gpus);
+        share::set(self.cores(), gpu);
+    }
+
+    /// Returns warnings about how the processes were started.
+    pub fn warnings(&self) -> Vec<String> {
+        let of = |host: &str| self.members.iter().filter(|m| m.host == host).collect::<Vec<_>>();
+        let mut hosts: Vec<&str> = self.members.iter().map(|m| m.host.as_str()).collect();
+        hosts.dedup();
+        let bound = |host: &&str| {
+            let (here, mut used) = (of(host), Vec::<usize>::new());
+            here.iter().for_each(|member| used.extend(&member.cores));
+            used.sort_unstable();
+            used.dedup();
+            let there = here.iter().map(|member| member.machine_cores).max().unwrap_or(0);
+            (here.iter().all(|member| member.cores.len() == 1) && used.len() < there).then(|| {
+                format!(
+                    "on {host}, each process may use a single core, {} of {there} in all; start them with                      `mpirun --bind-to none` or `--map-by slot:PE=N`",
+                    used.len()
+                )
+            })
+        };
+        hosts.iter().filter_map(bound).collect()
     }
 
     /// Returns the plan's device slots whose passes this process computes.
@@ -234,13 +263,11 @@ impl Group {
     }
 
     /// Tells the other processes that this one fails. Returns true if the first one shows the error,
-    /// so that this one need not.
-    pub fn fail(&self, error: &Error) -> bool {
+    /// so that this one need not; `of_another` tells that the error is not of this process itself.
+    pub fn fail(&self, error: &str, of_another: bool) -> bool {
         let Some(communicator) = &self.communicator else { return false };
-        let text = error.to_string();
-        let told = matches!(error, Error::Rank { .. } | Error::Distributed(_));
-        let first = communicator.fail(&text);
-        !self.is_first() && first.is_some_and(|first| told || first.contains(&text))
+        let first = communicator.fail(error);
+        !self.is_first() && first.is_some_and(|first| of_another || first.contains(error))
     }
 
     /// Returns why the communication has failed; none if it has not.
@@ -303,10 +330,10 @@ mod tests {
     #[test]
     fn a_member_that_fails_is_named_with_its_reason() {
         let outcomes = on_threads(3, |group| match group.rank() {
-            2 => group.fail(&Error::config("data", "the disk is gone")).to_string(),
+            2 => group.fail("the disk is gone", false).to_string(),
             _ => {
                 let error = group.gather(Vec::new()).unwrap_err();
-                let silent = group.fail(&error);
+                let silent = group.fail(&error.to_string(), true);
                 assert_eq!(silent, group.rank() == 1, "{error}");
                 error.to_string()
             }
@@ -347,8 +374,9 @@ mod tests {
             cores: cores.into(),
             ..Member::default()
         };
-        let members = vec![member("a", &[0, 1, 2]), member("a", &[0, 1, 2]), member("a", &[3]), member("b", &[0])];
-        let group = Group { members, ..Group::default() };
+        let members =
+            vec![member("a", &[0, 1, 2]), member("a", &[0, 1, 2]), member("a", &[3]), member("b", &[0])];
+        let group = Group { members: members.into(), ..Group::default() };
         assert_eq!(group.cores(), 2);
         assert_eq!((group.local_rank(), group.local_size()), (0, 3));
     }

@@ -19,12 +19,25 @@ use crate::error::Result;
 /// Returns an error if the variables contradict each other, the others do not come within `limit`, or
 /// this build lacks what the launcher needs.
 pub fn join(engine: Engine, limit: Duration, warn: Warn) -> Result<Group> {
-    let variables = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     match Launch::of(engine, cfg!(feature = "mpi"), &variables)? {
         Launch::Alone => Ok(Group::alone()),
         Launch::Mpi { size } => Group::open(limit, warn, move || mpi(size)),
-        Launch::Tcp(at) => Group::open(limit, warn, move || Ok(Box::new(TcpWire::join(&at, limit)?) as Box<dyn Wire>)),
+        Launch::Tcp(at) => {
+            Group::open(limit, warn, move || Ok(Box::new(TcpWire::join(&at, limit)?) as Box<dyn Wire>))
+        }
     }
+}
+
+/// Returns the number of processes that were started together with this one, this one included.
+///
+/// # Errors
+/// Returns an error if the variables contradict each other.
+pub fn processes() -> Result<usize> {
+    Launch::processes(&variables)
+}
+
+fn variables(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 #[cfg(feature = "mpi")]

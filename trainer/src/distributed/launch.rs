@@ -32,7 +32,9 @@ pub enum Engine {
 pub(crate) enum Launch {
     Alone,
     /// By an MPI launcher, which gives this number of processes, if any.
-    Mpi { size: Option<usize> },
+    Mpi {
+        size: Option<usize>,
+    },
     Tcp(Rendezvous),
 }
 
@@ -91,6 +93,15 @@ fn without_mpi(what: &str) -> Error {
          give option `engine` none to train on each process by itself"
     );
     Error::config("engine", what)
+}
+
+impl Launch {
+    /// Returns the number of processes that were started together, as far as the environment tells.
+    pub(crate) fn processes(variables: &Variables) -> Result<usize> {
+        let ways = [torch(variables)?, slurm(variables)?];
+        let known = ways.into_iter().flatten().map(|ranks| ranks.size).next();
+        Ok(known.or(mpi_size(variables)?).unwrap_or(1))
+    }
 }
 
 /// Position among the processes, and where it comes from.
@@ -163,7 +174,8 @@ fn open_mpi(variables: &Variables) -> Result<Option<Ranks>> {
 /// SLURM sets its variables in shells of `salloc` and in batch scripts as well, which are one
 /// process.
 fn slurm(variables: &Variables) -> Result<Option<Ranks>> {
-    let in_step = variables("SLURM_STEP_ID").is_some_and(|id| id.parse::<u32>().is_ok_and(|id| id < 0xffff_0000));
+    let in_step =
+        variables("SLURM_STEP_ID").is_some_and(|id| id.parse::<u32>().is_ok_and(|id| id < 0xffff_0000));
     if !in_step {
         return Ok(None);
     }
@@ -188,7 +200,8 @@ fn pair(
         (Some(rank), Some(size)) if rank < size => Ok(Some(Ranks { rank, size, from })),
         (None, Some(1)) => Ok(None),
         (None, Some(size)) => {
-            let what = format!("{from} is for {size} processes, but {name_of_rank} is not set; set both or none");
+            let what =
+                format!("{from} is for {size} processes, but {name_of_rank} is not set; set both or none");
             Err(Error::config("engine", what))
         }
         (Some(rank), Some(size)) => {
@@ -203,7 +216,8 @@ mod tests {
     use super::*;
 
     fn of(engine: Engine, has_mpi: bool, set: &str) -> std::result::Result<Launch, String> {
-        let pairs: Vec<(&str, &str)> = set.split_whitespace().filter_map(|pair| pair.split_once('=')).collect();
+        let pairs: Vec<(&str, &str)> =
+            set.split_whitespace().filter_map(|pair| pair.split_once('=')).collect();
         let variables =
             |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
         Launch::of(engine, has_mpi, &variables).map_err(|error| error.to_string())

@@ -11,6 +11,8 @@ pub struct Member {
     pub process: u32,
     /// Cores that it may run on.
     pub cores: Vec<usize>,
+    /// Cores of its host.
+    pub machine_cores: usize,
     /// Version of the program.
     pub version: String,
     /// Instruction set of the arithmetic, which decides the order of additions.
@@ -24,6 +26,7 @@ impl Member {
             host: host(),
             process: std::process::id(),
             cores: cores(),
+            machine_cores: machine_cores(),
             version: env!("CARGO_PKG_VERSION").into(),
             instructions: crate::util::instruction_sets::instruction_sets().join(" "),
         }
@@ -57,6 +60,17 @@ fn cores() -> Vec<usize> {
 #[cfg(not(target_os = "linux"))]
 fn cores() -> Vec<usize> {
     all_cores()
+}
+
+/// Returns the number of cores of this machine, whoever may use them.
+fn machine_cores() -> usize {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?)? + 1)
+    };
+    let cores = online.trim().split(',').map(range).sum::<Option<usize>>();
+    cores.filter(|&cores| cores > 0).unwrap_or_else(|| all_cores().len())
 }
 
 fn all_cores() -> Vec<usize> {

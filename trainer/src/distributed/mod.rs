@@ -20,6 +20,6 @@ pub(crate) mod threads;
 pub(crate) mod wire;
 
 pub use group::Group;
-pub use join::join;
+pub use join::{join, processes};
 pub use launch::Engine;
 pub use member::Member;

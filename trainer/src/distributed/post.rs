@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use half::bf16;
 
+use crate::config::values::SumType;
 use crate::distributed::note::{Board, Note, Phase, Status};
 use crate::distributed::slots::{Merge, Node, SlotSums, nodes_of, slots_of};
 use crate::distributed::wire::{Arrival, Kind, Wire};
@@ -21,24 +22,19 @@ const ASK: Duration = Duration::from_secs(1);
 const UNANSWERED: Duration = Duration::from_secs(60);
 /// Time between two warnings about a late rank.
 const WARN: Duration = Duration::from_secs(30);
+/// Why a rank may not react at all.
+const OUT_OF_REACH: &str = "its process or host is stopped or out of reach";
 /// Longest single message, in bytes: MPI counts with 31 bits.
 const PART: usize = 1 << 28;
 /// Alignment of slices, in numbers: that of vector loads.
 pub(crate) const ALIGNMENT: usize = 64;
-
-/// Type of the numbers of sums between ranks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WireType {
-    F32,
-    Bf16,
-}
 
 /// Terms to add up over all ranks.
 #[derive(Debug)]
 pub(crate) struct SumJob {
     /// One array a node of this rank's slots, in order; all of the same length.
     pub(crate) terms: Vec<Vec<f32>>,
-    pub(crate) dtype: WireType,
+    pub(crate) dtype: SumType,
 }
 
 /// Messages of this rank.
@@ -182,15 +178,17 @@ impl Post {
     /// Sends a message, in parts if it is long.
     fn send(&mut self, to: usize, kind: Kind, bytes: Vec<u8>) -> Result<()> {
         let mut patience = Patience::new();
-        let (name, limit) = (self.name(to), self.limit);
+        let (name, limit, step) = (self.name(to), self.limit, self.board.status().step);
         let mut pause = || match patience.started.elapsed() < limit {
             true => {
                 patience.nap();
                 Ok(())
             }
             false => {
-                let what = format!("{name} has taken no message for {} s", limit.as_secs_f64());
-                Err(Error::Distributed(what))
+                let seconds = limit.as_secs_f64();
+                Err(Error::Distributed(format!(
+                    "{name} has taken no message of step {step} for {seconds} s: {OUT_OF_REACH}"
+                )))
             }
         };
         if bytes.len() <= PART {
@@ -274,7 +272,7 @@ impl Post {
             Some((status, at)) if at.elapsed() < UNANSWERED.min(self.limit) => {
                 format!("{what}; it {} (step {})", status.phase.doing(), status.step)
             }
-            _ => format!("{what} and does not answer: its process or host is stopped or out of reach"),
+            _ => format!("{what} and does not answer: {OUT_OF_REACH}"),
         }
     }
 
@@ -376,7 +374,7 @@ fn slice_of(rank: usize, ranks: usize, len: usize) -> std::ops::Range<usize> {
     first(rank)..first(rank + 1)
 }
 
-impl WireType {
+impl SumType {
     /// Returns the bytes of arrays, one after the other.
     fn encode(self, arrays: &[&[f32]]) -> Vec<u8> {
         let numbers = arrays.iter().map(|array| array.len()).sum::<usize>();

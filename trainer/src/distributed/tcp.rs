@@ -144,7 +144,9 @@ fn accept(
     while ranks.clone().any(|rank| streams[rank].is_none()) {
         match listener.accept() {
             Ok((mut stream, from)) => match greeting(&mut stream) {
-                Some(hello) if hello.job == at.job && hello.size == at.size && ranks.contains(&hello.rank) => {
+                Some(hello)
+                    if hello.job == at.job && hello.size == at.size && ranks.contains(&hello.rank) =>
+                {
                     each(&hello, from.ip());
                     streams[hello.rank] = Some(stream);
                 }

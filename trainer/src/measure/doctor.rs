@@ -15,8 +15,8 @@ use crate::data::batch::Batch;
 use crate::error::Result;
 use crate::measure::bench::step::{StepBench, StepReport, step};
 use crate::training::state::TrainState;
-use crate::util::instruction_sets::instruction_sets;
 pub use crate::util::disk::Disk;
+use crate::util::instruction_sets::instruction_sets;
 
 /// Settings of the checks.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@ use std::time::Instant;
 use crate::config::interval::Position;
 use crate::data::pipeline::eval::EvalPipeline;
 use crate::data::source::BadImage;
+use crate::distributed::note::Phase;
 use crate::error::Result;
 use crate::events::history::EvalRecord;
 use crate::events::{Event, Observer};
-use crate::distributed::note::Phase;
 use crate::inference::evaluate::{Accuracy, EvalImages, Scored, score};
 use crate::run::Run;
 

@@ -141,7 +141,7 @@ impl Run {
         let mut clock = Instant::now();
         self.evaluate_if_missed(&mut clock, observer)?;
         let mut prefetcher = Prefetcher::new(self.loader(last)?);
-        while self.step < last && !self.is_stopping() {
+        while self.step < last && !self.was_stopped() {
             let before = self.place()?;
             let mut settings = self.settings(self.step)?;
             settings.lr *= self.lr_factor();
@@ -193,7 +193,7 @@ impl Run {
     }
 
     /// Returns true if the run was asked to stop; in several processes, once all know it.
-    fn is_stopping(&self) -> bool {
+    pub fn was_stopped(&self) -> bool {
         if self.group.is_shared() { self.stop_agreed } else { self.stop.load(Ordering::Relaxed) }
     }
 

@@ -128,6 +128,7 @@ impl Run {
         // Checkpoint and options file may be read from another folder.
         config.data = config.data.map(absolute);
         let bad = BadImages::new(options.max_bad_images);
+        let buckets = Buckets::new(options.bucket_mib, config.sum_type);
         Ok(Self {
             config,
             options,
@@ -145,7 +146,7 @@ impl Run {
             stop: Arc::default(),
             group: Group::alone(),
             stop_agreed: false,
-            buckets: Buckets::default(),
+            buckets,
             writer: None,
         })
     }

@@ -105,7 +105,9 @@ impl Run {
             item("option `device`", self.options.device.kind().into()),
         ];
         // Each option by itself, so that the message names it.
-        items.extend(keys_of(&config).iter().map(|(key, value)| item(&format!("option `{key}`"), value.to_string())));
+        items.extend(
+            keys_of(&config).iter().map(|(key, value)| item(&format!("option `{key}`"), value.to_string())),
+        );
         items.push(item("the number of training images", source.len().to_string()));
         items.push(item("the number of evaluation images", self.sources.val.len().to_string()));
         let named = crc32fast::hash(&serde_json::to_vec(&self.data).unwrap_or_default());
@@ -184,6 +186,7 @@ impl Run {
         let share = 1.0 / f64::from(self.config.devices * settings.accumulation);
         let (device, seed) = (self.state.device().clone(), self.config.seed);
         let mut remarks = Remarks::default();
+        self.buckets.enter(self.state.model.input_size());
         let mut exchange = Exchange::new(&self.group, &mut self.buckets);
         let mut step = self.state.begin_shared_step(self.group.own_slots().start)?;
         for pass in passes.clone() {
@@ -222,9 +225,8 @@ impl Run {
         let all = self.group.gather(serde_json::to_vec(&part).unwrap_or_default())?;
         let mut whole = Some(Scored::default());
         for (rank, bytes) in all.iter().enumerate() {
-            let theirs: PartOfEvaluation = serde_json::from_slice(bytes).map_err(|e| {
-                Error::Distributed(format!("{} sent no scores: {e}", self.group.name(rank)))
-            })?;
+            let theirs: PartOfEvaluation = serde_json::from_slice(bytes)
+                .map_err(|e| Error::Distributed(format!("{} sent no scores: {e}", self.group.name(rank))))?;
             if theirs.weights != part.weights {
                 let what = format!(
                     "{} has other weights than this process after step {}: its memory or processor is faulty, or this is                      an error of this program",

@@ -48,7 +48,8 @@ impl PassReports {
     /// Returns an error if a rank fails, is gone or is late.
     pub(crate) fn exchange(self, group: &Group) -> Result<CombinedReports> {
         let all = group.gather(self.to_bytes()?)?;
-        let mut combined = CombinedReports { losses: Vec::new(), statistics: Vec::new(), remarks: Vec::new() };
+        let mut combined =
+            CombinedReports { losses: Vec::new(), statistics: Vec::new(), remarks: Vec::new() };
         for (rank, bytes) in all.iter().enumerate() {
             let unlike = || {
                 let what = format!("{} reports other batch norms than this one", group.name(rank));
@@ -105,7 +106,9 @@ fn like(
             Ok(Tensor::new(values, &Device::Cpu)?.to_dtype(of.mean.dtype())?.to_device(of.mean.device())?)
         };
         let (mean, variance) = (next()?, next()?);
-        let Some(count) = numbers.next().filter(|_| variance.elem_count() == channels) else { return Ok(None) };
+        let Some(count) = numbers.next().filter(|_| variance.elem_count() == channels) else {
+            return Ok(None);
+        };
         all.push(observed.with_statistics(BatchStatistics { mean, variance, count: count as usize }));
     }
     Ok(Some(all))

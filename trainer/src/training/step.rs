@@ -196,7 +196,8 @@ impl<'a> Step<'a> {
     /// Returns an error if another process fails, is gone or is late.
     pub(crate) fn combine(&mut self, exchange: Exchange, remarks: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         let share = self.losses.first().map_or(0.0, |micro| micro.share);
-        let own = PassReports::of(self.losses.iter().map(|micro| &micro.loss), self.statistics.take(), remarks)?;
+        let own =
+            PassReports::of(self.losses.iter().map(|micro| &micro.loss), self.statistics.take(), remarks)?;
         let all = own.exchange(exchange.group())?;
         // Frozen ones are restored after the step, as if this process had run all passes.
         all.apply_statistics(&self.state.params)?;

@@ -9,5 +9,6 @@ pub(crate) mod paths;
 pub(crate) mod printable;
 pub(crate) mod purposes;
 pub(crate) mod regular;
+pub(crate) mod share;
 pub(crate) mod string_serde;
 pub(crate) mod units;

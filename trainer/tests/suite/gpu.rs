@@ -113,10 +113,10 @@ fn peak(batch: u32, accumulation: u32) -> u64 {
         ema_decay: Some(0.0),
         ..config("resnet10")
     };
-    let device = DeviceName::Cuda(0).open().unwrap();
+    let device = DeviceName::Cuda(Some(0)).open().unwrap();
     cuda::reset_peak(&device).unwrap();
     let options = RunOptions {
-        device: DeviceName::Cuda(0),
+        device: DeviceName::Cuda(Some(0)),
         stop_after: Some(1),
         eval_every: Interval::Percent(100.0),
         ..options(dir.path(), 1)

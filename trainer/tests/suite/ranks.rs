@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::common::{bits, config, options};
 use candle_core::DType;
 use efficienttrain::checkpoint::{Checkpoint, LAST};
-use efficienttrain::config::{Interval, NonFinitePolicy, OptimizerName, Precision, RunOptions, TargetName, TrainConfig};
+use efficienttrain::config::{
+    Interval, NonFinitePolicy, OptimizerName, Precision, RunOptions, TargetName, TrainConfig,
+};
 use efficienttrain::distributed::Group;
 use efficienttrain::events::{Event, Observer};
 use efficienttrain::{Error, Run, Sources};
@@ -197,7 +199,10 @@ fn evaluation_counts_every_image_once() {
                 outcome.evaluations
             });
             let first = first.get_or_insert_with(|| evaluated[0].clone());
-            assert!(evaluated.iter().all(|evaluations| evaluations == first), "{images} images on {ranks} ranks");
+            assert!(
+                evaluated.iter().all(|evaluations| evaluations == first),
+                "{images} images on {ranks} ranks"
+            );
         }
     }
 }
@@ -248,7 +253,10 @@ fn what_differs_between_ranks_is_named() {
         errors[0].clone()
     };
     let error = error_with(&|config| config.lr = Some(2e-3));
-    assert!(error.contains("option `lr` of rank 1 (") && error.contains("0.002") && error.contains("0.001"), "{error}");
+    assert!(
+        error.contains("option `lr` of rank 1 (") && error.contains("0.002") && error.contains("0.001"),
+        "{error}"
+    );
     let error = error_with(&|config| config.synthetic_images = 121);
     assert!(error.contains("synthetic-images") && error.contains("121"), "{error}");
     let error = error_with(&|config| config.seed = 8);
