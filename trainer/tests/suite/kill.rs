@@ -2,11 +2,11 @@
 //! undisturbed one; a full disk leaves the newest checkpoint usable.
 
 use crate::common::Rendered;
+use crate::common::content::content;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use candle_core::DType;
 use efficienttrain::checkpoint::{Checkpoint, newest};
 
 /// A run over three sizes with a moving average, checkpoints at every step and evaluations in
@@ -40,24 +40,6 @@ fn command(model: &str, out: &Path, more: &[&str]) -> Command {
     command.args(["--resume", "auto", "--out", out.to_str().unwrap()]).args(more);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
-}
-
-/// Tensors by name.
-type Bits = Vec<(String, Vec<u64>)>;
-
-/// All contents of a checkpoint as bits, and the accuracies of its run.
-fn content(path: &Path) -> (Bits, Vec<(u64, u64)>) {
-    let bytes = std::fs::read(path).unwrap();
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu).unwrap();
-    let bits = |t: &candle_core::Tensor| {
-        let values = t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        values.into_iter().map(f64::to_bits).collect::<Vec<_>>()
-    };
-    let mut named: Vec<_> = tensors.iter().map(|(name, t)| (name.clone(), bits(t))).collect();
-    named.sort();
-    let saved = Checkpoint::open(path).unwrap();
-    let evals = &saved.run().unwrap().history.evals;
-    (named, evals.iter().map(|e| (e.step, e.top1.to_bits())).collect())
 }
 
 fn leftovers(out: &Path) -> usize {

@@ -35,6 +35,8 @@ mod optimizers;
 mod parquet;
 mod plan_checks;
 mod pretrain;
+#[cfg(unix)]
+mod processes;
 mod ranks;
 mod recipe_file;
 mod recipe_models;

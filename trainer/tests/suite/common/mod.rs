@@ -1,6 +1,7 @@
 //! Small data sets and configurations.
 
 pub(crate) mod command;
+pub(crate) mod content;
 pub(crate) mod plain;
 pub(crate) mod shards;
 
