@@ -40,6 +40,13 @@ pub enum Error {
         what: String,
     },
 
+    /// Another process that computes together with this one has failed.
+    #[error("{what}")]
+    Process {
+        /// Which one, and why.
+        what: String,
+    },
+
     /// No such model.
     #[error("unknown model `{name}`: did you mean `{nearest}`? Known models: {known}")]
     UnknownModel {

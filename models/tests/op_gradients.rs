@@ -23,12 +23,12 @@ fn linear() {
 /// The same mean and variance for each of `c` channels.
 fn statistics(mean: f64, variance: f64, c: usize) -> BatchStatistics {
     let all = |x: f64| Tensor::full(x, c, &Device::Cpu).unwrap();
-    BatchStatistics { mean: all(mean), variance: all(variance), count: 0 }
+    BatchStatistics::new(all(mean), all(variance), 0)
 }
 
 /// On the device of a tensor.
 fn statistics_beside(t: &Tensor, s: &BatchStatistics) -> BatchStatistics {
-    BatchStatistics { mean: beside(t, &s.mean), variance: beside(t, &s.variance), count: s.count }
+    BatchStatistics::new(beside(t, &s.mean), beside(t, &s.variance), s.count)
 }
 
 /// Convolution by the definition.

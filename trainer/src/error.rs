@@ -131,7 +131,8 @@ impl Error {
 
     /// Returns true if the error is not of this process itself, but of another one that trains with it.
     pub fn is_of_another_process(&self) -> bool {
-        matches!(self, Self::Rank { .. } | Self::Distributed(_))
+        use efficienttrain_models::Error::Process;
+        matches!(self, Self::Rank { .. } | Self::Distributed(_) | Self::Model(Process { .. }))
     }
 
     pub(crate) fn config(option: impl Into<String>, what: impl Into<String>) -> Self {

@@ -59,10 +59,13 @@ impl<'a> Context<'a> {
         let params: Vec<Variable> = used.iter().map(|&id| self.param(id)).collect();
         let inputs: Vec<&Variable> = std::iter::once(x).chain(&params).collect();
         let (store, mode, block, input) = (self.params.clone(), self.mode, block.clone(), x.tensor().clone());
-        let (compute_type, frozen) = (self.compute_type, self.frozen.clone());
+        let (compute_type, frozen, processes) =
+            (self.compute_type, self.frozen.clone(), self.processes.clone());
         let pullback: Pullback = Box::new(move |dy, needs| {
-            let again =
-                Context::new(&store, mode).with_compute_type(compute_type).with_frozen(frozen.clone());
+            let again = Context::new(&store, mode)
+                .with_compute_type(compute_type)
+                .with_frozen(frozen.clone())
+                .with_processes(processes.clone());
             let mut again = again.part(Recording::Recompute);
             let (x, slot) = again.leaf(input.clone(), needs[0]);
             let y = forward(&block, &mut again, &x)?;
@@ -79,7 +82,8 @@ impl<'a> Context<'a> {
         let (tape, counter, used) = (Tape::default(), CostCounter::default(), RefCell::default());
         let (params, mode, compute_type) = (self.params, self.mode, self.compute_type);
         let (frozen, statistics_log) = (self.frozen.clone(), self.statistics_log.clone());
-        Self { params, mode, tape, counter, recording, compute_type, used, frozen, statistics_log }
+        let processes = self.processes.clone();
+        Self { params, mode, tape, counter, recording, compute_type, used, frozen, statistics_log, processes }
     }
 
     /// An input whose gradient is put aside, if it is needed.

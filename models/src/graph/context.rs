@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::checkpoint::Recording;
 use super::{CostCounter, Gradients, Macs, SavedForBackward, Source, StatisticsLog, Tape, Variable};
 use crate::Result;
-use crate::ops::{self, Pullback, PullbackOnto, Traced};
+use crate::ops::{self, BatchStatistics, Processes, Pullback, PullbackOnto, Traced};
 use crate::params::{ParamId, ParamStore};
 
 /// Position of a block: its index, and the number of blocks of the model.
@@ -52,6 +52,8 @@ pub struct Context<'a> {
     pub(super) frozen: Arc<[bool]>,
     /// Destination of batch statistics; if none, they are blended into the running ones.
     pub(super) statistics_log: Option<StatisticsLog>,
+    /// Processes that batch norms take their statistics over, if not over this pass alone.
+    pub(super) processes: Option<Arc<dyn Processes>>,
 }
 
 impl<'a> Context<'a> {
@@ -59,8 +61,8 @@ impl<'a> Context<'a> {
     pub fn new(params: &'a ParamStore, mode: Mode) -> Self {
         let (tape, counter) = (Tape::default(), CostCounter::default());
         let (recording, used, frozen) = (Recording::Ops, RefCell::default(), Arc::default());
-        let (compute_type, statistics_log) = (DType::F32, None);
-        Self { params, mode, tape, counter, recording, compute_type, used, frozen, statistics_log }
+        let (compute_type, statistics_log, processes) = (DType::F32, None, None);
+        Self { params, mode, tape, counter, recording, compute_type, used, frozen, statistics_log, processes }
     }
 
     /// Freezes parameters and buffers, by their position: a batch norm with frozen running
@@ -76,6 +78,14 @@ impl<'a> Context<'a> {
     /// Tells if training leaves a parameter or buffer unchanged.
     pub fn is_frozen(&self, id: ParamId) -> bool {
         self.frozen.get(id.index()).copied().unwrap_or(false)
+    }
+
+    /// Makes batch norms normalize by the statistics of all `processes`, which run the same pass with
+    /// other images at the same time (synchronized batch norm).
+    #[must_use]
+    pub fn with_processes(mut self, processes: Option<Arc<dyn Processes>>) -> Self {
+        self.processes = processes;
+        self
     }
 
     /// Mixed precision: with [`DType::BF16`], or [`DType::F16`] on a GPU, layers read and write
@@ -215,6 +225,14 @@ impl<'a> Context<'a> {
         let value = x.tensor.reshape(shape)?;
         let pullback: Pullback = Box::new(move |dy, _| Ok(vec![Some(dy.reshape(before.as_slice())?)]));
         Ok(Variable { tensor: value, source: self.note(&[x], pullback, None) })
+    }
+
+    /// Returns the statistics that a batch norm normalizes `x` by in training.
+    pub(crate) fn batch_statistics(&self, x: &Tensor) -> Result<BatchStatistics> {
+        match &self.processes {
+            Some(processes) => BatchStatistics::of_all(x, processes),
+            None => BatchStatistics::of(x),
+        }
     }
 
     /// Records that statistics are taken over the rows of a tensor of this shape, while costs are

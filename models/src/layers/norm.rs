@@ -79,7 +79,7 @@ impl BatchNorm {
     /// The statistics of this batch, blended into the running ones (which hold the unbiased
     /// variance).
     fn observe(&self, cx: &Context, x: &Tensor) -> Result<BatchStatistics> {
-        let statistics = BatchStatistics::of(x)?;
+        let statistics = cx.batch_statistics(x)?;
         if statistics.count < 2 {
             return Err(Error::shape("batch_norm", "more than one value a channel in training", x.dims()));
         }

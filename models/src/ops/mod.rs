@@ -58,7 +58,7 @@ pub use kernels::vector_lanes;
 pub use linear::linear;
 pub use loss::{above, binary_cross_entropy, soft_cross_entropy};
 pub use masked::{gather_tokens, masked_squared_error, restore_tokens};
-pub use norm::{BatchStatistics, batch_norm, layer_norm, layer_norm_to};
+pub use norm::{BatchStatistics, Processes, batch_norm, layer_norm, layer_norm_to};
 pub use optim::{
     AdamW, ClipFactor, ClipValues, Lamb, NormLimits, Sgd, Stepped, adamw_all, adamw_step, blend, blend_all,
     clip_factor, increment, lamb_all, lamb_step, sgd_all, sgd_step, squared_norm,

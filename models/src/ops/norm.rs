@@ -1,5 +1,8 @@
 //! Batch norm and layer norm.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use candle_core::{DType, Tensor};
 
 use super::kernels::norm::{self, After};
@@ -18,9 +21,55 @@ pub struct BatchStatistics {
     pub variance: Tensor,
     /// Number of rows they were taken over, `N * H * W`; 0 for running statistics, which have none.
     pub count: usize,
+    /// Processes over whose batches they were taken, if not over one batch alone.
+    processes: Option<Arc<dyn Processes>>,
+}
+
+/// Processes that normalize their batches together (synchronized batch norm).
+pub trait Processes: Debug + Send + Sync {
+    /// Returns the numbers that each process gives, in the same order in all of them.
+    ///
+    /// # Errors
+    /// When a process fails.
+    fn gather(&self, numbers: Vec<f64>) -> Result<Vec<Vec<f64>>>;
 }
 
 impl BatchStatistics {
+    /// Statistics of `count` rows: mean and biased variance of each channel.
+    pub fn new(mean: Tensor, variance: Tensor, count: usize) -> Self {
+        Self { mean, variance, count, processes: None }
+    }
+
+    /// The statistics of `x` and the batches of all other processes together.
+    ///
+    /// # Errors
+    /// Those of [`Self::of`], when `x` is on a GPU, and when a process fails.
+    pub fn of_all(x: &Tensor, processes: &Arc<dyn Processes>) -> Result<Self> {
+        on_gpu!(x, {
+            let what = "a synchronized batch norm on a GPU".to_string();
+            Err(Error::Unsupported { op: "batch_norm", what, supported: "one on the CPU" })
+        });
+        let own = Self::of(x)?;
+        let (mean, variance) = (own.mean.to_vec1::<f64>()?, own.variance.to_vec1::<f64>()?);
+        let c = mean.len();
+        let numbers = [vec![own.count as f64], mean, variance].concat();
+        let all = processes.gather(numbers)?;
+        let count: f64 = all.iter().map(|theirs| theirs[0]).sum();
+        let over =
+            |of: &dyn Fn(&[f64]) -> f64| all.iter().map(|theirs| theirs[0] * of(theirs)).sum::<f64>() / count;
+        let mean: Vec<f64> = (1..=c).map(|i| over(&|theirs| theirs[i])).collect();
+        // Each batch varies around its own mean, and the means vary around that of all.
+        let around = |i: usize| over(&|theirs| theirs[c + i] + (theirs[i] - mean[i - 1]).powi(2));
+        let variance: Vec<f64> = (1..=c).map(around).collect();
+        let processes = Some(processes.clone());
+        Ok(Self {
+            mean: tensor(mean, &[c])?,
+            variance: tensor(variance, &[c])?,
+            count: count as usize,
+            processes,
+        })
+    }
+
     /// The statistics of `x` of shape `[..., C]` over all but the last dimension.
     ///
     /// # Errors
@@ -33,13 +82,13 @@ impl BatchStatistics {
         let count = x.elem_count() / c;
         on_gpu!(x, {
             let (mean, variance) = super::cuda::channel_statistics(x, c)?;
-            Ok(Self { mean, variance, count })
+            Ok(Self::new(mean, variance, count))
         });
         let x = x.contiguous()?;
         let (mean, variance) = by_storage!("batch_norm", x, S => {
             Ok(norm::channel_statistics(View::new("batch_norm", &x)?.slice::<S>()?, c))
         })?;
-        Ok(Self { mean: tensor(mean, &[c])?, variance: tensor(variance, &[c])?, count })
+        Ok(Self::new(tensor(mean, &[c])?, tensor(variance, &[c])?, count))
     }
 
     /// Running statistics, for evaluation.
@@ -48,7 +97,7 @@ impl BatchStatistics {
     /// When there is no memory for them.
     pub fn running(mean: &Tensor, variance: &Tensor) -> Result<Self> {
         let read = |t: &Tensor| if t.device().is_cpu() { t.to_dtype(DType::F64) } else { Ok(t.clone()) };
-        Ok(Self { mean: read(mean)?, variance: read(variance)?, count: 0 })
+        Ok(Self::new(read(mean)?, read(variance)?, 0))
     }
 
     /// Moves running statistics towards these by `momentum`, in place; the running variance is
@@ -134,7 +183,12 @@ pub fn batch_norm(
     by_storage!(OP, x, S => {
         let (weight, bias) = (Param::of::<S>(weight)?, Param::of::<S>(bias)?);
         let value = forward::<S, _>(&x, &weight, &bias, residual.as_ref(), relu, (&mean, &inv_std))?;
-        let saved = Saved { x, weight, bias, mean, inv_std, from_batch, residual: residual.is_some() };
+        let source = match &statistics.processes {
+            _ if !from_batch => Source::Running,
+            None => Source::Batch,
+            Some(processes) => Source::Processes(processes.clone(), statistics.count),
+        };
+        let saved = Saved { x, weight, bias, mean, inv_std, source, residual: residual.is_some() };
         let output = relu.then(|| value.clone());
         Ok(Traced::new(value, move |dy, _| backward::<S, _>(&saved, output.as_ref(), dy)))
     })
@@ -147,8 +201,34 @@ struct Saved {
     bias: Param,
     mean: Vec<f64>,
     inv_std: Vec<f64>,
-    from_batch: bool,
+    source: Source,
     residual: bool,
+}
+
+/// Where the statistics of a batch norm come from, which decides how its input depends on itself.
+enum Source {
+    Running,
+    Batch,
+    /// The batches of processes, of so many rows in all.
+    Processes(Arc<dyn Processes>, usize),
+}
+
+impl Source {
+    /// The sums over all rows that the statistics are of, and their number, given the sums over the
+    /// `rows` of this batch; none for fixed statistics.
+    fn total(&self, sums: &[f64], rows: usize) -> Result<Option<(Vec<f64>, usize)>> {
+        Ok(match self {
+            Self::Running => None,
+            Self::Batch => Some((sums.to_vec(), rows)),
+            Self::Processes(processes, count) => {
+                let mut total = vec![0.0; sums.len()];
+                for theirs in processes.gather(sums.to_vec())? {
+                    total.iter_mut().zip(theirs).for_each(|(total, sum)| *total += sum);
+                }
+                Some((total, *count))
+            }
+        })
+    }
 }
 
 fn forward<S: Storage<Real = T>, T: Compute>(
@@ -187,8 +267,8 @@ fn backward<S: Storage<Real = T>, T: Compute>(
         dyv.slice()?,
         wv.slice()?,
         (&s.mean, &s.inv_std),
-        s.from_batch,
-    );
+        |sums, rows| s.source.total(sums, rows),
+    )?;
     let mut grads = vec![Some(tensor(dx, s.x.dims())?), s.weight.gradient(dw)?, s.bias.gradient(db)?];
     if s.residual {
         grads.push(Some(dy.clone()));

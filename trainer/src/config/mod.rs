@@ -39,8 +39,8 @@ pub use print::to_toml;
 pub use recipe_source::{RecipeSource, read_recipe};
 pub use train::TrainConfig;
 pub use values::{
-    CropMethod, CropOrder, CurveName, LogFormat, LossName, NonFinitePolicy, OptimizerName, ScalingName,
-    SumType, ViewName,
+    BatchNormMode, CropMethod, CropOrder, CurveName, LogFormat, LossName, NonFinitePolicy, OptimizerName,
+    ScalingName, SumType, ViewName,
 };
 
 use clap::{Args, FromArgMatches};

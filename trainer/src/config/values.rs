@@ -74,6 +74,17 @@ pub enum LossName {
     Bce,
 }
 
+/// Images whose statistics a batch norm normalizes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchNormMode {
+    /// Those of a device's own micro-batch.
+    #[default]
+    Local,
+    /// Those of the micro-batches of all devices, like PyTorch's `SyncBatchNorm`.
+    Synchronized,
+}
+
 /// Type of the numbers in which several processes send gradients to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -133,6 +133,7 @@ impl Run {
         let total = self.total_steps();
         let last = self.options.stop_after.map_or(total, |n| n.min(total));
         self.options.check_replay(&self.plan, self.group.host_slots())?;
+        self.check_batch_norm_mode()?;
         if self.group.is_first() {
             self.claim()?;
             self.store_config()?;

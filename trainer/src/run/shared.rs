@@ -1,13 +1,16 @@
 //! A run as one of several processes: what they must have in common, and what they tell each other.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use efficienttrain_models::ops::Processes;
 use efficienttrain_schedule::StepSettings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::keys::keys_of;
 use crate::config::train::TrainConfig;
+use crate::config::values::BatchNormMode;
 use crate::data::source::BadImage;
 use crate::distributed::buckets::Exchange;
 use crate::distributed::group::Group;
@@ -41,6 +44,26 @@ struct PartOfEvaluation {
     weights: u32,
 }
 
+/// The processes of a group, for synchronized batch norms.
+#[derive(Debug)]
+struct SynchronizedNorms(Group);
+
+impl Processes for SynchronizedNorms {
+    fn gather(&self, numbers: Vec<f64>) -> efficienttrain_models::Result<Vec<Vec<f64>>> {
+        let failed = |error: Error| efficienttrain_models::Error::Process { what: error.to_string() };
+        let all = self.0.gather(bytemuck::cast_slice(&numbers).to_vec()).map_err(failed)?;
+        let read = |bytes: &Vec<u8>| bytes.as_chunks().0.iter().map(|&x| f64::from_le_bytes(x)).collect();
+        let all: Vec<Vec<f64>> = all.iter().map(read).collect();
+        match all.iter().position(|theirs| theirs.len() != numbers.len()) {
+            None => Ok(all),
+            Some(rank) => Err(failed(Error::Distributed(format!(
+                "{} has another model than this process",
+                self.0.name(rank)
+            )))),
+        }
+    }
+}
+
 /// Something that must be the same in all processes.
 #[derive(Serialize, Deserialize)]
 struct Item {
@@ -57,11 +80,36 @@ impl Run {
     /// another configuration, other data, or another program.
     pub fn with_group(mut self, group: Group) -> Result<Self> {
         self.group = group;
-        let devices = self.plan.options().devices;
-        let fits = self.group.set_slots(devices);
+        let fits = self.group.set_slots(self.plan.options().devices);
         self.group.agree(fits)?;
         self.compare()?;
+        self.check_batch_norm_mode()?;
+        if self.config.batch_norm == BatchNormMode::Synchronized && self.group.is_shared() {
+            self.state.processes = Some(Arc::new(SynchronizedNorms(self.group.clone())));
+        }
         Ok(self)
+    }
+
+    /// Checks that batch norms can have the statistics of all devices.
+    pub(crate) fn check_batch_norm_mode(&self) -> Result<()> {
+        let (devices, processes) = (self.config.devices as usize, self.group.size());
+        if self.config.batch_norm == BatchNormMode::Local || devices == 1 {
+            return Ok(());
+        }
+        if devices != processes {
+            let what = format!(
+                "synchronized requires one process for each of the {devices} devices of the plan, and there are {processes}; \
+                 start {devices}, or give local"
+            );
+            return Err(Error::config("batch-norm", what));
+        }
+        match self.state.device().is_cpu() {
+            true => Ok(()),
+            false => Err(Error::config(
+                "batch-norm",
+                "synchronized is for the CPU; give local, with larger batches",
+            )),
+        }
     }
 
     /// Returns the processes that train together.

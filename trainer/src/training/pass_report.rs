@@ -73,7 +73,7 @@ impl PassReports {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header);
         for observed in self.statistics.iter().flatten() {
-            let BatchStatistics { mean, variance, count } = &observed.statistics;
+            let BatchStatistics { mean, variance, count, .. } = &observed.statistics;
             for values in [mean, variance] {
                 let values = values.to_dtype(DType::F64)?.to_vec1::<f64>()?;
                 bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
@@ -109,7 +109,7 @@ fn like(
         let Some(count) = numbers.next().filter(|_| variance.elem_count() == channels) else {
             return Ok(None);
         };
-        all.push(observed.with_statistics(BatchStatistics { mean, variance, count: count as usize }));
+        all.push(observed.with_statistics(BatchStatistics::new(mean, variance, count as usize)));
     }
     Ok(Some(all))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::precision::Precision;
 use candle_core::{DType, Device};
 use clap::ValueEnum;
-use efficienttrain_models::{ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore, create_model};
+use efficienttrain_models::{ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore, create_model, ops};
 use efficienttrain_schedule::Recipe;
 
 use crate::error::{Error, Result};
@@ -41,6 +41,8 @@ pub struct TrainState {
     pub undo_bad_steps: bool,
     /// Frozen parameters and buffers, by position; empty for none.
     frozen: Arc<[bool]>,
+    /// Processes that batch norms take their statistics over, if not over one micro-batch.
+    pub(crate) processes: Option<Arc<dyn ops::Processes>>,
     /// Device of the tensors.
     device: Device,
     /// Factor of the loss before the backward pass, so that `f16` can represent the gradients.
@@ -78,6 +80,7 @@ impl TrainState {
             objective: Arc::new(Classification(Arc::new(CrossEntropy))),
             undo_bad_steps: false,
             frozen: Arc::default(),
+            processes: None,
             device: Device::Cpu,
             loss_scale: LossScale::default(),
         })

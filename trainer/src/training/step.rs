@@ -68,7 +68,9 @@ impl TrainState {
     /// Same as [`Self::begin_step`].
     pub(crate) fn begin_shared_step(&mut self, slot: u32) -> Result<Step<'_>> {
         let mut step = self.begin_step()?;
-        (step.slot, step.statistics) = (slot, Some(Vec::new()));
+        // Those of all processes are the same in each of them already.
+        let synchronized = step.state.processes.is_some();
+        (step.slot, step.statistics) = (slot, (!synchronized).then(Vec::new));
         Ok(step)
     }
 
@@ -152,7 +154,8 @@ impl<'a> Step<'a> {
         let mut cx = Context::new(&state.params, Mode::Train { seed, drop_path })
             .with_compute_type(state.precision.dtype())
             .with_frozen(state.frozen())
-            .with_checkpointing(state.checkpoint_activations);
+            .with_checkpointing(state.checkpoint_activations)
+            .with_processes(state.processes.clone());
         let log = StatisticsLog::default();
         if self.statistics.is_some() {
             cx = cx.with_statistics_log(log.clone());

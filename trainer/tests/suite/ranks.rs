@@ -6,7 +6,8 @@ use crate::common::{bits, config, options};
 use candle_core::DType;
 use efficienttrain::checkpoint::{Checkpoint, LAST};
 use efficienttrain::config::{
-    Interval, NonFinitePolicy, OptimizerName, Precision, RunOptions, TargetName, TrainConfig,
+    BatchNormMode, Interval, NonFinitePolicy, OptimizerName, Precision, RunOptions, SumType, TargetName,
+    TrainConfig,
 };
 use efficienttrain::distributed::Group;
 use efficienttrain::events::{Event, Observer};
@@ -56,6 +57,12 @@ fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Group) -> T + Sync) -> Vec<T> {
     })
 }
 
+/// Ends the communication, as all do after a run.
+fn end(run: &Run) {
+    run.group().agree(Ok(())).unwrap();
+    run.group().finish();
+}
+
 impl Job<'_> {
     /// Trains on `ranks` ranks, from the checkpoint in the folder if there is one and `resume`.
     fn train(&self, ranks: usize, resume: bool) -> Vec<Outcome> {
@@ -72,20 +79,20 @@ impl Job<'_> {
             let mut run = run.with_group(group).unwrap();
             run.train(&mut ()).unwrap();
             let outcome = outcome(&run);
-            run.group().agree(Ok(())).unwrap();
+            end(&run);
             outcome
         })
     }
 }
 
-/// Trains on 1, 2, 3 and 4 ranks, which must all end with the same.
-fn same_on_all(config: &TrainConfig) -> Outcome {
-    same_on_each(config, |_| ())
+/// Trains on some numbers of ranks, which must all end with the same.
+fn same_on(ranks: &[usize], config: &TrainConfig) -> Outcome {
+    same_with(ranks, config, |_| ())
 }
 
-fn same_on_each(config: &TrainConfig, change: impl Fn(&mut RunOptions)) -> Outcome {
+fn same_with(ranks: &[usize], config: &TrainConfig, change: impl Fn(&mut RunOptions)) -> Outcome {
     let mut first: Option<Outcome> = None;
-    for ranks in 1..=4 {
+    for &ranks in ranks {
         let dir = tempfile::tempdir().unwrap();
         let mut options = options(dir.path(), 1);
         change(&mut options);
@@ -103,7 +110,7 @@ fn small(model: &str) -> TrainConfig {
 
 #[test]
 fn a_run_is_the_same_on_one_to_four_ranks() {
-    let all = same_on_all(&TrainConfig { accumulation: 2, ..small("resnet10") });
+    let all = same_on(&[1, 2, 3, 4], &TrainConfig { accumulation: 2, ..small("resnet10") });
     assert!(all.steps >= 3 && !all.evaluations.is_empty() && !all.moments.is_empty());
 }
 
@@ -132,19 +139,19 @@ fn replay_mixing_and_clipping_are_the_same_on_any_number_of_ranks() {
         epochs: 1.0,
         ..small("resnet10")
     };
-    same_on_all(&config);
+    same_on(&[1, 3], &config);
 }
 
 #[test]
 fn transformers_with_dropped_paths_are_the_same_on_any_number_of_ranks() {
     let config = TrainConfig { drop_path: Some(0.3), precision: Precision::Bf16, ..small("deit_tiny") };
-    same_on_each(&config, |options| options.checkpoint_activations = true);
+    same_with(&[1, 3], &config, |options| options.checkpoint_activations = true);
 }
 
 #[test]
 fn frozen_layers_stay_frozen_on_all_ranks() {
     let config = TrainConfig { freeze: vec!["conv1.*".into(), "bn1.*".into()], ..small("resnet10") };
-    same_on_all(&config);
+    same_on(&[1, 3], &config);
 }
 
 #[test]
@@ -157,7 +164,76 @@ fn pretraining_is_the_same_on_any_number_of_ranks() {
         batch: 2.into(),
         ..small("deit_tiny")
     };
-    same_on_all(&config);
+    same_on(&[1, 3], &config);
+}
+
+/// Runs `work` on ranks with a thread pool each: a rank that waits for the statistics of the others
+/// must not keep them from computing.
+fn on_ranks_with_pools<T: Send>(ranks: usize, work: impl Fn(Group) -> T + Sync) -> Vec<T> {
+    on_ranks(ranks, |group| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.install(|| work(group))
+    })
+}
+
+/// Batches of 4 on two devices are normalized like a batch of 8 on one.
+#[test]
+fn synchronized_batch_norms_see_all_images() {
+    let config =
+        TrainConfig { drop_path: Some(0.0), mixup: Some(0.0), cutmix: Some(0.0), ..small("resnet10") };
+    let train = |mode, devices, ranks| {
+        let config = TrainConfig {
+            devices,
+            batch: (8 / devices).into(),
+            batch_norm: mode,
+            // Momentum alone would amplify rounding.
+            opt: Some(OptimizerName::Sgd),
+            weight_decay: Some(0.0),
+            lr: Some(0.01),
+            ..config.clone()
+        };
+        on_ranks_with_pools(ranks, |group| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut run = crate::common::run(&config, options(dir.path(), 1)).with_group(group).unwrap();
+            run.train(&mut ()).unwrap();
+            end(&run);
+            bits(&run)
+        })
+    };
+    let far = |a: &[(String, Vec<u32>)], b: &[(String, Vec<u32>)]| {
+        let pairs = a.iter().zip(b).flat_map(|((_, a), (_, b))| a.iter().zip(b));
+        pairs.map(|(&a, &b)| (f32::from_bits(a) - f32::from_bits(b)).abs()).fold(0.0, f32::max)
+    };
+    let whole = train(BatchNormMode::Local, 1, 1).remove(0);
+    let synchronized = train(BatchNormMode::Synchronized, 2, 2);
+    assert!(synchronized[0] == synchronized[1]);
+    let local = train(BatchNormMode::Local, 2, 2).remove(0);
+    let (near, apart) = (far(&whole, &synchronized[0]), far(&whole, &local));
+    assert!(near < 1e-3 && apart > 10.0 * near, "{near} synchronized, {apart} not");
+}
+
+#[test]
+fn synchronized_batch_norms_need_a_process_for_each_device() {
+    let config = TrainConfig { batch_norm: BatchNormMode::Synchronized, ..small("resnet10") };
+    let dir = tempfile::tempdir().unwrap();
+    let error = crate::common::run(&config, options(dir.path(), 1)).train(&mut ()).unwrap_err().to_string();
+    assert!(error.contains("`batch-norm`") && error.contains("each of the 4 devices"), "{error}");
+}
+
+/// Sums in half the bytes are near those in single precision, and the same on all ranks.
+#[test]
+fn sums_in_bf16_are_near() {
+    let train = |sum_type| {
+        let config = TrainConfig { sum_type, epochs: 0.3, ..small("resnet10") };
+        let dir = tempfile::tempdir().unwrap();
+        let all = Job { config: &config, options: options(dir.path(), 1) }.train(2, false);
+        assert!(all[0] == all[1], "ranks differ");
+        all.into_iter().next().unwrap()
+    };
+    let (single, half) = (train(SumType::F32), train(SumType::Bf16));
+    assert!(single != half);
+    let loss = |outcome: &Outcome| f64::from_bits(outcome.evaluations.last().unwrap().3);
+    assert!((loss(&single) - loss(&half)).abs() < 0.02, "{} and {}", loss(&single), loss(&half));
 }
 
 /// A run that is stopped on four ranks in the middle of an epoch goes on on three, and then on one.
@@ -182,7 +258,7 @@ fn a_run_is_resumed_on_another_number_of_ranks() {
 /// Batches of 64: none for the last rank, one of one image, and so on.
 #[test]
 fn evaluation_counts_every_image_once() {
-    for images in [1, 63, 65, 257] {
+    for images in [1, 65, 129] {
         let config = TrainConfig { epochs: 0.3, synthetic_images: 4 * images.max(12), ..small("resnet10") };
         let mut first = None;
         for ranks in [1, 3] {
@@ -195,7 +271,7 @@ fn evaluation_counts_every_image_once() {
                 let mut run = run.with_group(group).unwrap();
                 run.train(&mut ()).unwrap();
                 let outcome = outcome(&run);
-                run.group().agree(Ok(())).unwrap();
+                end(&run);
                 outcome.evaluations
             });
             let first = first.get_or_insert_with(|| evaluated[0].clone());
@@ -295,7 +371,7 @@ fn all_ranks_stop_after_the_same_step() {
         let mut run = crate::common::run(&config, options(dir.path(), 1)).with_group(group).unwrap();
         let stop = run.stop_flag();
         let finished = run.train(&mut StopAfter(own, stop)).unwrap();
-        run.group().agree(Ok(())).unwrap();
+        end(&run);
         (finished, run.step())
     });
     assert_eq!(stopped, [(false, 3); 3]);
@@ -313,6 +389,6 @@ fn a_diverging_step_is_one_verdict_of_all_ranks() {
         epochs: 1.0,
         ..small("resnet10")
     };
-    let all = same_on_each(&config, |options| options.eval_every = Interval::Percent(100.0));
+    let all = same_with(&[1, 3], &config, |options| options.eval_every = Interval::Percent(100.0));
     assert!(!all.bad_steps.is_empty(), "no step has diverged");
 }

@@ -3,6 +3,7 @@
 use super::lanes::{lane_sum, lane_sum_three, lane_sum_zip};
 use super::rows::{block_sums, by_row};
 use super::{Compute, Storage, vectorized};
+use crate::Result;
 use rayon::prelude::*;
 
 /// Rows per partial statistic of a batch norm: small enough to stay in cache between the two passes
@@ -123,15 +124,16 @@ pub(crate) type Gradients<S, T> = (Vec<S>, Vec<T>, Vec<T>);
 
 /// Gradients of a batch norm in training: `(dx, dweight, dbias)`.
 ///
-/// `dx = weight * inv_std * (dy - mean(dy) - x_hat * mean(dy * x_hat))`; with fixed statistics
-/// (`batch` false) the two means vanish.
+/// `dx = weight * inv_std * (dy - mean(dy) - x_hat * mean(dy * x_hat))`. `total` makes of the
+/// sums of `dy` and then of `dy * (x - mean)` over the rows those over all rows that the statistics
+/// are of, and gives their number; with fixed statistics there are none, and the means vanish.
 pub(crate) fn batch_norm_backward<S: Storage>(
     x: &[S],
     dy: &[S],
     weight: &[S::Real],
     (mean, inv_std): (&[f64], &[f64]),
-    batch: bool,
-) -> Gradients<S, S::Real> {
+    total: impl FnOnce(&[f64], usize) -> Result<Option<(Vec<f64>, usize)>>,
+) -> Result<Gradients<S, S::Real>> {
     let c = weight.len();
     let rows = x.len() / c;
     let centre: Vec<S::Real> = mean.iter().map(|&m| S::Real::of(m)).collect();
@@ -154,13 +156,17 @@ pub(crate) fn batch_norm_backward<S: Storage>(
         },
     );
     let (sum_dy, sum_dy_x) = sums.split_at(c);
-    let n = rows as f64;
+    let total = total(&sums, rows)?;
     // dx = a * dy + b * x + d, channel by channel.
     let (mut a, mut b, mut d) = (Vec::with_capacity(c), Vec::with_capacity(c), Vec::with_capacity(c));
     for i in 0..c {
         let scale = weight[i].into_f64() * inv_std[i];
-        let slope = if batch { -scale * inv_std[i] * inv_std[i] * sum_dy_x[i] / n } else { 0.0 };
-        let offset = if batch { -scale * sum_dy[i] / n } else { 0.0 };
+        let (slope, offset) = match &total {
+            Some((sums, n)) => {
+                (-scale * inv_std[i] * inv_std[i] * sums[c + i] / *n as f64, -scale * sums[i] / *n as f64)
+            }
+            None => (0.0, 0.0),
+        };
         a.push(S::Real::of(scale));
         b.push(S::Real::of(slope));
         d.push(S::Real::of(offset));
@@ -178,7 +184,7 @@ pub(crate) fn batch_norm_backward<S: Storage>(
     );
     let dweight = sum_dy_x.iter().zip(inv_std).map(|(s, i)| S::Real::of(s * i)).collect();
     let dbias = sum_dy.iter().map(|&s| S::Real::of(s)).collect();
-    (dx, dweight, dbias)
+    Ok((dx, dweight, dbias))
 }
 
 /// Layer norm of every row of `c` channels, stored as `O`; also gives mean and `1 / std` of each
