@@ -234,8 +234,9 @@ impl Group {
             return outcome;
         }
         let verdict = Verdict(outcome.as_ref().err().map(ToString::to_string));
-        let all = self.gather(serde_json::to_vec(&verdict).unwrap_or_default())?;
-        let value = outcome?;
+        let all = self.gather(serde_json::to_vec(&verdict).unwrap_or_default());
+        // The own error comes first: another process may have ended because of it.
+        let (value, all) = (outcome?, all?);
         for (rank, bytes) in all.iter().enumerate() {
             if let Ok(Verdict(Some(what))) = serde_json::from_slice(bytes) {
                 return Err(Error::Rank { rank: self.name(rank), what });
