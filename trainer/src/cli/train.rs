@@ -93,7 +93,7 @@ fn execute_in(group: &Group, args: &TrainArgs, layers: ConfigLayers) -> Result<(
     if args.dry_run {
         super::print_line(format!("{}\n", run.plan().summary()?))?;
         run.remarks().try_for_each(super::print_message)?;
-        return if group.is_first() { Ok(super::print_message(forecast(run)?)?) } else { Ok(()) };
+        return Ok(super::print_message(forecast(run)?)?);
     }
     let out = &resolved.options.out;
     train(run, out, "top-1 against compute")?;

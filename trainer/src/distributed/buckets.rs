@@ -11,7 +11,6 @@ use crate::config::values::SumType;
 use crate::distributed::communicator::PendingSum;
 use crate::distributed::group::Group;
 use crate::distributed::post::{ALIGNMENT, SumJob};
-use crate::distributed::slots::nodes_of;
 use crate::error::{Error, Result};
 
 /// Place of a gradient in its bucket.
@@ -60,6 +59,11 @@ impl Buckets {
         if self.size != size {
             (self.size, self.order) = (size, None);
         }
+    }
+
+    /// Forgets the order of gradients.
+    pub(crate) fn forget(&mut self) {
+        self.order = None;
     }
 }
 
@@ -123,10 +127,10 @@ impl<'a> Exchange<'a> {
     }
 
     fn open_buckets(&mut self) {
-        let nodes = nodes_of(self.group.own_slots(), self.group.slots()).len();
+        let terms = self.group.terms();
         let lengths = self.buckets.order.iter().flat_map(|order| &order.layout.buckets);
         let open = |&(len, missing): &(usize, usize)| Bucket::Filling {
-            terms: vec![vec![0.0; len]; nodes],
+            terms: vec![vec![0.0; len]; terms],
             missing,
         };
         self.open = lengths.map(open).collect();

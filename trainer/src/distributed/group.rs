@@ -10,7 +10,7 @@ use crate::distributed::communicator::{Communicator, PendingSum};
 use crate::distributed::member::Member;
 use crate::distributed::note::{Phase, Warn};
 use crate::distributed::post::SumJob;
-use crate::distributed::slots::slots_of;
+use crate::distributed::slots::{nodes_of, slots_of};
 use crate::distributed::threads::ThreadWire;
 use crate::distributed::wire::Wire;
 use crate::error::{Error, Result};
@@ -144,12 +144,22 @@ impl Group {
         share::set(self.cores(), gpu);
     }
 
+    /// Returns the hosts with the number of their processes, in order of ranks.
+    pub fn hosts(&self) -> Vec<(String, usize)> {
+        let mut hosts: Vec<(String, usize)> = Vec::new();
+        for member in self.members.iter() {
+            match hosts.iter_mut().find(|(host, _)| *host == member.host) {
+                Some((_, processes)) => *processes += 1,
+                None => hosts.push((member.host.clone(), 1)),
+            }
+        }
+        hosts
+    }
+
     /// Returns warnings about how the processes were started.
     pub fn warnings(&self) -> Vec<String> {
         let of = |host: &str| self.members.iter().filter(|m| m.host == host).collect::<Vec<_>>();
-        let mut hosts: Vec<&str> = self.members.iter().map(|m| m.host.as_str()).collect();
-        hosts.dedup();
-        let bound = |host: &&str| {
+        let bound = |(host, _): &(String, usize)| {
             let (here, mut used) = (of(host), Vec::<usize>::new());
             here.iter().for_each(|member| used.extend(&member.cores));
             used.sort_unstable();
@@ -162,12 +172,17 @@ impl Group {
                 )
             })
         };
-        hosts.iter().filter_map(bound).collect()
+        self.hosts().iter().filter_map(bound).collect()
     }
 
     /// Returns the plan's device slots whose passes this process computes.
     pub(crate) fn own_slots(&self) -> Range<u32> {
         slots_of(self.rank(), self.size(), self.slots)
+    }
+
+    /// Returns the number of terms that this process gives to each sum over the slots.
+    pub(crate) fn terms(&self) -> usize {
+        nodes_of(self.own_slots(), self.slots).len()
     }
 
     /// Returns the number of device slots of the processes of this host.

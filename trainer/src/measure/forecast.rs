@@ -11,8 +11,10 @@ use crate::data::pipeline::sample::ViewSpec;
 use crate::data::pipeline::train::TrainPipeline;
 use crate::error::Result;
 use crate::measure::bench::preprocess::{PreprocessBench, preprocess};
+use crate::measure::bench::ranks::time_sums;
 use crate::measure::timing::time_step;
 use crate::run::Run;
+use crate::util::share;
 
 /// Number of images of the first timed steps: enough to occupy two cores, few enough that a large
 /// model does not take minutes.
@@ -27,6 +29,8 @@ const PREPARED: usize = 32;
 pub struct Forecast {
     /// Stages with steps.
     pub stages: Vec<StageForecast>,
+    /// Number of processes that train together.
+    pub processes: usize,
     /// Number of trained parameters.
     pub parameters: u64,
     /// Floating-point operations of all training passes.
@@ -56,6 +60,9 @@ pub struct StageForecast {
     pub step_seconds: f64,
     /// CPU time to prepare the images of a step, in seconds.
     pub data_seconds: f64,
+    /// Time of the sums of gradients over processes, in seconds; a part of it may hide behind the
+    /// passes.
+    pub sums_seconds: f64,
     /// Time of the stage, in seconds.
     pub seconds: f64,
 }
@@ -71,7 +78,8 @@ struct PerImage {
 }
 
 /// Times steps at each size of the plan and computes the totals. The moments and running statistics
-/// of `run` are lost.
+/// of `run` are lost. Several processes forecast together, so that they share their machine as in
+/// the run.
 ///
 /// Training and loader share the cores: the expected time of a step is the sum of its own time and
 /// the CPU time of its images divided by the cores, or the time of the workers if that is longer.
@@ -80,11 +88,15 @@ struct PerImage {
 /// Returns an error if an image cannot be read, or the model does not support a size.
 pub fn forecast(mut run: Run) -> Result<Forecast> {
     run.options.check_replay(&run.plan, run.group().host_slots())?;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    let cores = share::cores() as f64;
+    // The slowest process has the most devices.
+    let (devices, processes) = (run.config.devices, run.group().size());
+    let part = f64::from(devices.div_ceil(processes as u32)) / f64::from(devices);
     let workers = run.options.workers() as f64;
     let mut sizes = BTreeMap::new();
     let mut stages = Vec::new();
     let (mut flops, mut activations) = (0.0, 0);
+    let sums = if run.group().is_shared() { sums_seconds(&run)? } else { 0.0 };
     let plan = run.plan.clone();
     for (index, stage) in plan.stages().iter().enumerate().filter(|(_, stage)| stage.steps > 0) {
         let settings = plan.at(stage.first_step)?;
@@ -93,12 +105,12 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
             None => *sizes.entry(stage.size).or_insert(time_image(&mut run, &settings)?),
         };
         let (images, fresh) = (stage.images_per_step as f64, stage.fresh_per_step as f64);
-        let (step, data) = (images * image.step, fresh * image.prepare);
-        let seconds = stage.steps as f64 * (step + data / cores).max(data / workers);
+        let (step, data) = (part * images * image.step, part * fresh * image.prepare);
+        let seconds = stage.steps as f64 * (step + sums + data / cores).max(data / workers);
         flops += stage.steps as f64 * images * image.cost.train_flops as f64;
         let batches = (2.0 * workers + 2.0) * f64::from(stage.batch_per_device);
         let waiting = (batches * f64::from(stage.size).powi(2) * 12.0) as u64;
-        let replay = plan.replay_bytes(index) * u128::from(plan.options().devices);
+        let replay = plan.replay_bytes(index) * u128::from(run.group().own_slots().len() as u32);
         let replay = u64::try_from(replay).unwrap_or(u64::MAX);
         let kept = u64::from(stage.batch_per_device) * image.cost.activation_bytes;
         activations = activations.max(kept.saturating_add(waiting).saturating_add(replay));
@@ -108,6 +120,7 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
             macs: image.cost.macs(),
             step_seconds: step,
             data_seconds: data,
+            sums_seconds: sums,
             seconds,
         });
     }
@@ -121,9 +134,10 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     let models = if run.state.ema.is_some() { 2.0 } else { 1.0 };
     // A forward pass is a third of a step.
     let per_image = models * (at_base.step / 3.0 + at_base.prepare / cores);
-    let evaluation_seconds = evaluations as f64 * run.sources.val.len() as f64 * per_image;
+    let evaluation_seconds = evaluations as f64 * run.sources.val.len() as f64 * per_image / processes as f64;
     let (weights, checkpoint_bytes) = (run.state.weight_bytes(), run.state.stored_bytes());
     Ok(Forecast {
+        processes,
         parameters: at_base.cost.params,
         train_flops: flops,
         // The state with its gradients, a checkpoint being written, and the activations of a pass.
@@ -134,6 +148,11 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         seconds: stages.iter().map(|stage| stage.seconds).sum::<f64>() + evaluation_seconds,
         stages,
     })
+}
+
+/// Returns the time of the sums of all gradients over the processes.
+fn sums_seconds(run: &Run) -> Result<f64> {
+    time_sums(run.group(), &run.state, run.options.bucket_mib, run.config.sum_type)
 }
 
 fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
@@ -177,6 +196,15 @@ impl fmt::Display for Forecast {
             let giga = s.macs as f64 / 1e9;
             let (step, data, time) = (s.step_seconds, s.data_seconds, clock(s.seconds));
             writeln!(f, "{:4}  {:8}  {giga:7.3}  {step:8.3}  {data:9.3}  {time:>8}", s.size, s.steps)?;
+        }
+        if self.processes > 1 {
+            let sums = self.stages.first().map_or(0.0, |s| s.sums_seconds);
+            writeln!(
+                f,
+                "{} processes: s / step and s of data are of the one with the most images; sums of gradients add {sums:.3} s to \
+                 a step, as if no pass hid them",
+                self.processes
+            )?;
         }
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(f, "{:.2} M parameters, {:.3e} operations", self.parameters as f64 / 1e6, self.train_flops)?;

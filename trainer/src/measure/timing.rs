@@ -37,7 +37,7 @@ pub(crate) fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
 
 /// Returns settings of a step that leaves the weights unchanged and takes the same time as any
 /// other.
-fn no_change() -> StepSettings {
+pub(crate) fn no_change() -> StepSettings {
     StepSettings {
         step: 0,
         stage: 0,

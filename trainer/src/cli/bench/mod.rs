@@ -1,6 +1,7 @@
 //! `efficienttrain bench`.
 
 mod preprocess;
+mod ranks;
 mod step;
 
 use anyhow::Result;
@@ -19,11 +20,14 @@ enum What {
     Step(step::StepArgs),
     /// Measure images per second and core from file to training image, and the share of each stage
     Preprocess(preprocess::PreprocessArgs),
+    /// Measure what several processes cost, started together with mpirun, srun or torchrun
+    Ranks(ranks::RanksArgs),
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     match &args.what {
         What::Step(args) => step::run(args),
         What::Preprocess(args) => preprocess::run(args),
+        What::Ranks(args) => ranks::run(args),
     }
 }
