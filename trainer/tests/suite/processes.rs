@@ -359,3 +359,125 @@ fn a_launcher_of_another_mpi_is_an_error() {
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("started 2 processes") && said.contains("Open MPI"), "{said}");
 }
+
+/// Two hosts: network namespaces that are connected by a cable.
+struct Hosts {
+    names: [String; 2],
+}
+
+impl Hosts {
+    /// Sets up two hosts; none if this process may not.
+    fn connected(number: u8) -> Option<Self> {
+        let names = [1, 2].map(|host| format!("et{}-{number}{host}", std::process::id() % 10_000));
+        let ip = |arguments: &str| {
+            let arguments = arguments.replace('A', &names[0]).replace('B', &names[1]);
+            let done = Command::new("ip").args(arguments.split_whitespace()).stderr(Stdio::null()).status();
+            done.is_ok_and(|status| status.success())
+        };
+        if !ip("netns add A") {
+            return None;
+        }
+        let hosts = Self { names: names.clone() };
+        let commands = [
+            "netns add B",
+            "link add vA type veth peer name vB",
+            "link set vA netns A",
+            "link set vB netns B",
+            "-n A addr add 10.77.0.1/24 dev vA",
+            "-n B addr add 10.77.0.2/24 dev vB",
+            "-n A link set vA up",
+            "-n B link set vB up",
+            "-n A link set lo up",
+            "-n B link set lo up",
+        ];
+        commands.into_iter().all(ip).then_some(hosts)
+    }
+
+    fn start(&self, host: usize, rank: usize, arguments: &[String]) -> Child {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.names[host], PROGRAM]).args(arguments);
+        command.env("RANK", rank.to_string()).env("WORLD_SIZE", "3");
+        spawn(command.env("MASTER_ADDR", "10.77.0.1").env("MASTER_PORT", "29500"))
+    }
+
+    fn cut(&self) {
+        let [a, _] = &self.names;
+        let done = Command::new("ip").args(["-n", a, "link", "set", &format!("v{a}"), "down"]).status();
+        assert!(done.unwrap().success());
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// One process on the first host, two on the second. Where network namespaces are not permitted,
+/// there is nothing to test.
+#[test]
+#[cfg(target_os = "linux")]
+fn processes_of_two_hosts() {
+    let Some(hosts) = Hosts::connected(0) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let whole = undisturbed(dir.path());
+    let out = dir.path().join("hosts");
+    let start = |arguments: &[String]| {
+        let children = [(0, 0), (1, 1), (1, 2)].map(|(host, rank)| hosts.start(host, rank, arguments));
+        Job { launcher: Launcher::Tcp, children: children.into() }
+    };
+    start(&arguments(&out, &[])).succeeds();
+    assert!(same(&whole, &out.join("last.safetensors")));
+    // A cable is pulled: nobody says goodbye.
+    let out = dir.path().join("cut");
+    let mut job = start(&arguments(&out, &["--rank-timeout", "4", "--epochs", "200"]));
+    job.wait_for_step(&out, 1);
+    hosts.cut();
+    let begin = Instant::now();
+    let ends = job.ends();
+    assert!(begin.elapsed() < Duration::from_secs(40), "{:?}", begin.elapsed());
+    assert!(ends.iter().all(|end| end.code == Some(1)));
+    assert!(ends[0].said.contains("rank 1 (") || ends[0].said.contains("rank 2 ("), "{}", ends[0].said);
+    assert!(ends[1].said.contains("rank 0 (") || ends[2].said.contains("rank 0 ("), "{}", ends[1].said);
+}
+
+/// Any process is killed at any moment, and the run goes on with any number of processes.
+#[test]
+#[ignore = "trains many times"]
+fn kills_at_random_moments() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = undisturbed(dir.path());
+    let (mut seed, mut kills) = (11u64, 0);
+    let mut draw = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for attempt in 0..2 {
+        let out = dir.path().join(attempt.to_string());
+        let mut first = true;
+        loop {
+            let ranks = 2 + draw(3) as usize;
+            let mut job = Launcher::Tcp.start_same(ranks, &arguments(&out, &["--resume", "auto"]));
+            // Some attempts are left alone, so that the run ends.
+            let doomed = first || draw(3) > 0;
+            first = false;
+            if doomed {
+                std::thread::sleep(Duration::from_millis(300 + draw(5000)));
+                let victim = draw(ranks as u64) as usize;
+                if job.children[victim].try_wait().unwrap().is_none() {
+                    job.signal(victim, "-KILL");
+                    kills += 1;
+                }
+            }
+            let ends = job.ends();
+            if ends.iter().all(|end| end.code == Some(0)) {
+                break;
+            }
+            assert!(doomed, "{}", ends.iter().map(|end| end.said.as_str()).collect::<String>());
+        }
+        assert!(same(&whole, &out.join("last.safetensors")), "after {kills} kills");
+    }
+    assert!(kills >= 2, "{kills} kills");
+}
