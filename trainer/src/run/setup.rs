@@ -128,6 +128,8 @@ impl Run {
         // Checkpoint and options file may be read from another folder.
         config.data = config.data.map(absolute);
         let bad = BadImages::new(options.max_bad_images);
+        let mut group = Group::alone();
+        group.set_slots(config.devices)?;
         let buckets = Buckets::new(options.bucket_mib, config.sum_type);
         Ok(Self {
             config,
@@ -144,7 +146,7 @@ impl Run {
             warnings,
             bad,
             stop: Arc::default(),
-            group: Group::alone(),
+            group,
             stop_agreed: false,
             buckets,
             writer: None,
