@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Args;
 use efficienttrain::Error;
-use efficienttrain::distributed::{Engine, Group, join, processes};
+use efficienttrain::distributed::{Engine, Group, exit, join, processes};
 
 use super::signals::Stopped;
 
@@ -89,7 +89,7 @@ fn watch(group: &Group) -> Result<()> {
         }
         std::thread::sleep(GRACE);
         super::always_eprint_line(format!("error: {}", group.failure().unwrap_or_default()));
-        std::process::exit(1);
+        exit(1)
     };
     std::thread::Builder::new().name("watch".into()).spawn(look)?;
     Ok(())
@@ -115,5 +115,5 @@ fn conclude(group: &Group, outcome: Result<()>) -> Result<()> {
         super::always_eprint_line(format!("error: {}", super::render_error(&error)));
     }
     std::thread::sleep(LAST_WORDS);
-    Err(Reported.into())
+    exit(1)
 }

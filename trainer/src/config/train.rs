@@ -14,7 +14,8 @@ use crate::config::precision::Precision;
 use crate::config::pretraining::{DecoderShape, TargetName};
 use crate::config::recipe_source::RecipeSource;
 use crate::config::values::{
-    CropMethod, CropOrder, CurveName, LossName, NonFinitePolicy, OptimizerName, ScalingName, SumType,
+    CropMethod, CropOrder, CurveName, LossName, NonFinitePolicy, OptimizerName, ScalingName, SumMethod,
+    SumType,
 };
 use crate::config::{DEFAULT_BATCH, DEFAULT_IMAGE_MIB};
 
@@ -100,6 +101,10 @@ pub struct TrainConfig {
     /// the number of processes at the start of the run]
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, help_heading = SEVERAL)]
     pub devices: u32,
+
+    /// Way of adding up gradients of several processes on GPUs. On the CPU both are the same
+    #[arg(long, value_enum, default_value_t = SumMethod::Fast, help_heading = SEVERAL)]
+    pub sums: SumMethod,
 
     /// Type of the numbers in which gradients are sent to other processes. With `bf16` the result is
     /// not bitwise that of another number of processes

@@ -73,6 +73,8 @@ pub struct Run {
     group: Group,
     /// True once all of them know that one was asked to stop.
     stop_agreed: bool,
+    /// True if gradients are added up over processes, even if there is only one.
+    shares_steps: bool,
     /// Gradients on their way to other processes.
     buckets: Buckets,
     writer: Option<CheckpointWriter>,

@@ -14,6 +14,7 @@ use crate::config::values::{LossName, NonFinitePolicy};
 use crate::data::source::digest::DataDigest;
 use crate::distributed::buckets::Buckets;
 use crate::distributed::group::Group;
+use crate::distributed::sums::OrderedSums;
 use crate::error::Result;
 use crate::events::history::History;
 use crate::pretrain::masked::{Reconstruction, autoencoder};
@@ -128,7 +129,7 @@ impl Run {
         // Checkpoint and options file may be read from another folder.
         config.data = config.data.map(absolute);
         let bad = BadImages::new(options.max_bad_images);
-        let buckets = Buckets::new(options.bucket_mib, config.sum_type);
+        let buckets = Buckets::new(options.bucket_mib, Box::new(OrderedSums::new(config.sum_type)));
         Ok(Self {
             config,
             options,
@@ -146,6 +147,7 @@ impl Run {
             stop: Arc::default(),
             group: Group::alone(),
             stop_agreed: false,
+            shares_steps: false,
             buckets,
             writer: None,
         })

@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::keys::keys_of;
 use crate::config::train::TrainConfig;
+#[cfg(feature = "cuda")]
+use crate::config::values::SumMethod;
 use crate::data::source::BadImage;
 use crate::distributed::buckets::Exchange;
 use crate::distributed::group::Group;
+#[cfg(feature = "cuda")]
+use crate::distributed::nccl::NcclSums;
 use crate::distributed::note::Phase;
 use crate::error::{Error, Result};
 use crate::events::Observer;
@@ -50,7 +54,7 @@ struct Item {
 
 impl Run {
     /// Trains together with the other processes of `group`, each of which has made the same run. The
-    /// result is bitwise that of one process.
+    /// result is bitwise that of one process, unless NCCL adds up gradients on GPUs.
     ///
     /// # Errors
     /// Returns an error if the plan has fewer devices than there are processes, or one of them has
@@ -61,7 +65,22 @@ impl Run {
         let fits = self.group.set_slots(devices);
         self.group.agree(fits)?;
         self.compare()?;
+        self.shares_steps = self.group.is_shared();
+        #[cfg(feature = "cuda")]
+        self.join_gpus()?;
         Ok(self)
+    }
+
+    /// Connects the GPUs of the processes, if they add up gradients.
+    #[cfg(feature = "cuda")]
+    fn join_gpus(&mut self) -> Result<()> {
+        let (group, device) = (&self.group, self.state.device());
+        if self.config.sums == SumMethod::Ordered || !device.is_cuda() || !group.is_connected() {
+            return Ok(());
+        }
+        self.buckets.set_sums(Box::new(NcclSums::join(group, device, self.config.sum_type)?));
+        self.shares_steps = true;
+        Ok(())
     }
 
     /// Returns the processes that train together.

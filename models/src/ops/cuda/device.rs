@@ -74,7 +74,8 @@ pub fn uuid(device: &Device) -> Result<String> {
         return Err(Error::Device { what: "the CPU has no identifier".into() });
     };
     let bytes = gpu.cuda_stream().context().uuid().w()?.bytes;
-    let hex = |bytes: &[std::ffi::c_char]| bytes.iter().map(|&b| format!("{:02x}", b as u8)).collect::<String>();
+    let hex =
+        |bytes: &[std::ffi::c_char]| bytes.iter().map(|&b| format!("{:02x}", b as u8)).collect::<String>();
     let parts = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]];
     Ok(format!("GPU-{}", parts.map(hex).join("-")))
 }

@@ -7,8 +7,8 @@ use candle_core::{DType, Tensor};
 use super::device;
 use super::launch::Kernel;
 use super::memory::{address, contiguous, empty, unsupported, wide};
-use crate::{Error, Result};
 use crate::ops::Traced;
+use crate::{Error, Result};
 
 /// A tensor in another type, without gaps; itself if it is so already.
 pub(in crate::ops) fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {

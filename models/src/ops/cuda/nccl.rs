@@ -82,7 +82,8 @@ impl Api {
         };
         // SAFETY: what the library does when it is loaded is as safe as what CUDA's libraries do,
         // which this program is linked to. It is never unloaded.
-        let library: &'static Library = Box::leak(Box::new(unsafe { Library::new(LIBRARY) }.map_err(missing)?));
+        let library: &'static Library =
+            Box::leak(Box::new(unsafe { Library::new(LIBRARY) }.map_err(missing)?));
         // SAFETY: `nccl.h` declares the functions with these types, the same in all versions 2.
         let api = unsafe {
             let version: unsafe extern "C" fn(*mut c_int) -> Status =
