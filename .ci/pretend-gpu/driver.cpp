@@ -373,6 +373,7 @@ uint64_t emulated_sum(void *stream, const void *at, size_t bytes) {
   if (piece == pieces.begin()) fault("a sum of something that is no memory of the GPU");
   --piece;
   if ((char *)at + bytes > piece->first + piece->second.bytes) fault("a sum goes beyond the end of a tensor");
+  count("sums over GPUs");
   if (waited_for[stream] < work_of_thread) fault("a sum does not wait for the work before it");
   sums.push_back({++sums_so_far, stream, (const char *)at, bytes, false});
   return sums_so_far;
