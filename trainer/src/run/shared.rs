@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use candle_core::{DType, Device};
 use efficienttrain_schedule::StepSettings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -157,7 +158,8 @@ impl Run {
     fn digest_of_weights(&self) -> Result<u32> {
         let mut digest = crc32fast::Hasher::new();
         for (_, tensor) in self.state.params.iter() {
-            let values = tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
             digest.update(bytemuck::cast_slice(&values));
         }
         Ok(digest.finalize())
