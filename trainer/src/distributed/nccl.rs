@@ -56,7 +56,10 @@ struct Card {
 impl Card {
     fn of(device: &Device) -> Result<Self> {
         let missing = |e: ModelError| {
-            Error::config("sums", format!("{e}. Option `sums` ordered adds up without NCCL, but slower"))
+            Error::config(
+                "sums",
+                format!("{e}, or give option `sums` ordered, which needs no NCCL but is slower"),
+            )
         };
         Ok(Self { version: Nccl::version().map_err(missing)?, uuid: uuid(device)? })
     }
@@ -167,9 +170,9 @@ fn patience(group: &Group) -> impl FnMut() -> Result<()> {
         }
         looks = looks.saturating_add(1);
         if looks < SPINS {
-            std::thread::yield_now()
+            std::thread::yield_now();
         } else {
-            std::thread::sleep(NAP)
+            std::thread::sleep(NAP);
         }
         Ok(())
     }

@@ -75,8 +75,9 @@ static API: LazyLock<std::result::Result<Api, String>> = LazyLock::new(Api::load
 impl Api {
     fn load() -> std::result::Result<Self, String> {
         let missing = |e: libloading::Error| {
+            let why = std::error::Error::source(&e).map_or(e.to_string(), ToString::to_string);
             format!(
-                "NCCL cannot be used ({LIBRARY}: {e}); install it (package libnccl2 of the system, or nvidia-nccl-cu12 \
+                "NCCL cannot be used ({LIBRARY}: {why}); install it (package libnccl2 of the system, or nvidia-nccl-cu12 \
                  or nvidia-nccl-cu13 of Python) and add its folder to LD_LIBRARY_PATH"
             )
         };
