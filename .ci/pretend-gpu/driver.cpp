@@ -2,9 +2,12 @@
 // on the CPU; page-locked memory is checked all the same where somebody waits for copies from it. Memory comes filled with
 // what is not a number and has guards behind it, so that what is read before it is written, and what is written behind its
 // end, shows.
+#include <algorithm>
+#include <condition_variable>
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <dlfcn.h>
 #include <map>
 #include <mutex>
@@ -227,8 +230,12 @@ struct Copy {
 std::map<const char *, size_t> locked;
 std::vector<Copy> under_way;
 uint64_t work_so_far;
+// Number of what this thread has asked for last.
+thread_local uint64_t work_of_thread;
 struct Event {
   uint64_t number = 0;
+  void *stream = nullptr;
+  uint64_t sum = 0;
 };
 // Somebody waited for all work up to that number: whatever was copied until then must not have changed since it was asked for.
 void through(uint64_t number) {
@@ -244,13 +251,18 @@ void through(uint64_t number) {
     under_way.erase(under_way.begin() + i);
   }
 }
+// Something was asked for.
+uint64_t note_work() {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  return work_of_thread = ++work_so_far;
+}
 void note_copy(const void *from, size_t n) {
   std::lock_guard<std::recursive_mutex> guard(lock);
   auto piece = locked.upper_bound((const char *)from);
   if (piece == locked.begin()) return;
   --piece;
   if ((const char *)from >= piece->first + piece->second) return;
-  under_way.push_back({++work_so_far, (const char *)from, std::vector<char>((const char *)from, (const char *)from + n)});
+  under_way.push_back({note_work(), (const char *)from, std::vector<char>((const char *)from, (const char *)from + n)});
 }
 int free_locked(void *p) {
   std::lock_guard<std::recursive_mutex> guard(lock);
@@ -260,6 +272,48 @@ int free_locked(void *p) {
   locked.erase((char *)p);
   free(p);
   return 0;
+}
+
+// ---- sums over several GPUs: they run beside everything else, on a stream of their own ----
+
+// A sum is done when NCCL says so, and seen to be done when the host or another stream has waited for it.
+struct Sum {
+  uint64_t number;
+  void *stream;
+  const char *at;
+  size_t bytes;
+  bool done;
+};
+std::vector<Sum> sums;
+uint64_t sums_so_far;
+std::condition_variable_any sum_done;
+// The work that a stream has waited for.
+std::map<void *, uint64_t> waited_for;
+
+bool is_done(void *stream, uint64_t last) {
+  for (auto &sum : sums)
+    if (sum.stream == stream && sum.number <= last && !sum.done) return false;
+  return true;
+}
+void see(void *stream, uint64_t last) {
+  sums.erase(std::remove_if(sums.begin(), sums.end(),
+                            [&](Sum &sum) { return sum.stream == stream && sum.number <= last && sum.done; }),
+             sums.end());
+}
+void wait_for_sums(void *stream, uint64_t last) {
+  std::unique_lock<std::recursive_mutex> guard(lock);
+  sum_done.wait(guard, [&] { return is_done(stream, last); });
+  see(stream, last);
+}
+uint64_t last_sum_of(void *stream) {
+  uint64_t last = 0;
+  for (auto &sum : sums)
+    if (sum.stream == stream) last = std::max(last, sum.number);
+  return last;
+}
+void check_no_sum(const char *at, size_t bytes) {
+  for (auto &sum : sums)
+    if (sum.at < at + bytes && at < sum.at + sum.bytes) fault("memory was given back before a sum in it was waited for");
 }
 
 thread_local void *context_of_thread;
@@ -293,6 +347,7 @@ int release(void *p) {
   auto found = pieces.find((char *)p);
   if (found == pieces.end()) abort();
   size_t bytes = found->second.bytes;
+  check_no_sum((char *)p, bytes);
   for (size_t i = 0; i < GUARD; ++i)
     if ((unsigned char)((char *)p)[bytes + i] != MARK) fault("a kernel wrote behind the end of a tensor");
   in_use -= bytes;
@@ -310,6 +365,26 @@ void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)
   loading->functions[name] = {kernel, call, name};
 }
 
+// NCCL begins a sum on a stream; the memory must be there, and the stream must have waited for the work before. Returns the
+// number of the sum.
+uint64_t emulated_sum(void *stream, const void *at, size_t bytes) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  auto piece = pieces.upper_bound((char *)at);
+  if (piece == pieces.begin()) fault("a sum of something that is no memory of the GPU");
+  --piece;
+  if ((char *)at + bytes > piece->first + piece->second.bytes) fault("a sum goes beyond the end of a tensor");
+  count("sums over GPUs");
+  if (waited_for[stream] < work_of_thread) fault("a sum does not wait for the work before it");
+  sums.push_back({++sums_so_far, stream, (const char *)at, bytes, false});
+  return sums_so_far;
+}
+void emulated_sum_done(uint64_t number) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  for (auto &sum : sums)
+    if (sum.number == number) sum.done = true;
+  sum_done.notify_all();
+}
+
 int cuInit(unsigned) { return 0; }
 int cuDriverGetVersion(int *version) { return *version = 13000, 0; }
 int cuDeviceGet(int *device, int ordinal) { return *device = ordinal, ordinal == 0 ? 0 : 101; }
@@ -319,23 +394,55 @@ int cuDeviceGetName(char *name, int length, int) { return snprintf(name, length,
 int cuDeviceGetAttribute(int *value, int attribute, int) {
   return *value = attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 97 ? 227 << 10 : 1, 0;
 }
+// A process sees one GPU, the first of CUDA_VISIBLE_DEVICES: each name is another one.
+int cuDeviceGetUuid_v2(char *uuid, int) {
+  const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+  std::string name = visible && *visible ? visible : "0";
+  name = "pretend " + name.substr(0, name.find(','));
+  name.resize(16, ' ');
+  memcpy(uuid, name.data(), 16);
+  return 0;
+}
+int cuDeviceGetUuid(char *uuid, int device) { return cuDeviceGetUuid_v2(uuid, device); }
 int cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = capacity(), 0; }
 int cuDevicePrimaryCtxRetain(void **context, int) { return *context = (void *)8, 0; }
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 int cuCtxSetCurrent(void *context) { return context_of_thread = context, 0; }
 int cuCtxGetCurrent(void **context) { return *context = context_of_thread, 0; }
 int cuCtxSynchronize() { return through(work_so_far), 0; }
-int cuStreamCreate(void **stream, unsigned) { return *stream = (void *)16, 0; }
+int cuStreamCreate(void **stream, unsigned) { return *stream = malloc(16), 0; }
 int cuStreamDestroy_v2(void *) { return 0; }
-int cuStreamSynchronize(void *) { return through(work_so_far), 0; }
-int cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
+int cuStreamSynchronize(void *stream) {
+  wait_for_sums(stream, sums_so_far);
+  return through(work_so_far), 0;
+}
+int cuStreamWaitEvent(void *stream, void *event, unsigned) {
+  auto &of = *(Event *)event;
+  if (of.stream != stream) wait_for_sums(of.stream, of.sum);
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  waited_for[stream] = std::max(waited_for[stream], of.number);
+  return 0;
+}
 int cuStreamIsCapturing(void *, int *status) { return *status = 0, 0; }
 // One that was never recorded is waited for by nobody.
 int cuEventCreate(void **event, unsigned) { return *event = new Event, 0; }
 int cuEventDestroy_v2(void *event) { return delete (Event *)event, 0; }
-int cuEventRecord(void *event, void *) { return ((Event *)event)->number = work_so_far, 0; }
-int cuEventSynchronize(void *event) { return through(((Event *)event)->number), 0; }
-int cuEventQuery(void *) { return 0; }
+int cuEventRecord(void *event, void *stream) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  return *(Event *)event = {work_so_far, stream, last_sum_of(stream)}, 0;
+}
+int cuEventSynchronize(void *event) {
+  auto &of = *(Event *)event;
+  wait_for_sums(of.stream, of.sum);
+  return through(of.number), 0;
+}
+int cuEventQuery(void *event) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  auto &of = *(Event *)event;
+  if (!is_done(of.stream, of.sum)) return 600;
+  see(of.stream, of.sum);
+  return 0;
+}
 int cuGetErrorName(int error, const char **name) {
   return *name = error == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : "PRETEND_GPU_ERROR", 0;
 }
@@ -356,12 +463,17 @@ int cuMemHostAlloc(void **to, size_t bytes, unsigned) {
 }
 int cuMemFreeHost(void *p) { return free_locked(p); }
 int cuMemsetD8_v2(void *p, unsigned char x, size_t n) { return memset(p, x, n), 0; }
-int cuMemsetD8Async(void *p, unsigned char x, size_t n, void *) { return bound() ? (memset(p, x, n), 0) : 201; }
+int cuMemsetD8Async(void *p, unsigned char x, size_t n, void *) {
+  if (!bound()) return 201;
+  note_work();
+  return memset(p, x, n), 0;
+}
 int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
 int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) {
   if (!bound()) return 201;
   count(n > 64 << 10 ? "large copies there" : "small copies there");
   note_copy(from, n);
+  note_work();
   return memcpy(to, from, n), 0;
 }
 int cuMemcpyDtoH_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
@@ -374,6 +486,8 @@ int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) {
 int cuMemcpyDtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
 int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) {
   count("copies on the GPU");
+  if (!bound()) return 201;
+  note_work();
   return memcpy(to, from, n), 0;
 }
 int cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = (void *)32, 0; }
@@ -441,7 +555,7 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
       }
   for (size_t i = 0; i < GUARD; ++i)
     if (emulated_shared[shared + i] != MARK) fault("a kernel wrote behind the end of shared memory");
-  ++work_so_far;
+  note_work();
   return 0;
 }
 

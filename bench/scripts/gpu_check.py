@@ -2,7 +2,7 @@
 """Everything there is to check on a machine with an NVIDIA GPU, in stages; its tables come last.
 
 Usage: gpu_check.py target/release/efficienttrain [--tests FOLDER] [--data FOLDER] [--logs FOLDER] [--minutes 9]
-                    [--stages parity,resume,loader,trace,steps,training] [--device cuda:0] [--dtypes bf16,f32]
+                    [--stages parity,resume,nccl,loader,trace,steps,training] [--device cuda:0] [--dtypes bf16,f32]
                     [--trace LIBRARY] [--compile] [--readme docs/benchmarks.md] [--quick]
 
   parity    the tests of ops, of whole models and of optimizers on the GPU, once more without cuDNN and cuBLASLt (test
@@ -15,6 +15,7 @@ Usage: gpu_check.py target/release/efficienttrain [--tests FOLDER] [--data FOLDE
   training  ResNet-50 and DeiT-S by the curriculum and by plain training on --data (image folders), at 224 in bf16: accuracy
             against time
   resume    a run that is killed and resumed
+  nccl      a world of one GPU over NCCL (libnccl.so.2): its tests, and steps of ResNet-50 with sums of gradients and without
 
 Each stage has a limit of its own, beside that of the whole, and a log for each program in --logs; one that fails does not stop
 the others. Needs torch and timm for PyTorch's side; without them this project's times are printed alone. --quick is a smoke test,
@@ -28,6 +29,7 @@ CUDA's libraries are looked for where the system does, in /usr/local/cuda and in
 """
 import argparse
 import collections
+import csv
 import glob
 import json
 import math
@@ -36,6 +38,8 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
+import statistics
 import subprocess
 import sys
 import sysconfig
@@ -56,7 +60,7 @@ QUICK = {"MODELS": ["deit_tiny", "resnet50"], "SIZES": [32], "BATCH": {32: 2}, "
 QUICK["TESTS"] = ["op_gradients", "op_gradients_transformers", "op_masked", "op_images", "op_upsample"]
 QUICK["RUN"] = "--model resnet10 --recipe baseline --base-size 32 --batch 4 --eval-every 100% --checkpoint-every 10%".split()
 # Seconds of each stage, at most.
-LIMITS = {"parity": 90, "steps": 300, "trace": 60, "loader": 40, "training": 200, "resume": 60}
+LIMITS = {"parity": 90, "steps": 300, "trace": 60, "loader": 40, "training": 200, "resume": 60, "nccl": 90}
 TESTS = ["gpu", "op_gradients", "op_gradients_transformers", "op_masked", "op_images", "op_upsample", "golden_models"]
 
 
@@ -344,8 +348,52 @@ def resume(a, programs, clock):
     return f"resume: killed, went on at step {begun[1]} and ended at step {end[1]}"
 
 
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def step_ms(out):
+    """Median time of a step without its waits for images, after those that warm up."""
+    rows = list(csv.DictReader((out / "steps.csv").open()))[WARMUP:]
+    return statistics.median(1e3 * (float(row["seconds"]) - float(row["data_seconds"])) for row in rows)
+
+
+def nccl_steps(a, programs, clock, name, more, **variables):
+    """Row of a table: a short run with synthetic images."""
+    out = pathlib.Path(tempfile.mkdtemp(prefix="gpu-check-")) / "run"
+    small = ["--precision", "bf16", "--batch", "128", "--model", "resnet50", "--recipe", "baseline", "--synthetic-images", "4096"]
+    arguments = ["train", "--device", a.device, *(RUN if a.quick else small), "--stop-after", WARMUP + STEPS, "--log", "csv"]
+    arguments += ["--rank-timeout", "30", "--out", out, *more] + ["--synthetic-images", "64"] * a.quick
+    begun = time.monotonic()
+    code, text, err = programs.own("nccl", arguments, clock.left(), **variables)
+    seconds = time.monotonic() - begun
+    row = f"{step_ms(out):.1f} | {seconds:.1f}" if code == 0 else f"failed: {why(code, text, err)} |"
+    shutil.rmtree(out.parent)
+    return f"| {name} | {row} |"
+
+
+def nccl(a, programs, clock):
+    """One GPU that adds up its gradients with nobody else: what NCCL adds to a step on its side stream."""
+    lines = []
+    found = sorted(pathlib.Path(a.tests or ".").resolve().glob("gpu-*"), key=lambda p: p.stat().st_mtime)
+    programs_found = [p for p in found if a.tests and p.suffix == "" and os.access(p, os.X_OK)]
+    if programs_found:
+        env = environment(EFFICIENTTRAIN_TEST_GPU="1")
+        code, text, err = programs.run("nccl", [programs_found[-1], "nccl"], clock.left(), env=env)
+        counts = re.search(r"(\d+) passed; (\d+) failed", text)
+        lines += [f"nccl: tests: {counts[0] if counts else why(code, text, err)}", ""]
+    world = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    lines += ["| sums of gradients | step, ms | whole program, s |", "| --- | --- | --- |"]
+    lines.append(nccl_steps(a, programs, clock, "none", []))
+    lines.append(nccl_steps(a, programs, clock, "NCCL, f32", ["--engine", "tcp"], **world))
+    lines.append(nccl_steps(a, programs, clock, "NCCL, bf16", ["--engine", "tcp", "--sum-type", "bf16"], **world))
+    return "\n".join(lines)
+
+
 # Short ones first, so that the time suffices for them.
-STAGES = {"parity": parity, "resume": resume, "loader": loader, "trace": trace, "steps": steps, "training": training}
+STAGES = {"parity": parity, "resume": resume, "nccl": nccl, "loader": loader, "trace": trace, "steps": steps, "training": training}
 
 
 def main():

@@ -13,6 +13,8 @@ use efficienttrain_models::ops::{self, Stepped};
 use efficienttrain_models::{
     Backbone, Context, Gradients, Mode, Model, ModelOptions, ParamSpec, ParamStore, Variable, create_model,
 };
+#[cfg(feature = "cuda")]
+use efficienttrain_models::{Error, ops::cuda};
 
 /// One of each family.
 const MODELS: [&str; 7] =
@@ -254,6 +256,74 @@ fn attention_takes_more_groups_than_a_grid_is_wide() {
     let grads = (traced.pullback)(&dy.to_device(&gpu).unwrap(), &[true]).unwrap();
     let wanted: Vec<f64> = numbers(&dy).iter().flat_map(|&dy| [0.0, 0.0, dy]).collect();
     assert!(max_difference(&numbers(grads[0].as_ref().unwrap()), &wanted) < 1e-6);
+}
+
+/// Gives up after far more looks than a sum needs.
+#[cfg(feature = "cuda")]
+fn patience() -> impl FnMut() -> Result<(), Error> {
+    let mut looks = 0;
+    move || {
+        looks += 1;
+        std::thread::sleep(std::time::Duration::from_micros(50));
+        if looks > 200_000 { Err(Error::Device { what: "NCCL is late".into() }) } else { Ok(()) }
+    }
+}
+
+/// On an emulated GPU there is an emulated NCCL as well; on a real one it may not be installed.
+#[cfg(feature = "cuda")]
+fn has_nccl() -> bool {
+    let found = cuda::Nccl::version();
+    assert!(found.is_ok() || std::env::var_os("EFFICIENTTRAIN_PRETEND_GPU_MIB").is_none(), "{found:?}");
+    found.is_ok()
+}
+
+/// A process alone: the sum is what there was, and everything else happens as among several.
+#[cfg(feature = "cuda")]
+#[test]
+fn nccl_adds_up_buckets_on_a_stream_of_its_own() {
+    let Some(gpu) = gpu().filter(|_| has_nccl()) else { return };
+    let id = cuda::Nccl::unique_id().unwrap();
+    let mut nccl = cuda::Nccl::join(&gpu, &id, 0, 1, &mut patience()).unwrap();
+    for (dtype, most) in [(DType::F32, 0.0), (DType::BF16, 0.004)] {
+        let values = [filled("a", &[10, 10]), filled("b", &[300])];
+        let flat = Tensor::zeros(512, dtype, &gpu).unwrap();
+        for (values, offset) in values.iter().zip([64, 192]) {
+            let values = values.to_dtype(DType::F32).unwrap().to_device(&gpu).unwrap();
+            cuda::write_part(&flat, offset, &values).unwrap();
+        }
+        // It must neither be freed nor waited for by the drop.
+        drop(nccl.all_reduce(Tensor::zeros(64, dtype, &gpu).unwrap(), &mut patience()).unwrap());
+        let pending = nccl.all_reduce(flat, &mut patience()).unwrap();
+        let sum = numbers(&nccl.wait(pending, &mut patience()).unwrap());
+        for (values, offset) in values.iter().zip([64, 192]) {
+            let values = numbers(values);
+            let off = max_difference(&sum[offset..offset + values.len()], &values);
+            assert!(off <= most, "{dtype:?}: off by {off}");
+        }
+        let gaps = [&sum[..64], &sum[164..192], &sum[492..]].concat();
+        assert!(gaps.iter().all(|&gap| gap == 0.0), "{dtype:?}: {gaps:?}");
+    }
+    let integers = Tensor::zeros(64, DType::U32, &gpu).unwrap();
+    let error = nccl.all_reduce(integers, &mut patience()).unwrap_err().to_string();
+    assert!(error.contains("U32"), "{error}");
+    let error = cuda::Nccl::join(&gpu, &id[..100], 0, 1, &mut patience()).unwrap_err().to_string();
+    assert!(error.contains("128 bytes"), "{error}");
+}
+
+/// A process that does not come is waited for as long as the caller likes.
+#[cfg(feature = "cuda")]
+#[test]
+fn nccl_waits_for_others_no_longer_than_it_is_told() {
+    let Some(gpu) = gpu().filter(|_| has_nccl()) else { return };
+    let mut looks = 0;
+    let mut pause = || {
+        looks += 1;
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        if looks > 100 { Err(Error::Device { what: "no more patience".into() }) } else { Ok(()) }
+    };
+    let id = cuda::Nccl::unique_id().unwrap();
+    let error = cuda::Nccl::join(&gpu, &id, 0, 2, &mut pause).unwrap_err().to_string();
+    assert_eq!(error, "no more patience");
 }
 
 /// Both halves of a pass run on the thread that asks for them: what belongs to a thread (cuDNN's

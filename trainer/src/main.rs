@@ -29,7 +29,6 @@ fn main() -> ExitCode {
             cli::eprint_line(error);
             ExitCode::from(cli::signals::STOPPED)
         }
-        Err(error) if error.is::<cli::ranks::Reported>() => ExitCode::FAILURE,
         Err(error) => {
             cli::eprint_line(format!("error: {}", cli::render_error(&error)));
             ExitCode::FAILURE

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Args;
 use efficienttrain::Error;
-use efficienttrain::distributed::{Engine, Group, join, processes};
+use efficienttrain::distributed::{Engine, Group, exit, join, processes};
 
 use super::signals::Stopped;
 
@@ -39,11 +39,6 @@ fn seconds(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected seconds from 1 to 1000000".into())
 }
 
-/// Error of a process that another one reports.
-#[derive(Debug, thiserror::Error)]
-#[error("another process has reported the error")]
-pub(crate) struct Reported;
-
 /// Returns true if this process prints nothing, since another one does.
 pub(super) fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
@@ -63,7 +58,7 @@ impl RankArgs {
     /// Runs `work` together with the other processes that were started with this one.
     ///
     /// # Errors
-    /// That of `work`; [`Reported`] if another process shows it.
+    /// Those of joining, and that of `work` in a process of its own; one of several ends here.
     pub(super) fn run(&self, work: impl FnOnce(&Group) -> Result<()>) -> Result<()> {
         let warn = |text: &str| super::eprint_line(format!("warning: {text}"));
         let group = join(self.engine, Duration::from_secs_f64(self.rank_timeout), Box::new(warn))?;
@@ -89,13 +84,13 @@ fn watch(group: &Group) -> Result<()> {
         }
         std::thread::sleep(GRACE);
         super::always_eprint_line(format!("error: {}", group.failure().unwrap_or_default()));
-        std::process::exit(1);
+        exit(1)
     };
     std::thread::Builder::new().name("watch".into()).spawn(look)?;
     Ok(())
 }
 
-/// Ends the communication: all processes end alike.
+/// Ends the communication: all processes end alike. If one has failed, this does not return.
 fn conclude(group: &Group, outcome: Result<()>) -> Result<()> {
     let stopped = outcome.as_ref().is_err_and(|error| error.is::<Stopped>());
     let error = match outcome {
@@ -109,11 +104,10 @@ fn conclude(group: &Group, outcome: Result<()>) -> Result<()> {
         },
     };
     let of_another = error.downcast_ref().is_some_and(Error::is_of_another_process);
-    let reported = group.fail(&super::render_error(&error), of_another);
-    let error = if reported { Reported.into() } else { error };
-    if !reported {
+    let is_shown_by_another = group.fail(&super::render_error(&error), of_another);
+    if !is_shown_by_another {
         super::always_eprint_line(format!("error: {}", super::render_error(&error)));
     }
     std::thread::sleep(LAST_WORDS);
-    Err(Reported.into())
+    exit(1)
 }

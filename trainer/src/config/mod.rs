@@ -40,7 +40,7 @@ pub use recipe_source::{RecipeSource, read_recipe};
 pub use train::TrainConfig;
 pub use values::{
     BatchNormMode, CropMethod, CropOrder, CurveName, LogFormat, LossName, NonFinitePolicy, OptimizerName,
-    ScalingName, SumType, ViewName,
+    ScalingName, SumMethod, SumType, ViewName,
 };
 
 use clap::{Args, FromArgMatches};

@@ -15,7 +15,7 @@ use crate::config::pretraining::{DecoderShape, TargetName};
 use crate::config::recipe_source::RecipeSource;
 use crate::config::values::{
     BatchNormMode, CropMethod, CropOrder, CurveName, LossName, NonFinitePolicy, OptimizerName, ScalingName,
-    SumType,
+    SumMethod, SumType,
 };
 use crate::config::{DEFAULT_BATCH, DEFAULT_IMAGE_MIB};
 
@@ -106,6 +106,10 @@ pub struct TrainConfig {
     /// each device of the plan, on the CPU
     #[arg(long, value_enum, default_value_t = BatchNormMode::Local, help_heading = SEVERAL)]
     pub batch_norm: BatchNormMode,
+
+    /// Way of adding up gradients of several processes on GPUs. On the CPU both are the same
+    #[arg(long, value_enum, default_value_t = SumMethod::Fast, help_heading = SEVERAL)]
+    pub sums: SumMethod,
 
     /// Type of the numbers in which gradients are sent to other processes. With `bf16` the result is
     /// not bitwise that of another number of processes

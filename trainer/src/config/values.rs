@@ -85,6 +85,17 @@ pub enum BatchNormMode {
     Synchronized,
 }
 
+/// Way of adding up gradients of several processes on GPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SumMethod {
+    /// NCCL's all-reduce: the same within rounding on any number of processes.
+    #[default]
+    Fast,
+    /// Added on the CPU in the order of devices: bitwise the same on any number of processes.
+    Ordered,
+}
+
 /// Type of the numbers in which several processes send gradients to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

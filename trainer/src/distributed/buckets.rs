@@ -4,13 +4,12 @@
 //! gradients. The first step finds that order; from the second on, a bucket is on its way as soon as
 //! it is full.
 
-use candle_core::{CpuStorage, Device, Storage, Tensor};
+use candle_core::Tensor;
 use efficienttrain_models::{Gradients, ParamId, ParamStore};
 
-use crate::config::values::SumType;
-use crate::distributed::communicator::PendingSum;
 use crate::distributed::group::Group;
-use crate::distributed::post::{ALIGNMENT, SumJob};
+use crate::distributed::post::ALIGNMENT;
+use crate::distributed::sums::Sums;
 use crate::error::{Error, Result};
 
 /// Place of a gradient in its bucket.
@@ -42,16 +41,21 @@ struct Order {
 pub(crate) struct Buckets {
     /// Length of a full bucket, in numbers.
     capacity: usize,
-    dtype: SumType,
+    sums: Box<dyn Sums>,
     /// Known after the first step at a size: position embeddings grow with the images.
     order: Option<Order>,
     size: [usize; 2],
 }
 
 impl Buckets {
-    /// Creates buckets of `mib` MiB.
-    pub(crate) fn new(mib: f64, dtype: SumType) -> Self {
-        Self { capacity: (mib * f64::from(1 << 18)).max(1.0) as usize, dtype, order: None, size: [0; 2] }
+    /// Creates buckets of `mib` MiB, which are added up by `sums`.
+    pub(crate) fn new(mib: f64, sums: Box<dyn Sums>) -> Self {
+        Self { capacity: (mib * f64::from(1 << 18)).max(1.0) as usize, sums, order: None, size: [0; 2] }
+    }
+
+    /// Adds up in another way from the next step on.
+    pub(crate) fn set_sums(&mut self, sums: Box<dyn Sums>) {
+        self.sums = sums;
     }
 
     /// Prepares for steps with images of a size.
@@ -97,27 +101,22 @@ impl Order {
 pub(crate) struct Exchange<'a> {
     group: &'a Group,
     buckets: &'a mut Buckets,
-    /// Buckets that are being filled, or on their way.
-    open: Vec<Bucket>,
+    /// Number of terms of a gradient: the nodes of the slots of this rank.
+    terms: usize,
+    /// Number of gradients that are missing in each bucket.
+    missing: Vec<usize>,
     /// Number of buckets on their way.
     begun: usize,
     /// Gradients of the first step, in the order in which they were completed.
     recorded: Vec<(ParamId, Vec<Tensor>)>,
 }
 
-enum Bucket {
-    /// One array a node of the slots of this rank, and the number of gradients that are missing.
-    Filling {
-        terms: Vec<Vec<f32>>,
-        missing: usize,
-    },
-    OnItsWay(PendingSum),
-}
-
 impl<'a> Exchange<'a> {
     /// Begins a step.
     pub(crate) fn new(group: &'a Group, buckets: &'a mut Buckets) -> Self {
-        let mut exchange = Self { group, buckets, open: Vec::new(), begun: 0, recorded: Vec::new() };
+        let terms = group.terms();
+        let mut exchange =
+            Self { group, buckets, terms, missing: Vec::new(), begun: 0, recorded: Vec::new() };
         exchange.open_buckets();
         exchange
     }
@@ -127,13 +126,10 @@ impl<'a> Exchange<'a> {
     }
 
     fn open_buckets(&mut self) {
-        let terms = self.group.terms();
-        let lengths = self.buckets.order.iter().flat_map(|order| &order.layout.buckets);
-        let open = |&(len, missing): &(usize, usize)| Bucket::Filling {
-            terms: vec![vec![0.0; len]; terms],
-            missing,
-        };
-        self.open = lengths.map(open).collect();
+        let buckets = self.buckets.order.iter().flat_map(|order| order.layout.buckets.iter().copied());
+        let (lengths, missing): (Vec<usize>, Vec<usize>) = buckets.unzip();
+        self.buckets.sums.open(&lengths, self.terms);
+        self.missing = missing;
     }
 
     /// Takes the complete gradient of a parameter: one term a node of this rank's slots. Starts to add
@@ -149,25 +145,19 @@ impl<'a> Exchange<'a> {
         let changed =
             || Error::Distributed("the backward pass of this model differs from step to step".into());
         let Place { bucket, offset, len } = order.place(id).ok_or_else(changed)?;
-        let Bucket::Filling { terms: arrays, missing } = &mut self.open[bucket] else {
-            return Err(changed());
-        };
         let fits = terms.iter().all(|term| term.elem_count() == len);
-        if arrays.len() != terms.len() || *missing == 0 || !fits {
+        if terms.len() != self.terms || self.missing[bucket] == 0 || !fits {
             return Err(changed());
         }
-        for (array, term) in arrays.iter_mut().zip(&terms) {
-            copy(term, &mut array[offset..offset + len])?;
-        }
-        *missing -= 1;
+        self.buckets.sums.put(bucket, offset, terms)?;
+        self.missing[bucket] -= 1;
         self.begin_full()
     }
 
     /// Sends full buckets on their way, in order: it must be the same on all ranks.
     fn begin_full(&mut self) -> Result<()> {
-        while let Some(Bucket::Filling { terms, missing: 0 }) = self.open.get_mut(self.begun) {
-            let job = SumJob { terms: std::mem::take(terms), dtype: self.buckets.dtype };
-            self.open[self.begun] = Bucket::OnItsWay(self.group.begin_sum(job)?);
+        while self.missing.get(self.begun) == Some(&0) {
+            self.buckets.sums.begin(self.group, self.begun)?;
             self.begun += 1;
         }
         Ok(())
@@ -189,7 +179,7 @@ impl<'a> Exchange<'a> {
             self.open_buckets();
             recorded.into_iter().try_for_each(|(id, terms)| self.add(id, terms))?;
         }
-        match self.begun == self.open.len() {
+        match self.begun == self.missing.len() {
             true => Ok(()),
             false => Err(Error::Distributed(
                 "a parameter has no gradient in this step; on several processes each must have one in every step"
@@ -218,14 +208,10 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// Returns an error if a rank fails, is gone or is late.
     pub(crate) fn finish(self, params: &ParamStore, gradients: &mut Gradients) -> Result<()> {
-        let Some(order) = &self.buckets.order else { return Ok(()) };
-        let mut sums = Vec::new();
-        for bucket in &self.open {
-            let Bucket::OnItsWay(pending) = bucket else { continue };
-            let sum = self.group.finish_sum(pending)?;
-            let len = sum.len();
-            sums.push(Tensor::from_vec(sum, len, &Device::Cpu)?);
-        }
+        let Buckets { sums, order, .. } = self.buckets;
+        let Some(order) = order else { return Ok(()) };
+        let finish = |bucket| sums.finish(self.group, bucket);
+        let sums: Vec<Tensor> = (0..self.begun).map(finish).collect::<Result<_>>()?;
         for (&id, place) in order.ids.iter().zip(&order.layout.places) {
             let Place { bucket, offset, len } = *place;
             let part = sums[bucket].narrow(0, offset, len)?.reshape(params.get(id).dims())?;
@@ -233,21 +219,6 @@ impl<'a> Exchange<'a> {
         }
         Ok(())
     }
-}
-
-/// Copies the values of a tensor.
-fn copy(from: &Tensor, to: &mut [f32]) -> Result<()> {
-    if from.device().is_cpu() && from.is_contiguous() {
-        let (storage, layout) = from.storage_and_layout();
-        if let (Storage::Cpu(CpuStorage::F32(values)), Some((begin, end))) =
-            (&*storage, layout.contiguous_offsets())
-        {
-            to.copy_from_slice(&values[begin..end]);
-            return Ok(());
-        }
-    }
-    to.copy_from_slice(&from.flatten_all()?.to_vec1()?);
-    Ok(())
 }
 
 #[cfg(test)]

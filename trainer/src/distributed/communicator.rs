@@ -33,7 +33,7 @@ pub(crate) struct Communicator {
     pub(crate) size: usize,
     pub(crate) board: Arc<Board>,
     commands: Sender<Command>,
-    limit: Duration,
+    pub(crate) limit: Duration,
     /// Why the communication has failed, if it has.
     failure: Arc<Mutex<Option<String>>>,
 }

@@ -102,6 +102,17 @@ impl Group {
         self.size() > 1
     }
 
+    /// Returns true if there are connections, even if there are no other processes.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.communicator.is_some()
+    }
+
+    /// Returns how long a process may be silent while others wait for it.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn limit(&self) -> Duration {
+        self.communicator.as_ref().map_or(Duration::MAX, |c| c.limit)
+    }
+
     /// Returns the processes, in order of ranks; none for a process of its own.
     pub fn members(&self) -> &[Member] {
         &self.members

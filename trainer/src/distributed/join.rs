@@ -1,5 +1,6 @@
 //! Joins the processes that were started together.
 
+use std::io::Write;
 use std::time::Duration;
 
 use crate::distributed::group::Group;
@@ -34,6 +35,17 @@ pub fn join(engine: Engine, limit: Duration, warn: Warn) -> Result<Group> {
 /// Returns an error if the variables contradict each other.
 pub fn processes() -> Result<usize> {
     Launch::processes(&variables)
+}
+
+/// Ends a process whose job has failed. It does not clean up what may wait forever for other
+/// processes, as NCCL does.
+pub fn exit(code: i32) -> ! {
+    // Nothing else is done about a terminal that is gone.
+    let _ = std::io::stdout().flush();
+    #[cfg(feature = "cuda")]
+    efficienttrain_models::ops::cuda::exit_now(code);
+    #[cfg(not(feature = "cuda"))]
+    std::process::exit(code)
 }
 
 fn variables(name: &str) -> Option<String> {

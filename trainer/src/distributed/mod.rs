@@ -2,7 +2,7 @@
 //!
 //! A run is planned for a number of devices, its *slots*. Each process (*rank*) computes the passes
 //! of some of them. Everything that decides the outcome follows from the slots, so a run is bitwise
-//! the same on any number of processes.
+//! the same on any number of processes, unless NCCL adds up gradients.
 
 pub(crate) mod buckets;
 pub(crate) mod communicator;
@@ -12,14 +12,17 @@ pub(crate) mod launch;
 pub(crate) mod member;
 #[cfg(feature = "mpi")]
 pub(crate) mod mpi;
+#[cfg(feature = "cuda")]
+pub(crate) mod nccl;
 pub(crate) mod note;
 pub(crate) mod post;
 pub(crate) mod slots;
+pub(crate) mod sums;
 pub(crate) mod tcp;
 pub(crate) mod threads;
 pub(crate) mod wire;
 
 pub use group::Group;
-pub use join::{join, processes};
+pub use join::{exit, join, processes};
 pub use launch::Engine;
 pub use member::Member;

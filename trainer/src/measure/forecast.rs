@@ -96,7 +96,11 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     let mut sizes = BTreeMap::new();
     let mut stages = Vec::new();
     let (mut flops, mut activations) = (0.0, 0);
-    let sums = if run.group().is_shared() { sums_seconds(&run)? } else { 0.0 };
+    let sums = if run.group().is_shared() {
+        time_sums(&run.group().clone(), &run.state, &mut run.buckets)?
+    } else {
+        0.0
+    };
     let plan = run.plan.clone();
     for (index, stage) in plan.stages().iter().enumerate().filter(|(_, stage)| stage.steps > 0) {
         let settings = plan.at(stage.first_step)?;
@@ -148,11 +152,6 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         seconds: stages.iter().map(|stage| stage.seconds).sum::<f64>() + evaluation_seconds,
         stages,
     })
-}
-
-/// Returns the time of the sums of all gradients over the processes.
-fn sums_seconds(run: &Run) -> Result<f64> {
-    time_sums(run.group(), &run.state, run.options.bucket_mib, run.config.sum_type)
 }
 
 fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {

@@ -74,7 +74,7 @@ pub struct Run {
     /// True once all of them know that one was asked to stop.
     stop_agreed: bool,
     /// Gradients on their way to other processes.
-    buckets: Buckets,
+    pub(crate) buckets: Buckets,
     writer: Option<CheckpointWriter>,
 }
 

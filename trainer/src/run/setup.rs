@@ -14,6 +14,7 @@ use crate::config::values::{LossName, NonFinitePolicy};
 use crate::data::source::digest::DataDigest;
 use crate::distributed::buckets::Buckets;
 use crate::distributed::group::Group;
+use crate::distributed::sums::OrderedSums;
 use crate::error::Result;
 use crate::events::history::History;
 use crate::pretrain::masked::{Reconstruction, autoencoder};
@@ -130,7 +131,7 @@ impl Run {
         let bad = BadImages::new(options.max_bad_images);
         let mut group = Group::alone();
         group.set_slots(config.devices)?;
-        let buckets = Buckets::new(options.bucket_mib, config.sum_type);
+        let buckets = Buckets::new(options.bucket_mib, Box::new(OrderedSums::new(config.sum_type)));
         Ok(Self {
             config,
             options,

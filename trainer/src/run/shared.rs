@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use candle_core::{DType, Device};
 use efficienttrain_models::ops::Processes;
 use efficienttrain_schedule::StepSettings;
 use serde::de::DeserializeOwned;
@@ -15,6 +16,7 @@ use crate::data::source::BadImage;
 use crate::distributed::buckets::Exchange;
 use crate::distributed::group::Group;
 use crate::distributed::note::Phase;
+use crate::distributed::sums::open_sums;
 use crate::error::{Error, Result};
 use crate::events::Observer;
 use crate::inference::evaluate::Scored;
@@ -73,7 +75,7 @@ struct Item {
 
 impl Run {
     /// Trains together with the other processes of `group`, each of which has made the same run. The
-    /// result is bitwise that of one process.
+    /// result is bitwise that of one process, unless NCCL adds up gradients on GPUs.
     ///
     /// # Errors
     /// Returns an error if the plan has fewer devices than there are processes, or one of them has
@@ -87,6 +89,8 @@ impl Run {
         if self.config.batch_norm == BatchNormMode::Synchronized && self.group.is_shared() {
             self.state.processes = Some(Arc::new(SynchronizedNorms(self.group.clone())));
         }
+        let TrainConfig { sums, sum_type, .. } = self.config;
+        self.buckets.set_sums(open_sums(&self.group, self.state.device(), sums, sum_type)?);
         Ok(self)
     }
 
@@ -186,7 +190,8 @@ impl Run {
     fn digest_of_weights(&self) -> Result<u32> {
         let mut digest = crc32fast::Hasher::new();
         for (_, tensor) in self.state.params.iter() {
-            let values = tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
             digest.update(bytemuck::cast_slice(&values));
         }
         Ok(digest.finalize())

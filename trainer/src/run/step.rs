@@ -66,7 +66,7 @@ impl Run {
             self.bad.report(&batch.bad, observer)?;
             self.state.check_gradients(batch)?;
         }
-        if self.group.is_shared() {
+        if self.group.is_connected() {
             return self.shared_step(settings, prefetcher, waited, observer);
         }
         let passes = self.config.devices * settings.accumulation;

@@ -75,7 +75,7 @@ impl PassReports {
         for observed in self.statistics.iter().flatten() {
             let BatchStatistics { mean, variance, count, .. } = &observed.statistics;
             for values in [mean, variance] {
-                let values = values.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+                let values = values.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
                 bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
             }
             bytes.extend((*count as f64).to_le_bytes());

@@ -28,6 +28,8 @@ mod labels;
 mod left_out;
 mod list_commands;
 mod logs;
+#[cfg(all(feature = "cuda", unix))]
+mod nccl;
 mod nonfinite;
 mod optimization;
 mod optimizers;

@@ -65,6 +65,21 @@ pub fn device(ordinal: usize) -> Result<Device> {
     Ok(Device::Cuda(gpu))
 }
 
+/// Returns the identifier of a GPU, which no other one in the world has.
+///
+/// # Errors
+/// When `device` is no GPU.
+pub fn uuid(device: &Device) -> Result<String> {
+    let Device::Cuda(gpu) = device else {
+        return Err(Error::Device { what: "the CPU has no identifier".into() });
+    };
+    let bytes = gpu.cuda_stream().context().uuid().w()?.bytes;
+    let hex =
+        |bytes: &[std::ffi::c_char]| bytes.iter().map(|&b| format!("{:02x}", b as u8)).collect::<String>();
+    let parts = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]];
+    Ok(format!("GPU-{}", parts.map(hex).join("-")))
+}
+
 /// [`MADE_FOR`] as a number; letters behind it (`90a`) narrow it down in other ways.
 fn made_for() -> i64 {
     let digits = MADE_FOR.trim_end_matches(|c: char| !c.is_ascii_digit());

@@ -1,11 +1,14 @@
 //! Sums, scales, conversions.
 
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::result;
 use candle_core::{DType, Tensor};
 
+use super::device;
 use super::launch::Kernel;
-use super::memory::{contiguous, empty, unsupported, wide};
-use crate::Result;
+use super::memory::{address, contiguous, empty, unsupported, wide};
 use crate::ops::Traced;
+use crate::{Error, Result};
 
 /// A tensor in another type, without gaps; itself if it is so already.
 pub(in crate::ops) fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {
@@ -65,6 +68,38 @@ pub(in crate::ops) fn scale_elements(x: &Tensor, factors: &[f64]) -> Result<Trac
 pub(in crate::ops) fn accumulate(target: &Tensor, term: &Tensor) -> Result<()> {
     let kernel = Kernel::new("accumulate", "accumulate", target, only_single("accumulate", target)?)?;
     kernel.tensor(target)?.tensor(&wide(term)?)?.each(target.elem_count())
+}
+
+/// Writes `f32` values to the part of a flat tensor that begins at `offset`, in the type of the flat
+/// tensor, `f32` or `bf16`.
+///
+/// # Errors
+/// When there is no such part, or a tensor is of another type or not on a GPU.
+#[allow(unsafe_code)]
+pub fn write_part(flat: &Tensor, offset: usize, values: &Tensor) -> Result<()> {
+    const OP: &str = "write_part";
+    let values = contiguous(values)?;
+    let (dtype, len) = (only_single(OP, &values)?, values.elem_count());
+    let part = flat.narrow(0, offset, len)?;
+    if part.rank() != 1 {
+        return Err(Error::shape(OP, "a flat tensor", flat.dims()));
+    }
+    match flat.dtype() {
+        DType::F32 => {
+            let (to, from) = (address(OP, &part)?, address(OP, &values)?);
+            let stream = device::of(OP, flat)?.cuda_stream();
+            stream.context().bind_to_thread().w()?;
+            let bytes = len * dtype.size_in_bytes();
+            // SAFETY: both addresses are of so many bytes on this GPU, which do not overlap unless
+            // they are the same, and are given back in the order of the stream.
+            Ok(unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }.w()?)
+        }
+        DType::BF16 => {
+            let kernel = Kernel::new(OP, "from_wide", &values, DType::BF16)?;
+            kernel.tensor(&part)?.tensor(&values)?.each(len)
+        }
+        other => Err(unsupported(OP, other)),
+    }
 }
 
 /// `target *= factor`, in place.

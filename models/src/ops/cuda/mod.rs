@@ -5,7 +5,8 @@
 //! Activations are stored in `f32`, `bf16` or `f16`, parameters and their gradients in `f32`.
 //!
 //! All work of a device goes to one stream, in order: memory can be given back as soon as the last
-//! kernel that uses it is queued, and nothing waits for the GPU until a number is read.
+//! kernel that uses it is queued, and nothing waits for the GPU until a number is read. Only sums
+//! over several GPUs have a stream of their own.
 
 mod activation;
 mod attention;
@@ -25,6 +26,7 @@ mod linear;
 mod loss;
 mod memory;
 mod memory_stats;
+mod nccl;
 mod norm;
 mod optim;
 mod pool;
@@ -39,7 +41,8 @@ pub(super) use attention::{Bias, cross_attention, window_attention};
 pub(super) use channels::{cat, concat_channels, merge_patches, pad, slice};
 pub(super) use conv2d::conv2d;
 pub(super) use depthwise::depthwise_conv2d;
-pub use device::device;
+pub use device::{device, uuid};
+pub use elementwise::write_part;
 pub(super) use elementwise::{
     accumulate, add, blend, converted, increment, scale_by, scale_elements, squared_norm,
 };
@@ -49,6 +52,7 @@ pub(super) use loss::{above, binary_cross_entropy, masked_squared_error, soft_cr
 pub(super) use memory::contiguous;
 pub(crate) use memory_stats::is_out_of_memory;
 pub use memory_stats::{MemoryStats, memory_in_use, memory_stats, reset_peak, synchronize};
+pub use nccl::{Nccl, PendingReduction, exit_now};
 pub(super) use norm::{After, batch_norm, channel_statistics, layer_norm};
 pub(super) use optim::{adamw_all, blend_all, clip_factor, lamb_all, sgd_all};
 pub(super) use pool::{global_avg_pool, max_pool2d, upsample_nearest};

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use efficienttrain::config::{DeviceName, Precision, SumType};
+use efficienttrain::config::{DeviceName, Precision, SumMethod, SumType};
 use efficienttrain::distributed::Group;
 use efficienttrain::measure::bench::{RanksBench, RanksReport, ranks};
 
@@ -31,6 +31,10 @@ pub(super) struct RanksArgs {
     /// Precision of activations
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     precision: Precision,
+
+    /// Way of adding up gradients on GPUs
+    #[arg(long, value_enum, default_value_t = SumMethod::Fast)]
+    sums: SumMethod,
 
     /// Type of the numbers in which gradients are sent to other processes
     #[arg(long, value_enum, default_value_t = SumType::F32)]
@@ -64,6 +68,7 @@ fn measure(group: &Group, args: &RanksArgs) -> Result<()> {
         repetitions: args.repetitions,
         device: args.device,
         precision: args.precision,
+        sums: args.sums,
         sum_type: args.sum_type,
         bucket_mib: args.bucket_mib,
     };

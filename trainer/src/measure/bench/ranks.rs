@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use crate::config::device::DeviceName;
 use crate::config::precision::Precision;
-use crate::config::values::SumType;
+use crate::config::values::{SumMethod, SumType};
 use crate::data::batch::Batch;
 use crate::distributed::buckets::{Buckets, Exchange};
 use crate::distributed::group::Group;
+use crate::distributed::sums::open_sums;
 use crate::error::{Error, Result};
 use crate::measure::timing::no_change;
 use crate::training::state::TrainState;
@@ -32,6 +33,8 @@ pub struct RanksBench {
     pub device: DeviceName,
     /// Precision of activations.
     pub precision: Precision,
+    /// Way of adding up gradients on GPUs.
+    pub sums: SumMethod,
     /// Type of the numbers of sums.
     pub sum_type: SumType,
     /// Size of the buckets of gradients, in MiB.
@@ -110,7 +113,8 @@ impl<'a> Measurement<'a> {
         state.move_to(&bench.device.open()?)?;
         state.check_precision()?;
         let batch = Batch::random(bench.batch, bench.size, options.num_classes, state.device())?;
-        let buckets = Buckets::new(bench.bucket_mib, bench.sum_type);
+        let sums = open_sums(group, state.device(), bench.sums, bench.sum_type)?;
+        let buckets = Buckets::new(bench.bucket_mib, sums);
         Ok(Self { group, bench, state, buckets, batch })
     }
 
@@ -191,18 +195,13 @@ impl<'a> Measurement<'a> {
 ///
 /// # Errors
 /// Returns an error if a process fails.
-pub(crate) fn time_sums(
-    group: &Group,
-    state: &TrainState,
-    bucket_mib: f64,
-    sum_type: SumType,
-) -> Result<f64> {
-    let (mut buckets, gradients) = (Buckets::new(bucket_mib, sum_type), like_gradients(state)?);
+pub(crate) fn time_sums(group: &Group, state: &TrainState, buckets: &mut Buckets) -> Result<f64> {
+    let gradients = like_gradients(state)?;
     let mut best = f64::INFINITY;
     for pass in 0..3 {
         group.agree(Ok(()))?;
         let begun = Instant::now();
-        add_up(group, &mut buckets, state, &gradients)?;
+        add_up(group, buckets, state, &gradients)?;
         if pass > 0 {
             best = best.min(begun.elapsed().as_secs_f64());
         }
