@@ -55,6 +55,9 @@ fn numbers(t: &Tensor) -> Vec<f64> {
     t.to_dtype(candle_core::DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
+/// A value, and the gradients of the input, the weight and the bias.
+type Outcome = (Vec<f64>, Vec<Vec<f64>>);
+
 fn filled(seed: usize, shape: &[usize]) -> Tensor {
     let n: usize = shape.iter().product();
     let values: Vec<f64> = (0..n).map(|i| ((i * 37 + seed * 11) % 101) as f64 / 40.0 - 0.7).collect();
@@ -93,8 +96,7 @@ fn batches_of_all_are_one_batch() {
         assert_eq!(statistics.count, whole_statistics.count);
         run(&part(&all), &statistics, &part(&dy))
     });
-    let joined =
-        |of: &dyn Fn(&(Vec<f64>, Vec<Vec<f64>>)) -> Vec<f64>| parts.iter().flat_map(of).collect::<Vec<_>>();
+    let joined = |of: &dyn Fn(&Outcome) -> Vec<f64>| parts.iter().flat_map(of).collect::<Vec<_>>();
     close("value", &joined(&|part| part.0.clone()), &whole.0, 1e-12);
     close("gradient of the input", &joined(&|part| part.1[0].clone()), &whole.1[0], 1e-12);
     for (i, name) in [(1, "weight"), (2, "bias")] {

@@ -50,10 +50,10 @@ impl Checkpoint {
             read_regular(&found.path).map_err(Error::io(&found.path))
         };
         let bytes = group.agree(if group.is_first() { read() } else { Ok(Vec::new()) })?;
-        let path = group.from_first(|| {
+        let path = group.broadcast(|| {
             found.as_ref().map_or_else(Vec::new, |found| found.path.to_string_lossy().into_owned().into())
         })?;
-        let bytes = group.from_first(|| bytes)?;
+        let bytes = group.broadcast(|| bytes)?;
         if bytes.is_empty() || group.is_first() {
             return Ok(found);
         }

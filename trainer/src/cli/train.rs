@@ -150,7 +150,7 @@ fn tuned(group: &Group, config: &TrainConfig, options: &RunOptions, sources: &So
         Ok(chosen.batch().to_string())
     };
     let own = group.agree(if group.is_first() { measure() } else { Ok(String::new()) })?;
-    let chosen = String::from_utf8(group.from_first(|| own.into_bytes())?)?;
+    let chosen = String::from_utf8(group.broadcast(|| own.into_bytes())?)?;
     chosen.parse().map_err(|what: String| anyhow::anyhow!(what))
 }
 

@@ -7,8 +7,8 @@
 use candle_core::Tensor;
 use efficienttrain_models::{Gradients, ParamId, ParamStore};
 
+use crate::distributed::collectives::ALIGNMENT;
 use crate::distributed::group::Group;
-use crate::distributed::post::ALIGNMENT;
 use crate::distributed::sums::Sums;
 use crate::error::{Error, Result};
 
@@ -98,7 +98,7 @@ impl Order {
 }
 
 /// The gradients of one step on their way.
-pub(crate) struct Exchange<'a> {
+pub(crate) struct GradientReducer<'a> {
     group: &'a Group,
     buckets: &'a mut Buckets,
     /// Number of terms of a gradient: the nodes of the slots of this rank.
@@ -111,7 +111,7 @@ pub(crate) struct Exchange<'a> {
     recorded: Vec<(ParamId, Vec<Tensor>)>,
 }
 
-impl<'a> Exchange<'a> {
+impl<'a> GradientReducer<'a> {
     /// Begins a step.
     pub(crate) fn new(group: &'a Group, buckets: &'a mut Buckets) -> Self {
         let terms = group.terms();

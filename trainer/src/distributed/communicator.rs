@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::distributed::note::{Board, Note};
-use crate::distributed::post::{Post, SumJob};
-use crate::distributed::wire::Wire;
+use crate::distributed::collectives::{Collectives, SumRequest};
+use crate::distributed::control::{ControlMessage, StatusBoard};
+use crate::distributed::transport::Transport;
 use crate::error::{Error, Result};
 
 /// Time between two looks for messages while there is nothing to do.
@@ -21,7 +21,7 @@ enum Command {
     Slots(u32),
     Introduce(Vec<String>),
     Gather(Vec<u8>, Sender<Result<Vec<Vec<u8>>>>),
-    Sum(SumJob, Sender<Result<Vec<f32>>>),
+    Sum(SumRequest, Sender<Result<Vec<f32>>>),
     Fail(String, Sender<Option<String>>),
     Finish(Sender<()>),
 }
@@ -31,7 +31,7 @@ enum Command {
 pub(crate) struct Communicator {
     pub(crate) rank: usize,
     pub(crate) size: usize,
-    pub(crate) board: Arc<Board>,
+    pub(crate) board: Arc<StatusBoard>,
     commands: Sender<Command>,
     pub(crate) limit: Duration,
     /// Why the communication has failed, if it has.
@@ -49,16 +49,16 @@ impl Communicator {
     /// That of `open`.
     pub(crate) fn start(
         limit: Duration,
-        open: impl FnOnce() -> Result<Box<dyn Wire>> + Send + 'static,
+        open: impl FnOnce() -> Result<Box<dyn Transport>> + Send + 'static,
     ) -> Result<Self> {
         let (commands, asked) = channel();
         let (ready, opened) = channel();
-        let board = Arc::new(Board::default());
+        let board = Arc::new(StatusBoard::default());
         let failure = Arc::new(Mutex::new(None));
         let (shared, noted) = (board.clone(), failure.clone());
         let work = move || match open() {
             Ok(wire) => {
-                let post = Post::new(wire, shared, limit);
+                let post = Collectives::new(wire, shared, limit);
                 let _ = ready.send(Ok((post.rank(), post.size())));
                 serve(post, &asked, &noted);
             }
@@ -78,7 +78,7 @@ impl Communicator {
     }
 
     /// Sets what messages say about each rank.
-    pub(crate) fn introduce(&self, about: Vec<String>) {
+    pub(crate) fn set_peer_names(&self, about: Vec<String>) {
         let _ = self.commands.send(Command::Introduce(about));
     }
 
@@ -96,7 +96,7 @@ impl Communicator {
     ///
     /// # Errors
     /// Returns an error if the communication has failed before.
-    pub(crate) fn begin_sum(&self, job: SumJob) -> Result<PendingSum> {
+    pub(crate) fn begin_sum(&self, job: SumRequest) -> Result<PendingSum> {
         let (reply, answer) = channel();
         self.ask(Command::Sum(job, reply))?;
         Ok(PendingSum(answer))
@@ -142,7 +142,7 @@ impl Communicator {
                 Ok(answer) => return answer,
                 Err(RecvTimeoutError::Disconnected) => return Err(ended(&self.failure)),
                 // The thread reports every wait; one that is on a slow disk may take any time.
-                Err(RecvTimeoutError::Timeout) if self.board.takes_looks() => {
+                Err(RecvTimeoutError::Timeout) if self.board.has_heartbeat() => {
                     left = self.limit.saturating_add(GRACE);
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -162,7 +162,7 @@ fn ended(failure: &Mutex<Option<String>>) -> Error {
 }
 
 /// Does what is asked for until the end.
-fn serve(mut post: Post, asked: &Receiver<Command>, failure: &Mutex<Option<String>>) {
+fn serve(mut post: Collectives, asked: &Receiver<Command>, failure: &Mutex<Option<String>>) {
     let note = |error: &Error| {
         failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
     };
@@ -171,7 +171,7 @@ fn serve(mut post: Post, asked: &Receiver<Command>, failure: &Mutex<Option<Strin
             Ok(command) => command,
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                if let Err(error) = post.pump() {
+                if let Err(error) = post.receive_pending() {
                     note(&error);
                 }
                 continue;
@@ -179,7 +179,7 @@ fn serve(mut post: Post, asked: &Receiver<Command>, failure: &Mutex<Option<Strin
         };
         match command {
             Command::Slots(slots) => post.slots = slots,
-            Command::Introduce(about) => post.introduce(about),
+            Command::Introduce(about) => post.set_peer_names(about),
             Command::Gather(mine, reply) => {
                 let all = post.gather(mine).inspect_err(note);
                 let _ = reply.send(all);
@@ -189,8 +189,8 @@ fn serve(mut post: Post, asked: &Receiver<Command>, failure: &Mutex<Option<Strin
                 let _ = reply.send(sum);
             }
             Command::Fail(why, reply) => {
-                post.tell_all(&Note::Fails(why));
-                let _ = reply.send(post.hear_first(HEAR));
+                post.broadcast_control(&ControlMessage::Failed(why));
+                let _ = reply.send(post.wait_for_first_failure(HEAR));
             }
             Command::Finish(reply) => {
                 post.finish();

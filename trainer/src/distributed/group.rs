@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::distributed::collectives::SumRequest;
 use crate::distributed::communicator::{Communicator, PendingSum};
+use crate::distributed::control::{Phase, Warn};
 use crate::distributed::member::Member;
-use crate::distributed::note::{Phase, Warn};
-use crate::distributed::post::SumJob;
 use crate::distributed::slots::{nodes_of, slots_of};
-use crate::distributed::threads::ThreadWire;
-use crate::distributed::wire::Wire;
+use crate::distributed::threads::ThreadTransport;
+use crate::distributed::transport::Transport;
 use crate::error::{Error, Result};
 use crate::util::share;
 
@@ -41,17 +41,19 @@ impl Group {
     /// # Errors
     /// Returns an error if the system cannot start a thread.
     pub fn threads(size: usize, limit: Duration) -> Result<Vec<Self>> {
-        let start =
-            |wire: ThreadWire| Communicator::start(limit, move || Ok(Box::new(wire) as Box<dyn Wire>));
-        let communicators: Vec<_> = ThreadWire::all(size).into_iter().map(start).collect::<Result<_>>()?;
+        let start = |wire: ThreadTransport| {
+            Communicator::start(limit, move || Ok(Box::new(wire) as Box<dyn Transport>))
+        };
+        let communicators: Vec<_> =
+            ThreadTransport::all(size).into_iter().map(start).collect::<Result<_>>()?;
         // All must be there before the first waits for the others.
-        let introduced: Vec<_> = std::thread::scope(|scope| {
+        let with_members: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                communicators.into_iter().map(|c| scope.spawn(|| Self::introduced(c))).collect();
+                communicators.into_iter().map(|c| scope.spawn(|| Self::with_members(c))).collect();
             threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
         });
         let failed = |_| Error::Distributed("a thread of the group has panicked".into());
-        introduced.into_iter().map(|group| group.map_err(failed)?).collect()
+        with_members.into_iter().map(|group| group.map_err(failed)?).collect()
     }
 
     /// Joins the other processes over a wire.
@@ -61,14 +63,14 @@ impl Group {
     pub(crate) fn open(
         limit: Duration,
         warn: Warn,
-        open: impl FnOnce() -> Result<Box<dyn Wire>> + Send + 'static,
+        open: impl FnOnce() -> Result<Box<dyn Transport>> + Send + 'static,
     ) -> Result<Self> {
         let communicator = Communicator::start(limit, open)?;
         communicator.board.show_warnings(warn);
-        Self::introduced(communicator)
+        Self::with_members(communicator)
     }
 
-    fn introduced(communicator: Communicator) -> Result<Self> {
+    fn with_members(communicator: Communicator) -> Result<Self> {
         let mine = serde_json::to_vec(&Member::this()).unwrap_or_default();
         let members = communicator.gather(mine)?;
         let read = |bytes: &Vec<u8>| serde_json::from_slice(bytes);
@@ -77,7 +79,7 @@ impl Group {
                 "the processes are of different versions of this program ({e}); start the same on all hosts"
             ))
         })?;
-        communicator.introduce(members.iter().map(Member::about).collect());
+        communicator.set_peer_names(members.iter().map(Member::about).collect());
         let slots = members.len() as u32;
         Ok(Self { members: members.into(), communicator: Some(Arc::new(communicator)), slots })
     }
@@ -246,7 +248,7 @@ impl Group {
     ///
     /// # Errors
     /// Same as [`Self::gather`].
-    pub fn from_first(&self, value: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>> {
+    pub fn broadcast(&self, value: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>> {
         let mine = if self.is_first() { value() } else { Vec::new() };
         Ok(self.gather(mine)?.swap_remove(0))
     }
@@ -279,7 +281,7 @@ impl Group {
         }
     }
 
-    pub(crate) fn begin_sum(&self, job: SumJob) -> Result<PendingSum> {
+    pub(crate) fn begin_sum(&self, job: SumRequest) -> Result<PendingSum> {
         let alone = || Error::Distributed("a process of its own has nothing to add up".into());
         self.communicator.as_ref().ok_or_else(alone)?.begin_sum(job)
     }

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::time::Duration;
 
+use crate::distributed::control::Warn;
 use crate::distributed::group::Group;
 use crate::distributed::launch::{Engine, Launch};
-use crate::distributed::note::Warn;
-use crate::distributed::tcp::TcpWire;
-use crate::distributed::wire::Wire;
+use crate::distributed::tcp::TcpTransport;
+use crate::distributed::transport::Transport;
 use crate::error::Result;
 
 /// Joins the processes that `mpirun`, `srun` or `torchrun` started together, found by environment
@@ -23,9 +23,9 @@ pub fn join(engine: Engine, limit: Duration, warn: Warn) -> Result<Group> {
     match Launch::of(engine, cfg!(feature = "mpi"), &variables)? {
         Launch::Alone => Ok(Group::alone()),
         Launch::Mpi { size } => Group::open(limit, warn, move || mpi(size)),
-        Launch::Tcp(at) => {
-            Group::open(limit, warn, move || Ok(Box::new(TcpWire::join(&at, limit)?) as Box<dyn Wire>))
-        }
+        Launch::Tcp(at) => Group::open(limit, warn, move || {
+            Ok(Box::new(TcpTransport::join(&at, limit)?) as Box<dyn Transport>)
+        }),
     }
 }
 
@@ -53,11 +53,11 @@ fn variables(name: &str) -> Option<String> {
 }
 
 #[cfg(feature = "mpi")]
-fn mpi(size: Option<usize>) -> Result<Box<dyn Wire>> {
-    Ok(Box::new(crate::distributed::mpi::MpiWire::join(size)?))
+fn mpi(size: Option<usize>) -> Result<Box<dyn Transport>> {
+    Ok(Box::new(crate::distributed::mpi::MpiTransport::join(size)?))
 }
 
 #[cfg(not(feature = "mpi"))]
-fn mpi(_: Option<usize>) -> Result<Box<dyn Wire>> {
+fn mpi(_: Option<usize>) -> Result<Box<dyn Transport>> {
     Err(crate::error::Error::config("engine", "this build has no MPI; build it with `--features mpi`"))
 }

@@ -5,7 +5,9 @@
 //! the same on any number of processes, unless NCCL adds up gradients.
 
 pub(crate) mod buckets;
+pub(crate) mod collectives;
 pub(crate) mod communicator;
+pub(crate) mod control;
 pub(crate) mod group;
 pub(crate) mod join;
 pub(crate) mod launch;
@@ -14,13 +16,11 @@ pub(crate) mod member;
 pub(crate) mod mpi;
 #[cfg(feature = "cuda")]
 pub(crate) mod nccl;
-pub(crate) mod note;
-pub(crate) mod post;
 pub(crate) mod slots;
 pub(crate) mod sums;
 pub(crate) mod tcp;
 pub(crate) mod threads;
-pub(crate) mod wire;
+pub(crate) mod transport;
 
 pub use group::Group;
 pub use join::{exit, join, processes};

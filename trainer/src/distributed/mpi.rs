@@ -11,19 +11,19 @@ use mpi::request::scope;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, Destination, MatchedReceiveVec, Source};
 
-use crate::distributed::wire::{Arrival, Kind, Wire};
+use crate::distributed::transport::{Incoming, MessageKind, Transport};
 use crate::error::{Error, Result};
 
 /// Messages over MPI.
-pub(crate) struct MpiWire {
+pub(crate) struct MpiTransport {
     /// None once it must not be finalized: finalizing waits for all ranks, and some may be gone.
     universe: Option<Universe>,
     world: SimpleCommunicator,
     /// What arrived while a message was sent.
-    arrived: VecDeque<Arrival>,
+    arrived: VecDeque<Incoming>,
 }
 
-impl MpiWire {
+impl MpiTransport {
     /// Initializes MPI for a job of `expected` processes, if that is known.
     ///
     /// # Errors
@@ -50,19 +50,19 @@ impl MpiWire {
     }
 
     /// Takes a message that has arrived.
-    fn receive(world: &SimpleCommunicator) -> Option<Arrival> {
+    fn receive(world: &SimpleCommunicator) -> Option<Incoming> {
         let (message, status) = world.any_process().immediate_matched_probe()?;
         let from = usize::try_from(status.source_rank()).ok()?;
-        let kind = u8::try_from(status.tag()).ok().and_then(Kind::of);
+        let kind = u8::try_from(status.tag()).ok().and_then(MessageKind::of);
         let (bytes, _) = (message, status).matched_receive_vec::<u8>();
         Some(match kind {
-            Some(kind) => Arrival::Message { from, kind, bytes },
-            None => Arrival::Closed { from },
+            Some(kind) => Incoming::Message { from, kind, bytes },
+            None => Incoming::Closed { from },
         })
     }
 }
 
-impl Wire for MpiWire {
+impl Transport for MpiTransport {
     fn rank(&self) -> usize {
         usize::try_from(self.world.rank()).unwrap_or_default()
     }
@@ -74,7 +74,7 @@ impl Wire for MpiWire {
     fn send(
         &mut self,
         to: usize,
-        kind: Kind,
+        kind: MessageKind,
         bytes: Vec<u8>,
         pause: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
@@ -94,7 +94,7 @@ impl Wire for MpiWire {
         Ok(())
     }
 
-    fn poll(&mut self) -> Option<Arrival> {
+    fn poll(&mut self) -> Option<Incoming> {
         self.arrived.pop_front().or_else(|| Self::receive(&self.world))
     }
 
@@ -111,7 +111,7 @@ fn end(error: &Error) -> ! {
     std::process::exit(1)
 }
 
-impl Drop for MpiWire {
+impl Drop for MpiTransport {
     fn drop(&mut self) {
         std::mem::forget(self.universe.take());
     }

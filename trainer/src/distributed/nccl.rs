@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::values::SumType;
 use crate::distributed::group::Group;
 use crate::distributed::slots::Merge;
-use crate::distributed::sums::{Sums, not_begun};
+use crate::distributed::sums::{Sums, not_started};
 use crate::error::{Error, Result};
 
 /// Looks before the first sleep.
@@ -40,7 +40,7 @@ enum Bucket {
     /// Its length. Memory is taken for the first gradient.
     Empty(usize),
     Filling(Tensor),
-    OnItsWay(PendingReduction),
+    InFlight(PendingReduction),
     Taken,
 }
 
@@ -81,7 +81,7 @@ impl NcclSums {
         check_cards(group, &cards)?;
         let id = if group.is_first() { Nccl::unique_id() } else { Ok(Vec::new()) };
         let id = group.agree(id.map_err(Error::from))?;
-        let id = group.from_first(|| id)?;
+        let id = group.broadcast(|| id)?;
         let joined = Nccl::join(device, &id, group.rank(), group.size(), &mut patience(group));
         let dtype = match dtype {
             SumType::F32 => DType::F32,
@@ -134,23 +134,23 @@ impl Sums for NcclSums {
             // Also clears the gaps between gradients.
             *bucket = Bucket::Filling(Tensor::zeros(len, self.dtype, &self.device)?);
         }
-        let Bucket::Filling(flat) = bucket else { return Err(not_begun()) };
+        let Bucket::Filling(flat) = bucket else { return Err(not_started()) };
         Ok(write_part(flat, offset, &sum)?)
     }
 
     fn begin(&mut self, group: &Group, bucket: usize) -> Result<()> {
         let bucket = &mut self.buckets[bucket];
         let Bucket::Filling(flat) = std::mem::replace(bucket, Bucket::Taken) else {
-            return Err(not_begun());
+            return Err(not_started());
         };
         let pending = self.nccl.all_reduce(flat, &mut patience(group));
-        *bucket = Bucket::OnItsWay(named(group, pending)?);
+        *bucket = Bucket::InFlight(named(group, pending)?);
         Ok(())
     }
 
     fn finish(&mut self, group: &Group, bucket: usize) -> Result<Tensor> {
-        let Bucket::OnItsWay(pending) = std::mem::replace(&mut self.buckets[bucket], Bucket::Taken) else {
-            return Err(not_begun());
+        let Bucket::InFlight(pending) = std::mem::replace(&mut self.buckets[bucket], Bucket::Taken) else {
+            return Err(not_started());
         };
         let sum = named(group, self.nccl.wait(pending, &mut patience(group)))?;
         Ok(ops::cast(&sum, DType::F32)?.value)

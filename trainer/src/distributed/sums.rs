@@ -5,9 +5,9 @@ use std::fmt;
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 
 use crate::config::values::{SumMethod, SumType};
+use crate::distributed::collectives::SumRequest;
 use crate::distributed::communicator::PendingSum;
 use crate::distributed::group::Group;
-use crate::distributed::post::SumJob;
 use crate::error::{Error, Result};
 
 /// A way of adding up gradients, bucket by bucket. All processes begin the same buckets in the same
@@ -53,7 +53,7 @@ pub(crate) fn open_sums(
     Ok(Box::new(OrderedSums::new(dtype)))
 }
 
-pub(super) fn not_begun() -> Error {
+pub(super) fn not_started() -> Error {
     Error::Distributed("a sum of gradients was asked for that has not begun".into())
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct OrderedSums {
 enum Bucket {
     /// One array a node of the slots of this process.
     Filling(Vec<Vec<f32>>),
-    OnItsWay(PendingSum),
+    InFlight(PendingSum),
 }
 
 impl OrderedSums {
@@ -84,7 +84,7 @@ impl Sums for OrderedSums {
     }
 
     fn put(&mut self, bucket: usize, offset: usize, terms: Vec<Tensor>) -> Result<()> {
-        let Bucket::Filling(arrays) = &mut self.buckets[bucket] else { return Err(not_begun()) };
+        let Bucket::Filling(arrays) = &mut self.buckets[bucket] else { return Err(not_started()) };
         for (array, term) in arrays.iter_mut().zip(&terms) {
             copy(term, &mut array[offset..offset + term.elem_count()])?;
         }
@@ -92,14 +92,14 @@ impl Sums for OrderedSums {
     }
 
     fn begin(&mut self, group: &Group, bucket: usize) -> Result<()> {
-        let Bucket::Filling(terms) = &mut self.buckets[bucket] else { return Err(not_begun()) };
-        let job = SumJob { terms: std::mem::take(terms), dtype: self.dtype };
-        self.buckets[bucket] = Bucket::OnItsWay(group.begin_sum(job)?);
+        let Bucket::Filling(terms) = &mut self.buckets[bucket] else { return Err(not_started()) };
+        let job = SumRequest { terms: std::mem::take(terms), dtype: self.dtype };
+        self.buckets[bucket] = Bucket::InFlight(group.begin_sum(job)?);
         Ok(())
     }
 
     fn finish(&mut self, group: &Group, bucket: usize) -> Result<Tensor> {
-        let Bucket::OnItsWay(pending) = &self.buckets[bucket] else { return Err(not_begun()) };
+        let Bucket::InFlight(pending) = &self.buckets[bucket] else { return Err(not_started()) };
         let sum = group.finish_sum(pending)?;
         let len = sum.len();
         Ok(Tensor::from_vec(sum, len, &Device::Cpu)?)

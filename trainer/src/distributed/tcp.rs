@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::distributed::wire::{Arrival, Kind, Wire};
+use crate::distributed::transport::{Incoming, MessageKind, Transport};
 use crate::error::{Error, Result};
 
 /// First bytes of each connection, so that a stray one is not taken for a rank.
@@ -48,14 +48,14 @@ struct Hello {
 }
 
 /// Messages over connections.
-pub(crate) struct TcpWire {
+pub(crate) struct TcpTransport {
     rank: usize,
-    arrivals: Receiver<Arrival>,
+    incoming: Receiver<Incoming>,
     /// To each rank; none to this one, and to those that are gone.
     others: Vec<Option<TcpStream>>,
 }
 
-impl TcpWire {
+impl TcpTransport {
     /// Connects to all other ranks within `limit`.
     ///
     /// # Errors
@@ -63,13 +63,13 @@ impl TcpWire {
     pub(crate) fn join(at: &Rendezvous, limit: Duration) -> Result<Self> {
         let until = Instant::now() + limit;
         let streams = if at.rank == 0 { welcome(at, until)? } else { meet(at, until)? };
-        let (send, arrivals) = channel();
+        let (send, incoming) = channel();
         for (from, stream) in streams.iter().enumerate() {
             if let Some(stream) = stream {
                 prepare(stream, from, &send)?;
             }
         }
-        Ok(Self { rank: at.rank, arrivals, others: streams })
+        Ok(Self { rank: at.rank, incoming, others: streams })
     }
 }
 
@@ -222,7 +222,7 @@ fn read_frame(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 /// Sets up a connection for messages and starts the thread that reads it.
-fn prepare(stream: &TcpStream, from: usize, send: &Sender<Arrival>) -> Result<()> {
+fn prepare(stream: &TcpStream, from: usize, send: &Sender<Incoming>) -> Result<()> {
     let set = |stream: &TcpStream| {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE))?;
@@ -232,21 +232,21 @@ fn prepare(stream: &TcpStream, from: usize, send: &Sender<Arrival>) -> Result<()
     let send = send.clone();
     let read = move || {
         while let Ok((kind, bytes)) = read_message(&mut incoming) {
-            if send.send(Arrival::Message { from, kind, bytes }).is_err() {
+            if send.send(Incoming::Message { from, kind, bytes }).is_err() {
                 return;
             }
         }
-        let _ = send.send(Arrival::Closed { from });
+        let _ = send.send(Incoming::Closed { from });
     };
     // Ends with the connection.
     let thread = std::thread::Builder::new().name("rank-reader".into()).spawn(read);
     thread.map(|_| ()).map_err(|e| failed(format!("cannot start a thread: {e}")))
 }
 
-fn read_message(stream: &mut TcpStream) -> std::io::Result<(Kind, Vec<u8>)> {
+fn read_message(stream: &mut TcpStream) -> std::io::Result<(MessageKind, Vec<u8>)> {
     let mut head = [0; 5];
     stream.read_exact(&mut head)?;
-    let kind = Kind::of(head[0]).ok_or_else(|| std::io::Error::other("not a message"))?;
+    let kind = MessageKind::of(head[0]).ok_or_else(|| std::io::Error::other("not a message"))?;
     let len = u32::from_le_bytes([head[1], head[2], head[3], head[4]]);
     let mut bytes = Vec::new();
     // Grows with what arrives, so that a wrong length does not take all memory.
@@ -257,7 +257,7 @@ fn read_message(stream: &mut TcpStream) -> std::io::Result<(Kind, Vec<u8>)> {
     Ok((kind, bytes))
 }
 
-impl Wire for TcpWire {
+impl Transport for TcpTransport {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -269,7 +269,7 @@ impl Wire for TcpWire {
     fn send(
         &mut self,
         to: usize,
-        kind: Kind,
+        kind: MessageKind,
         bytes: Vec<u8>,
         pause: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
@@ -292,12 +292,12 @@ impl Wire for TcpWire {
         Ok(())
     }
 
-    fn poll(&mut self) -> Option<Arrival> {
-        self.arrivals.try_recv().ok()
+    fn poll(&mut self) -> Option<Incoming> {
+        self.incoming.try_recv().ok()
     }
 }
 
-impl Drop for TcpWire {
+impl Drop for TcpTransport {
     /// Also ends the threads that read, which have copies of the connections.
     fn drop(&mut self) {
         for stream in self.others.iter().flatten() {

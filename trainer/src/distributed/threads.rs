@@ -2,27 +2,27 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::distributed::wire::{Arrival, Kind, Wire};
+use crate::distributed::transport::{Incoming, MessageKind, Transport};
 use crate::error::Result;
 
 /// Messages over channels.
-pub(crate) struct ThreadWire {
+pub(crate) struct ThreadTransport {
     rank: usize,
-    arrivals: Receiver<Arrival>,
+    incoming: Receiver<Incoming>,
     /// To each rank.
-    others: Vec<Sender<Arrival>>,
+    others: Vec<Sender<Incoming>>,
 }
 
-impl ThreadWire {
+impl ThreadTransport {
     /// Creates the ends of `size` ranks.
     pub(crate) fn all(size: usize) -> Vec<Self> {
-        let (others, arrivals): (Vec<_>, Vec<_>) = (0..size).map(|_| channel()).unzip();
-        let end = |(rank, arrivals)| Self { rank, arrivals, others: others.clone() };
-        arrivals.into_iter().enumerate().map(end).collect()
+        let (others, incoming): (Vec<_>, Vec<_>) = (0..size).map(|_| channel()).unzip();
+        let end = |(rank, incoming)| Self { rank, incoming, others: others.clone() };
+        incoming.into_iter().enumerate().map(end).collect()
     }
 }
 
-impl Wire for ThreadWire {
+impl Transport for ThreadTransport {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -34,24 +34,24 @@ impl Wire for ThreadWire {
     fn send(
         &mut self,
         to: usize,
-        kind: Kind,
+        kind: MessageKind,
         bytes: Vec<u8>,
         _: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         // A receiver that has ended has closed its end, which arrives here.
-        let _ = self.others[to].send(Arrival::Message { from: self.rank, kind, bytes });
+        let _ = self.others[to].send(Incoming::Message { from: self.rank, kind, bytes });
         Ok(())
     }
 
-    fn poll(&mut self) -> Option<Arrival> {
-        self.arrivals.try_recv().ok()
+    fn poll(&mut self) -> Option<Incoming> {
+        self.incoming.try_recv().ok()
     }
 }
 
-impl Drop for ThreadWire {
+impl Drop for ThreadTransport {
     fn drop(&mut self) {
         for other in &self.others {
-            let _ = other.send(Arrival::Closed { from: self.rank });
+            let _ = other.send(Incoming::Closed { from: self.rank });
         }
     }
 }

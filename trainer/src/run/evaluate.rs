@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::config::interval::Position;
 use crate::data::pipeline::eval::EvalPipeline;
 use crate::data::source::BadImage;
-use crate::distributed::note::Phase;
+use crate::distributed::control::Phase;
 use crate::error::Result;
 use crate::events::history::EvalRecord;
 use crate::events::{Event, Observer};

@@ -10,7 +10,7 @@ use crate::config::values::NonFinitePolicy;
 use crate::data::batch::Batch;
 use crate::data::loader::Loader;
 use crate::data::pipeline::train::TrainPipeline;
-use crate::distributed::note::Phase;
+use crate::distributed::control::Phase;
 use crate::error::{Error, Result};
 use crate::events::{Event, NonFiniteStep, Observer};
 use crate::run::Run;
@@ -71,7 +71,7 @@ impl Run {
             Ok((images, kept))
         };
         self.group.enter(Phase::Files, settings.step);
-        self.from_first(store)
+        self.on_first(store)
     }
 
     /// Returns the factor of the learning rate.

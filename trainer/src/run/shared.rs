@@ -1,4 +1,4 @@
-//! A run as one of several processes: what they must have in common, and what they tell each other.
+//! A run as one of several processes: what they must have in common, and what they send_control each other.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,9 +13,9 @@ use crate::config::keys::keys_of;
 use crate::config::train::TrainConfig;
 use crate::config::values::BatchNormMode;
 use crate::data::source::BadImage;
-use crate::distributed::buckets::Exchange;
+use crate::distributed::buckets::GradientReducer;
+use crate::distributed::control::Phase;
 use crate::distributed::group::Group;
-use crate::distributed::note::Phase;
 use crate::distributed::sums::open_sums;
 use crate::error::{Error, Result};
 use crate::events::Observer;
@@ -210,8 +210,8 @@ impl Run {
         }
     }
 
-    /// Returns what the first process computes. If it fails, all fail.
-    pub(crate) fn from_first<T: Serialize + DeserializeOwned>(
+    /// Runs `value` on the first process and returns its result on all. If it fails, all fail.
+    pub(crate) fn on_first<T: Serialize + DeserializeOwned>(
         &self,
         value: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
@@ -220,7 +220,7 @@ impl Run {
         }
         let own = if self.group.is_first() { value().map(Some) } else { Ok(None) };
         let own = self.group.agree(own)?;
-        let bytes = self.group.from_first(|| serde_json::to_vec(&own).unwrap_or_default())?;
+        let bytes = self.group.broadcast(|| serde_json::to_vec(&own).unwrap_or_default())?;
         let value: Option<T> = serde_json::from_slice(&bytes)
             .map_err(|e| Error::Distributed(format!("rank 0 sent something that cannot be read: {e}")))?;
         value.ok_or_else(|| Error::Distributed("rank 0 sent nothing".into()))
@@ -240,7 +240,7 @@ impl Run {
         let (device, seed) = (self.state.device().clone(), self.config.seed);
         let mut remarks = Remarks::default();
         self.buckets.enter(self.state.model.input_size());
-        let mut exchange = Exchange::new(&self.group, &mut self.buckets);
+        let mut exchange = GradientReducer::new(&self.group, &mut self.buckets);
         let mut step = self.state.begin_shared_step(self.group.own_slots().start)?;
         for pass in passes.clone() {
             if pass > passes.start && pass.is_multiple_of(settings.accumulation) {

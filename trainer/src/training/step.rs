@@ -11,7 +11,7 @@ use efficienttrain_schedule::StepSettings;
 
 use crate::config::precision::Precision;
 use crate::data::batch::Batch;
-use crate::distributed::buckets::Exchange;
+use crate::distributed::buckets::GradientReducer;
 use crate::distributed::slots::{Node, SlotSums};
 use crate::error::{Error, Result};
 use crate::training::ema::{average, warmed_decay};
@@ -136,7 +136,7 @@ impl<'a> Step<'a> {
         share: f64,
         drop_path: f64,
         seed: u64,
-        exchange: &mut Exchange,
+        exchange: &mut GradientReducer,
     ) -> Result<()> {
         self.run_pass(batch, share, drop_path, seed, Some(exchange))?;
         exchange.complete()
@@ -148,7 +148,7 @@ impl<'a> Step<'a> {
         share: f64,
         drop_path: f64,
         seed: u64,
-        exchange: Option<&mut Exchange>,
+        exchange: Option<&mut GradientReducer>,
     ) -> Result<()> {
         let state = &*self.state;
         let mut cx = Context::new(&state.params, Mode::Train { seed, drop_path })
@@ -197,7 +197,7 @@ impl<'a> Step<'a> {
     ///
     /// # Errors
     /// Returns an error if another process fails, is gone or is late.
-    pub(crate) fn combine(&mut self, exchange: Exchange, remarks: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn combine(&mut self, exchange: GradientReducer, remarks: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         let share = self.losses.first().map_or(0.0, |micro| micro.share);
         let own =
             PassReports::of(self.losses.iter().map(|micro| &micro.loss), self.statistics.take(), remarks)?;
@@ -371,7 +371,7 @@ impl Drop for PendingUpdate<'_> {
 
 /// Sends the complete gradient of a parameter: its last term, and those of earlier slots.
 fn send(
-    exchange: &mut Exchange,
+    exchange: &mut GradientReducer,
     id: ParamId,
     earlier: &mut SlotSums<Gradients>,
     last: Node,

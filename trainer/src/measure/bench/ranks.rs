@@ -11,7 +11,7 @@ use crate::config::device::DeviceName;
 use crate::config::precision::Precision;
 use crate::config::values::{SumMethod, SumType};
 use crate::data::batch::Batch;
-use crate::distributed::buckets::{Buckets, Exchange};
+use crate::distributed::buckets::{Buckets, GradientReducer};
 use crate::distributed::group::Group;
 use crate::distributed::sums::open_sums;
 use crate::error::{Error, Result};
@@ -183,7 +183,7 @@ impl<'a> Measurement<'a> {
     }
 
     fn both(&mut self) -> Result<()> {
-        let mut exchange = Exchange::new(self.group, &mut self.buckets);
+        let mut exchange = GradientReducer::new(self.group, &mut self.buckets);
         let mut step = self.state.begin_shared_step(self.group.rank() as u32)?;
         step.accumulate_last(&self.batch, 1.0 / self.group.size() as f64, 0.0, 0, &mut exchange)?;
         step.combine(exchange, Vec::new()).map(|_| ())
@@ -223,7 +223,7 @@ fn like_gradients(state: &TrainState) -> Result<Gradients> {
 /// Adds up gradients over all processes.
 fn add_up(group: &Group, buckets: &mut Buckets, state: &TrainState, gradients: &Gradients) -> Result<()> {
     let terms = group.terms();
-    let mut exchange = Exchange::new(group, buckets);
+    let mut exchange = GradientReducer::new(group, buckets);
     let mut all: Vec<_> = gradients.iter().collect();
     // In the order of a backward pass, more or less.
     all.reverse();

@@ -1,4 +1,4 @@
-//! Notes of a rank about itself: what it does, that it fails, that it ends.
+//! Control messages: what a rank is doing, that it has failed, that it has finished.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -49,27 +49,27 @@ pub(crate) type Warn = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Status of this rank, set by the training thread and read by that of communication.
 #[derive(Default)]
-pub(crate) struct Board {
+pub(crate) struct StatusBoard {
     phase: AtomicU8,
     step: AtomicU64,
     warn: OnceLock<Warn>,
     /// Looks of the communication thread for messages since the training thread asked.
-    looks: AtomicU64,
+    heartbeats: AtomicU64,
 }
 
-impl fmt::Debug for Board {
+impl fmt::Debug for StatusBoard {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         self.status().fmt(f)
     }
 }
 
-impl Board {
+impl StatusBoard {
     pub(crate) fn set(&self, phase: Phase, step: u64) {
         self.step.store(step, Ordering::Relaxed);
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// Sets where warnings go; nowhere otherwise.
+    /// Sets where warnings go; without it they are dropped.
     pub(crate) fn show_warnings(&self, warn: Warn) {
         let _ = self.warn.set(warn);
     }
@@ -81,13 +81,13 @@ impl Board {
     }
 
     /// Notes that the communication thread looks for messages.
-    pub(crate) fn looks(&self) {
-        self.looks.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn heartbeat(&self) {
+        self.heartbeats.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns true if the communication thread has looked for messages since the last call.
-    pub(crate) fn takes_looks(&self) -> bool {
-        self.looks.swap(0, Ordering::Relaxed) > 0
+    pub(crate) fn has_heartbeat(&self) -> bool {
+        self.heartbeats.swap(0, Ordering::Relaxed) > 0
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -96,25 +96,25 @@ impl Board {
     }
 }
 
-/// Note of a rank.
+/// Message of a rank about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Note {
+pub(crate) enum ControlMessage {
     /// Asks for [`Self::Status`].
-    Ask,
+    Ping,
     /// What the sender is doing.
     Status(Status),
     /// The sender fails for this reason.
-    Fails(String),
+    Failed(String),
     /// The sender ends as agreed.
-    Ends,
+    Finished,
 }
 
-impl Note {
+impl ControlMessage {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Returns the note; none if it cannot be read.
+    /// Returns the message; none if it cannot be read.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }

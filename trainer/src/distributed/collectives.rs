@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use half::bf16;
 
 use crate::config::values::SumType;
-use crate::distributed::note::{Board, Note, Phase, Status};
+use crate::distributed::control::{ControlMessage, Phase, Status, StatusBoard};
 use crate::distributed::slots::{Merge, Node, SlotSums, nodes_of, slots_of};
-use crate::distributed::wire::{Arrival, Kind, Wire};
+use crate::distributed::transport::{Incoming, MessageKind, Transport};
 use crate::error::{Error, Result};
 
 /// Looks for messages before the first sleep.
@@ -31,18 +31,18 @@ pub(crate) const ALIGNMENT: usize = 64;
 
 /// Terms to add up over all ranks.
 #[derive(Debug)]
-pub(crate) struct SumJob {
+pub(crate) struct SumRequest {
     /// One array a node of this rank's slots, in order; all of the same length.
     pub(crate) terms: Vec<Vec<f32>>,
     pub(crate) dtype: SumType,
 }
 
 /// Messages of this rank.
-pub(crate) struct Post {
-    wire: Box<dyn Wire>,
-    inbox: Vec<VecDeque<(Kind, Vec<u8>)>>,
+pub(crate) struct Collectives {
+    wire: Box<dyn Transport>,
+    inbox: Vec<VecDeque<(MessageKind, Vec<u8>)>>,
     peers: Vec<Peer>,
-    board: std::sync::Arc<Board>,
+    board: std::sync::Arc<StatusBoard>,
     /// Longest silence of a rank.
     limit: Duration,
     /// Devices of the run's plan, once known.
@@ -68,8 +68,8 @@ impl Merge for Vec<f32> {
     }
 }
 
-impl Post {
-    pub(crate) fn new(wire: Box<dyn Wire>, board: std::sync::Arc<Board>, limit: Duration) -> Self {
+impl Collectives {
+    pub(crate) fn new(wire: Box<dyn Transport>, board: std::sync::Arc<StatusBoard>, limit: Duration) -> Self {
         let size = wire.size();
         Self {
             inbox: (0..size).map(|_| VecDeque::new()).collect(),
@@ -90,7 +90,7 @@ impl Post {
     }
 
     /// Sets what error messages say about each rank: host and process.
-    pub(crate) fn introduce(&mut self, about: Vec<String>) {
+    pub(crate) fn set_peer_names(&mut self, about: Vec<String>) {
         self.peers.iter_mut().zip(about).for_each(|(peer, about)| peer.about = about);
     }
 
@@ -112,13 +112,15 @@ impl Post {
     ///
     /// # Errors
     /// Returns an error if a rank fails or is gone.
-    pub(crate) fn pump(&mut self) -> Result<()> {
-        self.board.looks();
-        while let Some(arrival) = self.wire.poll() {
-            match arrival {
-                Arrival::Message { from, kind: Kind::Note, bytes } => self.take_note(from, &bytes)?,
-                Arrival::Message { from, kind, bytes } => self.inbox[from].push_back((kind, bytes)),
-                Arrival::Closed { from } => self.peers[from].closed = true,
+    pub(crate) fn receive_pending(&mut self) -> Result<()> {
+        self.board.heartbeat();
+        while let Some(incoming) = self.wire.poll() {
+            match incoming {
+                Incoming::Message { from, kind: MessageKind::Control, bytes } => {
+                    self.handle_control(from, &bytes)?;
+                }
+                Incoming::Message { from, kind, bytes } => self.inbox[from].push_back((kind, bytes)),
+                Incoming::Closed { from } => self.peers[from].closed = true,
             }
         }
         self.check_peers()
@@ -143,41 +145,41 @@ impl Post {
         self.peers.iter().enumerate().find_map(|(rank, peer)| Some((rank, peer.fails.as_deref()?)))
     }
 
-    fn take_note(&mut self, from: usize, bytes: &[u8]) -> Result<()> {
-        match Note::read(bytes) {
-            Some(Note::Ask) => {
+    fn handle_control(&mut self, from: usize, bytes: &[u8]) -> Result<()> {
+        match ControlMessage::read(bytes) {
+            Some(ControlMessage::Ping) => {
                 let status = self.board.status();
-                self.tell(from, &Note::Status(status))?;
+                self.send_control(from, &ControlMessage::Status(status))?;
             }
-            Some(Note::Status(status)) => self.peers[from].status = Some((status, Instant::now())),
-            Some(Note::Fails(why)) => self.peers[from].fails = Some(why),
-            Some(Note::Ends) => self.peers[from].ends = true,
+            Some(ControlMessage::Status(status)) => self.peers[from].status = Some((status, Instant::now())),
+            Some(ControlMessage::Failed(why)) => self.peers[from].fails = Some(why),
+            Some(ControlMessage::Finished) => self.peers[from].ends = true,
             None => {}
         }
         Ok(())
     }
 
     /// Sends a note. One that does not go out at once is given up soon: its receiver is stuck.
-    fn tell(&mut self, to: usize, note: &Note) -> Result<()> {
+    fn send_control(&mut self, to: usize, note: &ControlMessage) -> Result<()> {
         let until = Instant::now() + ASK;
         let mut pause = || match Instant::now() < until {
             true => Ok(()),
             false => Err(Error::Distributed(format!("rank {to} takes no messages"))),
         };
-        self.wire.send(to, Kind::Note, note.to_bytes(), &mut pause)
+        self.wire.send(to, MessageKind::Control, note.to_bytes(), &mut pause)
     }
 
     /// Tells all other ranks.
-    pub(crate) fn tell_all(&mut self, note: &Note) {
+    pub(crate) fn broadcast_control(&mut self, note: &ControlMessage) {
         for to in self.others() {
             // Whoever does not listen any more need not know.
-            let _ = self.tell(to, note);
+            let _ = self.send_control(to, note);
         }
     }
 
     /// Sends a message, in parts if it is long.
-    fn send(&mut self, to: usize, kind: Kind, bytes: Vec<u8>) -> Result<()> {
-        let mut patience = Patience::new();
+    fn send(&mut self, to: usize, kind: MessageKind, bytes: Vec<u8>) -> Result<()> {
+        let mut patience = WaitTimer::new();
         let (name, limit, step) = (self.name(to), self.limit, self.board.status().step);
         let mut pause = || match patience.started.elapsed() < limit {
             true => {
@@ -196,14 +198,14 @@ impl Post {
         }
         let mut parts = bytes.chunks(PART).peekable();
         while let Some(part) = parts.next() {
-            let kind = if parts.peek().is_some() { Kind::Part } else { kind };
+            let kind = if parts.peek().is_some() { MessageKind::Part } else { kind };
             self.wire.send(to, kind, part.to_vec(), &mut pause)?;
         }
         Ok(())
     }
 
     /// Waits for the next message of a rank, which must be of a kind.
-    fn receive(&mut self, from: usize, expected: Kind) -> Result<Vec<u8>> {
+    fn receive(&mut self, from: usize, expected: MessageKind) -> Result<Vec<u8>> {
         let mut whole = Vec::new();
         loop {
             let (kind, bytes) = self.next_of(from)?;
@@ -214,7 +216,7 @@ impl Post {
                 std::mem::take(&mut whole)
             };
             match kind {
-                Kind::Part => whole = bytes,
+                MessageKind::Part => whole = bytes,
                 _ if kind == expected => return Ok(bytes),
                 _ => {
                     let what = format!(
@@ -227,24 +229,24 @@ impl Post {
         }
     }
 
-    fn next_of(&mut self, from: usize) -> Result<(Kind, Vec<u8>)> {
-        let mut patience = Patience::new();
+    fn next_of(&mut self, from: usize) -> Result<(MessageKind, Vec<u8>)> {
+        let mut patience = WaitTimer::new();
         loop {
             if let Some(message) = self.inbox[from].pop_front() {
                 return Ok(message);
             }
-            self.pump()?;
+            self.receive_pending()?;
             if self.inbox[from].is_empty() {
-                self.wait_for(from, &mut patience)?;
+                self.wait_for_rank(from, &mut patience)?;
             }
         }
     }
 
     /// Sleeps a little; asks, warns and gives up as time goes by.
-    fn wait_for(&mut self, from: usize, patience: &mut Patience) -> Result<()> {
+    fn wait_for_rank(&mut self, from: usize, patience: &mut WaitTimer) -> Result<()> {
         patience.nap();
         if patience.asks() {
-            self.tell(from, &Note::Ask)?;
+            self.send_control(from, &ControlMessage::Ping)?;
         }
         let status = self.peers[from].status.filter(|(_, at)| *at >= patience.started);
         // A disk may be slow as long as it likes.
@@ -252,7 +254,7 @@ impl Post {
             patience.began = Instant::now();
         }
         let waited = patience.began.elapsed();
-        if patience.warns() && self.speaks_for(from) {
+        if patience.warns() && self.reports_wait_for(from) {
             let doing = status.map_or("does not answer", |(status, _)| status.phase.doing());
             let (name, seconds) = (self.name(from), patience.started.elapsed().as_secs());
             self.board.warn(&format!("waiting for {name} for {seconds} s: it {doing}"));
@@ -261,10 +263,10 @@ impl Post {
         if waited < self.limit && silent < UNANSWERED.min(self.limit) {
             return Ok(());
         }
-        Err(Error::Distributed(self.gave_up(from, waited, status)))
+        Err(Error::Distributed(self.timeout_message(from, waited, status)))
     }
 
-    fn gave_up(&self, from: usize, waited: Duration, status: Option<(Status, Instant)>) -> String {
+    fn timeout_message(&self, from: usize, waited: Duration, status: Option<(Status, Instant)>) -> String {
         let (name, own) = (self.name(from), self.board.status());
         let seconds = waited.as_secs_f64().round();
         let what = format!("{name} has sent nothing for step {} for {seconds} s", own.step);
@@ -277,7 +279,7 @@ impl Post {
     }
 
     /// Returns true if this rank is the first of those that wait.
-    fn speaks_for(&self, from: usize) -> bool {
+    fn reports_wait_for(&self, from: usize) -> bool {
         self.rank() == usize::from(from == 0)
     }
 
@@ -287,11 +289,11 @@ impl Post {
     /// Returns an error if a rank fails, is gone, or is late.
     pub(crate) fn gather(&mut self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         for to in self.others() {
-            self.send(to, Kind::Gather, mine.clone())?;
+            self.send(to, MessageKind::Gather, mine.clone())?;
         }
         let mut all: Vec<Vec<u8>> = (0..self.size()).map(|_| Vec::new()).collect();
         for from in self.others() {
-            all[from] = self.receive(from, Kind::Gather)?;
+            all[from] = self.receive(from, MessageKind::Gather)?;
         }
         all[self.wire.rank()] = mine;
         Ok(all)
@@ -301,14 +303,14 @@ impl Post {
     ///
     /// # Errors
     /// Same as [`Self::gather`].
-    pub(crate) fn sum(&mut self, job: SumJob) -> Result<Vec<f32>> {
-        let SumJob { mut terms, dtype } = job;
+    pub(crate) fn sum(&mut self, job: SumRequest) -> Result<Vec<f32>> {
+        let SumRequest { mut terms, dtype } = job;
         let (rank, ranks, slots) = (self.rank(), self.size(), self.slots);
         let len = terms.first().map_or(0, Vec::len);
         let slice = |rank: usize| slice_of(rank, ranks, len);
         for to in self.others() {
             let parts: Vec<&[f32]> = terms.iter().map(|term| &term[slice(to)]).collect();
-            self.send(to, Kind::Terms, dtype.encode(&parts))?;
+            self.send(to, MessageKind::Terms, dtype.encode(&parts))?;
         }
         let mut sums = SlotSums::default();
         for from in 0..ranks {
@@ -316,7 +318,7 @@ impl Post {
             let theirs = if from == rank {
                 dtype.rounded(terms.iter().map(|term| term[slice(rank)].to_vec()).collect())
             } else {
-                dtype.decode(&self.receive(from, Kind::Terms)?, nodes.len())
+                dtype.decode(&self.receive(from, MessageKind::Terms)?, nodes.len())
             };
             for (node, term) in nodes.into_iter().zip(theirs) {
                 sums.push(node, term)?;
@@ -325,14 +327,14 @@ impl Post {
         let sum = only(sums.finish(slots)?);
         let encoded = dtype.encode(&[&sum]);
         for to in self.others() {
-            self.send(to, Kind::Sum, encoded.clone())?;
+            self.send(to, MessageKind::Sum, encoded.clone())?;
         }
         // The own terms have been sent.
         let mut whole = terms.swap_remove(0);
         let own = dtype.rounded(vec![sum]).swap_remove(0);
         whole[slice(rank)].copy_from_slice(&own);
         for from in self.others() {
-            let theirs = dtype.decode(&self.receive(from, Kind::Sum)?, 1).swap_remove(0);
+            let theirs = dtype.decode(&self.receive(from, MessageKind::Sum)?, 1).swap_remove(0);
             let slice = slice(from);
             if theirs.len() != slice.len() {
                 let what = format!("{} sent {} numbers of a sum", self.name(from), theirs.len());
@@ -344,10 +346,10 @@ impl Post {
     }
 
     /// Waits a little for other ranks to say that they fail, too; returns what rank 0 says.
-    pub(crate) fn hear_first(&mut self, time: Duration) -> Option<String> {
+    pub(crate) fn wait_for_first_failure(&mut self, time: Duration) -> Option<String> {
         let until = Instant::now() + time;
         while self.rank() != 0 && self.peers[0].fails.is_none() && Instant::now() < until {
-            let _ = self.pump();
+            let _ = self.receive_pending();
             std::thread::sleep(NAP);
         }
         self.peers[0].fails.clone()
@@ -355,7 +357,7 @@ impl Post {
 
     /// Ends the communication after all have agreed to.
     pub(crate) fn finish(mut self) {
-        self.tell_all(&Note::Ends);
+        self.broadcast_control(&ControlMessage::Finished);
         self.wire.finish();
     }
 }
@@ -416,8 +418,8 @@ impl SumType {
     }
 }
 
-/// Patience with one rank.
-struct Patience {
+/// WaitTimer with one rank.
+struct WaitTimer {
     /// Start of the wait.
     started: Instant,
     /// Start of the time that counts: that on a slow disk does not.
@@ -427,7 +429,7 @@ struct Patience {
     looks: u32,
 }
 
-impl Patience {
+impl WaitTimer {
     fn new() -> Self {
         let now = Instant::now();
         Self { started: now, began: now, asked: now, warned: now, looks: 0 }

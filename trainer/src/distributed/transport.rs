@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 
-/// Kind of a message. Messages of one rank to another arrive in the order in which they are sent.
+/// MessageKind of a message. Messages of one rank to another arrive in the order in which they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub(crate) enum MessageKind {
     /// Contribution to a gather.
     Gather = 1,
     /// Terms of the slice that the receiver adds up.
@@ -14,13 +14,13 @@ pub(crate) enum Kind {
     Sum = 3,
     /// Part of a long message, of which more follows.
     Part = 4,
-    /// Something about the sender itself, see [`super::note::Note`].
-    Note = 5,
+    /// Something about the sender itself, see [`super::control::ControlMessage`].
+    Control = 5,
 }
 
-impl Kind {
+impl MessageKind {
     pub(crate) fn of(code: u8) -> Option<Self> {
-        [Self::Gather, Self::Terms, Self::Sum, Self::Part, Self::Note]
+        [Self::Gather, Self::Terms, Self::Sum, Self::Part, Self::Control]
             .into_iter()
             .find(|kind| *kind as u8 == code)
     }
@@ -28,15 +28,15 @@ impl Kind {
 
 /// Something that has arrived.
 #[derive(Debug)]
-pub(crate) enum Arrival {
+pub(crate) enum Incoming {
     /// A message.
-    Message { from: usize, kind: Kind, bytes: Vec<u8> },
+    Message { from: usize, kind: MessageKind, bytes: Vec<u8> },
     /// The connection to a rank is closed.
     Closed { from: usize },
 }
 
 /// Way of sending messages between ranks. Lives on one thread.
-pub(crate) trait Wire {
+pub(crate) trait Transport {
     /// Position of this process.
     fn rank(&self) -> usize;
 
@@ -51,13 +51,13 @@ pub(crate) trait Wire {
     fn send(
         &mut self,
         to: usize,
-        kind: Kind,
+        kind: MessageKind,
         bytes: Vec<u8>,
         pause: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()>;
 
-    /// Returns the next arrival, if there is one.
-    fn poll(&mut self) -> Option<Arrival>;
+    /// Returns the next incoming, if there is one.
+    fn poll(&mut self) -> Option<Incoming>;
 
     /// Ends the communication after all ranks have agreed to.
     fn finish(self: Box<Self>) {}
