@@ -97,7 +97,7 @@ impl Order {
     }
 }
 
-/// The gradients of one step on their way.
+/// The gradients of one step in flight.
 pub(crate) struct GradientReducer<'a> {
     group: &'a Group,
     buckets: &'a mut Buckets,
@@ -105,8 +105,8 @@ pub(crate) struct GradientReducer<'a> {
     terms: usize,
     /// Number of gradients that are missing in each bucket.
     missing: Vec<usize>,
-    /// Number of buckets on their way.
-    begun: usize,
+    /// Number of buckets in flight.
+    in_flight: usize,
     /// Gradients of the first step, in the order in which they were completed.
     recorded: Vec<(ParamId, Vec<Tensor>)>,
 }
@@ -115,10 +115,10 @@ impl<'a> GradientReducer<'a> {
     /// Begins a step.
     pub(crate) fn new(group: &'a Group, buckets: &'a mut Buckets) -> Self {
         let terms = group.terms();
-        let mut exchange =
-            Self { group, buckets, terms, missing: Vec::new(), begun: 0, recorded: Vec::new() };
-        exchange.open_buckets();
-        exchange
+        let mut reducer =
+            Self { group, buckets, terms, missing: Vec::new(), in_flight: 0, recorded: Vec::new() };
+        reducer.open_buckets();
+        reducer
     }
 
     pub(crate) fn group(&self) -> &Group {
@@ -154,11 +154,11 @@ impl<'a> GradientReducer<'a> {
         self.begin_full()
     }
 
-    /// Sends full buckets on their way, in order: it must be the same on all ranks.
+    /// Sends full buckets in flight, in order: it must be the same on all ranks.
     fn begin_full(&mut self) -> Result<()> {
-        while self.missing.get(self.begun) == Some(&0) {
-            self.buckets.sums.begin(self.group, self.begun)?;
-            self.begun += 1;
+        while self.missing.get(self.in_flight) == Some(&0) {
+            self.buckets.sums.begin(self.group, self.in_flight)?;
+            self.in_flight += 1;
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl<'a> GradientReducer<'a> {
             self.open_buckets();
             recorded.into_iter().try_for_each(|(id, terms)| self.add(id, terms))?;
         }
-        match self.begun == self.missing.len() {
+        match self.in_flight == self.missing.len() {
             true => Ok(()),
             false => Err(Error::Distributed(
                 "a parameter has no gradient in this step; on several processes each must have one in every step"
@@ -211,7 +211,7 @@ impl<'a> GradientReducer<'a> {
         let Buckets { sums, order, .. } = self.buckets;
         let Some(order) = order else { return Ok(()) };
         let finish = |bucket| sums.finish(self.group, bucket);
-        let sums: Vec<Tensor> = (0..self.begun).map(finish).collect::<Result<_>>()?;
+        let sums: Vec<Tensor> = (0..self.in_flight).map(finish).collect::<Result<_>>()?;
         for (&id, place) in order.ids.iter().zip(&order.layout.places) {
             let Place { bucket, offset, len } = *place;
             let part = sums[bucket].narrow(0, offset, len)?.reshape(params.get(id).dims())?;

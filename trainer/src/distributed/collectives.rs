@@ -1,5 +1,5 @@
-//! The post of a rank: messages by sender, patience with those that are late, and the collective
-//! operations that are made of messages.
+//! Collective operations of a rank: gathering, and sums in a fixed order. They are made of messages,
+//! with time limits and errors that name the rank that is late, failed or gone.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use crate::distributed::slots::{Merge, Node, SlotSums, nodes_of, slots_of};
 use crate::distributed::transport::{Incoming, MessageKind, Transport};
 use crate::error::{Error, Result};
 
-/// Looks for messages before the first sleep.
+/// Polls before the first sleep.
 const SPINS: u32 = 200;
-/// Sleep between two looks.
-const NAP: Duration = Duration::from_micros(50);
-/// Time after which a late rank is asked what it does, again and again.
-const ASK: Duration = Duration::from_secs(1);
+/// Sleep between two polls.
+const SLEEP: Duration = Duration::from_micros(50);
+/// Interval of the questions to a late rank what it is doing.
+const PING: Duration = Duration::from_secs(1);
 /// Time after which a rank that answers nothing counts as gone.
 const UNANSWERED: Duration = Duration::from_secs(60);
 /// Time between two warnings about a late rank.
@@ -37,9 +37,9 @@ pub(crate) struct SumRequest {
     pub(crate) dtype: SumType,
 }
 
-/// Messages of this rank.
+/// Collective operations of this rank, and its messages.
 pub(crate) struct Collectives {
-    wire: Box<dyn Transport>,
+    transport: Box<dyn Transport>,
     inbox: Vec<VecDeque<(MessageKind, Vec<u8>)>>,
     peers: Vec<Peer>,
     board: std::sync::Arc<StatusBoard>,
@@ -56,8 +56,8 @@ struct Peer {
     about: String,
     /// Its last status, and when it came.
     status: Option<(Status, Instant)>,
-    fails: Option<String>,
-    ends: bool,
+    failed: Option<String>,
+    finished: bool,
     closed: bool,
 }
 
@@ -69,12 +69,16 @@ impl Merge for Vec<f32> {
 }
 
 impl Collectives {
-    pub(crate) fn new(wire: Box<dyn Transport>, board: std::sync::Arc<StatusBoard>, limit: Duration) -> Self {
-        let size = wire.size();
+    pub(crate) fn new(
+        transport: Box<dyn Transport>,
+        board: std::sync::Arc<StatusBoard>,
+        limit: Duration,
+    ) -> Self {
+        let size = transport.size();
         Self {
             inbox: (0..size).map(|_| VecDeque::new()).collect(),
             peers: (0..size).map(|_| Peer::default()).collect(),
-            wire,
+            transport,
             board,
             limit,
             slots: size as u32,
@@ -82,11 +86,11 @@ impl Collectives {
     }
 
     pub(crate) fn rank(&self) -> usize {
-        self.wire.rank()
+        self.transport.rank()
     }
 
     pub(crate) fn size(&self) -> usize {
-        self.wire.size()
+        self.transport.size()
     }
 
     /// Sets what error messages say about each rank: host and process.
@@ -108,13 +112,13 @@ impl Collectives {
         (1..size).map(move |by| (rank + by) % size)
     }
 
-    /// Takes in what has arrived, and answers questions.
+    /// Receives what has arrived, and answers questions.
     ///
     /// # Errors
     /// Returns an error if a rank fails or is gone.
     pub(crate) fn receive_pending(&mut self) -> Result<()> {
         self.board.heartbeat();
-        while let Some(incoming) = self.wire.poll() {
+        while let Some(incoming) = self.transport.poll() {
             match incoming {
                 Incoming::Message { from, kind: MessageKind::Control, bytes } => {
                     self.handle_control(from, &bytes)?;
@@ -131,7 +135,7 @@ impl Collectives {
         if let Some((rank, why)) = self.failure() {
             return Err(Error::Rank { rank: self.name(rank), what: why.to_string() });
         }
-        let gone = |peer: &Peer| peer.closed && !peer.ends;
+        let gone = |peer: &Peer| peer.closed && !peer.finished;
         match self.peers.iter().position(gone) {
             Some(rank) if self.inbox[rank].is_empty() => {
                 Err(Error::Distributed(format!("{} is gone: its connection is closed", self.name(rank))))
@@ -142,7 +146,7 @@ impl Collectives {
 
     /// Returns the rank that has said that it fails, and why.
     pub(crate) fn failure(&self) -> Option<(usize, &str)> {
-        self.peers.iter().enumerate().find_map(|(rank, peer)| Some((rank, peer.fails.as_deref()?)))
+        self.peers.iter().enumerate().find_map(|(rank, peer)| Some((rank, peer.failed.as_deref()?)))
     }
 
     fn handle_control(&mut self, from: usize, bytes: &[u8]) -> Result<()> {
@@ -152,38 +156,38 @@ impl Collectives {
                 self.send_control(from, &ControlMessage::Status(status))?;
             }
             Some(ControlMessage::Status(status)) => self.peers[from].status = Some((status, Instant::now())),
-            Some(ControlMessage::Failed(why)) => self.peers[from].fails = Some(why),
-            Some(ControlMessage::Finished) => self.peers[from].ends = true,
+            Some(ControlMessage::Failed(why)) => self.peers[from].failed = Some(why),
+            Some(ControlMessage::Finished) => self.peers[from].finished = true,
             None => {}
         }
         Ok(())
     }
 
-    /// Sends a note. One that does not go out at once is given up soon: its receiver is stuck.
-    fn send_control(&mut self, to: usize, note: &ControlMessage) -> Result<()> {
-        let until = Instant::now() + ASK;
+    /// Sends a control message. One that is not taken soon is given up: its receiver is stuck.
+    fn send_control(&mut self, to: usize, message: &ControlMessage) -> Result<()> {
+        let until = Instant::now() + PING;
         let mut pause = || match Instant::now() < until {
             true => Ok(()),
             false => Err(Error::Distributed(format!("rank {to} takes no messages"))),
         };
-        self.wire.send(to, MessageKind::Control, note.to_bytes(), &mut pause)
+        self.transport.send(to, MessageKind::Control, message.to_bytes(), &mut pause)
     }
 
     /// Tells all other ranks.
-    pub(crate) fn broadcast_control(&mut self, note: &ControlMessage) {
+    pub(crate) fn broadcast_control(&mut self, message: &ControlMessage) {
         for to in self.others() {
             // Whoever does not listen any more need not know.
-            let _ = self.send_control(to, note);
+            let _ = self.send_control(to, message);
         }
     }
 
     /// Sends a message, in parts if it is long.
     fn send(&mut self, to: usize, kind: MessageKind, bytes: Vec<u8>) -> Result<()> {
-        let mut patience = WaitTimer::new();
+        let mut timer = WaitTimer::new();
         let (name, limit, step) = (self.name(to), self.limit, self.board.status().step);
-        let mut pause = || match patience.started.elapsed() < limit {
+        let mut pause = || match timer.started.elapsed() < limit {
             true => {
-                patience.nap();
+                timer.pause();
                 Ok(())
             }
             false => {
@@ -194,12 +198,12 @@ impl Collectives {
             }
         };
         if bytes.len() <= PART {
-            return self.wire.send(to, kind, bytes, &mut pause);
+            return self.transport.send(to, kind, bytes, &mut pause);
         }
         let mut parts = bytes.chunks(PART).peekable();
         while let Some(part) = parts.next() {
             let kind = if parts.peek().is_some() { MessageKind::Part } else { kind };
-            self.wire.send(to, kind, part.to_vec(), &mut pause)?;
+            self.transport.send(to, kind, part.to_vec(), &mut pause)?;
         }
         Ok(())
     }
@@ -230,36 +234,36 @@ impl Collectives {
     }
 
     fn next_of(&mut self, from: usize) -> Result<(MessageKind, Vec<u8>)> {
-        let mut patience = WaitTimer::new();
+        let mut timer = WaitTimer::new();
         loop {
             if let Some(message) = self.inbox[from].pop_front() {
                 return Ok(message);
             }
             self.receive_pending()?;
             if self.inbox[from].is_empty() {
-                self.wait_for_rank(from, &mut patience)?;
+                self.wait_for_rank(from, &mut timer)?;
             }
         }
     }
 
-    /// Sleeps a little; asks, warns and gives up as time goes by.
-    fn wait_for_rank(&mut self, from: usize, patience: &mut WaitTimer) -> Result<()> {
-        patience.nap();
-        if patience.asks() {
+    /// Sleeps a little. Pings the rank, warns about it and gives up on it as time goes by.
+    fn wait_for_rank(&mut self, from: usize, timer: &mut WaitTimer) -> Result<()> {
+        timer.pause();
+        if timer.ping_is_due() {
             self.send_control(from, &ControlMessage::Ping)?;
         }
-        let status = self.peers[from].status.filter(|(_, at)| *at >= patience.started);
+        let status = self.peers[from].status.filter(|(_, at)| *at >= timer.started);
         // A disk may be slow as long as it likes.
-        if status.is_some_and(|(status, at)| status.phase == Phase::Files && at.elapsed() < 3 * ASK) {
-            patience.began = Instant::now();
+        if status.is_some_and(|(status, at)| status.phase == Phase::Files && at.elapsed() < 3 * PING) {
+            timer.counted_from = Instant::now();
         }
-        let waited = patience.began.elapsed();
-        if patience.warns() && self.reports_wait_for(from) {
+        let waited = timer.counted_from.elapsed();
+        if timer.warning_is_due() && self.reports_wait_for(from) {
             let doing = status.map_or("does not answer", |(status, _)| status.phase.doing());
-            let (name, seconds) = (self.name(from), patience.started.elapsed().as_secs());
+            let (name, seconds) = (self.name(from), timer.started.elapsed().as_secs());
             self.board.warn(&format!("waiting for {name} for {seconds} s: it {doing}"));
         }
-        let silent = status.map_or(patience.started, |(_, at)| at).elapsed();
+        let silent = status.map_or(timer.started, |(_, at)| at).elapsed();
         if waited < self.limit && silent < UNANSWERED.min(self.limit) {
             return Ok(());
         }
@@ -295,7 +299,7 @@ impl Collectives {
         for from in self.others() {
             all[from] = self.receive(from, MessageKind::Gather)?;
         }
-        all[self.wire.rank()] = mine;
+        all[self.transport.rank()] = mine;
         Ok(all)
     }
 
@@ -303,8 +307,8 @@ impl Collectives {
     ///
     /// # Errors
     /// Same as [`Self::gather`].
-    pub(crate) fn sum(&mut self, job: SumRequest) -> Result<Vec<f32>> {
-        let SumRequest { mut terms, dtype } = job;
+    pub(crate) fn sum(&mut self, request: SumRequest) -> Result<Vec<f32>> {
+        let SumRequest { mut terms, dtype } = request;
         let (rank, ranks, slots) = (self.rank(), self.size(), self.slots);
         let len = terms.first().map_or(0, Vec::len);
         let slice = |rank: usize| slice_of(rank, ranks, len);
@@ -315,16 +319,20 @@ impl Collectives {
         let mut sums = SlotSums::default();
         for from in 0..ranks {
             let nodes = nodes_of(slots_of(from, ranks, slots), slots);
-            let theirs = if from == rank {
+            let theirs: Vec<Vec<f32>> = if from == rank {
                 dtype.rounded(terms.iter().map(|term| term[slice(rank)].to_vec()).collect())
             } else {
                 dtype.decode(&self.receive(from, MessageKind::Terms)?, nodes.len())
             };
+            if theirs.iter().any(|term| term.len() != slice(rank).len()) {
+                let what = format!("{} sent terms of another size than this process has", self.name(from));
+                return Err(Error::Distributed(what));
+            }
             for (node, term) in nodes.into_iter().zip(theirs) {
                 sums.push(node, term)?;
             }
         }
-        let sum = only(sums.finish(slots)?);
+        let sum = single(sums.finish(slots)?);
         let encoded = dtype.encode(&[&sum]);
         for to in self.others() {
             self.send(to, MessageKind::Sum, encoded.clone())?;
@@ -348,22 +356,22 @@ impl Collectives {
     /// Waits a little for other ranks to say that they fail, too; returns what rank 0 says.
     pub(crate) fn wait_for_first_failure(&mut self, time: Duration) -> Option<String> {
         let until = Instant::now() + time;
-        while self.rank() != 0 && self.peers[0].fails.is_none() && Instant::now() < until {
+        while self.rank() != 0 && self.peers[0].failed.is_none() && Instant::now() < until {
             let _ = self.receive_pending();
-            std::thread::sleep(NAP);
+            std::thread::sleep(SLEEP);
         }
-        self.peers[0].fails.clone()
+        self.peers[0].failed.clone()
     }
 
     /// Ends the communication after all have agreed to.
     pub(crate) fn finish(mut self) {
         self.broadcast_control(&ControlMessage::Finished);
-        self.wire.finish();
+        self.transport.finish();
     }
 }
 
 /// Returns the single sum of all slots.
-fn only(mut sums: Vec<(Node, Vec<f32>)>) -> Vec<f32> {
+fn single(mut sums: Vec<(Node, Vec<f32>)>) -> Vec<f32> {
     sums.pop().map_or_else(Vec::new, |(_, sum)| sum)
 }
 
@@ -422,29 +430,29 @@ impl SumType {
 struct WaitTimer {
     /// Start of the wait.
     started: Instant,
-    /// Start of the time that counts: that on a slow disk does not.
-    began: Instant,
+    /// Start of the time that counts: time on a slow disk does not.
+    counted_from: Instant,
     asked: Instant,
     warned: Instant,
-    looks: u32,
+    polls: u32,
 }
 
 impl WaitTimer {
     fn new() -> Self {
         let now = Instant::now();
-        Self { started: now, began: now, asked: now, warned: now, looks: 0 }
+        Self { started: now, counted_from: now, asked: now, warned: now, polls: 0 }
     }
 
-    fn nap(&mut self) {
-        self.looks = self.looks.saturating_add(1);
-        if self.looks < SPINS { std::thread::yield_now() } else { std::thread::sleep(NAP) }
+    fn pause(&mut self) {
+        self.polls = self.polls.saturating_add(1);
+        if self.polls < SPINS { std::thread::yield_now() } else { std::thread::sleep(SLEEP) }
     }
 
-    fn asks(&mut self) -> bool {
-        is_due(&mut self.asked, ASK)
+    fn ping_is_due(&mut self) -> bool {
+        is_due(&mut self.asked, PING)
     }
 
-    fn warns(&mut self) -> bool {
+    fn warning_is_due(&mut self) -> bool {
         is_due(&mut self.warned, WARN)
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct Communicator {
 pub(crate) struct PendingSum(Receiver<Result<Vec<f32>>>);
 
 impl Communicator {
-    /// Starts the thread, which opens its wire itself: MPI stays on the thread that initialized it.
+    /// Starts the thread, which opens its transport itself: MPI stays on the thread that initialized it.
     ///
     /// # Errors
     /// That of `open`.
@@ -57,10 +57,10 @@ impl Communicator {
         let failure = Arc::new(Mutex::new(None));
         let (shared, noted) = (board.clone(), failure.clone());
         let work = move || match open() {
-            Ok(wire) => {
-                let post = Collectives::new(wire, shared, limit);
-                let _ = ready.send(Ok((post.rank(), post.size())));
-                serve(post, &asked, &noted);
+            Ok(transport) => {
+                let collectives = Collectives::new(transport, shared, limit);
+                let _ = ready.send(Ok((collectives.rank(), collectives.size())));
+                serve(collectives, &asked, &noted);
             }
             Err(error) => {
                 let _ = ready.send(Err(error));
@@ -162,7 +162,7 @@ fn ended(failure: &Mutex<Option<String>>) -> Error {
 }
 
 /// Does what is asked for until the end.
-fn serve(mut post: Collectives, asked: &Receiver<Command>, failure: &Mutex<Option<String>>) {
+fn serve(mut collectives: Collectives, asked: &Receiver<Command>, failure: &Mutex<Option<String>>) {
     let note = |error: &Error| {
         failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
     };
@@ -171,29 +171,29 @@ fn serve(mut post: Collectives, asked: &Receiver<Command>, failure: &Mutex<Optio
             Ok(command) => command,
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                if let Err(error) = post.receive_pending() {
+                if let Err(error) = collectives.receive_pending() {
                     note(&error);
                 }
                 continue;
             }
         };
         match command {
-            Command::Slots(slots) => post.slots = slots,
-            Command::Introduce(about) => post.set_peer_names(about),
+            Command::Slots(slots) => collectives.slots = slots,
+            Command::Introduce(about) => collectives.set_peer_names(about),
             Command::Gather(mine, reply) => {
-                let all = post.gather(mine).inspect_err(note);
+                let all = collectives.gather(mine).inspect_err(note);
                 let _ = reply.send(all);
             }
             Command::Sum(job, reply) => {
-                let sum = post.sum(job).inspect_err(note);
+                let sum = collectives.sum(job).inspect_err(note);
                 let _ = reply.send(sum);
             }
             Command::Fail(why, reply) => {
-                post.broadcast_control(&ControlMessage::Failed(why));
-                let _ = reply.send(post.wait_for_first_failure(HEAR));
+                collectives.broadcast_control(&ControlMessage::Failed(why));
+                let _ = reply.send(collectives.wait_for_first_failure(HEAR));
             }
             Command::Finish(reply) => {
-                post.finish();
+                collectives.finish();
                 let _ = reply.send(());
                 return;
             }

@@ -41,8 +41,8 @@ impl Group {
     /// # Errors
     /// Returns an error if the system cannot start a thread.
     pub fn threads(size: usize, limit: Duration) -> Result<Vec<Self>> {
-        let start = |wire: ThreadTransport| {
-            Communicator::start(limit, move || Ok(Box::new(wire) as Box<dyn Transport>))
+        let start = |transport: ThreadTransport| {
+            Communicator::start(limit, move || Ok(Box::new(transport) as Box<dyn Transport>))
         };
         let communicators: Vec<_> =
             ThreadTransport::all(size).into_iter().map(start).collect::<Result<_>>()?;
@@ -56,7 +56,7 @@ impl Group {
         with_members.into_iter().map(|group| group.map_err(failed)?).collect()
     }
 
-    /// Joins the other processes over a wire.
+    /// Joins the other processes over a transport.
     ///
     /// # Errors
     /// That of `open`; also if a process fails meanwhile.

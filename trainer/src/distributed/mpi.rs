@@ -35,8 +35,8 @@ impl MpiTransport {
             return Err(Error::Distributed("MPI has been initialized before in this process".into()));
         };
         let world = universe.world();
-        let wire = Self { universe: Some(universe), world, arrived: VecDeque::new() };
-        let size = wire.size();
+        let transport = Self { universe: Some(universe), world, arrived: VecDeque::new() };
+        let size = transport.size();
         if let Some(expected) = expected.filter(|&expected| expected != size) {
             let library = mpi::environment::library_version().unwrap_or_default();
             let library = library.split([',', '\n']).next().unwrap_or_default().trim().to_string();
@@ -46,7 +46,7 @@ impl MpiTransport {
             );
             return Err(Error::config("engine", what));
         }
-        Ok(wire)
+        Ok(transport)
     }
 
     /// Takes a message that has arrived.

@@ -240,7 +240,7 @@ impl Run {
         let (device, seed) = (self.state.device().clone(), self.config.seed);
         let mut remarks = Remarks::default();
         self.buckets.enter(self.state.model.input_size());
-        let mut exchange = GradientReducer::new(&self.group, &mut self.buckets);
+        let mut reducer = GradientReducer::new(&self.group, &mut self.buckets);
         let mut step = self.state.begin_shared_step(self.group.own_slots().start)?;
         for pass in passes.clone() {
             if pass > passes.start && pass.is_multiple_of(settings.accumulation) {
@@ -252,13 +252,13 @@ impl Run {
             remarks.bad.extend_from_slice(&batch.bad);
             let seed = super::step::pass_seed(seed, settings.step, pass);
             if pass + 1 == passes.end {
-                step.accumulate_last(&batch, share, settings.drop_path, seed, &mut exchange)?;
+                step.accumulate_last(&batch, share, settings.drop_path, seed, &mut reducer)?;
             } else {
                 step.accumulate(&batch, share, settings.drop_path, seed)?;
             }
         }
         remarks.stop = self.stop.load(Ordering::Relaxed);
-        let all = step.combine(exchange, serde_json::to_vec(&remarks).unwrap_or_default())?;
+        let all = step.combine(reducer, serde_json::to_vec(&remarks).unwrap_or_default())?;
         for bytes in all {
             let Remarks { stop, bad } = serde_json::from_slice(&bytes).unwrap_or_default();
             self.stop_agreed |= stop;

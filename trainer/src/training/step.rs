@@ -136,10 +136,10 @@ impl<'a> Step<'a> {
         share: f64,
         drop_path: f64,
         seed: u64,
-        exchange: &mut GradientReducer,
+        reducer: &mut GradientReducer,
     ) -> Result<()> {
-        self.run_pass(batch, share, drop_path, seed, Some(exchange))?;
-        exchange.complete()
+        self.run_pass(batch, share, drop_path, seed, Some(reducer))?;
+        reducer.complete()
     }
 
     fn run_pass(
@@ -148,7 +148,7 @@ impl<'a> Step<'a> {
         share: f64,
         drop_path: f64,
         seed: u64,
-        exchange: Option<&mut GradientReducer>,
+        reducer: Option<&mut GradientReducer>,
     ) -> Result<()> {
         let state = &*self.state;
         let mut cx = Context::new(&state.params, Mode::Train { seed, drop_path })
@@ -166,13 +166,13 @@ impl<'a> Step<'a> {
         if let Some(passes) = &mut self.statistics {
             passes.push(log.take());
         }
-        let Some(exchange) = exchange else { return Ok(cx.backward(&loss, seed, &mut self.gradients)?) };
+        let Some(reducer) = reducer else { return Ok(cx.backward(&loss, seed, &mut self.gradients)?) };
         let (sums, last) = (&mut self.sums, Node::leaf(self.slot));
         let mut outcome = Ok(());
         let mut ready = |id: ParamId, gradients: &mut Gradients| {
             let gradient = gradients.take(id);
             if let (Some(gradient), false, Ok(())) = (gradient, state.is_frozen(id), &outcome) {
-                outcome = send(exchange, id, sums, last, gradient);
+                outcome = send(reducer, id, sums, last, gradient);
             }
         };
         cx.backward_with(&loss, seed, &mut self.gradients, &mut ready)?;
@@ -197,17 +197,17 @@ impl<'a> Step<'a> {
     ///
     /// # Errors
     /// Returns an error if another process fails, is gone or is late.
-    pub(crate) fn combine(&mut self, exchange: GradientReducer, remarks: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn combine(&mut self, reducer: GradientReducer, remarks: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         let share = self.losses.first().map_or(0.0, |micro| micro.share);
         let own =
             PassReports::of(self.losses.iter().map(|micro| &micro.loss), self.statistics.take(), remarks)?;
-        let all = own.exchange(exchange.group())?;
+        let all = own.exchange(reducer.group())?;
         // Frozen ones are restored after the step, as if this process had run all passes.
         all.apply_statistics(&self.state.params)?;
         let device = self.state.device();
         let loss = |&loss: &f32| Ok(MicroLoss { loss: Tensor::new(loss, device)?, share });
         self.losses = all.losses.iter().map(loss).collect::<Result<_>>()?;
-        exchange.finish(&self.state.params, &mut self.gradients)?;
+        reducer.finish(&self.state.params, &mut self.gradients)?;
         self.sums = SlotSums::default();
         Ok(all.remarks)
     }
@@ -371,7 +371,7 @@ impl Drop for PendingUpdate<'_> {
 
 /// Sends the complete gradient of a parameter: its last term, and those of earlier slots.
 fn send(
-    exchange: &mut GradientReducer,
+    reducer: &mut GradientReducer,
     id: ParamId,
     earlier: &mut SlotSums<Gradients>,
     last: Node,
@@ -384,8 +384,8 @@ fn send(
         }
     }
     sums.push(last, gradient)?;
-    let terms = sums.finish(exchange.group().slots())?;
-    exchange.add(id, terms.into_iter().map(|(_, term)| term).collect())
+    let terms = sums.finish(reducer.group().slots())?;
+    reducer.add(id, terms.into_iter().map(|(_, term)| term).collect())
 }
 
 /// Returns the loss of a step.

@@ -183,10 +183,10 @@ impl<'a> Measurement<'a> {
     }
 
     fn both(&mut self) -> Result<()> {
-        let mut exchange = GradientReducer::new(self.group, &mut self.buckets);
+        let mut reducer = GradientReducer::new(self.group, &mut self.buckets);
         let mut step = self.state.begin_shared_step(self.group.rank() as u32)?;
-        step.accumulate_last(&self.batch, 1.0 / self.group.size() as f64, 0.0, 0, &mut exchange)?;
-        step.combine(exchange, Vec::new()).map(|_| ())
+        step.accumulate_last(&self.batch, 1.0 / self.group.size() as f64, 0.0, 0, &mut reducer)?;
+        step.combine(reducer, Vec::new()).map(|_| ())
     }
 }
 
@@ -223,15 +223,15 @@ fn like_gradients(state: &TrainState) -> Result<Gradients> {
 /// Adds up gradients over all processes.
 fn add_up(group: &Group, buckets: &mut Buckets, state: &TrainState, gradients: &Gradients) -> Result<()> {
     let terms = group.terms();
-    let mut exchange = GradientReducer::new(group, buckets);
+    let mut reducer = GradientReducer::new(group, buckets);
     let mut all: Vec<_> = gradients.iter().collect();
     // In the order of a backward pass, more or less.
     all.reverse();
     for (id, gradient) in all {
-        exchange.add(id, vec![gradient.clone(); terms])?;
+        reducer.add(id, vec![gradient.clone(); terms])?;
     }
-    exchange.complete()?;
-    exchange.finish(&state.params, &mut Gradients::new(state.params.len()))
+    reducer.complete()?;
+    reducer.finish(&state.params, &mut Gradients::new(state.params.len()))
 }
 
 /// Returns the processor time of this process so far, if the system reports it.
