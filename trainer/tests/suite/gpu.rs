@@ -146,7 +146,7 @@ fn a_small_memory_is_an_error_that_names_what_fits() {
     let message = said(&failed);
     assert!(!failed.status.success());
     for part in [
-        "step 0: out of memory on cuda:0 with a batch of 16 at 128 pixels",
+        "step 0: out of memory on cuda with a batch of 16 at 128 pixels",
         &format!("it has {memory} MiB"),
         "a batch of 8 fits (tried now with random images). Give --batch 8 --accumulation 2, ",
         "--checkpoint-activations",
