@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use half::bf16;
 
 use crate::config::values::SumType;
-use crate::distributed::control::{ControlMessage, Phase, Status, StatusBoard};
+use crate::distributed::control::{ControlMessage, Failure, Phase, Status, StatusBoard};
 use crate::distributed::slots::{Merge, Node, SlotSums, nodes_of, slots_of};
 use crate::distributed::transport::{Incoming, MessageKind, Transport};
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ struct Peer {
     about: String,
     /// Its last status, and when it came.
     status: Option<(Status, Instant)>,
-    failed: Option<String>,
+    failed: Option<Failure>,
     finished: bool,
     closed: bool,
 }
@@ -132,21 +132,29 @@ impl Collectives {
 
     /// Checks that no rank has failed or gone. What one has said before it went is read first.
     fn check_peers(&self) -> Result<()> {
-        if let Some((rank, why)) = self.failure() {
-            return Err(Error::Rank { rank: self.name(rank), what: why.to_string() });
+        if let Some(error) = self.failure() {
+            return Err(error);
         }
-        let gone = |peer: &Peer| peer.closed && !peer.finished;
-        match self.peers.iter().position(gone) {
-            Some(rank) if self.inbox[rank].is_empty() => {
+        let is_gone =
+            |(peer, inbox): (&Peer, &VecDeque<_>)| peer.closed && !peer.finished && inbox.is_empty();
+        match self.peers.iter().zip(&self.inbox).position(is_gone) {
+            Some(rank) => {
                 Err(Error::Distributed(format!("{} is gone: its connection is closed", self.name(rank))))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
-    /// Returns the rank that has said that it fails, and why.
-    pub(crate) fn failure(&self) -> Option<(usize, &str)> {
-        self.peers.iter().enumerate().find_map(|(rank, peer)| Some((rank, peer.failed.as_deref()?)))
+    /// Returns the error of a rank that has failed by itself, or one that another has reported.
+    fn failure(&self) -> Option<Error> {
+        let failed = |(rank, peer): (usize, &Peer)| Some((rank, peer.failed.clone()?));
+        let mut failures: Vec<(usize, Failure)> = self.peers.iter().enumerate().filter_map(failed).collect();
+        failures.sort_by_key(|(_, failure)| failure.of_another);
+        let (rank, Failure { message, of_another }) = failures.into_iter().next()?;
+        Some(match of_another {
+            true => Error::Distributed(message),
+            false => Error::Rank { rank: self.name(rank), what: message },
+        })
     }
 
     fn handle_control(&mut self, from: usize, bytes: &[u8]) -> Result<()> {
@@ -156,7 +164,7 @@ impl Collectives {
                 self.send_control(from, &ControlMessage::Status(status))?;
             }
             Some(ControlMessage::Status(status)) => self.peers[from].status = Some((status, Instant::now())),
-            Some(ControlMessage::Failed(why)) => self.peers[from].failed = Some(why),
+            Some(ControlMessage::Failed(failure)) => self.peers[from].failed = Some(failure),
             Some(ControlMessage::Finished) => self.peers[from].finished = true,
             None => {}
         }
@@ -360,7 +368,7 @@ impl Collectives {
             let _ = self.receive_pending();
             std::thread::sleep(SLEEP);
         }
-        self.peers[0].failed.clone()
+        self.peers[0].failed.as_ref().map(|failure| failure.message.clone())
     }
 
     /// Ends the communication after all have agreed to.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::distributed::collectives::{Collectives, SumRequest};
-use crate::distributed::control::{ControlMessage, StatusBoard};
+use crate::distributed::control::{ControlMessage, Failure, StatusBoard};
 use crate::distributed::transport::Transport;
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ enum Command {
     Introduce(Vec<String>),
     Gather(Vec<u8>, Sender<Result<Vec<Vec<u8>>>>),
     Sum(SumRequest, Sender<Result<Vec<f32>>>),
-    Fail(String, Sender<Option<String>>),
+    Fail(Failure, Sender<Option<String>>),
     Finish(Sender<()>),
 }
 
@@ -111,9 +111,9 @@ impl Communicator {
     }
 
     /// Tells all others that this rank fails. Returns what rank 0 says, if it fails as well.
-    pub(crate) fn fail(&self, why: &str) -> Option<String> {
+    pub(crate) fn fail(&self, failure: Failure) -> Option<String> {
         let (reply, answer) = channel();
-        self.commands.send(Command::Fail(why.into(), reply)).ok()?;
+        self.commands.send(Command::Fail(failure, reply)).ok()?;
         answer.recv_timeout(3 * HEAR).ok()?
     }
 
@@ -188,8 +188,8 @@ fn serve(mut collectives: Collectives, asked: &Receiver<Command>, failure: &Mute
                 let sum = collectives.sum(job).inspect_err(note);
                 let _ = reply.send(sum);
             }
-            Command::Fail(why, reply) => {
-                collectives.broadcast_control(&ControlMessage::Failed(why));
+            Command::Fail(failure, reply) => {
+                collectives.broadcast_control(&ControlMessage::Failed(failure));
                 let _ = reply.send(collectives.wait_for_first_failure(HEAR));
             }
             Command::Finish(reply) => {

@@ -96,6 +96,14 @@ impl StatusBoard {
     }
 }
 
+/// Error of a rank.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    /// True if the error is that of another rank, which the message names.
+    pub(crate) of_another: bool,
+}
+
 /// Message of a rank about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ControlMessage {
@@ -103,8 +111,8 @@ pub(crate) enum ControlMessage {
     Ping,
     /// What the sender is doing.
     Status(Status),
-    /// The sender fails for this reason.
-    Failed(String),
+    /// The sender has failed.
+    Failed(Failure),
     /// The sender ends as agreed.
     Finished,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::distributed::collectives::SumRequest;
 use crate::distributed::communicator::{Communicator, PendingSum};
-use crate::distributed::control::{Phase, Warn};
+use crate::distributed::control::{Failure, Phase, Warn};
 use crate::distributed::member::Member;
 use crate::distributed::slots::{nodes_of, slots_of};
 use crate::distributed::threads::ThreadTransport;
@@ -295,7 +295,7 @@ impl Group {
     /// so that this one need not; `of_another` tells that the error is not of this process itself.
     pub fn fail(&self, error: &str, of_another: bool) -> bool {
         let Some(communicator) = &self.communicator else { return false };
-        let first = communicator.fail(error);
+        let first = communicator.fail(Failure { message: error.into(), of_another });
         !self.is_first() && first.is_some_and(|first| of_another || first.contains(error))
     }
 
@@ -318,6 +318,8 @@ mod tests {
 
     fn on_threads<T: Send>(size: usize, work: impl Fn(Group) -> T + Sync) -> Vec<T> {
         let groups = Group::threads(size, Duration::from_secs(20)).unwrap();
+        // A member that has left is an error of the others, as long as they communicate.
+        let _all = groups.clone();
         std::thread::scope(|scope| {
             let threads: Vec<_> = groups.into_iter().map(|group| scope.spawn(|| work(group))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -347,12 +349,11 @@ mod tests {
 
     #[test]
     fn a_member_that_leaves_ends_the_others() {
-        let outcomes = on_threads(3, |group| match group.rank() {
-            2 => String::new(),
-            _ => group.gather(Vec::new()).unwrap_err().to_string(),
-        });
-        for other in &outcomes[..2] {
-            assert!(other.starts_with("rank 2 (") && other.contains("is gone"), "{other}");
+        let mut groups = Group::threads(3, Duration::from_secs(20)).unwrap();
+        drop(groups.pop());
+        for group in groups {
+            let error = group.gather(Vec::new()).unwrap_err().to_string();
+            assert!(error.starts_with("rank 2 (") && error.contains("is gone"), "{error}");
         }
     }
 
