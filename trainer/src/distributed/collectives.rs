@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use half::bf16;
+use half::slice::HalfFloatSliceExt;
 
 use crate::config::values::SumType;
 use crate::distributed::control::{ControlMessage, Failure, Phase, Status, StatusBoard};
@@ -396,11 +397,15 @@ impl SumType {
     /// Returns the bytes of arrays, one after the other.
     fn encode(self, arrays: &[&[f32]]) -> Vec<u8> {
         let numbers = arrays.iter().map(|array| array.len()).sum::<usize>();
-        let mut bytes = Vec::with_capacity(numbers * self.bytes());
+        let (mut bytes, mut rounded) = (Vec::with_capacity(numbers * self.bytes()), Vec::new());
         for array in arrays {
             match self {
                 Self::F32 => bytes.extend_from_slice(bytemuck::cast_slice(array)),
-                Self::Bf16 => bytes.extend(array.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
+                Self::Bf16 => {
+                    rounded.resize(array.len(), bf16::ZERO);
+                    rounded.convert_from_f32_slice(array);
+                    bytes.extend_from_slice(bytemuck::cast_slice(rounded.reinterpret_cast()));
+                }
             }
         }
         bytes

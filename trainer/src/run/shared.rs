@@ -1,4 +1,4 @@
-//! A run as one of several processes: what they must have in common, and what they send_control each other.
+//! A run as one of several processes: what they must have in common, and what they tell each other.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! What the processes of a job send_control each other about the passes of a step, besides gradients.
+//! What the processes of a job tell each other about the passes of a step, besides gradients.
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::ops::BatchStatistics;
