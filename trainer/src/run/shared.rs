@@ -160,6 +160,10 @@ impl Run {
         items.extend(
             keys_of(&config).iter().map(|(key, value)| item(&format!("option `{key}`"), value.to_string())),
         );
+        // Of the options that do not decide the outcome, those that decide when processes meet.
+        let meeting = ["eval-every", "stop-after", "bucket-mib", "max-bad-images"];
+        let options = keys_of(&self.options).into_iter().filter(|(key, _)| meeting.contains(&key.as_str()));
+        items.extend(options.map(|(key, value)| item(&format!("option `{key}`"), value.to_string())));
         items.push(item("the number of training images", source.len().to_string()));
         items.push(item("the number of evaluation images", self.sources.val.len().to_string()));
         let named = crc32fast::hash(&serde_json::to_vec(&self.data).unwrap_or_default());

@@ -261,6 +261,7 @@ fn one_that_differs(launcher: Launcher) {
         (&["--seed", "4"][..], "--seed of rank 1 ("),
         (&["--data", "/nowhere"], "/nowhere: no such folder"),
         (&["--synthetic-images", "65"], "--synthetic-images of rank 1"),
+        (&["--eval-every", "40%"], "--eval-every of rank 1"),
     ] {
         let first = arguments(dir.path(), &["--rank-timeout", "30"]);
         let second = arguments(dir.path(), &[&["--rank-timeout", "30"], more].concat());
