@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(90);
 
 enum Command {
     Slots(u32),
-    Introduce(Vec<String>),
+    SetNames(Vec<String>),
     Gather(Vec<u8>, Sender<Result<Vec<Vec<u8>>>>),
     Sum(SumRequest, Sender<Result<Vec<f32>>>),
     Fail(Failure, Sender<Option<String>>),
@@ -79,7 +79,7 @@ impl Communicator {
 
     /// Sets what messages say about each rank.
     pub(crate) fn set_peer_names(&self, about: Vec<String>) {
-        let _ = self.commands.send(Command::Introduce(about));
+        let _ = self.commands.send(Command::SetNames(about));
     }
 
     /// Returns what each rank gives, in order of ranks.
@@ -96,9 +96,9 @@ impl Communicator {
     ///
     /// # Errors
     /// Returns an error if the communication has failed before.
-    pub(crate) fn begin_sum(&self, job: SumRequest) -> Result<PendingSum> {
+    pub(crate) fn begin_sum(&self, request: SumRequest) -> Result<PendingSum> {
         let (reply, answer) = channel();
-        self.ask(Command::Sum(job, reply))?;
+        self.ask(Command::Sum(request, reply))?;
         Ok(PendingSum(answer))
     }
 
@@ -179,13 +179,13 @@ fn serve(mut collectives: Collectives, asked: &Receiver<Command>, failure: &Mute
         };
         match command {
             Command::Slots(slots) => collectives.slots = slots,
-            Command::Introduce(about) => collectives.set_peer_names(about),
+            Command::SetNames(about) => collectives.set_peer_names(about),
             Command::Gather(mine, reply) => {
                 let all = collectives.gather(mine).inspect_err(note);
                 let _ = reply.send(all);
             }
-            Command::Sum(job, reply) => {
-                let sum = collectives.sum(job).inspect_err(note);
+            Command::Sum(request, reply) => {
+                let sum = collectives.sum(request).inspect_err(note);
                 let _ = reply.send(sum);
             }
             Command::Fail(failure, reply) => {

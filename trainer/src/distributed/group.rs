@@ -180,7 +180,8 @@ impl Group {
             let there = here.iter().map(|member| member.machine_cores).max().unwrap_or(0);
             (here.iter().all(|member| member.cores.len() == 1) && used.len() < there).then(|| {
                 format!(
-                    "on {host}, each process may use a single core, {} of {there} in all; start them with                      `mpirun --bind-to none` or `--map-by slot:PE=N`",
+                    "on {host}, each process may use a single core, {} of {there} in all; start them with \
+                     `mpirun --bind-to none` or `--map-by slot:PE=N`",
                     used.len()
                 )
             })
@@ -281,9 +282,9 @@ impl Group {
         }
     }
 
-    pub(crate) fn begin_sum(&self, job: SumRequest) -> Result<PendingSum> {
+    pub(crate) fn begin_sum(&self, request: SumRequest) -> Result<PendingSum> {
         let alone = || Error::Distributed("a process of its own has nothing to add up".into());
-        self.communicator.as_ref().ok_or_else(alone)?.begin_sum(job)
+        self.communicator.as_ref().ok_or_else(alone)?.begin_sum(request)
     }
 
     pub(crate) fn finish_sum(&self, sum: &PendingSum) -> Result<Vec<f32>> {

@@ -286,7 +286,8 @@ impl Run {
                 .map_err(|e| Error::Distributed(format!("{} sent no scores: {e}", self.group.name(rank))))?;
             if theirs.weights != part.weights {
                 let what = format!(
-                    "{} has other weights than this process after step {}: its memory or processor is faulty, or this is                      an error of this program",
+                    "{} has other weights than this process after step {}: its memory or processor is faulty, or this is \
+                     an error of this program",
                     self.group.name(rank),
                     self.step
                 );
