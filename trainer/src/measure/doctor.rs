@@ -131,6 +131,7 @@ fn features() -> Vec<&'static str> {
     let all = [
         ("cuda", cfg!(feature = "cuda")),
         ("cudnn", cfg!(feature = "cudnn")),
+        ("mpi", cfg!(feature = "mpi")),
         ("parquet", cfg!(feature = "parquet")),
     ];
     all.iter().filter(|feature| feature.1).map(|feature| feature.0).collect()

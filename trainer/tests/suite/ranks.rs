@@ -252,7 +252,7 @@ fn a_run_is_resumed_on_another_number_of_ranks() {
 /// Batches of 64: none for the last rank, one of one image, and so on.
 #[test]
 fn evaluation_counts_every_image_once() {
-    for images in [1, 65, 129] {
+    for images in [1, 129] {
         let config = TrainConfig { epochs: 0.3, synthetic_images: 4 * images.max(12), ..small("resnet10") };
         let mut first = None;
         for ranks in [1, 3] {
