@@ -72,7 +72,7 @@ pub(crate) fn execute(args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
 }
 
 fn execute_in(group: &Group, args: &TrainArgs, layers: ConfigLayers) -> Result<()> {
-    let out = layers.resolve()?.options.out;
+    let out = group.agree(layers.resolve())?.options.out;
     let find = |from: &str| Checkpoint::shared(group, || checkpoint(&out, from));
     let saved = args.resume.as_deref().map(find).transpose()?.flatten();
     let mut resolved = match &saved {
@@ -123,10 +123,10 @@ fn check_new(out: &Path) -> Result<(), Error> {
 fn open(group: &Group, resolved: &Resolved, saved: Option<&Checkpoint>, dry: bool) -> Result<Run> {
     let (mut config, options) = (resolved.config.clone(), resolved.options.clone());
     let writes = group.is_first() && saved.is_none() && !dry;
-    group.agree(if writes { check_new(&options.out) } else { Ok(()) })?;
-    Run::check(&config)?;
-    options.check()?;
-    let sources = Sources::open(&config)?;
+    let new = if writes { check_new(&options.out) } else { Ok(()) };
+    // Agreed on step by step, so that an error of all is told as such by the first process.
+    group.agree(new.and_then(|()| Run::check(&config)).and_then(|()| options.check()))?;
+    let sources = group.agree(Sources::open(&config))?;
     if let ([class], None) = (sources.train.classes(), config.target) {
         bail!(
             "--data: `{class}` is the only class, and a classifier needs two or more; add others, or train without labels with `efficienttrain pretrain`"
@@ -135,10 +135,10 @@ fn open(group: &Group, resolved: &Resolved, saved: Option<&Checkpoint>, dry: boo
     if config.batch == BatchSize::Auto {
         config.batch = tuned(group, &config, &options, &sources)?;
     }
-    let run = match saved {
-        Some(saved) => Run::resume_as(saved, config, options, sources)?,
-        None => Run::new(config, options, sources)?,
-    };
+    let run = group.agree(match saved {
+        Some(saved) => Run::resume_as(saved, config, options, sources),
+        None => Run::new(config, options, sources),
+    })?;
     Ok(run.with_group(group.clone())?)
 }
 
