@@ -248,7 +248,7 @@ impl Group {
     /// Returns the value of the first process on all of them.
     ///
     /// # Errors
-    /// Same as [`Self::gather`].
+    /// Returns an error if a process fails, is gone or is late.
     pub fn broadcast(&self, value: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>> {
         let mine = if self.is_first() { value() } else { Vec::new() };
         Ok(self.gather(mine)?.swap_remove(0))

@@ -74,8 +74,7 @@ impl Job<'_> {
             };
             let mut run = run.with_group(group).unwrap();
             run.train(&mut ()).unwrap();
-            let outcome = outcome(&run);
-            outcome
+            outcome(&run)
         })
     }
 }
@@ -264,8 +263,7 @@ fn evaluation_counts_every_image_once() {
                 let run = Run::new(config.clone(), options(dir.path(), 1), sources).unwrap();
                 let mut run = run.with_group(group).unwrap();
                 run.train(&mut ()).unwrap();
-                let outcome = outcome(&run);
-                outcome.evaluations
+                outcome(&run).evaluations
             });
             let first = first.get_or_insert_with(|| evaluated[0].clone());
             assert!(
