@@ -12,10 +12,10 @@ use super::signals::Stopped;
 
 /// Time that a process has to end by itself after the communication has failed.
 const GRACE: Duration = Duration::from_secs(10);
-/// Time between two looks at the communication.
-const LOOK: Duration = Duration::from_millis(200);
+/// Interval at which the communication is checked.
+const POLL: Duration = Duration::from_millis(200);
 /// Time for the last message to reach the terminal before a launcher ends all processes.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+const FLUSH_TIME: Duration = Duration::from_millis(300);
 
 /// Set in all processes but the first one: they print nothing.
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -80,7 +80,7 @@ fn watch(group: &Group) -> Result<()> {
     let group = group.clone();
     let look = move || {
         while group.failure().is_none() {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
         std::thread::sleep(GRACE);
         super::always_eprint_line(format!("error: {}", group.failure().unwrap_or_default()));
@@ -108,6 +108,6 @@ fn conclude(group: &Group, outcome: Result<()>) -> Result<()> {
     if !is_shown_by_another {
         super::always_eprint_line(format!("error: {}", super::render_error(&error)));
     }
-    std::thread::sleep(LAST_WORDS);
+    std::thread::sleep(FLUSH_TIME);
     exit(1)
 }

@@ -27,22 +27,22 @@ impl Stopped {
     pub(super) const RESUME: Self = Self("resume with --resume");
 }
 
-/// Sets `stop` on SIGUSR1, with which SLURM announces the end of a job's time. Any number of them is
-/// a single wish.
+/// Sets `stop` on SIGUSR1, with which SLURM announces the end of a job's time. More of them change
+/// nothing.
 #[cfg(unix)]
-fn set_on_wish(stop: &Arc<AtomicBool>) -> Result<()> {
+fn set_on_user_signal(stop: &Arc<AtomicBool>) -> Result<()> {
     register(signal_hook::consts::SIGUSR1, stop.clone()).context("cannot listen to signals")?;
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn set_on_wish(_: &Arc<AtomicBool>) -> Result<()> {
+fn set_on_user_signal(_: &Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
 /// Sets `stop` on the first terminating signal; a second one ends the process at once.
 pub(crate) fn set_on_stop(stop: &Arc<AtomicBool>) -> Result<()> {
-    set_on_wish(stop)?;
+    set_on_user_signal(stop)?;
     for &signal in TERM_SIGNALS {
         // The order matters: the first handler acts only if the second one has set the flag before.
         register_conditional_shutdown(signal, KILLED + signal, stop.clone())
@@ -54,7 +54,7 @@ pub(crate) fn set_on_stop(stop: &Arc<AtomicBool>) -> Result<()> {
 
 /// Like [`set_on_stop`], but calls `put_right` before the process ends at once.
 pub(crate) fn set_on_stop_after(stop: &Arc<AtomicBool>, put_right: fn()) -> Result<()> {
-    set_on_wish(stop)?;
+    set_on_user_signal(stop)?;
     let mut signals = Signals::new(TERM_SIGNALS).context("cannot listen to signals")?;
     let stop = stop.clone();
     // Runs on a thread, since `put_right` does more than a signal handler may.

@@ -2,27 +2,18 @@
 //! with time limits and errors that name the rank that is late, failed or gone.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use half::bf16;
-use half::slice::HalfFloatSliceExt;
 
 use crate::config::values::SumType;
 use crate::distributed::control::{ControlMessage, Failure, Phase, Status, StatusBoard};
 use crate::distributed::slots::{Merge, Node, SlotSums, nodes_of, slots_of};
 use crate::distributed::transport::{Incoming, MessageKind, Transport};
+use crate::distributed::wait_timer::{PING, SLEEP, WaitTimer};
 use crate::error::{Error, Result};
 
-/// Polls before the first sleep.
-const SPINS: u32 = 200;
-/// Sleep between two polls.
-const SLEEP: Duration = Duration::from_micros(50);
-/// Interval of the questions to a late rank what it is doing.
-const PING: Duration = Duration::from_secs(1);
 /// Time after which a rank that answers nothing counts as gone.
 const UNANSWERED: Duration = Duration::from_secs(60);
-/// Time between two warnings about a late rank.
-const WARN: Duration = Duration::from_secs(30);
 /// Why a rank may not react at all.
 const OUT_OF_REACH: &str = "its process or host is stopped or out of reach";
 /// Longest single message, in bytes: MPI counts with 31 bits.
@@ -43,7 +34,7 @@ pub(crate) struct Collectives {
     transport: Box<dyn Transport>,
     inbox: Vec<VecDeque<(MessageKind, Vec<u8>)>>,
     peers: Vec<Peer>,
-    board: std::sync::Arc<StatusBoard>,
+    board: Arc<StatusBoard>,
     /// Longest silence of a rank.
     limit: Duration,
     /// Devices of the run's plan, once known.
@@ -70,11 +61,7 @@ impl Merge for Vec<f32> {
 }
 
 impl Collectives {
-    pub(crate) fn new(
-        transport: Box<dyn Transport>,
-        board: std::sync::Arc<StatusBoard>,
-        limit: Duration,
-    ) -> Self {
+    pub(crate) fn new(transport: Box<dyn Transport>, board: Arc<StatusBoard>, limit: Duration) -> Self {
         let size = transport.size();
         Self {
             inbox: (0..size).map(|_| VecDeque::new()).collect(),
@@ -391,89 +378,4 @@ fn slice_of(rank: usize, ranks: usize, len: usize) -> std::ops::Range<usize> {
         false => len * rank / ranks / ALIGNMENT * ALIGNMENT,
     };
     first(rank)..first(rank + 1)
-}
-
-impl SumType {
-    /// Returns the bytes of arrays, one after the other.
-    fn encode(self, arrays: &[&[f32]]) -> Vec<u8> {
-        let numbers = arrays.iter().map(|array| array.len()).sum::<usize>();
-        let (mut bytes, mut rounded) = (Vec::with_capacity(numbers * self.bytes()), Vec::new());
-        for array in arrays {
-            match self {
-                Self::F32 => bytes.extend_from_slice(bytemuck::cast_slice(array)),
-                Self::Bf16 => {
-                    rounded.resize(array.len(), bf16::ZERO);
-                    rounded.convert_from_f32_slice(array);
-                    bytes.extend_from_slice(bytemuck::cast_slice(rounded.reinterpret_cast()));
-                }
-            }
-        }
-        bytes
-    }
-
-    /// Returns `count` arrays of the same length.
-    fn decode(self, bytes: &[u8], count: usize) -> Vec<Vec<f32>> {
-        let len = (bytes.len() / count.max(1)).max(1);
-        let array = |bytes: &[u8]| match self {
-            Self::F32 => bytes.as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect(),
-            Self::Bf16 => bytes.as_chunks().0.iter().map(|&x| bf16::from_le_bytes(x).to_f32()).collect(),
-        };
-        let mut arrays: Vec<Vec<f32>> = bytes.chunks_exact(len).take(count).map(array).collect();
-        arrays.resize(count, Vec::new());
-        arrays
-    }
-
-    /// Returns arrays as other ranks would get them.
-    fn rounded(self, mut arrays: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-        if self == Self::Bf16 {
-            arrays.iter_mut().flatten().for_each(|x| *x = bf16::from_f32(*x).to_f32());
-        }
-        arrays
-    }
-
-    fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-}
-
-/// WaitTimer with one rank.
-struct WaitTimer {
-    /// Start of the wait.
-    started: Instant,
-    /// Start of the time that counts: time on a slow disk does not.
-    counted_from: Instant,
-    asked: Instant,
-    warned: Instant,
-    polls: u32,
-}
-
-impl WaitTimer {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { started: now, counted_from: now, asked: now, warned: now, polls: 0 }
-    }
-
-    fn pause(&mut self) {
-        self.polls = self.polls.saturating_add(1);
-        if self.polls < SPINS { std::thread::yield_now() } else { std::thread::sleep(SLEEP) }
-    }
-
-    fn ping_is_due(&mut self) -> bool {
-        is_due(&mut self.asked, PING)
-    }
-
-    fn warning_is_due(&mut self) -> bool {
-        is_due(&mut self.warned, WARN)
-    }
-}
-
-fn is_due(last: &mut Instant, every: Duration) -> bool {
-    let due = last.elapsed() >= every;
-    if due {
-        *last = Instant::now();
-    }
-    due
 }

@@ -10,7 +10,7 @@ use crate::distributed::control::{ControlMessage, Failure, StatusBoard};
 use crate::distributed::transport::Transport;
 use crate::error::{Error, Result};
 
-/// Time between two looks for messages while there is nothing to do.
+/// Interval of polls while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(1);
 /// Time in which the ranks of a job that fails hear of each other.
 const HEAR: Duration = Duration::from_secs(2);

@@ -53,7 +53,7 @@ pub(crate) struct StatusBoard {
     phase: AtomicU8,
     step: AtomicU64,
     warn: OnceLock<Warn>,
-    /// Looks of the communication thread for messages since the training thread asked.
+    /// How often the communication thread has polled since the training thread asked.
     heartbeats: AtomicU64,
 }
 
@@ -80,12 +80,12 @@ impl StatusBoard {
         }
     }
 
-    /// Notes that the communication thread looks for messages.
+    /// Notes that the communication thread polls.
     pub(crate) fn heartbeat(&self) {
         self.heartbeats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns true if the communication thread has looked for messages since the last call.
+    /// Returns true if the communication thread has polled since the last call.
     pub(crate) fn has_heartbeat(&self) -> bool {
         self.heartbeats.swap(0, Ordering::Relaxed) > 0
     }

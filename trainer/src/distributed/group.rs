@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::distributed::collectives::SumRequest;
@@ -14,15 +15,14 @@ use crate::distributed::slots::{nodes_of, slots_of};
 use crate::distributed::threads::ThreadTransport;
 use crate::distributed::transport::Transport;
 use crate::error::{Error, Result};
-use crate::util::share;
 
 /// Processes that train together, as one of them sees it. Its default is a process of its own.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
-    members: Arc<[Member]>,
-    communicator: Option<Arc<Communicator>>,
+    pub(super) members: Arc<[Member]>,
+    pub(super) communicator: Option<Arc<Communicator>>,
     /// Device slots of the run's plan.
-    slots: u32,
+    pub(super) slots: u32,
 }
 
 /// What a rank says in an agreement: its error, if it has one.
@@ -71,8 +71,7 @@ impl Group {
     }
 
     fn with_members(communicator: Communicator) -> Result<Self> {
-        let mine = serde_json::to_vec(&Member::this()).unwrap_or_default();
-        let members = communicator.gather(mine)?;
+        let members = communicator.gather(to_json(&Member::this())?)?;
         let read = |bytes: &Vec<u8>| serde_json::from_slice(bytes);
         let members: Vec<Member> = members.iter().map(read).collect::<Result<_, _>>().map_err(|e| {
             Error::Distributed(format!(
@@ -120,73 +119,9 @@ impl Group {
         &self.members
     }
 
-    /// Returns the position of this process among those of its host.
-    pub fn local_rank(&self) -> usize {
-        let Some(own) = self.members.get(self.rank()) else { return 0 };
-        self.members[..self.rank()].iter().filter(|member| member.host == own.host).count()
-    }
-
-    /// Returns the number of processes on this host.
-    pub fn local_size(&self) -> usize {
-        let Some(own) = self.members.get(self.rank()) else { return 1 };
-        self.members.iter().filter(|member| member.host == own.host).count()
-    }
-
-    /// Returns the number of cores for the threads of this process: its share of those that it and
-    /// other processes of its host may run on.
-    pub fn cores(&self) -> usize {
-        let Some(own) = self.members.get(self.rank()) else { return share::cores() };
-        let same = |member: &&Member| member.host == own.host && member.cores == own.cores;
-        let before = self.members[..self.rank()].iter().filter(same).count();
-        let sharers = self.members.iter().filter(same).count().max(1);
-        // The first ones take what does not divide evenly.
-        ((own.cores.len() + sharers - 1 - before) / sharers).max(1)
-    }
-
     /// Returns the number of device slots of the plan.
     pub(crate) fn slots(&self) -> u32 {
         self.slots
-    }
-
-    /// Makes this process use its share of its host from now on: its cores, and a GPU of its own.
-    pub fn take_share(&self) {
-        let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-        let gpus = visible.map(|list| list.split(',').filter(|gpu| !gpu.trim().is_empty()).count());
-        // A launcher may show each process its own GPU alone.
-        let gpu = gpus.filter(|&gpus| gpus > 0).map_or(self.local_rank(), |gpus| self.local_rank() % gpus);
-        share::set(self.cores(), gpu);
-    }
-
-    /// Returns the hosts with the number of their processes, in order of ranks.
-    pub fn hosts(&self) -> Vec<(String, usize)> {
-        let mut hosts: Vec<(String, usize)> = Vec::new();
-        for member in self.members.iter() {
-            match hosts.iter_mut().find(|(host, _)| *host == member.host) {
-                Some((_, processes)) => *processes += 1,
-                None => hosts.push((member.host.clone(), 1)),
-            }
-        }
-        hosts
-    }
-
-    /// Returns warnings about how the processes were started.
-    pub fn warnings(&self) -> Vec<String> {
-        let of = |host: &str| self.members.iter().filter(|m| m.host == host).collect::<Vec<_>>();
-        let bound = |(host, _): &(String, usize)| {
-            let (here, mut used) = (of(host), Vec::<usize>::new());
-            here.iter().for_each(|member| used.extend(&member.cores));
-            used.sort_unstable();
-            used.dedup();
-            let there = here.iter().map(|member| member.machine_cores).max().unwrap_or(0);
-            (here.iter().all(|member| member.cores.len() == 1) && used.len() < there).then(|| {
-                format!(
-                    "on {host}, each process may use a single core, {} of {there} in all; start them with \
-                     `mpirun --bind-to none` or `--map-by slot:PE=N`",
-                    used.len()
-                )
-            })
-        };
-        self.hosts().iter().filter_map(bound).collect()
     }
 
     /// Returns the plan's device slots whose passes this process computes.
@@ -197,13 +132,6 @@ impl Group {
     /// Returns the number of terms that this process gives to each sum over the slots.
     pub(crate) fn terms(&self) -> usize {
         nodes_of(self.own_slots(), self.slots).len()
-    }
-
-    /// Returns the number of device slots of the processes of this host.
-    pub(crate) fn host_slots(&self) -> u32 {
-        let Some(own) = self.members.get(self.rank()) else { return self.slots };
-        let here = self.members.iter().enumerate().filter(|(_, member)| member.host == own.host);
-        here.map(|(rank, _)| slots_of(rank, self.size(), self.slots).len() as u32).sum()
     }
 
     /// Sets the number of device slots of the run's plan.
@@ -245,6 +173,20 @@ impl Group {
         }
     }
 
+    /// Like [`Self::gather`], for a value of any type.
+    ///
+    /// # Errors
+    /// Same as [`Self::gather`]; also if a process sends something else.
+    pub(crate) fn gather_values<T: Serialize + DeserializeOwned>(&self, mine: &T) -> Result<Vec<T>> {
+        let all = self.gather(to_json(mine)?)?;
+        let read = |(rank, bytes): (usize, &Vec<u8>)| {
+            serde_json::from_slice(bytes).map_err(|e| {
+                Error::Distributed(format!("{} sent something that cannot be read: {e}", self.name(rank)))
+            })
+        };
+        all.iter().enumerate().map(read).collect()
+    }
+
     /// Returns the value of the first process on all of them.
     ///
     /// # Errors
@@ -263,15 +205,13 @@ impl Group {
             return outcome;
         }
         let verdict = Verdict(outcome.as_ref().err().map(ToString::to_string));
-        let all = self.gather(serde_json::to_vec(&verdict).unwrap_or_default());
+        let all = self.gather_values(&verdict);
         // The own error comes first: another process may have ended because of it.
         let (value, all) = (outcome?, all?);
-        for (rank, bytes) in all.iter().enumerate() {
-            if let Ok(Verdict(Some(what))) = serde_json::from_slice(bytes) {
-                return Err(Error::Rank { rank: self.name(rank), what });
-            }
+        match all.into_iter().enumerate().find_map(|(rank, Verdict(what))| Some((rank, what?))) {
+            Some((rank, what)) => Err(Error::Rank { rank: self.name(rank), what }),
+            None => Ok(value),
         }
-        Ok(value)
     }
 
     /// Names a process in a message.
@@ -311,6 +251,11 @@ impl Group {
             communicator.finish();
         }
     }
+}
+
+/// Returns a value as a message.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Error::Distributed(format!("a message cannot be written: {e}")))
 }
 
 #[cfg(test)]
@@ -396,19 +341,5 @@ mod tests {
             });
             first.gather(Vec::new()).unwrap();
         });
-    }
-
-    #[test]
-    fn cores_are_divided_among_those_that_share_them() {
-        let member = |host: &str, cores: &[usize]| Member {
-            host: host.into(),
-            cores: cores.into(),
-            ..Member::default()
-        };
-        let members =
-            vec![member("a", &[0, 1, 2]), member("a", &[0, 1, 2]), member("a", &[3]), member("b", &[0])];
-        let group = Group { members: members.into(), ..Group::default() };
-        assert_eq!(group.cores(), 2);
-        assert_eq!((group.local_rank(), group.local_size()), (0, 3));
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod collectives;
 pub(crate) mod communicator;
 pub(crate) mod control;
 pub(crate) mod group;
+pub(crate) mod host;
 pub(crate) mod join;
 pub(crate) mod launch;
 pub(crate) mod member;
@@ -17,10 +18,12 @@ pub(crate) mod mpi;
 #[cfg(feature = "cuda")]
 pub(crate) mod nccl;
 pub(crate) mod slots;
+pub(crate) mod sum_encoding;
 pub(crate) mod sums;
 pub(crate) mod tcp;
 pub(crate) mod threads;
 pub(crate) mod transport;
+pub(crate) mod wait_timer;
 
 pub use group::Group;
 pub use join::{exit, join, processes};

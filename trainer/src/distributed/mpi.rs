@@ -1,6 +1,6 @@
 //! Ranks as processes of an MPI job.
 //!
-//! All of MPI stays on the thread that initialized it. Waits are our own: a look, then a short sleep,
+//! All of MPI stays on the thread that initialized it. Waits are our own: a poll, then a short sleep,
 //! so that a waiting rank leaves its core to the others, and a hung rank can be named.
 
 use std::collections::VecDeque;

@@ -73,11 +73,7 @@ impl NcclSums {
     /// them fails, is gone or is late.
     pub(crate) fn join(group: &Group, device: &Device, dtype: SumType) -> Result<Self> {
         let own = group.agree(Card::of(device))?;
-        let cards = group.gather(serde_json::to_vec(&own).unwrap_or_default())?;
-        let read = |bytes: &Vec<u8>| serde_json::from_slice(bytes);
-        let cards: Vec<Card> = cards.iter().map(read).collect::<Result<_, _>>().map_err(|e| {
-            Error::Distributed(format!("a process has said something else than what its GPU is: {e}"))
-        })?;
+        let cards = group.gather_values(&own)?;
         check_cards(group, &cards)?;
         let id = if group.is_first() { Nccl::unique_id() } else { Ok(Vec::new()) };
         let id = group.agree(id.map_err(Error::from))?;

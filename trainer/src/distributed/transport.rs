@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 
-/// MessageKind of a message. Messages of one rank to another arrive in the order in which they are sent.
+/// Kind of a message. Messages of one rank to another arrive in the order in which they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum MessageKind {
@@ -56,7 +56,7 @@ pub(crate) trait Transport {
         pause: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()>;
 
-    /// Returns the next incoming, if there is one.
+    /// Returns what has arrived next, if anything has.
     fn poll(&mut self) -> Option<Incoming>;
 
     /// Ends the communication after all ranks have agreed to.

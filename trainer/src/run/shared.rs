@@ -1,7 +1,6 @@
 //! A run as one of several processes: what they must have in common, and what they tell each other.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use candle_core::{DType, Device};
 use efficienttrain_models::ops::Processes;
@@ -13,28 +12,22 @@ use crate::config::keys::keys_of;
 use crate::config::train::TrainConfig;
 use crate::config::values::BatchNormMode;
 use crate::data::source::BadImage;
-use crate::distributed::buckets::GradientReducer;
-use crate::distributed::control::Phase;
 use crate::distributed::group::Group;
 use crate::distributed::sums::open_sums;
 use crate::error::{Error, Result};
-use crate::events::Observer;
 use crate::inference::evaluate::Scored;
 use crate::run::Run;
-use crate::run::prefetch::Prefetcher;
-use crate::run::step::timed;
-use crate::training::step::StepResult;
 
-/// Training images whose pixels are compared between processes.
+/// Number of training images that are compared between processes.
 const COMPARED: usize = 16;
 
 /// What a process says of a step besides its gradients.
 #[derive(Default, Serialize, Deserialize)]
-struct Remarks {
+pub(crate) struct Remarks {
     /// It was asked to stop.
-    stop: bool,
+    pub(crate) stop: bool,
     /// Images that it could not read.
-    bad: Vec<BadImage>,
+    pub(crate) bad: Vec<BadImage>,
 }
 
 /// What a process says of an evaluation.
@@ -127,9 +120,7 @@ impl Run {
             return Ok(());
         }
         let own = self.group.agree(self.items())?;
-        let all = self.group.gather(serde_json::to_vec(&own).unwrap_or_default())?;
-        let read = |bytes: &Vec<u8>| serde_json::from_slice::<Vec<Item>>(bytes).unwrap_or_default();
-        let all: Vec<Vec<Item>> = all.iter().map(read).collect();
+        let all = self.group.gather_values(&own)?;
         for (rank, items) in all.iter().enumerate() {
             if let Some((theirs, first)) = items.iter().zip(&all[0]).find(|(a, b)| a.value != b.value) {
                 let what = format!(
@@ -223,54 +214,8 @@ impl Run {
             return value();
         }
         let own = if self.group.is_first() { value().map(Some) } else { Ok(None) };
-        let own = self.group.agree(own)?;
-        let bytes = self.group.broadcast(|| serde_json::to_vec(&own).unwrap_or_default())?;
-        let value: Option<T> = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::Distributed(format!("rank 0 sent something that cannot be read: {e}")))?;
-        value.ok_or_else(|| Error::Distributed("rank 0 sent nothing".into()))
-    }
-
-    /// Runs the passes of this process forward and backward, combines them with those of the others,
-    /// and updates. Adds the time spent waiting for batches to `waited`.
-    pub(crate) fn shared_step(
-        &mut self,
-        settings: &StepSettings,
-        prefetcher: &mut Prefetcher,
-        waited: &mut f64,
-        observer: &mut dyn Observer,
-    ) -> Result<StepResult> {
-        let passes = self.own_passes(settings);
-        let share = 1.0 / f64::from(self.config.devices * settings.accumulation);
-        let (device, seed) = (self.state.device().clone(), self.config.seed);
-        let mut remarks = Remarks::default();
-        self.buckets.enter(self.state.model.input_size());
-        let mut reducer = GradientReducer::new(&self.group, &mut self.buckets);
-        let mut step = self.state.begin_shared_step(self.group.own_slots().start)?;
-        for pass in passes.clone() {
-            if pass > passes.start && pass.is_multiple_of(settings.accumulation) {
-                step.next_slot()?;
-            }
-            self.group.enter(Phase::Loader, settings.step);
-            let batch = timed(waited, || prefetcher.next())?;
-            self.group.enter(Phase::Step, settings.step);
-            remarks.bad.extend_from_slice(&batch.bad);
-            let seed = super::step::pass_seed(seed, settings.step, pass);
-            if pass + 1 == passes.end {
-                step.accumulate_last(&batch, share, settings.drop_path, seed, &mut reducer)?;
-            } else {
-                step.accumulate(&batch, share, settings.drop_path, seed)?;
-            }
-        }
-        remarks.stop = self.stop.load(Ordering::Relaxed);
-        let all = step.combine(reducer, serde_json::to_vec(&remarks).unwrap_or_default())?;
-        for bytes in all {
-            let Remarks { stop, bad } = serde_json::from_slice(&bytes).unwrap_or_default();
-            self.stop_agreed |= stop;
-            self.bad.report(&bad, observer)?;
-        }
-        let update = step.launch_update(settings, self.plan.recipe().optimizer.clip_grad)?;
-        timed(waited, || prefetcher.prefetch(&device));
-        update.finish()
+        let all = self.group.gather_values(&self.group.agree(own)?)?;
+        all.into_iter().next().flatten().ok_or_else(|| Error::Distributed("rank 0 sent nothing".into()))
     }
 
     /// Returns the scores of all processes; none if one of them was asked to stop.
@@ -279,11 +224,8 @@ impl Run {
             return Ok(own);
         }
         let part = PartOfEvaluation { scored: own, weights: self.digest_of_weights()? };
-        let all = self.group.gather(serde_json::to_vec(&part).unwrap_or_default())?;
         let mut whole = Some(Scored::default());
-        for (rank, bytes) in all.iter().enumerate() {
-            let theirs: PartOfEvaluation = serde_json::from_slice(bytes)
-                .map_err(|e| Error::Distributed(format!("{} sent no scores: {e}", self.group.name(rank))))?;
+        for (rank, theirs) in self.group.gather_values(&part)?.into_iter().enumerate() {
             if theirs.weights != part.weights {
                 let what = format!(
                     "{} has other weights than this process after step {}: its memory or processor is faulty, or this is \
@@ -300,7 +242,7 @@ impl Run {
     }
 
     /// Returns the numbers of the passes of a step that this process runs.
-    fn own_passes(&self, settings: &StepSettings) -> std::ops::Range<u32> {
+    pub(crate) fn own_passes(&self, settings: &StepSettings) -> std::ops::Range<u32> {
         let slots = self.group.own_slots();
         slots.start * settings.accumulation..slots.end * settings.accumulation
     }

@@ -1,5 +1,6 @@
 //! One optimizer step of a run: batches, gradients, update.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use efficienttrain_schedule::StepSettings;
@@ -7,10 +8,13 @@ use rand::Rng;
 use randaug::sample_rng;
 
 use crate::config::interval::Position;
+use crate::distributed::buckets::GradientReducer;
+use crate::distributed::control::Phase;
 use crate::error::{Error, Result};
 use crate::events::{Observer, StepRecord};
 use crate::run::Run;
 use crate::run::prefetch::Prefetcher;
+use crate::run::shared::Remarks;
 use crate::training::step::StepResult;
 use crate::util::purposes::REGULARIZATION;
 
@@ -52,8 +56,8 @@ impl Run {
         }))
     }
 
-    /// Runs every micro-batch forward and backward, then the update. Adds the time spent waiting
-    /// for batches to `waited`.
+    /// Runs every micro-batch of this process forward and backward, combines them with those of other
+    /// processes, and updates. Adds the time spent waiting for batches to `waited`.
     fn step_on_batches(
         &mut self,
         settings: &StepSettings,
@@ -66,21 +70,41 @@ impl Run {
             self.bad.report(&batch.bad, observer)?;
             self.state.check_gradients(batch)?;
         }
-        if self.group.is_connected() {
-            return self.shared_step(settings, prefetcher, waited, observer);
-        }
-        let passes = self.config.devices * settings.accumulation;
-        let share = 1.0 / f64::from(passes);
-        let device = self.state.device().clone();
-        let mut step = self.state.begin_step()?;
-        for pass in 0..passes {
-            if pass > 0 && pass.is_multiple_of(settings.accumulation) {
+        let passes = self.own_passes(settings);
+        let share = 1.0 / f64::from(self.config.devices * settings.accumulation);
+        let (device, seed) = (self.state.device().clone(), self.config.seed);
+        self.buckets.enter(self.state.model.input_size());
+        let connected = self.group.is_connected();
+        let mut reducer = connected.then(|| GradientReducer::new(&self.group, &mut self.buckets));
+        let mut step = match connected {
+            true => self.state.begin_shared_step(self.group.own_slots().start)?,
+            false => self.state.begin_step()?,
+        };
+        let mut remarks = Remarks::default();
+        for pass in passes.clone() {
+            if pass > passes.start && pass.is_multiple_of(settings.accumulation) {
                 step.next_slot()?;
             }
+            self.group.enter(Phase::Loader, settings.step);
             let batch = timed(waited, || prefetcher.next())?;
-            self.bad.report(&batch.bad, observer)?;
-            let seed = pass_seed(self.config.seed, settings.step, pass);
-            step.accumulate(&batch, share, settings.drop_path, seed)?;
+            self.group.enter(Phase::Step, settings.step);
+            match connected {
+                // All processes report the same images, after the passes.
+                true => remarks.bad.extend_from_slice(&batch.bad),
+                false => self.bad.report(&batch.bad, observer)?,
+            }
+            let seed = pass_seed(seed, settings.step, pass);
+            match reducer.as_mut().filter(|_| pass + 1 == passes.end) {
+                Some(reducer) => step.accumulate_last(&batch, share, settings.drop_path, seed, reducer)?,
+                None => step.accumulate(&batch, share, settings.drop_path, seed)?,
+            }
+        }
+        if let Some(reducer) = reducer {
+            remarks.stop = self.stop.load(Ordering::Relaxed);
+            for Remarks { stop, bad } in step.combine(reducer, remarks)? {
+                self.stop_agreed |= stop;
+                self.bad.report(&bad, observer)?;
+            }
         }
         let update = step.launch_update(settings, self.plan.recipe().optimizer.clip_grad)?;
         // While the GPU is busy, there is time to upload the next batch before waiting for it.
@@ -90,12 +114,12 @@ impl Run {
 }
 
 /// Returns the seed of the random draws within a pass, which is counted over all devices of the plan.
-pub(crate) fn pass_seed(seed: u64, step: u64, pass: u32) -> u64 {
+fn pass_seed(seed: u64, step: u64, pass: u32) -> u64 {
     sample_rng(seed, step, u64::from(pass), REGULARIZATION).next_u64()
 }
 
 /// Runs `work` and adds its duration in seconds to `sum`.
-pub(crate) fn timed<T>(sum: &mut f64, work: impl FnOnce() -> T) -> T {
+fn timed<T>(sum: &mut f64, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let done = work();
     *sum += begun.elapsed().as_secs_f64();

@@ -3,39 +3,40 @@
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::ops::BatchStatistics;
 use efficienttrain_models::{ObservedStatistics, ParamStore};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::distributed::group::Group;
+use crate::distributed::group::{Group, to_json};
 use crate::error::{Error, Result};
 
 /// Losses and batch statistics of the passes of this process.
-pub(crate) struct PassReports {
-    header: Header,
+pub(crate) struct PassReports<R> {
+    header: Header<R>,
     statistics: Vec<Vec<ObservedStatistics>>,
 }
 
 /// Beginning of a message; the numbers of the statistics follow it.
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct Header<R> {
     /// Loss of each pass, as bits: JSON has no `NaN`.
     losses: Vec<u32>,
-    remarks: Vec<u8>,
+    remarks: R,
 }
 
 /// Losses and batch statistics of all passes of a step, in order.
-pub(crate) struct CombinedReports {
+pub(crate) struct CombinedReports<R> {
     pub(crate) losses: Vec<f32>,
     statistics: Vec<Vec<ObservedStatistics>>,
     /// Of each rank.
-    pub(crate) remarks: Vec<Vec<u8>>,
+    pub(crate) remarks: Vec<R>,
 }
 
-impl PassReports {
+impl<R: Serialize + DeserializeOwned> PassReports<R> {
     /// Reports passes with these losses, with remarks of any kind.
     pub(crate) fn of<'a>(
         losses: impl Iterator<Item = &'a Tensor>,
         statistics: Option<Vec<Vec<ObservedStatistics>>>,
-        remarks: Vec<u8>,
+        remarks: R,
     ) -> Result<Self> {
         let bits = |loss: &Tensor| Ok(loss.to_scalar::<f32>()?.to_bits());
         let header = Header { losses: losses.map(bits).collect::<Result<_>>()?, remarks };
@@ -46,7 +47,7 @@ impl PassReports {
     ///
     /// # Errors
     /// Returns an error if a rank fails, is gone or is late.
-    pub(crate) fn exchange(self, group: &Group) -> Result<CombinedReports> {
+    pub(crate) fn exchange(self, group: &Group) -> Result<CombinedReports<R>> {
         let all = group.gather(self.to_bytes()?)?;
         let mut combined =
             CombinedReports { losses: Vec::new(), statistics: Vec::new(), remarks: Vec::new() };
@@ -64,12 +65,15 @@ impl PassReports {
             for _ in &header.losses {
                 combined.statistics.push(like(pattern, &mut numbers)?.ok_or_else(unlike)?);
             }
+            if numbers.next().is_some() {
+                return Err(unlike());
+            }
         }
         Ok(combined)
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>> {
-        let header = serde_json::to_vec(&self.header).unwrap_or_default();
+        let header = to_json(&self.header)?;
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header);
         for observed in self.statistics.iter().flatten() {
@@ -85,7 +89,7 @@ impl PassReports {
 }
 
 /// Reads a message; none if it is none.
-fn read(bytes: &[u8]) -> Option<(Header, Vec<f64>)> {
+fn read<R: DeserializeOwned>(bytes: &[u8]) -> Option<(Header<R>, Vec<f64>)> {
     let (len, rest) = bytes.split_first_chunk()?;
     let (header, numbers) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
     let numbers = numbers.as_chunks().0.iter().map(|&x| f64::from_le_bytes(x)).collect();
@@ -114,7 +118,7 @@ fn like(
     Ok(Some(all))
 }
 
-impl CombinedReports {
+impl<R> CombinedReports<R> {
     /// Moves the running statistics towards those of all passes in turn.
     ///
     /// # Errors

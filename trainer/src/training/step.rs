@@ -8,6 +8,8 @@ use efficienttrain_models::{
     Context, Gradients, Mode, ObservedStatistics, ParamId, ParamKind, StatisticsLog, ops,
 };
 use efficienttrain_schedule::StepSettings;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::config::precision::Precision;
 use crate::data::batch::Batch;
@@ -197,7 +199,11 @@ impl<'a> Step<'a> {
     ///
     /// # Errors
     /// Returns an error if another process fails, is gone or is late.
-    pub(crate) fn combine(&mut self, reducer: GradientReducer, remarks: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn combine<R: Serialize + DeserializeOwned>(
+        &mut self,
+        reducer: GradientReducer,
+        remarks: R,
+    ) -> Result<Vec<R>> {
         let share = self.losses.first().map_or(0.0, |micro| micro.share);
         let own =
             PassReports::of(self.losses.iter().map(|micro| &micro.loss), self.statistics.take(), remarks)?;

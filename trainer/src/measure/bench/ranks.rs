@@ -186,7 +186,7 @@ impl<'a> Measurement<'a> {
         let mut reducer = GradientReducer::new(self.group, &mut self.buckets);
         let mut step = self.state.begin_shared_step(self.group.rank() as u32)?;
         step.accumulate_last(&self.batch, 1.0 / self.group.size() as f64, 0.0, 0, &mut reducer)?;
-        step.combine(reducer, Vec::new()).map(|_| ())
+        step.combine(reducer, ()).map(|_| ())
     }
 }
 
