@@ -117,22 +117,24 @@ int cublasLtMatmul(void *, void *description, const float *alpha, const void *a,
   if (alignment < 4 || alignment > 256) return refuse("an algorithm that was not proposed");
   if ((uintptr_t)to % alignment) return refuse("an address that is not as was promised");
   if (size != WORKSPACE || !workspace || !d->bias || *beta != 0 || c != to) return refuse("a call that was not planned");
-  memset(workspace, 0xA5, size);
-  size_t m = la->cols, n = lb->cols, k = la->rows;
-  std::vector<float> left(m * k), right(n * k);
-  for (size_t i = 0; i < m; ++i)
-    for (size_t l = 0; l < k; ++l) left[i * k + l] = number(a, la->type, i * la->stride + l);
-  for (size_t j = 0; j < n; ++j)
-    for (size_t l = 0; l < k; ++l) right[j * k + l] = number(b, lb->type, j * lb->stride + l);
-  for (size_t j = 0; j < n; ++j)
-    for (size_t i = 0; i < m; ++i) {
-      float parts[8] = {};
-      const float *x = &left[i * k], *y = &right[j * k];
-      for (size_t l = 0; l < k; ++l) parts[l % 8] += x[l] * y[l];
-      float sum = 0;
-      for (float part : parts) sum += part;
-      put(to, lt->type, j * lt->stride + i, *alpha * sum + number(d->bias, lt->type, i));
-    }
+  emulated_do([=, la = *la, lb = *lb, lt = *lt, bias = d->bias, factor = *alpha] {
+    memset(workspace, 0xA5, size);
+    size_t m = la.cols, n = lb.cols, k = la.rows;
+    std::vector<float> left(m * k), right(n * k);
+    for (size_t i = 0; i < m; ++i)
+      for (size_t l = 0; l < k; ++l) left[i * k + l] = number(a, la.type, i * la.stride + l);
+    for (size_t j = 0; j < n; ++j)
+      for (size_t l = 0; l < k; ++l) right[j * k + l] = number(b, lb.type, j * lb.stride + l);
+    for (size_t j = 0; j < n; ++j)
+      for (size_t i = 0; i < m; ++i) {
+        float parts[8] = {};
+        const float *x = &left[i * k], *y = &right[j * k];
+        for (size_t l = 0; l < k; ++l) parts[l % 8] += x[l] * y[l];
+        float sum = 0;
+        for (float part : parts) sum += part;
+        put(to, lt.type, j * lt.stride + i, factor * sum + number(bias, lt.type, i));
+      }
+  });
   return 0;
 }
 }

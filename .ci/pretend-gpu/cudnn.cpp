@@ -86,7 +86,7 @@ int begin(const Shape *x, const Rule *r, int algorithm, void *work, size_t bytes
   if (algorithm == PICKY && (x->w % 2 || *beta != 0)) return NOT_SUPPORTED;
   if (r->dilation > 1) return NOT_SUPPORTED;
   if (algorithm < PICKY || bytes < WORKSPACE || !work || *alpha != 1) return refuse("an algorithm without its memory");
-  memset(work, 0xff, WORKSPACE);
+  emulated_do([=] { memset(work, 0xff, WORKSPACE); });
   return 0;
 }
 
@@ -146,39 +146,45 @@ int cudnnConvolutionForward(void *, const float *alpha, Shape *x, const void *xs
                             int algorithm, void *work, size_t bytes, const float *beta, Shape *y, void *ys) {
   if (int bad = check(x, w, r, y)) return bad;
   if (int bad = begin(x, r, algorithm, work, bytes, alpha, beta)) return bad;
-  std::vector<double> sums(y->count());
-  meet(*x, *w, *r, *y, [&](int i, int iy, int ix, int ky, int kx, int oy, int ox) {
-    for (int o = 0; o < y->c; ++o)
-      for (int c = 0; c < x->c; ++c)
-        sums[y->at(i, oy, ox, o)] += number(xs, x->type, x->at(i, iy, ix, c)) * number(ws, w->type, w->at(o, ky, kx, c));
+  emulated_do([=, x = *x, w = *w, r = *r, y = *y, scale = *beta] {
+    std::vector<double> sums(y.count());
+    meet(x, w, r, y, [&](int i, int iy, int ix, int ky, int kx, int oy, int ox) {
+      for (int o = 0; o < y.c; ++o)
+        for (int c = 0; c < x.c; ++c)
+          sums[y.at(i, oy, ox, o)] += number(xs, x.type, x.at(i, iy, ix, c)) * number(ws, w.type, w.at(o, ky, kx, c));
+    });
+    for (size_t i = 0; i < sums.size(); ++i) put(ys, y.type, i, (float)sums[i], scale);
   });
-  for (size_t i = 0; i < sums.size(); ++i) put(ys, y->type, i, (float)sums[i], *beta);
   return 0;
 }
 int cudnnConvolutionBackwardData(void *, const float *alpha, Shape *w, const void *ws, Shape *dy, const void *dys, Rule *r,
                                  int algorithm, void *work, size_t bytes, const float *beta, Shape *dx, void *dxs) {
   if (int bad = check(dx, w, r, dy)) return bad;
   if (int bad = begin(dx, r, algorithm, work, bytes, alpha, beta)) return bad;
-  std::vector<double> sums(dx->count());
-  meet(*dx, *w, *r, *dy, [&](int i, int iy, int ix, int ky, int kx, int oy, int ox) {
-    for (int o = 0; o < dy->c; ++o)
-      for (int c = 0; c < dx->c; ++c)
-        sums[dx->at(i, iy, ix, c)] += number(dys, dy->type, dy->at(i, oy, ox, o)) * number(ws, w->type, w->at(o, ky, kx, c));
+  emulated_do([=, w = *w, dy = *dy, r = *r, dx = *dx, scale = *beta] {
+    std::vector<double> sums(dx.count());
+    meet(dx, w, r, dy, [&](int i, int iy, int ix, int ky, int kx, int oy, int ox) {
+      for (int o = 0; o < dy.c; ++o)
+        for (int c = 0; c < dx.c; ++c)
+          sums[dx.at(i, iy, ix, c)] += number(dys, dy.type, dy.at(i, oy, ox, o)) * number(ws, w.type, w.at(o, ky, kx, c));
+    });
+    for (size_t i = 0; i < sums.size(); ++i) put(dxs, dx.type, i, (float)sums[i], scale);
   });
-  for (size_t i = 0; i < sums.size(); ++i) put(dxs, dx->type, i, (float)sums[i], *beta);
   return 0;
 }
 int cudnnConvolutionBackwardFilter(void *, const float *alpha, Shape *x, const void *xs, Shape *dy, const void *dys, Rule *r,
                                    int algorithm, void *work, size_t bytes, const float *beta, Shape *dw, void *dws) {
   if (int bad = check(x, dw, r, dy)) return bad;
   if (int bad = begin(x, r, algorithm, work, bytes, alpha, beta)) return bad;
-  std::vector<double> sums(dw->count());
-  meet(*x, *dw, *r, *dy, [&](int i, int iy, int ix, int ky, int kx, int oy, int ox) {
-    for (int o = 0; o < dy->c; ++o)
-      for (int c = 0; c < x->c; ++c)
-        sums[dw->at(o, ky, kx, c)] += number(dys, dy->type, dy->at(i, oy, ox, o)) * number(xs, x->type, x->at(i, iy, ix, c));
+  emulated_do([=, x = *x, dy = *dy, r = *r, dw = *dw, scale = *beta] {
+    std::vector<double> sums(dw.count());
+    meet(x, dw, r, dy, [&](int i, int iy, int ix, int ky, int kx, int oy, int ox) {
+      for (int o = 0; o < dy.c; ++o)
+        for (int c = 0; c < x.c; ++c)
+          sums[dw.at(o, ky, kx, c)] += number(dys, dy.type, dy.at(i, oy, ox, o)) * number(xs, x.type, x.at(i, iy, ix, c));
+    });
+    for (size_t i = 0; i < sums.size(); ++i) put(dws, dw.type, i, (float)sums[i], scale);
   });
-  for (size_t i = 0; i < sums.size(); ++i) put(dws, dw->type, i, (float)sums[i], *beta);
   return 0;
 }
 }

@@ -171,6 +171,7 @@ namespace {
 struct Function {
   void (*kernel)();
   void (*call)(void (*)(), void **);
+  int (*sizes)(size_t *);
   std::string name;
   int shared = 48 << 10;
 };
@@ -181,8 +182,11 @@ std::map<std::string, Module *> modules;
 Module *loading;
 
 std::recursive_mutex lock;
+struct Recording;
 struct Piece {
   size_t bytes;
+  // The graph that makes it at each launch.
+  Recording *graph = nullptr;
 };
 std::map<char *, Piece> pieces;
 uint64_t in_use, most_in_use;
@@ -323,9 +327,59 @@ bool bound() {
   return context_of_thread;
 }
 
+// ---- graphs: work that is written down while the stream records, and done at each launch ----
+
+// As CUgraphNodeType counts.
+enum { COPY = 1, FILL = 2, OTHER = 0, MAKE = 10, FREE = 11 };
+struct Node {
+  int type;
+  std::function<void()> work;
+  bool from_host = false;
+  size_t bytes = 0;
+};
+struct Recording {
+  std::vector<Node> nodes;
+  // Pieces that it makes, and those of them that exist after a launch, until they are freed or made again.
+  std::map<char *, size_t> made;
+  std::map<char *, bool> exists, freed_within;
+  size_t now = 0, most = 0;
+  bool bad = false, launched = false, frees_by_itself = false;
+};
+Recording *recording;
+uint64_t in_graphs, most_in_graphs;
+
+bool write_down(int type, std::function<void()> work, bool from_host = false, size_t bytes = 0) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  if (!recording) return false;
+  recording->nodes.push_back({type, std::move(work), from_host, bytes});
+  return true;
+}
+// Whoever waits for the GPU while its work is written down only spoils the recording.
+int spoiled() {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  if (!recording) return 0;
+  recording->bad = true;
+  refuse("a wait within a recording");
+  return 900;
+}
+
 int allocate(void **to, size_t bytes) {
   std::lock_guard<std::recursive_mutex> guard(lock);
   if (!bound()) return 201;
+  if (recording && bytes) {
+    char *at = (char *)aligned_alloc(256, (bytes + GUARD + 255) / 256 * 256);
+    if (!at) return 2;
+    pieces[at] = {bytes, recording};
+    recording->made[at] = bytes;
+    recording->most = std::max(recording->most, recording->now += bytes);
+    auto *of = recording;
+    write_down(MAKE, [=] {
+      memset(at, 0xFF, bytes);
+      memset(at + bytes, MARK, GUARD);
+      of->exists[at] = true;
+    });
+    return *to = at, 0;
+  }
   // Memory of no size has no address.
   if (!bytes) return *to = nullptr, 0;
   count("pieces of memory");
@@ -348,8 +402,31 @@ int release(void *p) {
   if (found == pieces.end()) abort();
   size_t bytes = found->second.bytes;
   check_no_sum((char *)p, bytes);
-  for (size_t i = 0; i < GUARD; ++i)
-    if ((unsigned char)((char *)p)[bytes + i] != MARK) fault("a kernel wrote behind the end of a tensor");
+  auto check_guard = [=] {
+    for (size_t i = 0; i < GUARD; ++i)
+      if ((unsigned char)((char *)p)[bytes + i] != MARK) fault("a kernel wrote behind the end of a tensor");
+  };
+  auto *graph = found->second.graph;
+  if (recording) {
+    if (graph != recording) fault("memory from before a recording was freed within it");
+    recording->now -= bytes;
+    recording->freed_within[(char *)p] = true;
+    write_down(FREE, [=] {
+      check_guard();
+      memset(p, 0xFF, bytes);
+      graph->exists[(char *)p] = false;
+    });
+    return 0;
+  }
+  if (graph) {
+    // What no launch has made cannot be freed.
+    if (!graph->exists[(char *)p]) return refuse("memory of a graph that does not exist"), 1;
+    check_guard();
+    memset(p, 0xFF, bytes);
+    graph->exists[(char *)p] = false;
+    return 0;
+  }
+  check_guard();
   in_use -= bytes;
   pieces.erase(found);
   // Who reads it now reads what is not a number, until somebody else gets it.
@@ -359,10 +436,14 @@ int release(void *p) {
 }
 } // namespace
 
+void emulated_do(std::function<void()> work) {
+  if (!write_down(OTHER, work)) work();
+}
+
 extern "C" {
 void emulated_fault(const char *what) { fault(what); }
-void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)(), void **)) {
-  loading->functions[name] = {kernel, call, name};
+void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)(), void **), int (*sizes)(size_t *)) {
+  loading->functions[name] = {kernel, call, sizes, name};
 }
 
 // NCCL begins a sum on a stream; the memory must be there, and the stream must have waited for the work before. Returns the
@@ -413,6 +494,7 @@ int cuCtxSynchronize() { return through(work_so_far), 0; }
 int cuStreamCreate(void **stream, unsigned) { return *stream = malloc(16), 0; }
 int cuStreamDestroy_v2(void *) { return 0; }
 int cuStreamSynchronize(void *stream) {
+  if (int bad = spoiled()) return bad;
   wait_for_sums(stream, sums_so_far);
   return through(work_so_far), 0;
 }
@@ -423,11 +505,86 @@ int cuStreamWaitEvent(void *stream, void *event, unsigned) {
   waited_for[stream] = std::max(waited_for[stream], of.number);
   return 0;
 }
-int cuStreamIsCapturing(void *, int *status) { return *status = 0, 0; }
+int cuStreamIsCapturing(void *, int *status) { return *status = recording ? 1 : 0, 0; }
+int cuStreamBeginCapture_v2(void *, int) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  if (!bound()) return 201;
+  if (recording) return refuse("a recording within a recording");
+  recording = new Recording;
+  return 0;
+}
+int cuStreamEndCapture(void *, void **graph) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  if (!recording) return refuse("the end of no recording");
+  auto *done = recording;
+  recording = nullptr;
+  return *graph = done->bad ? nullptr : done, done->bad ? 901 : 0;
+}
+// A graph and what is launched are one here.
+int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags) {
+  ((Recording *)graph)->frees_by_itself = flags & 1;
+  return *executable = graph, 0;
+}
+int cuGraphLaunch(void *graph, void *) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  if (!bound()) return 201;
+  auto &of = *(Recording *)graph;
+  if (!of.launched) {
+    if (of.most > capacity() - in_use - in_graphs) return 2;
+    most_in_graphs = std::max(most_in_graphs, in_graphs += of.most);
+    of.launched = true;
+  }
+  for (auto &[at, exists] : of.exists)
+    if (exists && !of.frees_by_itself) return refuse("a launch of a graph whose memory was not freed");
+  count("launches of graphs");
+  for (auto &node : of.nodes) node.work();
+  note_work();
+  return 0;
+}
+int cuGraphExecDestroy(void *graph) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  auto &of = *(Recording *)graph;
+  for (auto &[at, bytes] : of.made) {
+    pieces[at].graph = nullptr;
+    if (of.exists[at]) {
+      in_use += bytes;
+      continue;
+    }
+    pieces.erase(at);
+    free(at);
+  }
+  if (of.launched) in_graphs -= of.most;
+  of.nodes.clear();
+  return 0;
+}
+int cuGraphDestroy(void *) { return 0; }
+int cuGraphGetNodes(void *graph, void **nodes, size_t *count) {
+  auto &of = *(Recording *)graph;
+  if (!nodes) return *count = of.nodes.size(), 0;
+  for (size_t i = 0; i < *count; ++i) nodes[i] = &of.nodes[i];
+  return 0;
+}
+int cuGraphNodeGetType(void *node, int *type) { return *type = ((Node *)node)->type, 0; }
+// Of the structure only the kinds of memory (1: the host's, 2: the GPU's) and the width are filled in.
+int cuGraphMemcpyNodeGetParams(void *node, void *copy) {
+  auto *words = (char *)copy;
+  unsigned kinds[] = {((Node *)node)->from_host ? 1u : 2u, 2u};
+  memcpy(words + 32, &kinds[0], 4);
+  memcpy(words + 120, &kinds[1], 4);
+  size_t bytes = ((Node *)node)->bytes;
+  return memcpy(words + 176, &bytes, 8), 0;
+}
+int cuDeviceGetGraphMemAttribute(int, int which, uint64_t *value) {
+  return *value = which == 1 || which == 3 ? most_in_graphs : in_graphs, 0;
+}
+int cuDeviceSetGraphMemAttribute(int, int, uint64_t *) { return most_in_graphs = in_graphs, 0; }
+int cuDeviceGraphMemTrim(int) { return 0; }
+int cuMemPoolTrimTo(void *, size_t) { return 0; }
 // One that was never recorded is waited for by nobody.
 int cuEventCreate(void **event, unsigned) { return *event = new Event, 0; }
 int cuEventDestroy_v2(void *event) { return delete (Event *)event, 0; }
 int cuEventRecord(void *event, void *stream) {
+  if (int bad = spoiled()) return bad;
   std::lock_guard<std::recursive_mutex> guard(lock);
   return *(Event *)event = {work_so_far, stream, last_sum_of(stream)}, 0;
 }
@@ -465,12 +622,14 @@ int cuMemFreeHost(void *p) { return free_locked(p); }
 int cuMemsetD8_v2(void *p, unsigned char x, size_t n) { return memset(p, x, n), 0; }
 int cuMemsetD8Async(void *p, unsigned char x, size_t n, void *) {
   if (!bound()) return 201;
+  if (write_down(FILL, [=] { memset(p, x, n); })) return 0;
   note_work();
   return memset(p, x, n), 0;
 }
 int cuMemcpyHtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, from, n), 0; }
 int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t n, void *) {
   if (!bound()) return 201;
+  if (write_down(COPY, [=] { memcpy(to, from, n); }, true, n)) return 0;
   count(n > 64 << 10 ? "large copies there" : "small copies there");
   note_copy(from, n);
   note_work();
@@ -480,6 +639,7 @@ int cuMemcpyDtoH_v2(void *to, const void *from, size_t n) { return memcpy(to, fr
 // To memory that is not page-locked, which it waits for.
 int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t n, void *) {
   if (!bound()) return 201;
+  if (int bad = spoiled()) return bad;
   through(work_so_far);
   return memcpy(to, from, n), 0;
 }
@@ -487,6 +647,7 @@ int cuMemcpyDtoD_v2(void *to, const void *from, size_t n) { return memcpy(to, fr
 int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t n, void *) {
   count("copies on the GPU");
   if (!bound()) return 201;
+  if (write_down(COPY, [=] { memcpy(to, from, n); }, false, n)) return 0;
   note_work();
   return memcpy(to, from, n), 0;
 }
@@ -526,28 +687,22 @@ int cuFuncSetAttribute(void *function, int which, int value) {
   if (which == 8) ((Function *)function)->shared = value;
   return 0;
 }
-int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                   unsigned shared, void *, void **params, void **) {
+static void run_grid(Function &f, Dim3 grid, unsigned bx, unsigned shared, void **params) {
   std::lock_guard<std::recursive_mutex> guard(lock);
-  if (!bound()) return 201;
-  auto &f = *(Function *)function;
-  if (by != 1 || bz != 1 || bx == 0 || bx > MOST_THREADS || gy > 65535 || gz > 65535 || gx > 0x7fffffff || !gx || !gy || !gz)
-    return refuse("a grid that no GPU takes");
   count("kernel " + f.name);
-  if ((int)shared > f.shared) return refuse("more shared memory than was asked for");
   static std::vector<unsigned char> memory((227 << 10) + GUARD + 128);
   emulated_shared = (unsigned char *)(((uintptr_t)memory.data() + 127) / 128 * 128);
   memset(emulated_shared + shared, MARK, GUARD);
-  emulated_blockDim = {bx, by, bz};
-  emulated_gridDim = {gx, gy, gz};
+  emulated_blockDim = {bx, 1, 1};
+  emulated_gridDim = grid;
   threads = bx;
   kernel = f.kernel;
   kernel_call = f.call;
   kernel_params = params;
   static long blocks_so_far;
-  for (unsigned z = 0; z < gz; ++z)
-    for (unsigned y = 0; y < gy; ++y)
-      for (unsigned x = 0; x < gx; ++x) {
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x) {
         emulated_blockIdx = {x, y, z};
         // What another block left there is not to be read.
         memset(emulated_shared, 0xFF, shared);
@@ -556,6 +711,27 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
   for (size_t i = 0; i < GUARD; ++i)
     if (emulated_shared[shared + i] != MARK) fault("a kernel wrote behind the end of shared memory");
   note_work();
+}
+int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, void *, void **params, void **) {
+  std::lock_guard<std::recursive_mutex> guard(lock);
+  if (!bound()) return 201;
+  auto &f = *(Function *)function;
+  if (by != 1 || bz != 1 || bx == 0 || bx > MOST_THREADS || gy > 65535 || gz > 65535 || gx > 0x7fffffff || !gx || !gy || !gz)
+    return refuse("a grid that no GPU takes");
+  if ((int)shared > f.shared) return refuse("more shared memory than was asked for");
+  size_t sizes[64];
+  int arguments = f.sizes(sizes);
+  std::vector<std::vector<uint64_t>> kept;
+  for (int i = 0; i < arguments; ++i) {
+    kept.emplace_back((sizes[i] + 7) / 8);
+    memcpy(kept[i].data(), params[i], sizes[i]);
+  }
+  emulated_do([=, &f]() mutable {
+    std::vector<void *> places;
+    for (auto &value : kept) places.push_back(value.data());
+    run_grid(f, {gx, gy, gz}, bx, shared, places.data());
+  });
   return 0;
 }
 
@@ -564,6 +740,7 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
 int cublasCreate_v2(void **handle) { return *handle = (void *)40, 0; }
 int cublasDestroy_v2(void *) { return 0; }
 int cublasSetStream_v2(void *, void *) { return 0; }
+int cublasSetWorkspace_v2(void *, void *memory, size_t) { return memory ? 0 : 7; }
 int curandCreateGenerator(void **generator, int) { return *generator = (void *)48, 0; }
 int curandSetPseudoRandomGeneratorSeed(void *, unsigned long long) { return 0; }
 int curandSetStream(void *, void *) { return 0; }
@@ -582,29 +759,31 @@ int cublasGemmEx(void *, int ta, int tb, int m, int n, int k, const float *alpha
   // Single precision from all types; 77, with factors rounded to TF32, from single precision alone.
   bool known = compute == 68 ? ct == at || ct == 0 : compute == 77 && at == 0 && ct == 0;
   if (at != bt || !known) return refuse("a product of matrices of these types"), 15;
-  // The left factor by its rows, the right one by its columns.
-  std::vector<float> left((size_t)m * k), right((size_t)n * k);
-  for (int i = 0; i < m; ++i)
-    for (int j = 0; j < k; ++j) left[(size_t)i * k + j] = number(a, at, ta ? (size_t)i * lda + j : (size_t)j * lda + i);
-  for (int i = 0; i < n; ++i)
-    for (int j = 0; j < k; ++j) right[(size_t)i * k + j] = number(b, bt, tb ? (size_t)j * ldb + i : (size_t)i * ldb + j);
-  for (int j = 0; j < n; ++j)
-    for (int i = 0; i < m; ++i) {
-      const float *x = &left[(size_t)i * k], *y = &right[(size_t)j * k];
-      float parts[8] = {};
-      int l = 0;
-      for (; l + 8 <= k; l += 8)
-        for (int p = 0; p < 8; ++p) parts[p] += x[l + p] * y[l + p];
-      for (; l < k; ++l) parts[0] += x[l] * y[l];
-      float sum = 0;
-      for (float part : parts) sum += part;
-      size_t to = (size_t)j * ldc + i;
-      // With a factor of zero what was there is not read.
-      float value = *alpha * sum + (*beta == 0 ? 0 : *beta * number(c, ct, to));
-      if (ct == 0) ((float *)c)[to] = value;
-      else if (ct == 2) ((__half *)c)[to] = __float2half(value);
-      else ((__nv_bfloat16 *)c)[to] = __float2bfloat16(value);
-    }
+  emulated_do([=, factor = *alpha, earlier = *beta] {
+    // The left factor by its rows, the right one by its columns.
+    std::vector<float> left((size_t)m * k), right((size_t)n * k);
+    for (int i = 0; i < m; ++i)
+      for (int j = 0; j < k; ++j) left[(size_t)i * k + j] = number(a, at, ta ? (size_t)i * lda + j : (size_t)j * lda + i);
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j < k; ++j) right[(size_t)i * k + j] = number(b, bt, tb ? (size_t)j * ldb + i : (size_t)i * ldb + j);
+    for (int j = 0; j < n; ++j)
+      for (int i = 0; i < m; ++i) {
+        const float *x = &left[(size_t)i * k], *y = &right[(size_t)j * k];
+        float parts[8] = {};
+        int l = 0;
+        for (; l + 8 <= k; l += 8)
+          for (int p = 0; p < 8; ++p) parts[p] += x[l + p] * y[l + p];
+        for (; l < k; ++l) parts[0] += x[l] * y[l];
+        float sum = 0;
+        for (float part : parts) sum += part;
+        size_t to = (size_t)j * ldc + i;
+        // With a factor of zero what was there is not read.
+        float value = factor * sum + (earlier == 0 ? 0 : earlier * number(c, ct, to));
+        if (ct == 0) ((float *)c)[to] = value;
+        else if (ct == 2) ((__half *)c)[to] = __float2half(value);
+        else ((__nv_bfloat16 *)c)[to] = __float2bfloat16(value);
+      }
+  });
   return 0;
 }
 }

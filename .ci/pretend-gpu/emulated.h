@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 #include <utility>
 
@@ -18,9 +19,12 @@ extern unsigned char *emulated_shared;
 void emulated_barrier(int of_warp);
 // Exchanges a number with another lane of the warp.
 float emulated_shuffle(float x, int mask);
-void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)(), void **));
+// `sizes` writes the bytes of each argument and returns how many there are.
+void emulated_register(const char *name, void (*kernel)(), void (*call)(void (*)(), void **), int (*sizes)(size_t *));
 [[noreturn]] void emulated_fault(const char *what);
 }
+// Does something at once, or writes it down while a graph is recorded.
+void emulated_do(std::function<void()> work);
 #define threadIdx emulated_threadIdx
 #define blockIdx emulated_blockIdx
 #define blockDim emulated_blockDim
@@ -89,10 +93,15 @@ template <class... A, size_t... I> void emulated_spread(void (*f)(A...), void **
 }
 template <class... A> struct EmulatedCall {
   static void call(void (*f)(), void **p) { emulated_spread((void (*)(A...))f, p, std::index_sequence_for<A...>()); }
+  static int sizes(size_t *to) {
+    size_t all[] = {sizeof(std::remove_reference_t<A>)..., 0};
+    for (size_t i = 0; i < sizeof...(A); ++i) to[i] = all[i];
+    return sizeof...(A);
+  }
 };
 struct EmulatedKernel {
   template <class... A> EmulatedKernel(const char *name, void (*f)(A...)) {
-    emulated_register(name, (void (*)())f, EmulatedCall<A...>::call);
+    emulated_register(name, (void (*)())f, EmulatedCall<A...>::call, EmulatedCall<A...>::sizes);
   }
 };
 #define KERNEL(name, arguments)                                                                                        \

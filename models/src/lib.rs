@@ -63,7 +63,7 @@ pub use families::{
 };
 pub use family::Family;
 pub use graph::{
-    BlockIndex, Context, Gradients, Macs, Mode, ObservedStatistics, SavedForBackward, StatisticsLog,
+    BlockIndex, Context, Draws, Gradients, Macs, Mode, ObservedStatistics, SavedForBackward, StatisticsLog,
     Variable, drop_path_rates,
 };
 pub use params::{Init, ParamBuilder, ParamId, ParamKind, ParamSpec, ParamStore};

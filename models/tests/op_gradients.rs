@@ -262,7 +262,8 @@ fn pooling_tokens_and_sums() {
     check("positions alone", &positions, |t| ops::join_tokens(&t[0], &[], &t[1]));
     let pair = [filled("x", &[2, 3, 4]), filled("y", &[2, 3, 4])];
     check("add", &pair, |t| ops::add(&t[0], &t[1]));
-    check("dropout", &pair[..1], |t| ops::scale_elements(&t[0], &[0.0, 1.25, 1.25].repeat(8)));
+    let kept = Tensor::new([0.0f32, 1.25, 1.25].repeat(8), pair[0].device()).unwrap();
+    check("dropout", &pair[..1], |t| ops::scale_elements(&t[0], &kept.to_device(t[0].device())?));
 }
 
 #[test]

@@ -208,6 +208,11 @@ fn depthwise_convolution_of_all_kinds() {
     }
 }
 
+/// Factors as a tensor.
+fn factors(values: &[f64], device: &candle_core::Device) -> Tensor {
+    Tensor::new(values, &candle_core::Device::Cpu).unwrap().to_dtype(candle_core::DType::F32).unwrap().to_device(device).unwrap()
+}
+
 #[test]
 fn residual_connections_of_all_kinds() {
     let inputs = [filled("x", &[2, 3, 5]), filled("y", &[2, 3, 5]), filled("a", &[5]), filled("g", &[5])];
@@ -220,7 +225,7 @@ fn residual_connections_of_all_kinds() {
             let scales = Scales {
                 skip: skip.then(|| t[2].clone()),
                 branch: branch.then(|| t[2 + usize::from(skip)].clone()),
-                keep: keep.then(|| vec![0.0, 1.25]),
+                keep: keep.then(|| factors(&[0.0, 1.25], t[0].device())),
             };
             ops::residual(&t[0], &t[1], scales)
         };
@@ -237,7 +242,7 @@ fn residual_connections_of_all_kinds() {
         check(&name, &chosen, op);
     }
     let broken = Tensor::full(f64::NAN, (2, 3, 5), &candle_core::Device::Cpu).unwrap();
-    let dropped = Scales { keep: Some(vec![0.0; 2]), ..Scales::default() };
+    let dropped = Scales { keep: Some(factors(&[0.0; 2], broken.device())), ..Scales::default() };
     let value = ops::residual(&inputs[0], &broken, dropped).unwrap().value;
     assert_eq!(numbers(&value), numbers(&inputs[0]), "a dropped branch counts as zero even where it is NaN");
 }
@@ -280,14 +285,18 @@ fn wrong_shapes_are_errors_that_say_what_was_expected() {
         (ops::depthwise_conv2d(&x, &w, None, 1, Some([3, 4])), "tiles of 3x4"),
         (ops::residual(&x, &qkv, Scales::default()), "[1, 4, 4, 3]"),
         (
-            ops::residual(&x, &x, Scales { keep: Some(vec![1.0; 2]), ..Scales::default() }),
-            "each of 1 samples",
+            ops::residual(
+                &x,
+                &x,
+                Scales { keep: Some(factors(&[1.0; 2], x.device())), ..Scales::default() },
+            ),
+            "a factor for each sample",
         ),
         (ops::slice_channels(&x, 2, 2), "more than 2 + 2 channels"),
         (ops::concat_channels(&[]), "at least one input"),
         (ops::merge_patches(&t(&[1, 3, 4, 2])), "even H and W"),
         (ops::star_relu(&x, &t(&[2]), &t(&[1])), "[1]"),
-        (ops::scale_elements(&x, &[1.0]), "1 elements"),
+        (ops::scale_elements(&x, &factors(&[1.0], x.device())), "1 elements"),
     ];
     for (result, expected) in cases {
         let message = result.err().map(|e| e.to_string()).unwrap_or_default();

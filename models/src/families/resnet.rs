@@ -201,7 +201,7 @@ impl Block {
             }
             None => x.clone(),
         };
-        let dropped = cx.drop_path_mask(self.at, "", x.dims()[0]).is_some();
+        let dropped = cx.drop_path_rate(self.at) > 0.0;
         let mut y = x.clone();
         for (i, (conv, norm)) in self.branch.iter().enumerate() {
             let z = conv.forward(cx, &y)?;

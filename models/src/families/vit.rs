@@ -204,9 +204,11 @@ impl VisionTransformer {
 
 /// The mean of two tensors.
 fn mean(cx: &mut Context, x: &Variable, y: &Variable) -> Result<Variable> {
-    let half = vec![0.5; x.tensor().elem_count()];
     let sum = crate::layers::add(cx, x, y)?;
-    cx.apply_uncounted(&[&sum], x.dims(), |_| ops::scale_elements(sum.tensor(), &half))
+    cx.apply_uncounted(&[&sum], x.dims(), |cx| {
+        let half = ops::upload(&vec![0.5f32; sum.tensor().elem_count()], sum.dims(), &cx.device())?;
+        ops::scale_elements(sum.tensor(), &half)
+    })
 }
 
 /// Attention and perceptron.

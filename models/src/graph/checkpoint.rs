@@ -61,11 +61,13 @@ impl<'a> Context<'a> {
         let (store, mode, block, input) = (self.params.clone(), self.mode, block.clone(), x.tensor().clone());
         let (compute_type, frozen, processes) =
             (self.compute_type, self.frozen.clone(), self.processes.clone());
+        let draws = self.draws.clone();
         let pullback: Pullback = Box::new(move |dy, needs| {
             let again = Context::new(&store, mode)
                 .with_compute_type(compute_type)
                 .with_frozen(frozen.clone())
-                .with_processes(processes.clone());
+                .with_processes(processes.clone())
+                .with_draws(draws.clone());
             let mut again = again.part(Recording::Recompute);
             let (x, slot) = again.leaf(input.clone(), needs[0]);
             let y = forward(&block, &mut again, &x)?;
@@ -82,8 +84,20 @@ impl<'a> Context<'a> {
         let (tape, counter, used) = (Tape::default(), CostCounter::default(), RefCell::default());
         let (params, mode, compute_type) = (self.params, self.mode, self.compute_type);
         let (frozen, statistics_log) = (self.frozen.clone(), self.statistics_log.clone());
-        let processes = self.processes.clone();
-        Self { params, mode, tape, counter, recording, compute_type, used, frozen, statistics_log, processes }
+        let (processes, draws) = (self.processes.clone(), self.draws.clone());
+        Self {
+            params,
+            mode,
+            tape,
+            counter,
+            recording,
+            compute_type,
+            used,
+            frozen,
+            statistics_log,
+            processes,
+            draws,
+        }
     }
 
     /// An input whose gradient is put aside, if it is needed.

@@ -4,10 +4,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use rand::RngExt;
 
 use super::checkpoint::Recording;
-use super::{CostCounter, Gradients, Macs, SavedForBackward, Source, StatisticsLog, Tape, Variable};
+use super::{CostCounter, Draw, Draws, Gradients, Macs, SavedForBackward, Source, StatisticsLog, Tape, Variable};
 use crate::Result;
 use crate::ops::{self, BatchStatistics, Processes, Pullback, PullbackOnto, Traced};
 use crate::params::{ParamId, ParamStore};
@@ -54,6 +53,8 @@ pub struct Context<'a> {
     pub(super) statistics_log: Option<StatisticsLog>,
     /// Processes that batch norms take their statistics over, if not over this pass alone.
     pub(super) processes: Option<Arc<dyn Processes>>,
+    /// The random factors of the pass, if they are noted or lie on the device already.
+    pub(super) draws: Option<Draws>,
 }
 
 impl<'a> Context<'a> {
@@ -61,8 +62,20 @@ impl<'a> Context<'a> {
     pub fn new(params: &'a ParamStore, mode: Mode) -> Self {
         let (tape, counter) = (Tape::default(), CostCounter::default());
         let (recording, used, frozen) = (Recording::Ops, RefCell::default(), Arc::default());
-        let (compute_type, statistics_log, processes) = (DType::F32, None, None);
-        Self { params, mode, tape, counter, recording, compute_type, used, frozen, statistics_log, processes }
+        let (compute_type, statistics_log, processes, draws) = (DType::F32, None, None, None);
+        Self {
+            params,
+            mode,
+            tape,
+            counter,
+            recording,
+            compute_type,
+            used,
+            frozen,
+            statistics_log,
+            processes,
+            draws,
+        }
     }
 
     /// Freezes parameters and buffers, by their position: a batch norm with frozen running
@@ -85,6 +98,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn with_processes(mut self, processes: Option<Arc<dyn Processes>>) -> Self {
         self.processes = processes;
+        self
+    }
+
+    /// Takes the random factors of the pass from `draws`, and notes those that it does not hold.
+    #[must_use]
+    pub fn with_draws(mut self, draws: Option<Draws>) -> Self {
+        self.draws = draws;
         self
     }
 
@@ -250,27 +270,39 @@ impl<'a> Context<'a> {
         self.counter
     }
 
-    /// Returns, for each element, 0 with probability `rate` or `1 / (1 - rate)`; `None` outside
-    /// training, and if nothing is dropped. The draw depends only on the seed of the pass and
-    /// `name`.
-    pub fn dropout_mask(&self, rate: f64, name: &str, n: usize) -> Option<Vec<f64>> {
-        let Mode::Train { seed, .. } = self.mode else { return None };
-        (rate > 0.0).then(|| keep(seed, name, rate, n))
+    /// Returns, for each element, 0 with probability `rate` or `1 / (1 - rate)`, of shape `[n]`;
+    /// `None` outside training, and if nothing is dropped. The draw depends only on the seed of the
+    /// pass and `name`.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn dropout_mask(&self, rate: f64, name: &str, n: usize) -> Result<Option<Tensor>> {
+        let Mode::Train { seed, .. } = self.mode else { return Ok(None) };
+        if rate <= 0.0 {
+            return Ok(None);
+        }
+        let draw = Draw { name: name.into(), rate, len: n };
+        let placed = self.draws.as_ref().and_then(|draws| draws.find_or_note(&draw));
+        placed.map_or_else(|| draw.tensor(seed, &self.device()), Ok).map(Some)
     }
 
     /// Returns, for each of `n` samples, 0 if the block's branch is dropped, or 1 over the
-    /// probability to keep it.
+    /// probability to keep it, of shape `[n]`.
     ///
     /// `None` in evaluation, and if nothing is dropped. The draw depends only on the seed of the
     /// pass, the block and the branch.
-    pub fn drop_path_mask(&self, block: BlockIndex, branch: &str, n: usize) -> Option<Vec<f64>> {
-        let Mode::Train { seed, drop_path } = self.mode else { return None };
-        let BlockIndex { index, depth } = block;
-        let rate = f64::from(*drop_path_rates(drop_path, depth).get(index)?);
-        if rate <= 0.0 {
-            return None;
-        }
-        Some(keep(seed, &format!("drop_path.{index}.{branch}"), rate, n))
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn drop_path_mask(&self, block: BlockIndex, branch: &str, n: usize) -> Result<Option<Tensor>> {
+        let rate = self.drop_path_rate(block);
+        self.dropout_mask(rate, &format!("drop_path.{}.{branch}", block.index), n)
+    }
+
+    /// Returns the probability that a sample drops the block's branches; 0 in evaluation.
+    pub fn drop_path_rate(&self, block: BlockIndex) -> f64 {
+        let Mode::Train { drop_path, .. } = self.mode else { return 0.0 };
+        drop_path_rates(drop_path, block.depth).get(block.index).map_or(0.0, |&rate| f64::from(rate))
     }
 
     /// Adds the gradients of `output`, weighted by `seed` (of its shape), to `gradients`; ends the
@@ -303,13 +335,6 @@ impl<'a> Context<'a> {
 /// it is on: cuDNN's handles and plans are made once per thread.
 pub(crate) fn in_thread_pool<R: Send>(device: &Device, pass: impl FnOnce() -> R + Send) -> R {
     if device.is_cpu() { rayon::scope(|_| pass()) } else { pass() }
-}
-
-/// `n` draws of 0 with probability `rate`, else of what keeps the mean at 1.
-fn keep(seed: u64, name: &str, rate: f64, n: usize) -> Vec<f64> {
-    let mut rng = crate::params::generator(seed, name);
-    let keep = 1.0 - rate;
-    (0..n).map(|_| if rng.random::<f64>() < keep { 1.0 / keep } else { 0.0 }).collect()
 }
 
 /// Stochastic depth of every block: evenly spaced from 0 to `rate`, in single precision as the

@@ -8,6 +8,7 @@
 mod checkpoint;
 mod context;
 mod counter;
+mod draws;
 mod gradients;
 mod statistics;
 
@@ -15,6 +16,8 @@ pub(crate) use context::in_thread_pool;
 pub use context::{BlockIndex, Context, Mode, drop_path_rates};
 pub(crate) use counter::CostCounter;
 pub use counter::{Macs, SavedForBackward};
+pub use draws::Draws;
+pub(crate) use draws::Draw;
 pub use gradients::Gradients;
 pub use statistics::{ObservedStatistics, StatisticsLog};
 

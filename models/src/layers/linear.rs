@@ -92,7 +92,7 @@ impl Mlp {
 /// When `x` is not `f32`, `f64` or `bf16` on the CPU.
 pub fn dropout(cx: &mut Context, x: &Variable, rate: f64, name: &str) -> Result<Variable> {
     let n = x.tensor().elem_count();
-    match cx.dropout_mask(rate, name, n) {
+    match cx.dropout_mask(rate, name, n)? {
         Some(keep) => cx.apply(&[x], x.dims(), Macs::None, SavedForBackward::Own(n), |_| {
             ops::scale_elements(x.tensor(), &keep)
         }),

@@ -38,7 +38,7 @@ impl Residual {
         branch_name: &str,
     ) -> Result<Variable> {
         let x = &cx.to_residual_dtype(x)?;
-        let keep = cx.drop_path_mask(at, branch_name, x.dims()[0]);
+        let keep = cx.drop_path_mask(at, branch_name, x.dims()[0])?;
         let (skip, scale) = (self.skip.map(|id| cx.param(id)), self.branch.map(|id| cx.param(id)));
         if keep.is_none() && skip.is_none() && scale.is_none() {
             return add(cx, x, branch);

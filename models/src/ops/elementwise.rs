@@ -1,6 +1,6 @@
 //! Sums of tensors.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::cast::converted;
@@ -27,18 +27,21 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Traced> {
 
 /// `x * factors`, element by element, where `factors` get no gradient (dropout).
 ///
+/// # Shapes
+/// `x` and value: any; `factors`: as many elements, in any float type, on the same device.
+///
 /// # Errors
 /// When there is not a factor for each element, or `x` is not `f32`, `f64` or `bf16` on the CPU.
-pub fn scale_elements(x: &Tensor, factors: &[f64]) -> Result<Traced> {
+pub fn scale_elements(x: &Tensor, factors: &Tensor) -> Result<Traced> {
     const OP: &str = "scale_elements";
-    if factors.len() != x.elem_count() {
-        return Err(Error::shape(OP, format!("a tensor of {} elements", factors.len()), x.dims()));
+    if factors.elem_count() != x.elem_count() {
+        return Err(Error::shape(OP, format!("a tensor of {} elements", factors.elem_count()), x.dims()));
     }
     on_gpu!(x, super::cuda::scale_elements(x, factors));
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
         type T = <S as Storage>::Real;
-        let factors: Vec<T> = factors.iter().map(|&f| T::of(f)).collect();
+        let factors: Vec<T> = self::factors(factors)?;
         let value = tensor(rows::zip(View::new(OP, &x)?.slice::<S>()?, &factors, |x, f| x * f), x.dims())?;
         Ok(Traced::new(value, move |dy, _| {
             let dy = dy.contiguous()?;
@@ -46,6 +49,12 @@ pub fn scale_elements(x: &Tensor, factors: &[f64]) -> Result<Traced> {
             Ok(vec![Some(tensor(dx, dy.dims())?)])
         }))
     })
+}
+
+/// The elements of a tensor of factors, in the type that an op computes in.
+pub(super) fn factors<T: Compute>(factors: &Tensor) -> Result<Vec<T>> {
+    let values = factors.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    Ok(values.into_iter().map(T::of).collect())
 }
 
 /// `target += term`, in place.

@@ -177,3 +177,18 @@ pub fn upload<T: candle_core::WithDType>(values: &[T], shape: &[usize], device: 
     }
     Ok(Tensor::from_slice(values, shape, device)?)
 }
+
+/// Overwrites a tensor on a GPU with numbers of the host, in line with the work that is queued there;
+/// nothing waits for them.
+///
+/// # Errors
+/// When there is not a value for each element of a contiguous tensor, or it is not on a GPU.
+pub fn upload_into<T: candle_core::WithDType>(out: &Tensor, values: &[T]) -> Result<()> {
+    const OP: &str = "upload_into";
+    if values.len() != out.elem_count() || T::DTYPE != out.dtype() {
+        return Err(Error::shape(OP, format!("{} of {:?}", values.len(), T::DTYPE), out.dims()));
+    }
+    on_gpu!(out, super::cuda::upload_into(out, values));
+    let what = "a tensor on the CPU".into();
+    Err(Error::Unsupported { op: OP, what, supported: "one on a GPU" })
+}

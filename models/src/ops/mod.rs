@@ -52,7 +52,7 @@ pub use channels::{concat_channels, merge_patches, slice_channels};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use depthwise::depthwise_conv2d;
 pub use elementwise::{accumulate, add, scale_by, scale_elements};
-pub use images::{Blend, DevicePreprocess, ErasedBox, normalize_erase_mix, upload};
+pub use images::{Blend, DevicePreprocess, ErasedBox, normalize_erase_mix, upload, upload_into};
 pub use kernels::product::Bf16Products;
 pub use kernels::vector_lanes;
 pub use linear::linear;

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
+use super::elementwise::factors;
 use super::{Traced, by_storages, expect_shape, on_gpu};
 use crate::{Error, Result};
 
@@ -16,16 +17,16 @@ pub struct Scales {
     pub skip: Option<Tensor>,
     /// Factor of each channel of the branch, `[C]` (layer scale).
     pub branch: Option<Tensor>,
-    /// Factor of each sample's branch: 0 if it is dropped, `1 / keep` elsewhere (stochastic
+    /// Factor of each sample's branch, `[N]`: 0 if it is dropped, `1 / keep` elsewhere (stochastic
     /// depth).
-    pub keep: Option<Vec<f64>>,
+    pub keep: Option<Tensor>,
 }
 
 /// `x * skip + branch * branch_scale * keep[sample]`: a residual connection in one pass over
 /// memory.
 ///
 /// # Shapes
-/// `x`, `branch` and value: `[N, ..., C]`; `keep`: `N` numbers. The value has the element type of
+/// `x`, `branch` and value: `[N, ..., C]`; `keep`: `[N]`. The value has the element type of
 /// `x`; with `x` in `f32` the branch may be `bf16`.
 ///
 /// The pullback gives `[x, branch]`, then the gradients of the skip's and the branch's factors
@@ -41,8 +42,8 @@ pub fn residual(x: &Tensor, branch: &Tensor, scales: Scales) -> Result<Traced> {
     for scale in scales.skip.iter().chain(&scales.branch) {
         expect_shape(OP, "a factor for each channel", scale, &[c])?;
     }
-    if let Some(keep) = scales.keep.as_ref().filter(|keep| keep.len() != n) {
-        return Err(Error::shape(OP, format!("a factor for each of {n} samples"), &[keep.len()]));
+    if let Some(keep) = &scales.keep {
+        expect_shape(OP, "a factor for each sample", keep, &[n])?;
     }
     if x.elem_count() == 0 {
         return Err(Error::shape(OP, "at least one element", x.dims()));
@@ -95,15 +96,16 @@ impl<T: Compute> Factors<T> {
             let values = scale.view(OP)?.slice::<T>()?.to_vec();
             Ok((values, Some(scale)))
         };
+        let keep = match &scales.keep {
+            Some(keep) => factors::<T>(keep)?,
+            None => vec![T::ONE; n],
+        };
         Ok(Self {
             c,
             rows_per_sample: per_sample / c,
             skip: values(&scales.skip)?,
             branch: values(&scales.branch)?,
-            keep: scales
-                .keep
-                .as_ref()
-                .map_or_else(|| vec![T::ONE; n], |keep| keep.iter().map(|&k| T::of(k)).collect()),
+            keep,
         })
     }
 

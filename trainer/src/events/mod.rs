@@ -28,6 +28,11 @@ pub enum Event {
     Eval(EvalRecord),
     /// An image could not be read and was replaced by the next in order.
     BadImage(BadImage),
+    /// Something that a user may want to know, which changes no result.
+    Note {
+        /// The note.
+        text: String,
+    },
     /// A step had a non-finite loss or gradient.
     #[serde(rename = "bad-numbers")]
     NonFinite(NonFiniteStep),

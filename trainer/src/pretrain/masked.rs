@@ -11,11 +11,10 @@ use randaug::sample_rng;
 
 use crate::checkpoint::read::Checkpoint;
 use crate::config::train::TrainConfig;
-use crate::data::batch::Batch;
 use crate::error::{Error, Result};
 use crate::pretrain::ENCODER;
 use crate::training::network::Network;
-use crate::training::objective::Objective;
+use crate::training::objective::{DeviceBatch, Objective};
 use crate::util::purposes::MASKED_PATCHES;
 
 /// Encoders and their autoencoders.
@@ -77,12 +76,12 @@ pub(crate) fn encoder_of(
 pub struct Reconstruction;
 
 impl Objective for Reconstruction {
-    fn loss(&self, cx: &mut Context, network: &Network, batch: &Batch, seed: u64) -> Result<Variable> {
+    fn loss(&self, cx: &mut Context, network: &Network, batch: &DeviceBatch, seed: u64) -> Result<Variable> {
         let mae = network.autoencoder()?;
         let seed_of_image = |index| sample_rng(seed, 0, index as u64, MASKED_PATCHES).next_u64();
-        let seeds: Vec<u64> = (0..batch.labels.len()).map(seed_of_image).collect();
+        let seeds: Vec<u64> = (0..batch.images.dim(0)?).map(seed_of_image).collect();
         let masking = Masking::draw(&seeds, mae.patches(), mae.mask_ratio())?;
-        Ok(mae.loss(cx, &Variable::constant(batch.tensor(&cx.device())?), &masking)?)
+        Ok(mae.loss(cx, &Variable::constant(batch.images.clone()), &masking)?)
     }
 
     fn has_accuracy(&self) -> bool {

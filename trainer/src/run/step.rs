@@ -11,7 +11,7 @@ use crate::config::interval::Position;
 use crate::distributed::buckets::GradientReducer;
 use crate::distributed::control::Phase;
 use crate::error::{Error, Result};
-use crate::events::{Observer, StepRecord};
+use crate::events::{Event, Observer, StepRecord};
 use crate::run::Run;
 use crate::run::prefetch::Prefetcher;
 use crate::run::shared::Remarks;
@@ -109,7 +109,12 @@ impl Run {
         let update = step.launch_update(settings, self.plan.recipe().optimizer.clip_grad)?;
         // While the GPU is busy, there is time to upload the next batch before waiting for it.
         timed(waited, || prefetcher.prefetch(&device));
-        update.finish()
+        let result = update.finish()?;
+        if let Some(reason) = self.state.take_refusal() {
+            let text = format!("the kernels of a step are launched one by one: {reason}");
+            observer.observe(&Event::Note { text })?;
+        }
+        Ok(result)
     }
 }
 

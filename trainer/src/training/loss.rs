@@ -18,6 +18,12 @@ pub trait Loss: Debug + Send + Sync {
     /// # Errors
     /// Returns an error if the shapes are incompatible.
     fn loss(&self, logits: &Tensor, targets: &Tensor) -> Result<Traced>;
+
+    /// Returns true if the loss does the same operations in each pass, all of them on the device, so
+    /// that a GPU may record a pass and repeat it.
+    fn is_recordable(&self) -> bool {
+        false
+    }
 }
 
 /// Cross entropy with soft targets.
@@ -27,6 +33,10 @@ pub struct CrossEntropy;
 impl Loss for CrossEntropy {
     fn loss(&self, logits: &Tensor, targets: &Tensor) -> Result<Traced> {
         Ok(ops::soft_cross_entropy(logits, targets)?)
+    }
+
+    fn is_recordable(&self) -> bool {
+        true
     }
 }
 
@@ -46,6 +56,10 @@ impl Loss for BinaryCrossEntropy {
             }
             None => ops::binary_cross_entropy(logits, targets)?,
         })
+    }
+
+    fn is_recordable(&self) -> bool {
+        true
     }
 }
 

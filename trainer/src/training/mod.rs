@@ -8,6 +8,8 @@ pub(crate) mod network;
 pub(crate) mod objective;
 pub(crate) mod optimizer;
 pub(crate) mod pass_report;
+#[cfg(feature = "cuda")]
+pub(crate) mod recorded;
 pub(crate) mod state;
 pub(crate) mod step;
 
@@ -15,7 +17,7 @@ pub use ema::warmed_decay;
 pub use loss::{BinaryCrossEntropy, CrossEntropy, Loss};
 pub use loss_scale::LossScale;
 pub use network::Network;
-pub use objective::{Classification, Objective};
+pub use objective::{Classification, DeviceBatch, Objective};
 pub use optimizer::Optimizer;
 pub use state::TrainState;
 pub use step::{Step, StepResult};

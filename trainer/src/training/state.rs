@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::precision::Precision;
 use candle_core::{DType, Device};
 use clap::ValueEnum;
-use efficienttrain_models::{ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore, create_model, ops};
+use efficienttrain_models::{Context, Mode, ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore, create_model, ops};
 use efficienttrain_schedule::Recipe;
 
 use crate::error::{Error, Result};
@@ -47,6 +47,9 @@ pub struct TrainState {
     device: Device,
     /// Factor of the loss before the backward pass, so that `f16` can represent the gradients.
     pub loss_scale: LossScale,
+    /// Passes that a GPU repeats.
+    #[cfg(feature = "cuda")]
+    pub(crate) recorder: crate::training::recorded::Recorder,
 }
 
 impl TrainState {
@@ -83,7 +86,26 @@ impl TrainState {
             processes: None,
             device: Device::Cpu,
             loss_scale: LossScale::default(),
+            #[cfg(feature = "cuda")]
+            recorder: crate::training::recorded::Recorder::default(),
         })
+    }
+
+    /// Returns a pass with the state's weights, precision and options.
+    pub(crate) fn context(&self, mode: Mode) -> Context<'_> {
+        Context::new(&self.params, mode)
+            .with_compute_type(self.precision.dtype())
+            .with_frozen(self.frozen())
+            .with_checkpointing(self.checkpoint_activations)
+            .with_processes(self.processes.clone())
+    }
+
+    /// Returns why the passes of a GPU are not recorded, once, if it could not be done.
+    pub(crate) fn take_refusal(&mut self) -> Option<String> {
+        #[cfg(feature = "cuda")]
+        return self.recorder.take_refusal();
+        #[cfg(not(feature = "cuda"))]
+        None
     }
 
     /// Returns the device of the tensors.

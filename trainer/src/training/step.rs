@@ -5,7 +5,7 @@
 
 use candle_core::Tensor;
 use efficienttrain_models::{
-    Context, Gradients, Mode, ObservedStatistics, ParamId, ParamKind, StatisticsLog, ops,
+    Gradients, Mode, ObservedStatistics, ParamId, ParamKind, StatisticsLog, ops,
 };
 use efficienttrain_schedule::StepSettings;
 use serde::Serialize;
@@ -18,7 +18,10 @@ use crate::distributed::slots::{Node, SlotSums};
 use crate::error::{Error, Result};
 use crate::training::ema::{average, warmed_decay};
 use crate::training::loss_scale::LossScale;
+use crate::training::objective::DeviceBatch;
 use crate::training::pass_report::PassReports;
+#[cfg(feature = "cuda")]
+use crate::training::recorded::Pass;
 use crate::training::state::TrainState;
 
 /// Result of one optimizer step.
@@ -152,17 +155,29 @@ impl<'a> Step<'a> {
         seed: u64,
         reducer: Option<&mut GradientReducer>,
     ) -> Result<()> {
+        let batch = DeviceBatch::new(batch, self.state.objective.has_accuracy(), self.state.device())?;
+        let mut draws = None;
+        #[cfg(feature = "cuda")]
+        if reducer.is_none() && self.statistics.is_none() {
+            let pass = Pass { batch: &batch, share, drop_path, seed };
+            let mut recorder = std::mem::take(&mut self.state.recorder);
+            let ran = recorder.run(self.state, pass, &mut self.gradients);
+            self.state.recorder = recorder;
+            match ran? {
+                Ok(loss) => {
+                    self.losses.push(MicroLoss { loss, share });
+                    return Ok(());
+                }
+                Err(noted) => draws = noted,
+            }
+        }
         let state = &*self.state;
-        let mut cx = Context::new(&state.params, Mode::Train { seed, drop_path })
-            .with_compute_type(state.precision.dtype())
-            .with_frozen(state.frozen())
-            .with_checkpointing(state.checkpoint_activations)
-            .with_processes(state.processes.clone());
+        let mut cx = state.context(Mode::Train { seed, drop_path }).with_draws(draws.take());
         let log = StatisticsLog::default();
         if self.statistics.is_some() {
             cx = cx.with_statistics_log(log.clone());
         }
-        let loss = state.objective.loss(&mut cx, &state.model, batch, seed)?;
+        let loss = state.objective.loss(&mut cx, &state.model, &batch, seed)?;
         let seed = Tensor::new((share * state.scale()) as f32, state.device())?;
         self.losses.push(MicroLoss { loss: loss.tensor().clone(), share });
         if let Some(passes) = &mut self.statistics {

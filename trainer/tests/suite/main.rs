@@ -18,6 +18,8 @@ mod export_completions;
 mod fused_resize_crop;
 #[cfg(feature = "cuda")]
 mod gpu;
+#[cfg(feature = "cuda")]
+mod graphs;
 mod initial_weights;
 #[cfg(unix)]
 mod interrupt;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use candle_core::cuda_backend::cudarc::cublas::sys as cublas;
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::{Device, Tensor};
@@ -61,6 +62,7 @@ pub fn device(ordinal: usize) -> Result<Device> {
     // SAFETY: all work of the device goes to its one stream, so order needs no events.
     unsafe { gpu.disable_event_tracking() };
     keep_memory(ordinal)?;
+    give_workspace(&gpu)?;
     open.insert(ordinal, gpu.clone());
     Ok(Device::Cuda(gpu))
 }
@@ -100,6 +102,21 @@ fn keep_memory(ordinal: usize) -> Result<()> {
         sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()?;
     }
     Ok(())
+}
+
+/// Memory for the sums of cuBLAS, as much as it takes by itself on a GPU of the Hopper generation.
+const WORKSPACE: usize = 32 << 20;
+
+/// Gives cuBLAS memory for as long as the process lives. It would take some for each product that is
+/// recorded into a graph.
+#[allow(unsafe_code)]
+fn give_workspace(gpu: &CudaDevice) -> Result<()> {
+    // SAFETY: it is never freed, and used by the one stream of the handle alone.
+    unsafe {
+        let memory = result::malloc_sync(WORKSPACE).w()?;
+        let handle = *gpu.cublas_handle().handle();
+        Ok(cublas::cublasSetWorkspace_v2(handle, memory as *mut _, WORKSPACE).result().w()?)
+    }
 }
 
 /// The GPU that a tensor is on.

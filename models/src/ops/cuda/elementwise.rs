@@ -49,10 +49,8 @@ pub(in crate::ops) fn add(x: &Tensor, y: &Tensor) -> Result<Traced> {
 }
 
 /// `x * factors`.
-pub(in crate::ops) fn scale_elements(x: &Tensor, factors: &[f64]) -> Result<Traced> {
-    let x = contiguous(x)?;
-    let factors: Vec<f32> = factors.iter().map(|&f| f as f32).collect();
-    let factors = Tensor::from_vec(factors, x.elem_count(), x.device())?;
+pub(in crate::ops) fn scale_elements(x: &Tensor, factors: &Tensor) -> Result<Traced> {
+    let (x, factors) = (contiguous(x)?, wide(factors)?);
     let scaled = move |x: &Tensor| -> Result<Tensor> {
         const OP: &str = "scale_elements";
         let x = contiguous(x)?;

@@ -11,6 +11,7 @@
 mod activation;
 mod attention;
 mod channels;
+mod constants;
 mod conv2d;
 mod cublaslt;
 #[cfg(feature = "cudnn")]
@@ -19,6 +20,7 @@ mod depthwise;
 mod device;
 mod elementwise;
 mod gemm;
+mod graph;
 mod handle;
 mod images;
 mod launch;
@@ -43,6 +45,7 @@ pub(super) use conv2d::conv2d;
 pub(super) use depthwise::depthwise_conv2d;
 pub use device::{device, uuid};
 pub use elementwise::write_part;
+pub use graph::{Graph, make_room_for_graph};
 pub(super) use elementwise::{
     accumulate, add, blend, converted, increment, scale_by, scale_elements, squared_norm,
 };
@@ -59,4 +62,4 @@ pub(super) use pool::{global_avg_pool, max_pool2d, upsample_nearest};
 pub(super) use residual::residual;
 pub(crate) use target::{hog_cells, standardize_rows};
 pub(super) use tokens::{Restore, gather_tokens, join_tokens, restore_tokens};
-pub(super) use upload::upload;
+pub(super) use upload::{upload, upload_into};

@@ -60,11 +60,10 @@ pub(in crate::ops) fn residual(x: &Tensor, branch: &Tensor, scales: &Scales) -> 
     };
     let (n, c) = (x.dims()[0], x.dims()[x.rank() - 1]);
     let types = [&scales.skip, &scales.branch].map(|s| s.as_ref().map(Tensor::dtype));
-    let keep = |keep: &Vec<f64>| Tensor::from_iter(keep.iter().map(|&k| k as f32), x.device());
     let f = Factors {
         skip: scales.skip.as_ref().map(wide).transpose()?,
         branch: scales.branch.as_ref().map(wide).transpose()?,
-        keep: scales.keep.as_ref().map(keep).transpose()?,
+        keep: scales.keep.as_ref().map(wide).transpose()?,
         c,
         per_sample: x.elem_count() / n,
     };

@@ -8,6 +8,8 @@ use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{Device, Tensor, WithDType};
 use rayon::prelude::*;
 
+use super::device;
+use super::graph::refuse_while_recording;
 use super::memory::address;
 use crate::Result;
 
@@ -57,11 +59,19 @@ pub(in crate::ops) fn upload<T: WithDType>(
     // SAFETY: all of it is written by the copy below, before anything that is sent to the same
     // stream later reads it.
     let out = unsafe { Tensor::empty(shape, T::DTYPE, &Device::Cuda(gpu.clone()))? };
-    // SAFETY: the numbers of tensors are plain, so each byte of them is one.
-    let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
+    upload_into(&out, values)?;
+    Ok(out)
+}
+
+/// Copies `values` to a contiguous tensor of as many elements, in order with the work that is queued
+/// on its GPU.
+pub(in crate::ops) fn upload_into<T: WithDType>(out: &Tensor, values: &[T]) -> Result<()> {
+    let gpu = device::of("upload", out)?;
+    let bytes = bytes_of(values);
     if bytes.is_empty() {
-        return Ok(out);
+        return Ok(());
     }
+    refuse_while_recording(bytes.len())?;
     let stream = gpu.cuda_stream();
     let mut locked = take(gpu, bytes.len())?;
     // Waits for the copy before the last one, if that is still under way.
@@ -70,14 +80,20 @@ pub(in crate::ops) fn upload<T: WithDType>(
     copy(room, bytes);
     // SAFETY: both sides are as long as `bytes`; the buffer is neither written to nor given back
     // before the event behind its copy, set below, is reached.
-    unsafe { result::memcpy_htod_async(address("upload", &out)?, &*room, stream.cu_stream()).w()? };
+    unsafe { result::memcpy_htod_async(address("upload", out)?, &*room, stream.cu_stream()).w()? };
     locked.through.record(&stream).w()?;
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     kept.push(locked);
     if kept.len() > MOST_KEPT {
         kept.remove(0);
     }
-    Ok(out)
+    Ok(())
+}
+
+/// Returns the numbers of a tensor as bytes.
+pub(super) fn bytes_of<T: WithDType>(values: &[T]) -> &[u8] {
+    // SAFETY: the numbers of tensors are plain, so each byte of them is one.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) }
 }
 
 /// A buffer of at least `len` bytes: the one used longest ago, if there are two of about that

@@ -32,6 +32,7 @@ pub fn lines(event: &Event) -> Vec<String> {
             }
             lines
         }
+        Event::Note { text } => vec![format!("note: {text}")],
         Event::BadImage(b) => vec![format!("warning: skipped {}", b.reason)],
         Event::NonFinite(b) => vec![format!(
             "warning: step {}: loss {}, gradient norm {}; {}; the batch is in {}",

@@ -91,7 +91,10 @@ impl RunLog {
                 let share = self.planned.replace(whole).map_or(1.0, |before| before / whole);
                 self.steps.iter_mut().for_each(|step| step.compute *= share);
             }
-            Event::Stage(_) | Event::Checkpoint { .. } | Event::CheckpointFailed { .. } => {}
+            Event::Stage(_)
+            | Event::Note { .. }
+            | Event::Checkpoint { .. }
+            | Event::CheckpointFailed { .. } => {}
         }
     }
 }

@@ -5,7 +5,7 @@ mod kernels;
 
 use candle_core::{DType, Tensor};
 
-use super::channels::indices;
+use super::constants::constant;
 use super::converted;
 use super::launch::Kernel;
 use super::memory::{address, contiguous, empty, wide};
@@ -78,7 +78,7 @@ pub(in crate::ops) fn window_attention(qkv: &Tensor, g: &Windowed, bias: Option<
 fn grouped(qkv: &Tensor, g: &Windowed, tokens: &Tokens, first: usize) -> Result<Heads> {
     let c = g.heads * g.d;
     let whole = tokens.n == g.tokens;
-    let regions = |regions: &[u8]| Tensor::from_slice(regions, regions.len(), qkv.device());
+    let regions = |regions: &[u8]| constant(OP, qkv, regions);
     Ok(Heads {
         dtype: qkv.dtype(),
         strides: [3 * c, 3 * c, c],
@@ -92,7 +92,7 @@ fn grouped(qkv: &Tensor, g: &Windowed, tokens: &Tokens, first: usize) -> Result<
         heads: g.heads / g.groupings.len(),
         // One group of all tokens sees them in order.
         index: (!whole || tokens.regions().is_some())
-            .then(|| indices(qkv, tokens.places().iter().map(|&i| i as u32).collect()))
+            .then(|| constant(OP, qkv, &tokens.places().iter().map(|&i| i as u32).collect::<Vec<_>>()))
             .transpose()?,
         regions: tokens.regions().map(regions).transpose()?,
     })
@@ -108,7 +108,7 @@ struct Table {
 
 impl Table {
     fn new(like: &Tensor, bias: Bias, heads: usize) -> Result<Self> {
-        let entries = indices(like, bias.entries)?;
+        let entries = constant(OP, like, &bias.entries)?;
         Ok(Self { values: wide(bias.table)?, dtype: bias.table.dtype(), entries, heads })
     }
 
