@@ -22,7 +22,10 @@ fn attention() {
         (1, 1, 4),
         (5, 2, 3),
         (17, 3, 8),
+        (12, 1, 40),
+        (20, 1, 48),
         (37, 1, 33),
+        (40, 2, 20),
         (70, 1, 5),
         (150, 2, 16),
         (50, 2, 64),
@@ -99,7 +102,7 @@ fn attention_in_windows_of_all_kinds() {
     let square = |edge, shift| vec![Windows { size: [edge; 2], shift: [shift; 2] }];
     let stripes =
         |h, w| vec![Windows { size: [h, 1], shift: [0; 2] }, Windows { size: [1, w], shift: [0; 2] }];
-    let cases: [([usize; 4], usize, Vec<Windows>, bool); 10] = [
+    let cases: [([usize; 4], usize, Vec<Windows>, bool); 12] = [
         ([2, 4, 6, 12], 2, square(2, 0), true),
         ([2, 6, 6, 12], 2, square(3, 1), true),
         ([1, 4, 6, 6], 1, vec![Windows { size: [4, 3], shift: [0, 1] }], true),
@@ -111,6 +114,9 @@ fn attention_in_windows_of_all_kinds() {
         ([1, 9, 18, 6], 1, square(9, 4), true),
         ([1, 6, 6, 144], 1, square(3, 1), true),
         ([1, 12, 12, 6], 1, square(6, 2), false),
+        // The sizes of groups between.
+        ([1, 5, 10, 12], 2, square(5, 2), true),
+        ([1, 6, 6, 6], 1, square(6, 1), true),
     ];
     for (shape, heads, windows, biased) in cases {
         let name = format!("attention on {shape:?}, {heads} heads, {windows:?}, bias {biased}");
@@ -210,7 +216,12 @@ fn depthwise_convolution_of_all_kinds() {
 
 /// Factors as a tensor.
 fn factors(values: &[f64], device: &candle_core::Device) -> Tensor {
-    Tensor::new(values, &candle_core::Device::Cpu).unwrap().to_dtype(candle_core::DType::F32).unwrap().to_device(device).unwrap()
+    Tensor::new(values, &candle_core::Device::Cpu)
+        .unwrap()
+        .to_dtype(candle_core::DType::F32)
+        .unwrap()
+        .to_device(device)
+        .unwrap()
 }
 
 #[test]
@@ -285,11 +296,7 @@ fn wrong_shapes_are_errors_that_say_what_was_expected() {
         (ops::depthwise_conv2d(&x, &w, None, 1, Some([3, 4])), "tiles of 3x4"),
         (ops::residual(&x, &qkv, Scales::default()), "[1, 4, 4, 3]"),
         (
-            ops::residual(
-                &x,
-                &x,
-                Scales { keep: Some(factors(&[1.0; 2], x.device())), ..Scales::default() },
-            ),
+            ops::residual(&x, &x, Scales { keep: Some(factors(&[1.0; 2], x.device())), ..Scales::default() }),
             "a factor for each sample",
         ),
         (ops::slice_channels(&x, 2, 2), "more than 2 + 2 channels"),

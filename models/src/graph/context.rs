@@ -6,7 +6,9 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::checkpoint::Recording;
-use super::{CostCounter, Draw, Draws, Gradients, Macs, SavedForBackward, Source, StatisticsLog, Tape, Variable};
+use super::{
+    CostCounter, Draw, Draws, Gradients, Macs, SavedForBackward, Source, StatisticsLog, Tape, Variable,
+};
 use crate::Result;
 use crate::ops::{self, BatchStatistics, Processes, Pullback, PullbackOnto, Traced};
 use crate::params::{ParamId, ParamStore};

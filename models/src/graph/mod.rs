@@ -16,8 +16,8 @@ pub(crate) use context::in_thread_pool;
 pub use context::{BlockIndex, Context, Mode, drop_path_rates};
 pub(crate) use counter::CostCounter;
 pub use counter::{Macs, SavedForBackward};
-pub use draws::Draws;
 pub(crate) use draws::Draw;
+pub use draws::Draws;
 pub use gradients::Gradients;
 pub use statistics::{ObservedStatistics, StatisticsLog};
 

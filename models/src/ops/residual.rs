@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
+use super::elementwise::factors;
 use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
-use super::elementwise::factors;
 use super::{Traced, by_storages, expect_shape, on_gpu};
 use crate::{Error, Result};
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::config::precision::Precision;
 use candle_core::{DType, Device};
 use clap::ValueEnum;
-use efficienttrain_models::{Context, Mode, ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore, create_model, ops};
+use efficienttrain_models::{
+    Context, Mode, ModelOptions, ParamId, ParamKind, ParamSpec, ParamStore, create_model, ops,
+};
 use efficienttrain_schedule::Recipe;
 
 use crate::error::{Error, Result};

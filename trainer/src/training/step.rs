@@ -4,9 +4,7 @@
 //! state in the middle of a step. Dropped without an update, it leaves the state as it was.
 
 use candle_core::Tensor;
-use efficienttrain_models::{
-    Gradients, Mode, ObservedStatistics, ParamId, ParamKind, StatisticsLog, ops,
-};
+use efficienttrain_models::{Gradients, Mode, ObservedStatistics, ParamId, ParamKind, StatisticsLog, ops};
 use efficienttrain_schedule::StepSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

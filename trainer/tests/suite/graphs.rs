@@ -40,8 +40,7 @@ fn launches(output: &Output) -> Option<u64> {
 fn tensors(out: &Path) -> Vec<(String, Vec<u8>)> {
     let bytes = std::fs::read(out.join("last.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors: Vec<_> =
-        file.tensors().into_iter().map(|(name, t)| (name, t.data().to_vec())).collect();
+    let mut tensors: Vec<_> = file.tensors().into_iter().map(|(name, t)| (name, t.data().to_vec())).collect();
     tensors.sort();
     tensors
 }

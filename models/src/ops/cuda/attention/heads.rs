@@ -129,9 +129,9 @@ impl Heads {
     /// there are two stages, beside `more` bytes.
     fn whole_grid(&self, kernels: &Whole, pieces: usize, more: usize) -> (Grid, usize) {
         let each = (self.all_groups() * self.heads / BLOCKS).clamp(1, MOST_GROUPS);
-        let shared = 2 * pieces * TILE * (kernels.channels + 8) * self.dtype.size_in_bytes() + more;
+        let shared = 2 * pieces * kernels.tokens * (kernels.channels + 8) * self.dtype.size_in_bytes() + more;
         let blocks = [self.all_groups().div_ceil(each), self.heads, 1];
-        (Grid { blocks, threads: 2 * TILE as u32, shared }, each)
+        (Grid { blocks, threads: 2 * kernels.tokens as u32, shared }, each)
     }
 
     /// Numbers that there is one of for each query.
@@ -188,7 +188,7 @@ impl Heads {
         match self.kernels(bias)? {
             Kernels::Whole(kernels) => {
                 // Probabilities, and the gradients of scores.
-                let matrices = 2 * TILE * (TILE + 8) * self.dtype.size_in_bytes();
+                let matrices = 2 * kernels.tokens * (kernels.tokens + 8) * self.dtype.size_in_bytes();
                 let (grid, each) = self.whole_grid(&kernels, 4, matrices);
                 let kernel = self.kernel(kernels.backward, dout)?.at(to.q).at(to.k).at(to.v).maybe(dbias)?;
                 let kernel = kernel.at(from.q).at(from.k).at(from.v).tensor(dout)?;

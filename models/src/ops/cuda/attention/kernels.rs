@@ -34,6 +34,8 @@ pub(super) struct Tiled {
 pub(super) struct Whole {
     pub(super) forward: &'static str,
     pub(super) backward: &'static str,
+    /// Tokens that a group may have: 16 for each warp.
+    pub(super) tokens: usize,
     /// Channels that a row of shared memory has room for.
     pub(super) channels: usize,
 }
@@ -70,14 +72,26 @@ macro_rules! tiled {
     };
 }
 
+/// The kernels for the smallest groups that hold `$n` tokens.
 macro_rules! whole {
-    ($suffix:literal, $channels:literal) => {
-        Whole {
-            forward: concat!("attention_window_forward_", $suffix),
-            backward: concat!("attention_window_backward_", $suffix),
-            channels: $channels,
+    ($suffix:literal, $channels:literal, $n:expr) => {{
+        macro_rules! of {
+            ($tokens:literal) => {
+                Whole {
+                    forward: concat!("attention_window_forward_", $suffix, "_", $tokens),
+                    backward: concat!("attention_window_backward_", $suffix, "_", $tokens),
+                    tokens: $tokens,
+                    channels: $channels,
+                }
+            };
         }
-    };
+        match $n {
+            ..=16 => of!(16),
+            ..=32 => of!(32),
+            ..=48 => of!(48),
+            _ => of!(64),
+        }
+    }};
 }
 
 impl Kernels {
@@ -96,9 +110,9 @@ impl Kernels {
             return None;
         }
         match (kind.d, kind.has_bias) {
-            (..=32, true) => Some(whole!("32", 32)),
-            (..=32, false) => Some(whole!("plain_32", 32)),
-            (..=64, false) => Some(whole!("plain_64", 64)),
+            (..=32, true) => Some(whole!("32", 32, kind.n)),
+            (..=32, false) => Some(whole!("plain_32", 32, kind.n)),
+            (..=64, false) => Some(whole!("plain_64", 64, kind.n)),
             _ => None,
         }
     }

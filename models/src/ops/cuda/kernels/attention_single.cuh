@@ -68,7 +68,7 @@ __device__ __forceinline__ void rows_product(float *out, const T *a, const T *b,
     Tile c;
     clear(c);
     for (int k = 0; k < ld - 8; k += 16) multiply<false, true>(c, a + warp * 16 * ld + k, ld, b + column * ld + k, ld);
-    put(out + warp * 16 * LDF + column, LDF, c);
+    put<true>(out + warp * 16 * LDF + column, LDF, c);
   }
   __syncwarp();
 }
@@ -85,7 +85,7 @@ __device__ __forceinline__ void give(T *to, const Side &side, Tile *tiles, float
 #pragma unroll
   for (int t = 0; t < MOST_TILES; ++t) {
     if (t * 16 >= ld - 8) break;
-    put(own, LDF, tiles[t]);
+    put<false>(own, LDF, tiles[t]);
     __syncwarp();
     i64 j = t * 16 + column;
     if (i < side.n && j < side.d) {

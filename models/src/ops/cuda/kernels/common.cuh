@@ -106,3 +106,19 @@ __device__ __forceinline__ float block_max(float x) {
   for (int i = 1; i < (int)(blockDim.x / 32); ++i) best = fmaxf(best, parts[i]);
   return best;
 }
+
+// Four numbers at a time, from and to addresses that are multiples of four of them.
+template <class S> struct alignas(4 * sizeof(S)) Four {
+  S x[4];
+};
+template <class S> __device__ __forceinline__ void load4(float (&to)[4], const S *from) {
+  Four<S> v = *(const Four<S> *)from;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) to[k] = load(v.x[k]);
+}
+template <class S> __device__ __forceinline__ void store4(S *to, const float (&from)[4]) {
+  Four<S> v;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) v.x[k] = store<S>(from[k]);
+  *(Four<S> *)to = v;
+}

@@ -8,21 +8,6 @@
 #define LANES(j, c) (i64 j = threadIdx.x % 32; j < (c); j += 32)
 #define MOST_PIECES 8
 
-// Four numbers at a time, from and to addresses that are multiples of four of them.
-template <class S> struct alignas(4 * sizeof(S)) Four {
-  S x[4];
-};
-template <class S> __device__ __forceinline__ void load4(float (&to)[4], const S *from) {
-  Four<S> v = *(const Four<S> *)from;
-#pragma unroll
-  for (int k = 0; k < 4; ++k) to[k] = load(v.x[k]);
-}
-template <class S> __device__ __forceinline__ void store4(S *to, const float (&from)[4]) {
-  Four<S> v;
-#pragma unroll
-  for (int k = 0; k < 4; ++k) v.x[k] = store<S>(from[k]);
-  *(Four<S> *)to = v;
-}
 // Whether rows of so many numbers at these addresses (or none) can be taken like that, and kept.
 template <class... P> __device__ __forceinline__ bool fours(i64 c, const P *...at) {
   return c % 4 == 0 && c <= MOST_PIECES * 128 && ((0 | ... | (unsigned long long)at)) % 16 == 0;
