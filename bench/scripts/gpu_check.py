@@ -2,14 +2,14 @@
 """Everything there is to check on a machine with an NVIDIA GPU, in stages; its tables come last.
 
 Usage: gpu_check.py target/release/efficienttrain [--tests FOLDER] [--data FOLDER] [--logs FOLDER] [--minutes 9]
-                    [--stages parity,resume,nccl,loader,trace,steps,training] [--device cuda:0] [--dtypes bf16,f32]
+                    [--stages parity,resume,nccl,loader,trace,steps,training] [--device cuda:0] [--dtypes bf16,tf32]
                     [--trace LIBRARY] [--compile] [--readme docs/benchmarks.md] [--quick]
 
   parity    the tests of ops, of whole models and of optimizers on the GPU, once more without cuDNN and cuBLASLt (test
             programs in --tests, built with `cargo test --release --features cudnn -p efficienttrain-models --no-run`)
-  steps     training steps of five models at 96, 160 and 224 in bf16, and at 224 in f32, beside PyTorch (autocast,
-            channels_last, cudnn.benchmark, fused AdamW; --compile adds torch.compile): images a second, memory, share of the
-            best product. Ours and PyTorch's take turns, model by model; images lie on the GPU in both
+  steps     training steps of five models at 96, 160 and 224 in bf16, and at 224 in the other --dtypes, beside PyTorch
+            (autocast, channels_last, cudnn.benchmark, fused AdamW; --compile adds torch.compile): images a second, memory,
+            share of the best product. Ours and PyTorch's take turns, model by model; images lie on the GPU in both
   trace     kernels of a step and the time between them (--trace names the library of bench/cuda/kernel_trace.c)
   loader    images a second that the machine's cores prepare
   training  ResNet-50 and DeiT-S by the curriculum and by plain training on --data (image folders), at 224 in bf16: accuracy
@@ -22,8 +22,9 @@ the others. Needs torch and timm for PyTorch's side; without them this project's
 with two models, few small images and one step, for a GPU that is not there, too: its times say nothing.
 
 What to look at first if a number is bad: `trace` says if the GPU waits between kernels (then launches are too many for the
-processor: larger batches, CUDA graphs) and which kernels take the time; `--precision f32` and EFFICIENTTRAIN_CUDNN=0 tell
-libraries from this project's kernels; `loader` says if images come fast enough.
+processor: are passes recorded as graphs?) and which kernels take the time; `--precision f32` and EFFICIENTTRAIN_CUDNN=0 tell
+libraries from this project's kernels, EFFICIENTTRAIN_GRAPHS=0 launches kernels one by one; `loader` says if images come fast
+enough.
 
 CUDA's libraries are looked for where the system does, in /usr/local/cuda and in the packages of this Python, in this order.
 """
@@ -47,25 +48,24 @@ import tempfile
 import time
 
 MODELS = ["resnet50", "deit_small", "swin_tiny", "convnext_tiny", "caformer_s18"]
-SIZES = [96, 160, 224]
-# Images of a step: about as many pixels at each size.
-BATCH = {96: 512, 160: 256, 224: 128}
+# Sizes and images of a step: about as many pixels at each size, and small images in a batch that does not fill the GPU.
+STEP_SIZES = [(96, 128), (96, 512), (160, 256), (224, 128)]
 # Steps that are timed, and those before them.
 STEPS, WARMUP = 20, 8
 # Compute epochs of the runs, and what they have in common.
 EPOCHS = 30
-RUN = ["--precision", "bf16", "--batch", "128", "--eval-every", "20%", "--checkpoint-every", "10%"]
+RUN = ["--precision", "bf16", "--batch", "128", "--eval-every", "20%"]
 # What a smoke test does instead.
-QUICK = {"MODELS": ["deit_tiny", "resnet50"], "SIZES": [32], "BATCH": {32: 2}, "STEPS": 1, "WARMUP": 0, "EPOCHS": 1}
+QUICK = {"MODELS": ["deit_tiny", "resnet50"], "STEP_SIZES": [(32, 2)], "STEPS": 3, "WARMUP": 0, "EPOCHS": 1}
 QUICK["TESTS"] = ["op_gradients", "op_gradients_transformers", "op_masked", "op_images", "op_upsample"]
-QUICK["RUN"] = "--model resnet10 --recipe baseline --base-size 32 --batch 4 --eval-every 100% --checkpoint-every 10%".split()
+QUICK["RUN"] = "--model resnet10 --recipe baseline --base-size 32 --batch 4 --eval-every 100%".split()
 # Seconds of each stage, at most.
 LIMITS = {"parity": 90, "steps": 300, "trace": 60, "loader": 40, "training": 200, "resume": 60, "nccl": 90}
 TESTS = ["gpu", "op_gradients", "op_gradients_transformers", "op_masked", "op_images", "op_upsample", "golden_models"]
 
 
-def torch_steps(names, sizes, dtype, compiled):
-    """In a process of its own: a JSON object a line for each model and size."""
+def torch_steps(name, sizes, dtype, compiled):
+    """In a process of its own: a JSON object a line for each size and batch."""
     import contextlib
 
     import timm
@@ -75,36 +75,36 @@ def torch_steps(names, sizes, dtype, compiled):
 
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype != "f32"
-    for name in names:
-        for size in sizes:
-            timm_name, needs = TIMM[name]
-            values = {"img_size": size, "window_size": size // 32}
-            model = timm.create_model(timm_name, num_classes=1000, **{key: values[key] for key in needs})
-            model = model.cuda().train().to(memory_format=torch.channels_last)
-            x = torch.randn(BATCH[size], 3, size, size, device="cuda").contiguous(memory_format=torch.channels_last)
-            y = torch.randint(0, 1000, (BATCH[size],), device="cuda")
-            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
-            net = torch.compile(model) if compiled else model
-            autocast = torch.autocast("cuda", torch.bfloat16) if dtype == "bf16" else contextlib.nullcontext()
-            torch.cuda.reset_peak_memory_stats()
-            times = []
-            for i in range(WARMUP + STEPS):
-                begun = time.perf_counter()
-                optimizer.zero_grad(set_to_none=True)
-                with autocast:
-                    loss = torch.nn.functional.cross_entropy(net(x), y)
-                loss.backward()
-                optimizer.step()
-                loss.item()
-                torch.cuda.synchronize()
-                if i >= WARMUP:
-                    times.append(1e3 * (time.perf_counter() - begun))
-            times.sort()
-            peak = torch.cuda.max_memory_allocated() >> 20
-            row = {"model": name, "size": size, "dtype": dtype, "step_ms": times[len(times) // 2], "min_ms": times[0]}
-            print(json.dumps(row | {"peak_mib": peak}), flush=True)
-            del model, net, optimizer, x, y, loss
-            torch.cuda.empty_cache()
+    narrow = {"bf16": torch.bfloat16, "f16": torch.float16}.get(dtype)
+    for size, batch in sizes:
+        timm_name, needs = TIMM[name]
+        values = {"img_size": size, "window_size": size // 32}
+        model = timm.create_model(timm_name, num_classes=1000, **{key: values[key] for key in needs})
+        model = model.cuda().train().to(memory_format=torch.channels_last)
+        x = torch.randn(batch, 3, size, size, device="cuda").contiguous(memory_format=torch.channels_last)
+        y = torch.randint(0, 1000, (batch,), device="cuda")
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
+        scaler = torch.amp.GradScaler("cuda", enabled=dtype == "f16")
+        net = torch.compile(model) if compiled else model
+        torch.cuda.reset_peak_memory_stats()
+        times = []
+        for i in range(WARMUP + STEPS):
+            begun = time.perf_counter()
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cuda", narrow) if narrow else contextlib.nullcontext():
+                loss = torch.nn.functional.cross_entropy(net(x), y)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            loss.item()
+            torch.cuda.synchronize()
+            if i >= WARMUP:
+                times.append(1e3 * (time.perf_counter() - begun))
+        times.sort()
+        peak = torch.cuda.max_memory_allocated() >> 20
+        print(json.dumps({"size": size, "batch": batch, "step_ms": times[len(times) // 2], "peak_mib": peak}), flush=True)
+        del model, net, optimizer, x, y, loss
+        torch.cuda.empty_cache()
 
 
 class Clock:
@@ -190,8 +190,8 @@ def parity(a, programs, clock):
     return "| tests on the GPU | passed | failed | |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
 
 
-def own_step(programs, name, size, dtype, seconds, **more):
-    arguments = ["bench", "step", "--device", programs.device, "--model", name, "--size", size, "--batch", BATCH[size]]
+def own_step(programs, name, size, batch, dtype, seconds, **more):
+    arguments = ["bench", "step", "--device", programs.device, "--model", name, "--size", size, "--batch", batch]
     arguments += ["--dtype", dtype, "--steps", STEPS, "--warmup", WARMUP, "--json"]
     code, out, err = programs.own("steps_own", arguments, seconds, **more)
     return json.loads(out) if code == 0 else why(code, out, err)
@@ -199,9 +199,11 @@ def own_step(programs, name, size, dtype, seconds, **more):
 
 def torch_step(programs, name, sizes, dtype, compiled, seconds, quick):
     """What PyTorch takes at each size, as far as it came in the time; says why not if it did not come at all."""
-    call = [sys.executable, __file__, "--torch", name, ",".join(map(str, sizes)), dtype, str(int(compiled)), str(int(quick))]
+    listed = ",".join(f"{size}x{batch}" for size, batch in sizes)
+    call = [sys.executable, __file__, "--torch", name, listed, dtype, str(int(compiled)), str(int(quick))]
     code, out, err = programs.run("steps_torch", call, seconds)
-    rows = {row["size"]: row for row in map(json.loads, filter(lambda line: line.startswith("{"), out.splitlines()))}
+    rows = map(json.loads, filter(lambda line: line.startswith("{"), out.splitlines()))
+    rows = {(row["size"], row["batch"]): row for row in rows}
     if len(rows) < len(sizes):
         remark = f"{len(rows)} of {len(sizes)} sizes: {why(code, '', err)}"
         print(f"PyTorch, {name}, {dtype}{', compiled' if compiled else ''}: {remark}", flush=True)
@@ -212,12 +214,12 @@ def steps(a, programs, clock):
     """A table of training steps: of each model ours and PyTorch's, one after the other."""
     rows = []
     for dtype in a.dtypes.split(","):
-        sizes = SIZES if dtype == "bf16" else SIZES[-1:]
+        sizes = STEP_SIZES if dtype == "bf16" else STEP_SIZES[-1:]
         for name in MODELS:
-            own = {size: own_step(programs, name, size, dtype, clock.left()) for size in sizes}
+            own = {at: own_step(programs, name, *at, dtype, clock.left()) for at in sizes}
             peers = [torch_step(programs, name, sizes, dtype, False, clock.left(), a.quick)]
             peers.append(torch_step(programs, name, sizes, dtype, True, clock.left(), a.quick) if a.compile else {})
-            rows += [(name, size, dtype, own[size], *(peer.get(size) for peer in peers)) for size in sizes]
+            rows += [(name, *at, dtype, own[at], *(peer.get(at) for peer in peers)) for at in sizes]
     return step_table(rows, a.compile)
 
 
@@ -226,11 +228,11 @@ def step_table(rows, with_compiled):
     heads += ["compiled"] * with_compiled
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
     ratios = collections.defaultdict(list)
-    for name, size, dtype, own, peer, compiled in rows:
+    for name, size, batch, dtype, own, peer, compiled in rows:
         if isinstance(own, str):
-            lines.append(f"| {name} | {size} | {BATCH[size]} | {dtype} | failed: {own} |" + " |" * (len(heads) - 5))
+            lines.append(f"| {name} | {size} | {batch} | {dtype} | failed: {own} |" + " |" * (len(heads) - 5))
             continue
-        rate = lambda row: 1e3 * BATCH[size] / row["step_ms"]
+        rate = lambda row: 1e3 * batch / row["step_ms"]
         cells = [f"{rate(own):.{0 if rate(own) > 10 else 2}f}", f"{100 * own['gemm_share']:.0f}%", f"{own['peak_mib']}"]
         if peer:
             ratio = rate(own) / rate(peer)
@@ -240,10 +242,10 @@ def step_table(rows, with_compiled):
             cells += ["-", "-", "-"]
         if with_compiled:
             cells.append(f"{rate(own) / rate(compiled):.2f}" if compiled else "-")
-        lines.append(f"| {name} | {size} | {BATCH[size]} | {dtype} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {size} | {batch} | {dtype} | " + " | ".join(cells) + " |")
     for dtype, all_of in ratios.items():
         mean = math.exp(sum(map(math.log, all_of)) / len(all_of))
-        lines.append(f"\n{dtype}, images a second over PyTorch's: geometric mean {mean:.2f}, least {min(all_of):.2f}")
+        lines.append(f"\nImages per second in {dtype} over PyTorch's: geometric mean {mean:.2f}, least {min(all_of):.2f}.")
     return "\n".join(lines)
 
 
@@ -255,7 +257,7 @@ def trace(a, programs, clock):
     for name in MODELS:
         path = programs.logs / f"kernels_{name}.tsv"
         more = {"CUDA_INJECTION64_PATH": str(pathlib.Path(a.trace).resolve()), "KERNEL_TRACE": str(path)}
-        own = own_step(programs, name, SIZES[-1], "bf16", clock.left(), **more)
+        own = own_step(programs, name, *STEP_SIZES[-1], "bf16", clock.left(), **more)
         lines.append(f"| {name} | " + (f"failed: {own} | | | |" if isinstance(own, str) else last_step(path, programs, name)))
         path.unlink(missing_ok=True)
     return "\n".join(lines)
@@ -313,6 +315,7 @@ def training(a, programs, clock):
         for recipe in ["etpp", "baseline"]:
             out = pathlib.Path(tempfile.mkdtemp(prefix="gpu-check-")) / "run"
             arguments = ["train", "--device", a.device, *RUN, "--model", model, "--recipe", recipe, "--epochs", EPOCHS]
+            arguments += ["--checkpoint-every", "100%"]
             code, text, err = programs.own(f"run_{model}_{recipe}", [*arguments, *source(a), "--out", out], clock.left())
             seen = evaluations(out)
             if code != 0 or not seen:
@@ -330,6 +333,7 @@ def resume(a, programs, clock):
     out = pathlib.Path(tempfile.mkdtemp(prefix="gpu-check-")) / "run"
     model = [] if a.quick else ["--model", "deit_small", "--recipe", "etpp"]
     arguments = ["train", "--device", a.device, *RUN, *model, "--epochs", EPOCHS, *source(a), "--out", out]
+    arguments += ["--checkpoint-every", "10%"]
     log = (programs.logs / "resume_first.txt").open("w")
     first = subprocess.Popen([programs.binary, *map(str, arguments)], env=environment(), stdout=log, stderr=log)
     while not (out / "last.safetensors").exists() and first.poll() is None and clock.left() > 1:
@@ -400,7 +404,7 @@ def main():
     if sys.argv[1:2] == ["--torch"]:
         name, sizes, dtype, compiled, quick = sys.argv[2:]
         globals().update(QUICK if quick == "1" else {})
-        return torch_steps([name], [int(s) for s in sizes.split(",")], dtype, compiled == "1")
+        return torch_steps(name, [tuple(map(int, at.split("x"))) for at in sizes.split(",")], dtype, compiled == "1")
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("binary")
     p.add_argument("--tests")
@@ -410,7 +414,7 @@ def main():
     p.add_argument("--stages", default=",".join(STAGES))
     p.add_argument("--minutes", type=float, default=9)
     p.add_argument("--device", default="cuda:0")
-    p.add_argument("--dtypes", default="bf16,f32")
+    p.add_argument("--dtypes", default="bf16,f16,tf32,f32")
     p.add_argument("--trace")
     p.add_argument("--compile", action="store_true")
     p.add_argument("--readme")

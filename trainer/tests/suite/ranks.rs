@@ -382,3 +382,39 @@ fn a_diverging_step_is_one_verdict_of_all_ranks() {
     let all = same_with(&[1, 3], &config, |options| options.eval_every = Interval::Percent(100.0));
     assert!(!all.bad_steps.is_empty(), "no step has diverged");
 }
+
+/// Panics after the second step.
+struct Panics(bool);
+
+impl Observer for Panics {
+    fn observe(&mut self, event: &Event) -> Result<(), Error> {
+        let second = matches!(event, Event::Step(record) if record.step == 1);
+        assert!(!(self.0 && second), "the panic of this test");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_rank_that_panics_ends_the_others() {
+    let config = small("resnet10");
+    let dir = tempfile::tempdir().unwrap();
+    let groups = Group::threads(3, Duration::from_secs(60)).unwrap();
+    let begun = std::time::Instant::now();
+    let (config, out) = (&config, dir.path());
+    let train = move |group: Group| {
+        let rank = group.rank();
+        let mut run = crate::common::run(config, options(out, 1)).with_group(group).unwrap();
+        run.train(&mut Panics(rank == 1)).unwrap_err().to_string()
+    };
+    let ends: Vec<std::thread::Result<String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            groups.into_iter().map(|group| scope.spawn(move || train(group))).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    assert!(ends[1].is_err(), "rank 1 did not panic");
+    for rank in [0, 2] {
+        let error = ends[rank].as_ref().unwrap();
+        assert!(error.contains("rank 1"), "rank {rank}: {error}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(45), "the others waited for the limit");
+}
