@@ -103,7 +103,11 @@ impl Recorder {
                 return Ok(Err(None));
             }
             Phase::Seen(known, draws) if known == kind => match Recorded::new(state, &kind, pass, draws) {
-                Ok(recorded) => self.phase = Phase::Recorded(Box::new(recorded)),
+                Ok(recorded) => {
+                    let loss = recorded.give(pass, gradients);
+                    self.phase = Phase::Recorded(Box::new(recorded));
+                    return loss.map(Ok);
+                }
                 Err(reason) => {
                     self.refusal = Some(reason.to_string());
                     self.phase = Phase::Refused(kind);
@@ -118,8 +122,7 @@ impl Recorder {
             }
         }
         let Phase::Recorded(recorded) = &mut self.phase else { return Ok(Err(None)) };
-        let factor = pass.share * state.scale();
-        recorded.launch(pass, factor)?;
+        recorded.launch(pass, state)?;
         recorded.give(pass, gradients).map(Ok)
     }
 
@@ -170,13 +173,13 @@ impl Inputs {
     }
 
     /// Copies what a pass reads to its place.
-    fn fill(&mut self, pass: Pass, factor: f64) -> Result<()> {
+    fn fill(&mut self, pass: Pass, state: &TrainState) -> Result<()> {
         ops::cuda::write_part(&self.images, 0, &pass.batch.images.flatten_all()?)?;
         if let (Some(flat), Some(targets)) = (&self.targets, &pass.batch.targets) {
             ops::cuda::write_part(flat, 0, &targets.flatten_all()?)?;
         }
         self.draws.fill(pass.seed)?;
-        let factor = factor as f32;
+        let factor = (pass.share * state.scale()) as f32;
         if self.factor.to_bits() != factor.to_bits() {
             ops::upload_into(&self.seed, &[factor])?;
             self.factor = factor;
@@ -186,8 +189,10 @@ impl Inputs {
 }
 
 impl Recorded {
+    /// Records a pass and runs it once.
     fn new(state: &TrainState, kind: &Kind, pass: Pass, draws: Draws) -> Result<Self> {
-        let inputs = Inputs::new(pass.batch, draws.clone(), state.device())?;
+        let mut inputs = Inputs::new(pass.batch, draws.clone(), state.device())?;
+        inputs.fill(pass, state)?;
         let batch = inputs.batch(kind)?;
         ops::cuda::make_room_for_graph(state.device())?;
         let (graph, (loss, gradients)) = Graph::record(state.device(), || -> Result<_> {
@@ -202,8 +207,8 @@ impl Recorded {
         Ok(Self { kind: kind.clone(), loss, gradients, inputs, graph })
     }
 
-    fn launch(&mut self, pass: Pass, factor: f64) -> Result<()> {
-        self.inputs.fill(pass, factor)?;
+    fn launch(&mut self, pass: Pass, state: &TrainState) -> Result<()> {
+        self.inputs.fill(pass, state)?;
         Ok(self.graph.launch()?)
     }
 

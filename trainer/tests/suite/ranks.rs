@@ -407,8 +407,7 @@ fn a_rank_that_panics_ends_the_others() {
         run.train(&mut Panics(rank == 1)).unwrap_err().to_string()
     };
     let ends: Vec<std::thread::Result<String>> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            groups.into_iter().map(|group| scope.spawn(move || train(group))).collect();
+        let threads: Vec<_> = groups.into_iter().map(|group| scope.spawn(move || train(group))).collect();
         threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
     assert!(ends[1].is_err(), "rank 1 did not panic");

@@ -50,15 +50,15 @@ pub(super) fn refuse_while_recording(bytes: usize) -> Result<()> {
 }
 
 impl Graph {
-    /// Records the work that `work` queues on `device`, without running it. What `work` returns has no
-    /// values before the first [`Self::launch`], and must be dropped before the graph.
+    /// Records the work that `work` queues on `device`, and launches it once. What `work` returns must
+    /// be dropped before the graph.
     ///
     /// `work` must have run before, so that kernels are loaded and algorithms chosen, must not wait
     /// for the GPU, and must not free tensors that existed before.
     ///
     /// # Errors
     /// Those of `work`; also if it does what cannot be recorded, such as copying from the host, or if
-    /// there is not enough memory.
+    /// there is not enough memory. Nothing has changed then.
     pub fn record<T, E: From<Error>>(
         device: &Device,
         work: impl FnOnce() -> std::result::Result<T, E>,
@@ -80,7 +80,9 @@ impl Graph {
         let checked = ended.and_then(|graph| {
             let graph = graph.ok_or_else(|| E::from(refused("a pass without any kernel".into())))?;
             let nodes = check(&graph)?;
-            Ok(Self { graph: Some(graph), gpu: gpu.clone(), nodes })
+            let mut graph = Self { graph: Some(graph), gpu: gpu.clone(), nodes };
+            graph.launch()?;
+            Ok(graph)
         });
         match checked {
             Ok(graph) => Ok((graph, made)),
@@ -94,7 +96,7 @@ impl Graph {
         }
     }
 
-    /// Queues the work on its device. The first launch takes the memory that it needs.
+    /// Queues the work on its device.
     ///
     /// # Errors
     /// When the device is out of memory or does not work.
