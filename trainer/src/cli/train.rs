@@ -8,12 +8,13 @@ use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 use efficienttrain::checkpoint::{Checkpoint, LAST, newest};
 use efficienttrain::config::{
-    BatchSize, ConfigLayers, Resolved, RunOptions, TrainConfig, ValueOrigin, ViewName, differences,
+    BatchSize, ConfigLayers, CostRule, Resolved, RunOptions, TrainConfig, ValueOrigin, ViewName, differences,
 };
 use efficienttrain::distributed::Group;
 use efficienttrain::events::Observer;
 use efficienttrain::measure::autobatch::tune;
 use efficienttrain::measure::forecast::forecast;
+use efficienttrain::measure::with_known_cost;
 use efficienttrain::observe::chart::{Curve, accuracy_against_compute};
 use efficienttrain::observe::progress::Progress;
 use efficienttrain::observe::{log, view};
@@ -135,6 +136,7 @@ fn open(group: &Group, resolved: &Resolved, saved: Option<&Checkpoint>, dry: boo
     if config.batch == BatchSize::Auto {
         config.batch = tuned(group, &config, &options, &sources)?;
     }
+    config.cost = known(group, &config, &options, &sources)?;
     let run = group.agree(match saved {
         Some(saved) => Run::resume_as(saved, config, options, sources),
         None => Run::new(config, options, sources),
@@ -152,6 +154,17 @@ fn tuned(group: &Group, config: &TrainConfig, options: &RunOptions, sources: &So
     let own = group.agree(if group.is_first() { measure() } else { Ok(String::new()) })?;
     let chosen = String::from_utf8(group.broadcast(|| own.into_bytes())?)?;
     chosen.parse().map_err(|what: String| anyhow::anyhow!(what))
+}
+
+/// Returns the unit of the budget, with the costs of images on the machine of the first process.
+fn known(group: &Group, config: &TrainConfig, options: &RunOptions, sources: &Sources) -> Result<CostRule> {
+    if !matches!(config.cost, CostRule::Wanted(_)) {
+        return Ok(config.cost.clone());
+    }
+    let measure = || with_known_cost(config, options, sources).map(|config| config.cost.to_string());
+    let own = group.agree(if group.is_first() { measure() } else { Ok(String::new()) })?;
+    let known = String::from_utf8(group.broadcast(|| own.into_bytes())?)?;
+    known.parse().map_err(|what: String| anyhow::anyhow!(what))
 }
 
 /// Keys that cannot change when a run is resumed, and why.
@@ -176,6 +189,10 @@ fn resumed(layers: &ConfigLayers, saved: &Checkpoint, out: PathBuf, allowed: &[S
     if resolved.config.batch == BatchSize::Auto {
         resolved.config.batch = stored.batch.clone();
         super::eprint_line(format!("note: --batch auto: the run keeps its batch size of {}", stored.batch));
+    }
+    if matches!(resolved.config.cost, CostRule::Wanted(_)) {
+        resolved.config.cost = stored.cost.clone();
+        super::eprint_line(format!("note: --cost: the run keeps its costs, {}", stored.cost));
     }
     if let Some((key, why)) = FIXED.iter().find(|(key, _)| allowed.iter().any(|allowed| allowed == key)) {
         bail!("--allow-change {key}: {why}; leave it out, or start another run");

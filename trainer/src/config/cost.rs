@@ -61,7 +61,8 @@ impl CostTable {
     /// Returns the costs relative to that at base size.
     fn relative(&self, base_size: u32) -> Result<CostModel> {
         let Some(base) = self.of(base_size) else {
-            let what = format!("no cost at base size, {base_size}; give `{}` to take it anew", self.unit.name());
+            let what =
+                format!("no cost at base size, {base_size}; give `{}` to take it anew", self.unit.name());
             return Err(Error::config("cost", what));
         };
         Ok(CostModel::Table(self.costs.iter().map(|&(size, cost)| (size, cost / base)).collect()))
@@ -164,7 +165,8 @@ mod tests {
             let rule: CostRule = text.parse().unwrap();
             assert_eq!(rule.to_string().parse::<CostRule>().unwrap(), rule, "{text}");
         }
-        for text in ["", "flops", "time:", "time:96", "time:96=0", "time:96=-1", "square:96=1", "time:96=nan"] {
+        for text in ["", "flops", "time:", "time:96", "time:96=0", "time:96=-1", "square:96=1", "time:96=nan"]
+        {
             let error = text.parse::<CostRule>().unwrap_err();
             assert!(error.contains("`square`, `macs` or `time`"), "{text}: {error}");
         }

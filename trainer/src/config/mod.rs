@@ -3,6 +3,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod check;
+pub(crate) mod cost;
 pub(crate) mod device;
 pub(crate) mod flag_value;
 pub(crate) mod flags;
@@ -25,6 +26,7 @@ pub(crate) mod train;
 pub(crate) mod values;
 
 pub use batch::BatchSize;
+pub use cost::{CostRule, CostTable, CostUnit};
 pub use device::DeviceName;
 pub use flags::with_flags;
 pub use images::ImagesPerClass;

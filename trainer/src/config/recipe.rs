@@ -200,7 +200,9 @@ impl TrainConfig {
             let what = "`auto` is for `train`, which measures before it plans; give numbers here";
             return Err(Error::config("batch", what));
         }
-        let plan = Plan::new(&self.recipe()?, PlanOptions::new(self.epochs, images as u64, self.devices));
-        plan.map_err(|error| Error::from(error).of_option())
+        let recipe = self.recipe()?;
+        let cost = self.cost.model(recipe.curriculum.base_size)?;
+        let options = PlanOptions::new(self.epochs, images as u64, self.devices).with_cost(cost);
+        Plan::new(&recipe, options).map_err(|error| Error::from(error).of_option())
     }
 }

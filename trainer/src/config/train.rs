@@ -6,6 +6,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::config::batch::BatchSize;
+use crate::config::cost::CostRule;
 use crate::config::images::ImagesPerClass;
 use crate::config::interval::{Interval, Length};
 use crate::config::options::SEVERAL;
@@ -77,9 +78,16 @@ pub struct TrainConfig {
     #[arg(long, help_heading = RUN)]
     pub init_ema: bool,
 
-    /// Compute budget, in compute epochs: a pass over the data costs (size / base size)^2 of one
+    /// Compute budget, in compute epochs: the cost of a pass over the data at base size, in the unit
+    /// of --cost
     #[arg(long, value_name = "E", default_value_t = 30.0, allow_negative_numbers = true, help_heading = RUN)]
     pub epochs: f64,
+
+    /// Cost of an image by its size, in which the budget is counted: `square` for (size / base
+    /// size)^2, as the authors count; `macs` for the model's multiply-accumulates; `time` for the
+    /// time of a step on this machine, measured before the run and stored with it
+    #[arg(long, value_name = "UNIT", default_value_t = CostRule::Square, help_heading = RUN)]
+    pub cost: CostRule,
 
     /// Full training and evaluation size, in pixels; the sizes of the curriculum keep their ratio
     /// to it

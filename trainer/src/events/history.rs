@@ -44,6 +44,9 @@ pub struct History {
     pub evals: Vec<EvalRecord>,
     /// Wall time over all processes of the run, in seconds.
     pub seconds: f64,
+    /// The part of it that optimizer steps took, with their waits for images, in seconds.
+    #[serde(default)]
+    pub step_seconds: f64,
     /// Steps that were skipped because their loss or gradients were not finite.
     #[serde(default)]
     pub bad_steps: Vec<u64>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use efficienttrain_models::Cost;
-use efficienttrain_schedule::StepSettings;
+use efficienttrain_schedule::{Order, Plan, PlanStage, StepSettings};
 use serde::Serialize;
 
 use crate::data::pipeline::sample::ViewSpec;
@@ -12,7 +12,7 @@ use crate::data::pipeline::train::TrainPipeline;
 use crate::error::Result;
 use crate::measure::bench::preprocess::{PreprocessBench, preprocess};
 use crate::measure::bench::ranks::time_sums;
-use crate::measure::timing::time_step;
+use crate::measure::timing::{no_change, time_step};
 use crate::run::Run;
 use crate::util::share;
 
@@ -63,13 +63,15 @@ pub struct StageForecast {
     /// Time of the sums of gradients over processes, in seconds; a part of it may hide behind the
     /// passes.
     pub sums_seconds: f64,
+    /// True if steps wait for images.
+    pub waits: bool,
     /// Time of the stage, in seconds.
     pub seconds: f64,
 }
 
 /// Cost of one image at a size.
 #[derive(Clone, Copy)]
-struct PerImage {
+pub(crate) struct PerImage {
     cost: Cost,
     /// Share of the wall time of a step, in seconds.
     step: f64,
@@ -77,18 +79,68 @@ struct PerImage {
     prepare: f64,
 }
 
+/// What the images of a step have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) view: ViewSpec,
+    /// Images per pass.
+    pub(crate) batch: u32,
+}
+
+impl Kind {
+    /// Returns the kind of the images of a stage.
+    pub(crate) fn of(stage: &PlanStage) -> Self {
+        let view = ViewSpec { size: stage.size, magnitude: stage.magnitude.mean(), order: stage.order };
+        Self { view, batch: stage.batch_per_device }
+    }
+}
+
+/// What trains and prepares images.
+#[derive(Clone, Copy)]
+pub(crate) struct Machine {
+    cores: f64,
+    workers: f64,
+    /// True if training takes no time of the cores.
+    on_gpu: bool,
+}
+
+impl Machine {
+    pub(crate) fn of(run: &Run) -> Self {
+        let (cores, workers) = (share::cores() as f64, run.options.workers() as f64);
+        Self { cores, workers, on_gpu: !run.state.device().is_cpu() }
+    }
+
+    /// Returns the wall time of a step whose passes and update take `step` seconds and whose images
+    /// take `data` seconds of a core, and true if it waits for images.
+    fn wall(&self, step: f64, data: f64) -> (f64, bool) {
+        let (own, loader) = match self.on_gpu {
+            true => (step, data / self.workers.min(self.cores)),
+            false => (step + data / self.cores, data / self.workers),
+        };
+        (own.max(loader), loader > own)
+    }
+}
+
+impl PerImage {
+    /// Returns the wall time of an image of which a share of `fresh` has to be prepared, in seconds.
+    pub(crate) fn wall(&self, machine: &Machine, fresh: f64) -> f64 {
+        machine.wall(self.step, fresh * self.prepare).0
+    }
+}
+
 /// Times steps at each size of the plan and computes the totals. The moments and running statistics
 /// of `run` are lost. Several processes forecast together, so that they share their machine as in
 /// the run.
 ///
-/// Training and loader share the cores: the expected time of a step is the sum of its own time and
-/// the CPU time of its images divided by the cores, or the time of the workers if that is longer.
+/// On the CPU, training and loader share the cores: the expected time of a step is the sum of its own
+/// time and the CPU time of its images divided by the cores, or the time of the workers if that is
+/// longer. On a GPU it is the longer of the two.
 ///
 /// # Errors
 /// Returns an error if an image cannot be read, or the model does not support a size.
 pub fn forecast(mut run: Run) -> Result<Forecast> {
     run.options.check_replay(&run.plan, run.group().host_slots())?;
-    let cores = share::cores() as f64;
+    let (cores, machine) = (share::cores() as f64, Machine::of(&run));
     // The slowest process has the most devices.
     let (devices, processes) = (run.config.devices, run.group().size());
     let part = f64::from(devices.div_ceil(processes as u32)) / f64::from(devices);
@@ -103,14 +155,15 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     };
     let plan = run.plan.clone();
     for (index, stage) in plan.stages().iter().enumerate().filter(|(_, stage)| stage.steps > 0) {
-        let settings = plan.at(stage.first_step)?;
+        let kind = Kind::of(stage);
         let image = match sizes.get(&stage.size) {
             Some(known) => *known,
-            None => *sizes.entry(stage.size).or_insert(time_image(&mut run, &settings)?),
+            None => *sizes.entry(stage.size).or_insert(time_image(&mut run, kind, None)?),
         };
         let (images, fresh) = (stage.images_per_step as f64, stage.fresh_per_step as f64);
         let (step, data) = (part * images * image.step, part * fresh * image.prepare);
-        let seconds = stage.steps as f64 * (step + sums + data / cores).max(data / workers);
+        let (wall, waits) = machine.wall(step + sums, data);
+        let seconds = stage.steps as f64 * wall;
         flops += stage.steps as f64 * images * image.cost.train_flops as f64;
         let batches = (2.0 * workers + 2.0) * f64::from(stage.batch_per_device);
         let waiting = (batches * f64::from(stage.size).powi(2) * 12.0) as u64;
@@ -125,13 +178,14 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
             step_seconds: step,
             data_seconds: data,
             sums_seconds: sums,
+            waits,
             seconds,
         });
     }
     let base = run.config.base_size;
     let at_base = match sizes.get(&base) {
         Some(known) => *known,
-        None => time_image(&mut run, &StepSettings { size: base, ..plan.at(plan.total_steps() - 1)? })?,
+        None => time_image(&mut run, last_at(&plan, base), None)?,
     };
     let evaluated = run.state.objective.has_accuracy();
     let evaluations = if evaluated { run.options.eval_every.count(run.end_position()?) } else { 0 };
@@ -154,16 +208,33 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     })
 }
 
-fn time_image(run: &mut Run, settings: &StepSettings) -> Result<PerImage> {
-    run.state.resize(settings.size as usize)?;
+/// Returns the kind of images that plain training at a size has.
+pub(crate) fn last_at(plan: &Plan, size: u32) -> Kind {
+    let last = plan.stages().last().map(Kind::of);
+    let other = ViewSpec { size, magnitude: 0.0, order: Order::default() };
+    last.map_or(Kind { view: other, batch: 1 }, |kind| Kind { view: ViewSpec { size, ..kind.view }, ..kind })
+}
+
+/// Times a step on random images and the preparation of some of the data. Moments and running
+/// statistics of the run are lost.
+/// The step is not timed again if it is `known` for a batch at this size.
+pub(crate) fn time_image(run: &mut Run, kind: Kind, known: Option<(u32, PerImage)>) -> Result<PerImage> {
+    let Kind { view, batch } = kind;
+    run.state.resize(view.size as usize)?;
     let cost = run.state.objective.cost(&run.state.model)?;
-    let view = ViewSpec { size: settings.size, magnitude: settings.magnitude, order: settings.order };
     let pipeline = TrainPipeline::new(&run.config, run.plan.recipe());
     let source = &run.sources.train;
     let bench = PreprocessBench { images: PREPARED.min(source.len()), view, workers: None };
     let prepare = 1.0 / preprocess(source, &pipeline, bench)?.images_per_s_core;
-    let step = match step_of_image(run, settings.batch_per_device) {
-        Err(e) if e.is_out_of_memory() => return Err(run.out_of_memory(settings)),
+    let step = match known {
+        Some((other, image)) if other == batch => Ok(image.step),
+        _ => step_of_image(run, batch),
+    };
+    let step = match step {
+        Err(e) if e.is_out_of_memory() => {
+            let settings = StepSettings { size: view.size, batch_per_device: batch, ..no_change() };
+            return Err(run.out_of_memory(&settings));
+        }
         other => other?,
     };
     Ok(PerImage { cost, step, prepare })
@@ -190,11 +261,16 @@ pub fn clock(seconds: f64) -> String {
 
 impl fmt::Display for Forecast {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "size     steps    GMACs  s / step  s of data      time")?;
+        writeln!(f, "size     steps    GMACs  s / step  s of data      time  bound by")?;
         for s in &self.stages {
             let giga = s.macs as f64 / 1e9;
             let (step, data, time) = (s.step_seconds, s.data_seconds, clock(s.seconds));
-            writeln!(f, "{:4}  {:8}  {giga:7.3}  {step:8.3}  {data:9.3}  {time:>8}", s.size, s.steps)?;
+            let bound = if s.waits { "loader" } else { "training" };
+            writeln!(
+                f,
+                "{:4}  {:8}  {giga:7.3}  {step:8.3}  {data:9.3}  {time:>8}  {bound}",
+                s.size, s.steps
+            )?;
         }
         if self.processes > 1 {
             let sums = self.stages.first().map_or(0.0, |s| s.sums_seconds);

@@ -147,10 +147,12 @@ impl Run {
             let mut settings = self.settings(self.step)?;
             settings.lr *= self.lr_factor();
             self.enter_stage(&settings, observer)?;
+            let begun = Instant::now();
             let record = match self.train_step(&settings, &mut prefetcher, clock, observer) {
                 Err(e) if e.is_out_of_memory() => return Err(self.out_of_memory(&settings)),
                 other => other?,
             };
+            self.history.step_seconds += begun.elapsed().as_secs_f64();
             self.step += 1;
             if let Some(record) = record {
                 observer.observe(&Event::Step(record))?;
@@ -164,8 +166,24 @@ impl Run {
             self.report_written(observer)?;
         }
         self.tick(&mut clock);
+        self.compare_with_forecast(observer)?;
         self.group.enter(Phase::Files, self.step);
         if self.group.is_first() { self.finish(observer) } else { Ok(self.step == total) }
+    }
+
+    /// Tells at the end of a run whose budget is counted in time how much its steps took.
+    fn compare_with_forecast(&self, observer: &mut dyn Observer) -> Result<()> {
+        let Some(table) = self.config.cost.seconds() else { return Ok(()) };
+        let base = table.of(self.plan.recipe().curriculum.base_size);
+        let (Some(base), true, false) = (base, self.step == self.total_steps(), self.group.is_shared())
+        else {
+            return Ok(());
+        };
+        let forecast = self.plan.equivalent_epochs() * self.sources.train.len() as f64 * base;
+        let took = self.history.step_seconds;
+        let off = 100.0 * (took / forecast - 1.0);
+        let text = format!("optimizer steps took {took:.1} s, forecast were {forecast:.1} s ({off:+.0}%)");
+        observer.observe(&Event::Note { text })
     }
 
     fn enter_stage(&mut self, s: &StepSettings, observer: &mut dyn Observer) -> Result<()> {
