@@ -6,8 +6,10 @@ use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain::Sources;
 use efficienttrain::config::Interval;
-use efficienttrain::config::{ConfigLayers, RunOptions, TrainConfig, ValueOrigin};
-use efficienttrain::experiments::compare::{Comparison, Contestant, half_at, to_markdown, write_comparison};
+use efficienttrain::config::{ConfigLayers, CostRule, CostUnit, RunOptions, TrainConfig, ValueOrigin};
+use efficienttrain::experiments::compare::{
+    Comparison, Contestant, half_at, settle_costs, to_markdown, write_comparison,
+};
 use efficienttrain::observe::progress::Progress;
 
 use super::layered::Layered;
@@ -52,12 +54,15 @@ const OUT: &str = "runs/compare";
 /// does not distort the comparison of times.
 const EVERY: (Interval, &str) = (Interval::Percent(10.0), "10%");
 
+/// Default unit of the budget: whoever compares looks at the clock.
+const COST: (CostRule, &str) = (CostRule::Wanted(CostUnit::Time), "time");
+
 /// Options that a comparison sets itself: it displays one run after the other.
 const OWN: [&str; 1] = ["view"];
 
 /// Adds the arguments of `train` and of the comparison to the command.
 pub(crate) fn args(command: Command) -> Command {
-    let defaults = [("out", OUT), ("eval_every", EVERY.1), ("checkpoint_every", EVERY.1)];
+    let defaults = [("out", OUT), ("eval_every", EVERY.1), ("checkpoint_every", EVERY.1), ("cost", COST.1)];
     let command = super::pretrain::hide(CompareArgs::augment_args(command));
     let command = super::without(command, &OWN).mut_arg("seed", |arg| arg.help(super::SEED_OF_MANY));
     defaults.into_iter().fold(command, |c, (name, value)| c.mut_arg(name, |arg| arg.default_value(value)))
@@ -73,12 +78,14 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         checkpoint_every: EVERY.0,
         ..RunOptions::default()
     };
-    let layers =
-        args.layered.layers(matches)?.with_base(&TrainConfig::default(), &defaults, ValueOrigin::Default);
-    let contestants = args.contestants(&layers)?;
+    let config = TrainConfig { cost: COST.0, ..TrainConfig::default() };
+    let layers = args.layered.layers(matches)?.with_base(&config, &defaults, ValueOrigin::Default);
+    let mut contestants = args.contestants(&layers)?;
     let resolved = layers.resolve()?;
     let sources = Sources::open(&resolved.config)?;
     let out = resolved.options.out.clone();
+    let mut timing = |name: &str| super::eprint_line(format!("{name}: timing its steps"));
+    settle_costs(&mut contestants, &resolved.options, &sources, &mut timing)?;
     let comparison = Comparison::new(contestants, args.seeds.clone(), resolved.options, sources)?;
     let stop = comparison.stop_flag();
     set_on_stop(&stop)?;
@@ -89,7 +96,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         bail!("--stop-after ended a run early; leave it out of a comparison");
     };
     write_comparison(&out, &rows, &curves)?;
-    super::print_line(format!("{}\nchart: {}", to_markdown(&rows), out.join("compare.svg").display()))?;
+    super::print_line(format!(
+        "{}\ncharts: {}, {}",
+        to_markdown(&rows),
+        out.join("compare.svg").display(),
+        out.join("compare-time.svg").display()
+    ))?;
     Ok(())
 }
 

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use efficienttrain::config::{RecipeSource, read_recipe};
-use efficienttrain::measure::macs_of;
-use efficienttrain_schedule::{Plan, PlanOptions, Recipe, Rounding};
+use efficienttrain::Sources;
+use efficienttrain::config::{CostRule, RecipeSource, RunOptions, TrainConfig, read_recipe};
+use efficienttrain::measure::with_known_cost;
+use efficienttrain_schedule::{CostModel, Plan, PlanOptions, Recipe, Rounding};
 
 use super::scaling::ScalingArgs;
 
@@ -32,10 +33,11 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_enum, default_value_t = RoundingName::Exact)]
     rounding: RoundingName,
 
-    /// Cost of an image by its size: `square` of its edge as the reference counts, or `macs` of the
-    /// model
-    #[arg(long, value_enum, default_value_t = CostName::Square)]
-    cost: CostName,
+    /// Cost of an image by its size: `square` of its edge as the reference counts, `macs` of the
+    /// model, or `time` of a step on this machine's CPU, with random images; also the costs that a
+    /// run has measured, as its `config.toml` has them
+    #[arg(long, value_name = "UNIT", default_value_t = CostRule::Square)]
+    cost: CostRule,
 
     #[command(flatten)]
     scaling: ScalingArgs,
@@ -50,16 +52,31 @@ pub(crate) struct PlanArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum CostName {
-    Square,
-    Macs,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 enum RoundingName {
     Exact,
     Reference,
 }
+
+impl PlanArgs {
+    /// Returns the costs of images for the plan.
+    fn costs(&self, source: &RecipeSource, recipe: &Recipe) -> Result<CostModel> {
+        let base_size = recipe.curriculum.base_size;
+        let config = TrainConfig {
+            recipe: source.clone(),
+            model: Some(recipe.model.clone()),
+            base_size,
+            cost: self.cost.clone(),
+            synthetic_images: FEW,
+            ..TrainConfig::default()
+        };
+        let sources = Sources::open(&config)?;
+        let config = with_known_cost(&config, &RunOptions::default(), &sources, &[])?;
+        Ok(config.cost.model(base_size)?)
+    }
+}
+
+/// Images to time the loader with.
+const FEW: usize = 128;
 
 pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     let Some(source) = args.recipe.as_ref().filter(|_| !args.list) else {
@@ -81,9 +98,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<()> {
     };
     let mut options =
         PlanOptions::new(args.equivalent_epochs, args.train_images, args.devices).with_rounding(rounding);
-    if matches!(args.cost, CostName::Macs) {
-        options = options.with_cost(macs_of(&recipe)?);
-    }
+    options = options.with_cost(args.costs(source, &recipe)?);
     let plan = Plan::new(&recipe, options)?;
     if let Some(model) = args.scaling.model(&recipe)? {
         return args.scaling.print(&plan, &model, args.json);

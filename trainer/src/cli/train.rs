@@ -51,8 +51,8 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "KEY", value_delimiter = ',', requires = "resume")]
     allow_change: Vec<String>,
 
-    /// Train a small model on the built-in set with the ++ curriculum, and the baseline with equal
-    /// compute for comparison
+    /// Train a small model on the built-in set with the ++ curriculum, and the baseline in equal time
+    /// for comparison
     #[arg(long)]
     pub(super) demo: bool,
 }
@@ -161,7 +161,7 @@ fn known(group: &Group, config: &TrainConfig, options: &RunOptions, sources: &So
     if !matches!(config.cost, CostRule::Wanted(_)) {
         return Ok(config.cost.clone());
     }
-    let measure = || with_known_cost(config, options, sources).map(|config| config.cost.to_string());
+    let measure = || with_known_cost(config, options, sources, &[]).map(|config| config.cost.to_string());
     let own = group.agree(if group.is_first() { measure() } else { Ok(String::new()) })?;
     let known = String::from_utf8(group.broadcast(|| own.into_bytes())?)?;
     known.parse().map_err(|what: String| anyhow::anyhow!(what))

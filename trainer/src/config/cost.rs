@@ -74,7 +74,7 @@ impl CostRule {
     ///
     /// # Errors
     /// Returns an error if they are not known yet, or not at base size.
-    pub(crate) fn model(&self, base_size: u32) -> Result<CostModel> {
+    pub fn model(&self, base_size: u32) -> Result<CostModel> {
         match self {
             Self::Square => Ok(CostModel::Square),
             Self::Known(table) => table.relative(base_size),

@@ -48,18 +48,11 @@ fn macs_at(model: &str, size: u32) -> Result<f64> {
 ///
 /// A time is that of an image in a step of its batch with update, on the device and with the workers
 /// of `options`, including the wait for its preparation. It is the mean over the stages of a size.
+/// `sizes` are further sizes that the budget may be spent at.
 ///
 /// # Errors
 /// Returns an error if recipe, model, data or device are invalid.
-pub fn with_known_cost(config: &TrainConfig, options: &RunOptions, sources: &Sources) -> Result<TrainConfig> {
-    with_known_cost_at(config, options, sources, &[])
-}
-
-/// Like [`with_known_cost`], for further sizes as well.
-///
-/// # Errors
-/// Same as [`with_known_cost`].
-pub fn with_known_cost_at(
+pub fn with_known_cost(
     config: &TrainConfig,
     options: &RunOptions,
     sources: &Sources,

@@ -8,4 +8,4 @@ pub mod doctor;
 pub mod forecast;
 pub(crate) mod timing;
 
-pub use costs::{macs_of, parameters_of, with_known_cost, with_known_cost_at};
+pub use costs::{macs_of, parameters_of, with_known_cost};

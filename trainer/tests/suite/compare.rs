@@ -5,8 +5,10 @@ use std::path::Path;
 use crate::common::command::{accepted, efficienttrain, text};
 use serde_json::Value;
 
-const RUN: [&str; 11] = [
+const RUN: [&str; 13] = [
     "compare",
+    "--cost",
+    "square",
     "--synthetic-images",
     "60",
     "--base-size",

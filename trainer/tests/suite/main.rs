@@ -4,6 +4,7 @@ mod common;
 
 mod bad_data;
 mod bad_shards;
+mod budget;
 mod changed_plan;
 mod cli;
 mod compare;

@@ -403,8 +403,11 @@ fn a_rank_that_panics_ends_the_others() {
     let (config, out) = (&config, dir.path());
     let train = move |group: Group| {
         let rank = group.rank();
-        let mut run = crate::common::run(config, options(out, 1)).with_group(group).unwrap();
-        run.train(&mut Panics(rank == 1)).unwrap_err().to_string()
+        let mut run = crate::common::run(config, options(out, 1)).with_group(group.clone()).unwrap();
+        let error = run.train(&mut Panics(rank == 1)).unwrap_err().to_string();
+        // As the program does, so that nobody names one who leaves for this reason.
+        group.fail(&error, true);
+        error
     };
     let ends: Vec<std::thread::Result<String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = groups.into_iter().map(|group| scope.spawn(move || train(group))).collect();

@@ -3,9 +3,12 @@
 //! A [`Contestant`] is a configuration with a name. Each one is trained with every seed in its own
 //! folder. An interrupted comparison can be resumed: complete runs are not trained again.
 
+pub(crate) mod costs;
 pub(crate) mod run;
 pub(crate) mod table;
+pub(crate) mod time_to_accuracy;
 
+pub use costs::settle_costs;
 pub use run::{Comparison, Contestant};
 pub use table::{Row, to_csv, to_markdown, write_comparison};
 

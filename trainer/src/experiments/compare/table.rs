@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::events::history::EvalRecord;
-use crate::observe::chart::{Curve, accuracy_against_compute};
+use crate::experiments::compare::time_to_accuracy;
+use crate::observe::chart::{Curve, accuracy_against_compute, accuracy_against_time};
 use crate::run::Run;
 use crate::util::atomic_file::replace;
 use crate::util::csv::csv;
@@ -40,6 +41,9 @@ pub struct Row {
     pub seconds: Vec<f64>,
     /// Training images per second of wall time.
     pub images_per_second: f64,
+    /// Evaluations of each seed: wall time in seconds, compute in compute epochs, and top-1 accuracy
+    /// (of weights or average, the better).
+    pub evaluations: Vec<Vec<[f64; 3]>>,
 }
 
 impl Row {
@@ -63,6 +67,8 @@ impl Row {
         let top1: Vec<f64> =
             runs.iter().map(|run| run.history.last().map_or(0.0, EvalRecord::score)).collect();
         let seconds: Vec<f64> = runs.iter().map(|run| run.history.seconds).collect();
+        let evaluation = |e: &EvalRecord| [e.seconds, e.equivalent_epochs, e.score()];
+        let evaluations = runs.iter().map(|run| run.history.evals.iter().map(evaluation).collect());
         Ok(Self {
             name: name.into(),
             model: runs[0].state.model.name().into(),
@@ -76,6 +82,7 @@ impl Row {
             images_per_second: images * runs.len() as f64 / seconds.iter().sum::<f64>().max(1e-9),
             top1,
             seconds,
+            evaluations: evaluations.collect(),
         })
     }
 
@@ -115,12 +122,14 @@ fn percent(measured: &Measured) -> String {
     measured.spread.map_or(format!("{mean:.2}"), |spread| format!("{mean:.2} +- {:.2}", 100.0 * spread))
 }
 
-/// Formats the rows as a Markdown table.
+/// Formats the rows as a Markdown table, and, if there is a baseline, the times to its accuracy as
+/// another one.
 pub fn to_markdown(rows: &[Row]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut out = line(&HEAD.map(str::to_string)) + &"| --- ".repeat(HEAD.len()) + "|\n";
     rows.iter().for_each(|row| out += &line(&row.cells()));
-    out
+    let times = time_to_accuracy::to_markdown(rows);
+    if times.is_empty() { out } else { out + "\n" + &times }
 }
 
 /// Formats the rows as comma-separated values.
@@ -128,7 +137,8 @@ pub fn to_csv(rows: &[Row]) -> String {
     csv(&HEAD, rows.iter().map(Row::cells))
 }
 
-/// Writes `compare.md`, `compare.csv`, `compare.json` and `compare.svg` to a folder.
+/// Writes `compare.md`, `compare.csv` and `compare.json` to a folder, and charts of the accuracy
+/// against compute, `compare.svg`, and against wall time, `compare-time.svg`.
 ///
 /// # Errors
 /// Returns an error if the disk fails, or there is nothing to draw.
@@ -138,5 +148,6 @@ pub fn write_comparison(folder: &Path, rows: &[Row], curves: &[Curve]) -> Result
     write("compare.csv", to_csv(rows))?;
     let json = serde_json::to_string_pretty(rows).map_err(|e| Error::io(folder)(e.into()))?;
     write("compare.json", json)?;
-    accuracy_against_compute(&folder.join("compare.svg"), "Top-1 against compute", curves)
+    accuracy_against_compute(&folder.join("compare.svg"), "Top-1 against compute", curves)?;
+    accuracy_against_time(&folder.join("compare-time.svg"), "Top-1 against wall time", curves)
 }

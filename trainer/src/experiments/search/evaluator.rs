@@ -10,12 +10,14 @@ use efficienttrain_schedule::search::{Evaluator, FineTuneRun, Outcome, Report, S
 
 use crate::checkpoint::folder::{LAST, RunFolder, newest};
 use crate::checkpoint::read::Checkpoint;
+use crate::config::cost::CostRule;
 use crate::config::interval::Interval;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::experiments::search::settings::SearchSettings;
 use crate::experiments::search::store::{Folder, Stored, remove_folder};
+use crate::measure::with_known_cost;
 use crate::run::Run;
 use crate::run::sources::Sources;
 
@@ -73,10 +75,16 @@ impl SearchRun {
             let what = "a search compares accuracies, and pre-training has none; leave it out";
             return Err(Error::config("target", what));
         }
-        config.plan(sources.train.len())?;
-        let search = settings.search(&config, sources.train.len())?;
         let claim = RunFolder::claim(&options.out)?;
         let folder = Folder(options.out.clone());
+        if matches!(config.cost, CostRule::Wanted(_)) {
+            config.cost = match folder.stored()? {
+                Some(stored) => stored.config.cost,
+                None => with_known_cost(&config, &options, &sources, &settings.sizes(&config)?)?.cost,
+            };
+        }
+        config.plan(sources.train.len())?;
+        let search = settings.search(&config, sources.train.len())?;
         let stored = folder.open(Stored { config, search, seconds: Vec::new() })?;
         folder.tidy(&stored.search)?;
         Ok(Self { options, sources, folder, stored, stop: Arc::default(), _claim: claim })

@@ -137,11 +137,22 @@ impl SearchSettings {
         })
     }
 
+    /// Returns the sizes to choose from.
+    ///
+    /// # Errors
+    /// Returns an error if the recipe is invalid.
+    pub(crate) fn sizes(&self, config: &TrainConfig) -> Result<Vec<u32>> {
+        if !self.sizes.is_empty() {
+            return Ok(self.sizes.clone());
+        }
+        let model = config.recipe()?.model;
+        Ok(Space::at_base_size(config.base_size, multiple(&model, config.base_size))?.sizes)
+    }
+
     fn options(&self, config: &TrainConfig, recipe: &Recipe, images: u64) -> Result<SearchOptions> {
-        let sizes = Space::at_base_size(config.base_size, multiple(&recipe.model, config.base_size))?.sizes;
         let batch = |&per_device: &u32| StageBatch { per_device, accumulation: config.accumulation };
         let space = Space {
-            sizes: if self.sizes.is_empty() { sizes } else { self.sizes.clone() },
+            sizes: self.sizes(config)?,
             magnitudes: self.magnitudes.clone(),
             batches: self.batches.iter().map(batch).collect(),
         };
@@ -167,7 +178,8 @@ impl SearchSettings {
             tie,
             retries: self.retries,
             // Uses the budget as given, not two thirds of it like the paper.
-            plan: PlanOptions::new(config.epochs, images, config.devices),
+            plan: PlanOptions::new(config.epochs, images, config.devices)
+                .with_cost(config.cost.model(recipe.curriculum.base_size)?),
             ..base
         };
         options.with_stages(self.stages).map_err(|error| Error::from(error).of_option())

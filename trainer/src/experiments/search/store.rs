@@ -31,20 +31,27 @@ pub(crate) struct Stored {
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    /// Resumes the search of the folder, which must be the same as `fresh`, or starts it.
-    pub(crate) fn open(&self, fresh: Stored) -> Result<Stored> {
+    /// Returns the search of the folder, if there is one.
+    pub(crate) fn stored(&self) -> Result<Option<Stored>> {
         let path = self.0.join(FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                self.store(&fresh)?;
-                return Ok(fresh);
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io(&path)(e)),
         };
-        let place = path.display().to_string();
+        let wrong =
+            |e: serde_json::Error| Error::Key { place: path.display().to_string(), what: e.to_string() };
+        serde_json::from_str(&text).map_err(wrong).map(Some)
+    }
+
+    /// Resumes the search of the folder, which must be the same as `fresh`, or starts it.
+    pub(crate) fn open(&self, fresh: Stored) -> Result<Stored> {
+        let Some(stored) = self.stored()? else {
+            self.store(&fresh)?;
+            return Ok(fresh);
+        };
+        let place = self.0.join(FILE).display().to_string();
         let wrong = |what: String| Error::Key { place: place.clone(), what };
-        let stored: Stored = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         let changed = differing(&settings_of(&stored)?, &settings_of(&fresh)?);
         if !changed.is_empty() {
             return Err(wrong(format!(

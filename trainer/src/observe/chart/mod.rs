@@ -53,8 +53,26 @@ pub(crate) struct Line {
 /// # Errors
 /// Returns an error if there is no evaluation to draw, or the file cannot be written.
 pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> Result<()> {
+    accuracy_against(path, title, curves, "compute, in compute epochs", |eval| eval.equivalent_epochs)
+}
+
+/// Draws top-1 accuracy against wall time as an SVG file, with one line per run.
+///
+/// # Errors
+/// Same as [`accuracy_against_compute`].
+pub fn accuracy_against_time(path: &Path, title: &str, curves: &[Curve]) -> Result<()> {
+    accuracy_against(path, title, curves, "wall time, in minutes", |eval| eval.seconds / 60.0)
+}
+
+fn accuracy_against(
+    path: &Path,
+    title: &str,
+    curves: &[Curve],
+    x: &str,
+    spent: impl Fn(&EvalRecord) -> f64,
+) -> Result<()> {
     let line = |(index, curve): (usize, &Curve)| {
-        let points: Vec<_> = curve.evals.iter().map(|e| (e.equivalent_epochs, 100.0 * e.top1)).collect();
+        let points: Vec<_> = curve.evals.iter().map(|e| (spent(e), 100.0 * e.top1)).collect();
         let last = points.last().map_or(0.0, |p| p.1);
         // When colors repeat, dashes distinguish the lines.
         let (color, dashed) = (COLORS[index % COLORS.len()], index >= COLORS.len());
@@ -62,7 +80,7 @@ pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> R
     };
     let chart = Chart {
         title,
-        x: "compute, in compute epochs",
+        x,
         y: "top-1 accuracy, %",
         edges: EDGES,
         range: (0.0, 0.0),
