@@ -80,6 +80,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "MIB", default_value_t = 8192)]
     pub max_replay_mib: u32,
 
+    /// Keep decoded training images in memory, up to this many MiB of each process: whatever fits is
+    /// decoded once. Without effect on images that --reduced-decode shrinks
+    #[arg(long, value_name = "MIB", default_value_t = 0)]
+    pub cache_mib: u32,
+
     /// With several processes: size of the buckets in which gradients are sent to the others while
     /// the backward pass goes on, in MiB
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_BUCKET_MIB, help_heading = SEVERAL)]

@@ -225,6 +225,10 @@ pub(crate) fn time_image(run: &mut Run, kind: Kind, known: Option<(u32, PerImage
     let pipeline = TrainPipeline::new(&run.config, run.plan.recipe());
     let source = &run.sources.train;
     let bench = PreprocessBench { images: PREPARED.min(source.len()), view, workers: None };
+    if run.options.cache_mib > 0 {
+        // Later passes find the images decoded.
+        preprocess(source, &pipeline, bench)?;
+    }
     let prepare = 1.0 / preprocess(source, &pipeline, bench)?.images_per_s_core;
     let step = match known {
         Some((other, image)) if other == batch => Ok(image.step),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use candle_core::Device;
 use efficienttrain_models::{Backbone, ModelOptions, create_model};
 use efficienttrain_schedule::{Plan, Recipe};
 
@@ -11,11 +12,12 @@ use crate::checkpoint::read::Checkpoint;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::config::values::{LossName, NonFinitePolicy};
+use crate::data::source::cached::Cached;
 use crate::data::source::digest::DataDigest;
 use crate::distributed::buckets::Buckets;
 use crate::distributed::group::Group;
 use crate::distributed::sums::OrderedSums;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::history::History;
 use crate::pretrain::masked::{Reconstruction, autoencoder};
 use crate::run::bad_images::BadImages;
@@ -23,6 +25,7 @@ use crate::run::init_weights::{load_init, open_init};
 use crate::run::sources::Sources;
 use crate::run::{Run, checks};
 use crate::training::loss::{BinaryCrossEntropy, CrossEntropy, Loss};
+use crate::training::memory::memory;
 use crate::training::network::Network;
 use crate::training::objective::Classification;
 use crate::training::state::TrainState;
@@ -107,6 +110,7 @@ impl Run {
         config.embed_recipe()?;
         config.recipe()?;
         options.check()?;
+        let sources = cached(sources, &options)?;
         let plan = config.plan(sources.train.len())?;
         options.check_replay(&plan, 1)?;
         let num_classes = sources.train.classes().len();
@@ -246,4 +250,22 @@ pub(crate) fn check_batches(
     let first =
         ModelOptions { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..ModelOptions::default() };
     checks::check_batch_norm(&initial_state(config, options, plan.recipe(), &first)?, plan)
+}
+
+/// Keeps decoded training images in memory if the options say so.
+fn cached(sources: Sources, options: &RunOptions) -> Result<Sources> {
+    let bytes = u64::from(options.cache_mib) << 20;
+    if bytes == 0 {
+        return Ok(sources);
+    }
+    let free = memory(&Device::Cpu)?.free;
+    if bytes > free {
+        let what = format!(
+            "{} MiB for decoded images, but {} MiB of memory are available; give less, or 0 for none",
+            options.cache_mib,
+            free >> 20
+        );
+        return Err(Error::config("cache-mib", what));
+    }
+    Ok(Sources { train: Arc::new(Cached::new(sources.train, bytes)), val: sources.val })
 }

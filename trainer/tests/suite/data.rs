@@ -235,3 +235,28 @@ fn damaged_files_are_errors_and_odd_ones_are_read() {
     let gray = efficienttrain::data::read_image(&folder.join("gray.png")).unwrap();
     assert_eq!(gray.get_pixel(2, 2).0, [9, 9, 9]);
 }
+
+#[test]
+fn kept_images_are_those_that_are_decoded_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = image_folder(&dir.path().join("data"), 3, 8);
+    let weights = |name: &str, cache_mib: u32, reduced_decode: bool| {
+        let config = efficienttrain::config::TrainConfig {
+            data: Some(data.clone()),
+            reduced_decode,
+            epochs: 3.0,
+            batch: 4.into(),
+            ..crate::common::config("resnet10")
+        };
+        let options = efficienttrain::config::RunOptions {
+            cache_mib,
+            ..crate::common::options(&dir.path().join(name), 2)
+        };
+        let mut run = crate::common::run(&config, options);
+        run.train(&mut ()).unwrap();
+        crate::common::bits(&run)
+    };
+    let plain = weights("plain", 0, false);
+    assert!(plain == weights("cached", 16, false), "a cache changes the weights");
+    assert!(plain == weights("reduced", 16, true), "a cache changes images at a reduced size");
+}

@@ -1,5 +1,6 @@
 //! Labeled image sets.
 
+pub(crate) mod cached;
 pub(crate) mod cifar;
 pub(crate) mod class_names;
 pub(crate) mod digest;
