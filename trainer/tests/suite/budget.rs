@@ -115,7 +115,7 @@ fn a_comparison_in_time_measures_once_and_tells_when_the_baseline_is_reached() {
     let table: Value = serde_json::from_str(&costs).unwrap();
     let base = |name: &str| {
         let rule = table[name].as_str().unwrap().to_string();
-        rule.split(['=', ',', ':']).last().unwrap().to_string()
+        rule.rsplit('=').next().unwrap().to_string()
     };
     assert_eq!(base("resnet10-baseline"), base("resnet10-half-96"), "one cost at base size: {costs}");
     // Finished runs are not trained again, and nothing is measured anew.

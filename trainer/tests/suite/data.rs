@@ -244,8 +244,8 @@ fn kept_images_are_those_that_are_decoded_each_time() {
         let config = efficienttrain::config::TrainConfig {
             data: Some(data.clone()),
             reduced_decode,
-            epochs: 3.0,
-            batch: 4.into(),
+            epochs: 2.0,
+            batch: 8.into(),
             ..crate::common::config("resnet10")
         };
         let options = efficienttrain::config::RunOptions {

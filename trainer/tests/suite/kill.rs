@@ -116,6 +116,7 @@ fn compare(whole: &Path, disturbed: &Path) {
 }
 
 #[test]
+#[ignore = "trains much: CI runs it"]
 fn a_killed_run_ends_as_an_undisturbed_one() {
     check("resnet10", 6, 1);
 }

@@ -75,7 +75,6 @@ impl SearchRun {
             let what = "a search compares accuracies, and pre-training has none; leave it out";
             return Err(Error::config("target", what));
         }
-        let claim = RunFolder::claim(&options.out)?;
         let folder = Folder(options.out.clone());
         if matches!(config.cost, CostRule::Wanted(_)) {
             config.cost = match folder.stored()? {
@@ -85,6 +84,7 @@ impl SearchRun {
         }
         config.plan(sources.train.len())?;
         let search = settings.search(&config, sources.train.len())?;
+        let claim = RunFolder::claim(&options.out)?;
         let stored = folder.open(Stored { config, search, seconds: Vec::new() })?;
         folder.tidy(&stored.search)?;
         Ok(Self { options, sources, folder, stored, stop: Arc::default(), _claim: claim })
