@@ -341,7 +341,7 @@ struct Recording {
   std::vector<Node> nodes;
   // Pieces that it makes, and those of them that exist after a launch, until they are freed or made again.
   std::map<char *, size_t> made;
-  std::map<char *, bool> exists, freed_within;
+  std::map<char *, bool> exists;
   size_t now = 0, most = 0;
   bool bad = false, launched = false, frees_by_itself = false;
 };
@@ -410,7 +410,6 @@ int release(void *p) {
   if (recording) {
     if (graph != recording) fault("memory from before a recording was freed within it");
     recording->now -= bytes;
-    recording->freed_within[(char *)p] = true;
     write_down(FREE, [=] {
       check_guard();
       memset(p, 0xFF, bytes);

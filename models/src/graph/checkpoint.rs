@@ -1,12 +1,11 @@
 //! Activation checkpointing (Chen et al., 2016): a block keeps what goes in, and is run again in
 //! the backward pass.
 
-use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 
-use super::{Context, CostCounter, Gradients, Source, Tape, Variable};
+use super::{Context, Gradients, Source, Variable};
 use crate::Result;
 use crate::ops::{Pullback, Traced};
 use crate::params::ParamId;
@@ -81,22 +80,14 @@ impl<'a> Context<'a> {
 
     /// A pass with the same parameters and draws, and a tape of its own.
     fn part(&self, recording: Recording) -> Self {
-        let (tape, counter, used) = (Tape::default(), CostCounter::default(), RefCell::default());
-        let (params, mode, compute_type) = (self.params, self.mode, self.compute_type);
-        let (frozen, statistics_log) = (self.frozen.clone(), self.statistics_log.clone());
-        let (processes, draws) = (self.processes.clone(), self.draws.clone());
         Self {
-            params,
-            mode,
-            tape,
-            counter,
             recording,
-            compute_type,
-            used,
-            frozen,
-            statistics_log,
-            processes,
-            draws,
+            compute_type: self.compute_type,
+            frozen: self.frozen.clone(),
+            statistics_log: self.statistics_log.clone(),
+            processes: self.processes.clone(),
+            draws: self.draws.clone(),
+            ..Self::new(self.params, self.mode)
         }
     }
 

@@ -61,6 +61,9 @@ impl PlanArgs {
     /// Returns the costs of images for the plan.
     fn costs(&self, source: &RecipeSource, recipe: &Recipe) -> Result<CostModel> {
         let base_size = recipe.curriculum.base_size;
+        if !matches!(self.cost, CostRule::Wanted(_)) {
+            return Ok(self.cost.model(base_size)?);
+        }
         let config = TrainConfig {
             recipe: source.clone(),
             model: Some(recipe.model.clone()),

@@ -33,6 +33,14 @@ pub(crate) struct Pass<'a> {
     pub(crate) seed: u64,
 }
 
+/// What became of a pass.
+pub(crate) enum Attempt {
+    /// It was launched as a graph; its loss.
+    Launched(Tensor),
+    /// It is still to be run, with notes about its random factors if the next one may be recorded.
+    Left(Option<Draws>),
+}
+
 /// What the kernels of a pass depend on.
 #[derive(Clone, Debug, PartialEq)]
 struct Kind {
@@ -82,48 +90,47 @@ enum Phase {
 }
 
 impl Recorder {
-    /// Runs a pass forward and backward if it is of the kind that is recorded, or recorded now, and
-    /// adds its gradients; returns its loss. If it is not, returns the destination of the notes about
-    /// its random factors.
+    /// Runs a pass forward and backward and adds its gradients, if passes of its kind are recorded
+    /// already or can be now.
     pub(crate) fn run(
         &mut self,
         state: &TrainState,
         pass: Pass,
         gradients: &mut Gradients,
-    ) -> Result<std::result::Result<Tensor, Option<Draws>>> {
+    ) -> Result<Attempt> {
         let recordable = *ENABLED && state.device().is_cuda() && state.processes.is_none();
         if !recordable || !state.objective.is_recordable() {
-            return Ok(Err(None));
+            return Ok(Attempt::Left(None));
         }
         let kind = Kind::of(state, &pass);
         match std::mem::take(&mut self.phase) {
             Phase::Recorded(recorded) if recorded.kind == kind => self.phase = Phase::Recorded(recorded),
             Phase::Refused(known) if known == kind => {
                 self.phase = Phase::Refused(known);
-                return Ok(Err(None));
+                return Ok(Attempt::Left(None));
             }
             Phase::Seen(known, draws) if known == kind => match Recorded::new(state, &kind, pass, draws) {
                 Ok(recorded) => {
-                    let loss = recorded.give(pass, gradients);
+                    let loss = recorded.add_gradients(pass, gradients);
                     self.phase = Phase::Recorded(Box::new(recorded));
-                    return loss.map(Ok);
+                    return loss.map(Attempt::Launched);
                 }
                 Err(reason) => {
                     self.refusal = Some(reason.to_string());
                     self.phase = Phase::Refused(kind);
-                    return Ok(Err(None));
+                    return Ok(Attempt::Left(None));
                 }
             },
             // Memory of another recording is given back here.
             _ => {
                 let draws = Draws::default();
                 self.phase = Phase::Seen(kind, draws.clone());
-                return Ok(Err(Some(draws)));
+                return Ok(Attempt::Left(Some(draws)));
             }
         }
-        let Phase::Recorded(recorded) = &mut self.phase else { return Ok(Err(None)) };
+        let Phase::Recorded(recorded) = &mut self.phase else { return Ok(Attempt::Left(None)) };
         recorded.launch(pass, state)?;
-        recorded.give(pass, gradients).map(Ok)
+        recorded.add_gradients(pass, gradients).map(Attempt::Launched)
     }
 
     /// Returns why passes of the present kind could not be recorded, once.
@@ -194,7 +201,6 @@ impl Recorded {
         let mut inputs = Inputs::new(pass.batch, draws.clone(), state.device())?;
         inputs.fill(pass, state)?;
         let batch = inputs.batch(kind)?;
-        ops::cuda::make_room_for_graph(state.device())?;
         let (graph, (loss, gradients)) = Graph::record(state.device(), || -> Result<_> {
             let mode = Mode::Train { seed: pass.seed, drop_path: pass.drop_path };
             let mut cx = state.context(mode).with_draws(Some(draws));
@@ -213,7 +219,7 @@ impl Recorded {
     }
 
     /// Adds the gradients of the last launch to `gradients`, and returns its loss.
-    fn give(&self, pass: Pass, gradients: &mut Gradients) -> Result<Tensor> {
+    fn add_gradients(&self, pass: Pass, gradients: &mut Gradients) -> Result<Tensor> {
         // The only pass of a step is over before the next launch.
         let alone = pass.share == 1.0;
         for (id, gradient) in &self.gradients {

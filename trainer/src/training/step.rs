@@ -19,7 +19,7 @@ use crate::training::loss_scale::LossScale;
 use crate::training::objective::DeviceBatch;
 use crate::training::pass_report::PassReports;
 #[cfg(feature = "cuda")]
-use crate::training::recorded::Pass;
+use crate::training::recorded::{Attempt, Pass};
 use crate::training::state::TrainState;
 
 /// Result of one optimizer step.
@@ -162,11 +162,11 @@ impl<'a> Step<'a> {
             let ran = recorder.run(self.state, pass, &mut self.gradients);
             self.state.recorder = recorder;
             match ran? {
-                Ok(loss) => {
+                Attempt::Launched(loss) => {
                     self.losses.push(MicroLoss { loss, share });
                     return Ok(());
                 }
-                Err(noted) => draws = noted,
+                Attempt::Left(noted) => draws = noted,
             }
         }
         let state = &*self.state;

@@ -21,7 +21,6 @@ use crate::{Error, Result};
 pub struct Graph {
     graph: Option<CudaGraph>,
     gpu: CudaDevice,
-    nodes: usize,
 }
 
 // SAFETY: the driver's graphs belong to no thread, but must not be used by two at once; nothing of
@@ -32,7 +31,7 @@ unsafe impl Sync for Graph {}
 
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Graph").field("nodes", &self.nodes).finish_non_exhaustive()
+        f.debug_struct("Graph").finish_non_exhaustive()
     }
 }
 
@@ -66,6 +65,8 @@ impl Graph {
         let Device::Cuda(gpu) = device else {
             return Err(Error::Device { what: "only the work of a GPU can be recorded".into() }.into());
         };
+        // The graph takes as much as the pass before, which is kept for further tensors.
+        make_room(device)?;
         let stream = gpu.cuda_stream();
         let driver = |e| E::from(Error::from(e));
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
@@ -79,8 +80,8 @@ impl Graph {
         let made = made?;
         let checked = ended.and_then(|graph| {
             let graph = graph.ok_or_else(|| E::from(refused("a pass without any kernel".into())))?;
-            let nodes = check(&graph)?;
-            let mut graph = Self { graph: Some(graph), gpu: gpu.clone(), nodes };
+            check(&graph)?;
+            let mut graph = Self { graph: Some(graph), gpu: gpu.clone() };
             graph.launch()?;
             Ok(graph)
         });
@@ -106,11 +107,6 @@ impl Graph {
             None => Ok(()),
         }
     }
-
-    /// Returns the number of kernels, copies and allocations.
-    pub fn nodes(&self) -> usize {
-        self.nodes
-    }
 }
 
 impl Drop for Graph {
@@ -121,21 +117,13 @@ impl Drop for Graph {
     }
 }
 
-/// Gives memory that is kept for further tensors back to the device, so that a graph can take it.
-///
-/// # Errors
-/// When `device` is no GPU, or does not work.
-pub fn make_room_for_graph(device: &Device) -> Result<()> {
-    make_room(device)
-}
-
 fn refused(what: String) -> Error {
     Error::Unsupported { op: "graph", what, supported: "kernels and copies within the GPU" }
 }
 
-/// Counts the nodes of a graph; an error if one copies from the memory of the host, which is someone
-/// else's by the time of the next launch.
-fn check(graph: &CudaGraph) -> Result<usize> {
+/// An error if a graph copies from the memory of the host, which is someone else's by the time of the
+/// next launch, or calls the host.
+fn check(graph: &CudaGraph) -> Result<()> {
     use sys::CUgraphNodeType_enum::{CU_GRAPH_NODE_TYPE_HOST, CU_GRAPH_NODE_TYPE_MEMCPY};
     use sys::CUmemorytype_enum::CU_MEMORYTYPE_HOST;
     let mut count = 0;
@@ -164,5 +152,5 @@ fn check(graph: &CudaGraph) -> Result<usize> {
             return Err(refused(format!("a copy of {} bytes from or to the host", copy.WidthInBytes)));
         }
     }
-    Ok(count)
+    Ok(())
 }

@@ -48,7 +48,7 @@ pub use elementwise::write_part;
 pub(super) use elementwise::{
     accumulate, add, blend, converted, increment, scale_by, scale_elements, squared_norm,
 };
-pub use graph::{Graph, make_room_for_graph};
+pub use graph::Graph;
 pub(super) use images::normalize_erase_mix;
 pub(super) use linear::linear;
 pub(super) use loss::{above, binary_cross_entropy, masked_squared_error, soft_cross_entropy};

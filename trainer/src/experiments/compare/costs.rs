@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use efficienttrain_schedule::Recipe;
+
 use crate::config::cost::CostRule;
 use crate::config::options::RunOptions;
+use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
 use crate::experiments::compare::run::Contestant;
 use crate::measure::with_known_cost;
@@ -13,8 +16,14 @@ use crate::util::atomic_file::replace;
 /// File with the costs by the name of the contestant, so that a resumed comparison goes on with them.
 const FILE: &str = "costs.json";
 
-/// Replaces budgets in operations or time by those with known costs. Contestants of one model share
-/// the cost at base size, so that equal budgets are equal times. `measuring` is called with the name
+/// What the speed of plain training depends on: contestants that agree in it share the cost at base
+/// size, so that equal budgets are equal times.
+fn speed(config: &TrainConfig, recipe: &Recipe) -> String {
+    let (base_size, batch) = (recipe.curriculum.base_size, &config.batch);
+    format!("{} {base_size} {batch} {} {:?}", recipe.model, config.accumulation, config.precision)
+}
+
+/// Replaces budgets in operations or time by those with known costs. `measuring` is called with the name
 /// of each contestant before its steps are timed.
 ///
 /// # Errors
@@ -31,7 +40,7 @@ pub fn settle_costs(
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
         Err(e) => return Err(Error::io(&path)(e)),
     };
-    let mut bases: HashMap<(String, u32), f64> = HashMap::new();
+    let mut bases: HashMap<String, f64> = HashMap::new();
     for Contestant { name, config } in contestants {
         if !matches!(config.cost, CostRule::Wanted(_)) {
             continue;
@@ -48,7 +57,7 @@ pub fn settle_costs(
         config.cost = match rule {
             CostRule::Known(mut table) => {
                 for row in table.costs.iter_mut().filter(|row| row.0 == base_size) {
-                    row.1 = *bases.entry((recipe.model.clone(), base_size)).or_insert(row.1);
+                    row.1 = *bases.entry(speed(config, &recipe)).or_insert(row.1);
                 }
                 CostRule::Known(table)
             }
