@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::kernels::conv::{self, Geometry};
+use super::kernels::conv::{self, Geometry, PackedWeight};
 use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
 use super::{Pullback, Traced, by_storage, cat, dims, expect_shape, on_gpu};
@@ -57,8 +57,10 @@ pub fn conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfi
     let x = x.contiguous()?;
     by_storage!(OP, x, S => {
         let (w, bias) = (Param::of::<S>(w)?, bias.map(Param::of::<S>).transpose()?);
-        let value = forward::<S, _>(&x, &w, bias.as_ref(), &g)?;
-        Ok(Traced::new(value, move |dy, needs| backward::<S, _>(&x, &w, bias.as_ref(), &g, dy, needs)))
+        // Packed once, for both passes.
+        let packed = PackedWeight::<S>::new(w.view(OP)?.slice()?, &g);
+        let value = forward(&x, (&w, &packed), bias.as_ref(), &g)?;
+        Ok(Traced::new(value, move |dy, needs| backward(&x, (&w, &packed), bias.as_ref(), &g, dy, needs)))
     })
 }
 
@@ -123,20 +125,20 @@ fn grouped(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) 
 
 fn forward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
-    w: &Param,
+    (w, packed): (&Param, &PackedWeight<S>),
     bias: Option<&Param>,
     g: &Geometry,
 ) -> Result<Tensor> {
     let (xv, wv) = (View::new(OP, x)?, w.view(OP)?);
     let bias = bias.map(|b| b.view(OP)).transpose()?;
     let bias = bias.as_ref().map(View::slice::<T>).transpose()?;
-    let y = conv::forward(xv.slice::<S>()?, &conv::pack_weight(wv.slice::<T>()?, g), bias, g);
+    let y = packed.forward(xv.slice()?, wv.slice()?, bias, g);
     tensor(y, &[g.n, g.ho, g.wo, g.o])
 }
 
 fn backward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
-    w: &Param,
+    (w, packed): (&Param, &PackedWeight<S>),
     bias: Option<&Param>,
     g: &Geometry,
     dy: &Tensor,
@@ -147,12 +149,11 @@ fn backward<S: Storage<Real = T>, T: Compute>(
     let dys = dyv.slice::<S>()?;
     let mut grads = vec![None, None];
     if needs[0] {
-        let packed = conv::pack_weight(wv.slice::<T>()?, g);
-        grads[0] = Some(tensor(conv::backward_data(dys, &packed, g), x.dims())?);
+        grads[0] = Some(tensor(packed.backward_data(dys, wv.slice()?, g), x.dims())?);
     }
     if needs[1] {
-        let packed = conv::backward_weight(xv.slice::<S>()?, dys, g);
-        grads[1] = w.gradient(conv::unpack_weight(packed, g))?;
+        let rows = conv::backward_weight(xv.slice::<S>()?, dys, g);
+        grads[1] = w.gradient(conv::unpack_weight(rows, g))?;
     }
     if let Some(bias) = bias {
         grads.push(bias.gradient(rows::column_sums(dys, g.o))?);

@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::kernels::conv::transpose_each;
 use super::kernels::depthwise::{self as kernel, Depthwise};
+use super::kernels::transpose::transpose_each;
 use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
 use super::{Traced, by_storage, dims, expect_shape, on_gpu};
@@ -111,7 +111,7 @@ fn backward<S: Storage<Real = T>, T: Compute>(
     }
     if needs[1] {
         let packed: Vec<T> = kernel::backward_weight(xv.slice::<S>()?, dys, g);
-        grads[1] = w.gradient(transpose_each(&packed, 1, g.kh * g.kw, g.c))?;
+        grads[1] = w.gradient::<T>(transpose_each(&packed, 1, g.kh * g.kw, g.c))?;
     }
     if let Some(bias) = bias {
         grads.push(bias.gradient(rows::column_sums(dys, g.c))?);

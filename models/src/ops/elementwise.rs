@@ -20,7 +20,7 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Traced> {
     let dtype = y.dtype();
     by_storages!("add", x.dtype(), dtype, (S, R) => {
         let (xv, yv) = (View::new("add", &x)?, View::new("add", &y)?);
-        let value = tensor(rows::zip(xv.slice::<S>()?, yv.slice::<R>()?, |a, b| a + b), x.dims())?;
+        let value = tensor(rows::zip(xv.slice::<S>()?, yv.slice::<R>()?, #[inline(always)] |a, b| a + b), x.dims())?;
         Ok(Traced::new(value, move |dy, _| Ok(vec![Some(dy.clone()), Some(converted(dy, dtype)?)])))
     })
 }
@@ -69,7 +69,7 @@ pub fn accumulate(target: &Tensor, term: &Tensor) -> Result<()> {
         let view = View::new("accumulate", &term)?;
         let term = view.slice::<T>()?;
         change::<T>("accumulate", target, |target| {
-            rows::update(target, term, |a, b| a + b);
+            rows::update(target, term, #[inline(always)] move |a, b| a + b);
             Ok(())
         })
     })
@@ -84,7 +84,7 @@ pub fn scale_by(target: &Tensor, factor: f64) -> Result<()> {
     by_dtype!("scale_by", target, T => {
         let factor = T::of(factor);
         change::<T>("scale_by", target, |x| {
-            x.par_chunks_mut(1 << 15).for_each(|x| vectorized(#[inline(always)] || x.iter_mut().for_each(|x| *x *= factor)));
+            x.par_chunks_mut(1 << 15).for_each(|x| vectorized(#[inline(always)] move || x.iter_mut().for_each(|x| *x *= factor)));
             Ok(())
         })
     })

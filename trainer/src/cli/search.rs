@@ -30,8 +30,8 @@ pub(crate) struct SearchArgs {
 const OUT: &str = "runs/search";
 
 /// Options that a search sets itself: trials are evaluated at their end, keep only the checkpoints
-/// that later trials need, and write no logs of their own.
-const OWN: [&str; 6] = ["log", "view", "eval_every", "keep_last", "keep_best", "stop_after"];
+/// that later trials need, and write no logs of their own. Magnitudes are those of the search.
+const OWN: [&str; 7] = ["log", "view", "eval_every", "keep_last", "keep_best", "stop_after", "magnitude"];
 
 /// Adds the arguments of `train` and of the search to the command.
 pub(crate) fn args(command: Command) -> Command {

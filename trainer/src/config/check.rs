@@ -2,6 +2,7 @@
 
 use efficienttrain_schedule::{OptimizerKind, Recipe};
 
+use crate::config::policy::PolicyName;
 use crate::config::train::TrainConfig;
 use crate::config::values::{CurveName, LossName};
 use crate::error::{Error, Result};
@@ -67,6 +68,10 @@ impl TrainConfig {
             [("decoder", self.decoder.is_some()), ("mask-ratio", self.mask_ratio != defaults.mask_ratio)];
         if let Some((option, _)) = of_pretraining.iter().find(|(_, given)| *given && self.target.is_none()) {
             return refuse(option, "is for pre-training; leave it out, or give option `target`".into());
+        }
+        if self.magnitude.is_some() && self.auto_augment.as_ref().is_some_and(PolicyName::is_none) {
+            let what = "option `auto-augment` is `none`, which has no magnitude; leave out one of the two";
+            return refuse("magnitude", what.into());
         }
         let replays = |recipe: &Recipe| recipe.curriculum.stages.iter().any(|stage| stage.replay.times > 1);
         if self.replay_batches.is_some() && !replays(recipe) {

@@ -26,6 +26,11 @@ const NONE: &str = "none";
 pub struct PolicyName(Option<Policy>);
 
 impl PolicyName {
+    /// Returns true for no augmentation, whatever the magnitude.
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Augments an image at a plan's magnitude, 0 to 10.
     ///
     /// # Errors

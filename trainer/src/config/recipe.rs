@@ -131,6 +131,9 @@ impl TrainConfig {
 
     fn apply_overrides(&self, recipe: &mut Recipe) {
         self.apply_lr(recipe);
+        if let Some(magnitude) = self.magnitude {
+            magnitude.apply(&mut recipe.curriculum);
+        }
         let nonzero = |value: f64| (value > 0.0).then_some(value);
         if let Some(opt) = self.opt {
             recipe.optimizer.kind = opt.kind();

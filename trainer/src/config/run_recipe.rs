@@ -43,6 +43,7 @@ impl TrainConfig {
             drop_path: None,
             ema_decay: None,
             clip_grad: None,
+            magnitude: None,
             mixup: None,
             cutmix: None,
             label_smoothing: None,

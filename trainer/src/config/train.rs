@@ -9,6 +9,7 @@ use crate::config::batch::BatchSize;
 use crate::config::cost::CostRule;
 use crate::config::images::ImagesPerClass;
 use crate::config::interval::{Interval, Length};
+use crate::config::magnitude::MagnitudeRange;
 use crate::config::options::SEVERAL;
 use crate::config::policy::PolicyName;
 use crate::config::precision::Precision;
@@ -235,6 +236,11 @@ pub struct TrainConfig {
     /// RandAugment]
     #[arg(long, visible_alias = "aa", value_name = "POLICY", help_heading = AUGMENTATION)]
     pub auto_augment: Option<PolicyName>,
+
+    /// Magnitude of the augmentation policy, 0 to 10: a number such as `9` throughout, or `0-9` for
+    /// a linear growth over the run [default: that of the recipe's stages]
+    #[arg(long, value_name = "M", allow_negative_numbers = true, help_heading = AUGMENTATION)]
+    pub magnitude: Option<MagnitudeRange>,
 
     /// Mixup alpha, 0 for none [default: that of the recipe]
     #[arg(long, value_name = "ALPHA", allow_negative_numbers = true, help_heading = AUGMENTATION)]

@@ -1,10 +1,8 @@
 //! Two-dimensional convolution of channels-last images as matrix products over windows.
 
-use std::borrow::Cow;
-
-use rayon::prelude::*;
-
+use super::product::multiplies_bf16;
 use super::product::{FlippedKernel, Im2col, Left, OutputRows, Right, product, product_at, product_split_k};
+use super::transpose::transpose_each;
 use super::{Compute, Storage};
 
 /// Shapes of one convolution. Images are `[n, h, w, c]`, results `[n, ho, wo, o]`.
@@ -62,42 +60,55 @@ impl Geometry {
     }
 }
 
-/// `[o, c, kh, kw]` (the layout of weight files) to rows `[o, kh * kw * c]` (the layout of unfolded
-/// patches).
-pub(crate) fn pack_weight<'a, T: Compute>(w: &'a [T], g: &Geometry) -> Cow<'a, [T]> {
-    if g.kh * g.kw == 1 || g.c == 1 {
-        Cow::Borrowed(w)
-    } else {
-        transpose_each(w, g.o, g.c, g.kh * g.kw).into()
+/// Weight as rows `[o, kh * kw * c]`, the layout of unfolded patches.
+pub(crate) enum PackedWeight<S: Storage> {
+    /// As rows already.
+    Unchanged,
+    Real(Vec<S::Real>),
+    /// Rounded to the type of the images, as the products of this machine do with it anyway.
+    Rounded(Vec<S>),
+}
+
+impl<S: Storage> PackedWeight<S> {
+    /// Packs `[o, c, kh, kw]`, the layout of weight files, for images stored as `S`.
+    pub(crate) fn new(w: &[S::Real], g: &Geometry) -> Self {
+        if g.kh * g.kw == 1 || g.c == 1 {
+            Self::Unchanged
+        } else if !S::EXACT && multiplies_bf16() {
+            Self::Rounded(transpose_each(w, g.o, g.c, g.kh * g.kw))
+        } else {
+            Self::Real(transpose_each(w, g.o, g.c, g.kh * g.kw))
+        }
+    }
+
+    /// `y = conv(x, w) + bias`, for the weight `w` that this was made of.
+    pub(crate) fn forward(&self, x: &[S], w: &[S::Real], bias: Option<&[S::Real]>, g: &Geometry) -> Vec<S> {
+        match self {
+            Self::Unchanged => forward(x, w, bias, g),
+            Self::Real(w) => forward(x, w, bias, g),
+            Self::Rounded(w) => forward(x, w, bias, g),
+        }
+    }
+
+    /// Gradient of the image, for the weight `w` that this was made of.
+    pub(crate) fn backward_data(&self, dy: &[S], w: &[S::Real], g: &Geometry) -> Vec<S> {
+        match self {
+            Self::Unchanged => backward_data(dy, w, g),
+            Self::Real(w) => backward_data(dy, w, g),
+            Self::Rounded(w) => backward_data(dy, w, g),
+        }
     }
 }
 
-/// The inverse of [`pack_weight`], for gradients.
+/// Returns a gradient of packed rows in the layout of weight files.
 pub(crate) fn unpack_weight<T: Compute>(w: Vec<T>, g: &Geometry) -> Vec<T> {
     if g.kh * g.kw == 1 || g.c == 1 { w } else { transpose_each(&w, g.o, g.kh * g.kw, g.c) }
 }
 
-/// Transposes each of `n` matrices of `rows` x `cols`.
-pub(crate) fn transpose_each<T: Compute>(w: &[T], n: usize, rows: usize, cols: usize) -> Vec<T> {
-    if rows == 1 || cols == 1 {
-        return w.to_vec();
-    }
-    let mut out = vec![T::ZERO; w.len()];
-    debug_assert_eq!(w.len(), n * rows * cols);
-    out.par_chunks_mut(rows * cols).zip(w.par_chunks(rows * cols)).with_min_len(8).for_each(|(out, w)| {
-        for (col, out) in out.chunks_exact_mut(rows).enumerate() {
-            for (out, &w) in out.iter_mut().zip(w[col..].iter().step_by(cols)) {
-                *out = w;
-            }
-        }
-    });
-    out
-}
-
 /// `y = conv(x, w) + bias`, `w` packed.
-pub(crate) fn forward<S: Storage<Real = T>, T: Compute>(
+fn forward<S: Storage<Real = T>, B: Storage<Real = T>, T: Compute>(
     x: &[S],
-    w: &[T],
+    w: &[B],
     bias: Option<&[T]>,
     g: &Geometry,
 ) -> Vec<S> {
@@ -115,7 +126,11 @@ pub(crate) fn backward_weight<S: Storage>(x: &[S], dy: &[S], g: &Geometry) -> Ve
 ///
 /// Pixels a stride apart see the same taps of the kernel. Such a class of pixels gets its gradient
 /// from a convolution of `dy` with those taps in reverse order, written to the class's pixels.
-pub(crate) fn backward_data<S: Storage<Real = T>, T: Compute>(dy: &[S], w: &[T], g: &Geometry) -> Vec<S> {
+fn backward_data<S: Storage<Real = T>, B: Storage<Real = T>, T: Compute>(
+    dy: &[S],
+    w: &[B],
+    g: &Geometry,
+) -> Vec<S> {
     if g.is_pointwise() {
         return product((g.rows(), g.c, g.o), Left::Rows(dy, g.o), Right::Rows(w, g.c), None);
     }

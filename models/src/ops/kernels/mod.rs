@@ -16,6 +16,7 @@ pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod rows;
+pub(crate) mod transpose;
 
 pub(crate) use compute::{Compute, Storage};
 

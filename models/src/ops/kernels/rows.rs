@@ -10,7 +10,7 @@ use super::{Compute, Storage, vectorized};
 
 /// Elements that one task of a flat loop works on: a few L1 caches, so that the pool's overhead
 /// vanishes.
-const FLAT: usize = 1 << 15;
+pub(super) const FLAT: usize = 1 << 15;
 
 /// Rows per partial sum: fixed, so that sums do not depend on the number of threads.
 const BLOCK_ROWS: usize = 256;
@@ -20,7 +20,7 @@ const BLOCK_ROWS: usize = 256;
 ///
 /// # Safety
 /// `work` writes every element of its block.
-unsafe fn fill_blocks<T: Storage>(
+pub(super) unsafe fn fill_blocks<T: Storage>(
     len: usize,
     block: usize,
     work: impl Fn(usize, &mut [MaybeUninit<T>]) + Sync,
@@ -137,13 +137,15 @@ pub(crate) fn sum_zip<S: Storage>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real)
     sums.into_iter().sum()
 }
 
-/// `x = f(x, y)`, element by element, in place.
-pub(crate) fn update<T: Compute>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + Sync) {
+/// `x = f(x, y)`, element by element, in place. What `f` captures by reference is read again for
+/// each element, because it might change with `x`, and nothing is vectorized; so it has to be a `move`
+/// closure.
+pub(crate) fn update<T: Compute>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + Copy + Send + Sync) {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     x.par_chunks_mut(FLAT).zip(y.par_chunks(FLAT)).for_each(|(x, y)| {
         vectorized(
             #[inline(always)]
-            || {
+            move || {
                 for (x, &y) in x.iter_mut().zip(y) {
                     *x = f(*x, y);
                 }

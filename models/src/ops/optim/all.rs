@@ -3,8 +3,8 @@
 
 use candle_core::Tensor;
 
-use super::super::{on_gpu, scale_by};
-use super::{AdamW, ClipFactor, Lamb, Sgd, adamw_step, blend, lamb_step, sgd_step};
+use super::super::{expect_shape, on_gpu};
+use super::{AdamW, ClipFactor, Lamb, Sgd, adamw_scaled, blend, lamb, sgd};
 use crate::Result;
 
 /// A parameter, its gradient, and what the optimizer keeps for it.
@@ -22,22 +22,19 @@ pub struct Stepped<'a> {
     pub weight_decay: f64,
 }
 
-/// Multiplies gradients on the CPU with the factor; returns false if the step must be skipped.
-fn apply(tensors: &[Stepped], factor: Option<&ClipFactor>) -> Result<bool> {
-    let Some(factor) = factor else { return Ok(true) };
-    let factor = factor.read()?.factor;
-    if factor != 0.0 && factor != 1.0 {
-        tensors.iter().try_for_each(|t| scale_by(t.grad, factor))?;
-    }
-    Ok(factor != 0.0)
+fn check_shapes(t: &Stepped) -> Result<()> {
+    let others = [("a gradient", t.grad), ("a first moment", t.kept[0]), ("a second moment", t.kept[1])];
+    others
+        .into_iter()
+        .try_for_each(|(what, other)| expect_shape("optimizer step", what, other, t.param.dims()))
 }
 
 macro_rules! all {
     ($(#[$doc:meta])* $name:ident, $rule:ident, $one:expr) => {
         $(#[$doc])*
         ///
-        /// `factor`, from [`clip_factor`](super::clip_factor), multiplies the gradients (on the CPU
-        /// in place); 0 skips the step.
+        /// `factor`, from [`clip_factor`](super::clip_factor), multiplies the gradients; 0 skips
+        /// the step.
         ///
         /// # Errors
         /// When shapes differ, or tensors are not contiguous `f32` on one device.
@@ -48,11 +45,15 @@ macro_rules! all {
                 let factor = factor.map(|f| f.on(first.param.device())).transpose()?;
                 super::super::cuda::$name(tensors, rule, factor.as_ref())
             });
-            if !apply(tensors, factor)? {
+            let factor = factor.map_or(Ok(1.0), |f| f.read().map(|values| values.factor))?;
+            if factor == 0.0 {
                 return Ok(());
             }
-            let one: fn(&Stepped, &$rule) -> Result<()> = $one;
-            tensors.iter().try_for_each(|t| one(t, &$rule { lr: t.lr, weight_decay: t.weight_decay, ..*rule }))
+            let one: fn(&Stepped, &$rule, f64) -> Result<()> = $one;
+            tensors.iter().try_for_each(|t| {
+                check_shapes(t)?;
+                one(t, &$rule { lr: t.lr, weight_decay: t.weight_decay, ..*rule }, factor)
+            })
         }
     };
 }
@@ -61,19 +62,19 @@ all!(
     /// One AdamW step of all tensors, with their own rates.
     adamw_all,
     AdamW,
-    |t, rule| adamw_step(t.param, t.grad, t.kept[0], t.kept[1], rule)
+    |t, rule, factor| adamw_scaled(t.param, t.grad, t.kept, rule, factor)
 );
 all!(
     /// One LAMB step of all tensors, with their own rates.
     lamb_all,
     Lamb,
-    |t, rule| lamb_step(t.param, t.grad, t.kept[0], t.kept[1], rule)
+    |t, rule, factor| lamb::scaled(t.param, t.grad, t.kept, rule, factor)
 );
 all!(
     /// One step of gradient descent of all tensors, with their own rates.
     sgd_all,
     Sgd,
-    |t, rule| sgd_step(t.param, t.grad, t.kept[0], rule)
+    |t, rule, factor| sgd::scaled(t.param, t.grad, t.kept[0], rule, factor)
 );
 
 /// `target = decay * target + (1 - decay) * value` for all pairs, in place; on a GPU nothing if

@@ -57,11 +57,22 @@ pub fn lamb_step(
         let stepped = super::Stepped { param, grad, kept, lr: lamb.lr, weight_decay: lamb.weight_decay };
         super::super::cuda::lamb_all(&[stepped], lamb, None)
     });
+    scaled(param, grad, [exp_avg, exp_avg_sq], lamb, 1.0)
+}
+
+/// Takes the step with `factor` times the gradient, on the CPU.
+pub(super) fn scaled(
+    param: &Tensor,
+    grad: &Tensor,
+    [exp_avg, exp_avg_sq]: [&Tensor; 2],
+    lamb: &Lamb,
+    factor: f64,
+) -> Result<()> {
     let grad = grad.contiguous()?;
     by_dtype!("lamb", param, T => {
         let gv = View::new(OP, &grad)?;
         let g = gv.slice::<T>()?;
-        let rule = Rule::<T>::of(lamb);
+        let rule = Rule::<T>::of(lamb, factor);
         change::<T>(OP, param, |p| {
             change::<T>(OP, exp_avg, |m| {
                 change::<T>(OP, exp_avg_sq, |v| {
@@ -83,8 +94,15 @@ fn trust(lamb: &Lamb, weight: f64, update: f64) -> f64 {
     if lamb.trust_clip { ratio.min(1.0) } else { ratio }
 }
 
-/// Numbers of a step that are the same for all elements.
+/// Lanes of a sum: the order is the same on every machine.
+const LANES: usize = 16;
+
+/// Numbers of a step that are the same for all elements. Loops over elements take a copy: numbers
+/// behind a reference would be read again for each of them.
+#[derive(Clone, Copy)]
 struct Rule<T> {
+    /// Factor of the gradient.
+    factor: T,
     beta1: T,
     beta2: T,
     fresh: (T, T),
@@ -95,10 +113,11 @@ struct Rule<T> {
 }
 
 impl<T: Compute> Rule<T> {
-    fn of(l: &Lamb) -> Self {
+    fn of(l: &Lamb, factor: f64) -> Self {
         let step = i32::try_from(l.step).unwrap_or(i32::MAX);
         let (beta1, beta2) = (T::of(l.beta1), T::of(l.beta2));
         Self {
+            factor: T::of(factor),
             beta1,
             beta2,
             fresh: (T::of(1.0 - l.beta1), T::of(1.0 - l.beta2)),
@@ -113,34 +132,63 @@ impl<T: Compute> Rule<T> {
         (m / self.correction.0) / (v.sqrt() / self.correction.1 + self.eps) + self.weight_decay * p
     }
 
+    /// Updates the moments of one element; returns the update of its parameter.
+    #[inline(always)]
+    fn moment(&self, p: T, g: T, m: &mut T, v: &mut T) -> T {
+        let g = g * self.factor;
+        *m = *m * self.beta1 + g * self.fresh.0;
+        *v = *v * self.beta2 + g * g * self.fresh.1;
+        self.update(p, *m, *v)
+    }
+
     /// Updates the moments; returns the norms of the parameter and of the update.
     fn moments(&self, p: &[T], g: &[T], m: &mut [T], v: &mut [T]) -> (f64, f64) {
+        let rule = *self;
         let pieces = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
         let pieces = p.par_chunks(CHUNK).zip(g.par_chunks(CHUNK)).zip(pieces);
         let squares: Vec<(f64, f64)> = pieces
             .map(|((p, g), (m, v))| {
-                let mut sums = (0.0, 0.0);
-                for (((&p, &g), m), v) in p.iter().zip(g).zip(m).zip(v) {
-                    *m = *m * self.beta1 + g * self.fresh.0;
-                    *v = *v * self.beta2 + g * g * self.fresh.1;
-                    let u = self.update(p, *m, *v).into_f64();
-                    sums = (sums.0 + p.into_f64() * p.into_f64(), sums.1 + u * u);
-                }
-                sums
+                vectorized(
+                    #[inline(always)]
+                    move || rule.moments_of_piece(p, g, m, v),
+                )
             })
             .collect();
         let (weight, update) = squares.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
         (weight.sqrt(), update.sqrt())
     }
 
+    /// Updates the moments of a piece; returns its sums of squares, added in lanes.
+    #[inline(always)]
+    fn moments_of_piece(self, p: &[T], g: &[T], m: &mut [T], v: &mut [T]) -> (f64, f64) {
+        let mut sums = [[0.0; LANES]; 2];
+        let square = |x: T| x.into_f64() * x.into_f64();
+        let ((ps, p), (gs, g)) = (p.as_chunks::<LANES>(), g.as_chunks::<LANES>());
+        let ((ms, m), (vs, v)) = (m.as_chunks_mut::<LANES>(), v.as_chunks_mut::<LANES>());
+        for (((p, g), m), v) in ps.iter().zip(gs).zip(ms).zip(vs) {
+            for i in 0..LANES {
+                let u = self.moment(p[i], g[i], &mut m[i], &mut v[i]);
+                sums[0][i] += square(p[i]);
+                sums[1][i] += square(u);
+            }
+        }
+        for (i, (((&p, &g), m), v)) in p.iter().zip(g).zip(m).zip(v).enumerate() {
+            let u = self.moment(p, g, m, v);
+            sums[0][i] += square(p);
+            sums[1][i] += square(u);
+        }
+        (sums[0].iter().sum(), sums[1].iter().sum())
+    }
+
     fn apply(&self, p: &mut [T], m: &[T], v: &[T], lr: T) {
+        let rule = *self;
         let moments = m.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
         p.par_chunks_mut(CHUNK).zip(moments).for_each(|(p, (m, v))| {
             vectorized(
                 #[inline(always)]
-                || {
+                move || {
                     for ((p, &m), &v) in p.iter_mut().zip(m).zip(v) {
-                        *p -= lr * self.update(*p, m, v);
+                        *p -= lr * rule.update(*p, m, v);
                     }
                 },
             );

@@ -56,11 +56,23 @@ pub fn adamw_step(
             Stepped { param, grad, kept: [exp_avg, exp_avg_sq], lr: a.lr, weight_decay: a.weight_decay };
         super::cuda::adamw_all(&[stepped], a, None)
     });
+    adamw_scaled(param, grad, [exp_avg, exp_avg_sq], a, 1.0)
+}
+
+/// Takes the step with `factor` times the gradient, on the CPU.
+fn adamw_scaled(
+    param: &Tensor,
+    grad: &Tensor,
+    [exp_avg, exp_avg_sq]: [&Tensor; 2],
+    a: &AdamW,
+    factor: f64,
+) -> Result<()> {
+    const OP: &str = "adamw";
     let grad = grad.contiguous()?;
     by_dtype!("adamw", param, T => {
         let gv = View::new(OP, &grad)?;
         let g = gv.slice::<T>()?;
-        let step = Numbers::<T>::of(a);
+        let step = Numbers::<T>::of(a, factor);
         // All three change in one pass over memory.
         change::<T>(OP, param, |p| {
             change::<T>(OP, exp_avg, |m| {
@@ -73,8 +85,12 @@ pub fn adamw_step(
     })
 }
 
-/// Numbers of one step that are the same for all elements.
+/// Numbers of one step that are the same for all elements. Loops over elements take a copy: numbers
+/// behind a reference would be read again for each of them.
+#[derive(Clone, Copy)]
 struct Numbers<T> {
+    /// Factor of the gradient.
+    factor: T,
     /// Share of the new gradient in each moment.
     fresh: (T, T),
     /// Share of the old second moment.
@@ -88,10 +104,11 @@ struct Numbers<T> {
 }
 
 impl<T: Compute> Numbers<T> {
-    fn of(a: &AdamW) -> Self {
+    fn of(a: &AdamW, factor: f64) -> Self {
         let step = i32::try_from(a.step).unwrap_or(i32::MAX);
         let (b1, b2) = (T::of(a.beta1), T::of(a.beta2));
         Self {
+            factor: T::of(factor),
             fresh: (T::ONE - b1, T::ONE - b2),
             old: b2,
             step_size: T::of(a.lr / (1.0 - a.beta1.powi(step))),
@@ -103,15 +120,18 @@ impl<T: Compute> Numbers<T> {
 
     fn apply(&self, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
         const CHUNK: usize = 1 << 14;
+        let numbers = *self;
         let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
         p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(moments).for_each(|((p, g), (m, v))| {
             vectorized(
                 #[inline(always)]
-                || {
+                move || {
+                    let Self { factor, fresh, old, step_size, root, keep, eps } = numbers;
                     for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                        *m += (g - *m) * self.fresh.0;
-                        *v = *v * self.old + g * g * self.fresh.1;
-                        *p = *p * self.keep - self.step_size * *m / (v.sqrt() / self.root + self.eps);
+                        let g = g * factor;
+                        *m += (g - *m) * fresh.0;
+                        *v = *v * old + g * g * fresh.1;
+                        *p = *p * keep - step_size * *m / (v.sqrt() / root + eps);
                     }
                 },
             );
@@ -132,7 +152,7 @@ pub fn blend(target: &Tensor, value: &Tensor, decay: f64) -> Result<()> {
         let view = View::new("blend", &value)?;
         let (value, d, rest) = (view.slice::<T>()?, T::of(decay), T::of(1.0 - decay));
         change::<T>("blend", target, |t| {
-            rows::update(t, value, |t, v| d * t + rest * v);
+            rows::update(t, value, #[inline(always)] move |t, v| d * t + rest * v);
             Ok(())
         })
     })

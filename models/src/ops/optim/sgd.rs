@@ -39,20 +39,25 @@ pub fn sgd_step(param: &Tensor, grad: &Tensor, buffer: &Tensor, sgd: &Sgd) -> Re
         let stepped = super::Stepped { param, grad, kept, lr: sgd.lr, weight_decay: sgd.weight_decay };
         super::super::cuda::sgd_all(&[stepped], sgd, None)
     });
+    scaled(param, grad, buffer, sgd, 1.0)
+}
+
+/// Takes the step with `factor` times the gradient, on the CPU.
+pub(super) fn scaled(param: &Tensor, grad: &Tensor, buffer: &Tensor, sgd: &Sgd, factor: f64) -> Result<()> {
     let grad = grad.contiguous()?;
     by_dtype!("sgd", param, T => {
         let gv = View::new(OP, &grad)?;
         let g = gv.slice::<T>()?;
         change::<T>(OP, param, |p| {
             change::<T>(OP, buffer, |b| {
-                apply(p, g, b, sgd);
+                apply(p, g, b, sgd, T::of(factor));
                 Ok(())
             })
         })
     })
 }
 
-fn apply<T: Compute>(p: &mut [T], g: &[T], buffer: &mut [T], sgd: &Sgd) {
+fn apply<T: Compute>(p: &mut [T], g: &[T], buffer: &mut [T], sgd: &Sgd, factor: T) {
     const CHUNK: usize = 1 << 14;
     let (first, kept) = (sgd.step <= 1, T::of(sgd.momentum));
     let (lr, decay) = (T::of(sgd.lr), T::of(sgd.weight_decay));
@@ -62,9 +67,9 @@ fn apply<T: Compute>(p: &mut [T], g: &[T], buffer: &mut [T], sgd: &Sgd) {
     p.par_chunks_mut(CHUNK).zip(pieces).for_each(|(p, (g, b))| {
         vectorized(
             #[inline(always)]
-            || {
+            move || {
                 for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
-                    let g = g + decay * *p;
+                    let g = g * factor + decay * *p;
                     // Not 0 * *b: what was there may not be a number.
                     *b = if first { g } else { kept * *b + g };
                     *p -= lr * (direct * g + ahead * *b);
