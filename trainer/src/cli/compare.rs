@@ -37,8 +37,8 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = COMPARISON)]
     models: Vec<String>,
 
-    /// Values of another option to compare, such as `mixup=0,0.8` or
-    /// `order=crop-then-augment,augment-then-crop`; may be repeated: all combinations are trained
+    /// Values of another option to compare, such as `mixup=0,0.8`, or `batch=64|256,128,64` for
+    /// values with commas; may be repeated: all combinations are trained
     #[arg(long, value_name = "KEY=VALUE,...", help_heading = COMPARISON)]
     vary: Vec<String>,
 
@@ -116,7 +116,8 @@ impl CompareArgs {
             let Some((key, values)) = assignment.split_once('=') else {
                 bail!("--vary: expected KEY=VALUE,..., got `{assignment}`");
             };
-            let values: Vec<String> = values.split(',').map(str::to_string).collect();
+            let between = if values.contains('|') { '|' } else { ',' };
+            let values: Vec<String> = values.split(between).map(str::to_string).collect();
             let named: Vec<String> = values.iter().map(|value| format!("{key}={value}")).collect();
             varied = vary_named(varied, key, &values, &named).with_context(|| format!("--vary {key}"))?;
         }

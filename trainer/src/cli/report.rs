@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use efficienttrain::Sources;
 use efficienttrain::observe::report;
@@ -23,16 +23,24 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
+    /// Top-1 accuracy in percent that the page says the time to [default: the final one of plain
+    /// training; without such a run, the lowest final one]
+    #[arg(long, value_name = "PERCENT")]
+    target: Option<f64>,
+
     /// Training images to show at each stage; 0 for none
     #[arg(long, value_name = "N", default_value_t = 3)]
     images: usize,
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
+    if let Some(target) = args.target.filter(|target| !(0.0..=100.0).contains(target)) {
+        bail!("--target: expected a top-1 accuracy from 0 to 100 percent, got {target}");
+    }
     let folders: Vec<PathBuf> = args.runs.iter().flat_map(|folder| runs_in(folder)).collect();
     let mut shown: Vec<Shown> = folders.iter().map(|folder| read_run(args, folder)).collect::<Result<_>>()?;
     disambiguate(&mut shown, &folders);
-    report::write(&args.out, &shown)?;
+    report::write(&args.out, &shown, args.target.map(|percent| percent / 100.0))?;
     let without = shown.iter().filter_map(|run| run.images.as_ref().err().filter(|_| args.images > 0));
     without.for_each(|why| super::eprint_line(format!("warning: no images: {why}")));
     Ok(super::print_line(args.out.display())?)

@@ -12,6 +12,8 @@ use crate::data::pipeline::train::TrainPipeline;
 use crate::error::Result;
 use crate::measure::bench::preprocess::{PreprocessBench, preprocess};
 use crate::measure::bench::ranks::time_sums;
+use crate::measure::machine::Machine;
+use crate::measure::remedies::{Given, Load, Remedy, remedies};
 use crate::measure::timing::{no_change, time_step};
 use crate::run::Run;
 use crate::util::share;
@@ -21,8 +23,10 @@ use crate::util::share;
 const FEW: u32 = 8;
 /// Target duration of the timed steps in seconds, which determines the number of their images.
 const ENOUGH: f64 = 1.0;
-/// Number of images to prepare to time the loader.
+/// Number of images to prepare at first to time the loader.
 const PREPARED: usize = 32;
+/// Target duration of the timed preparation, in seconds.
+const ENOUGH_PREPARED: f64 = 0.3;
 
 /// Forecast of a run on this machine.
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +49,8 @@ pub struct Forecast {
     pub evaluation_seconds: f64,
     /// Time of the run, in seconds.
     pub seconds: f64,
+    /// Options that would make its images cheaper to prepare.
+    pub remedies: Vec<Remedy>,
 }
 
 /// One stage of a [`Forecast`].
@@ -77,6 +83,10 @@ pub(crate) struct PerImage {
     step: f64,
     /// CPU time to prepare it, in seconds.
     prepare: f64,
+    /// Part of it to decode it, in seconds.
+    decode: f64,
+    /// Pixels of the decoded image.
+    pixels: f64,
 }
 
 /// What the images of a step have in common.
@@ -92,32 +102,6 @@ impl Kind {
     pub(crate) fn of(stage: &PlanStage) -> Self {
         let view = ViewSpec { size: stage.size, magnitude: stage.magnitude.mean(), order: stage.order };
         Self { view, batch: stage.batch_per_device }
-    }
-}
-
-/// What trains and prepares images.
-#[derive(Clone, Copy)]
-pub(crate) struct Machine {
-    cores: f64,
-    workers: f64,
-    /// True if training takes no time of the cores.
-    on_gpu: bool,
-}
-
-impl Machine {
-    pub(crate) fn of(run: &Run) -> Self {
-        let (cores, workers) = (share::cores() as f64, run.options.workers() as f64);
-        Self { cores, workers, on_gpu: !run.state.device().is_cpu() }
-    }
-
-    /// Returns the wall time of a step whose passes and update take `step` seconds and whose images
-    /// take `data` seconds of a core, and true if it waits for images.
-    fn wall(&self, step: f64, data: f64) -> (f64, bool) {
-        let (own, loader) = match self.on_gpu {
-            true => (step, data / self.workers.min(self.cores)),
-            false => (step + data / self.cores, data / self.workers),
-        };
-        (own.max(loader), loader > own)
     }
 }
 
@@ -148,6 +132,7 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     let mut sizes = BTreeMap::new();
     let mut stages = Vec::new();
     let (mut flops, mut activations) = (0.0, 0);
+    let mut loads = Vec::new();
     let sums = if run.group().is_shared() {
         time_sums(&run.group().clone(), &run.state, &mut run.buckets)?
     } else {
@@ -171,6 +156,16 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         let replay = u64::try_from(replay).unwrap_or(u64::MAX);
         let kept = u64::from(stage.batch_per_device) * image.cost.activation_bytes;
         activations = activations.max(kept.saturating_add(waiting).saturating_add(replay));
+        loads.push(Load {
+            seconds: step + sums,
+            steps: stage.steps,
+            images: part * images,
+            fresh: part * fresh,
+            prepare: image.prepare,
+            decode: image.decode,
+            pixels: image.pixels,
+            replays: stage.size < run.config.base_size,
+        });
         stages.push(StageForecast {
             size: stage.size,
             steps: stage.steps,
@@ -193,6 +188,7 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
     // A forward pass is a third of a step.
     let per_image = models * (at_base.step / 3.0 + at_base.prepare / cores);
     let evaluation_seconds = evaluations as f64 * run.sources.val.len() as f64 * per_image / processes as f64;
+    let remedies = remedies(&loads, &machine, &Given::of(&run));
     let (weights, checkpoint_bytes) = (run.state.weight_bytes(), run.state.stored_bytes());
     Ok(Forecast {
         processes,
@@ -205,6 +201,7 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         evaluation_seconds,
         seconds: stages.iter().map(|stage| stage.seconds).sum::<f64>() + evaluation_seconds,
         stages,
+        remedies,
     })
 }
 
@@ -224,12 +221,15 @@ pub(crate) fn time_image(run: &mut Run, kind: Kind, known: Option<(u32, PerImage
     let cost = run.state.objective.cost(&run.state.model)?;
     let pipeline = TrainPipeline::new(&run.config, run.plan.recipe());
     let source = &run.sources.train;
-    let bench = PreprocessBench { images: PREPARED.min(source.len()), view, workers: None };
+    let some = |images: usize| PreprocessBench { images: images.min(source.len()), view, workers: None };
+    let first = preprocess(source, &pipeline, some(PREPARED))?;
+    let many = some(PREPARED.max((ENOUGH_PREPARED * first.images_per_s_core) as usize));
     if run.options.cache_mib > 0 {
         // Later passes find the images decoded.
-        preprocess(source, &pipeline, bench)?;
+        preprocess(source, &pipeline, many)?;
     }
-    let prepare = 1.0 / preprocess(source, &pipeline, bench)?.images_per_s_core;
+    let timed = preprocess(source, &pipeline, many)?;
+    let (prepare, decode) = (1.0 / timed.images_per_s_core, 1.0 / timed.decode_images_per_s_core);
     let step = match known {
         Some((other, image)) if other == batch => Ok(image.step),
         _ => step_of_image(run, batch),
@@ -241,7 +241,7 @@ pub(crate) fn time_image(run: &mut Run, kind: Kind, known: Option<(u32, PerImage
         }
         other => other?,
     };
-    Ok(PerImage { cost, step, prepare })
+    Ok(PerImage { cost, step, prepare, decode, pixels: timed.pixels_per_image })
 }
 
 /// Returns an image's share of a step of `batch` images, or of fewer if that many take too long to
@@ -299,6 +299,10 @@ impl fmt::Display for Forecast {
             clock(self.seconds),
             clock(self.evaluation_seconds),
             self.evaluations
-        )
+        )?;
+        for remedy in &self.remedies {
+            write!(f, "\n  with {}: {}", remedy.option, clock(remedy.seconds + self.evaluation_seconds))?;
+        }
+        Ok(())
     }
 }

@@ -6,6 +6,8 @@ pub mod bench;
 pub(crate) mod costs;
 pub mod doctor;
 pub mod forecast;
+pub(crate) mod machine;
+pub(crate) mod remedies;
 pub(crate) mod timing;
 
 pub use costs::{macs_of, parameters_of, with_known_cost};

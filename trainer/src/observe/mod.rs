@@ -5,5 +5,6 @@ pub mod log;
 pub mod preview;
 pub mod progress;
 pub mod report;
+pub(crate) mod time_to_accuracy;
 #[cfg(feature = "cli")]
 pub mod view;

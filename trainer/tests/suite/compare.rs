@@ -87,6 +87,11 @@ fn every_combination_of_models_and_options() {
         "deit-tiny-baseline mixup=0.8",
     ];
     assert_eq!(names(&rows(dir.path())), expected);
+    // A value with commas.
+    let batches = dir.path().join("batches");
+    let what = ["--recipes", "half-96", "--model", "resnet10", "--vary", "batch=8|16,8"];
+    accepted(&[&RUN[..], &what, &["--out", text(&batches)]].concat());
+    assert_eq!(names(&rows(&batches)), ["resnet10-half-96 batch=8", "resnet10-half-96 batch=16,8"]);
     for (args, word) in [
         (&["--vary", "mixup"][..], "KEY=VALUE"),
         (&["--vary", "mixap=0,1"], "`mixup`"),

@@ -65,6 +65,22 @@ fn a_run_and_a_comparison_as_pages() {
         let row = format!("<tr><td>{key}</td><td>{}</td><td>{}</td></tr>", quoted(ours), quoted(theirs));
         assert!(both.contains(&row), "{key}");
     }
+    // The first evaluation at or above the baseline's final accuracy.
+    assert!(!single.contains("Time to accuracy"));
+    assert!(both.contains("Time to accuracy") && both.contains("the final accuracy of resnet10-baseline"));
+    let (ours, theirs) = (RunLog::read(&one).unwrap(), RunLog::read(&two).unwrap());
+    let target = theirs.evals.last().unwrap().score();
+    for log in [&ours, &theirs] {
+        let reached = log.evals.iter().find(|eval| eval.score() >= target);
+        let minutes = reached.map_or("not reached".into(), |eval| format!("{:.2}", eval.seconds / 60.0));
+        let row = format!("<td class=n>{:.1}%</td><td class=n>{minutes}</td>", 100.0 * target);
+        assert!(both.contains(&row), "{row}");
+    }
+    let given = dir.path().join("given.html");
+    accepted(&["report", text(&one), "--target", "0", "--out", text(&given)]);
+    let given = std::fs::read_to_string(given).unwrap();
+    let first = format!("<td class=n>0.0%</td><td class=n>{:.2}</td>", ours.evals[0].seconds / 60.0);
+    assert!(given.contains("the given accuracy") && given.contains(&first));
     assert!(!both.contains("<td>batch</td>"), "a key with one value stands among the differing ones");
 }
 
@@ -154,7 +170,7 @@ fn changed(out: &Path, change: impl Fn(&mut RunLog)) -> String {
     log.bad_steps.clear();
     change(&mut log);
     let page = out.join("page.html");
-    write(&page, &[Shown { log, images: Err("none".into()) }]).unwrap();
+    write(&page, &[Shown { log, images: Err("none".into()) }], None).unwrap();
     std::fs::read_to_string(page).unwrap()
 }
 

@@ -37,6 +37,8 @@ pub struct PreprocessBench {
 pub struct PreprocessReport {
     /// Number of images prepared.
     pub images: usize,
+    /// Pixels of a decoded image, on average.
+    pub pixels_per_image: f64,
     /// Images per second and core, from file to normalized image.
     pub images_per_s_core: f64,
     /// Images per second and core for decoding alone, which is the upper limit.
@@ -83,14 +85,13 @@ pub fn preprocess(
     worker.prepare(images.min(WARM_UP))?;
     worker.workspace.clock = Some(StageTimer::start());
     let (wall, processor) = (Instant::now(), thread_time());
-    worker.prepare(images)?;
+    let pixels = worker.prepare(images)?;
     let wall = wall.elapsed();
     let spent = processor.and_then(|start| thread_time()?.checked_sub(start));
-    // Some systems count in milliseconds, which is too coarse for a few images.
     let spent = spent.filter(|spent| !spent.is_zero()).unwrap_or(wall);
     let clock = worker.workspace.clock.take().unwrap_or_else(StageTimer::start);
     let loader = bench.workers.map_or(Ok(Vec::new()), |n| loader_rates(source, pipeline, bench, n))?;
-    Ok(PreprocessReport::new(images, spent, &clock, loader))
+    Ok(PreprocessReport::new(images, pixels, spent, &clock, loader))
 }
 
 /// State of a loader's worker.
@@ -110,25 +111,29 @@ impl<'a> Worker<'a> {
         Self { source, pipeline, view, order, workspace: Workspace::default(), out }
     }
 
-    fn prepare(&mut self, images: usize) -> Result<(), DataError> {
+    /// Prepares some images; returns the pixels of the decoded ones.
+    fn prepare(&mut self, images: usize) -> Result<u64, DataError> {
+        let mut pixels = 0;
         for count in 0..images as u64 {
             let sample = self.order.at(count);
             let image = self.pipeline.load(self.source, sample, self.view)?;
             self.workspace.mark(PipelineStage::Decode);
+            pixels += u64::from(image.full.0) * u64::from(image.full.1);
             self.pipeline.apply(&image, self.view, sample, &mut self.workspace, &mut self.out)?;
         }
-        Ok(())
+        Ok(pixels)
     }
 }
 
 impl PreprocessReport {
-    fn new(images: usize, spent: Duration, clock: &StageTimer, loader: Vec<LoaderRate>) -> Self {
+    fn new(images: usize, pixels: u64, spent: Duration, clock: &StageTimer, loader: Vec<LoaderRate>) -> Self {
         let all: f64 = PipelineStage::ALL.iter().map(|&s| clock.total(s).as_secs_f64()).sum();
         let us = spent.as_secs_f64() * 1e6 / images as f64;
         let share = |stage| clock.total(stage).as_secs_f64() / all.max(f64::MIN_POSITIVE);
         let time = |stage| StageTime { us_per_image: us * share(stage), share: share(stage) };
         Self {
             images,
+            pixels_per_image: pixels as f64 / images as f64,
             images_per_s_core: 1e6 / us,
             decode_images_per_s_core: 1e6 / time(PipelineStage::Decode).us_per_image,
             stages: PipelineStage::ALL.into_iter().map(|stage| (stage.name(), time(stage))).collect(),
@@ -178,8 +183,12 @@ fn loader_rate(
 
 /// Returns the CPU time of this thread so far, if the system reports it.
 fn thread_time() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let nanoseconds: u64 = text.split_whitespace().next()?.parse().ok()?;
-    // Systems that do not report it return 0.
-    (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let (seconds, nanoseconds) = (u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?);
+        Some(Duration::new(seconds, nanoseconds))
+    }
+    #[cfg(not(unix))]
+    None
 }

@@ -6,6 +6,7 @@ pub(crate) mod images;
 pub(crate) mod page;
 pub(crate) mod read;
 pub(crate) mod series;
+pub(crate) mod targets;
 
 use std::path::Path;
 
@@ -25,11 +26,13 @@ pub struct Shown {
     pub images: Result<Vec<StageImages>, String>,
 }
 
-/// Writes the page of one or more runs.
+/// Writes the page of one or more runs. It says how long each takes to the top-1 accuracy `target`,
+/// 0 to 1; without one, to that of plain training, or else to the lowest final one.
 ///
 /// # Errors
 /// Returns an error if a chart cannot be drawn or the file cannot be written.
-pub fn write(path: &Path, runs: &[Shown]) -> Result<()> {
-    let page = page::page(runs).map_err(|reason| crate::error::Error::Chart { path: path.into(), reason })?;
+pub fn write(path: &Path, runs: &[Shown], target: Option<f64>) -> Result<()> {
+    let page = page::page(runs, target)
+        .map_err(|reason| crate::error::Error::Chart { path: path.into(), reason })?;
     replace(path, page.as_bytes())
 }

@@ -14,6 +14,7 @@ use crate::observe::report::charts::{color, svgs};
 use crate::observe::report::diagnostics::{RULES, signs};
 use crate::observe::report::read::RunLog;
 use crate::observe::report::series::Axis;
+use crate::observe::report::targets;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -21,7 +22,7 @@ const STYLE: &str = include_str!("page.css");
 ///
 /// # Errors
 /// Returns an error if a chart cannot be drawn.
-pub(crate) fn page(runs: &[Shown]) -> Result<String, String> {
+pub(crate) fn page(runs: &[Shown], target: Option<f64>) -> Result<String, String> {
     let names: Vec<&str> = runs.iter().map(|run| run.log.name.as_str()).collect();
     let title = escape(&names.join(", "));
     let mut html = format!(
@@ -29,6 +30,7 @@ pub(crate) fn page(runs: &[Shown]) -> Result<String, String> {
          content=\"width=device-width\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
     );
     html += &overview(runs);
+    html += &times(runs, target);
     html += &section("Diagnostics", &diagnostics(runs));
     html += &section("Curves", &curves(runs)?);
     let schedules: String = runs.iter().map(|run| schedule(&run.log, runs.len() > 1)).collect();
@@ -95,6 +97,22 @@ fn overview(runs: &[Shown]) -> String {
     let heading =
         ["run", "model", "recipe", "images", "#steps", "#compute", "#top-1", "#best", "#time", "state"];
     table(&heading, &runs.iter().enumerate().map(row).collect::<Vec<_>>())
+}
+
+/// Renders how long the runs take to an accuracy; empty if there is nothing to compare.
+fn times(runs: &[Shown], target: Option<f64>) -> String {
+    let (rows, notes) = targets::rows(runs, target);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|row| row.iter().map(|cell| escape(cell)).collect()).collect();
+    let notes = escape(&notes.join("; "));
+    let note = format!(
+        "<p>Wall time, with evaluations, to the first evaluation at or above the accuracy ({notes}); runs that differ \
+         only in their seeds are one row.</p>\n"
+    );
+    section("Time to accuracy", &(note + &table(&targets::HEAD, &rows)))
 }
 
 /// Returns the best score of the evaluations that did not diverge.
