@@ -45,5 +45,9 @@ fn crops(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, crops);
+criterion_group! {
+    name = benches;
+    config = efficienttrain_bench::criterion();
+    targets = crops
+}
 criterion_main!(benches);

@@ -21,7 +21,7 @@ fn ours(c: &mut Criterion, name: &str, shapes: &[&[usize]], op: impl Fn(&[Tensor
         inputs[0] = inputs[0].to_dtype(dtype).expect("memory");
         let dy = op(&inputs).expect("a good shape").value.ones_like().expect("memory");
         let needs = vec![true; inputs.len()];
-        c.benchmark_group(name).sample_size(10).bench_function(line, |b| {
+        c.benchmark_group(name).bench_function(line, |b| {
             // Inside the thread pool, as a model's pass.
             b.iter(|| rayon::scope(|_| (op(&inputs)?.pullback)(&dy, &needs)));
         });
@@ -32,7 +32,7 @@ fn stock(c: &mut Criterion, name: &str, shapes: &[&[usize]], op: impl Fn(&[Tenso
     let inputs: Vec<Var> =
         shapes.iter().map(|shape| Var::from_tensor(&random(shape)).expect("memory")).collect();
     let inputs: Vec<Tensor> = inputs.iter().map(|var| var.as_tensor().clone()).collect();
-    c.benchmark_group(name).sample_size(10).bench_function("stock candle", |b| {
+    c.benchmark_group(name).bench_function("stock candle", |b| {
         b.iter(|| op(&inputs)?.backward());
     });
 }
@@ -131,7 +131,7 @@ fn adamw(c: &mut Criterion) {
     let (first, second) = (zeros(), zeros());
     let rule = AdamW { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05, step: 1 };
     let mut group = c.benchmark_group("AdamW of 22 M");
-    group.sample_size(10).bench_function("ours", |b| {
+    group.bench_function("ours", |b| {
         b.iter(|| {
             let moments = first.iter().zip(&second);
             let mut all = params.iter().zip(&grads).zip(moments);
@@ -148,5 +148,9 @@ fn adamw(c: &mut Criterion) {
     group.bench_function("stock candle", |b| b.iter(|| optimiser.step(&grads)));
 }
 
-criterion_group!(benches, convolutions, products, norms, element_wise, adamw);
+criterion_group! {
+    name = benches;
+    config = efficienttrain_bench::criterion();
+    targets = convolutions, products, norms, element_wise, adamw
+}
 criterion_main!(benches);

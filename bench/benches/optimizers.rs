@@ -6,7 +6,7 @@
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
 use efficienttrain_models::ops::{self, AdamW, Lamb, NormLimits, Sgd, Stepped};
-use efficienttrain_models::{Model, ModelOptions, ParamKind, ParamStore, Result, create_model};
+use efficienttrain_models::{ModelOptions, ParamKind, ParamStore, Result, create_model};
 
 /// Weights, gradients, two moments and the average of a model.
 struct State {
@@ -58,7 +58,6 @@ fn updates(c: &mut Criterion, model: &str) -> Result<()> {
     let limits = NormLimits { clip: Some(5.0), optimizer: None };
     let clip = ops::clip_factor(&gradients, None, 1.0, limits)?;
     let mut group = c.benchmark_group(format!("update of {model}"));
-    group.sample_size(20);
     group.bench_function("norm", |b| b.iter(|| ops::clip_factor(&gradients, None, 1.0, limits)));
     group.bench_function("adamw", |b| b.iter(|| ops::adamw_all(&tensors, &adamw, Some(&clip))));
     group.bench_function("lamb", |b| b.iter(|| ops::lamb_all(&tensors, &lamb, Some(&clip))));
@@ -74,5 +73,9 @@ fn optimizers(c: &mut Criterion) {
     }
 }
 
-criterion_group!(all, optimizers);
-criterion_main!(all);
+criterion_group! {
+    name = benches;
+    config = efficienttrain_bench::criterion();
+    targets = optimizers
+}
+criterion_main!(benches);

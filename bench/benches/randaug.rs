@@ -49,5 +49,9 @@ fn augmentation(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, crops, augmentation);
+criterion_group! {
+    name = benches;
+    config = efficienttrain_bench::criterion();
+    targets = crops, augmentation
+}
 criterion_main!(benches);

@@ -22,6 +22,12 @@ pub struct Stepped<'a> {
     pub weight_decay: f64,
 }
 
+/// Works in the thread pool from beginning to end: most tensors are too small to enter it for each of
+/// them.
+pub(super) fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 fn check_shapes(t: &Stepped) -> Result<()> {
     let others = [("a gradient", t.grad), ("a first moment", t.kept[0]), ("a second moment", t.kept[1])];
     others
@@ -50,10 +56,9 @@ macro_rules! all {
                 return Ok(());
             }
             let one: fn(&Stepped, &$rule, f64) -> Result<()> = $one;
-            tensors.iter().try_for_each(|t| {
-                check_shapes(t)?;
-                one(t, &$rule { lr: t.lr, weight_decay: t.weight_decay, ..*rule }, factor)
-            })
+            tensors.iter().try_for_each(check_shapes)?;
+            let step = |t| one(t, &$rule { lr: t.lr, weight_decay: t.weight_decay, ..*rule }, factor);
+            in_pool(|| tensors.iter().try_for_each(step))
         }
     };
 }
@@ -89,5 +94,5 @@ pub fn blend_all(pairs: &[(&Tensor, &Tensor)], decay: f64, factor: Option<&ClipF
         let factor = factor.map(|f| f.on(first.device())).transpose()?;
         super::super::cuda::blend_all(pairs, decay, factor.as_ref())
     });
-    pairs.iter().try_for_each(|(target, value)| blend(target, value, decay))
+    in_pool(|| pairs.iter().try_for_each(|(target, value)| blend(target, value, decay)))
 }

@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::super::on_gpu;
+use super::all::in_pool;
 use super::squared_norm;
 use crate::{Error, Result};
 
@@ -84,7 +85,7 @@ pub fn clip_factor(
             Ok(ClipFactor(Values::Device(values)))
         });
     }
-    let squares = grads.iter().map(|g| squared_norm(g)).collect::<Result<Vec<_>>>()?;
+    let squares = in_pool(|| grads.iter().map(|g| squared_norm(g)).collect::<Result<Vec<_>>>())?;
     let norm = squares.into_iter().sum::<f64>().sqrt() * unscale;
     let loss = loss.map(|l| Ok::<_, Error>(l.to_dtype(DType::F64)?.to_scalar::<f64>()?)).transpose()?;
     let finite = norm.is_finite() && loss.is_none_or(f64::is_finite);
