@@ -14,7 +14,7 @@ fn decoding(c: &mut Criterion) {
     for part in [2, 4] {
         let divisor: Divisor = &|_| part;
         group.bench_function(format!("JPEG at 1/{part}"), |b| {
-            b.iter(|| decode_reduced(&jpeg, "photo", DEFAULT_IMAGE_LIMIT, divisor))
+            b.iter(|| decode_reduced(&jpeg, "photo", DEFAULT_IMAGE_LIMIT, divisor));
         });
     }
     group.bench_function("PNG", |b| b.iter(|| decode(&png, "photo", DEFAULT_IMAGE_LIMIT)));

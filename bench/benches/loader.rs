@@ -25,8 +25,8 @@ fn loading(c: &mut Criterion) {
                 b.iter(|| {
                     let first = move |i: usize| BatchRequest::fresh_images((i * BATCH) as u64, BATCH, view);
                     let requests = (0..IMAGES / BATCH).map(first);
-                    let loader = Loader::train(photos.clone(), pipeline.clone(), requests, workers)?;
-                    loader.map(|batch| batch.map(|_| ())).collect::<Result<(), _>>()
+                    let mut loader = Loader::train(photos.clone(), pipeline.clone(), requests, workers)?;
+                    loader.try_for_each(|batch| batch.map(|_| ()))
                 });
             });
         }

@@ -13,7 +13,7 @@ fn pretraining(c: &mut Criterion) {
     for size in [96, 224] {
         let images = Tensor::rand(-1f32, 1., (BATCH, size, size, 3), &Device::Cpu).expect("memory");
         group.bench_function(BenchmarkId::new("HOG", size), |b| {
-            b.iter(|| Hog::default().patches(&images, 16))
+            b.iter(|| Hog::default().patches(&images, 16));
         });
         let options = MaeOptions { input_size: [size; 2], ..MaeOptions::default() };
         let model = Mae::new("mae_small", &options).expect("a known model");

@@ -14,7 +14,7 @@ pub fn photo(width: u32, height: u32, seed: u32) -> RgbImage {
         let wave = (f64::from(x + 7 * seed) / 23.0).sin() * (f64::from(y) / 31.0).cos();
         let noise = (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503) ^ seed) >> 13 & 15;
         let level = |shift: f64| (120.0 + 90.0 * (wave + shift).sin() + f64::from(noise)) as u8;
-        if (x / 40 + y / 50 + seed) % 5 == 0 {
+        if (x / 40 + y / 50 + seed).is_multiple_of(5) {
             Rgb([40, 60, 90])
         } else {
             Rgb([level(0.0), level(0.7), level(1.9)])

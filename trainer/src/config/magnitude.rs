@@ -100,7 +100,7 @@ mod tests {
         "0-9".parse::<MagnitudeRange>().unwrap().apply(&mut recipe.curriculum);
         let (mut share, mut worst) = (0.0, 0f64);
         for stage in &recipe.curriculum.stages {
-            let Magnitude::Linear { from, to } = stage.magnitude else { panic!("{:?} does not grow", stage) };
+            let Magnitude::Linear { from, to } = stage.magnitude else { panic!("{stage:?} does not grow") };
             worst = worst.max((from - 9.0 * share).abs()).max((to - 9.0 * (share + stage.share)).abs());
             share += stage.share;
         }

@@ -54,7 +54,7 @@ mod tests {
             vec![(60.0, 0.1)],
         ];
         let time = TimeToAccuracy::of(&runs, 0.7);
-        let seconds = time.seconds.clone().unwrap();
+        let seconds = time.seconds.unwrap();
         assert_eq!((seconds.mean, time.reached, time.runs), (90.0, 2, 3));
         assert_eq!(time.cells(Some(180.0)), ["1.50 +- 0.71", "0.50", "2 of 3"]);
         assert_eq!(TimeToAccuracy::of(&runs, 0.9).cells(Some(180.0)), ["not reached", "-", "0 of 3"]);
