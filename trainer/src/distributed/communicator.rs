@@ -166,6 +166,7 @@ fn serve(mut collectives: Collectives, asked: &Receiver<Command>, failure: &Mute
     let note = |error: &Error| {
         failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
     };
+    let mut broken = None;
     loop {
         let command = match asked.recv_timeout(IDLE) {
             Ok(command) => command,
@@ -181,12 +182,12 @@ fn serve(mut collectives: Collectives, asked: &Receiver<Command>, failure: &Mute
             Command::Slots(slots) => collectives.slots = slots,
             Command::SetNames(about) => collectives.set_peer_names(about),
             Command::Gather(mine, reply) => {
-                let all = collectives.gather(mine).inspect_err(note);
-                let _ = reply.send(all);
+                let all = unless_broken(&mut broken, || collectives.gather(mine));
+                let _ = reply.send(all.inspect_err(note));
             }
             Command::Sum(request, reply) => {
-                let sum = collectives.sum(request).inspect_err(note);
-                let _ = reply.send(sum);
+                let sum = unless_broken(&mut broken, || collectives.sum(request));
+                let _ = reply.send(sum.inspect_err(note));
             }
             Command::Fail(failure, reply) => {
                 collectives.broadcast_control(&ControlMessage::Failed(failure));
@@ -198,5 +199,14 @@ fn serve(mut collectives: Collectives, asked: &Receiver<Command>, failure: &Mute
                 return;
             }
         }
+    }
+}
+
+/// Takes part in a collective operation, unless one has failed before: what that one has left unread
+/// would be taken for a part of this one, and hide the first error.
+fn unless_broken<T>(broken: &mut Option<String>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match broken {
+        Some(why) => Err(Error::Distributed(why.clone())),
+        None => work().inspect_err(|error| *broken = Some(error.to_string())),
     }
 }

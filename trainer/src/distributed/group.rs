@@ -261,6 +261,7 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::values::SumType;
 
     fn on_threads<T: Send>(size: usize, work: impl Fn(Group) -> T + Sync) -> Vec<T> {
         let groups = Group::threads(size, Duration::from_secs(20)).unwrap();
@@ -300,6 +301,23 @@ mod tests {
         for group in groups {
             let error = group.gather(Vec::new()).unwrap_err().to_string();
             assert!(error.starts_with("rank 2 (") && error.contains("is gone"), "{error}");
+        }
+    }
+
+    /// What a sum that failed has left unread is not taken for an answer to the next question.
+    #[test]
+    fn a_member_that_leaves_in_a_sum_is_named_ever_after() {
+        let groups = Group::threads(3, Duration::from_secs(20)).unwrap();
+        let [gone, second, third]: [Group; 3] = groups.try_into().unwrap();
+        drop(gone);
+        // The third sends its terms to the second, which waits for those of the first in vain.
+        for group in [&third, &second] {
+            let request = SumRequest { terms: vec![vec![1.0; 64]], dtype: SumType::F32 };
+            group.finish_sum(&group.begin_sum(request).unwrap()).unwrap_err();
+        }
+        for _ in 0..2 {
+            let error = second.gather(Vec::new()).unwrap_err().to_string();
+            assert!(error.starts_with("rank 0 (") && error.contains("is gone"), "{error}");
         }
     }
 

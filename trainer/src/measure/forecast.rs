@@ -194,8 +194,9 @@ pub fn forecast(mut run: Run) -> Result<Forecast> {
         processes,
         parameters: at_base.cost.params,
         train_flops: flops,
-        // The state with its gradients, a checkpoint being written, and the activations of a pass.
-        memory_bytes: weights + 2 * checkpoint_bytes + activations,
+        // The state with its gradients, a checkpoint being written, and the activations of a pass, with
+        // which the CPU keeps packed weights.
+        memory_bytes: weights * (1 + u64::from(!machine.on_gpu)) + 2 * checkpoint_bytes + activations,
         checkpoint_bytes,
         evaluations,
         evaluation_seconds,

@@ -2,6 +2,11 @@
 
 use efficienttrain_schedule::search::Measured;
 
+/// Returns true for a recipe of plain training, whose final accuracy other runs are to reach.
+pub(crate) fn is_plain(recipe: &str) -> bool {
+    recipe.ends_with("-baseline")
+}
+
 /// An evaluation: wall time since the start of its run, in seconds, and top-1 accuracy, 0 to 1.
 pub(crate) type Evaluation = (f64, f64);
 

@@ -8,6 +8,7 @@ pub(crate) mod network;
 pub(crate) mod objective;
 pub(crate) mod optimizer;
 pub(crate) mod pass_report;
+pub(crate) mod pending;
 #[cfg(feature = "cuda")]
 pub(crate) mod recorded;
 pub(crate) mod state;

@@ -9,15 +9,14 @@ use efficienttrain_schedule::StepSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::precision::Precision;
 use crate::data::batch::Batch;
 use crate::distributed::buckets::GradientReducer;
 use crate::distributed::slots::{Node, SlotSums};
 use crate::error::{Error, Result};
 use crate::training::ema::{average, warmed_decay};
-use crate::training::loss_scale::LossScale;
 use crate::training::objective::DeviceBatch;
 use crate::training::pass_report::PassReports;
+use crate::training::pending::PendingUpdate;
 #[cfg(feature = "cuda")]
 use crate::training::recorded::{Attempt, Pass};
 use crate::training::state::TrainState;
@@ -34,23 +33,23 @@ pub struct StepResult {
 /// Optimizer step whose gradients are being accumulated.
 #[derive(Debug)]
 pub struct Step<'a> {
-    state: &'a mut TrainState,
+    pub(super) state: &'a mut TrainState,
     /// Of the present slot.
     gradients: Gradients,
     /// Of the slots before it.
     sums: SlotSums<Gradients>,
     /// The present slot.
     slot: u32,
-    losses: Vec<MicroLoss>,
+    pub(super) losses: Vec<MicroLoss>,
     /// Batch statistics of each pass, if they are combined with those of other processes.
     statistics: Option<Vec<Vec<ObservedStatistics>>>,
     /// Buffers as they were before the step.
-    buffers: Vec<(ParamId, Tensor)>,
+    pub(super) buffers: Vec<(ParamId, Tensor)>,
 }
 
 /// Loss of a micro-batch, on its device, and its share of the step.
 #[derive(Debug)]
-struct MicroLoss {
+pub(super) struct MicroLoss {
     loss: Tensor,
     share: f64,
 }
@@ -267,7 +266,7 @@ impl<'a> Step<'a> {
         if on_cpu {
             self.buffers.clear();
         }
-        Ok(PendingUpdate { number: settings.step, step: self, clip, result })
+        Ok(PendingUpdate::new(settings.step, self, clip, result))
     }
 
     /// Adds the gradients of earlier slots to those of the last one.
@@ -330,64 +329,6 @@ impl Drop for Step<'_> {
     }
 }
 
-/// Update that is complete on the CPU, and pending on a GPU.
-#[derive(Debug)]
-pub(crate) struct PendingUpdate<'a> {
-    number: u64,
-    step: Step<'a>,
-    clip: ops::ClipFactor,
-    /// Result, once known.
-    result: Option<StepResult>,
-}
-
-impl PendingUpdate<'_> {
-    /// Waits for the update.
-    ///
-    /// # Errors
-    /// Same as [`Step::update`].
-    pub(crate) fn finish(mut self) -> Result<StepResult> {
-        self.settle()
-    }
-
-    fn settle(&mut self) -> Result<StepResult> {
-        if let Some(result) = self.result {
-            return Ok(result);
-        }
-        let (clip, loss) = (self.clip.read()?, total(&self.step.losses)?);
-        let (grad_norm, good) = (clip.norm, clip.factor != 0.0);
-        let result = StepResult { loss, grad_norm };
-        self.result = Some(result);
-        let Step { state, buffers, .. } = &mut self.step;
-        if good {
-            buffers.clear();
-        } else {
-            // The update has left weights and moments unchanged; dropping the step restores the
-            // buffers.
-            state.optimizer.steps -= 1;
-            state.ema_updates = state.ema_updates.saturating_sub(1);
-        }
-        let scaled = state.precision == Precision::F16;
-        let before = state.loss_scale.scale;
-        if scaled {
-            state.loss_scale = state.loss_scale.after(good);
-        }
-        // In half precision, a gradient that overflows at the present scale is not an error of the
-        // run.
-        let tolerable = scaled && before > LossScale::LEAST && loss.is_finite();
-        if !good && !tolerable {
-            return Err(Error::NotFinite { step: self.number, loss, grad_norm });
-        }
-        Ok(result)
-    }
-}
-
-/// The counters of the state are correct after any update.
-impl Drop for PendingUpdate<'_> {
-    fn drop(&mut self) {
-        let _ = self.settle();
-    }
-}
-
 /// Sends the complete gradient of a parameter: its last term, and those of earlier slots.
 fn send(
     reducer: &mut GradientReducer,
@@ -408,7 +349,7 @@ fn send(
 }
 
 /// Returns the loss of a step.
-fn total(losses: &[MicroLoss]) -> Result<f64> {
+pub(super) fn total(losses: &[MicroLoss]) -> Result<f64> {
     let mut sum = 0.0;
     for MicroLoss { loss, share } in losses {
         sum += share * f64::from(loss.to_scalar::<f32>()?);

@@ -1,7 +1,8 @@
 //! Two-dimensional convolution of channels-last images as matrix products over windows.
 
-use super::product::multiplies_bf16;
-use super::product::{FlippedKernel, Im2col, Left, OutputRows, Right, product, product_at, product_split_k};
+use super::product::{
+    FlippedKernel, Im2col, Left, OutputRows, Right, multiplies_bf16, product, product_at, product_split_k,
+};
 use super::transpose::transpose_each;
 use super::{Compute, Storage};
 

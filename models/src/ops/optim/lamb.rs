@@ -3,9 +3,10 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::super::by_dtype;
 use super::super::kernels::{Compute, vectorized};
 use super::super::view::{View, change};
-use super::super::{by_dtype, expect_shape, on_gpu};
+use super::{Stepped, lamb_all};
 use crate::Result;
 
 const OP: &str = "lamb";
@@ -49,15 +50,9 @@ pub fn lamb_step(
     exp_avg_sq: &Tensor,
     lamb: &Lamb,
 ) -> Result<()> {
-    for (what, t) in [("a gradient", grad), ("a first moment", exp_avg), ("a second moment", exp_avg_sq)] {
-        expect_shape(OP, what, t, param.dims())?;
-    }
-    on_gpu!(param, {
-        let kept = [exp_avg, exp_avg_sq];
-        let stepped = super::Stepped { param, grad, kept, lr: lamb.lr, weight_decay: lamb.weight_decay };
-        super::super::cuda::lamb_all(&[stepped], lamb, None)
-    });
-    scaled(param, grad, [exp_avg, exp_avg_sq], lamb, 1.0)
+    let kept = [exp_avg, exp_avg_sq];
+    let stepped = Stepped { param, grad, kept, lr: lamb.lr, weight_decay: lamb.weight_decay };
+    lamb_all(&[stepped], lamb, None)
 }
 
 /// Takes the step with `factor` times the gradient, on the CPU.

@@ -47,16 +47,8 @@ pub fn adamw_step(
     exp_avg_sq: &Tensor,
     a: &AdamW,
 ) -> Result<()> {
-    const OP: &str = "adamw";
-    for (what, t) in [("a gradient", grad), ("a first moment", exp_avg), ("a second moment", exp_avg_sq)] {
-        expect_shape(OP, what, t, param.dims())?;
-    }
-    on_gpu!(param, {
-        let stepped =
-            Stepped { param, grad, kept: [exp_avg, exp_avg_sq], lr: a.lr, weight_decay: a.weight_decay };
-        super::cuda::adamw_all(&[stepped], a, None)
-    });
-    adamw_scaled(param, grad, [exp_avg, exp_avg_sq], a, 1.0)
+    let kept = [exp_avg, exp_avg_sq];
+    adamw_all(&[Stepped { param, grad, kept, lr: a.lr, weight_decay: a.weight_decay }], a, None)
 }
 
 /// Takes the step with `factor` times the gradient, on the CPU.

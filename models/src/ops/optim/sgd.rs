@@ -3,9 +3,10 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::super::by_dtype;
 use super::super::kernels::{Compute, vectorized};
 use super::super::view::{View, change};
-use super::super::{by_dtype, expect_shape, on_gpu};
+use super::{Stepped, sgd_all};
 use crate::Result;
 
 const OP: &str = "sgd";
@@ -32,14 +33,8 @@ pub struct Sgd {
 /// # Errors
 /// When shapes differ, or tensors are not contiguous `f32` or `f64` on the CPU.
 pub fn sgd_step(param: &Tensor, grad: &Tensor, buffer: &Tensor, sgd: &Sgd) -> Result<()> {
-    expect_shape(OP, "a gradient", grad, param.dims())?;
-    expect_shape(OP, "a momentum buffer", buffer, param.dims())?;
-    on_gpu!(param, {
-        let kept = [buffer, buffer];
-        let stepped = super::Stepped { param, grad, kept, lr: sgd.lr, weight_decay: sgd.weight_decay };
-        super::super::cuda::sgd_all(&[stepped], sgd, None)
-    });
-    scaled(param, grad, buffer, sgd, 1.0)
+    let kept = [buffer, buffer];
+    sgd_all(&[Stepped { param, grad, kept, lr: sgd.lr, weight_decay: sgd.weight_decay }], sgd, None)
 }
 
 /// Takes the step with `factor` times the gradient, on the CPU.

@@ -1,17 +1,14 @@
 //! Time that each contestant takes to the accuracy of plain training.
 
 use crate::experiments::compare::table::Row;
-use crate::observe::time_to_accuracy::{Evaluation, TimeToAccuracy};
-
-/// Recipe whose final accuracy is to be reached: plain training.
-const BASELINE: &str = "-baseline";
+use crate::observe::time_to_accuracy::{Evaluation, TimeToAccuracy, is_plain};
 
 const HEAD: [&str; 5] =
     ["run", "top-1 % of the baseline", "minutes to reach it", "share of the baseline's time", "seeds"];
 
 /// Returns the cells of a contestant; none if there is no baseline of its model.
 fn cells(row: &Row, rows: &[Row]) -> Option<[String; 5]> {
-    let reference = rows.iter().find(|r| r.model == row.model && r.recipe.ends_with(BASELINE))?;
+    let reference = rows.iter().find(|r| r.model == row.model && is_plain(&r.recipe))?;
     let target = reference.measured.mean;
     let evaluations = |evals: &Vec<[f64; 3]>| evals.iter().map(|eval| (eval[0], eval[2])).collect();
     let runs: Vec<Vec<Evaluation>> = row.evaluations.iter().map(evaluations).collect();

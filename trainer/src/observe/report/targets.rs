@@ -4,10 +4,7 @@ use crate::config::train::TrainConfig;
 use crate::events::history::EvalRecord;
 use crate::observe::report::Shown;
 use crate::observe::report::read::RunLog;
-use crate::observe::time_to_accuracy::{Evaluation, TimeToAccuracy};
-
-/// Ending of the names of recipes of plain training.
-const BASELINE: &str = "-baseline";
+use crate::observe::time_to_accuracy::{Evaluation, TimeToAccuracy, is_plain};
 
 /// Runs that differ only in their seeds.
 struct Group<'a> {
@@ -29,7 +26,7 @@ pub(crate) const HEAD: [&str; 5] =
 
 impl Group<'_> {
     fn is_baseline(&self) -> bool {
-        self.runs[0].start.recipe.ends_with(BASELINE)
+        is_plain(&self.runs[0].start.recipe)
     }
 
     /// Returns the mean of the final accuracies of runs with evaluations.
