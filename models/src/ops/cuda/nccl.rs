@@ -344,15 +344,19 @@ pub fn exit_now(code: i32) -> ! {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::ops::accumulate;
     use crate::ops::cuda::device;
 
-    /// Passes and counts.
-    fn patience(looks: &mut usize) -> impl FnMut() -> Result<()> {
+    /// Waits for a long time: looks that are counted pass in no time, whoever else needs the cores.
+    fn patience() -> impl FnMut() -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(30);
         move || {
-            *looks += 1;
-            if *looks > 1_000_000 { Err(Error::Device { what: "too many looks".into() }) } else { Ok(()) }
+            std::thread::sleep(Duration::from_micros(50));
+            let what = "nothing for half a minute".into();
+            if Instant::now() > until { Err(Error::Device { what }) } else { Ok(()) }
         }
     }
 
@@ -363,8 +367,8 @@ mod tests {
             return;
         }
         let gpu = device(0).unwrap();
-        let (mut looks, id) = (0, Nccl::unique_id().unwrap());
-        let mut nccl = Nccl::join(&gpu, &id, 0, 1, &mut patience(&mut looks)).unwrap();
+        let id = Nccl::unique_id().unwrap();
+        let mut nccl = Nccl::join(&gpu, &id, 0, 1, &mut patience()).unwrap();
         // Much work for a GPU, little for an emulated one.
         let len = if cfg!(debug_assertions) { 1 << 12 } else { 1 << 26 };
         let x = Tensor::zeros(len, DType::F32, &gpu).unwrap();
@@ -373,8 +377,8 @@ mod tests {
             accumulate(&x, &x).unwrap();
         }
         let before = nccl.compute.record_event(None).unwrap();
-        let sum = nccl.all_reduce(flat, &mut patience(&mut looks)).unwrap();
-        nccl.wait(sum, &mut patience(&mut looks)).unwrap();
+        let sum = nccl.all_reduce(flat, &mut patience()).unwrap();
+        nccl.wait(sum, &mut patience()).unwrap();
         assert!(before.is_complete());
     }
 }
