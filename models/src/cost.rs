@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::backbone::Backbone;
-use crate::graph::{Context, CostCounter, Mode, Variable};
+use crate::graph::{Context, CostCounter, Mode, TracedOp, Variable};
 use crate::params::{ParamKind, ParamSpec, ParamStore};
 use crate::{Error, Result};
 
@@ -62,13 +62,34 @@ pub fn fewest_batch_norm_values(model: &dyn Backbone, frozen: Arc<[bool]>) -> Re
 
 /// A pass over one image, counted.
 fn counted(model: &dyn Backbone, frozen: Arc<[bool]>) -> Result<CostCounter> {
+    passed(model, frozen, 1)
+}
+
+/// Images of a traced pass: not one, so that a dimension of the batch is told from one of length 1.
+pub(crate) const TRACED_BATCH: usize = 2;
+
+/// The ops of a pass over a batch; the batch is the first dimension of every value.
+pub(crate) fn traced(model: &dyn Backbone) -> Result<Vec<TracedOp>> {
+    let ops = passed(model, Arc::default(), TRACED_BATCH)?.ops;
+    match ops.iter().find(|traced| traced.shape.first() != Some(&TRACED_BATCH)) {
+        Some(traced) => Err(Error::Export {
+            model: model.name().into(),
+            what: format!("the first dimension of a {} is not the batch", traced.op.name()),
+        }),
+        None => Ok(ops),
+    }
+}
+
+/// A pass over `batch` images of which only shapes go through.
+fn passed(model: &dyn Backbone, frozen: Arc<[bool]>, batch: usize) -> Result<CostCounter> {
     let params = ParamStore::placeholders(model.specs())?;
     let mut cx = Context::new(&params, Mode::Count).with_frozen(frozen);
     let [height, width] = model.input_size();
-    let image = Variable::constant(CostCounter::placeholder(&[1, height, width, model.in_channels()])?);
+    let image = Variable::constant(CostCounter::placeholder(&[batch, height, width, model.in_channels()])?);
     let logits = model.forward(&mut cx, &image)?;
-    if logits.dims() != [1, model.num_classes()] {
-        return Err(Error::shape("cost", format!("logits [1, {}]", model.num_classes()), logits.dims()));
+    if logits.dims() != [batch, model.num_classes()] {
+        let expected = format!("logits [{batch}, {}]", model.num_classes());
+        return Err(Error::shape("cost", expected, logits.dims()));
     }
     Ok(cx.into_counter())
 }

@@ -98,6 +98,15 @@ pub enum Error {
         what: String,
     },
 
+    /// The model cannot be written in a format.
+    #[error("{model} cannot be exported: {what}")]
+    Export {
+        /// The model.
+        model: String,
+        /// What stands in the way.
+        what: String,
+    },
+
     /// Parameters that no gradient reaches.
     #[error("{model}: no gradient reaches {} parameter(s): {}; they would never train", names.len(), names.join(", "))]
     NoGradient {

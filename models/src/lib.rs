@@ -9,7 +9,8 @@
 //! - [`Context`] is one pass: training with a backward pass into [`Gradients`], evaluation, or
 //!   counting of the [`cost`].
 //! - [`weights`] reads and writes files of timm, torchvision and the authors; [`mae`] pre-trains
-//!   without labels; [`layers`] and [`ops`] are the parts of your own models.
+//!   without labels; [`onnx`] writes models for other runtimes; [`layers`] and [`ops`] are the
+//!   parts of your own models.
 //! - [`Backbone::at_size`] returns the model for another input size.
 //!
 //! ```
@@ -49,6 +50,7 @@ mod graph;
 pub mod hog;
 pub mod layers;
 pub mod mae;
+pub mod onnx;
 pub mod ops;
 mod params;
 mod resample;
@@ -63,8 +65,8 @@ pub use families::{
 };
 pub use family::Family;
 pub use graph::{
-    BlockIndex, Context, Draws, Gradients, Macs, Mode, ObservedStatistics, SavedForBackward, StatisticsLog,
-    Variable, drop_path_rates,
+    BlockIndex, Context, Draws, Gradients, Macs, Mode, ObservedStatistics, Op, SavedForBackward,
+    StatisticsLog, Variable, drop_path_rates,
 };
 pub use params::{Init, ParamBuilder, ParamId, ParamKind, ParamSpec, ParamStore};
 pub use resample::Resample;

@@ -23,7 +23,7 @@
 
 use super::options::{self, ModelOptions};
 use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
-use crate::graph::{Context, Variable};
+use crate::graph::{Context, Op, Variable};
 use crate::layers::{
     Attention, BlockIndex, Conv2d, ConvShape, LayerNorm, Linear, PreNormBlock, flatten, global_avg_pool,
     join_tokens, select_tokens, unflatten,
@@ -205,7 +205,7 @@ impl VisionTransformer {
 /// The mean of two tensors.
 fn mean(cx: &mut Context, x: &Variable, y: &Variable) -> Result<Variable> {
     let sum = crate::layers::add(cx, x, y)?;
-    cx.apply_uncounted(&[&sum], x.dims(), |cx| {
+    cx.apply(Op::Scale(0.5), &[&sum], x.dims(), |cx| {
         let half = ops::upload(&vec![0.5f32; sum.tensor().elem_count()], sum.dims(), &cx.device())?;
         ops::scale_elements(sum.tensor(), &half)
     })

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::checkpoint::Recording;
-use super::{
-    CostCounter, Draw, Draws, Gradients, Macs, SavedForBackward, Source, StatisticsLog, Tape, Variable,
-};
+use super::{CostCounter, Draw, Draws, Gradients, Op, Source, StatisticsLog, Tape, Variable};
 use crate::Result;
 use crate::ops::{self, BatchStatistics, Processes, Pullback, PullbackOnto, Traced};
 use crate::params::{ParamId, ParamStore};
@@ -180,38 +178,24 @@ impl<'a> Context<'a> {
     /// Runs one op of a layer and records it for the backward pass; returns its value, of shape
     /// `shape`.
     ///
-    /// `inputs` are the op's inputs in the order of its pullback, `macs` and `saved` its cost.
-    /// While costs are counted, `op` is not run.
+    /// `inputs` are the op's inputs in the order of its pullback, and `op` says what it is: while a
+    /// model is counted or exported, that is noted and `run` is not called.
     ///
     /// # Errors
     /// The op's own.
     pub fn apply(
         &mut self,
+        op: Op,
         inputs: &[&Variable],
         shape: &[usize],
-        macs: Macs,
-        saved: SavedForBackward,
-        op: impl FnOnce(&Self) -> Result<Traced>,
+        run: impl FnOnce(&Self) -> Result<Traced>,
     ) -> Result<Variable> {
         if self.mode == Mode::Count {
-            return self.counter.note(inputs, shape, macs, saved);
+            return self.counter.note(op, inputs, shape);
         }
-        let traced = op(self)?;
+        let traced = run(self)?;
         debug_assert_eq!(traced.value.dims(), shape, "a layer promised another shape");
         Ok(self.record(inputs, traced))
-    }
-
-    /// Runs an op that costs next to nothing, as [`Self::apply`].
-    ///
-    /// # Errors
-    /// The op's own.
-    pub fn apply_uncounted(
-        &mut self,
-        inputs: &[&Variable],
-        shape: &[usize],
-        op: impl FnOnce(&Self) -> Result<Traced>,
-    ) -> Result<Variable> {
-        self.apply(inputs, shape, Macs::None, SavedForBackward::Nothing, op)
     }
 
     /// Records the op that computed `traced` from `inputs`, in the order of its pullback, and
@@ -241,7 +225,7 @@ impl<'a> Context<'a> {
     /// When the number of elements differs.
     pub fn reshape(&mut self, x: &Variable, shape: &[usize]) -> Result<Variable> {
         if self.mode == Mode::Count {
-            return Ok(Variable { tensor: CostCounter::placeholder(shape)?, source: x.source });
+            return self.counter.note(Op::Reshape, &[x], shape);
         }
         let before = x.tensor.dims().to_vec();
         let value = x.tensor.reshape(shape)?;

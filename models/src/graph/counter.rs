@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::op::{Op, TracedOp};
 use super::{Source, Variable};
 use crate::Result;
 
@@ -48,7 +49,8 @@ pub(crate) struct CostCounter {
     kept: BTreeMap<usize, u64>,
     /// Elements that ops keep besides their inputs and values.
     own: u64,
-    ops: usize,
+    /// The ops, in order.
+    pub(crate) ops: Vec<TracedOp>,
     /// The fewest values per channel of which a batch norm takes statistics.
     pub(crate) fewest_values: Option<usize>,
 }
@@ -64,13 +66,9 @@ impl CostCounter {
         self.kept.values().sum::<u64>() + self.own
     }
 
-    pub(super) fn note(
-        &mut self,
-        inputs: &[&Variable],
-        shape: &[usize],
-        arithmetic: Macs,
-        keeps: SavedForBackward,
-    ) -> Result<Variable> {
+    pub(super) fn note(&mut self, op: Op, inputs: &[&Variable], shape: &[usize]) -> Result<Variable> {
+        let shapes: Vec<&[usize]> = inputs.iter().map(|x| x.dims()).collect();
+        let (arithmetic, saved) = (op.macs(&shapes, shape), op.saved(shape));
         let macs = match arithmetic {
             Macs::None => 0,
             Macs::Conv(n) | Macs::Linear(n) | Macs::Attention(n) => n as u64,
@@ -81,12 +79,12 @@ impl CostCounter {
             Macs::Linear(_) => self.linear += macs,
             Macs::Attention(_) => self.attention += macs,
         }
-        if inputs.first().is_some_and(|x| x.source == Source::Constant) {
+        if inputs.first().is_some_and(|x| self.memory(x.source) == Source::Constant) {
             self.on_constants += macs;
         }
-        let value = Variable { tensor: Self::placeholder(shape)?, source: Source::Node(self.ops) };
-        self.ops += 1;
-        match keeps {
+        let value = Variable { tensor: Self::placeholder(shape)?, source: Source::Node(self.ops.len()) };
+        self.ops.push(TracedOp::new(op, inputs, shape, self));
+        match saved {
             SavedForBackward::Nothing => {}
             SavedForBackward::Input => self.keep(inputs.iter().take(1).copied()),
             SavedForBackward::Inputs(places) => {
@@ -98,10 +96,18 @@ impl CostCounter {
         Ok(value)
     }
 
+    /// Source of the memory that a value is in: a reshaped value is in that of another one.
+    pub(super) fn memory(&self, source: Source) -> Source {
+        match source {
+            Source::Node(index) => self.ops[index].memory(),
+            other => other,
+        }
+    }
+
     /// Counts tensors once, however many ops keep them. Images and parameters live anyway.
     fn keep<'a>(&mut self, tensors: impl Iterator<Item = &'a Variable>) {
         for tensor in tensors {
-            if let Source::Node(index) = tensor.source {
+            if let Source::Node(index) = self.memory(tensor.source) {
                 self.kept.insert(index, tensor.tensor.elem_count() as u64);
             }
         }

@@ -10,6 +10,7 @@ mod context;
 mod counter;
 mod draws;
 mod gradients;
+mod op;
 mod statistics;
 
 pub(crate) use context::in_thread_pool;
@@ -19,6 +20,8 @@ pub use counter::{Macs, SavedForBackward};
 pub(crate) use draws::Draw;
 pub use draws::Draws;
 pub use gradients::Gradients;
+pub use op::Op;
+pub(crate) use op::{Input, TracedOp};
 pub use statistics::{ObservedStatistics, StatisticsLog};
 
 use candle_core::Tensor;

@@ -1,7 +1,7 @@
 //! Activations, those with parameters and those without.
 
 use crate::Result;
-use crate::graph::{Context, Macs, SavedForBackward, Variable};
+use crate::graph::{Context, Op, Variable};
 use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId};
 
@@ -36,16 +36,13 @@ impl Activation {
     /// When `x` is not `f32`, `f64` or `bf16` on the CPU.
     pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let (t, dims) = (x.tensor(), x.dims());
-        let mut plain = |op: fn(&candle_core::Tensor) -> Result<ops::Traced>| {
-            cx.apply(&[x], dims, Macs::None, SavedForBackward::Input, |_| op(t))
-        };
         match self {
-            Self::Relu => plain(ops::relu),
-            Self::Gelu => plain(ops::gelu),
-            Self::SquaredRelu => plain(ops::squared_relu),
+            Self::Relu => cx.apply(Op::Relu, &[x], dims, |_| ops::relu(t)),
+            Self::Gelu => cx.apply(Op::Gelu, &[x], dims, |_| ops::gelu(t)),
+            Self::SquaredRelu => cx.apply(Op::SquaredRelu, &[x], dims, |_| ops::squared_relu(t)),
             Self::StarRelu { scale, bias } => {
                 let (scale, bias) = (cx.param(*scale), cx.param(*bias));
-                cx.apply(&[x, &scale, &bias], dims, Macs::None, SavedForBackward::Input, |_| {
+                cx.apply(Op::StarRelu, &[x, &scale, &bias], dims, |_| {
                     ops::star_relu(t, scale.tensor(), bias.tensor())
                 })
             }

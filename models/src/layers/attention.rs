@@ -2,7 +2,7 @@
 
 use super::{Conv2d, ConvShape, DepthwiseConv2d, LayerNorm, Linear, add, concat_channels, slice_channels};
 use crate::Result;
-use crate::graph::{Context, Macs, SavedForBackward, Variable};
+use crate::graph::{Context, Op, Variable};
 use crate::ops::{self, Windows};
 use crate::params::{Init, ParamBuilder, ParamId};
 
@@ -143,7 +143,7 @@ impl ReducedAttention {
     /// # Errors
     /// When shapes do not fit.
     pub fn forward(&self, cx: &mut Context, x: &Variable, [h, w]: [usize; 2]) -> Result<Variable> {
-        let (n, l, c) = (x.dims()[0], x.dims()[1], x.dims()[2]);
+        let (n, c) = (x.dims()[0], x.dims()[2]);
         let q = self.q.forward(cx, x)?;
         let coarse = match &self.reduction {
             Some((conv, norm)) => {
@@ -156,10 +156,9 @@ impl ReducedAttention {
             None => x.clone(),
         };
         let kv = self.kv.forward(cx, &coarse)?;
-        let macs = Macs::Attention(2 * n * l * kv.dims()[1] * c);
-        let mixed = cx.apply(&[&q, &kv], x.dims(), macs, SavedForBackward::Inputs(&[0, 1]), |_| {
-            ops::cross_attention(q.tensor(), kv.tensor(), self.heads)
-        })?;
+        let op = Op::CrossAttention { heads: self.heads };
+        let mixed = cx
+            .apply(op, &[&q, &kv], x.dims(), |_| ops::cross_attention(q.tensor(), kv.tensor(), self.heads))?;
         self.proj.forward(cx, &mixed)
     }
 }
@@ -173,10 +172,9 @@ fn attend(
     table: Option<&Variable>,
 ) -> Result<Variable> {
     let [n, h, w, width] = [0, 1, 2, 3].map(|i| qkv.dims()[i]);
-    let seen: usize = windows.iter().map(|x| x.size[0] * x.size[1]).sum();
-    let macs = Macs::Attention(2 * n * h * w * seen * (width / 3) / windows.len());
+    let op = Op::WindowAttention { heads, windows: windows.to_vec() };
     let inputs: Vec<&Variable> = [qkv].into_iter().chain(table).collect();
-    cx.apply(&inputs, &[n, h, w, width / 3], macs, SavedForBackward::Input, |_| {
+    cx.apply(op, &inputs, &[n, h, w, width / 3], |_| {
         ops::window_attention(qkv.tensor(), heads, windows, table.map(Variable::tensor))
     })
 }

@@ -1,6 +1,6 @@
 //! Convolution layers.
 
-use crate::graph::{Context, Macs, SavedForBackward, Variable};
+use crate::graph::{Context, Op, Variable};
 use crate::ops::{self, Conv2dConfig};
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::{Error, Result};
@@ -63,7 +63,7 @@ impl Conv2d {
     /// When the image does not fit.
     pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let x = &cx.to_compute_dtype(x)?;
-        let ConvShape { inputs, outputs, kernel, stride, padding } = self.shape;
+        let ConvShape { outputs, kernel, stride, padding, .. } = self.shape;
         let &[n, h, w, _] = x.dims() else {
             return Err(Error::shape("conv2d", "an image [N, H, W, C]", x.dims()));
         };
@@ -71,8 +71,7 @@ impl Conv2d {
         let (ho, wo) = (places(h), places(w));
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
         let all: Vec<&Variable> = [x, &weight].into_iter().chain(&bias).collect();
-        let macs = Macs::Conv(n * ho * wo * outputs * kernel * kernel * inputs);
-        cx.apply(&all, &[n, ho, wo, outputs], macs, SavedForBackward::Input, |_| {
+        cx.apply(Op::Conv2d { stride, padding }, &all, &[n, ho, wo, outputs], |_| {
             let config = Conv2dConfig { stride, padding, ..Conv2dConfig::default() };
             ops::conv2d(x.tensor(), weight.tensor(), bias.as_ref().map(Variable::tensor), config)
         })
@@ -121,8 +120,7 @@ impl DepthwiseConv2d {
         let x = &cx.to_compute_dtype(x)?;
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
         let all: Vec<&Variable> = [x, &weight].into_iter().chain(&bias).collect();
-        let macs = Macs::Conv(x.tensor().elem_count() * self.kernel * self.kernel);
-        cx.apply(&all, x.dims(), macs, SavedForBackward::Input, |_| {
+        cx.apply(Op::DepthwiseConv2d { tile }, &all, x.dims(), |_| {
             let bias = bias.as_ref().map(Variable::tensor);
             ops::depthwise_conv2d(x.tensor(), weight.tensor(), bias, self.kernel / 2, tile)
         })

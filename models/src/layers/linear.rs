@@ -2,7 +2,7 @@
 
 use super::Activation;
 use crate::Result;
-use crate::graph::{Context, Macs, SavedForBackward, Variable};
+use crate::graph::{Context, Op, Variable};
 use crate::ops;
 use crate::params::{Init, ParamBuilder, ParamId};
 
@@ -39,8 +39,7 @@ impl Linear {
         if let Some(last) = shape.last_mut() {
             *last = self.outputs;
         }
-        let macs = Macs::Linear(x.tensor().elem_count() * self.outputs);
-        cx.apply(&all, &shape, macs, SavedForBackward::Input, |_| {
+        cx.apply(Op::Linear, &all, &shape, |_| {
             ops::linear(x.tensor(), weight.tensor(), bias.as_ref().map(Variable::tensor))
         })
     }
@@ -93,9 +92,7 @@ impl Mlp {
 pub fn dropout(cx: &mut Context, x: &Variable, rate: f64, name: &str) -> Result<Variable> {
     let n = x.tensor().elem_count();
     match cx.dropout_mask(rate, name, n)? {
-        Some(keep) => cx.apply(&[x], x.dims(), Macs::None, SavedForBackward::Own(n), |_| {
-            ops::scale_elements(x.tensor(), &keep)
-        }),
+        Some(keep) => cx.apply(Op::Dropout, &[x], x.dims(), |_| ops::scale_elements(x.tensor(), &keep)),
         None => Ok(x.clone()),
     }
 }

@@ -1,7 +1,7 @@
 //! Sequences of which only some tokens are seen.
 
 use crate::Result;
-use crate::graph::{Context, Variable};
+use crate::graph::{Context, Op, Variable};
 use crate::ops;
 
 /// Tokens of every sequence at the given places: `[B, L, C]` to `[B, K, C]`.
@@ -10,7 +10,8 @@ use crate::ops;
 /// Calls [`ops::gather_tokens`].
 pub fn gather_tokens(cx: &mut Context, x: &Variable, places: &[u32]) -> Result<Variable> {
     let (b, c) = (x.dims()[0], x.dims()[x.dims().len() - 1]);
-    cx.apply_uncounted(&[x], &[b, places.len() / b.max(1), c], |_| ops::gather_tokens(x.tensor(), places))
+    let shape = [b, places.len() / b.max(1), c];
+    cx.apply(Op::GatherTokens, &[x], &shape, |_| ops::gather_tokens(x.tensor(), places))
 }
 
 /// Tokens back at their places in sequences of `length`, `filler` everywhere else: `[B, K, C]` to
@@ -26,7 +27,7 @@ pub fn restore_tokens(
     length: usize,
 ) -> Result<Variable> {
     let (b, c) = (x.dims()[0], x.dims()[x.dims().len() - 1]);
-    cx.apply_uncounted(&[x, filler], &[b, length, c], |_| {
+    cx.apply(Op::RestoreTokens, &[x, filler], &[b, length, c], |_| {
         ops::restore_tokens(x.tensor(), filler.tensor(), places, length)
     })
 }

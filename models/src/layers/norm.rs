@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::graph::{Context, Macs, ObservedStatistics, SavedForBackward, Variable};
+use crate::graph::{Context, ObservedStatistics, Op, Variable};
 use crate::ops::{self, BatchStatistics};
 use crate::params::{Init, ParamBuilder, ParamId};
 use crate::{Error, Result};
@@ -50,11 +50,12 @@ impl BatchNorm {
         let residual = residual.map(|residual| cx.cast(residual, x.tensor().dtype())).transpose()?;
         let residual = residual.as_ref();
         let inputs: Vec<&Variable> = [x, &weight, &bias].into_iter().chain(residual).collect();
-        let keeps = if relu { SavedForBackward::InputAndValue } else { SavedForBackward::Input };
+        let (running_mean, running_var) = (self.running_mean, self.running_var);
+        let op = Op::BatchNorm { relu, eps: Self::EPS, running_mean, running_var };
         if !self.is_frozen(cx) {
             cx.note_statistics(x.dims());
         }
-        cx.apply(&inputs, x.dims(), Macs::None, keeps, |cx| {
+        cx.apply(op, &inputs, x.dims(), |cx| {
             let by_batch = cx.is_training() && !self.is_frozen(cx);
             let statistics = if by_batch { self.observe(cx, x.tensor())? } else { self.running(cx)? };
             ops::batch_norm(
@@ -128,7 +129,7 @@ impl LayerNorm {
     pub fn forward(&self, cx: &mut Context, x: &Variable) -> Result<Variable> {
         let (weight, bias) = (cx.param(self.weight), self.bias.map(|id| cx.param(id)));
         let inputs: Vec<&Variable> = [x, &weight].into_iter().chain(&bias).collect();
-        cx.apply(&inputs, x.dims(), Macs::None, SavedForBackward::Input, |cx| {
+        cx.apply(Op::LayerNorm { eps: self.eps }, &inputs, x.dims(), |cx| {
             let (bias, dtype) = (bias.as_ref().map(Variable::tensor), cx.layer_type(x));
             ops::layer_norm_to(x.tensor(), weight.tensor(), bias, self.eps, dtype)
         })

@@ -1,7 +1,7 @@
 //! Residual connections with stochastic depth, layer scale and residual scaling.
 
 use crate::Result;
-use crate::graph::{BlockIndex, Context, Macs, SavedForBackward, Variable};
+use crate::graph::{BlockIndex, Context, Op, Variable};
 use crate::ops::{self, Scales};
 use crate::params::{Init, ParamBuilder, ParamId};
 
@@ -44,14 +44,9 @@ impl Residual {
             return add(cx, x, branch);
         }
         let inputs: Vec<&Variable> = [x, branch].into_iter().chain(&skip).chain(&scale).collect();
-        let keeps = match (&skip, &scale) {
-            (None, None) => SavedForBackward::Nothing,
-            (Some(_), None) => SavedForBackward::Input,
-            (None, Some(_)) => SavedForBackward::Inputs(&[1]),
-            (Some(_), Some(_)) => SavedForBackward::Inputs(&[0, 1]),
-        };
+        let op = Op::Residual { skip: skip.is_some(), branch: scale.is_some() };
         let tensor = |act: &Option<Variable>| act.as_ref().map(|a| a.tensor().clone());
-        cx.apply(&inputs, x.dims(), Macs::None, keeps, |_| {
+        cx.apply(op, &inputs, x.dims(), |_| {
             let scales = Scales { skip: tensor(&skip), branch: tensor(&scale), keep };
             ops::residual(x.tensor(), branch.tensor(), scales)
         })
@@ -63,5 +58,5 @@ impl Residual {
 /// # Errors
 /// When the two differ in shape.
 pub fn add(cx: &mut Context, x: &Variable, y: &Variable) -> Result<Variable> {
-    cx.apply_uncounted(&[x, y], x.dims(), |_| ops::add(x.tensor(), y.tensor()))
+    cx.apply(Op::Add, &[x, y], x.dims(), |_| ops::add(x.tensor(), y.tensor()))
 }

@@ -1,6 +1,6 @@
 //! Layers that move, choose or pool values: no parameters, next to no arithmetic.
 
-use crate::graph::{Context, Macs, SavedForBackward, Variable};
+use crate::graph::{Context, Op, Variable};
 use crate::ops;
 use crate::{Error, Result};
 
@@ -37,7 +37,7 @@ pub fn join_tokens(
     let &[n, l, c] = patches.dims() else {
         return Err(Error::shape("join_tokens", "patches [N, L, C]", patches.dims()));
     };
-    cx.apply_uncounted(&inputs, &[n, l + first.len(), c], |_| {
+    cx.apply(Op::JoinTokens, &inputs, &[n, l + first.len(), c], |_| {
         let first: Vec<_> = first.iter().map(Variable::tensor).collect();
         ops::join_tokens(patches.tensor(), &first, position.tensor())
     })
@@ -49,7 +49,7 @@ pub fn join_tokens(
 /// When there are not so many.
 pub fn select_tokens(cx: &mut Context, x: &Variable, start: usize, count: usize) -> Result<Variable> {
     let shape = [x.dims()[0], count, x.dims()[x.dims().len() - 1]];
-    cx.apply_uncounted(&[x], &shape, |_| ops::select_tokens(x.tensor(), start, count))
+    cx.apply(Op::SelectTokens { start }, &[x], &shape, |_| ops::select_tokens(x.tensor(), start, count))
 }
 
 /// `len` channels from `start` on.
@@ -58,7 +58,7 @@ pub fn select_tokens(cx: &mut Context, x: &Variable, start: usize, count: usize)
 /// When there are not so many.
 pub fn slice_channels(cx: &mut Context, x: &Variable, start: usize, len: usize) -> Result<Variable> {
     let shape = with_channels(x, len);
-    cx.apply_uncounted(&[x], &shape, |_| ops::slice_channels(x.tensor(), start, len))
+    cx.apply(Op::SliceChannels { start }, &[x], &shape, |_| ops::slice_channels(x.tensor(), start, len))
 }
 
 /// Channels of several inputs, one after another.
@@ -74,7 +74,7 @@ pub fn concat_channels(cx: &mut Context, mut inputs: Vec<Variable>) -> Result<Va
     };
     let shape = with_channels(first, inputs.iter().filter_map(|x| x.dims().last()).sum());
     let all: Vec<&Variable> = inputs.iter().collect();
-    cx.apply_uncounted(&all, &shape, |_| {
+    cx.apply(Op::ConcatChannels, &all, &shape, |_| {
         let tensors: Vec<_> = all.iter().map(|x| x.tensor()).collect();
         ops::concat_channels(&tensors)
     })
@@ -88,7 +88,7 @@ pub fn merge_patches(cx: &mut Context, x: &Variable) -> Result<Variable> {
     let &[n, h, w, c] = x.dims() else {
         return Err(Error::shape("merge_patches", "a map [N, H, W, C]", x.dims()));
     };
-    cx.apply_uncounted(&[x], &[n, h / 2, w / 2, 4 * c], |_| ops::merge_patches(x.tensor()))
+    cx.apply(Op::MergePatches, &[x], &[n, h / 2, w / 2, 4 * c], |_| ops::merge_patches(x.tensor()))
 }
 
 /// Mean over all pixels or tokens: `[N, ..., C]` to `[N, C]`.
@@ -97,7 +97,7 @@ pub fn merge_patches(cx: &mut Context, x: &Variable) -> Result<Variable> {
 /// When there are none.
 pub fn global_avg_pool(cx: &mut Context, x: &Variable) -> Result<Variable> {
     let shape = [x.dims()[0], x.dims()[x.dims().len() - 1]];
-    cx.apply_uncounted(&[x], &shape, |_| ops::global_avg_pool(x.tensor()))
+    cx.apply(Op::GlobalAvgPool, &[x], &shape, |_| ops::global_avg_pool(x.tensor()))
 }
 
 /// Max-pool of maps `[N, H, W, C]`.
@@ -116,9 +116,8 @@ pub fn max_pool2d(
     };
     let places = |size: usize| (size + 2 * padding).checked_sub(kernel).map_or(0, |s| s / stride + 1);
     let shape = [n, places(h), places(w), c];
-    // A byte for each result says which pixel it came from.
-    let keeps = SavedForBackward::Own(shape.iter().product::<usize>().div_ceil(4));
-    cx.apply(&[x], &shape, Macs::None, keeps, |_| ops::max_pool2d(x.tensor(), kernel, stride, padding))
+    let op = Op::MaxPool2d { kernel, stride, padding };
+    cx.apply(op, &[x], &shape, |_| ops::max_pool2d(x.tensor(), kernel, stride, padding))
 }
 
 fn with_channels(x: &Variable, channels: usize) -> Vec<usize> {

@@ -1,6 +1,6 @@
 //! Finer maps from coarse ones.
 
-use crate::graph::{Context, Variable};
+use crate::graph::{Context, Op, Variable};
 use crate::ops;
 use crate::{Error, Result};
 
@@ -12,5 +12,6 @@ pub fn upsample_nearest(cx: &mut Context, x: &Variable, factor: usize) -> Result
     let &[n, h, w, c] = x.dims() else {
         return Err(Error::shape("upsample_nearest", "a map [N, H, W, C]", x.dims()));
     };
-    cx.apply_uncounted(&[x], &[n, factor * h, factor * w, c], |_| ops::upsample_nearest(x.tensor(), factor))
+    let shape = [n, factor * h, factor * w, c];
+    cx.apply(Op::UpsampleNearest { factor }, &[x], &shape, |_| ops::upsample_nearest(x.tensor(), factor))
 }

@@ -169,6 +169,12 @@ pub fn relative_position_index([h, w]: [usize; 2]) -> Vec<usize> {
         .collect()
 }
 
+/// For shifted windows on a map, the term of each pair of tokens of each window, `[windows, n, n]`:
+/// 0, or -100 where the two are together only because the window wraps; none if nothing is shifted.
+pub(crate) fn masks_of_windows(map: [usize; 2], windows: &Windows) -> Option<Vec<f32>> {
+    Tokens::new(map, windows.size, windows.shift).masks()
+}
+
 impl Table {
     /// `[heads, n, n]`.
     fn expand<T: Compute>(&self) -> Result<Vec<T>> {

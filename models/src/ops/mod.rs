@@ -45,6 +45,7 @@ mod upsample;
 mod view;
 
 pub use activation::{gelu, relu, silu, squared_relu, star_relu};
+pub(crate) use attention::masks_of_windows;
 pub use attention::{Windows, attention, cross_attention, relative_position_index, window_attention};
 pub use candle_bridge::in_candle;
 pub use cast::cast;

@@ -1,12 +1,21 @@
 //! `efficienttrain export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::Args;
-use efficienttrain::checkpoint;
-use efficienttrain::checkpoint::Checkpoint;
+use clap::{Args, ValueEnum};
+use efficienttrain::checkpoint::{self, Checkpoint};
+use efficienttrain::inference::onnx::export_onnx;
 use efficienttrain::inference::predict::Predictor;
+
+/// Format of an exported file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ExportFormat {
+    /// Weights under timm's names, for this program and others
+    Safetensors,
+    /// The model with its weights, for ONNX Runtime and others: opset 17, any batch
+    Onnx,
+}
 
 /// Arguments of `export`.
 #[derive(Args)]
@@ -19,36 +28,61 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     ema: bool,
 
-    /// Safetensors file to write
+    /// File to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+
+    /// Format of the file [default: `onnx` if its name ends so, else `safetensors`]
+    #[arg(long, value_enum)]
+    format: Option<ExportFormat>,
+
+    /// Edge of the images, in pixels; position embeddings follow [default: the base size of the
+    /// run]
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+
+    /// Let an ONNX file give probabilities instead of logits
+    #[arg(long)]
+    softmax: bool,
 
     /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
 
+impl ExportArgs {
+    fn format(&self) -> ExportFormat {
+        let onnx = self.out.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"));
+        self.format.unwrap_or(if onnx { ExportFormat::Onnx } else { ExportFormat::Safetensors })
+    }
+}
+
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
+    let format = args.format();
     if args.out.exists() && !args.force {
         bail!("--out: {} exists already; choose another name, or give --force", args.out.display());
     }
+    if args.softmax && format != ExportFormat::Onnx {
+        bail!("--softmax: a file of weights has no output; give --format onnx");
+    }
     let saved = Checkpoint::open(&args.weights)?;
     super::inference::warn_of_nonfinite(&saved, args.ema)?;
-    // Loads the model at the base size of the run, to which its position embeddings belong.
-    let predictor = Predictor::load(&saved, args.ema)?;
     let mut record = saved.run()?.clone();
-    record.size = record.base_size;
-    checkpoint::export(&args.out, &*predictor.model, &predictor.params, &record)?;
-    super::print_line(format!(
-        "{} of {} at step {} in {}",
-        weights(args.ema),
-        record.model,
-        record.step,
-        args.out.display()
-    ))?;
+    // At the size to which the position embeddings belong.
+    let size = args.size.unwrap_or(record.base_size);
+    let predictor = Predictor::load(&saved, args.ema)?.at_size(size)?;
+    match format {
+        ExportFormat::Safetensors => {
+            (record.size, record.base_size) = (size, size);
+            checkpoint::export(&args.out, &*predictor.model, &predictor.params, &record)?;
+        }
+        ExportFormat::Onnx => export_onnx(&args.out, &predictor, &record, args.softmax)?,
+    }
+    super::print_line(summary(args, &record.model, record.step, &args.out))?;
     Ok(())
 }
 
-fn weights(ema: bool) -> &'static str {
-    if ema { "the average" } else { "the weights" }
+fn summary(args: &ExportArgs, model: &str, step: u64, out: &Path) -> String {
+    let weights = if args.ema { "the average" } else { "the weights" };
+    format!("{weights} of {model} at step {step} in {}", out.display())
 }

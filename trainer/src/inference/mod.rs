@@ -2,4 +2,5 @@
 
 pub mod evaluate;
 pub mod features;
+pub mod onnx;
 pub mod predict;

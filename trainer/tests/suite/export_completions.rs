@@ -31,6 +31,27 @@ fn exported_weights_are_those_of_the_run_and_of_its_average() {
 }
 
 #[test]
+fn an_onnx_file_says_how_to_use_it_and_has_the_asked_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let (last, onnx) = (dir.path().join("last.safetensors"), dir.path().join("model.onnx"));
+    run(&config("resnet10"), options(dir.path(), 2)).train(&mut ()).unwrap();
+    accepted(&["export", "--weights", text(&last), "--out", text(&onnx), "--size", "48", "--softmax"]);
+    let bytes = std::fs::read(&onnx).unwrap();
+    let has = |text: &str| memchr::memmem::find(&bytes, text.as_bytes()).is_some();
+    assert!(has("[3,48,48]") && has("[0.485,0.456,0.406]") && has("layer4.0.conv2.weight") && has("Softmax"));
+    let refused = |arguments: &[&str]| {
+        let output = efficienttrain(&[&["export", "--weights", text(&last)], arguments].concat());
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused(&["--out", text(&onnx)]).contains("--force"));
+    let weights = dir.path().join("weights.safetensors");
+    assert!(refused(&["--out", text(&weights), "--softmax"]).contains("--format onnx"));
+    let nowhere = dir.path().join("last.safetensors/model.onnx");
+    assert!(refused(&["--out", text(&nowhere)]).contains("last.safetensors"));
+}
+
+#[test]
 fn completions_and_man_pages_know_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = accepted(&["completions", shell]);

@@ -53,6 +53,15 @@ impl Tokens {
         self.regions.as_deref()
     }
 
+    /// The term of each pair of tokens of each window, if windows are shifted.
+    pub(crate) fn masks(&self) -> Option<Vec<f32>> {
+        let of_window = |regions: &[u8]| -> Vec<f32> {
+            let term = |a: &u8, b: &u8| if a == b { 0.0 } else { super::APART as f32 };
+            regions.iter().flat_map(|a| regions.iter().map(move |b| term(a, b))).collect()
+        };
+        Some(self.regions.as_ref()?.chunks_exact(self.n).flat_map(of_window).collect())
+    }
+
     /// Tokens and regions of each window.
     fn windows(&self) -> impl Iterator<Item = (&[usize], Option<&[u8]>)> {
         self.index
