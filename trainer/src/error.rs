@@ -43,6 +43,14 @@ pub enum Error {
         /// Problem and what to do.
         what: String,
     },
+    /// Something of the Hub could not be had.
+    #[error("{name}: {what}")]
+    Hub {
+        /// Its name, `hub:OWNER/NAME`.
+        name: String,
+        /// Problem and what to do.
+        what: String,
+    },
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -36,6 +36,7 @@ pub mod distributed;
 pub(crate) mod error;
 pub mod events;
 pub mod experiments;
+pub(crate) mod hub;
 pub mod inference;
 pub mod measure;
 pub mod observe;
@@ -45,5 +46,6 @@ pub mod training;
 pub(crate) mod util;
 
 pub use error::{DataError, Error, Result};
+pub use hub::HubSpec;
 pub use run::Run;
 pub use run::sources::Sources;

@@ -16,6 +16,8 @@ pub enum Filter {
     Bicubic,
     /// Windowed sinc, support 3.
     Lanczos,
+    /// The pixel under the center, as Pillow's `NEAREST`.
+    Nearest,
 }
 
 impl Filter {
@@ -38,6 +40,9 @@ impl Filter {
         mut each: impl FnMut(usize, &[f64]),
     ) {
         let scale = from as f64 / to as f64;
+        if self == Filter::Nearest {
+            return nearest(scale, from, outputs, each);
+        }
         let widening = scale.max(1.0);
         let support = self.support() * widening;
         let narrow = 1.0 / widening;
@@ -61,6 +66,7 @@ impl Filter {
             Filter::Bilinear => 1.0,
             Filter::Bicubic => 2.0,
             Filter::Lanczos => 3.0,
+            Filter::Nearest => 0.0,
         }
     }
 
@@ -69,8 +75,20 @@ impl Filter {
             Filter::Bilinear => (1.0 - x.abs()).max(0.0),
             Filter::Bicubic => bicubic(x.abs()),
             Filter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
-            Filter::Lanczos => 0.0,
+            Filter::Lanczos | Filter::Nearest => 0.0,
         }
+    }
+}
+
+/// The pixel under the center of each output pixel. Centers are added up as Pillow does, which
+/// decides ties.
+fn nearest(scale: f64, from: usize, outputs: Range<usize>, mut each: impl FnMut(usize, &[f64])) {
+    let mut center = scale * 0.5;
+    for i in 0..outputs.end {
+        if outputs.contains(&i) {
+            each((center as usize).min(from - 1), &[1.0]);
+        }
+        center += scale;
     }
 }
 

@@ -5,13 +5,20 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::weights::{self, Format, LoadOptions, ReadOptions, Report, Tensors, WeightFile};
-use efficienttrain_models::{Model, ParamSpec, ParamStore};
+use efficienttrain_models::{Model, ModelOptions, ParamSpec, ParamStore, create_model};
 use efficienttrain_schedule::OptimizerKind;
 
+use crate::checkpoint::description::Description;
 use crate::checkpoint::file::KEY;
+use crate::checkpoint::offset::PlanOffset;
 use crate::checkpoint::record::{FORMAT, RunRecord};
+use crate::config::channels::PerChannel;
+use crate::config::train::TrainConfig;
 use crate::distributed::group::Group;
 use crate::error::{Error, Result};
+use crate::events::history::History;
+use crate::hub::weight_file;
+use crate::training::loss_scale::LossScale;
 use crate::training::optimizer::moment_of;
 use crate::training::state::TrainState;
 use crate::util::regular::read_regular;
@@ -26,12 +33,14 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint, or a weight file of any format that [`weights::read`] supports.
+    /// Reads a checkpoint, or a weight file of any format that [`weights::read`] supports. A path
+    /// `hub:OWNER/NAME` is a model of the Hugging Face Hub, see [`HubSpec`](crate::HubSpec).
     ///
     /// # Errors
     /// Returns an error if it is missing, truncated or not a weight file, or was written by a newer
     /// version.
     pub fn open(path: &Path) -> Result<Self> {
+        let path = &*weight_file(path)?;
         Self::parse(path, &read_regular(path).map_err(Error::io(path))?)
     }
 
@@ -79,6 +88,13 @@ impl Checkpoint {
         Ok(Self { path: path.into(), file, record })
     }
 
+    /// Returns the same with other weights, which are then its only ones.
+    pub(crate) fn with_weights(mut self, weights: Tensors) -> Result<Self> {
+        self.file.tensors = weights;
+        self.file.format = Format::SafeTensors;
+        Ok(self)
+    }
+
     /// Creates an error about this file.
     pub(crate) fn error(&self, what: String) -> Error {
         Error::Checkpoint { path: self.path.clone(), what }
@@ -97,6 +113,49 @@ impl Checkpoint {
         let what =
             "contains only weights and no run; expected a checkpoint that `efficienttrain train` wrote";
         self.record.as_ref().ok_or_else(|| Error::Checkpoint { path: self.path.clone(), what: what.into() })
+    }
+
+    /// Returns the description beside the file, if it contains only weights and has one.
+    pub fn description(&self) -> Option<Description> {
+        if self.record.is_some() { None } else { Description::beside(&self.path) }
+    }
+
+    /// Returns the record of the run; of a file with only weights, what a description beside it
+    /// says.
+    ///
+    /// # Errors
+    /// Returns an error if there is neither.
+    pub fn described_run(&self) -> Result<RunRecord> {
+        let Some(description) = self.description() else { return self.run().cloned() };
+        let Description { model, size, normalization, .. } = &description;
+        let probe = create_model(model, &ModelOptions { input_size: [*size; 2], ..ModelOptions::default() })?;
+        let Some(count) = weights::num_classes(&*probe, &self.weights(false)?) else {
+            return Err(self.error(format!("has no head of {model}, whose rows are the classes")));
+        };
+        let config = TrainConfig {
+            model: Some(probe.name().into()),
+            base_size: *size as u32,
+            mean: Some(PerChannel(normalization.mean)),
+            std: Some(PerChannel(normalization.std)),
+            ..TrainConfig::default()
+        };
+        Ok(RunRecord {
+            format: FORMAT,
+            config,
+            model: probe.name().into(),
+            classes: description.class_names(count),
+            train_images: 0,
+            data: None,
+            step: 0,
+            offset: PlanOffset::default(),
+            size: *size,
+            base_size: *size,
+            optimizer_steps: 0,
+            ema_updates: None,
+            loss_scale: LossScale::default(),
+            history: History::default(),
+            options: None,
+        })
     }
 
     /// Loads the weights into a store for `model`: those of a checkpoint (its moving average if

@@ -1,16 +1,17 @@
 //! `efficienttrain eval`.
 
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use efficienttrain::Sources;
-use efficienttrain::checkpoint::Checkpoint;
-use efficienttrain::data::EvalPipeline;
+use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, EvalPipeline, Source, open_all};
 use efficienttrain::inference::evaluate::{Confusion, evaluate_each};
 use efficienttrain::inference::predict::Predictor;
 
-use super::inference::{InferenceArgs, warn_of_nonfinite};
+use super::inference::{InferenceArgs, TestTime, crop_pct, open_weights};
 
 /// Arguments of `eval`.
 #[derive(Args)]
@@ -28,13 +29,22 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
 
-    /// Fraction of the short edge that the center crop keeps, above 0 and at most 1
-    #[arg(long, value_name = "SHARE", default_value_t = EvalPipeline::CROP_PCT)]
-    crop_pct: f64,
+    /// Fraction of the short edge that the center crop keeps, above 0 and at most 1 [default: 0.875,
+    /// or that of timm's config.json beside the weights]
+    #[arg(long, value_name = "SHARE")]
+    crop_pct: Option<f64>,
 
     /// Use the moving average (EMA) of the weights
     #[arg(long)]
     ema: bool,
+
+    /// Use the mean of the newest N checkpoints that the run has kept (--keep-last)
+    #[arg(long, value_name = "N")]
+    average: Option<NonZeroUsize>,
+
+    /// Test-time augmentation
+    #[arg(long, value_enum)]
+    tta: Option<TestTime>,
 
     /// CSV file to write: one row per class with images, recall, precision, top-5 and the most
     /// frequent confusion
@@ -55,14 +65,25 @@ pub(crate) struct EvalArgs {
 }
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
-    let saved = Checkpoint::open(&args.weights)?;
-    let record = saved.run()?;
-    warn_of_nonfinite(&saved, args.ema)?;
-    let source = Sources::evaluation(record, args.data.as_deref())?;
+    let (saved, ema) = open_weights(&args.weights, args.ema, args.average)?;
+    let mut record = saved.described_run()?;
+    let source = match (&saved.record, args.data.as_deref()) {
+        (None, None) => {
+            bail!("--data: the weight file is of no run, so there is no data set to evaluate it on; give one")
+        }
+        (None, Some(dir)) if record.classes.iter().enumerate().all(|(i, name)| *name == i.to_string()) => {
+            of_numbered_classes(dir, record.classes.len())?
+        }
+        (_, data) => Sources::evaluation(&record, data)?,
+    };
+    record.classes = source.classes().to_vec();
     super::note_set("evaluation", &*source);
     let size = args.size.unwrap_or(record.base_size);
-    let pipeline = EvalPipeline::new(size).with_crop_pct(args.crop_pct)?;
-    let p = Predictor::load(&saved, args.ema)?.at_size(size)?.on(&args.inference.device.open()?)?;
+    let pipeline = EvalPipeline::new(size)
+        .with_normalization(record.config.normalization())
+        .with_crop_pct(crop_pct(args.crop_pct, &saved))?;
+    let pipeline = EvalPipeline { flip: args.tta == Some(TestTime::Flip), ..pipeline };
+    let p = Predictor::load(&saved, ema)?.at_size(size)?.on(&args.inference.device.open()?)?;
     let mut confusion = Confusion::new(&record.classes);
     let (accuracy, bad) =
         evaluate_each(&*p.model, &p.params, source, &pipeline, args.inference.load(), &mut |j| {
@@ -73,15 +94,30 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         super::print_line(serde_json::to_string_pretty(&accuracy)?)?;
     } else {
         super::print_line(format!(
-            "{} at {size}: top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  ({} images)",
+            "{} at {size}: top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  calibration error {:.2}%  ({} images)",
             record.model,
             100.0 * accuracy.top1,
             100.0 * accuracy.top5,
             accuracy.loss,
+            100.0 * accuracy.ece,
             accuracy.images
         ))?;
     }
     // Printed first: the accuracy must not be lost if a file cannot be written.
     args.per_class.as_deref().map_or(Ok(()), |path| confusion.write_rows(path))?;
     Ok(args.confusion.as_deref().map_or(Ok(()), |path| confusion.write_matrix(path))?)
+}
+
+/// Opens images for weights that do not name their classes: those of the data set in order.
+fn of_numbered_classes(dir: &Path, count: usize) -> Result<Arc<dyn Source>> {
+    let sets = open_all(dir, DEFAULT_IMAGE_LIMIT)?;
+    let Some((_, source)) = sets.into_iter().last() else { bail!("--data: {} has no images", dir.display()) };
+    if source.classes().len() != count {
+        bail!(
+            "--data: the weights are for {count} classes, {} has {}; give the data set that they are for",
+            dir.display(),
+            source.classes().len()
+        );
+    }
+    Ok(source)
 }

@@ -1,12 +1,15 @@
 //! `efficienttrain export`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use efficienttrain::checkpoint::{self, Checkpoint};
+use efficienttrain::checkpoint;
 use efficienttrain::inference::onnx::export_onnx;
 use efficienttrain::inference::predict::Predictor;
+
+use super::inference::open_weights;
 
 /// Format of an exported file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -27,6 +30,10 @@ pub(crate) struct ExportArgs {
     /// Use the moving average (EMA) of the weights
     #[arg(long)]
     ema: bool,
+
+    /// Use the mean of the newest N checkpoints that the run has kept (--keep-last)
+    #[arg(long, value_name = "N")]
+    average: Option<NonZeroUsize>,
 
     /// File to write
     #[arg(long, value_name = "FILE")]
@@ -65,12 +72,11 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     if args.softmax && format != ExportFormat::Onnx {
         bail!("--softmax: a file of weights has no output; give --format onnx");
     }
-    let saved = Checkpoint::open(&args.weights)?;
-    super::inference::warn_of_nonfinite(&saved, args.ema)?;
-    let mut record = saved.run()?.clone();
+    let (saved, ema) = open_weights(&args.weights, args.ema, args.average)?;
+    let mut record = saved.described_run()?;
     // At the size to which the position embeddings belong.
     let size = args.size.unwrap_or(record.base_size);
-    let predictor = Predictor::load(&saved, args.ema)?.at_size(size)?;
+    let predictor = Predictor::load(&saved, ema)?.at_size(size)?;
     match format {
         ExportFormat::Safetensors => {
             (record.size, record.base_size) = (size, size);
@@ -83,6 +89,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
 }
 
 fn summary(args: &ExportArgs, model: &str, step: u64, out: &Path) -> String {
-    let weights = if args.ema { "the average" } else { "the weights" };
+    let ema = if args.ema { "the average" } else { "the weights" };
+    let weights = args.average.map_or(ema.to_string(), |count| format!("the mean of {count} checkpoints"));
     format!("{weights} of {model} at step {step} in {}", out.display())
 }

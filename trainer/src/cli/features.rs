@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use efficienttrain::Sources;
 use efficienttrain::checkpoint::{Checkpoint, RunRecord};
-use efficienttrain::config::TrainConfig;
+use efficienttrain::config::{PerChannel, TrainConfig};
 use efficienttrain::inference::features::{
     Encoder, FeatureSet, Pool, ProbeOptions, extract, linear_probe, nearest_neighbors,
 };
@@ -45,6 +45,15 @@ pub(crate) struct FeaturesArgs {
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
 
+    /// Mean of the pixel values by which images are normalized, for weights that other numbers than
+    /// ImageNet's belong to [default: that of the run, or ImageNet's]
+    #[arg(long, value_name = "R,G,B")]
+    mean: Option<PerChannel>,
+
+    /// Standard deviation, like --mean
+    #[arg(long, value_name = "R,G,B")]
+    std: Option<PerChannel>,
+
     /// Feature vector of an image
     #[arg(long, value_enum, default_value_t = Pool::Head)]
     pool: Pool,
@@ -82,10 +91,18 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     };
     // Reports an unwritable folder before, not after, all images have been processed.
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
+    let own = encoder.normalization;
+    let normalization = TrainConfig {
+        mean: args.mean.or(Some(PerChannel(own.mean))),
+        std: args.std.or(Some(PerChannel(own.std))),
+        ..TrainConfig::default()
+    }
+    .checked_normalization()?;
     let params = encoder.params.to_device(&args.inference.device.open()?)?;
     for (name, source) in [(FILES.0, sources.train), (FILES.1, sources.val)] {
         super::note_set(name.trim_end_matches(".safetensors"), &*source);
-        let (set, bad) = extract(&*encoder.model, &params, args.pool, source, args.inference.load())?;
+        let (set, bad) =
+            extract(&*encoder.model, &params, args.pool, source, normalization, args.inference.load())?;
         bad.iter().for_each(|b| super::eprint_line(format!("warning: skipped {}", b.reason)));
         let path = args.out.join(name);
         set.save(&path)?;

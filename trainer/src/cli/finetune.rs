@@ -55,7 +55,7 @@ pub(crate) fn args(command: Command) -> Command {
         command
     });
     command.after_help(format!(
-        "Other defaults: {}; --model and --base-size are those of the run that wrote the --init file.",
+        "Other defaults: {}; --model and --base-size are those of the run that wrote the --init file, or of timm's config.json beside it.",
         others.join(" ")
     ))
 }
@@ -77,7 +77,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         );
     };
     let saved = Checkpoint::open(init)?;
-    if saved.record.is_none() && resolved.config.model.is_none() {
+    if saved.record.is_none() && saved.description().is_none() && resolved.config.model.is_none() {
         bail!("--model: {} does not record its model; give its name", init.display());
     }
     execute(&args, on_defaults(given, &saved)?)
@@ -93,6 +93,9 @@ fn on_defaults(given: ConfigLayers, saved: &Checkpoint) -> Result<ConfigLayers> 
             None => record.model.clone(),
         });
         config.base_size = u32::try_from(record.base_size).unwrap_or(config.base_size);
+    } else if let Some(description) = saved.description() {
+        config.base_size = u32::try_from(description.size).unwrap_or(config.base_size);
+        description.complete(&mut config);
     }
     Ok(given.with_base(&config, &options, ValueOrigin::Default))
 }

@@ -4,9 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::DeviceName;
+use efficienttrain::data::EvalPipeline;
 use efficienttrain_models::weights::Report;
 
 /// Arguments of commands that run a model without training it.
@@ -31,6 +32,33 @@ impl InferenceArgs {
         let cores = || std::thread::available_parallelism().ok();
         (self.batch.get(), self.workers.or_else(cores).map_or(1, NonZeroUsize::get))
     }
+}
+
+/// Test-time augmentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TestTime {
+    /// Mean of the logits of each image and its mirror image
+    Flip,
+}
+
+/// Opens the weights of a run, or the mean of the newest `average` checkpoints that it has kept.
+/// Returns true if those of its moving average are still to be chosen.
+pub(super) fn open_weights(
+    path: &Path,
+    ema: bool,
+    average: Option<NonZeroUsize>,
+) -> Result<(Checkpoint, bool)> {
+    let (saved, ema) = match average {
+        Some(count) => (Checkpoint::average(path, count.get(), ema)?, false),
+        None => (Checkpoint::open(path)?, ema),
+    };
+    warn_of_nonfinite(&saved, ema)?;
+    Ok((saved, ema))
+}
+
+/// Returns the fraction of the short edge that the center crop keeps.
+pub(super) fn crop_pct(given: Option<f64>, saved: &Checkpoint) -> f64 {
+    given.or_else(|| Some(saved.description()?.crop_pct)).unwrap_or(EvalPipeline::CROP_PCT)
 }
 
 /// Reports the keys of a weight file that the model does not use, if there are any.

@@ -1,6 +1,7 @@
 //! `efficienttrain predict`.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +12,7 @@ use efficienttrain::config::DeviceName;
 use efficienttrain::data::{EvalPipeline, ImageFiles, Source};
 use efficienttrain::inference::predict::{Predictor, Ranked, logits_of_tensor};
 
-use super::inference::{InferenceArgs, note_left_out, warn_of_nonfinite};
+use super::inference::{InferenceArgs, TestTime, crop_pct, note_left_out, open_weights, warn_of_nonfinite};
 
 /// Arguments of `predict`.
 #[derive(Args)]
@@ -29,6 +30,14 @@ pub(crate) struct PredictArgs {
     #[arg(long)]
     ema: bool,
 
+    /// Use the mean of the newest N checkpoints that the run has kept (--keep-last)
+    #[arg(long, value_name = "N", conflicts_with = "tensor")]
+    average: Option<NonZeroUsize>,
+
+    /// Test-time augmentation
+    #[arg(long, value_enum, conflicts_with = "tensor")]
+    tta: Option<TestTime>,
+
     /// Classes to show for each image [default: 5; with --json all]
     #[arg(long, value_name = "K")]
     top: Option<usize>,
@@ -37,9 +46,10 @@ pub(crate) struct PredictArgs {
     #[arg(long, value_name = "PIXELS", conflicts_with = "tensor")]
     size: Option<usize>,
 
-    /// Fraction of the short edge that the center crop keeps, above 0 and at most 1
-    #[arg(long, value_name = "SHARE", default_value_t = EvalPipeline::CROP_PCT)]
-    crop_pct: f64,
+    /// Fraction of the short edge that the center crop keeps, above 0 and at most 1 [default: 0.875,
+    /// or that of timm's config.json beside the weights]
+    #[arg(long, value_name = "SHARE")]
+    crop_pct: Option<f64>,
 
     #[command(flatten)]
     inference: InferenceArgs,
@@ -94,14 +104,16 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     if args.images.is_empty() {
         bail!("nothing to predict; give image files, or --tensor with --model and --out");
     }
-    let saved = Checkpoint::open(&args.weights)?;
-    warn_of_nonfinite(&saved, args.ema)?;
-    let mut predictor = Predictor::load(&saved, args.ema)?;
+    let (saved, ema) = open_weights(&args.weights, args.ema, args.average)?;
+    let mut predictor = Predictor::load(&saved, ema)?;
     if let Some(size) = args.size {
         predictor = predictor.at_size(size)?;
     }
     predictor = predictor.on(&args.inference.device.open()?)?;
-    let pipeline = EvalPipeline::new(predictor.model.input_size()[0]).with_crop_pct(args.crop_pct)?;
+    let pipeline = EvalPipeline::new(predictor.model.input_size()[0])
+        .with_normalization(predictor.normalization)
+        .with_crop_pct(crop_pct(args.crop_pct, &saved))?;
+    let pipeline = EvalPipeline { flip: args.tta == Some(TestTime::Flip), ..pipeline };
     let files = ImageFiles::new(&args.images, predictor.classes())?;
     if !files.skipped().is_empty() {
         super::eprint_line(format!("note: skipped {}", files.skipped()));

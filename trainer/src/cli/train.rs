@@ -123,6 +123,11 @@ fn check_new(out: &Path) -> Result<(), Error> {
 
 fn open(group: &Group, resolved: &Resolved, saved: Option<&Checkpoint>, dry: bool) -> Result<Run> {
     let (mut config, options) = (resolved.config.clone(), resolved.options.clone());
+    if let (None, None, Some(init)) = (saved, &config.model, &config.init) {
+        // Before anything is measured with another model.
+        let description = group.agree(Checkpoint::open(init))?.description();
+        description.iter().for_each(|description| description.complete(&mut config));
+    }
     let writes = group.is_first() && saved.is_none() && !dry;
     let new = if writes { check_new(&options.out) } else { Ok(()) };
     // Agreed on step by step, so that an error of all is told as such by the first process.

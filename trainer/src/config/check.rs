@@ -64,6 +64,21 @@ impl TrainConfig {
                 "is for option `loss` bce; leave it out, or choose that loss".into(),
             );
         }
+        if self.class_weights.is_some() && self.loss == LossName::Bce {
+            let what = "is for option `loss` cross-entropy; leave it out, or choose that loss";
+            return refuse("class-weights", what.into());
+        }
+        let of_classes = [
+            ("class-weights", self.class_weights.is_some()),
+            ("sampler", self.sampler != defaults.sampler),
+            ("drop-rate", self.drop_rate != defaults.drop_rate),
+        ];
+        if let Some((option, _)) = of_classes.iter().find(|(_, given)| *given && self.target.is_some()) {
+            return refuse(
+                option,
+                "is for training with classes, and pre-training has none; leave it out".into(),
+            );
+        }
         let of_pretraining =
             [("decoder", self.decoder.is_some()), ("mask-ratio", self.mask_ratio != defaults.mask_ratio)];
         if let Some((option, _)) = of_pretraining.iter().find(|(_, given)| *given && self.target.is_none()) {
@@ -120,6 +135,11 @@ impl TrainConfig {
             }
         };
         within("min-crop-area", self.min_crop_area, 1e-4, 1.0)?;
+        within("drop-rate", self.drop_rate, 0.0, 0.99)?;
+        within("vflip", self.vflip, 0.0, 1.0)?;
+        within("color-jitter", self.color_jitter, 0.0, 1.0)?;
+        within("grayscale", self.grayscale, 0.0, 1.0)?;
+        self.checked_normalization()?;
         within("mask-ratio", self.mask_ratio, 0.01, 0.99)?;
         within("lr-step-factor", self.lr_step_factor, 1e-9, 1.0)?;
         within("layer-decay", self.layer_decay, 1e-3, 1.0)?;

@@ -105,6 +105,16 @@ impl Interval {
         self.multiples(now) > self.multiples(before)
     }
 
+    /// Returns whether it is at least this long from `before` to `now`.
+    pub(crate) fn is_over(&self, before: Position, now: Position) -> bool {
+        const ROUNDING: f64 = 1e-9;
+        match *self {
+            Self::Epochs(n) => now.epochs - before.epochs >= n as f64 - ROUNDING,
+            Self::Steps(n) => now.steps - before.steps >= n,
+            Self::Percent(p) => now.compute - before.compute >= p / 100.0 - ROUNDING,
+        }
+    }
+
     /// Returns how often the interval is due in a run that ends at `end`, which always counts.
     pub(crate) fn count(&self, end: Position) -> u64 {
         let Position { steps, epochs, compute } = end;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::config::batch::BatchSize;
+use crate::config::class_weights::ClassWeights;
 use crate::config::flag_value::flag_value;
 use crate::config::keys::{keys_of, present_name};
 use crate::config::options::RunOptions;
@@ -252,6 +253,7 @@ impl ConfigLayers {
 
 impl Resolved {
     fn with_recipe_read(mut self) -> Result<Self> {
+        self.config.class_weights.as_mut().map_or(Ok(()), ClassWeights::embed)?;
         let Some(recipe) = self.config.recipe.load()? else { return Ok(self) };
         let from = ValueOrigin::File(format!("recipe {}", recipe.name));
         let mut free = |key: &str| {

@@ -2,7 +2,9 @@
 //! default.
 
 pub(crate) mod batch;
+pub(crate) mod channels;
 pub(crate) mod check;
+pub(crate) mod class_weights;
 pub(crate) mod cost;
 pub(crate) mod device;
 pub(crate) mod flag_value;
@@ -27,6 +29,8 @@ pub(crate) mod train;
 pub(crate) mod values;
 
 pub use batch::BatchSize;
+pub use channels::{Normalization, PerChannel};
+pub use class_weights::ClassWeights;
 pub use cost::{CostRule, CostTable, CostUnit};
 pub use device::DeviceName;
 pub use flags::with_flags;
@@ -43,8 +47,8 @@ pub use print::to_toml;
 pub use recipe_source::{RecipeSource, read_recipe};
 pub use train::TrainConfig;
 pub use values::{
-    BatchNormMode, CropMethod, CropOrder, CurveName, LogFormat, LossName, NonFinitePolicy, OptimizerName,
-    ScalingName, SumMethod, SumType, ViewName,
+    BatchNormMode, CropMethod, CropOrder, CurveName, Interpolation, LogFormat, LossName, NonFinitePolicy,
+    OptimizerName, SamplerName, ScalingName, SumMethod, SumType, ViewName,
 };
 
 use clap::{Args, FromArgMatches};

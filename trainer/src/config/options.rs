@@ -71,6 +71,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "N")]
     pub stop_after: Option<u64>,
 
+    /// Stop once no evaluation has been better than the best one for this long, as `5ep`, `500st` or
+    /// `20%`; `best.safetensors` is the best one. A curriculum gains most in its last stages
+    #[arg(long, value_name = "SPAN")]
+    pub early_stop: Option<Interval>,
+
     /// Activation checkpointing: keep only each block's input and recompute the block in the
     /// backward pass (less memory, more time, identical results)
     #[arg(long)]

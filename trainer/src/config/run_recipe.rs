@@ -3,20 +3,21 @@
 use efficienttrain_schedule::Recipe;
 
 use crate::config::batch::BatchSize;
+use crate::config::class_weights::ClassWeights;
 use crate::config::recipe_source::RecipeSource;
 use crate::config::train::TrainConfig;
 use crate::error::Result;
 
 impl TrainConfig {
-    /// Replaces a recipe file by its content, so that the configuration is complete by itself.
+    /// Replaces files of a recipe and of class weights by their content, so that the configuration is complete by itself.
     ///
     /// # Errors
-    /// Those of [`read_recipe`](crate::config::read_recipe).
+    /// Those of [`read_recipe`](crate::config::read_recipe), and those of a file of weights.
     pub fn embed_recipe(&mut self) -> Result<()> {
         if let Some(recipe) = self.recipe.load()? {
             self.set_recipe(&recipe)?;
         }
-        Ok(())
+        self.class_weights.as_mut().map_or(Ok(()), ClassWeights::embed)
     }
 
     /// Returns the same run with a recipe that includes the changes of this configuration; the

@@ -6,6 +6,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::config::batch::BatchSize;
+use crate::config::channels::PerChannel;
+use crate::config::class_weights::ClassWeights;
 use crate::config::cost::CostRule;
 use crate::config::images::ImagesPerClass;
 use crate::config::interval::{Interval, Length};
@@ -16,8 +18,8 @@ use crate::config::precision::Precision;
 use crate::config::pretraining::{DecoderShape, TargetName};
 use crate::config::recipe_source::RecipeSource;
 use crate::config::values::{
-    BatchNormMode, CropMethod, CropOrder, CurveName, LossName, NonFinitePolicy, OptimizerName, ScalingName,
-    SumMethod, SumType,
+    BatchNormMode, CropMethod, CropOrder, CurveName, Interpolation, LossName, NonFinitePolicy, OptimizerName,
+    SamplerName, ScalingName, SumMethod, SumType,
 };
 use crate::config::{DEFAULT_BATCH, DEFAULT_IMAGE_MIB};
 
@@ -57,6 +59,21 @@ pub struct TrainConfig {
     /// Training images of the synthetic set
     #[arg(long, value_name = "N", default_value_t = 4096, help_heading = DATA)]
     pub synthetic_images: usize,
+
+    /// Training images of a pass
+    #[arg(long, value_enum, default_value_t = SamplerName::Uniform, help_heading = DATA)]
+    pub sampler: SamplerName,
+
+    /// Mean of the pixel values (0 to 1) of red, green and blue by which images are normalized, such
+    /// as `0.5,0.5,0.5`, or one number for all; kept with the weights [default: ImageNet's,
+    /// `0.485,0.456,0.406`]
+    #[arg(long, value_name = "R,G,B", help_heading = DATA)]
+    pub mean: Option<PerChannel>,
+
+    /// Standard deviation of the pixel values, like --mean [default: ImageNet's,
+    /// `0.229,0.224,0.225`]
+    #[arg(long, value_name = "R,G,B", help_heading = DATA)]
+    pub std: Option<PerChannel>,
 
     /// Model to train; `efficienttrain models` lists them [default: the model of a full recipe
     /// name, otherwise resnet18]
@@ -190,6 +207,11 @@ pub struct TrainConfig {
     #[arg(long, value_name = "SHARE", help_heading = OPTIMIZATION)]
     pub bce_threshold: Option<f64>,
 
+    /// Weights of the classes in the cross entropy: `balanced` for images / (classes * images of the
+    /// class), or a CSV file with rows CLASS,WEIGHT [default: 1 for all]
+    #[arg(long, value_name = "balanced|FILE", help_heading = OPTIMIZATION)]
+    pub class_weights: Option<ClassWeights>,
+
     /// Precision of activations. `bf16` halves their memory; weights, gradients, statistics and
     /// evaluation stay in single precision. On a GPU also `tf32` (matrix products rounded to 10-bit
     /// mantissas) and `f16`
@@ -214,6 +236,11 @@ pub struct TrainConfig {
     /// Stochastic depth rate of the last block [default: that of the recipe]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
     pub drop_path: Option<f64>,
+
+    /// Dropout rate of the pooled features before the head
+    #[arg(long, value_name = "RATE", default_value_t = 0.0, allow_negative_numbers = true,
+          help_heading = OPTIMIZATION)]
+    pub drop_rate: f64,
 
     /// Decay of the moving average (EMA) of the weights, 0 for none [default: that of the recipe]
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = OPTIMIZATION)]
@@ -259,6 +286,19 @@ pub struct TrainConfig {
     #[arg(long, value_name = "P", help_heading = AUGMENTATION)]
     pub hflip: Option<f64>,
 
+    /// Probability of a vertical flip, for images without an upper side
+    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = AUGMENTATION)]
+    pub vflip: f64,
+
+    /// Color jitter after the policy: brightness, contrast and saturation each times a random factor
+    /// between 1 - S and 1 + S
+    #[arg(long, value_name = "S", default_value_t = 0.0, help_heading = AUGMENTATION)]
+    pub color_jitter: f64,
+
+    /// Probability of turning an image gray, after the policy
+    #[arg(long, value_name = "P", default_value_t = 0.0, help_heading = AUGMENTATION)]
+    pub grayscale: f64,
+
     /// Probability of random erasing [default: that of the recipe]
     #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = AUGMENTATION)]
     pub erasing: Option<f64>,
@@ -266,6 +306,10 @@ pub struct TrainConfig {
     /// Smallest fraction of the image area that the random crop takes
     #[arg(long, value_name = "SHARE", default_value_t = 0.08, help_heading = AUGMENTATION)]
     pub min_crop_area: f64,
+
+    /// Filter by which the random crop is resized; evaluation is bicubic
+    #[arg(long, value_enum, default_value_t = Interpolation::Bicubic, help_heading = AUGMENTATION)]
+    pub interpolation: Interpolation,
 
     /// Order of low-frequency crop and augmentation policy
     #[arg(long, value_enum, default_value_t = CropOrder::CropThenAugment, help_heading = AUGMENTATION)]

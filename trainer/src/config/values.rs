@@ -139,6 +139,33 @@ pub enum CropMethod {
     Lanczos,
 }
 
+/// Filter by which the random crop of an image is resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interpolation {
+    /// Bicubic.
+    Bicubic,
+    /// Bilinear.
+    Bilinear,
+    /// Lanczos with three lobes.
+    Lanczos,
+    /// The nearest pixel.
+    Nearest,
+    /// Bicubic or bilinear, drawn for each image, like timm's `random`.
+    Random,
+}
+
+/// Choice of the training images of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SamplerName {
+    /// Each image once.
+    Uniform,
+    /// As many images of each class: those of rare classes several times, those of frequent ones
+    /// not all.
+    Balanced,
+}
+
 /// Log in addition to `log.jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

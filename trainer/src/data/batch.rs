@@ -3,8 +3,9 @@
 use candle_core::{Device, Tensor};
 use efficienttrain_models::ops::{self, Blend, ErasedBox};
 use image::RgbImage;
-use randaug::{Erasure, IMAGENET_MEAN, IMAGENET_STD, Mix};
+use randaug::{Erasure, Mix};
 
+use crate::config::channels::Normalization;
 use crate::data::source::BadImage;
 use crate::error::Result;
 
@@ -47,6 +48,8 @@ pub struct RawBatch {
     pub values: Vec<f32>,
     /// How each image is blended with its partner.
     pub blend: Blend,
+    /// Numbers by which the device normalizes.
+    pub normalization: Normalization,
 }
 
 /// Bytes of the images of a [`RawBatch`].
@@ -82,9 +85,19 @@ impl Batch {
     }
 
     /// Allocates a batch for the bytes of `count` images.
-    pub(crate) fn with_bytes(count: usize, size: usize, classes: usize) -> Self {
+    pub(crate) fn with_bytes(
+        count: usize,
+        size: usize,
+        classes: usize,
+        normalization: Normalization,
+    ) -> Self {
         let bytes = RawBytes::Host(Vec::with_capacity(count * size * size * 3));
-        Self::new(count, size, classes, BatchImages::Raw(RawBatch { bytes, ..RawBatch::default() }))
+        Self::new(
+            count,
+            size,
+            classes,
+            BatchImages::Raw(RawBatch { bytes, normalization, ..RawBatch::default() }),
+        )
     }
 
     fn new(count: usize, size: usize, classes: usize, images: BatchImages) -> Self {
@@ -184,8 +197,8 @@ impl RawBatch {
             RawBytes::Staged(bytes) => bytes.to_device(device)?,
         };
         let preprocess = ops::DevicePreprocess {
-            mean: IMAGENET_MEAN,
-            std: IMAGENET_STD,
+            mean: self.normalization.mean,
+            std: self.normalization.std,
             boxes: &self.boxes,
             values: &self.values,
             blend: self.blend,

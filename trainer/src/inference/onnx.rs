@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use efficienttrain_models::onnx::{OnnxOptions, export};
-use randaug::{IMAGENET_MEAN, IMAGENET_STD};
-
 use crate::checkpoint::record::RunRecord;
 use crate::data::pipeline::eval::EvalPipeline;
 use crate::error::Result;
 use crate::inference::predict::Predictor;
 use crate::util::atomic_file::replace;
+use efficienttrain_models::onnx::{OnnxOptions, export};
 
 /// Writes a run's model as an ONNX file: images `[batch, 3, size, size]` in, logits or,
 /// with `softmax`, probabilities `[batch, classes]` out.
@@ -23,13 +21,14 @@ use crate::util::atomic_file::replace;
 /// is then unchanged.
 pub fn export_onnx(path: &Path, predictor: &Predictor, record: &RunRecord, softmax: bool) -> Result<()> {
     let [height, width] = predictor.model.input_size();
+    let normalization = record.config.normalization();
     let metadata = [
         ("model", serde_json::json!(record.model)),
         ("step", serde_json::json!(record.step)),
         ("classes", serde_json::json!(predictor.classes())),
         ("input_size", serde_json::json!([predictor.model.in_channels(), height, width])),
-        ("mean", serde_json::json!(IMAGENET_MEAN.map(decimal))),
-        ("std", serde_json::json!(IMAGENET_STD.map(decimal))),
+        ("mean", serde_json::json!(normalization.mean.map(decimal))),
+        ("std", serde_json::json!(normalization.std.map(decimal))),
         ("interpolation", serde_json::json!("bicubic")),
         ("crop_pct", serde_json::json!(EvalPipeline::CROP_PCT)),
     ];

@@ -8,6 +8,7 @@ use efficienttrain_models::weights::{LoadOptions, Report, num_classes};
 use efficienttrain_models::{Backbone, Error as ModelError, ModelOptions, ParamStore, create_model, predict};
 
 use crate::checkpoint::read::Checkpoint;
+use crate::config::channels::Normalization;
 use crate::data::decode::read_image;
 use crate::data::loader::Loader;
 use crate::data::pipeline::eval::EvalPipeline;
@@ -16,7 +17,7 @@ use crate::data::source::class_names::unique_names;
 use crate::data::source::files::ImageFiles;
 use crate::data::source::{BadImage, Source};
 use crate::error::{DataError, Error, Result};
-use crate::inference::evaluate::{at_size, logits};
+use crate::inference::evaluate::{at_size, logits, logits_of};
 
 /// Class names and probabilities, the most probable first. Equal names are followed by their
 /// position, see [`unique_names`].
@@ -29,6 +30,8 @@ pub struct Predictor {
     pub model: Box<dyn Backbone>,
     /// Weights.
     pub params: ParamStore,
+    /// Numbers by which its images are normalized.
+    pub normalization: Normalization,
     classes: Vec<String>,
     /// Unique names of the classes.
     unique: Vec<String>,
@@ -40,7 +43,7 @@ impl Predictor {
     /// # Errors
     /// Returns an error if the file does not belong to a run, or does not match its model.
     pub fn load(saved: &Checkpoint, ema: bool) -> Result<Self> {
-        let run = saved.run()?;
+        let run = &saved.described_run()?;
         if run.config.target.is_some() {
             let what = "belongs to pre-training, which has no classes; use `encoder.safetensors` as initial weights, or \
                         `efficienttrain features` to see what it has learned";
@@ -54,7 +57,8 @@ impl Predictor {
         let model = create_model(&run.model, &options)?;
         let (params, _) = saved.load_into(&*model, ema, &LoadOptions::default())?;
         let (model, params) = at_size(&*model, &params, run.base_size)?;
-        Ok(Self { model, params, classes: run.classes.clone(), unique: unique_names(&run.classes) })
+        let (classes, unique) = (run.classes.clone(), unique_names(&run.classes));
+        Ok(Self { model, params, normalization: run.config.normalization(), classes, unique })
     }
 
     /// Changes the input size.
@@ -92,14 +96,14 @@ impl Predictor {
         (batch, workers): (usize, usize),
         each: &mut dyn FnMut(&str, Ranked) -> std::result::Result<(), E>,
     ) -> std::result::Result<Vec<BadImage>, E> {
-        let files: Arc<dyn Source> = Arc::new(files);
+        let (files, flip): (Arc<dyn Source>, bool) = (Arc::new(files), pipeline.flip);
         let batches = Loader::eval(files.clone(), pipeline.clone(), batch, workers)
             .map_err(crate::error::Error::from)?;
         let mut bad = Vec::new();
         for batch in batches {
             let batch = batch.map_err(crate::error::Error::from)?;
             if !batch.samples.is_empty() {
-                let rows = logits(&*self.model, &self.params, &batch.tensor(&Device::Cpu)?)?;
+                let rows = logits_of(&*self.model, &self.params, &batch.tensor(&Device::Cpu)?, flip)?;
                 for (&index, row) in batch.samples.iter().zip(&rows) {
                     let name = files.name(index);
                     match self.ranked(row, &name) {
@@ -119,7 +123,7 @@ impl Predictor {
     /// Returns an error that names the image if it cannot be read.
     pub fn probabilities(&self, path: &Path) -> Result<Ranked> {
         let size = self.model.input_size()[0];
-        let pipeline = EvalPipeline::new(size);
+        let pipeline = EvalPipeline::new(size).with_normalization(self.normalization);
         let mut pixels = vec![0.0; size * size * 3];
         pipeline.apply(&read_image(path)?, &mut Workspace::default(), &mut pixels)?;
         let image = Tensor::from_vec(pixels, (1, size, size, 3), &Device::Cpu)?;

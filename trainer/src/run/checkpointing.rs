@@ -47,7 +47,7 @@ impl Run {
         report(self.writer.as_mut().and_then(CheckpointWriter::poll), observer)
     }
 
-    /// Writes the last checkpoint and, at the end of the plan, the weights for other programs.
+    /// Writes the last checkpoint and, at the end of the run, the weights for other programs.
     pub(crate) fn finish(&mut self, observer: &mut dyn Observer) -> Result<bool> {
         if let Some(before) = self.writer.as_mut().and_then(CheckpointWriter::wait) {
             report(Some(before), observer)?;
@@ -60,7 +60,7 @@ impl Run {
             let path = outcome?;
             observer.observe(&Event::Checkpoint { step, path })?;
         }
-        let finished = self.step == self.total_steps();
+        let finished = self.is_complete();
         if finished {
             let (objective, record) = (&self.state.objective, self.record());
             let path = self.options.out.join(objective.exported_name());

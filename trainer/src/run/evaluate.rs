@@ -23,6 +23,19 @@ impl Run {
         Ok(due && self.state.objective.has_accuracy())
     }
 
+    /// Returns the best evaluation if `--early-stop` ends the run because none was better since.
+    pub(crate) fn stalled_since(&self) -> Option<&EvalRecord> {
+        let span = self.options.early_stop?;
+        let total = self.plan.equivalent_epochs();
+        let place = |eval: &EvalRecord| Position {
+            steps: eval.step,
+            epochs: eval.epoch,
+            compute: eval.equivalent_epochs / total,
+        };
+        let (best, last) = (self.history.best()?, self.history.last()?);
+        span.is_over(place(best), place(last)).then_some(best)
+    }
+
     /// Runs an evaluation that a stop has prevented.
     pub(crate) fn evaluate_if_missed(
         &mut self,
@@ -76,7 +89,8 @@ impl Run {
     }
 
     fn accuracy(&mut self, ema: bool) -> Result<Option<(Accuracy, Vec<BadImage>)>> {
-        let pipeline = EvalPipeline::new(self.config.base_size as usize);
+        let pipeline =
+            EvalPipeline::new(self.config.base_size as usize).with_normalization(self.config.normalization());
         let (source, workers) = (self.sources.val.clone(), self.options.workers());
         let state = &self.state;
         let mut params = state.ema.as_ref().filter(|_| ema).unwrap_or(&state.params).clone();

@@ -29,18 +29,27 @@ struct HeadRows {
     what: String,
 }
 
-/// Opens the file of `init`.
+/// Opens the file of `init`. A run that it is from, or timm's description beside it, also gives the
+/// numbers by which images are normalized, and the latter the model, unless the configuration has its
+/// own.
 ///
 /// # Errors
 /// Returns an error if it cannot be read or is not a weight file.
-pub(crate) fn open_init(config: &TrainConfig) -> Result<Option<Checkpoint>> {
+pub(crate) fn open_init(config: &mut TrainConfig) -> Result<Option<Checkpoint>> {
     let named = |error: Error| match error {
         Error::Io { path, source } => {
             Error::config("init", format!("cannot read {}: {source}", path.display()))
         }
         other => other,
     };
-    config.init.as_deref().map(Checkpoint::open).transpose().map_err(named)
+    let init = config.init.as_deref().map(Checkpoint::open).transpose().map_err(named)?;
+    let Some(saved) = &init else { return Ok(init) };
+    if let Some(record) = &saved.record {
+        config.adopt_normalization(&record.config);
+    } else if let Some(description) = saved.description() {
+        description.complete(config);
+    }
+    Ok(init)
 }
 
 /// Loads the weights into a new state and its average. Rows of the head are assigned to the classes

@@ -44,6 +44,7 @@ use crate::util::disk::check_room;
 use crate::checkpoint::offset::PlanOffset;
 use crate::run::bad_images::BadImages;
 use crate::run::prefetch::Prefetcher;
+use crate::run::setup::class_weights;
 
 /// A run and its position.
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl Run {
         Ok(())
     }
 
-    /// Trains to the end of the plan, or to the step of `--stop-after`, or until
+    /// Trains to the end of the plan, or to that by `--early-stop`, or to the step of `--stop-after`, or until
     /// [`Self::stop_flag`] is set. Returns true if the run is complete.
     ///
     /// # Errors
@@ -142,7 +143,7 @@ impl Run {
         let mut clock = Instant::now();
         self.evaluate_if_missed(&mut clock, observer)?;
         let mut prefetcher = Prefetcher::new(self.loader(last)?);
-        while self.step < last && !self.was_stopped() {
+        while self.step < last && !self.was_stopped() && self.stalled_since().is_none() {
             let before = self.place()?;
             let mut settings = self.settings(self.step)?;
             settings.lr *= self.lr_factor();
@@ -166,9 +167,21 @@ impl Run {
             self.report_written(observer)?;
         }
         self.tick(&mut clock);
+        self.report_early_stop(observer)?;
         self.compare_with_forecast(observer)?;
         self.group.enter(Phase::Files, self.step);
-        if self.group.is_first() { self.finish(observer) } else { Ok(self.step == total) }
+        if self.group.is_first() { self.finish(observer) } else { Ok(self.is_complete()) }
+    }
+
+    /// Tells at the end of a run that it has ended early, and why.
+    fn report_early_stop(&self, observer: &mut dyn Observer) -> Result<()> {
+        let (Some(best), Some(span)) = (self.stalled_since(), self.options.early_stop) else { return Ok(()) };
+        let text = format!(
+            "stopped early: no evaluation for {span} was better than {:.2}% top-1 after step {}",
+            100.0 * best.score(),
+            best.step
+        );
+        observer.observe(&Event::Note { text })
     }
 
     /// Tells at the end of a run whose budget is counted in time how much its steps took.
@@ -206,9 +219,19 @@ impl Run {
     fn loader(&self, last: u64) -> Result<Loader> {
         // A GPU has time for the final transforms, and raw bytes take a quarter of the transfer.
         let raw_batches = !self.state.device().is_cpu();
-        let pipeline = TrainPipeline { raw_batches, ..TrainPipeline::new(&self.config, self.plan.recipe()) };
+        let pipeline = TrainPipeline {
+            raw_batches,
+            class_weights: class_weights(&self.config, &*self.sources.train)?,
+            ..TrainPipeline::new(&self.config, self.plan.recipe())
+        };
         let requests = self.requests(self.step..last)?;
         Ok(Loader::train(self.sources.train.clone(), pipeline, requests, self.options.workers())?)
+    }
+
+    /// Returns true if the run is at its end: that of its plan, or an earlier one by
+    /// `--early-stop`.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.step == self.total_steps() || self.stalled_since().is_some()
     }
 
     /// Returns true if the run was asked to stop; in several processes, once all know it.

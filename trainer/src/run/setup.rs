@@ -12,6 +12,7 @@ use crate::checkpoint::read::Checkpoint;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::config::values::{LossName, NonFinitePolicy};
+use crate::data::source::Source;
 use crate::data::source::cached::Cached;
 use crate::data::source::digest::DataDigest;
 use crate::distributed::buckets::Buckets;
@@ -19,6 +20,7 @@ use crate::distributed::group::Group;
 use crate::distributed::sums::OrderedSums;
 use crate::error::{Error, Result};
 use crate::events::history::History;
+use crate::hub::data_folder;
 use crate::pretrain::masked::{Reconstruction, autoencoder};
 use crate::run::bad_images::BadImages;
 use crate::run::init_weights::{load_init, open_init};
@@ -37,8 +39,8 @@ impl Run {
     ///
     /// # Errors
     /// Returns an error if the data set, the model, the recipe or an option is invalid.
-    pub fn new(config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
-        let init = open_init(&config)?;
+    pub fn new(mut config: TrainConfig, options: RunOptions, sources: Sources) -> Result<Self> {
+        let init = open_init(&mut config)?;
         let mut run = Self::without_init(config, options, sources)?;
         run.load_init(init)?;
         Ok(run)
@@ -86,12 +88,12 @@ impl Run {
     /// # Errors
     /// Same as [`Self::new`].
     pub fn with_backbone(
-        config: TrainConfig,
+        mut config: TrainConfig,
         options: RunOptions,
         sources: Sources,
         model: impl FnOnce(&ModelOptions) -> Result<Box<dyn Backbone>>,
     ) -> Result<Self> {
-        let init = open_init(&config)?;
+        let init = open_init(&mut config)?;
         let state = |config: &TrainConfig, options: &RunOptions, recipe: &Recipe, first: &ModelOptions| {
             state_of(model(first)?, config, options, recipe)
         };
@@ -111,20 +113,23 @@ impl Run {
         config.recipe()?;
         options.check()?;
         let sources = cached(sources, &options)?;
+        class_weights(&config, &*sources.train)?;
         let plan = config.plan(sources.train.len())?;
         options.check_replay(&plan, 1)?;
         let num_classes = sources.train.classes().len();
         let first = ModelOptions {
             num_classes,
             input_size: [plan.at(0)?.size as usize; 2],
+            drop_rate: config.drop_rate,
             ..ModelOptions::default()
         };
         // Makes the checkpoint name the model even if the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let state = state(&config, &options, plan.recipe(), &first)?;
         checks::check_batch_norm(&state, &plan)?;
+        let folder = config.data.as_deref().map(data_folder).transpose()?;
         let (data, mut warnings) =
-            (DataDigest::of(&*sources.train, config.data.as_deref()), checks::warnings(&plan)?);
+            (DataDigest::of(&*sources.train, folder.as_deref()), checks::warnings(&plan)?);
         if config.ema_warmup && state.ema.is_none() {
             warnings.push(
                 "option `ema-warmup` has no effect: the run has no EMA; give option `ema-decay`".into(),
@@ -223,6 +228,17 @@ fn configure(state: &mut TrainState, config: &TrainConfig) -> Result<()> {
         state.exempt_from_decay(&config.no_decay)?;
     }
     Ok(())
+}
+
+/// Returns the weights of the classes of a data set, if the run has any.
+///
+/// # Errors
+/// Those of [`ClassWeights::of`](crate::config::ClassWeights).
+pub(crate) fn class_weights(config: &TrainConfig, source: &dyn Source) -> Result<Option<Arc<[f32]>>> {
+    let Some(weights) = &config.class_weights else { return Ok(None) };
+    let mut counts = vec![0; source.classes().len()];
+    (0..source.len()).for_each(|index| counts[source.label(index) as usize] += 1);
+    Ok(Some(weights.of(source.classes(), &counts)?.into()))
 }
 
 fn loss_of(config: &TrainConfig) -> Arc<dyn Loss> {

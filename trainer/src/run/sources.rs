@@ -10,6 +10,7 @@ use crate::data::source::open::{has_split, open_for_evaluation, open_plain, open
 use crate::data::source::subset::Subset;
 use crate::data::source::synthetic::{Split, Synthetic};
 use crate::error::{Error, Result};
+use crate::hub::data_folder;
 use crate::util::paths::shown;
 
 /// Both sets of a run.
@@ -56,9 +57,10 @@ impl Sources {
     pub fn evaluation(run: &RunRecord, data: Option<&Path>) -> Result<Arc<dyn Source>> {
         let (limit, classes) = (run.config.image_limit(), &run.classes);
         match (data, &run.config) {
-            (Some(dir), _) => Ok(open_for_evaluation(dir, classes, limit)?),
+            (Some(dir), _) => Ok(open_for_evaluation(&data_folder(dir)?, classes, limit)?),
             // The training images are not needed.
             (None, TrainConfig { data: Some(dir), val_share: None, target: None, .. }) => {
+                let dir = &*data_folder(dir)?;
                 check_there(dir)?;
                 Ok(open_split(dir, Split::Val, Some(classes), limit)?)
             }
@@ -76,6 +78,7 @@ impl Sources {
 
     fn whole(config: &TrainConfig, classes: Option<&[String]>) -> Result<Self> {
         let Some(dir) = &config.data else { return Self::synthetic(config) };
+        let dir = &*data_folder(dir)?;
         check_there(dir)?;
         config.check_val_share()?;
         if config.target.is_some() && config.val_share.is_none() {

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-/// Returns the absolute path. It stays relative if the current folder is not UTF-8, which options
+/// Returns the absolute path; names of the Hub stay as they are. It stays relative if the current folder is not UTF-8, which options
 /// require.
 pub(crate) fn absolute(path: PathBuf) -> PathBuf {
+    if crate::hub::is_hub(&path) {
+        return path;
+    }
     std::path::absolute(&path).ok().filter(|absolute| absolute.to_str().is_some()).unwrap_or(path)
 }
 

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::common::shards::{jpeg, webdataset};
 use crate::common::{Rendered, image_folder};
-use efficienttrain::config::CropMethod;
 use efficienttrain::data::{
     BatchRequest, DEFAULT_IMAGE_LIMIT, EvalPipeline, ImageFolder, Loader, Source, TarShards, TrainPipeline,
     ViewSpec, decode, read_image, read_image_within,
 };
-use efficienttrain_schedule::{Order, Recipe};
+use efficienttrain_schedule::Order;
 use image::{ImageFormat, Rgb, RgbImage};
 use rand::RngExt;
 use randaug::{Purpose, sample_rng};
@@ -120,17 +119,7 @@ fn very_long_images_can_be_trained_on() {
     }
     let count = images.len();
     let source = std::sync::Arc::new(GivenImages(images, vec!["long".into()]));
-    let pipeline = TrainPipeline {
-        seed: 5,
-        base_size: 32,
-        crop: CropMethod::Fourier,
-        fused: true,
-        reduced_decode: false,
-        raw_batches: false,
-        min_crop_area: 0.08,
-        policy: None,
-        augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
-    };
+    let pipeline = TrainPipeline { base_size: 32, min_crop_area: 0.08, ..crate::common::pipeline() };
     let view = ViewSpec { size: 24, magnitude: 5.0, order: Order::CropThenAugment };
     let request = BatchRequest::fresh_images(0, count, view);
     let trained: Vec<_> =

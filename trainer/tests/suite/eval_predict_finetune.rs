@@ -303,3 +303,70 @@ fn folders_that_changed_after_the_run_are_noticed() {
     std::fs::remove_dir_all(data.join("train")).unwrap();
     assert_eq!(accepted(&eval), before);
 }
+
+#[test]
+fn test_time_flips_average_the_logits_of_an_image_and_its_mirror_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, weights) = trained(dir.path(), "resnet10");
+    let image =
+        image::RgbImage::from_fn(40, 40, |x, y| image::Rgb([(x * 6) as u8, (y * 6) as u8, (x * y) as u8]));
+    let (plain, mirrored) = (dir.path().join("a.png"), dir.path().join("b.png"));
+    image.save(&plain).unwrap();
+    image::imageops::flip_horizontal(&image).save(&mirrored).unwrap();
+    let logits = |path: &Path, more: &[&str]| -> Vec<f64> {
+        let args = [&["predict", "--weights", text(&weights), "--json", text(path)], more].concat();
+        let found: Value = serde_json::from_str(&accepted(&args)).unwrap();
+        (0..3).map(|i| found["probabilities"][format!("class{i}")].as_f64().unwrap().ln()).collect()
+    };
+    let (a, b) = (logits(&plain, &[]), logits(&mirrored, &[]));
+    let both = logits(&plain, &["--tta", "flip"]);
+    assert!(a != b);
+    // Logarithms of probabilities are logits up to a number that is the same for all classes.
+    for i in 1..3 {
+        let mean = (a[i] - a[0] + b[i] - b[0]) / 2.0;
+        assert!((both[i] - both[0] - mean).abs() < 1e-5, "{a:?} {b:?} {both:?}");
+    }
+    let eval = |more: &[&str]| -> Value {
+        let args = [&["eval", "--weights", text(&weights), "--json"], more].concat();
+        serde_json::from_str(&accepted(&args)).unwrap()
+    };
+    assert_ne!(eval(&[])["loss"], eval(&["--tta", "flip"])["loss"]);
+    let ece = eval(&[])["ece"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&ece), "{ece}");
+}
+
+#[test]
+fn an_average_of_checkpoints_is_their_mean() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = efficienttrain::config::RunOptions {
+        keep_last: 3,
+        checkpoint_every: efficienttrain::config::Interval::Steps(4),
+        ..options(dir.path(), 2)
+    };
+    run(&config("resnet10"), kept).train(&mut ()).unwrap();
+    let last = dir.path().join("last.safetensors");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir.path().join("checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-"))
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), 3);
+    let values = |path: &Path, name: &str| {
+        let tensor = Checkpoint::open(path).unwrap().weights(false).unwrap()[name].clone();
+        tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let averaged = dir.path().join("mean.safetensors");
+    accepted(&["export", "--weights", text(&last), "--average", "2", "--out", text(&averaged)]);
+    for name in ["fc.weight", "bn1.running_mean", "layer1.0.conv1.weight"] {
+        let (a, b) = (values(&files[1], name), values(&files[2], name));
+        assert!(a != b);
+        let mean: Vec<f32> =
+            a.iter().zip(&b).map(|(a, b)| ((f64::from(*a) + f64::from(*b)) / 2.0) as f32).collect();
+        assert_eq!(values(&averaged, name), mean, "{name}");
+    }
+    accepted(&["eval", "--weights", text(&last), "--average", "3", "--ema"]);
+    let refused = efficienttrain(&["eval", "--weights", text(&last), "--average", "4"]);
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert!(message.contains("found 3") && message.contains("--keep-last"), "{message}");
+}

@@ -4,7 +4,6 @@
 use efficienttrain::data::SampleId;
 use std::f64::consts::PI;
 
-use efficienttrain::config::CropMethod;
 use efficienttrain::data::{TrainPipeline, ViewSpec, Workspace};
 use efficienttrain_schedule::{Augmentation, Order, Recipe};
 use image::RgbImage;
@@ -17,15 +16,11 @@ const BOXES: usize = 24;
 fn pipeline(fused: bool) -> TrainPipeline {
     let whole = Recipe::named("resnet18-etpp").unwrap().augmentation;
     TrainPipeline {
-        seed: 5,
         base_size: BASE as u32,
-        crop: CropMethod::Fourier,
         fused,
-        reduced_decode: false,
-        raw_batches: false,
         min_crop_area: 0.08,
-        policy: None,
         augmentation: Augmentation { ops: 0, erasing: 0.0, flip: 0.0, ..whole },
+        ..crate::common::pipeline()
     }
 }
 

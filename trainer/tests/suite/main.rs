@@ -14,6 +14,7 @@ mod data;
 mod data_paths;
 mod devices;
 mod earlier_files;
+mod early_stop;
 mod eval_predict_finetune;
 mod export_completions;
 mod fused_resize_crop;
@@ -21,6 +22,9 @@ mod fused_resize_crop;
 mod gpu;
 #[cfg(feature = "cuda")]
 mod graphs;
+#[cfg(feature = "hub")]
+mod hub;
+mod image_options;
 mod initial_weights;
 #[cfg(unix)]
 mod interrupt;

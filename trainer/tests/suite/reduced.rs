@@ -2,7 +2,7 @@
 
 use crate::common::Rendered;
 use efficienttrain::Run;
-use efficienttrain::config::{CropMethod, TrainConfig};
+use efficienttrain::config::TrainConfig;
 use efficienttrain::data::SampleId;
 use efficienttrain::data::{
     Decoded, ImageFolder, TrainPipeline, ViewSpec, Workspace, decode, decode_reduced,
@@ -118,18 +118,8 @@ fn apart(size: u32, min_crop_area: f64) -> (f64, usize) {
     let source = ImageFolder::open(dir.path()).unwrap();
     let augmentation =
         Augmentation { ops: 0, erasing: 0.0, ..Recipe::named("resnet18-etpp").unwrap().augmentation };
-    let (seed, base_size, crop) = (1, 56, CropMethod::Fourier);
-    let whole = TrainPipeline {
-        seed,
-        base_size,
-        crop,
-        fused: true,
-        reduced_decode: false,
-        raw_batches: false,
-        min_crop_area,
-        policy: None,
-        augmentation,
-    };
+    let whole =
+        TrainPipeline { seed: 1, base_size: 56, min_crop_area, augmentation, ..crate::common::pipeline() };
     let reduced = TrainPipeline { reduced_decode: true, ..whole.clone() };
     let view = ViewSpec { size, magnitude: 0.0, order: Order::CropThenAugment };
     let mut w = Workspace::default();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use efficienttrain::config::{CropMethod, CropOrder};
+use efficienttrain::config::{CropMethod, CropOrder, TrainConfig};
 use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, PipelineStage, TrainPipeline, ViewSpec, open_all};
 use efficienttrain::measure::bench::{PreprocessBench, PreprocessReport, preprocess};
 use efficienttrain_schedule::{Order, Recipe};
@@ -105,17 +105,15 @@ impl PreprocessArgs {
     }
 
     fn pipeline(&self) -> Result<TrainPipeline> {
-        Ok(TrainPipeline {
+        let config = TrainConfig {
             seed: self.seed,
             base_size: self.base_size,
             crop: self.crop,
-            fused: !self.stepwise_crop,
+            stepwise_crop: self.stepwise_crop,
             reduced_decode: self.reduced_decode,
-            min_crop_area: 0.08,
-            policy: None,
-            augmentation: Recipe::named("resnet50-etpp")?.augmentation,
-            raw_batches: false,
-        })
+            ..TrainConfig::default()
+        };
+        Ok(TrainPipeline::new(&config, &Recipe::named("resnet50-etpp")?))
     }
 }
 

@@ -43,7 +43,7 @@ impl Loader {
         workers: usize,
     ) -> Result<Self, DataError> {
         let collator = ReplayCollator::new(pipeline.clone(), source.classes().len());
-        let order = SampleOrder::new(pipeline.seed, source.len());
+        let order = SampleOrder::of(pipeline.sampler, pipeline.seed, &*source);
         let work = move |request: &BatchRequest, w: &mut Workspace| {
             train_batch(&*source, &order, &pipeline, request, w)
         };

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use rand::seq::SliceRandom;
 use randaug::{Purpose, sample_rng};
 
+use crate::config::values::SamplerName;
 use crate::data::pipeline::sample::SampleId;
+use crate::data::source::Source;
 
 /// Endless sequence of samples: one permutation of the set per epoch, a function of the seed and
 /// the epoch.
@@ -15,6 +17,8 @@ use crate::data::pipeline::sample::SampleId;
 pub struct SampleOrder {
     seed: u64,
     len: usize,
+    /// For a balanced order, the images of each class; empty for a uniform one.
+    classes: Vec<Vec<u32>>,
     /// The permutations used last: of the current epoch and of the one that workers have started.
     recent: Mutex<Vec<(u64, Arc<Vec<u32>>)>>,
 }
@@ -22,7 +26,22 @@ pub struct SampleOrder {
 impl SampleOrder {
     /// Creates the order for a set of `len` images.
     pub fn new(seed: u64, len: usize) -> Self {
-        Self { seed, len, recent: Mutex::new(Vec::new()) }
+        Self { seed, len, classes: Vec::new(), recent: Mutex::new(Vec::new()) }
+    }
+
+    /// Creates the order of a sampler for a set of images.
+    ///
+    /// [`SamplerName::Balanced`] takes as many images of each class in an epoch, up to one, and
+    /// `source.len()` in all: each class is gone through in random order, from the start again once all of its images
+    /// were taken.
+    pub fn of(sampler: SamplerName, seed: u64, source: &dyn Source) -> Self {
+        let mut order = Self::new(seed, source.len());
+        if sampler == SamplerName::Balanced {
+            let mut classes = vec![Vec::new(); source.classes().len()];
+            (0..source.len()).for_each(|i| classes[source.label(i) as usize].push(i as u32));
+            order.classes = classes.into_iter().filter(|images| !images.is_empty()).collect();
+        }
+        order
     }
 
     /// Returns the `count`-th sample of the run. The set must not be empty.
@@ -38,13 +57,30 @@ impl SampleOrder {
         if let Some((_, order)) = recent.iter().find(|(e, _)| *e == epoch) {
             return order.clone();
         }
-        let mut order: Vec<u32> = (0..self.len as u32).collect();
-        order.shuffle(&mut sample_rng(self.seed, epoch, 0, Purpose::Order));
+        let mut rng = sample_rng(self.seed, epoch, 0, Purpose::Order);
+        let mut order =
+            if self.classes.is_empty() { (0..self.len as u32).collect() } else { self.balanced(&mut rng) };
+        order.shuffle(&mut rng);
         let order = Arc::new(order);
         if recent.len() >= 3 {
             recent.remove(0);
         }
         recent.push((epoch, order.clone()));
+        order
+    }
+
+    /// The images of an epoch, as many of each class.
+    fn balanced(&self, rng: &mut impl rand::Rng) -> Vec<u32> {
+        // What is left over goes to classes in random order.
+        let mut classes: Vec<&Vec<u32>> = self.classes.iter().collect();
+        classes.shuffle(rng);
+        let (each, left) = (self.len / classes.len(), self.len % classes.len());
+        let mut order = Vec::with_capacity(self.len);
+        for (place, images) in classes.into_iter().enumerate() {
+            let mut images = images.clone();
+            images.shuffle(rng);
+            order.extend(images.iter().cycle().take(each + usize::from(place < left)));
+        }
         order
     }
 }

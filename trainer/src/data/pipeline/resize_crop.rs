@@ -4,6 +4,7 @@ use freqcrop::{Backend, FrequencyCrop, Resampling, RgbWindow};
 use image::RgbImage;
 use randaug::{CropBox, Filter};
 
+use crate::data::pipeline::train::CropDraw;
 use crate::error::DataError;
 
 /// Scratch buffers of the operator.
@@ -24,9 +25,7 @@ pub(crate) fn fused_is_faster(area: CropBox, base_size: u32) -> bool {
 /// A box of an image with the transforms to apply to it.
 pub(crate) struct ResizedBox<'a> {
     pub(crate) image: &'a RgbImage,
-    pub(crate) area: CropBox,
-    /// Mirror horizontally.
-    pub(crate) flip: bool,
+    pub(crate) draw: CropDraw,
     /// Edge of the image between resize and crop, in pixels.
     pub(crate) base_size: u32,
 }
@@ -46,12 +45,15 @@ impl ResizeCropScratch {
         if plan.backend() != Backend::Separable {
             return Ok(false);
         }
-        let (base, area) = (of.base_size as usize, of.area);
+        let (base, CropDraw { area, filter, hflip, vflip }) = (of.base_size as usize, of.draw);
         let Self { rows, columns, taps, scratch } = self;
-        fill(rows, area.height as usize, base, taps)?;
-        fill(columns, area.width as usize, base, taps)?;
-        if of.flip {
+        fill(rows, filter, area.height as usize, base, taps)?;
+        fill(columns, filter, area.width as usize, base, taps)?;
+        if hflip {
             columns.mirror();
+        }
+        if vflip {
+            rows.mirror();
         }
         let window = RgbWindow {
             pixels: of.image,
@@ -64,11 +66,17 @@ impl ResizeCropScratch {
     }
 }
 
-/// Computes the bicubic resize of one axis.
-fn fill(map: &mut Resampling, from: usize, to: usize, taps: &mut Vec<f64>) -> Result<(), DataError> {
+/// Computes the resize of one axis.
+fn fill(
+    map: &mut Resampling,
+    filter: Filter,
+    from: usize,
+    to: usize,
+    taps: &mut Vec<f64>,
+) -> Result<(), DataError> {
     map.reset(from);
     let mut outcome = Ok(());
-    Filter::Bicubic.taps(from, to, taps, |start, weights| {
+    filter.taps(from, to, taps, |start, weights| {
         if outcome.is_ok() {
             outcome = map.push(start, weights);
         }

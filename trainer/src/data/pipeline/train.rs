@@ -1,16 +1,20 @@
 //! Transforms of training: from a decoded image to a normalized and erased one.
 
+use std::sync::Arc;
+
+use crate::config::channels::Normalization;
 use crate::config::train::TrainConfig;
 use efficienttrain_schedule::{Augmentation, Order, Recipe};
 use image::RgbImage;
 use rand::RngExt;
 use randaug::{
-    BatchShape, CropBox, Filter, Layout, Mix, Mixup, Op, Purpose, RandAugment, RandomErasing,
-    RandomResizedCrop, flip_horizontal, resize_crop_into, sample_rng, soft_targets_each,
+    BatchShape, ColorJitter, CropBox, Filter, Layout, Mix, Mixup, Op, Purpose, RandAugment, RandomErasing,
+    RandomResizedCrop, flip_horizontal, flip_vertical, grayscale, resize_crop_into, sample_rng,
+    soft_targets_each,
 };
 
 use crate::config::policy::PolicyName;
-use crate::config::values::CropMethod;
+use crate::config::values::{CropMethod, Interpolation, SamplerName};
 use crate::data::batch::{Batch, BatchImages};
 use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::divisor_for;
@@ -41,6 +45,20 @@ pub struct TrainPipeline {
     pub reduced_decode: bool,
     /// Smallest fraction of the image area that the random crop takes.
     pub min_crop_area: f64,
+    /// Filter by which the random crop is resized.
+    pub interpolation: Interpolation,
+    /// Probability of a vertical flip.
+    pub vflip: f64,
+    /// Color jitter after the policy.
+    pub color_jitter: ColorJitter,
+    /// Probability of turning an image gray after the policy.
+    pub grayscale: f64,
+    /// Choice of the images of a pass.
+    pub sampler: SamplerName,
+    /// Weights of the classes, by which targets are multiplied.
+    pub class_weights: Option<Arc<[f32]>>,
+    /// Numbers by which images are normalized.
+    pub normalization: Normalization,
     /// Policy to apply instead of the recipe's RandAugment, if any.
     pub policy: Option<PolicyName>,
     /// Augmentation settings of the recipe.
@@ -56,17 +74,32 @@ fn sized(output: &mut RgbImage, size: u32) {
     }
 }
 
+/// What is drawn for the geometry of an image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CropDraw {
+    /// Box of the image.
+    pub(crate) area: CropBox,
+    /// Filter of the resize.
+    pub(crate) filter: Filter,
+    /// Mirror horizontally.
+    pub(crate) hflip: bool,
+    /// Mirror vertically.
+    pub(crate) vflip: bool,
+}
+
 /// Crops and resizes a box of the image to the size of `output`, flipped or not.
 fn take_crop(
     pixels: &RgbImage,
-    area: CropBox,
-    flip: bool,
+    draw: CropDraw,
     w: &mut Workspace,
     output: &mut RgbImage,
 ) -> Result<(), DataError> {
-    resize_crop_into(pixels, area, Filter::Bicubic, output, &mut w.scratch)?;
-    if flip {
+    resize_crop_into(pixels, draw.area, draw.filter, output, &mut w.scratch)?;
+    if draw.hflip {
         flip_horizontal(output);
+    }
+    if draw.vflip {
+        flip_vertical(output);
     }
     w.mark(PipelineStage::Geometry);
     Ok(())
@@ -82,6 +115,14 @@ impl TrainPipeline {
             fused: !config.stepwise_crop,
             reduced_decode: config.reduced_decode,
             min_crop_area: config.min_crop_area,
+            interpolation: config.interpolation,
+            vflip: config.vflip,
+            // Its range was checked with the configuration.
+            color_jitter: ColorJitter::symmetric(config.color_jitter).unwrap_or_default(),
+            grayscale: config.grayscale,
+            sampler: config.sampler,
+            class_weights: None,
+            normalization: config.normalization(),
             policy: config.auto_augment.clone(),
             augmentation: recipe.augmentation.clone(),
             raw_batches: false,
@@ -130,28 +171,25 @@ impl TrainPipeline {
         output: &mut RgbImage,
     ) -> Result<(), DataError> {
         sized(output, view.size);
-        let (area, flip) = self.draw_crop(image.full, sample)?;
-        let area = image.scaled(area);
+        let draw = self.draw_crop(image.full, sample)?;
+        let draw = CropDraw { area: image.scaled(draw.area), ..draw };
         let pixels = &image.pixels;
         let augment_last = view.order == Order::CropThenAugment;
         let one_operator = self.fused && augment_last && self.crop == CropMethod::Fourier;
         if view.size == self.base_size {
-            take_crop(pixels, area, flip, w, output)?;
+            take_crop(pixels, draw, w, output)?;
             return self.augment(output, view.magnitude, sample, w);
         }
         if one_operator
-            && fused_is_faster(area, self.base_size)
-            && w.resize_and_crop(
-                &ResizedBox { image: pixels, area, flip, base_size: self.base_size },
-                output,
-            )?
+            && fused_is_faster(draw.area, self.base_size)
+            && w.resize_and_crop(&ResizedBox { image: pixels, draw, base_size: self.base_size }, output)?
         {
             w.mark(PipelineStage::Geometry);
             return self.augment(output, view.magnitude, sample, w);
         }
         let mut base = std::mem::take(&mut w.base);
         sized(&mut base, self.base_size);
-        take_crop(pixels, area, flip, w, &mut base)?;
+        take_crop(pixels, draw, w, &mut base)?;
         if !augment_last {
             self.augment(&mut base, view.magnitude, sample, w)?;
         }
@@ -174,7 +212,7 @@ impl TrainPipeline {
         }
         let needed = view.size.saturating_mul(REDUCED_MARGIN);
         // A box that cannot be drawn is reported later, where the name of the image is known.
-        let divisor = |full| self.draw_crop(full, sample).map_or(1, |(area, _)| divisor_for(area, needed));
+        let divisor = |full| self.draw_crop(full, sample).map_or(1, |draw| divisor_for(draw.area, needed));
         source.load_reduced(sample.index, &divisor)
     }
 
@@ -206,7 +244,7 @@ impl TrainPipeline {
     /// Allocates a batch for `count` images.
     pub(crate) fn empty_batch(&self, count: usize, size: u32, classes: usize) -> Batch {
         match self.raw_batches {
-            true => Batch::with_bytes(count, size as usize, classes),
+            true => Batch::with_bytes(count, size as usize, classes, self.normalization),
             false => Batch::with_values(count, size as usize, classes),
         }
     }
@@ -238,6 +276,11 @@ impl TrainPipeline {
                 mixup.apply(values, &shape, &batch.labels, classes, &mut rng)?.0
             }
         };
+        if let Some(weights) = &self.class_weights {
+            for row in batch.targets.chunks_exact_mut(weights.len()) {
+                row.iter_mut().zip(&**weights).for_each(|(target, weight)| *target *= weight);
+            }
+        }
         Ok(())
     }
 
@@ -249,12 +292,22 @@ impl TrainPipeline {
         sample_rng(self.seed, epoch, index as u64, purpose)
     }
 
-    /// Draws the crop box and the flip.
-    fn draw_crop(&self, (width, height): (u32, u32), sample: SampleId) -> Result<(CropBox, bool), DataError> {
+    /// Draws the crop box, its filter and the flips.
+    fn draw_crop(&self, (width, height): (u32, u32), sample: SampleId) -> Result<CropDraw, DataError> {
         let crop = RandomResizedCrop { scale: (self.min_crop_area, 1.0), ..RandomResizedCrop::default() };
         let mut rng = self.rng(sample, Purpose::Crop);
         let area = crop.sample(width, height, &mut rng)?;
-        Ok((area, self.rng(sample, Purpose::Flip).random_bool(self.augmentation.flip)))
+        let filter = match self.interpolation {
+            Interpolation::Bicubic => Filter::Bicubic,
+            Interpolation::Bilinear => Filter::Bilinear,
+            Interpolation::Lanczos => Filter::Lanczos,
+            Interpolation::Nearest => Filter::Nearest,
+            Interpolation::Random if rng.random_bool(0.5) => Filter::Bilinear,
+            Interpolation::Random => Filter::Bicubic,
+        };
+        let mut rng = self.rng(sample, Purpose::Flip);
+        let hflip = rng.random_bool(self.augmentation.flip);
+        Ok(CropDraw { area, filter, hflip, vflip: rng.random_bool(self.vflip) })
     }
 
     fn augment(
@@ -270,6 +323,13 @@ impl TrainPipeline {
             None => self.rand_augment().apply(image, magnitude, &mut rng, &mut w.scratch),
         };
         done?;
+        if self.color_jitter != ColorJitter::default() || self.grayscale > 0.0 {
+            let mut rng = self.rng(sample, Purpose::Jitter);
+            self.color_jitter.apply(image, &mut rng)?;
+            if rng.random_bool(self.grayscale) {
+                grayscale(image);
+            }
+        }
         w.mark(PipelineStage::Augment);
         Ok(())
     }
@@ -321,7 +381,7 @@ impl TrainPipeline {
         w: &mut Workspace,
         out: &mut [f32],
     ) -> Result<(), DataError> {
-        w.normalize.apply(image, Layout::Hwc, out)?;
+        w.normalize(self.normalization).apply(image, Layout::Hwc, out)?;
         let shape = (3, image.height(), image.width());
         self.erasing().apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase))?;
         w.mark(PipelineStage::Normalize);

@@ -4,6 +4,7 @@ use freqcrop::FrequencyCrop;
 use image::RgbImage;
 use randaug::{Normalize, Scratch};
 
+use crate::config::channels::Normalization;
 use crate::data::pipeline::resize_crop::{ResizeCropScratch, ResizedBox};
 use crate::data::pipeline::timer::{PipelineStage, StageTimer};
 use crate::error::DataError;
@@ -14,7 +15,7 @@ pub struct Workspace {
     /// Measures the time of each stage, if set.
     pub clock: Option<StageTimer>,
     pub(crate) scratch: Scratch,
-    pub(crate) normalize: Normalize,
+    normalize: Option<(Normalization, Normalize)>,
     fourier: Option<FrequencyCrop>,
     pub(crate) resize_crop: ResizeCropScratch,
     /// Image at base size.
@@ -24,6 +25,12 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// Returns the transform to normalized values; it is made again only if its numbers change.
+    pub(crate) fn normalize(&mut self, by: Normalization) -> &Normalize {
+        let kept = self.normalize.take().filter(|(of, _)| *of == by);
+        &self.normalize.insert(kept.unwrap_or_else(|| (by, by.transform()))).1
+    }
+
     /// Returns the low-frequency crop between two edges; it is planned again only if they change.
     pub(crate) fn fourier(&mut self, (from, to): (usize, usize)) -> Result<&FrequencyCrop, DataError> {
         let crop = match self.fourier.take() {

@@ -14,6 +14,7 @@ use crate::data::source::skipped::Skipped;
 use crate::data::source::synthetic::Split;
 use crate::data::source::walk::{entries, is_hidden};
 use crate::error::DataError;
+use crate::hub::data_folder;
 
 /// Description of the supported layouts, for messages.
 const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and val/CLASS/IMAGE); tar shards \
@@ -70,6 +71,7 @@ fn describe_missing(dir: &Path, split: Split) -> Result<String, DataError> {
 /// # Errors
 /// Same as [`open_split`].
 pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> {
+    let path = &*data_folder(path).map_err(|error| DataError::Setting(error.to_string()))?;
     if path.is_file() {
         let found = of_file(path).ok_or_else(|| {
             DataError::layout(path, "is not a set of images; expected a .tar, .parquet or CIFAR .bin file")

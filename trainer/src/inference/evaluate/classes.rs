@@ -127,7 +127,7 @@ mod tests {
         // Three images of a, one predicted as d; two of b,c, both predicted as a, one with six
         // better classes; one of d.
         for (label, predicted, rank) in [(0, 0, 0), (0, 0, 0), (0, 2, 1), (1, 0, 1), (1, 0, 6), (2, 2, 0)] {
-            confusion.add(&ImageScore { index: 0, label, predicted, rank, loss: 0.0 });
+            confusion.add(&ImageScore { index: 0, label, predicted, rank, confidence: 1.0, loss: 0.0 });
         }
         let rows = confusion.rows();
         let row =

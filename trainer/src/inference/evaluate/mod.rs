@@ -27,6 +27,10 @@ pub struct Accuracy {
     /// Cross entropy, averaged over the images; not finite if an output of the network is not.
     #[serde(with = "crate::util::float_serde")]
     pub loss: f64,
+    /// Expected calibration error (Guo et al., 2017, with 15 bins): how far the probability of the
+    /// predicted class is from the accuracy at that probability, averaged over the images, 0 to 1.
+    #[serde(default, with = "crate::util::float_serde")]
+    pub ece: f64,
     /// Number of images.
     pub images: usize,
 }
@@ -42,6 +46,9 @@ pub struct ImageScore {
     pub predicted: usize,
     /// Number of classes that are at least as probable as the label.
     pub rank: usize,
+    /// Probability of the most probable class, 0 to 1.
+    #[serde(with = "crate::util::float_serde")]
+    pub confidence: f64,
     /// Cross entropy.
     #[serde(with = "crate::util::float_serde")]
     pub loss: f64,
@@ -143,8 +150,13 @@ impl Scored {
             return Err(DataError::Setting(format!("no image to evaluate on could be read: {why}")).into());
         }
         let n = sum.images as f64;
-        let accuracy =
-            Accuracy { top1: sum.top1 / n, top5: sum.top5 / n, loss: sum.loss / n, images: sum.images };
+        let accuracy = Accuracy {
+            top1: sum.top1 / n,
+            top5: sum.top5 / n,
+            loss: sum.loss / n,
+            ece: calibration_error(&self.images),
+            images: sum.images,
+        };
         Ok((accuracy, self.bad.into_iter().map(|(_, bad)| bad).collect()))
     }
 }
@@ -166,7 +178,7 @@ pub(crate) fn score(
             return Ok(None);
         }
         let prepared = batch_of?;
-        for score in score_images(model, params, &prepared)? {
+        for score in score_images(model, params, &prepared, pipeline.flip)? {
             scored.images.push(score);
             each(score);
         }
@@ -186,7 +198,26 @@ impl Accuracy {
     }
 }
 
-fn score_images(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Result<Vec<ImageScore>> {
+/// Bins of equal width into which probabilities are sorted.
+const CALIBRATION_BINS: usize = 15;
+
+/// Returns the expected calibration error: over bins of the predicted class's probability, the
+/// distance of its mean from the accuracy, weighted by the number of images.
+fn calibration_error(images: &[ImageScore]) -> f64 {
+    let mut gaps = [0.0; CALIBRATION_BINS];
+    for image in images {
+        let bin = (image.confidence * CALIBRATION_BINS as f64) as usize;
+        gaps[bin.min(CALIBRATION_BINS - 1)] += f64::from(image.rank == 0) - image.confidence;
+    }
+    gaps.iter().map(|gap| gap.abs()).sum::<f64>() / images.len().max(1) as f64
+}
+
+fn score_images(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    batch: &Batch,
+    flip: bool,
+) -> Result<Vec<ImageScore>> {
     if batch.labels.is_empty() {
         return Ok(Vec::new());
     }
@@ -201,10 +232,31 @@ fn score_images(model: &dyn Backbone, params: &ParamStore, batch: &Batch) -> Res
         let max = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
         let loss = mass.ln() - f64::from(own - max);
-        ImageScore { index, label, predicted: if rank == 0 { label } else { rival }, rank, loss }
+        let predicted = if rank == 0 { label } else { rival };
+        ImageScore { index, label, predicted, rank, confidence: 1.0 / mass, loss }
     };
-    let logits = logits(model, params, &batch.tensor(&Device::Cpu)?)?;
+    let logits = logits_of(model, params, &batch.tensor(&Device::Cpu)?, flip)?;
     Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())
+}
+
+/// Returns the logits of channels-last images, one row per image; with `flip` the mean of those of
+/// the image and its mirror image.
+pub(crate) fn logits_of(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    images: &Tensor,
+    flip: bool,
+) -> Result<Vec<Vec<f32>>> {
+    let mut rows = logits(model, params, images)?;
+    if flip {
+        let width = images.dims()[2] as u32;
+        let reversed = Tensor::from_iter((0..width).rev(), images.device())?;
+        let mirrored = logits(model, params, &images.index_select(&reversed, 2)?)?;
+        for (row, other) in rows.iter_mut().zip(mirrored) {
+            row.iter_mut().zip(other).for_each(|(x, y)| *x = f32::midpoint(*x, y));
+        }
+    }
+    Ok(rows)
 }
 
 /// Returns the logits of channels-last images, one row per image. Splits the batch into parts if it
@@ -232,4 +284,28 @@ fn logits_at_once(model: &dyn Backbone, params: &ParamStore, images: &Tensor) ->
     let device = params.iter().next().map_or(&Device::Cpu, |(_, t)| t.device());
     let logits = model.forward(&mut cx, &Variable::constant(images.to_device(device)?))?;
     Ok(logits.tensor().to_dtype(DType::F32)?.to_vec2()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calibration_error_by_hand() {
+        let image = |confidence: f64, right: bool| ImageScore {
+            index: 0,
+            label: 0,
+            predicted: usize::from(!right),
+            rank: usize::from(!right),
+            confidence,
+            loss: 0.0,
+        };
+        // Three of four right at 0.95, so 0.2 off; one of two at 0.5, not off; one wrong at 1.
+        let mut images = vec![image(0.95, true); 3];
+        images.extend([image(0.95, false), image(0.5, true), image(0.5, false), image(1.0, false)]);
+        // 0.95 and 1 share the last of 15 bins: 3 - (4 * 0.95 + 1) = -1.8.
+        assert!((calibration_error(&images) - 1.8 / 7.0).abs() < 1e-12);
+        assert_eq!(calibration_error(&[image(1.0, true)]), 0.0);
+        assert_eq!(calibration_error(&[]), 0.0);
+    }
 }

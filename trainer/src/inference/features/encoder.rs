@@ -5,6 +5,7 @@ use efficienttrain_models::weights::{LoadOptions, Report, load_into};
 use efficienttrain_models::{Backbone, ModelOptions, ParamStore, create_model};
 
 use crate::checkpoint::read::Checkpoint;
+use crate::config::channels::Normalization;
 use crate::error::{Error, Result};
 use crate::inference::evaluate::at_size;
 use crate::inference::predict::Predictor;
@@ -17,6 +18,9 @@ pub struct Encoder {
     pub model: Box<dyn Backbone>,
     /// Weights.
     pub params: ParamStore,
+    /// Numbers by which its images are normalized: those of the run; ImageNet's for a file with only
+    /// weights.
+    pub normalization: Normalization,
     /// Report of the keys of the file; none for a checkpoint of a run.
     pub report: Option<Report>,
 }
@@ -30,6 +34,11 @@ impl Encoder {
     /// missing.
     pub fn load(saved: &Checkpoint, model: Option<&str>, size: Option<usize>, ema: bool) -> Result<Self> {
         let Some(run) = &saved.record else {
+            if let (None, Some(found)) = (model, saved.description()) {
+                let size = size.unwrap_or(found.size);
+                let bare = Self::bare(&found.model, size, &saved.weights(ema)?)?;
+                return Ok(Self { normalization: found.normalization, ..bare });
+            }
             let (Some(model), Some(size)) = (model, size) else {
                 let what = "the weight file does not record its model; give its name, and option `size`";
                 return Err(Error::config("model", what));
@@ -39,11 +48,13 @@ impl Encoder {
         let size = size.unwrap_or(run.base_size);
         if run.config.target.is_some() {
             let name = run.config.recipe()?.model;
-            return Self::bare(&name, size, &encoder_of(saved, &run.config, size, ema)?);
+            let normalization = run.config.normalization();
+            let bare = Self::bare(&name, size, &encoder_of(saved, &run.config, size, ema)?)?;
+            return Ok(Self { normalization, ..bare });
         }
         let trained = Predictor::load(saved, ema)?;
         let (model, params) = at_size(&*trained.model, &trained.params, size)?;
-        Ok(Self { model, params, report: None })
+        Ok(Self { model, params, normalization: trained.normalization, report: None })
     }
 
     fn bare(model: &str, size: usize, weights: &efficienttrain_models::weights::Tensors) -> Result<Self> {
@@ -59,6 +70,6 @@ impl Encoder {
             ..LoadOptions::default()
         };
         let report = load_into(&*model, &mut params, weights, &options)?;
-        Ok(Self { model, params, report: Some(report) })
+        Ok(Self { model, params, normalization: Normalization::default(), report: Some(report) })
     }
 }

@@ -6,6 +6,7 @@ use candle_core::{DType, Device};
 use clap::ValueEnum;
 use efficienttrain_models::{Backbone, Context, Mode, ParamStore, Variable};
 
+use crate::config::channels::Normalization;
 use crate::data::loader::Loader;
 use crate::data::pipeline::eval::EvalPipeline;
 use crate::data::source::{BadImage, Source};
@@ -23,8 +24,8 @@ pub enum Pool {
     Mean,
 }
 
-/// Extracts the features of every image of `source` at the model's size, in order, pooled with
-/// `pool`, in batches of `batch`, on the device of the weights. Images that cannot be read are
+/// Extracts the features of every image of `source` at the model's size, in order, normalized by
+/// `normalization`, pooled with `pool`, in batches of `batch`, on the device of the weights. Images that cannot be read are
 /// skipped and returned separately.
 ///
 /// # Errors
@@ -34,13 +35,15 @@ pub fn extract(
     params: &ParamStore,
     pool: Pool,
     source: Arc<dyn Source>,
+    normalization: Normalization,
     (batch, workers): (usize, usize),
 ) -> Result<(FeatureSet, Vec<BadImage>)> {
     let classes = source.classes().to_vec();
     let device = params.iter().next().map_or(Device::Cpu, |(_, tensor)| tensor.device().clone());
     let mut set = FeatureSet { features: Vec::new(), width: 0, labels: Vec::new(), classes };
     let mut bad = Vec::new();
-    for batch in Loader::eval(source, EvalPipeline::new(model.input_size()[0]), batch, workers)? {
+    let pipeline = EvalPipeline::new(model.input_size()[0]).with_normalization(normalization);
+    for batch in Loader::eval(source, pipeline, batch, workers)? {
         let batch = batch?;
         if !batch.labels.is_empty() {
             let images = Variable::constant(batch.tensor(&device)?);

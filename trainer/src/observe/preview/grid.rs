@@ -3,6 +3,7 @@
 use efficienttrain_schedule::Recipe;
 use image::{Rgb, RgbImage, imageops};
 
+use crate::config::channels::Normalization;
 use crate::data::decode::reduced::Decoded;
 use crate::data::pipeline::sample::{SampleId, ViewSpec};
 use crate::data::pipeline::train::TrainPipeline;
@@ -87,16 +88,14 @@ pub fn seen(
 ) -> Result<RgbImage, DataError> {
     let mut values = vec![0.0; (view.size * view.size * 3) as usize];
     pipeline.apply(image, view, sample, workspace, &mut values)?;
-    Ok(pixels(&values, view.size))
+    Ok(pixels(&values, view.size, pipeline.normalization))
 }
 
 /// Inverts the normalization.
-fn pixels(values: &[f32], size: u32) -> RgbImage {
-    const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-    const STD: [f32; 3] = [0.229, 0.224, 0.225];
+fn pixels(values: &[f32], size: u32, Normalization { mean, std }: Normalization) -> RgbImage {
     RgbImage::from_fn(size, size, |x, y| {
         let at = ((y * size + x) * 3) as usize;
-        let value = |c: usize| (255.0 * (values[at + c] * STD[c] + MEAN[c])).round().clamp(0.0, 255.0) as u8;
+        let value = |c: usize| (255.0 * (values[at + c] * std[c] + mean[c])).round().clamp(0.0, 255.0) as u8;
         Rgb([value(0), value(1), value(2)])
     })
 }

@@ -8,7 +8,7 @@ pub(crate) mod shards;
 use std::path::{Path, PathBuf};
 
 use efficienttrain::config::Interval;
-use efficienttrain::config::{CropMethod, RunOptions, TrainConfig};
+use efficienttrain::config::{RunOptions, TrainConfig};
 use efficienttrain::data::TrainPipeline;
 use efficienttrain::{Run, Sources};
 use efficienttrain_schedule::Recipe;
@@ -34,17 +34,8 @@ pub(crate) fn config(model: &str) -> TrainConfig {
 
 /// Transforms of a small stage of a recipe.
 pub(crate) fn pipeline() -> TrainPipeline {
-    TrainPipeline {
-        seed: 5,
-        base_size: 48,
-        crop: CropMethod::Fourier,
-        fused: true,
-        reduced_decode: false,
-        raw_batches: false,
-        min_crop_area: 0.2,
-        policy: None,
-        augmentation: Recipe::named("resnet18-etpp").unwrap().augmentation,
-    }
+    let config = TrainConfig { seed: 5, base_size: 48, min_crop_area: 0.2, ..TrainConfig::default() };
+    TrainPipeline::new(&config, &Recipe::named("resnet18-etpp").unwrap())
 }
 
 pub(crate) fn options(out: &Path, workers: usize) -> RunOptions {
