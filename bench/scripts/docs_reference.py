@@ -171,7 +171,7 @@ def options(binary):
 def recipes(binary):
     """One row for each model: its presets, and the numbers of its `etpp` recipe."""
     listed = json.loads(run(binary, "recipes", "--json"))
-    presets = ("etpp-replay", "etpp", "et", "half-96", "half-128", "progressive", "baseline")
+    presets = ("etpp-replay", "etpp", "et", "half-96", "half-128", "progressive", "short", "baseline")
     models = {}
     for recipe in listed:
         preset = next(p for p in presets if recipe["name"].endswith("-" + p))

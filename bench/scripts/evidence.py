@@ -41,6 +41,9 @@ FAMILIES = {
     "convnext_tiny": {"title": "ConvNeXt-T", "epochs": 6, "lr": "2e-4", "seeds": [0, 1]},
 }
 
+# Crop and flip alone, as the recipe `short` has it.
+WEAK = ["--auto-augment", "none", "--erasing", "0"]
+
 # Title, recipe, share of the time of plain training, further options.
 ROWS = {
     "baseline": ("plain training", "baseline", 1.0, []),
@@ -49,6 +52,11 @@ ROWS = {
     "etpp-1/2": ("EfficientTrain++", "etpp", 1 / 2, []),
     "etpp-1/3": ("EfficientTrain++", "etpp", 1 / 3, []),
     "baseline-3/2": ("plain training", "baseline", 1.5, []),
+    "weak": ("plain training, crop and flip alone", "baseline", 1.0, WEAK),
+    "weak-1/2": ("plain training, crop and flip alone", "baseline", 1 / 2, WEAK),
+    "short": ("recipe `short`", "short", 1.0, []),
+    "short-2/3": ("recipe `short`", "short", 2 / 3, []),
+    "short-1/2": ("recipe `short`", "short", 1 / 2, []),
     "et-2/3": ("EfficientTrain (first version)", "et", 2 / 3, []),
     "progressive-2/3": ("progressive resizing", "progressive", 2 / 3, []),
     "lanczos-2/3": ("EfficientTrain++, Lanczos resize", "etpp", 2 / 3, ["--crop", "lanczos"]),
@@ -56,6 +64,14 @@ ROWS = {
     "magnitude-2/3": ("EfficientTrain++, m = 9 throughout", "etpp", 2 / 3, ["--magnitude", "9"]),
 }
 MAIN = ["baseline", "baseline-3/2", "etpp", "etpp-2/3", "etpp-1/2", "etpp-1/3"]
+MAIN += ["weak", "weak-1/2", "short", "short-2/3", "short-1/2"]
+# Color, title and rows of the lines of the chart.
+LINES = [
+    ("#888", "plain training", ["baseline", "baseline-3/2"]),
+    ("#d1495b", "EfficientTrain++", ["etpp-1/3", "etpp-1/2", "etpp-2/3", "etpp"]),
+    ("#bbb", "plain, crop and flip alone", ["weak-1/2", "weak"]),
+    ("#2e86ab", "recipe short", ["short-1/2", "short-2/3", "short"]),
+]
 SHARES = {1.0: "1", 1.5: "3/2", 2 / 3: "2/3", 1 / 2: "1/2", 1 / 3: "1/3"}
 # Times that the steps of each size are timed; the shortest one counts, because what disturbs takes time.
 TIMED = 3
@@ -240,11 +256,8 @@ def chart(evidence):
     width, height, left, top, gap = 250, 200, 46, 34, 40
     parts = []
     for index, (family, what) in enumerate(FAMILIES.items()):
-        curves = {
-            "#888": [row for row in MAIN if row.startswith("baseline")],
-            "#d1495b": ["etpp-1/3", "etpp-1/2", "etpp-2/3", "etpp"],
-        }
-        points = {color: [(ROWS[r][2], statistics.mean(f.values())) for r in rows if (f := evidence.finals(family, r))] for color, rows in curves.items()}
+        points = {color: [(ROWS[r][2], statistics.mean(f.values())) for r in rows if (f := evidence.finals(family, r))] for color, _, rows in LINES}
+        points = {color: line for color, line in points.items() if line}
         values = [y for line in points.values() for _, y in line]
         x0 = left + index * (width + gap + left)
         if not values:
@@ -266,10 +279,10 @@ def chart(evidence):
             path = "L".join(f"{x(share):.1f} {y(value):.1f}" for share, value in sorted(line))
             parts.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="2"/>')
             parts += [f'<circle cx="{x(share):.1f}" cy="{y(value):.1f}" r="3.5" fill="{color}"/>' for share, value in line]
-    whole, low = left + len(FAMILIES) * (width + gap + left) - gap, top + height + 48
-    parts.append(text(whole / 2, low - 10, "time of the steps, relative to plain training"))
-    parts.append(f'<circle cx="{left}" cy="{low - 14}" r="4" fill="#888"/>' + text(left + 10, low - 10, "plain training", anchor="start"))
-    parts.append(f'<circle cx="{left + 120}" cy="{low - 14}" r="4" fill="#d1495b"/>' + text(left + 130, low - 10, "EfficientTrain++", anchor="start"))
+    whole, low = left + len(FAMILIES) * (width + gap + left) - gap, top + height + 66
+    parts.append(text(whole / 2, low - 30, "time of the steps, relative to plain training"))
+    for (color, title, _), x in zip(LINES, [left, left + 130, left + 270, left + 470]):
+        parts.append(f'<circle cx="{x}" cy="{low - 14}" r="4" fill="{color}"/>' + text(x + 10, low - 10, title, anchor="start"))
     body = "\n".join(parts)
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {low}" font-family="sans-serif" font-size="12">\n<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
 

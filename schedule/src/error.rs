@@ -27,7 +27,7 @@ pub enum ScheduleError {
     /// No recipe of that name.
     #[error(
         "unknown recipe `{name}`; the nearest known is `{nearest}`; give a model and one of etpp, et, half-96, \
-         half-128, progressive, baseline"
+         half-128, progressive, short, baseline"
     )]
     UnknownRecipe {
         /// The requested name.

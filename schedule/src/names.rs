@@ -6,10 +6,11 @@ use crate::preset::{Preset, build};
 use crate::recipe::Recipe;
 
 /// Suffixes that select a preset, ordered so that `-etpp-replay` is not read as `-etpp`.
-const ENDINGS: [(&str, Preset); 13] = [
+const ENDINGS: [(&str, Preset); 14] = [
     ("half-96", Preset::Half96),
     ("half-128", Preset::Half128),
     ("progressive", Preset::Progressive),
+    ("short", Preset::Short),
     ("efficienttrainpp", Preset::Etpp),
     ("efficienttrain", Preset::Et),
     ("etpp-replay", Preset::EtppReplay),
@@ -24,7 +25,7 @@ const ENDINGS: [(&str, Preset); 13] = [
 
 impl Recipe {
     /// Returns the recipe of a name such as `deit-small-etpp`: a model and one of `etpp`,
-    /// `etpp-replay`, `et`, `half-96`, `half-128`, `progressive`, `baseline`.
+    /// `etpp-replay`, `et`, `half-96`, `half-128`, `progressive`, `short`, `baseline`.
     ///
     /// Case, `_` for `-`, `++` for `pp`, `none` for `baseline`, and the model names of timm and the
     /// authors (`deit_small_patch16_224-etpp`) are accepted. A model alone means `etpp`.

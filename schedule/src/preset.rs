@@ -33,19 +33,23 @@ pub enum Preset {
     /// Progressive resizing (Howard, 2018; Tan and Le, 2021): five stages of equal epochs, whose
     /// size grows linearly from 96 pixels to full size, at the baseline's magnitude.
     Progressive,
+    /// For runs of some tens of passes, where the recipes of the papers regularize too much: 160 pixels
+    /// for 60% of the compute, then full size, without RandAugment, random erasing, mixup and cutmix.
+    Short,
     /// No curriculum: full size and magnitude 9 throughout.
     Baseline,
 }
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Etpp,
         Self::EtppReplay,
         Self::Et,
         Self::Half96,
         Self::Half128,
         Self::Progressive,
+        Self::Short,
         Self::Baseline,
     ];
 
@@ -59,6 +63,7 @@ impl Preset {
             Self::Half96 => "half-96",
             Self::Half128 => "half-128",
             Self::Progressive => "progressive",
+            Self::Short => "short",
             Self::Baseline => "baseline",
         }
     }
@@ -77,6 +82,7 @@ pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
         Preset::Half96 => equal_epochs(model, &[96, BASE_SIZE]),
         Preset::Half128 => equal_epochs(model, &[128, BASE_SIZE]),
         Preset::Progressive => equal_epochs(model, &[96, 128, 160, 192, BASE_SIZE]),
+        Preset::Short => two_stages(model),
         Preset::Baseline => one_stage(model),
     };
     Recipe {
@@ -87,7 +93,7 @@ pub(crate) fn build(model: &Model, preset: Preset) -> Recipe {
         origin: origin(model, preset),
         curriculum,
         optimizer: optimizer(model, preset),
-        augmentation: augmentation(),
+        augmentation: if preset == Preset::Short { crop_and_flip() } else { augmentation() },
         drop_path: drop_path(model, preset),
         ema_decay: model.ema_decay.map(|decay| if large_cswin(model, preset) { 0.9998 } else { decay }),
     }
@@ -108,7 +114,7 @@ fn origin(model: &Model, preset: Preset) -> Origin {
         // The first version's launcher knows every model of the papers, DeiT-T too.
         (_, Preset::Et) => Origin::AuthorsLauncher,
         (_, Preset::Half96 | Preset::Half128) if model.name == "swin-tiny" => Origin::Paper,
-        (_, Preset::Half96 | Preset::Half128 | Preset::Progressive) => Origin::Ours,
+        (_, Preset::Half96 | Preset::Half128 | Preset::Progressive | Preset::Short) => Origin::Ours,
         (_, Preset::Baseline) => Origin::Paper,
         (origin, _) => origin,
     }
@@ -153,6 +159,16 @@ fn five_stages(model: &Model) -> Curriculum {
     Curriculum { base_size: BASE_SIZE, share_of: ShareUnit::Epochs, stages }
 }
 
+/// The middle size of the ++ curriculum, then full size.
+fn two_stages(model: &Model) -> Curriculum {
+    let stage = |(share, size, column): (f64, u32, usize)| {
+        let stage = Stage::new(share, size, Magnitude::Fixed(0.0), model.batch[column]);
+        Stage { accumulation: model.accumulation[column], ..stage }
+    };
+    let stages = [(0.6, 160, 1), (0.4, BASE_SIZE, 2)].map(stage).to_vec();
+    Curriculum { base_size: BASE_SIZE, share_of: ShareUnit::Compute, stages }
+}
+
 fn one_stage(model: &Model) -> Curriculum {
     Curriculum { share_of: ShareUnit::Compute, ..equal_epochs(model, &[BASE_SIZE]) }
 }
@@ -192,13 +208,18 @@ fn optimizer(model: &Model, preset: Preset) -> Optimizer {
 
 fn drop_path(model: &Model, preset: Preset) -> DropPath {
     match preset {
-        Preset::Etpp | Preset::EtppReplay => {
+        Preset::Etpp | Preset::EtppReplay | Preset::Short => {
             DropPath::Scaled { rate: model.drop_path, at_epochs: DROP_PATH_EPOCHS }
         }
         Preset::Et | Preset::Half96 | Preset::Half128 | Preset::Progressive | Preset::Baseline => {
             DropPath::Constant(model.drop_path)
         }
     }
+}
+
+/// The random crop and the flip alone.
+fn crop_and_flip() -> Augmentation {
+    Augmentation { ops: 0, erasing: 0.0, mixup: 0.0, cutmix: 0.0, ..augmentation() }
 }
 
 fn augmentation() -> Augmentation {

@@ -90,6 +90,9 @@ impl Augmentation {
     /// Returns timm's name of the policy at a magnitude, such as `rand-m3-mstd0.5-inc1`.
     #[must_use]
     pub fn policy(&self, magnitude: f64) -> String {
+        if self.ops == 0 {
+            return "none".into();
+        }
         format!("rand-m{magnitude}-mstd{}-inc{}", self.magnitude_std, u8::from(self.increasing))
     }
 }

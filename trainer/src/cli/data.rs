@@ -1,12 +1,12 @@
 //! `efficienttrain data`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use efficienttrain::data::{
-    BadImage, Check, DEFAULT_IMAGE_LIMIT, PackOptions, Packed, SplitNotes, check, open_all, pack, stats,
-    write_classes,
+    BadImage, Check, DEFAULT_IMAGE_LIMIT, PackOptions, Packed, SplitNotes, Stats, check, open_all, pack,
+    stats, write_classes,
 };
 use serde::Serialize;
 
@@ -66,6 +66,14 @@ struct StatsArgs {
     /// Images to measure, spread evenly over each split [default: all]
     #[arg(long, value_name = "N")]
     images: Option<usize>,
+
+    /// Options file to write, with the first split's `mean` and `std` for `train --config`
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+
+    /// Overwrite an existing file
+    #[arg(long, requires = "write")]
+    force: bool,
 
     /// Print JSON
     #[arg(long)]
@@ -167,12 +175,19 @@ fn run_stats(args: &StatsArgs) -> Result<()> {
     if args.images == Some(0) {
         bail!("--images: expected at least 1, got 0");
     }
+    // Before all images are read in vain.
+    if let Some(path) = args.write.as_ref().filter(|path| path.exists() && !args.force) {
+        bail!("--write: {} exists already; choose another name, or give --force", path.display());
+    }
     let mut results = Vec::new();
     for (split, set) in open_all(&args.input.path, args.input.limit())? {
         super::note_set(&split, &*set);
         let result = stats(&*set, args.images)?;
         warn(&result.broken);
         results.push(Of { split, result });
+    }
+    if let (Some(path), Some(first)) = (&args.write, results.first()) {
+        write_statistics(path, &args.input.path, first)?;
     }
     if args.json {
         return Ok(super::print_line(serde_json::to_string_pretty(&results)?)?);
@@ -187,6 +202,20 @@ fn run_stats(args: &StatsArgs) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Writes the options by which training normalizes with these numbers.
+fn write_statistics(path: &Path, data: &Path, of: &Of<Stats>) -> Result<()> {
+    let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(",");
+    let text = format!(
+        "# Mean and standard deviation of {} images of {} ({}).\nmean = \"{}\"\nstd = \"{}\"\n",
+        of.result.images,
+        data.display(),
+        of.split,
+        three(of.result.mean),
+        three(of.result.std)
+    );
+    std::fs::write(path, text).with_context(|| format!("--write {}", path.display()))
 }
 
 fn run_pack(args: &PackArgs) -> Result<()> {

@@ -1,8 +1,9 @@
 //! `efficienttrain predict`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io::{Read, Write};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
@@ -57,6 +58,11 @@ pub(crate) struct PredictArgs {
     /// Print JSON, one object per image
     #[arg(long)]
     json: bool,
+
+    /// Append the JSON to this file; images that it has are not predicted again, so that an
+    /// interrupted command goes on where it stopped
+    #[arg(long, value_name = "FILE", requires = "json")]
+    append: Option<PathBuf>,
 
     /// Print CSV, one row per class: image, rank, class and probability
     #[arg(long, conflicts_with = "json")]
@@ -115,6 +121,16 @@ fn on_images(args: &PredictArgs) -> Result<()> {
         .with_crop_pct(crop_pct(args.crop_pct, &saved))?;
     let pipeline = EvalPipeline { flip: args.tta == Some(TestTime::Flip), ..pipeline };
     let files = ImageFiles::new(&args.images, predictor.classes())?;
+    let mut output = args.append.as_deref().map(Appended::open).transpose()?;
+    let done = output.iter().flat_map(|output| output.done.iter().cloned()).collect();
+    let files = files.without(&done);
+    if !done.is_empty() {
+        super::eprint_line(format!(
+            "note: {} images are in the file already, {} are left",
+            done.len(),
+            files.len()
+        ));
+    }
     if !files.skipped().is_empty() {
         super::eprint_line(format!("note: skipped {}", files.skipped()));
     }
@@ -124,7 +140,10 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     let mut images = 0;
     let bad = predictor.predict_files(files, &pipeline, args.inference.load(), &mut |image, ranked| {
         images += 1;
-        print_ranked(args, image, &ranked)
+        match &mut output {
+            Some(output) => output.write(&json_line(args, image, &ranked)),
+            None => print_ranked(args, image, &ranked),
+        }
     })?;
     bad.iter().for_each(|bad| super::eprint_line(format!("error: {}", bad.reason)));
     if !bad.is_empty() {
@@ -133,14 +152,65 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
-fn print_ranked(args: &PredictArgs, image: &str, ranked: &Ranked) -> Result<()> {
-    let best = &ranked[..args.top.unwrap_or(if args.json { ranked.len() } else { 5 }).min(ranked.len())];
-    if args.json {
-        let classes: serde_json::Map<_, _> = best.iter().map(|(c, p)| (c.clone(), (*p).into())).collect();
-        let class = ranked.first().map(|(class, _)| class);
-        let line = serde_json::json!({ "image": image, "class": class, "probabilities": classes });
-        return Ok(super::print_line(line)?);
+/// Returns the classes to show.
+fn best<'a>(args: &PredictArgs, ranked: &'a Ranked) -> &'a [(String, f64)] {
+    let count = args.top.unwrap_or(if args.json { ranked.len() } else { 5 });
+    &ranked[..count.min(ranked.len())]
+}
+
+fn json_line(args: &PredictArgs, image: &str, ranked: &Ranked) -> serde_json::Value {
+    let classes: serde_json::Map<_, _> =
+        best(args, ranked).iter().map(|(class, p)| (class.clone(), (*p).into())).collect();
+    let class = ranked.first().map(|(class, _)| class);
+    serde_json::json!({ "image": image, "class": class, "probabilities": classes })
+}
+
+/// A file of predictions that grows.
+struct Appended {
+    file: std::fs::File,
+    path: PathBuf,
+    /// Images that it has.
+    done: HashSet<String>,
+}
+
+impl Appended {
+    /// Opens the file, or begins it. A last line that a stop has cut off is removed.
+    fn open(path: &Path) -> Result<Self> {
+        let context = || format!("--append {}", path.display());
+        let mut file =
+            std::fs::File::options().read(true).append(true).create(true).open(path).with_context(context)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).with_context(context)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut done = HashSet::new();
+        for (line, content) in text[..whole].lines().enumerate() {
+            let value: Option<serde_json::Value> = serde_json::from_str(content).ok();
+            let Some(image) = value.as_ref().and_then(|value| value["image"].as_str()) else {
+                bail!(
+                    "--append: line {} of {} is not of `predict --json`; choose another file",
+                    line + 1,
+                    path.display()
+                );
+            };
+            done.insert(image.to_string());
+        }
+        file.set_len(whole as u64).with_context(context)?;
+        Ok(Self { file, path: path.into(), done })
     }
+
+    fn write(&mut self, line: &serde_json::Value) -> Result<()> {
+        // One call for a whole line.
+        self.file
+            .write_all(format!("{line}\n").as_bytes())
+            .with_context(|| format!("--append {}", self.path.display()))
+    }
+}
+
+fn print_ranked(args: &PredictArgs, image: &str, ranked: &Ranked) -> Result<()> {
+    if args.json {
+        return Ok(super::print_line(json_line(args, image, ranked))?);
+    }
+    let best = best(args, ranked);
     if args.csv {
         let mut rows = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         for (rank, (class, probability)) in best.iter().enumerate() {

@@ -38,7 +38,7 @@ impl Error {
             ScheduleError::UnknownRecipe { name, nearest } => {
                 let what = format!(
                     "there is no recipe `{name}`, the nearest is `{nearest}`; expected etpp, et, half-96, half-128, \
-                     progressive or baseline, a full name (`efficienttrain recipes` lists them), or a file that ends in \
+                     progressive, short or baseline, a full name (`efficienttrain recipes` lists them), or a file that ends in \
                      .json or .toml"
                 );
                 Self::config("recipe", what)

@@ -80,9 +80,9 @@ pub struct TrainConfig {
     #[arg(long, value_name = "NAME", help_heading = RUN)]
     pub model: Option<String>,
 
-    /// Curriculum: `etpp`, `et`, `half-96`, `half-128`, `progressive` or `baseline` of the model; a
-    /// full name such as `resnet50-etpp`; or a file (JSON or TOML), which also sets base size and
-    /// batches unless they are given
+    /// Curriculum: `etpp`, `et`, `half-96`, `half-128`, `progressive`, `short` or `baseline` of the
+    /// model; a full name such as `resnet50-etpp`; or a file (JSON or TOML), which also sets base
+    /// size and batches unless they are given
     #[arg(long, value_name = "NAME", default_value = "etpp", help_heading = RUN)]
     pub recipe: RecipeSource,
 

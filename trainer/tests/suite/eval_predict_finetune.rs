@@ -370,3 +370,55 @@ fn an_average_of_checkpoints_is_their_mean() {
     let message = String::from_utf8_lossy(&refused.stderr);
     assert!(message.contains("found 3") && message.contains("--keep-last"), "{message}");
 }
+
+#[test]
+fn predictions_of_a_folder_go_on_where_they_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, weights) = trained(dir.path(), "resnet10");
+    let folder = data.join("val");
+    let predict = |file: &Path| {
+        efficienttrain(&[
+            "predict",
+            "--weights",
+            text(&weights),
+            "--json",
+            "--append",
+            text(file),
+            text(&folder),
+        ])
+    };
+    let (whole, parts) = (dir.path().join("whole.jsonl"), dir.path().join("parts.jsonl"));
+    assert!(predict(&whole).status.success());
+    let expected = std::fs::read_to_string(&whole).unwrap();
+    assert_eq!(expected.lines().count(), 24);
+    // Stopped in the middle of the eleventh line.
+    let ten: usize = expected.lines().take(10).map(|line| line.len() + 1).sum();
+    std::fs::write(&parts, &expected[..ten + 20]).unwrap();
+    let said = predict(&parts);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("10 images are in the file already, 14 are left"));
+    assert_eq!(std::fs::read_to_string(&parts).unwrap(), expected);
+    // A file of something else is left alone.
+    std::fs::write(&parts, "notes\n").unwrap();
+    let said = predict(&parts);
+    assert!(!said.status.success() && String::from_utf8_lossy(&said.stderr).contains("line 1"));
+    assert_eq!(std::fs::read_to_string(&parts).unwrap(), "notes\n");
+}
+
+#[test]
+fn measured_statistics_are_options_of_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = image_folder(&dir.path().join("data"), 2, 4);
+    let file = dir.path().join("stats.toml");
+    accepted(&["data", "stats", text(&data), "--write", text(&file)]);
+    let shown = accepted(&["train", "--config", text(&file), "--data", text(&data), "--print-config"]);
+    let stats: Value = serde_json::from_str(&accepted(&["data", "stats", text(&data), "--json"])).unwrap();
+    for key in ["mean", "std"] {
+        let line = shown.lines().find(|line| line.starts_with(&format!("{key} ="))).unwrap();
+        let written: Vec<f64> = line.split('"').nth(1).unwrap().split(',').map(number).collect();
+        for (i, value) in written.iter().enumerate() {
+            assert!((value - stats[0][key][i].as_f64().unwrap()).abs() < 1e-4, "{line} {stats}");
+        }
+    }
+    let again = efficienttrain(&["data", "stats", text(&data), "--write", text(&file)]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--force"));
+}

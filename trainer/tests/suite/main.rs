@@ -34,6 +34,7 @@ mod kill;
 mod labels;
 mod left_out;
 mod list_commands;
+mod lists;
 mod logs;
 #[cfg(all(feature = "cuda", unix))]
 mod nccl;

@@ -1,5 +1,6 @@
 //! Image files without labels.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use image::RgbImage;
@@ -43,6 +44,13 @@ impl ImageFiles {
             paths.extend(walk.files.into_iter().map(|(path, _)| path));
         }
         Ok(Self { paths, classes: classes.to_vec(), skipped })
+    }
+
+    /// Leaves out the images with these names.
+    #[must_use]
+    pub fn without(mut self, names: &HashSet<String>) -> Self {
+        self.paths.retain(|path| !names.contains(&path.display().to_string()));
+        self
     }
 }
 

@@ -11,6 +11,7 @@ use crate::data::decode::reduced::Divisor;
 use crate::data::decode::{DEFAULT_IMAGE_LIMIT, decode, read_file};
 use crate::data::source::Source;
 use crate::data::source::class_names::{empty_classes, spelled};
+use crate::data::source::list::read_list;
 use crate::data::source::runs::holds_run;
 use crate::data::source::shard::classes::{ClassList, Label};
 use crate::data::source::skipped::{SkipReason, Skipped};
@@ -70,6 +71,17 @@ impl ImageFolder {
     pub fn unlabeled(dir: &Path) -> Result<Self, DataError> {
         let images = Self::with_folders((vec![("all".into(), dir.into())], Walk::default()))?;
         if images.is_empty() { Err(images.no_image(dir, "")) } else { Ok(images) }
+    }
+
+    /// Lists the images of a CSV file with rows `path,label`; with `classes`, labels are positions in
+    /// that list.
+    ///
+    /// # Errors
+    /// Returns an error that names the line if a row is not a path and a label, an image is missing,
+    /// or a label is not among `classes`.
+    pub fn listed(list: &Path, classes: Option<&[String]>) -> Result<Self, DataError> {
+        let (classes, files) = read_list(list, classes)?;
+        Ok(Self { classes, files, skipped: Skipped::default(), limit: DEFAULT_IMAGE_LIMIT })
     }
 
     /// Like [`Self::open`], with the classes of another split, so that labels agree: classes are

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::decode::endings::{ending, has_image_ending};
 use crate::data::source::cifar::{cifar_files, is_of_cifar};
+use crate::data::source::list::list_of;
 use crate::data::source::numbered::check_complete;
 use crate::data::source::runs::holds_run;
 use crate::data::source::shard::format::is_tar_name;
@@ -28,6 +29,8 @@ pub(crate) struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Folder(PathBuf),
+    /// A CSV file of paths and labels.
+    List(PathBuf),
     Tar(Vec<PathBuf>),
     Parquet(Vec<PathBuf>),
     Cifar(Vec<PathBuf>),
@@ -120,8 +123,17 @@ fn add_shards(skipped: &mut Skipped, shards: &[Shard]) {
 /// Returns an error if a folder cannot be read, files of a numbered series are missing, or there
 /// are several data sets.
 pub(crate) fn find(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
-    if let Some(found) = find_in(dir, split)? {
-        return Ok(Some(found));
+    let found = find_in(dir, split)?;
+    // Class folders say more than a list beside them, which may be of another program.
+    let has_classes = match found.as_ref().map(|found| &found.kind) {
+        Some(Kind::Folder(folder)) => entries(folder)?.iter().any(|path| path.is_dir() && !is_hidden(path)),
+        other => other.is_some(),
+    };
+    if let (false, Some(list)) = (has_classes, list_of(dir, Some(split))) {
+        return Ok(Some(Found { kind: Kind::List(list), skipped: Skipped::default() }));
+    }
+    if found.is_some() {
+        return Ok(found);
     }
     if let Some(files) = cifar_files(dir, split)? {
         // Files that belong to no split are counted once, with the training images.
@@ -269,6 +281,9 @@ fn find_below(dir: &Path, split: Split) -> Result<Option<Found>, DataError> {
 /// Returns an error if the folder cannot be read, files of a numbered series are missing, or all
 /// shards belong to the other split.
 pub(crate) fn of_folder(dir: &Path, split: Option<Split>) -> Result<Found, DataError> {
+    if let (None, Some(list)) = (split, list_of(dir, None)) {
+        return Ok(Found { kind: Kind::List(list), skipped: Skipped::default() });
+    }
     let folder = || Found { kind: Kind::Folder(dir.into()), skipped: Skipped::default() };
     // Class folders can be large and contain no shards.
     if !entries(dir)?.iter().any(|path| is_shard_name(&path.to_string_lossy()) && path.is_file()) {
@@ -297,6 +312,7 @@ pub(crate) fn of_file(path: &Path) -> Option<Found> {
     let kind = match ending(&name) {
         "bin" => Kind::Cifar(files),
         "parquet" => Kind::Parquet(files),
+        "csv" => Kind::List(path.into()),
         _ if is_tar_name(&name) => Kind::Tar(files),
         _ => return None,
     };

@@ -7,6 +7,7 @@ pub(crate) mod digest;
 pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod hidden;
+pub(crate) mod list;
 pub(crate) mod locate;
 pub(crate) mod notes;
 pub(crate) mod numbered;

@@ -17,7 +17,8 @@ use crate::error::DataError;
 use crate::hub::data_folder;
 
 /// Description of the supported layouts, for messages.
-const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and val/CLASS/IMAGE); tar shards \
+const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and val/CLASS/IMAGE); lists (train.csv and val.csv with \
+     rows PATH,LABEL); tar shards \
      (train/*.tar and val/*.tar, or names that contain the split, as train-*.tar and val-*.tar); Parquet files of Hugging Face (the same with .parquet, also in \
      data/); CIFAR binaries (data_batch_*.bin and test_batch.bin, or train.bin and test.bin)";
 
@@ -74,7 +75,10 @@ pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> 
     let path = &*data_folder(path).map_err(|error| DataError::Setting(error.to_string()))?;
     if path.is_file() {
         let found = of_file(path).ok_or_else(|| {
-            DataError::layout(path, "is not a set of images; expected a .tar, .parquet or CIFAR .bin file")
+            DataError::layout(
+                path,
+                "is not a set of images; expected a .tar, .parquet, .csv or CIFAR .bin file",
+            )
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         return Ok(vec![("all".into(), open(found, folder, None, limit)?)]);
@@ -180,6 +184,7 @@ fn open(
             };
             Arc::new(images.with_limit(limit).with_skipped(&skipped))
         }
+        Kind::List(list) => Arc::new(ImageFolder::listed(&list, classes)?.with_limit(limit)),
         Kind::Tar(files) => {
             let listed = listed(&files, dir)?;
             Arc::new(TarShards::open_as(&files, wanted, listed, limit)?.with_skipped(&skipped))
