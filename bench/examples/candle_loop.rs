@@ -18,7 +18,7 @@ const BASE: u32 = 32;
 /// Stripes along x (class 0) or y (class 1), of another color and phase in each image.
 fn image(index: usize) -> (RgbImage, u32) {
     let label = (index % 2) as u32;
-    let level = |at: u32| (127.0 + 90.0 * (at as f64 * 0.9 + index as f64).sin()) as u8;
+    let level = |at: u32| (127.0 + 90.0 * (f64::from(at) * 0.9 + index as f64).sin()) as u8;
     let picture = RgbImage::from_fn(BASE, BASE, |x, y| {
         let value = level(if label == 0 { x } else { y });
         Rgb([value, value.wrapping_add((index * 5) as u8), 255 - value])

@@ -216,7 +216,8 @@ class Evidence:
             for family in started:
                 finals = self.finals(family, row)
                 cells.append(f"{statistics.mean(finals.values()):.1f}%" if finals else "not run yet")
-            lines.append([title, SHARES[share], *cells])
+            if any(self.finals(family, row) for family in started):
+                lines.append([title, SHARES[share], *cells])
         return table(head, lines)
 
     def write(self):
