@@ -19,7 +19,18 @@ pub(super) fn hide(command: Command) -> Command {
 const OUT: &str = "runs/pretrain";
 
 /// Options that have no effect here: pre-training uses no labels and evaluates nothing.
-const OF_CLASSES: [&str; 6] = ["demo", "loss", "bce_threshold", "eval_every", "keep_best", "label_smoothing"];
+const OF_CLASSES: [&str; 10] = [
+    "demo",
+    "loss",
+    "bce_threshold",
+    "class_weights",
+    "sampler",
+    "drop_rate",
+    "eval_every",
+    "early_stop",
+    "keep_best",
+    "label_smoothing",
+];
 
 /// Adapts the help of `train`: other defaults, and no options that concern classes.
 pub(super) fn args(command: Command) -> Command {

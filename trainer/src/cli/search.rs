@@ -31,13 +31,16 @@ const OUT: &str = "runs/search";
 
 /// Options that a search sets itself: trials are evaluated at their end, keep only the checkpoints
 /// that later trials need, and write no logs of their own. Magnitudes are those of the search.
-const OWN: [&str; 7] = ["log", "view", "eval_every", "keep_last", "keep_best", "stop_after", "magnitude"];
+const OWN: [&str; 8] =
+    ["log", "view", "eval_every", "keep_last", "keep_best", "stop_after", "early_stop", "magnitude"];
 
 /// Adds the arguments of `train` and of the search to the command.
 pub(crate) fn args(command: Command) -> Command {
     let command = super::pretrain::hide(SearchArgs::augment_args(command));
     super::without(command, &OWN)
         .mut_arg("out", |arg| arg.default_value(OUT))
+        // The name is that of the search's own option.
+        .mut_arg("early_stop", |arg| arg.long("run-early-stop"))
         .mut_arg("seed", |arg| arg.help(super::SEED_OF_MANY))
 }
 

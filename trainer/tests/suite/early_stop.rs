@@ -69,7 +69,8 @@ fn a_patience_longer_than_the_run_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let train = |name: &str, early_stop| {
         let options = RunOptions { early_stop, ..options(&dir.path().join(name), 2) };
-        let mut run = run(&config("resnet10"), options);
+        let short = TrainConfig { epochs: 0.5, ..config("resnet10") };
+        let mut run = run(&short, options);
         run.train(&mut ()).unwrap();
         crate::common::bits(&run)
     };

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::common::command::text;
-use crate::common::{config, image_folder, options, run};
+use crate::common::image_folder;
+use candle_core::{DType, Device};
 use efficienttrain::checkpoint::Checkpoint;
+use efficienttrain_models::{ModelOptions, ParamStore, create_model, weights};
 use sha2::{Digest, Sha256};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -140,9 +142,10 @@ fn with_hub(home: &Path, server: &str, more: &[(&str, &str)], args: &[&str]) -> 
 
 /// A server with a model as timm stores it, and images to predict.
 fn server_of_a_model(dir: &Path, change: impl FnOnce(&mut Contents)) -> (Server, std::path::PathBuf) {
-    run(&config("resnet10"), options(&dir.join("run"), 2)).train(&mut ()).unwrap();
-    let trained = Checkpoint::open(&dir.join("run/model.safetensors")).unwrap().weights(false).unwrap();
-    let weights = safetensors::serialize(trained, None).unwrap();
+    let options = ModelOptions { num_classes: 10, input_size: [32, 32], ..ModelOptions::default() };
+    let model = create_model("resnet10", &options).unwrap();
+    let params = ParamStore::init(model.specs(), 0, DType::F32, &Device::Cpu).unwrap();
+    let weights = safetensors::serialize(weights::export(&*model, &params).unwrap(), None).unwrap();
     let description = r#"{"architecture": "resnet10", "num_classes": 10,
         "pretrained_cfg": {"input_size": [3, 32, 32], "crop_pct": 1.0, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}"#;
     let mut contents = Contents::default();
@@ -275,7 +278,7 @@ fn a_data_set_is_downloaded_once() {
             "--batch",
             "4",
         ];
-        let args = [&args[..], &["--epochs", "1", "--lr", "1e-3", "--out", text(&out)]].concat();
+        let args = [&args[..], &["--epochs", "0.5", "--lr", "1e-3", "--out", text(&out)]].concat();
         let (ok, said) = with_hub(&home, &server.address, more, &args);
         assert!(ok, "{said}");
         Checkpoint::open(&out.join("model.safetensors")).unwrap()

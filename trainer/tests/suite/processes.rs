@@ -425,6 +425,7 @@ impl Drop for Hosts {
 /// there is nothing to test.
 #[test]
 #[cfg(target_os = "linux")]
+#[ignore = "trains much: CI runs it"]
 fn processes_of_two_hosts() {
     let Some(hosts) = Hosts::connected(0) else { return };
     let dir = tempfile::tempdir().unwrap();

@@ -88,7 +88,8 @@ pub struct SearchSettings {
 
     /// Sequential: give up candidates that are far behind after this fraction of the stage
     /// [default: no]
-    #[arg(long, value_name = "SHARE", help_heading = SEARCH)]
+    // Runs have an option of the same name, which a search has no use for.
+    #[arg(id = "search_early_stop", long = "early-stop", value_name = "SHARE", help_heading = SEARCH)]
     pub early_stop: Option<f64>,
 
     /// With --early-stop: accuracy difference to the best, as a fraction of all images
