@@ -12,7 +12,7 @@ fn sizes(recipe: &Recipe) -> Vec<u32> {
 #[test]
 fn every_listed_recipe_is_found_and_valid() {
     let names: Vec<String> = Recipe::names().collect();
-    assert_eq!(names.len(), 35 * 6 + 4);
+    assert_eq!(names.len(), 35 * 7 + 4);
     for name in names {
         let recipe = Recipe::named(&name).unwrap();
         recipe.validate().unwrap();
@@ -21,6 +21,20 @@ fn every_listed_recipe_is_found_and_valid() {
         assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
         let json = serde_json::to_string(&recipe.curriculum).unwrap();
         assert_eq!(serde_json::from_str::<Curriculum>(&json).unwrap(), recipe.curriculum);
+    }
+}
+
+#[test]
+fn the_recipe_for_short_runs_has_two_sizes_and_no_augmentation_but_crop_and_flip() {
+    for (model, sizes) in [("resnet18", [48, 64]), ("deit-tiny", [48, 64]), ("convnext-tiny", [48, 64])] {
+        let recipe = Recipe::named(&format!("{model}-short")).unwrap();
+        let stages = recipe.at_base_size(64, 16).unwrap().curriculum.stages;
+        assert_eq!(stages.iter().map(|stage| stage.size).collect::<Vec<_>>(), sizes, "{model}");
+        assert_eq!(stages.iter().map(|stage| stage.share).collect::<Vec<_>>(), [0.6, 0.4]);
+        let recipe = Recipe::named(&format!("{model}-short")).unwrap();
+        let a = recipe.augmentation;
+        assert_eq!((a.ops, a.erasing, a.mixup, a.cutmix, a.flip), (0, 0.0, 0.0, 0.0, 0.5));
+        assert_eq!(a.policy(9.0), "none");
     }
 }
 
