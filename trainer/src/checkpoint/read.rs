@@ -89,10 +89,10 @@ impl Checkpoint {
     }
 
     /// Returns the same with other weights, which are then its only ones.
-    pub(crate) fn with_weights(mut self, weights: Tensors) -> Result<Self> {
+    pub(crate) fn with_weights(mut self, weights: Tensors) -> Self {
         self.file.tensors = weights;
         self.file.format = Format::SafeTensors;
-        Ok(self)
+        self
     }
 
     /// Creates an error about this file.
