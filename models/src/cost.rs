@@ -86,6 +86,7 @@ fn passed(model: &dyn Backbone, frozen: Arc<[bool]>, batch: usize) -> Result<Cos
     let mut cx = Context::new(&params, Mode::Count).with_frozen(frozen);
     let [height, width] = model.input_size();
     let image = Variable::constant(CostCounter::placeholder(&[batch, height, width, model.in_channels()])?);
+    cx.note_image(&image);
     let logits = model.forward(&mut cx, &image)?;
     if logits.dims() != [batch, model.num_classes()] {
         let expected = format!("logits [{batch}, {}]", model.num_classes());

@@ -251,6 +251,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Notes what the image of a counted pass is, as opposed to other constants.
+    pub(crate) fn note_image(&mut self, image: &Variable) {
+        self.counter.image = Some(image.tensor.id());
+    }
+
     /// Ends the pass and returns the costs that were counted in [`Mode::Count`].
     pub(crate) fn into_counter(self) -> CostCounter {
         self.counter

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, TensorId};
 
 use super::op::{Op, TracedOp};
 use super::{Source, Variable};
@@ -49,6 +49,8 @@ pub(crate) struct CostCounter {
     kept: BTreeMap<usize, u64>,
     /// Elements that ops keep besides their inputs and values.
     own: u64,
+    /// The image that goes in.
+    pub(crate) image: Option<TensorId>,
     /// The ops, in order.
     pub(crate) ops: Vec<TracedOp>,
     /// The fewest values per channel of which a batch norm takes statistics.

@@ -212,6 +212,8 @@ impl Op {
 pub(crate) enum Input {
     /// The image.
     Image,
+    /// Another tensor that is no value of an op, which an exported graph does not know.
+    Constant,
     /// The value of an op of the graph, by its index.
     Op(usize),
     /// A parameter.
@@ -231,7 +233,8 @@ pub(crate) struct TracedOp {
 impl TracedOp {
     pub(super) fn new(op: Op, inputs: &[&Variable], shape: &[usize], counter: &CostCounter) -> Self {
         let input = |x: &&Variable| match x.source {
-            Source::Constant => Input::Image,
+            Source::Constant if counter.image == Some(x.tensor.id()) => Input::Image,
+            Source::Constant => Input::Constant,
             Source::Node(index) => Input::Op(index),
             Source::Parameter(id) => Input::Parameter(id),
         };

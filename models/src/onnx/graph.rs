@@ -140,7 +140,7 @@ impl<'a> Builder<'a> {
     /// Channels-last shape of an input.
     pub(super) fn shape(&self, input: Input) -> &[usize] {
         match input {
-            Input::Image => &self.image.shape,
+            Input::Image | Input::Constant => &self.image.shape,
             Input::Op(index) => &self.values[index].shape,
             Input::Parameter(id) => &self.model.specs()[id.index()].shape,
         }

@@ -163,21 +163,29 @@ mod tests {
         assert_eq!(graph.node.last().unwrap().op_type, "Softmax");
     }
 
-    /// A model of one's own, with an op that is foreign if asked for.
+    /// What a model of one's own has in it.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Inside {
+        KnownOps,
+        ForeignOp,
+        /// A tensor that is no value of an op.
+        Constant,
+    }
+
     #[derive(Clone, Debug)]
     struct Own {
         info: ModelInfo,
         head: Linear,
-        foreign: bool,
+        inside: Inside,
     }
 
     impl Own {
-        fn new(foreign: bool) -> Self {
+        fn new(inside: Inside) -> Self {
             let mut b = ParamBuilder::default();
             let head = b.within("head", |b| Linear::new(b, 3, 5, Init::TRANSFORMER, Some(Init::Zeros)));
             let mut info = create_model("resnet10", &ModelOptions::default()).unwrap().info().clone();
             info = ModelInfo { name: "own".into(), specs: b.finish(), num_classes: 5, ..info };
-            Self { info, head, foreign }
+            Self { info, head, inside }
         }
     }
 
@@ -206,26 +214,37 @@ mod tests {
 
         fn features(&self, cx: &mut Context, images: &Variable) -> Result<Variable> {
             let x = flatten(cx, images)?;
-            if self.foreign {
+            if self.inside == Inside::ForeignOp {
                 let op = Op::Custom { name: "sine", macs: Macs::None, saved: SavedForBackward::Nothing };
                 let shape = x.dims().to_vec();
                 return cx.apply(op, &[&x], &shape, |_| unreachable!("exporting runs nothing"));
+            }
+            if self.inside == Inside::Constant {
+                let offset = Variable::constant(x.tensor().zeros_like()?);
+                let x = crate::layers::add(cx, &x, &offset)?;
+                return global_avg_pool(cx, &x);
             }
             global_avg_pool(cx, &x)
         }
 
         fn head(&self, cx: &mut Context, features: &Variable) -> Result<Variable> {
-            let x = if self.foreign { global_avg_pool(cx, features)? } else { features.clone() };
+            let pooled = self.inside != Inside::ForeignOp;
+            let x = if pooled { features.clone() } else { global_avg_pool(cx, features)? };
             self.head.forward(cx, &x)
         }
     }
 
     #[test]
-    fn a_model_of_ones_own_is_written_unless_it_has_a_foreign_op() {
-        check(&graph(&Own::new(false), &OnnxOptions::default()));
-        let model = Own::new(true);
-        let params = ParamStore::init(&model.info.specs, 0, DType::F32, &Device::Cpu).unwrap();
-        let error = export(&model, &params, &OnnxOptions::default()).unwrap_err().to_string();
-        assert_eq!(error, "own cannot be exported: the op sine has no ONNX form");
+    fn a_model_of_ones_own_is_written_unless_it_has_something_foreign() {
+        check(&graph(&Own::new(Inside::KnownOps), &OnnxOptions::default()));
+        for (inside, expected) in [
+            (Inside::ForeignOp, "the op sine has no ONNX form"),
+            (Inside::Constant, "the op add of a parameter or constant has no ONNX form"),
+        ] {
+            let model = Own::new(inside);
+            let params = ParamStore::init(&model.info.specs, 0, DType::F32, &Device::Cpu).unwrap();
+            let error = export(&model, &params, &OnnxOptions::default()).unwrap_err().to_string();
+            assert_eq!(error, format!("own cannot be exported: {expected}"));
+        }
     }
 }

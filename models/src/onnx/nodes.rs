@@ -13,6 +13,19 @@ impl Builder<'_> {
     pub(super) fn add(&mut self, traced: &TracedOp) -> Result<()> {
         let TracedOp { op, inputs, shape, .. } = traced;
         self.enter(inputs);
+        // Inputs that must be values of the graph; the others are parameters.
+        let values = match op {
+            Op::ConcatChannels => inputs.len(),
+            Op::Add | Op::CrossAttention { .. } | Op::Residual { .. } => 2,
+            _ => 1,
+        };
+        let values = inputs
+            .iter()
+            .take(values)
+            .chain(inputs.iter().skip(3).filter(|_| matches!(op, Op::BatchNorm { .. })));
+        if values.clone().any(|input| !matches!(input, Input::Image | Input::Op(_))) {
+            return Err(self.refused(&format!("the op {} of a parameter or constant", op.name())));
+        }
         let (layout, name) = match op {
             Op::Conv2d { stride, padding } => (ChannelsFirst, self.conv(inputs, *stride, *padding, 1)?),
             Op::DepthwiseConv2d { tile } => (ChannelsFirst, self.depthwise(inputs, *tile)?),
@@ -75,11 +88,6 @@ impl Builder<'_> {
             }
             other => return Err(self.refused(&format!("the op {}", other.name()))),
         })
-    }
-
-    /// Name of an activation if the input is one, else of a parameter.
-    fn operand(&mut self, input: Input, layout: Layout) -> Result<String> {
-        if matches!(input, Input::Parameter(_)) { self.param(input) } else { Ok(self.read(input, layout)) }
     }
 
     fn conv(&mut self, inputs: &[Input], stride: usize, padding: usize, group: usize) -> Result<String> {
@@ -198,7 +206,7 @@ impl Builder<'_> {
                 self.node("Mul", &[&x, &factor], Vec::new())
             }
             _ => {
-                let y = self.operand(inputs[1], layout)?;
+                let y = self.read(inputs[1], layout);
                 self.node("Add", &[&x, &y], Vec::new())
             }
         };

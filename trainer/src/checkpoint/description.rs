@@ -7,9 +7,12 @@ use serde::Deserialize;
 use crate::config::channels::{Normalization, PerChannel};
 use crate::config::train::TrainConfig;
 use crate::data::pipeline::eval::EvalPipeline;
+use crate::error::{Error, Result};
 
 /// Name of the file.
 const FILE: &str = "config.json";
+/// Key that tells timm's files from those of other programs.
+const OF_TIMM: &str = "pretrained_cfg";
 
 /// What timm's `config.json` says about the weights beside it.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +21,6 @@ pub struct Description {
     pub model: String,
     /// Names of the classes, if the file has them.
     pub classes: Vec<String>,
-    /// Number of classes.
-    pub num_classes: Option<usize>,
     /// Edge of the images in evaluation, in pixels.
     pub size: usize,
     /// Fraction of the short edge that the center crop keeps.
@@ -31,7 +32,6 @@ pub struct Description {
 #[derive(Deserialize)]
 struct Written {
     architecture: String,
-    num_classes: Option<usize>,
     #[serde(default)]
     label_names: Vec<String>,
     pretrained_cfg: Pretrained,
@@ -53,22 +53,30 @@ fn default_crop() -> f64 {
 impl Description {
     /// Reads the description beside a weight file; none if there is none, or it is one of another
     /// program.
-    pub(crate) fn beside(weights: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(weights.parent()?.join(FILE)).ok()?;
-        let Written { architecture, num_classes, label_names, pretrained_cfg } =
-            serde_json::from_str(&text).ok()?;
+    ///
+    /// # Errors
+    /// Returns an error if it is one of timm, but cannot be understood.
+    pub(crate) fn beside(weights: &Path) -> Result<Option<Self>> {
+        let path = weights.with_file_name(FILE);
+        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+        let is_timm = |value: &serde_json::Value| value.get(OF_TIMM).is_some();
+        let Some(value) = serde_json::from_str(&text).ok().filter(is_timm) else { return Ok(None) };
+        let Written { architecture, label_names, pretrained_cfg } =
+            serde_json::from_value(value).map_err(|e| Error::Key {
+                place: path.display().to_string(),
+                what: format!("is not a description of weights by timm: {e}; correct it, or remove it"),
+            })?;
         let default = Normalization::default();
-        Some(Self {
+        Ok(Some(Self {
             model: architecture,
             classes: label_names,
-            num_classes,
             size: pretrained_cfg.input_size[1],
             crop_pct: pretrained_cfg.crop_pct,
             normalization: Normalization {
                 mean: pretrained_cfg.mean.map_or(default.mean, |mean| mean.0),
                 std: pretrained_cfg.std.map_or(default.std, |std| std.0),
             },
-        })
+        }))
     }
 
     /// Gives a configuration with these initial weights the model and the numbers by which images
@@ -96,19 +104,25 @@ mod tests {
     fn timm_s_file_is_read_and_others_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let weights = dir.path().join("model.safetensors");
-        assert_eq!(Description::beside(&weights), None);
+        assert_eq!(Description::beside(&weights).unwrap(), None);
         let write = |text: &str| std::fs::write(dir.path().join(FILE), text).unwrap();
         write(
             r#"{"architecture": "vit_tiny_patch16_224", "num_classes": 3, "label_names": ["a", "b", "c"],
                 "pretrained_cfg": {"input_size": [3, 224, 224], "crop_pct": 0.9, "mean": [0.5, 0.5, 0.5],
                                    "std": [0.5, 0.5, 0.5], "classifier": "head"}}"#,
         );
-        let found = Description::beside(&weights).unwrap();
+        let found = Description::beside(&weights).unwrap().unwrap();
         assert_eq!((found.model.as_str(), found.size, found.crop_pct), ("vit_tiny_patch16_224", 224, 0.9));
         assert_eq!(found.normalization, Normalization { mean: [0.5; 3], std: [0.5; 3] });
         assert_eq!(found.class_names(3), ["a", "b", "c"]);
         assert_eq!(found.class_names(2), ["0", "1"]);
         write(r#"{"architectures": ["BertModel"], "model_type": "bert"}"#);
-        assert_eq!(Description::beside(&weights), None);
+        assert_eq!(Description::beside(&weights).unwrap(), None);
+        // Numbers of timm that are not understood must not be replaced by ImageNet's.
+        write(
+            r#"{"architecture": "resnet10", "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5, 0.5]}}"#,
+        );
+        let error = Description::beside(&weights).unwrap_err().to_string();
+        assert!(error.contains("config.json") && error.contains("remove it"), "{error}");
     }
 }

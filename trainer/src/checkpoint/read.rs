@@ -116,8 +116,11 @@ impl Checkpoint {
     }
 
     /// Returns the description beside the file, if it contains only weights and has one.
-    pub fn description(&self) -> Option<Description> {
-        if self.record.is_some() { None } else { Description::beside(&self.path) }
+    ///
+    /// # Errors
+    /// Returns an error if it is one of timm, but cannot be understood.
+    pub fn description(&self) -> Result<Option<Description>> {
+        if self.record.is_some() { Ok(None) } else { Description::beside(&self.path) }
     }
 
     /// Returns the record of the run; of a file with only weights, what a description beside it
@@ -126,7 +129,7 @@ impl Checkpoint {
     /// # Errors
     /// Returns an error if there is neither.
     pub fn described_run(&self) -> Result<RunRecord> {
-        let Some(description) = self.description() else { return self.run().cloned() };
+        let Some(description) = self.description()? else { return self.run().cloned() };
         let Description { model, size, normalization, .. } = &description;
         let probe = create_model(model, &ModelOptions { input_size: [*size; 2], ..ModelOptions::default() })?;
         let Some(count) = weights::num_classes(&*probe, &self.weights(false)?) else {

@@ -81,7 +81,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let size = args.size.unwrap_or(record.base_size);
     let pipeline = EvalPipeline::new(size)
         .with_normalization(record.config.normalization())
-        .with_crop_pct(crop_pct(args.crop_pct, &saved))?;
+        .with_crop_pct(crop_pct(args.crop_pct, &saved)?)?;
     let pipeline = EvalPipeline { flip: args.tta == Some(TestTime::Flip), ..pipeline };
     let p = Predictor::load(&saved, ema)?.at_size(size)?.on(&args.inference.device.open()?)?;
     let mut confusion = Confusion::new(&record.classes);

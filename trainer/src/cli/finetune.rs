@@ -77,7 +77,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
         );
     };
     let saved = Checkpoint::open(init)?;
-    if saved.record.is_none() && saved.description().is_none() && resolved.config.model.is_none() {
+    if saved.record.is_none() && saved.description()?.is_none() && resolved.config.model.is_none() {
         bail!("--model: {} does not record its model; give its name", init.display());
     }
     execute(&args, on_defaults(given, &saved)?)
@@ -93,7 +93,7 @@ fn on_defaults(given: ConfigLayers, saved: &Checkpoint) -> Result<ConfigLayers> 
             None => record.model.clone(),
         });
         config.base_size = u32::try_from(record.base_size).unwrap_or(config.base_size);
-    } else if let Some(description) = saved.description() {
+    } else if let Some(description) = saved.description()? {
         config.base_size = u32::try_from(description.size).unwrap_or(config.base_size);
         description.complete(&mut config);
     }

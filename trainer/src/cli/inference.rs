@@ -57,8 +57,9 @@ pub(super) fn open_weights(
 }
 
 /// Returns the fraction of the short edge that the center crop keeps.
-pub(super) fn crop_pct(given: Option<f64>, saved: &Checkpoint) -> f64 {
-    given.or_else(|| Some(saved.description()?.crop_pct)).unwrap_or(EvalPipeline::CROP_PCT)
+pub(super) fn crop_pct(given: Option<f64>, saved: &Checkpoint) -> Result<f64> {
+    let described = || Ok(saved.description()?.map_or(EvalPipeline::CROP_PCT, |found| found.crop_pct));
+    given.map_or_else(described, Ok)
 }
 
 /// Reports the keys of a weight file that the model does not use, if there are any.

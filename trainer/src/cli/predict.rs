@@ -118,7 +118,7 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     predictor = predictor.on(&args.inference.device.open()?)?;
     let pipeline = EvalPipeline::new(predictor.model.input_size()[0])
         .with_normalization(predictor.normalization)
-        .with_crop_pct(crop_pct(args.crop_pct, &saved))?;
+        .with_crop_pct(crop_pct(args.crop_pct, &saved)?)?;
     let pipeline = EvalPipeline { flip: args.tta == Some(TestTime::Flip), ..pipeline };
     let files = ImageFiles::new(&args.images, predictor.classes())?;
     let mut output = args.append.as_deref().map(Appended::open).transpose()?;

@@ -125,7 +125,7 @@ fn open(group: &Group, resolved: &Resolved, saved: Option<&Checkpoint>, dry: boo
     let (mut config, options) = (resolved.config.clone(), resolved.options.clone());
     if let (None, None, Some(init)) = (saved, &config.model, &config.init) {
         // Before anything is measured with another model.
-        let description = group.agree(Checkpoint::open(init))?.description();
+        let description = group.agree(Checkpoint::open(init))?.description()?;
         description.iter().for_each(|description| description.complete(&mut config));
     }
     let writes = group.is_first() && saved.is_none() && !dry;

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::spec::{HubSpec, is_inside};
 use crate::error::{Error, Result};
+use crate::util::atomic_file::replace;
 
 /// Weights of a repository, the preferred name first, and timm's description of them.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
@@ -26,19 +27,18 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Returns the weight file of a model.
 pub(super) fn weights(spec: &HubSpec) -> Result<PathBuf> {
     let hub = Hub::new(spec, RepoType::Model)?;
-    // Repositories without a description are of other programs than timm.
-    let described = hub.get(DESCRIPTION);
+    // Repositories without a description are of other programs than timm. If it cannot be had for
+    // another reason, the weights would be used with wrong numbers.
+    match hub.get(DESCRIPTION) {
+        Err(error) if !hub.is_missing(&error) => return Err(error),
+        _ => {}
+    }
     if let Some(file) = &spec.file {
         return hub.get(file);
     }
-    let found = hub.get(WEIGHTS[0]).or_else(|first| match hub.is_missing(&first) {
+    hub.get(WEIGHTS[0]).or_else(|first| match hub.is_missing(&first) {
         true => hub.get(WEIGHTS[1]).map_err(|_| first),
         false => Err(first),
-    });
-    found.map_err(|missing| match described {
-        // If nothing is there, the first error is about the repository.
-        Err(first) if first.to_string() != missing.to_string() && !hub.is_missing(&first) => first,
-        _ => missing,
     })
 }
 
@@ -107,44 +107,32 @@ impl Hub {
         Ok(path)
     }
 
-    /// Names of the files of the repository.
+    /// Names of the files of the repository, as they were when it was first asked for: with a part
+    /// of them alone, a data set would be another one.
     fn files(&self) -> Result<Vec<String>> {
-        // What was listed once is kept beside the cache's own files, for times without the Hub.
-        let Some(remote) = &self.remote else { return self.cached_files() };
-        let info = match remote.info() {
-            Ok(info) => info,
-            Err(error) => return self.cached_files().map_err(|_| self.explain(&error, "")),
+        let list = self.list_of_files();
+        if let Some(names) = std::fs::read(&list).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
+            return Ok(names);
+        }
+        let Some(remote) = &self.remote else {
+            return Err(
+                self.error("is not in the cache, and HF_HUB_OFFLINE is set; unset it to download".into())
+            );
         };
+        let info = remote.info().map_err(|error| self.explain(&error, ""))?;
         let mut names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
         names.retain(|name| is_inside(name));
         names.sort();
+        replace(&list, serde_json::json!(names).to_string().as_bytes())?;
         Ok(names)
     }
 
-    /// Names of the files of the newest snapshot in the cache.
-    fn cached_files(&self) -> Result<Vec<String>> {
-        let nothing =
-            || self.error("is not in the cache, and HF_HUB_OFFLINE is set; unset it to download".into());
-        let folder = self.cache.pointer_path("");
-        let snapshots = std::fs::read_dir(&folder).map_err(|_| nothing())?;
-        let newest = snapshots
-            .filter_map(|entry| entry.ok())
-            .max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok())
-            .ok_or_else(nothing)?;
-        let mut names = Vec::new();
-        let mut folders = vec![newest.path()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))?.flatten() {
-                match entry.path() {
-                    path if path.is_dir() => folders.push(path),
-                    path => names.extend(
-                        path.strip_prefix(newest.path()).ok().and_then(Path::to_str).map(String::from),
-                    ),
-                }
-            }
-        }
-        names.sort();
-        Ok(names)
+    /// File with the names of the files, in the folder of the repository in the cache.
+    fn list_of_files(&self) -> PathBuf {
+        let revision = self.spec.revision.as_deref().unwrap_or("main").replace('/', "--");
+        let snapshot = self.cache.pointer_path("snapshot");
+        let folder = snapshot.ancestors().nth(2).unwrap_or(&snapshot);
+        folder.join(format!("efficienttrain-files-{revision}.json"))
     }
 
     /// Checks a downloaded file by its sum, which is its name in the cache; removes it if it is

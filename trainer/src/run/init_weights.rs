@@ -46,7 +46,7 @@ pub(crate) fn open_init(config: &mut TrainConfig) -> Result<Option<Checkpoint>> 
     let Some(saved) = &init else { return Ok(init) };
     if let Some(record) = &saved.record {
         config.adopt_normalization(&record.config);
-    } else if let Some(description) = saved.description() {
+    } else if let Some(description) = saved.description()? {
         description.complete(config);
     }
     Ok(init)

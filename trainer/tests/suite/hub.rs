@@ -295,6 +295,12 @@ fn a_data_set_is_downloaded_once() {
         saved.weights(false).unwrap()["fc.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
     assert_eq!(weights(&first), weights(&again));
+    // With one of its files gone, it is not another data set in silence.
+    let snapshot = home.join(format!("hub/datasets--team--photos/snapshots/{COMMIT}"));
+    std::fs::remove_file(snapshot.join("train/class1/003.jpg")).unwrap();
+    let offline = ["data", "check", "hub:team/photos"];
+    let (ok, said) = with_hub(&home, &server.address, &[("HF_HUB_OFFLINE", "1")], &offline);
+    assert!(!ok && said.contains("`train/class1/003.jpg` is not in the cache"), "{said}");
     let args = ["data", "check", "hub:team/photos"];
     let (ok, said) = with_hub(&home, &server.address, &[], &args);
     assert!(ok && said.contains("class1"), "{said}");

@@ -34,7 +34,7 @@ impl Encoder {
     /// missing.
     pub fn load(saved: &Checkpoint, model: Option<&str>, size: Option<usize>, ema: bool) -> Result<Self> {
         let Some(run) = &saved.record else {
-            if let (None, Some(found)) = (model, saved.description()) {
+            if let (None, Some(found)) = (model, saved.description()?) {
                 let size = size.unwrap_or(found.size);
                 let bare = Self::bare(&found.model, size, &saved.weights(ema)?)?;
                 return Ok(Self { normalization: found.normalization, ..bare });
