@@ -13,31 +13,32 @@ const BOXES: [ErasedBox; 2] = [
     ErasedBox { image: 3, top: 0, left: 0, height: 1, width: 7 },
 ];
 
-fn bytes(n: usize, h: usize, w: usize) -> Vec<u8> {
-    (0..n * h * w * 3).map(|i| (i * i % 251) as u8).collect()
+fn bytes(shape: [usize; 4]) -> Vec<u8> {
+    (0..shape.iter().product()).map(|i| (i * i % 251) as u8).collect()
 }
 
-fn values() -> Vec<f32> {
-    (0..(3 * 2 + 7) * 3).map(|i| i as f32 / 4.0 - 3.0).collect()
+fn values(channels: usize) -> Vec<f32> {
+    (0..(3 * 2 + 7) * channels).map(|i| i as f32 / 4.0 - 3.0).collect()
 }
 
 /// Pixel by pixel, in double precision.
-fn by_hand([n, h, w]: [usize; 3], blend: Blend) -> Vec<f64> {
-    let (bytes, values) = (bytes(n, h, w), values());
+fn by_hand([n, h, w, channels]: [usize; 4], blend: Blend) -> Vec<f64> {
+    let (bytes, values) = (bytes([n, h, w, channels]), values(channels));
     let own = |image: usize, y: usize, x: usize, c: usize| {
         let mut first = 0;
         for b in BOXES {
             let inside = (b.top..b.top + b.height).contains(&y) && (b.left..b.left + b.width).contains(&x);
             if b.image == image && inside {
-                return f64::from(values[first + ((y - b.top) * b.width + x - b.left) * 3 + c]);
+                return f64::from(values[first + ((y - b.top) * b.width + x - b.left) * channels + c]);
             }
-            first += b.height * b.width * 3;
+            first += b.height * b.width * channels;
         }
-        let byte = f64::from(bytes[((image * h + y) * w + x) * 3 + c]);
+        let byte = f64::from(bytes[((image * h + y) * w + x) * channels + c]);
         (byte / 255.0 - f64::from(MEAN[c])) / f64::from(STD[c])
     };
     let mut out = Vec::new();
-    for (i, y, x, c) in (0..n * h * w * 3).map(|i| (i / 3 / w / h, i / 3 / w % h, i / 3 % w, i % 3)) {
+    let places = (0..n * h * w * channels).map(|i| (i / channels, i % channels));
+    for (i, y, x, c) in places.map(|(i, c)| (i / w / h, i / w % h, i % w, c)) {
         let (value, partner) = (own(i, y, x, c), own(n - 1 - i, y, x, c));
         out.push(match blend {
             Blend::None => value,
@@ -58,15 +59,15 @@ fn images_are_normalized_erased_and_blended() {
         Blend::Box { y0: 1, y1: 4, x0: 0, x1: 5 },
         Blend::Box { y0: 2, y1: 2, x0: 0, x1: 0 },
     ];
-    for (shape, blend) in [[4, 5, 7], [5, 4, 8]].into_iter().flat_map(|s| blends.map(|b| (s, b))) {
-        let [n, h, w] = shape;
-        let values = values();
+    let shapes = [[4, 5, 7, 3], [5, 4, 8, 3], [5, 4, 8, 1]];
+    for (shape, blend) in shapes.into_iter().flat_map(|s| blends.map(|b| (s, b))) {
+        let values = values(shape[3]);
         let preprocess = DevicePreprocess { mean: MEAN, std: STD, boxes: &BOXES, values: &values, blend };
         let want = by_hand(shape, blend);
         for device in devices() {
-            let bytes = ops::upload(&bytes(n, h, w), &[n, h, w, 3], &device).unwrap();
+            let bytes = ops::upload(&bytes(shape), &shape, &device).unwrap();
             let got = ops::normalize_erase_mix(&bytes, &preprocess).unwrap();
-            assert_eq!(got.dims(), [n, h, w, 3]);
+            assert_eq!(got.dims(), shape);
             let difference = max_difference(&numbers(&got), &want);
             assert!(difference < 2e-6, "{blend:?} on {device:?}: off by {difference}");
         }
@@ -97,8 +98,8 @@ fn what_is_uploaded_arrives() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let bytes = Tensor::from_vec(bytes(4, 5, 7), (4, 5, 7, 3), &Device::Cpu).unwrap();
-    let values = values();
+    let bytes = Tensor::from_vec(bytes([4, 5, 7, 3]), (4, 5, 7, 3), &Device::Cpu).unwrap();
+    let values = values(3);
     let good = DevicePreprocess { mean: MEAN, std: STD, boxes: &BOXES, values: &values, blend: Blend::None };
     let twice = [BOXES[0]; 2];
     let outside = [ErasedBox { left: 6, ..BOXES[0] }];
@@ -113,5 +114,7 @@ fn what_does_not_fit_is_refused() {
         assert!(ops::normalize_erase_mix(&bytes, &bad).is_err(), "{bad:?}");
     }
     assert!(ops::normalize_erase_mix(&bytes.to_dtype(candle_core::DType::F32).unwrap(), &good).is_err());
-    assert!(ops::normalize_erase_mix(&bytes.reshape((4, 5, 21, 1)).unwrap(), &good).is_err());
+    let gray = ops::normalize_erase_mix(&bytes.reshape((4, 5, 21, 1)).unwrap(), &good);
+    assert!(gray.unwrap_err().to_string().contains("13 values"));
+    assert!(ops::normalize_erase_mix(&bytes.reshape((2, 5, 7, 6)).unwrap(), &good).is_err());
 }

@@ -126,7 +126,7 @@ pub struct OpConfig {
 impl OpConfig {
     /// Returns the settings with a gray fill color of the same luminance.
     pub(crate) fn gray(&self) -> Self {
-        Self { fill: [enhance::luminance(self.fill); 3], ..*self }
+        Self { fill: [enhance::luma(self.fill); 3], ..*self }
     }
 }
 

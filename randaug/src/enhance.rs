@@ -13,9 +13,10 @@ pub(crate) fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
     byte_of_f32(d as f32 + factor * (i32::from(value) - d) as f32)
 }
 
-/// ITU-R 601-2 luma with 16 fractional bits, as Pillow's conversion to mode `L`.
+/// Returns the ITU-R 601-2 luma of a pixel, like Pillow's conversion to mode `L`: `(19595 R + 38470 G
+/// + 7471 B + 32768) / 65536`, rounded down.
 #[inline(always)]
-pub(crate) fn luminance([r, g, b]: [u8; 3]) -> u8 {
+pub fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 
@@ -51,7 +52,7 @@ fn luminance_sum<'a>(rgb: &'a [[u8; 3]]) -> u64 {
     for block in rgb.chunks(1 << 16) {
         let mut part = 0u32;
         for &pixel in block {
-            part += u32::from(luminance(pixel));
+            part += u32::from(luma(pixel));
         }
         sum += u64::from(part);
     }
@@ -67,7 +68,7 @@ pub(crate) fn color(pixels: &mut [u8], factor: f64) {
 vectorized! {
 fn blend_gray<'a>(pixels: &'a mut [[u8; 3]], factor: f32) {
     for rgb in pixels {
-        let gray = luminance(*rgb);
+        let gray = luma(*rgb);
         let [r, g, b] = *rgb;
         *rgb = [blend(gray, r, factor), blend(gray, g, factor), blend(gray, b, factor)];
     }

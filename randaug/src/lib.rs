@@ -70,6 +70,7 @@ pub use affine::Interpolation;
 pub use apply::OpConfig;
 pub use crop::RandomResizedCrop;
 pub use crop_or_pad::{Padding, RandomCropOrPad, SimpleRandomCrop, crop_or_pad};
+pub use enhance::luma;
 pub use erase::{EraseMode, Erasure, RandomErasing};
 pub use error::{Error, Result};
 pub use eval::EvalTransform;

@@ -49,13 +49,13 @@ pub enum Blend {
 /// Preprocessing that [`normalize_erase_mix`] does.
 #[derive(Clone, Copy, Debug)]
 pub struct DevicePreprocess<'a> {
-    /// Mean of each channel, in 0..1.
+    /// Mean of each channel, in 0..1; the first is that of gray images.
     pub mean: [f32; 3],
-    /// Standard deviation of each channel, in 0..1.
+    /// Standard deviation of each channel, in 0..1; the first is that of gray images.
     pub std: [f32; 3],
     /// Boxes that are erased, at most one per image.
     pub boxes: &'a [ErasedBox],
-    /// Values of the boxes, one box after the other, each `[height, width, 3]`.
+    /// Values of the boxes, one box after the other, each `[height, width, C]`.
     pub values: &'a [f32],
     /// Blending, which is done last.
     pub blend: Blend,
@@ -69,18 +69,19 @@ pub(crate) type BoxRow = [u32; 5];
 /// It has no gradient.
 ///
 /// # Shapes
-/// `bytes`: `u8` `[N, H, W, 3]`; value: `f32` of the same shape, on the same device.
+/// `bytes`: `u8` `[N, H, W, C]`, where C is 3, or 1 for gray images; value: `f32` of the same shape,
+/// on the same device.
 ///
 /// # Errors
 /// When `bytes` are not such images, an image has two boxes, a box leaves its image, or values are
 /// missing.
 pub fn normalize_erase_mix(bytes: &Tensor, preprocess: &DevicePreprocess) -> Result<Tensor> {
     const OP: &str = "normalize_erase_mix";
-    let [n, h, w, channels] = dims(OP, "bytes [N, H, W, 3]", bytes)?;
-    if channels != 3 || bytes.dtype() != DType::U8 {
-        return Err(Error::shape(OP, "u8 images of three channels", bytes.dims()));
+    let [n, h, w, channels] = dims(OP, "bytes [N, H, W, C]", bytes)?;
+    if !matches!(channels, 1 | 3) || bytes.dtype() != DType::U8 {
+        return Err(Error::shape(OP, "u8 images of one or three channels", bytes.dims()));
     }
-    let boxes = box_rows(OP, preprocess, [n, h, w])?;
+    let boxes = box_rows(OP, preprocess, [n, h, w, channels])?;
     if let Blend::Box { y0, y1, x0, x1 } = preprocess.blend
         && !(y0 <= y1 && y1 <= h && x0 <= x1 && x1 <= w)
     {
@@ -89,19 +90,26 @@ pub fn normalize_erase_mix(bytes: &Tensor, preprocess: &DevicePreprocess) -> Res
     on_gpu!(bytes, super::cuda::normalize_erase_mix(bytes, preprocess, &boxes));
     let bytes = bytes.contiguous()?;
     let view = View::new(OP, &bytes)?;
-    let size = h * w * 3;
+    let size = h * w * channels;
     let mut out: Vec<f32> = vec![0.0; n * size];
     let images = out.par_chunks_mut(size.max(1)).zip(view.bytes()?.par_chunks(size.max(1))).zip(&boxes);
     images.for_each(|((out, bytes), erased)| {
-        normalize(bytes, preprocess, out);
-        erase(out, erased, preprocess.values, w);
+        match channels {
+            1 => normalize::<1>(bytes, preprocess, out),
+            _ => normalize::<3>(bytes, preprocess, out),
+        }
+        erase(out, erased, preprocess.values, w * channels, channels);
     });
-    blend(&mut out, preprocess.blend, n, [h, w]);
-    tensor(out, &[n, h, w, 3])
+    blend(&mut out, preprocess.blend, n, [h, w, channels]);
+    tensor(out, &[n, h, w, channels])
 }
 
 /// The box of each image.
-fn box_rows(op: &'static str, preprocess: &DevicePreprocess, [n, h, w]: [usize; 3]) -> Result<Vec<BoxRow>> {
+fn box_rows(
+    op: &'static str,
+    preprocess: &DevicePreprocess,
+    [n, h, w, channels]: [usize; 4],
+) -> Result<Vec<BoxRow>> {
     let mut rows = vec![BoxRow::default(); n];
     let mut first = 0;
     for b in preprocess.boxes {
@@ -113,7 +121,7 @@ fn box_rows(op: &'static str, preprocess: &DevicePreprocess, [n, h, w]: [usize; 
         }
         // Of sizes that were checked to be those of images.
         rows[b.image] = [b.top, b.left, b.height, b.width, first].map(|x| x as u32);
-        first += b.height * b.width * 3;
+        first += b.height * b.width * channels;
     }
     if first != preprocess.values.len() {
         return Err(Error::shape(op, format!("{first} values for the boxes"), &[preprocess.values.len()]));
@@ -121,27 +129,35 @@ fn box_rows(op: &'static str, preprocess: &DevicePreprocess, [n, h, w]: [usize; 
     Ok(rows)
 }
 
-fn normalize(bytes: &[u8], preprocess: &DevicePreprocess, out: &mut [f32]) {
-    let (pixels, _) = bytes.as_chunks::<3>();
-    let (out, _) = out.as_chunks_mut::<3>();
+fn normalize<const C: usize>(bytes: &[u8], preprocess: &DevicePreprocess, out: &mut [f32]) {
+    let (pixels, _) = bytes.as_chunks::<C>();
+    let (out, _) = out.as_chunks_mut::<C>();
     for (out, pixel) in out.iter_mut().zip(pixels) {
-        for c in 0..3 {
+        for c in 0..C {
             out[c] = (f32::from(pixel[c]) / 255.0 - preprocess.mean[c]) / preprocess.std[c];
         }
     }
 }
 
-fn erase(image: &mut [f32], &[top, left, height, width, first]: &BoxRow, values: &[f32], w: usize) {
-    let [top, left, height, row, first] = [top, left, height, 3 * width, first].map(|x| x as usize);
+/// Overwrites a box of an image whose rows have `stride` values.
+fn erase(
+    image: &mut [f32],
+    &[top, left, height, width, first]: &BoxRow,
+    values: &[f32],
+    stride: usize,
+    channels: usize,
+) {
+    let [top, left, height, width, first] = [top, left, height, width, first].map(|x| x as usize);
+    let row = width * channels;
     for y in 0..height {
-        let to = ((top + y) * w + left) * 3;
+        let to = (top + y) * stride + left * channels;
         image[to..to + row].copy_from_slice(&values[first + y * row..][..row]);
     }
 }
 
 /// Blends each pair of images.
-fn blend(images: &mut [f32], blend: Blend, n: usize, [h, w]: [usize; 2]) {
-    let size = h * w * 3;
+fn blend(images: &mut [f32], blend: Blend, n: usize, [h, w, c]: [usize; 3]) {
+    let size = h * w * c;
     // The middle one of an odd number is its own partner.
     let (first, second) = images.split_at_mut(n.div_ceil(2) * size);
     let pairs = first.par_chunks_mut(size.max(1)).zip(second.par_chunks_mut(size.max(1)).rev());
@@ -155,7 +171,7 @@ fn blend(images: &mut [f32], blend: Blend, n: usize, [h, w]: [usize; 2]) {
         }
         Blend::Box { y0, y1, x0, x1 } => {
             for y in y0..y1 {
-                let row = (y * w + x0) * 3..(y * w + x1) * 3;
+                let row = (y * w + x0) * c..(y * w + x1) * c;
                 a[row.clone()].swap_with_slice(&mut b[row]);
             }
         }

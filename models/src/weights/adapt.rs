@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::candidate::{Candidate, same_but_ones};
-use crate::params::ParamId;
+use crate::params::{ParamId, ParamSpec};
 use crate::{Model, ParamStore, Result};
 
 /// Tells if a parameter belongs to a layer that computes the logits.
@@ -63,9 +63,18 @@ fn of_rows(file: &Tensor, own: &Tensor, rows: &[Option<usize>]) -> Result<Option
     Ok(Some(Tensor::cat(&rows, 0)?))
 }
 
+/// The first convolution, which takes the images.
+pub(super) fn stem_of(specs: &[ParamSpec]) -> Option<&ParamSpec> {
+    specs.iter().find(|spec| is_stem(spec))
+}
+
+fn is_stem(spec: &ParamSpec) -> bool {
+    spec.shape.len() == 4
+}
+
 /// Brings the first convolution to the model's number of image channels, as timm does.
 pub(super) fn input_channels(candidates: &mut [Candidate]) -> Result<()> {
-    let Some(stem) = candidates.iter_mut().find(|c| c.spec.shape.len() == 4) else { return Ok(()) };
+    let Some(stem) = candidates.iter_mut().find(|c| is_stem(c.spec)) else { return Ok(()) };
     let Some(tensor) = &stem.tensor else { return Ok(()) };
     match (tensor.dims(), stem.spec.shape.as_slice()) {
         (&[o, from, h, w], &[mo, to, mh, mw]) if (o, h, w) == (mo, mh, mw) && from != to && from > 0 => {

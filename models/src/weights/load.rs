@@ -127,6 +127,15 @@ pub fn num_classes(model: &dyn Model, tensors: &Tensors) -> Option<usize> {
     tensors.get(&recognize(model, tensors).of(&native))?.dims().first().copied()
 }
 
+/// The number of image channels that the weights of a file were trained for: the inputs of the first
+/// convolution, if the file has it.
+///
+/// `model` may have any number of channels; it stands for the structure alone.
+pub fn in_channels(model: &dyn Model, tensors: &Tensors) -> Option<usize> {
+    let stem = adapt::stem_of(model.specs())?;
+    tensors.get(&recognize(model, tensors).of(&stem.name))?.dims().get(1).copied()
+}
+
 /// The spelling under which the file has the most parameters.
 fn recognize(model: &dyn Model, tensors: &Tensors) -> &'static Spelling {
     let found = |s: &Spelling| model.specs().iter().filter(|p| tensors.contains_key(&s.of(&p.name))).count();

@@ -49,7 +49,7 @@ mod tensors;
 mod unwrap;
 
 pub use export::{export, save};
-pub use load::{LoadOptions, load_into, load_into_classes, num_classes};
+pub use load::{LoadOptions, in_channels, load_into, load_into_classes, num_classes};
 pub use names::to_timm;
 pub use read::{Format, ReadOptions, WeightFile, read, read_bytes, read_from};
 pub use report::Report;

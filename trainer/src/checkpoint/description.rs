@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::config::channels::{Normalization, PerChannel};
+use crate::config::channels::{InputChannels, Normalization, PerChannel};
 use crate::config::train::TrainConfig;
 use crate::data::pipeline::eval::EvalPipeline;
 use crate::error::{Error, Result};
@@ -66,25 +66,42 @@ impl Description {
                 place: path.display().to_string(),
                 what: format!("is not a description of weights by timm: {e}; correct it, or remove it"),
             })?;
-        let default = Normalization::default();
+        let [count, size, _] = pretrained_cfg.input_size;
+        let channels = u8::try_from(count).map_err(|e| e.to_string()).and_then(InputChannels::try_from);
+        let channels = channels.map_err(|what| Error::Key {
+            place: path.display().to_string(),
+            what: format!("describes weights for other images (`input_size`): {what}"),
+        })?;
+        let default = Normalization::of_imagenet(channels);
         Ok(Some(Self {
             model: architecture,
             classes: label_names,
-            size: pretrained_cfg.input_size[1],
+            size,
             crop_pct: pretrained_cfg.crop_pct,
             normalization: Normalization {
+                channels,
                 mean: pretrained_cfg.mean.map_or(default.mean, |mean| mean.0),
                 std: pretrained_cfg.std.map_or(default.std, |std| std.0),
             },
         }))
     }
 
-    /// Gives a configuration with these initial weights the model and the numbers by which images
-    /// are normalized, unless it has its own.
+    /// Gives a configuration with these initial weights the model, the channels of its images and the
+    /// numbers by which they are normalized, unless it has its own.
     pub fn complete(&self, config: &mut TrainConfig) {
         config.model.get_or_insert_with(|| self.model.clone());
-        config.mean.get_or_insert(PerChannel(self.normalization.mean));
-        config.std.get_or_insert(PerChannel(self.normalization.std));
+        config.adopt_normalization(&self.numbers());
+    }
+
+    /// Returns a configuration with its channels and numbers.
+    pub(crate) fn numbers(&self) -> TrainConfig {
+        let Normalization { channels, mean, std } = self.normalization;
+        TrainConfig {
+            input_channels: Some(channels),
+            mean: Some(PerChannel(mean)),
+            std: Some(PerChannel(std)),
+            ..TrainConfig::default()
+        }
     }
 
     /// Returns names of `count` classes: the file's own, or their numbers.
@@ -113,7 +130,8 @@ mod tests {
         );
         let found = Description::beside(&weights).unwrap().unwrap();
         assert_eq!((found.model.as_str(), found.size, found.crop_pct), ("vit_tiny_patch16_224", 224, 0.9));
-        assert_eq!(found.normalization, Normalization { mean: [0.5; 3], std: [0.5; 3] });
+        let half = Normalization { channels: InputChannels::Rgb, mean: [0.5; 3], std: [0.5; 3] };
+        assert_eq!(found.normalization, half);
         assert_eq!(found.class_names(3), ["a", "b", "c"]);
         assert_eq!(found.class_names(2), ["0", "1"]);
         write(r#"{"architectures": ["BertModel"], "model_type": "bert"}"#);
@@ -124,5 +142,14 @@ mod tests {
         );
         let error = Description::beside(&weights).unwrap_err().to_string();
         assert!(error.contains("config.json") && error.contains("remove it"), "{error}");
+        write(
+            r#"{"architecture": "resnet10", "pretrained_cfg": {"input_size": [1, 32, 32], "mean": [0.5]}}"#,
+        );
+        let gray = Description::beside(&weights).unwrap().unwrap().normalization;
+        let expected = Normalization { channels: InputChannels::Gray, mean: [0.5; 3], std: [0.226; 3] };
+        assert_eq!(gray, expected);
+        write(r#"{"architecture": "resnet10", "pretrained_cfg": {"input_size": [4, 32, 32]}}"#);
+        let error = Description::beside(&weights).unwrap_err().to_string();
+        assert!(error.contains("config.json") && error.contains("got 4"), "{error}");
     }
 }

@@ -12,7 +12,6 @@ use crate::checkpoint::description::Description;
 use crate::checkpoint::file::KEY;
 use crate::checkpoint::offset::PlanOffset;
 use crate::checkpoint::record::{FORMAT, RunRecord};
-use crate::config::channels::PerChannel;
 use crate::config::train::TrainConfig;
 use crate::distributed::group::Group;
 use crate::error::{Error, Result};
@@ -130,7 +129,7 @@ impl Checkpoint {
     /// Returns an error if there is neither.
     pub fn described_run(&self) -> Result<RunRecord> {
         let Some(description) = self.description()? else { return self.run().cloned() };
-        let Description { model, size, normalization, .. } = &description;
+        let Description { model, size, .. } = &description;
         let probe = create_model(model, &ModelOptions { input_size: [*size; 2], ..ModelOptions::default() })?;
         let Some(count) = weights::num_classes(&*probe, &self.weights(false)?) else {
             return Err(self.error(format!("has no head of {model}, whose rows are the classes")));
@@ -138,9 +137,7 @@ impl Checkpoint {
         let config = TrainConfig {
             model: Some(probe.name().into()),
             base_size: *size as u32,
-            mean: Some(PerChannel(normalization.mean)),
-            std: Some(PerChannel(normalization.std)),
-            ..TrainConfig::default()
+            ..description.numbers()
         };
         Ok(RunRecord {
             format: FORMAT,

@@ -51,17 +51,3 @@ pub(crate) fn run(args: &CropArgs) -> Result<()> {
     })?;
     Ok(cropped.write(&args.out)?)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_are_edges_or_pairs() {
-        assert_eq!(size("96"), Ok([96, 96]));
-        assert_eq!(size("96x128"), Ok([96, 128]));
-        for bad in ["", "0", "96x", "x", "96x0", "a", "9x9x9", "-1"] {
-            assert!(size(bad).is_err(), "{bad}");
-        }
-    }
-}

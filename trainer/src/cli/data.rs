@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use efficienttrain::config::InputChannels;
 use efficienttrain::data::{
     BadImage, Check, DEFAULT_IMAGE_LIMIT, PackOptions, Packed, SplitNotes, Stats, check, open_all, pack,
     stats, write_classes,
@@ -78,6 +79,18 @@ struct StatsArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Channels to measure: 3, or 1 for gray images, to which color images are converted
+    #[arg(long, value_name = "1|3", default_value_t = InputChannels::Rgb)]
+    input_channels: InputChannels,
+}
+
+impl StatsArgs {
+    /// Writes one number for each channel.
+    fn numbers(&self, values: [f64; 3], between: &str) -> String {
+        let numbers = values[..self.input_channels.count()].iter().map(|x| format!("{x:.4}"));
+        numbers.collect::<Vec<_>>().join(between)
+    }
 }
 
 #[derive(Args)]
@@ -182,38 +195,33 @@ fn run_stats(args: &StatsArgs) -> Result<()> {
     let mut results = Vec::new();
     for (split, set) in open_all(&args.input.path, args.input.limit())? {
         super::note_set(&split, &*set);
-        let result = stats(&*set, args.images)?;
+        let result = stats(&*set, args.input_channels, args.images)?;
         warn(&result.broken);
         results.push(Of { split, result });
     }
     if let (Some(path), Some(first)) = (&args.write, results.first()) {
-        write_statistics(path, &args.input.path, first)?;
+        write_statistics(path, args, first)?;
     }
     if args.json {
         return Ok(super::print_line(serde_json::to_string_pretty(&results)?)?);
     }
     for Of { split, result } in results {
-        let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(", ");
-        super::print_line(format!(
-            "{split}: mean [{}]  std [{}]  ({} images)",
-            three(result.mean),
-            three(result.std),
-            result.images
-        ))?;
+        let (mean, std) = (args.numbers(result.mean, ", "), args.numbers(result.std, ", "));
+        super::print_line(format!("{split}: mean [{mean}]  std [{std}]  ({} images)", result.images))?;
     }
     Ok(())
 }
 
 /// Writes the options by which training normalizes with these numbers.
-fn write_statistics(path: &Path, data: &Path, of: &Of<Stats>) -> Result<()> {
-    let three = |v: [f64; 3]| v.map(|x| format!("{x:.4}")).join(",");
+fn write_statistics(path: &Path, args: &StatsArgs, of: &Of<Stats>) -> Result<()> {
     let text = format!(
-        "# Mean and standard deviation of {} images of {} ({}).\nmean = \"{}\"\nstd = \"{}\"\n",
+        "# Mean and standard deviation of {} images of {} ({}).\ninput-channels = {}\nmean = \"{}\"\nstd = \"{}\"\n",
         of.result.images,
-        data.display(),
+        args.input.path.display(),
         of.split,
-        three(of.result.mean),
-        three(of.result.std)
+        args.input_channels,
+        args.numbers(of.result.mean, ","),
+        args.numbers(of.result.std, ",")
     );
     std::fs::write(path, text).with_context(|| format!("--write {}", path.display()))
 }

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use efficienttrain::Sources;
 use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, EvalPipeline, Source, open_all};
+use efficienttrain::inference::class_map::ClassMap;
 use efficienttrain::inference::evaluate::{Confusion, evaluate_each};
 use efficienttrain::inference::predict::Predictor;
 
@@ -24,6 +25,12 @@ pub(crate) struct EvalArgs {
     /// the run]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// CSV file with rows DATA_CLASS,MODEL_CLASS, to evaluate on a data set with other classes; the
+    /// latter are names or numbers of the model's classes. Several of them may stand for one class of
+    /// the data set, and the others do not take part
+    #[arg(long, value_name = "FILE", requires = "data")]
+    map: Option<PathBuf>,
 
     /// Edge of the images, in pixels [default: the base size of the run]
     #[arg(long, value_name = "PIXELS")]
@@ -68,6 +75,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let (saved, ema) = open_weights(&args.weights, args.ema, args.average)?;
     let mut record = saved.described_run()?;
     let source = match (&saved.record, args.data.as_deref()) {
+        (_, Some(dir)) if args.map.is_some() => last_split(dir)?,
         (None, None) => {
             bail!("--data: the weight file is of no run, so there is no data set to evaluate it on; give one")
         }
@@ -76,6 +84,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         }
         (_, data) => Sources::evaluation(&record, data)?,
     };
+    let map = args.map.as_deref().map(|path| ClassMap::read(path, source.classes(), &record.classes));
+    let map = map.transpose()?;
     record.classes = source.classes().to_vec();
     super::note_set("evaluation", &*source);
     let size = args.size.unwrap_or(record.base_size);
@@ -84,9 +94,13 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         .with_crop_pct(crop_pct(args.crop_pct, &saved)?)?;
     let pipeline = EvalPipeline { flip: args.tta == Some(TestTime::Flip), ..pipeline };
     let p = Predictor::load(&saved, ema)?.at_size(size)?.on(&args.inference.device.open()?)?;
+    let model = match map {
+        Some(map) => map.apply(p.model),
+        None => p.model,
+    };
     let mut confusion = Confusion::new(&record.classes);
     let (accuracy, bad) =
-        evaluate_each(&*p.model, &p.params, source, &pipeline, args.inference.load(), &mut |j| {
+        evaluate_each(&*model, &p.params, source, &pipeline, args.inference.load(), &mut |j| {
             confusion.add(&j);
         })?;
     bad.iter().for_each(|b| super::eprint_line(format!("warning: skipped {}", b.reason)));
@@ -108,10 +122,17 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     Ok(args.confusion.as_deref().map_or(Ok(()), |path| confusion.write_matrix(path))?)
 }
 
+/// Opens the split of a data set to evaluate on, with its own classes.
+fn last_split(dir: &Path) -> Result<Arc<dyn Source>> {
+    match open_all(dir, DEFAULT_IMAGE_LIMIT)?.pop() {
+        Some((_, source)) => Ok(source),
+        None => bail!("--data: {} has no images", dir.display()),
+    }
+}
+
 /// Opens images for weights that do not name their classes: those of the data set in order.
 fn of_numbered_classes(dir: &Path, count: usize) -> Result<Arc<dyn Source>> {
-    let sets = open_all(dir, DEFAULT_IMAGE_LIMIT)?;
-    let Some((_, source)) = sets.into_iter().last() else { bail!("--data: {} has no images", dir.display()) };
+    let source = last_split(dir)?;
     if source.classes().len() != count {
         bail!(
             "--data: the weights are for {count} classes, {} has {}; give the data set that they are for",

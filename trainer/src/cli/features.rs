@@ -93,6 +93,7 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     let own = encoder.normalization;
     let normalization = TrainConfig {
+        input_channels: Some(own.channels),
         mean: args.mean.or(Some(PerChannel(own.mean))),
         std: args.std.or(Some(PerChannel(own.std))),
         ..TrainConfig::default()

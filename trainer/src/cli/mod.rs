@@ -287,11 +287,3 @@ pub(crate) fn run() -> Result<()> {
     };
     outcome.or_else(|error| if reader_is_gone(&error) { Ok(()) } else { Err(error) })
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_command_line_is_consistent() {
-        super::command().debug_assert();
-    }
-}

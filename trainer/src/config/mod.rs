@@ -29,7 +29,7 @@ pub(crate) mod train;
 pub(crate) mod values;
 
 pub use batch::BatchSize;
-pub use channels::{Normalization, PerChannel};
+pub use channels::{InputChannels, Normalization, PerChannel};
 pub use class_weights::ClassWeights;
 pub use cost::{CostRule, CostTable, CostUnit};
 pub use device::DeviceName;

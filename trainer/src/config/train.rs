@@ -6,7 +6,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::config::batch::BatchSize;
-use crate::config::channels::PerChannel;
+use crate::config::channels::{InputChannels, PerChannel};
 use crate::config::class_weights::ClassWeights;
 use crate::config::cost::CostRule;
 use crate::config::images::ImagesPerClass;
@@ -64,14 +64,20 @@ pub struct TrainConfig {
     #[arg(long, value_enum, default_value_t = SamplerName::Uniform, help_heading = DATA)]
     pub sampler: SamplerName,
 
+    /// Channels of the images that the network takes: 3, or 1 for gray images, to which color images
+    /// are converted. The first layer of --init weights is adapted, as by timm's `in_chans` [default:
+    /// that of --init weights, or 3]
+    #[arg(long, value_name = "1|3", help_heading = DATA)]
+    pub input_channels: Option<InputChannels>,
+
     /// Mean of the pixel values (0 to 1) of red, green and blue by which images are normalized, such
     /// as `0.5,0.5,0.5`, or one number for all; kept with the weights [default: ImageNet's,
-    /// `0.485,0.456,0.406`]
+    /// `0.485,0.456,0.406`, or `0.449` for gray images]
     #[arg(long, value_name = "R,G,B", help_heading = DATA)]
     pub mean: Option<PerChannel>,
 
     /// Standard deviation of the pixel values, like --mean [default: ImageNet's,
-    /// `0.229,0.224,0.225`]
+    /// `0.229,0.224,0.225`, or `0.226` for gray images]
     #[arg(long, value_name = "R,G,B", help_heading = DATA)]
     pub std: Option<PerChannel>,
 

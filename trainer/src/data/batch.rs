@@ -1,18 +1,19 @@
 //! Images and targets of one forward pass.
 
 use candle_core::{Device, Tensor};
+use efficienttrain_models::Model;
 use efficienttrain_models::ops::{self, Blend, ErasedBox};
 use image::RgbImage;
-use randaug::{Erasure, Mix};
+use randaug::{Erasure, Mix, luma};
 
-use crate::config::channels::Normalization;
+use crate::config::channels::{InputChannels, Normalization};
 use crate::data::source::BadImage;
 use crate::error::Result;
 
 /// Images and targets of one forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// The images, channels-last: `[count, size, size, 3]`.
+    /// The images, channels-last: `[count, size, size, channels]`.
     pub images: BatchImages,
     /// Class probabilities, `[count, classes]`: smoothed and mixed in training, one-hot in
     /// evaluation.
@@ -23,11 +24,13 @@ pub struct Batch {
     pub samples: Vec<usize>,
     /// Edge of the images, in pixels.
     pub size: usize,
+    /// Channels of the images: 3, or 1 of gray ones.
+    pub channels: usize,
     /// Images that could not be read and were replaced by the next in order.
     pub bad: Vec<BadImage>,
 }
 
-/// Images of a batch, channels-last: `[count, size, size, 3]`.
+/// Images of a batch, channels-last: `[count, size, size, channels]`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BatchImages {
     /// Values that a network takes: normalized, erased and mixed.
@@ -57,7 +60,7 @@ pub struct RawBatch {
 pub enum RawBytes {
     /// In host memory.
     Host(Vec<u8>),
-    /// Copied to a device ahead of their step, `[count, size, size, 3]`.
+    /// Copied to a device ahead of their step, `[count, size, size, channels]`.
     Staged(Tensor),
 }
 
@@ -80,8 +83,9 @@ impl PartialEq for RawBytes {
 
 impl Batch {
     /// Allocates a batch for `count` images; their values are zero.
-    pub(crate) fn with_values(count: usize, size: usize, classes: usize) -> Self {
-        Self::new(count, size, classes, BatchImages::Normalized(vec![0.0; count * size * size * 3]))
+    pub(crate) fn with_values(count: usize, size: usize, classes: usize, channels: usize) -> Self {
+        let values = vec![0.0; count * size * size * channels];
+        Self { channels, ..Self::new(count, size, classes, BatchImages::Normalized(values)) }
     }
 
     /// Allocates a batch for the bytes of `count` images.
@@ -91,13 +95,9 @@ impl Batch {
         classes: usize,
         normalization: Normalization,
     ) -> Self {
-        let bytes = RawBytes::Host(Vec::with_capacity(count * size * size * 3));
-        Self::new(
-            count,
-            size,
-            classes,
-            BatchImages::Raw(RawBatch { bytes, normalization, ..RawBatch::default() }),
-        )
+        let bytes = RawBytes::Host(Vec::with_capacity(count * normalization.image_len(size)));
+        let images = BatchImages::Raw(RawBatch { bytes, normalization, ..RawBatch::default() });
+        Self { channels: normalization.channels.count(), ..Self::new(count, size, classes, images) }
     }
 
     fn new(count: usize, size: usize, classes: usize, images: BatchImages) -> Self {
@@ -107,14 +107,16 @@ impl Batch {
             labels: Vec::with_capacity(count),
             samples: Vec::with_capacity(count),
             size,
+            channels: 3,
             bad: Vec::new(),
         }
     }
 
-    /// Returns random images with labels spread over the classes, in the form in which training
-    /// copies them to `device`.
-    pub(crate) fn random(count: usize, size: usize, classes: usize, device: &Device) -> Result<Self> {
-        let numbers = count * size * size * 3;
+    /// Returns random images for a model with labels spread over its classes, in the form in which
+    /// training copies them to `device`.
+    pub(crate) fn random(count: usize, model: &dyn Model, device: &Device) -> Result<Self> {
+        let ([size, _], channels) = (model.input_size(), model.in_channels());
+        let numbers = count * size * size * channels;
         let images = if device.is_cpu() {
             BatchImages::Normalized(Tensor::randn(0f32, 1., numbers, &Device::Cpu)?.to_vec1()?)
         } else {
@@ -123,13 +125,13 @@ impl Batch {
             BatchImages::Raw(RawBatch { bytes: RawBytes::Host(bytes), ..RawBatch::default() })
         };
         // An autoencoder has no classes.
-        let classes = classes.max(1);
+        let classes = model.num_classes().max(1);
         let labels: Vec<u32> = (0..count).map(|i| (i * 7 % classes) as u32).collect();
         let mut targets = vec![0.0; count * classes];
         for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
             row[label as usize] = 1.0;
         }
-        Ok(Self { images, targets, labels, samples: Vec::new(), size, bad: Vec::new() })
+        Ok(Self { images, targets, labels, samples: Vec::new(), size, channels, bad: Vec::new() })
     }
 
     /// Returns the values of the images, if the batch holds values and not bytes.
@@ -145,7 +147,7 @@ impl Batch {
     /// # Errors
     /// Returns an error if the device is out of memory; the batch is then unchanged.
     pub(crate) fn stage(&mut self, device: &Device) -> Result<()> {
-        let shape = [self.labels.len(), self.size, self.size, 3];
+        let shape = [self.labels.len(), self.size, self.size, self.channels];
         if let BatchImages::Raw(RawBatch { bytes, .. }) = &mut self.images
             && let RawBytes::Host(host) = bytes
         {
@@ -154,12 +156,12 @@ impl Batch {
         Ok(())
     }
 
-    /// Returns the images as a network takes them, `f32` `[N, H, W, 3]`, on `device`.
+    /// Returns the images as a network takes them, `f32` `[N, H, W, C]`, on `device`.
     ///
     /// # Errors
     /// Returns an error if the device is out of memory.
     pub fn tensor(&self, device: &Device) -> Result<Tensor> {
-        let shape = [self.labels.len(), self.size, self.size, 3];
+        let shape = [self.labels.len(), self.size, self.size, self.channels];
         match &self.images {
             BatchImages::Normalized(values) => Ok(ops::upload(values, &shape, device)?),
             BatchImages::Raw(raw) => raw.finish(&shape, device),
@@ -171,7 +173,10 @@ impl RawBatch {
     /// Appends image `index` of the batch, with the boxes to erase.
     pub(crate) fn push(&mut self, index: usize, image: &RgbImage, erasures: Vec<Erasure>) {
         if let RawBytes::Host(bytes) = &mut self.bytes {
-            bytes.extend_from_slice(image);
+            match self.normalization.channels {
+                InputChannels::Rgb => bytes.extend_from_slice(image),
+                InputChannels::Gray => bytes.extend(image.as_chunks().0.iter().map(|&rgb| luma(rgb))),
+            }
         }
         for Erasure { area, values } in erasures {
             let [top, left, height, width] =

@@ -9,7 +9,7 @@ use crate::inference::predict::Predictor;
 use crate::util::atomic_file::replace;
 use efficienttrain_models::onnx::{OnnxOptions, export};
 
-/// Writes a run's model as an ONNX file: images `[batch, 3, size, size]` in, logits or,
+/// Writes a run's model as an ONNX file: images `[batch, channels, size, size]` in, logits or,
 /// with `softmax`, probabilities `[batch, classes]` out.
 ///
 /// The file's metadata has, as JSON, what a program needs to prepare images and to read the output:
@@ -22,13 +22,15 @@ use efficienttrain_models::onnx::{OnnxOptions, export};
 pub fn export_onnx(path: &Path, predictor: &Predictor, record: &RunRecord, softmax: bool) -> Result<()> {
     let [height, width] = predictor.model.input_size();
     let normalization = record.config.normalization();
+    let channels = normalization.channels.count();
+    let decimals = |values: [f32; 3]| values.map(decimal)[..channels].to_vec();
     let metadata = [
         ("model", serde_json::json!(record.model)),
         ("step", serde_json::json!(record.step)),
         ("classes", serde_json::json!(predictor.classes())),
         ("input_size", serde_json::json!([predictor.model.in_channels(), height, width])),
-        ("mean", serde_json::json!(normalization.mean.map(decimal))),
-        ("std", serde_json::json!(normalization.std.map(decimal))),
+        ("mean", serde_json::json!(decimals(normalization.mean))),
+        ("std", serde_json::json!(decimals(normalization.std))),
         ("interpolation", serde_json::json!("bicubic")),
         ("crop_pct", serde_json::json!(EvalPipeline::CROP_PCT)),
     ];

@@ -49,11 +49,7 @@ impl Predictor {
                         `efficienttrain features` to see what it has learned";
             return Err(Error::Checkpoint { path: saved.path().into(), what: what.into() });
         }
-        let options = ModelOptions {
-            num_classes: run.classes.len(),
-            input_size: [run.size; 2],
-            ..ModelOptions::default()
-        };
+        let options = run.config.model_options(run.classes.len(), run.size);
         let model = create_model(&run.model, &options)?;
         let (params, _) = saved.load_into(&*model, ema, &LoadOptions::default())?;
         let (model, params) = at_size(&*model, &params, run.base_size)?;
@@ -124,9 +120,10 @@ impl Predictor {
     pub fn probabilities(&self, path: &Path) -> Result<Ranked> {
         let size = self.model.input_size()[0];
         let pipeline = EvalPipeline::new(size).with_normalization(self.normalization);
-        let mut pixels = vec![0.0; size * size * 3];
+        let mut pixels = vec![0.0; self.normalization.image_len(size)];
         pipeline.apply(&read_image(path)?, &mut Workspace::default(), &mut pixels)?;
-        let image = Tensor::from_vec(pixels, (1, size, size, 3), &Device::Cpu)?;
+        let image =
+            Tensor::from_vec(pixels, (1, size, size, self.normalization.channels.count()), &Device::Cpu)?;
         let row = logits(&*self.model, &self.params, &image)?.swap_remove(0);
         Ok(self.ranked(&row, &path.display().to_string())?)
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use efficienttrain_models::ModelOptions;
 use efficienttrain_schedule::{LrScaling, Recipe};
 use serde::Serialize;
 
@@ -76,8 +75,7 @@ pub fn tune(
     // The recipe's own batches, for comparison.
     let own = TrainConfig { batch: BatchSize::Recipe, ..config.clone() }.recipe()?;
     let recipe = TrainConfig { batch: BatchSize::Auto, ..config.clone() }.recipe()?;
-    let first =
-        ModelOptions { num_classes: classes, input_size: first_size(&recipe), ..ModelOptions::default() };
+    let first = config.model_options(classes, first_size(&recipe));
     let mut state = initial_state(config, options, &recipe, &first)?;
     let mut known: Vec<SizeTuning> = Vec::new();
     let mut sizes = Vec::new();
@@ -102,8 +100,8 @@ pub fn tune(
     Ok(tuning)
 }
 
-fn first_size(recipe: &Recipe) -> [usize; 2] {
-    [recipe.curriculum.stages[0].size as usize; 2]
+fn first_size(recipe: &Recipe) -> usize {
+    recipe.curriculum.stages[0].size as usize
 }
 
 fn one_size(state: &mut TrainState, size: u32, replay: u32, images: usize) -> Result<SizeTuning> {

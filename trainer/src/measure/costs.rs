@@ -21,11 +21,12 @@ use crate::run::sources::Sources;
 /// Returns an error if the recipe's model is unknown, or does not support one of its sizes.
 pub fn macs_of(recipe: &Recipe) -> Result<CostModel> {
     let curriculum = &recipe.curriculum;
-    let base = macs_at(&recipe.model, curriculum.base_size)?;
+    let options = |size: u32| ModelOptions { input_size: [size as usize; 2], ..ModelOptions::default() };
+    let base = macs_at(recipe, &options(curriculum.base_size))?;
     let mut sizes: Vec<u32> = curriculum.stages.iter().map(|stage| stage.size).collect();
     sizes.sort_unstable();
     sizes.dedup();
-    let row = |size| Ok((size, macs_at(&recipe.model, size)? / base));
+    let row = |size| Ok((size, macs_at(recipe, &options(size))? / base));
     Ok(CostModel::Table(sizes.into_iter().map(row).collect::<Result<_>>()?))
 }
 
@@ -39,9 +40,8 @@ pub fn parameters_of(recipe: &Recipe) -> Result<u64> {
     Ok(cost(&*create_model(&recipe.model, &options)?)?.params)
 }
 
-fn macs_at(model: &str, size: u32) -> Result<f64> {
-    let options = ModelOptions { input_size: [size as usize; 2], ..ModelOptions::default() };
-    Ok(cost(&*create_model(model, &options)?)?.macs() as f64)
+fn macs_at(recipe: &Recipe, options: &ModelOptions) -> Result<f64> {
+    Ok(cost(&*create_model(&recipe.model, options)?)?.macs() as f64)
 }
 
 /// Returns the configuration with the unit of its budget known for each size: multiply-accumulates
@@ -77,7 +77,7 @@ pub fn with_known_cost(
 fn macs_of_run(config: &TrainConfig, recipe: &Recipe, size: u32) -> Result<f64> {
     match config.target {
         Some(_) => Ok(autoencoder(config, size as usize)?.cost()?.macs() as f64),
-        None => macs_at(&recipe.model, size),
+        None => macs_at(recipe, &config.model_options(ModelOptions::default().num_classes, size as usize)),
     }
 }
 

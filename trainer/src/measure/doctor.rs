@@ -96,7 +96,7 @@ pub fn checkup(check: &Checkup) -> Result<Findings> {
         precision: Precision::F32,
         checkpoint_activations: false,
     };
-    let batch = Batch::random(2, check.size, options.num_classes, state.device())?;
+    let batch = Batch::random(2, &*state.model, state.device())?;
     let problem = state.check_gradients(&batch).err().map(|e| e.to_string());
     let disk = Disk::of(&check.out, state.stored_bytes());
     drop(state);

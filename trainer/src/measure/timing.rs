@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: f64 = 10.0;
 /// Returns an error if the model does not support the images.
 pub(crate) fn time_step(state: &mut TrainState, count: usize) -> Result<f64> {
     reset_peak(state.device())?;
-    let batch = Batch::random(count, state.model.input_size()[0], state.model.num_classes(), state.device())?;
+    let batch = Batch::random(count, &*state.model, state.device())?;
     let mut best = f64::INFINITY;
     for pass in 0..3 {
         let begun = Instant::now();

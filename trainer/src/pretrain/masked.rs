@@ -38,7 +38,7 @@ pub fn autoencoder(config: &TrainConfig, size: usize) -> Result<Mae> {
     let options = MaeOptions {
         input_size: [size; 2],
         base_size: [config.base_size as usize; 2],
-        in_channels: 3,
+        in_channels: config.channels().count(),
         mask_ratio: config.mask_ratio,
         target: target.target(),
         decoder: config.decoder.map(|shape| shape.0),

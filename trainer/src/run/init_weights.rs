@@ -29,9 +29,9 @@ struct HeadRows {
     what: String,
 }
 
-/// Opens the file of `init`. A run that it is from, or timm's description beside it, also gives the
-/// numbers by which images are normalized, and the latter the model, unless the configuration has its
-/// own.
+/// Opens the file of `init`. A run that it is from, or timm's description beside it, also gives
+/// channels and numbers by which images are normalized, and the latter the model, unless the
+/// configuration has its own.
 ///
 /// # Errors
 /// Returns an error if it cannot be read or is not a weight file.
@@ -66,8 +66,13 @@ pub(crate) fn load_init(
     classes: &[String],
 ) -> Result<InitReport> {
     let ignore_unexpected = saved.record.is_none();
-    let adapt =
-        LoadOptions { adapt_head: true, adapt_size: true, ignore_unexpected, ..LoadOptions::default() };
+    let adapt = LoadOptions {
+        adapt_head: true,
+        adapt_input_channels: true,
+        adapt_size: true,
+        ignore_unexpected,
+        ..LoadOptions::default()
+    };
     let mut params = state.params.to_device(&candle_core::Device::Cpu)?;
     let first = match &saved.record {
         Some(run) if run.config.target.is_some() => encoder_of(saved, &run.config, run.base_size, ema)?,

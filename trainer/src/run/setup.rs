@@ -58,10 +58,7 @@ impl Run {
             if config.target.is_some() {
                 autoencoder(config, size as usize)?;
             }
-            create_model(
-                &recipe.model,
-                &ModelOptions { num_classes: 1, input_size: [size as usize; 2], ..ModelOptions::default() },
-            )?;
+            create_model(&recipe.model, &config.model_options(1, size as usize))?;
         }
         Ok(())
     }
@@ -117,12 +114,7 @@ impl Run {
         let plan = config.plan(sources.train.len())?;
         options.check_replay(&plan, 1)?;
         let num_classes = sources.train.classes().len();
-        let first = ModelOptions {
-            num_classes,
-            input_size: [plan.at(0)?.size as usize; 2],
-            drop_rate: config.drop_rate,
-            ..ModelOptions::default()
-        };
+        let first = config.model_options(num_classes, plan.at(0)?.size as usize);
         // Makes the checkpoint name the model even if the recipe chose it.
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let state = state(&config, &options, plan.recipe(), &first)?;
@@ -263,8 +255,7 @@ pub(crate) fn check_batches(
     if checks::stages(plan).all(|(_, stage)| stage.batch_per_device > 1) {
         return Ok(());
     }
-    let first =
-        ModelOptions { num_classes, input_size: [plan.at(0)?.size as usize; 2], ..ModelOptions::default() };
+    let first = config.model_options(num_classes, plan.at(0)?.size as usize);
     checks::check_batch_norm(&initial_state(config, options, plan.recipe(), &first)?, plan)
 }
 

@@ -56,12 +56,7 @@ impl TrainState {
     /// of `images` images. Two stand for any larger number, since gradients then exist beside
     /// activations. Changes nothing.
     pub(crate) fn fits(&mut self, images: u32, passes: u32) -> Result<bool> {
-        let batch = Batch::random(
-            images as usize,
-            self.model.input_size()[0],
-            self.model.num_classes(),
-            self.device(),
-        )?;
+        let batch = Batch::random(images as usize, &*self.model, self.device())?;
         let tried = Step::begin(self, true).and_then(|mut step| {
             (0..passes.min(2)).try_for_each(|pass| step.accumulate(&batch, 0.5, 0.0, u64::from(pass)))
         });

@@ -6,7 +6,9 @@ use crate::common::command::{accepted, text};
 use crate::common::{config, image_folder, options, pipeline, run};
 use candle_core::Device;
 use efficienttrain::checkpoint::Checkpoint;
-use efficienttrain::config::{ClassWeights, Interpolation, Normalization, SamplerName, TrainConfig};
+use efficienttrain::config::{
+    ClassWeights, InputChannels, Interpolation, Normalization, SamplerName, TrainConfig,
+};
 use efficienttrain::data::{
     Batch, BatchRequest, EvalPipeline, Loader, SampleId, Source, Split, Synthetic, TrainPipeline, ViewSpec,
     Workspace,
@@ -16,7 +18,7 @@ use efficienttrain_schedule::{Augmentation, Order, Recipe};
 use image::RgbImage;
 use randaug::{ColorJitter, Purpose, flip_vertical, grayscale, sample_rng};
 
-const HALF: Normalization = Normalization { mean: [0.5; 3], std: [0.5; 3] };
+const HALF: Normalization = Normalization { channels: InputChannels::Rgb, mean: [0.5; 3], std: [0.5; 3] };
 
 /// Crop and horizontal flip alone.
 fn plain() -> TrainPipeline {

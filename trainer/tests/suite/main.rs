@@ -6,6 +6,7 @@ mod bad_data;
 mod bad_shards;
 mod budget;
 mod changed_plan;
+mod class_map;
 mod cli;
 mod compare;
 mod config;
@@ -26,6 +27,7 @@ mod graphs;
 mod hub;
 mod image_options;
 mod initial_weights;
+mod input_channels;
 #[cfg(unix)]
 mod interrupt;
 mod jpeg_layouts;

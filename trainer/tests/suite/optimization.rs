@@ -69,6 +69,7 @@ fn frozen_statistics_are_what_training_normalizes_by() {
         labels: vec![0, 1, 2, 0],
         samples: vec![0, 1, 2, 3],
         size: 32,
+        channels: 3,
         bad: Vec::new(),
     };
     let settings = Plan::new(&recipe, PlanOptions::new(1.0, 100_000, 1)).unwrap().at(1).unwrap();

@@ -20,6 +20,7 @@ fn batch() -> Batch {
         labels: (0..IMAGES as u32).collect(),
         samples: Vec::new(),
         size: SIZE,
+        channels: 3,
         bad: Vec::new(),
     }
 }

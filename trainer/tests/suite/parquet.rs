@@ -4,7 +4,7 @@ use crate::common::Rendered;
 use std::path::{Path, PathBuf};
 
 use efficienttrain::Sources;
-use efficienttrain::config::TrainConfig;
+use efficienttrain::config::{InputChannels, TrainConfig};
 use efficienttrain::data::{
     DEFAULT_IMAGE_LIMIT, PackOptions, ParquetFiles, Source, Split, check, open_all, open_split, pack, stats,
 };
@@ -224,7 +224,7 @@ fn check_stats_and_pack_work_on_it() {
         let sum = |p: RgbImage| p.pixels().map(|p| f64::from(p.0[channel])).sum::<f64>() / 120.0 / 255.0;
         (0..COUNT).map(image).map(sum).sum::<f64>() / COUNT as f64
     };
-    let mean = stats(&*set, None).unwrap().mean;
+    let mean = stats(&*set, InputChannels::Rgb, None).unwrap().mean;
     assert!((0..3).all(|c| (mean[c] - of_images(c)).abs() < 1e-9), "{mean:?}");
     let packed =
         pack(&*set, dir.path(), "train", PackOptions { shards: 2, ..PackOptions::default() }).unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::common::image_folder;
 use crate::common::shards::{cifar, jpeg, tar_of, webdataset};
 use efficienttrain::Sources;
-use efficienttrain::config::TrainConfig;
+use efficienttrain::config::{InputChannels, TrainConfig};
 use efficienttrain::data::{
     DEFAULT_IMAGE_LIMIT, PackOptions, ShardIndex, Source, Split, TarShards, check, open_all, open_split,
     pack, read_image, stats, write_classes,
@@ -215,10 +215,10 @@ fn stats_are_those_of_the_pixels() {
         image::RgbImage::from_pixel(9, 20, image::Rgb([153, 255, 255])).save(class.join("2.png")).unwrap();
     }
     let set = open_split(dir.path(), Split::Train, None, LIMIT).unwrap();
-    let all = stats(&*set, None).unwrap();
+    let all = stats(&*set, InputChannels::Rgb, None).unwrap();
     let near = |a: [f64; 3], b: [f64; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
     assert!(near(all.mean, [0.4, 1.0, 0.5]) && near(all.std, [0.2, 0.0, 0.5]), "{all:?}");
-    let one = stats(&*set, Some(1)).unwrap();
+    let one = stats(&*set, InputChannels::Rgb, Some(1)).unwrap();
     assert!(one.images == 1 && near(one.mean, [0.2, 1.0, 0.0]), "{one:?}");
 }
 

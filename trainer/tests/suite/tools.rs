@@ -91,9 +91,12 @@ fn channels_are_kept_and_what_cannot_be_done_is_said() {
     RgbaImage::new(8, 8).save(at("alpha.png")).unwrap();
     accepted(dir.path(), &["crop", "alpha.png", "a.png", "--size", "4"]);
     assert_eq!(image::open(at("a.png")).unwrap().color().channel_count(), 4);
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["crop", "in.png", "o.png", "--size", "31"], "--size"),
         (&["crop", "in.png", "o.png", "--size", "0"], "HEIGHTxWIDTH"),
+        (&["crop", "in.png", "o.png", "--size", "4x"], "HEIGHTxWIDTH"),
+        (&["crop", "in.png", "o.png", "--size", "9x9x9"], "HEIGHTxWIDTH"),
+        (&["crop", "in.png", "o.png", "--size=-1"], "HEIGHTxWIDTH"),
         (&["crop", "in.png", "o", "--size", "4"], "no file extension"),
         (&["crop", "in.png", "o.xyz", "--size", "4"], "o.xyz"),
         (&["crop", "none.png", "o.png", "--size", "4"], "none.png"),

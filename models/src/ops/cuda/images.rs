@@ -19,7 +19,7 @@ pub(in crate::ops) fn normalize_erase_mix(
     const OP: &str = "normalize_erase_mix";
     let Device::Cuda(gpu) = bytes.device() else { unreachable!("images on a GPU") };
     let bytes = contiguous(bytes)?;
-    let (n, h, w, _) = bytes.dims4()?;
+    let (n, h, w, c) = bytes.dims4()?;
     let boxes = upload(boxes.as_flattened(), &[n, 5], gpu)?;
     let values = values_of(preprocess, gpu)?;
     let (kind, area, own) = match preprocess.blend {
@@ -27,14 +27,14 @@ pub(in crate::ops) fn normalize_erase_mix(
         Blend::Share { own } => (1, [0; 4], own),
         Blend::Box { y0, y1, x0, x1 } => (2, [y0, y1, x0, x1], 1.0),
     };
-    let out = empty(&bytes, (n, h, w, 3), DType::F32)?;
+    let out = empty(&bytes, (n, h, w, c), DType::F32)?;
     let kernel = Kernel::new(OP, "normalize_erase_mix", &bytes, DType::F32)?.tensor(&out)?.tensor(&bytes)?;
     let mut kernel = kernel.tensor(&boxes)?.tensor(&values)?;
     for number in preprocess.mean.into_iter().chain(preprocess.std).chain([own]) {
         kernel = kernel.float(f64::from(number));
     }
     let [y0, y1, x0, x1] = area;
-    kernel.ints(&[n, h, w, kind, y0, y1, x0, x1]).each(out.elem_count())?;
+    kernel.ints(&[n, h, w, c, kind, y0, y1, x0, x1]).each(out.elem_count())?;
     Ok(out)
 }
 

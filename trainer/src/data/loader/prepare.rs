@@ -88,7 +88,7 @@ pub(crate) fn eval_batch(
     w: &mut Workspace,
 ) -> Result<Batch, DataError> {
     let (count, classes) = (range.len(), source.classes().len());
-    let image_len = pipeline.size * pipeline.size * 3;
+    let image_len = pipeline.normalization.image_len(pipeline.size);
     let mut values = vec![0.0; count * image_len];
     let (mut labels, mut samples, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for index in range.clone() {
@@ -107,5 +107,6 @@ pub(crate) fn eval_batch(
     values.truncate(labels.len() * image_len);
     let targets = soft_targets(&labels, classes, 1.0, 0.0)?;
     let images = BatchImages::Normalized(values);
-    Ok(Batch { images, targets, labels, samples, size: pipeline.size, bad: unread })
+    let channels = pipeline.normalization.channels.count();
+    Ok(Batch { images, targets, labels, samples, size: pipeline.size, channels, bad: unread })
 }

@@ -48,7 +48,7 @@ impl EvalPipeline {
         Err(Error::config("crop-pct", format!("expected above 0 and at most 1, got {crop_pct}")))
     }
 
-    /// Converts an image to `size * size * 3` normalized values, channels-last.
+    /// Converts an image to `size * size * channels` normalized values, channels-last.
     ///
     /// # Errors
     /// Returns an error if the image is empty or a setting is out of range.

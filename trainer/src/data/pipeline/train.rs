@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::channels::Normalization;
+use crate::config::channels::{InputChannels, Normalization};
 use crate::config::train::TrainConfig;
 use efficienttrain_schedule::{Augmentation, Order, Recipe};
 use image::RgbImage;
@@ -129,7 +129,7 @@ impl TrainPipeline {
         }
     }
 
-    /// Converts an image to `size * size * 3` normalized values, channels-last: [`Self::prepare`],
+    /// Converts an image to `size * size * channels` normalized values, channels-last: [`Self::prepare`],
     /// then [`Self::normalize_into`].
     ///
     /// # Errors
@@ -225,11 +225,15 @@ impl TrainPipeline {
         w: &mut Workspace,
         batch: &mut Batch,
     ) -> Result<(), DataError> {
-        let (number, image_len) = (batch.labels.len(), batch.size * batch.size * 3);
+        let (number, image_len) = (batch.labels.len(), batch.size * batch.size * batch.channels);
         match &mut batch.images {
             BatchImages::Raw(raw) => {
                 let mut rng = self.rng(sample, Purpose::Erase);
-                raw.push(number, image, self.erasing().sample(image.dimensions(), 3, &mut rng)?);
+                raw.push(
+                    number,
+                    image,
+                    self.erasing().sample(image.dimensions(), batch.channels as u32, &mut rng)?,
+                );
                 w.mark(PipelineStage::Normalize);
             }
             BatchImages::Normalized(values) => {
@@ -245,7 +249,7 @@ impl TrainPipeline {
     pub(crate) fn empty_batch(&self, count: usize, size: u32, classes: usize) -> Batch {
         match self.raw_batches {
             true => Batch::with_bytes(count, size as usize, classes, self.normalization),
-            false => Batch::with_values(count, size as usize, classes),
+            false => Batch::with_values(count, size as usize, classes, self.normalization.channels.count()),
         }
     }
 
@@ -262,8 +266,8 @@ impl TrainPipeline {
             label_smoothing: a.label_smoothing,
             ..Mixup::default()
         };
-        let (height, width) = (batch.size, batch.size);
-        let shape = BatchShape { batch: batch.labels.len(), channels: 3, height, width, layout: Layout::Hwc };
+        let (height, width, channels) = (batch.size, batch.size, batch.channels);
+        let shape = BatchShape { batch: batch.labels.len(), channels, height, width, layout: Layout::Hwc };
         let mut rng = sample_rng(self.seed, 0, first_sample, Purpose::Mix);
         batch.targets = match &mut batch.images {
             BatchImages::Raw(raw) => {
@@ -317,6 +321,10 @@ impl TrainPipeline {
         sample: SampleId,
         w: &mut Workspace,
     ) -> Result<(), DataError> {
+        if self.normalization.channels == InputChannels::Gray {
+            // First, as timm decodes to gray: what an operation measures is then of the gray image.
+            grayscale(image);
+        }
         let mut rng = self.rng(sample, Purpose::Augment);
         let done = match &self.policy {
             Some(policy) => policy.apply(image, magnitude, &mut rng, &mut w.scratch),
@@ -382,7 +390,8 @@ impl TrainPipeline {
         out: &mut [f32],
     ) -> Result<(), DataError> {
         w.normalize(self.normalization).apply(image, Layout::Hwc, out)?;
-        let shape = (3, image.height(), image.width());
+        let channels = self.normalization.channels.count();
+        let shape = (channels as u32, image.height(), image.width());
         self.erasing().apply(out, shape, Layout::Hwc, &mut self.rng(sample, Purpose::Erase))?;
         w.mark(PipelineStage::Normalize);
         Ok(())

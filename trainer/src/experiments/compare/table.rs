@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use efficienttrain_models::{ModelOptions, cost, create_model};
+use efficienttrain_models::{cost, create_model};
 use efficienttrain_schedule::search::Measured;
 use serde::Serialize;
 
@@ -52,11 +52,8 @@ impl Row {
         let plan = runs[0].plan();
         let (mut sizes, mut operations, mut images) = (Vec::new(), 0.0, 0.0);
         for stage in plan.stages().iter().filter(|stage| stage.steps > 0) {
-            let options = ModelOptions {
-                num_classes: runs[0].state.model.num_classes(),
-                input_size: [stage.size as usize; 2],
-                ..ModelOptions::default()
-            };
+            let classes = runs[0].state.model.num_classes();
+            let options = runs[0].config.model_options(classes, stage.size as usize);
             let model = create_model(&plan.recipe().model, &options)?;
             let trained = (stage.steps * stage.images_per_step) as f64;
             operations += trained * cost(&*model)?.train_flops as f64;

@@ -1,7 +1,7 @@
 //! Options of a search, one definition each.
 
 use clap::{Args, ValueEnum};
-use efficienttrain_models::{ModelOptions, create_model};
+use efficienttrain_models::create_model;
 use efficienttrain_schedule::search::{
     Algorithm, EarlyStop, FineTune, Prefer, Search, SearchOptions, Space, StageBatch, TieRule,
 };
@@ -124,9 +124,8 @@ impl SearchSettings {
         let recipe = config.recipe()?;
         let options = self.options(config, &recipe, images as u64)?;
         for &size in &options.space.sizes {
-            let made =
-                ModelOptions { num_classes: 1, input_size: [size as usize; 2], ..ModelOptions::default() };
-            create_model(&recipe.model, &made).map_err(|e| Error::config("sizes", e.to_string()))?;
+            create_model(&recipe.model, &config.model_options(1, size as usize))
+                .map_err(|e| Error::config("sizes", e.to_string()))?;
         }
         Search::new(&recipe, options).map_err(|error| match error {
             ScheduleError::BudgetTooSmall { .. } => {

@@ -1,11 +1,12 @@
 //! Encoder: a model for feature extraction, from any weight file.
 
 use candle_core::{DType, Device};
-use efficienttrain_models::weights::{LoadOptions, Report, load_into};
+use efficienttrain_models::Error as ModelError;
+use efficienttrain_models::weights::{LoadOptions, Report, Tensors, in_channels, load_into};
 use efficienttrain_models::{Backbone, ModelOptions, ParamStore, create_model};
 
 use crate::checkpoint::read::Checkpoint;
-use crate::config::channels::Normalization;
+use crate::config::channels::{InputChannels, Normalization};
 use crate::error::{Error, Result};
 use crate::inference::evaluate::at_size;
 use crate::inference::predict::Predictor;
@@ -57,11 +58,12 @@ impl Encoder {
         Ok(Self { model, params, normalization: trained.normalization, report: None })
     }
 
-    fn bare(model: &str, size: usize, weights: &efficienttrain_models::weights::Tensors) -> Result<Self> {
-        let model = create_model(
-            model,
-            &ModelOptions { input_size: [size; 2], num_classes: 1, ..ModelOptions::default() },
-        )?;
+    fn bare(model: &str, size: usize, weights: &Tensors) -> Result<Self> {
+        let options = ModelOptions { input_size: [size; 2], num_classes: 1, ..ModelOptions::default() };
+        let probe = create_model(model, &options)?;
+        let normalization = normalization_of(&*probe, weights)?;
+        let in_channels = normalization.channels.count();
+        let model = create_model(model, &ModelOptions { in_channels, ..options })?;
         let mut params = ParamStore::zeros(model.specs(), DType::F32, &Device::Cpu)?;
         let options = LoadOptions {
             adapt_head: true,
@@ -70,6 +72,17 @@ impl Encoder {
             ..LoadOptions::default()
         };
         let report = load_into(&*model, &mut params, weights, &options)?;
-        Ok(Self { model, params, normalization: Normalization::default(), report: Some(report) })
+        Ok(Self { model, params, normalization, report: Some(report) })
     }
+}
+
+/// Returns ImageNet's numbers for the channels that the weights of a file were trained for.
+fn normalization_of(model: &dyn Backbone, weights: &Tensors) -> Result<Normalization> {
+    let count = in_channels(model, weights).unwrap_or(model.in_channels());
+    let channels = u8::try_from(count).map_err(|e| e.to_string()).and_then(InputChannels::try_from);
+    let channels = channels.map_err(|what| ModelError::Weights {
+        model: model.name().into(),
+        what: format!("the weights are for other images: {what}"),
+    })?;
+    Ok(Normalization::of_imagenet(channels))
 }

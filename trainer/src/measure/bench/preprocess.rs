@@ -106,7 +106,7 @@ struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     fn new(source: &'a dyn Source, pipeline: &'a TrainPipeline, view: ViewSpec) -> Self {
-        let out = vec![0.0; view.size as usize * view.size as usize * 3];
+        let out = vec![0.0; pipeline.normalization.image_len(view.size as usize)];
         let order = SampleOrder::new(pipeline.seed, source.len());
         Self { source, pipeline, view, order, workspace: Workspace::default(), out }
     }

@@ -112,7 +112,7 @@ impl<'a> Measurement<'a> {
         state.precision = bench.precision;
         state.move_to(&bench.device.open()?)?;
         state.check_precision()?;
-        let batch = Batch::random(bench.batch, bench.size, options.num_classes, state.device())?;
+        let batch = Batch::random(bench.batch, &*state.model, state.device())?;
         let sums = open_sums(group, state.device(), bench.sums, bench.sum_type)?;
         let buckets = Buckets::new(bench.bucket_mib, sums);
         Ok(Self { group, bench, state, buckets, batch })

@@ -95,7 +95,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     state.precision = bench.precision;
     state.move_to(&bench.device.open()?)?;
     state.check_precision()?;
-    let mut batch = Batch::random(bench.batch, bench.size, options.num_classes, state.device())?;
+    let mut batch = Batch::random(bench.batch, &*state.model, state.device())?;
     // A run sends a batch to the GPU during the step before.
     if !state.device().is_cpu() {
         batch.stage(state.device())?;

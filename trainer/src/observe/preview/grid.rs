@@ -86,16 +86,19 @@ pub fn seen(
     sample: SampleId,
     workspace: &mut Workspace,
 ) -> Result<RgbImage, DataError> {
-    let mut values = vec![0.0; (view.size * view.size * 3) as usize];
+    let mut values = vec![0.0; pipeline.normalization.image_len(view.size as usize)];
     pipeline.apply(image, view, sample, workspace, &mut values)?;
     Ok(pixels(&values, view.size, pipeline.normalization))
 }
 
 /// Inverts the normalization.
-fn pixels(values: &[f32], size: u32, Normalization { mean, std }: Normalization) -> RgbImage {
+fn pixels(values: &[f32], size: u32, Normalization { channels, mean, std }: Normalization) -> RgbImage {
+    let count = channels.count();
     RgbImage::from_fn(size, size, |x, y| {
-        let at = ((y * size + x) * 3) as usize;
-        let value = |c: usize| (255.0 * (values[at + c] * std[c] + mean[c])).round().clamp(0.0, 255.0) as u8;
+        let pixel = &values[(y * size + x) as usize * count..][..count];
+        // A gray pixel has its one value in each channel.
+        let byte = |c: usize| 255.0 * (pixel[c.min(count - 1)] * std[c] + mean[c]);
+        let value = |c: usize| byte(c).round().clamp(0.0, 255.0) as u8;
         Rgb([value(0), value(1), value(2)])
     })
 }
