@@ -13,6 +13,7 @@ pub(crate) mod depthwise;
 pub(crate) mod gemm;
 mod lanes;
 pub(crate) mod norm;
+pub(crate) mod parallel;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod rows;

@@ -3,10 +3,8 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
 use super::lanes::lane_sum_zip;
-use super::{Compute, Storage, vectorized};
+use super::{Compute, Storage, parallel, vectorized};
 
 /// Elements that one task of a flat loop works on: a few L1 caches, so that the pool's overhead
 /// vanishes.
@@ -27,7 +25,7 @@ pub(super) unsafe fn fill_blocks<T: Storage>(
 ) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
     let room = &mut out.spare_capacity_mut()[..len];
-    room.par_chunks_mut(block).enumerate().for_each(|(i, out)| {
+    parallel::chunks_mut(room, block, &|i, out| {
         vectorized(
             #[inline(always)]
             || work(i * block, out),
@@ -126,14 +124,16 @@ pub(crate) fn by_row<S: Storage, F: Fn(usize) -> S::Real>(
 /// Sum of `f(x, y)` over all elements: blocks in lanes, then in double precision and in order.
 pub(crate) fn sum_zip<S: Storage>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real) -> S::Real + Sync) -> f64 {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
-    let block = |(x, y): (&[S], &[S])| {
+    const BLOCK: usize = FLAT / 8;
+    let sums = parallel::collect(x.len().div_ceil(BLOCK), &|i| {
+        let range = i * BLOCK..x.len().min((i + 1) * BLOCK);
+        let (x, y) = (&x[range.clone()], &y[range]);
         vectorized(
             #[inline(always)]
             || lane_sum_zip(x, y, &f),
         )
         .into_f64()
-    };
-    let sums: Vec<f64> = x.par_chunks(FLAT / 8).zip(y.par_chunks(FLAT / 8)).map(block).collect();
+    });
     sums.into_iter().sum()
 }
 
@@ -142,7 +142,8 @@ pub(crate) fn sum_zip<S: Storage>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real)
 /// closure.
 pub(crate) fn update<T: Compute>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + Copy + Send + Sync) {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
-    x.par_chunks_mut(FLAT).zip(y.par_chunks(FLAT)).for_each(|(x, y)| {
+    parallel::chunks_mut(x, FLAT, &|i, x| {
+        let y = &y[i * FLAT..][..x.len()];
         vectorized(
             #[inline(always)]
             move || {
@@ -180,18 +181,15 @@ pub(crate) fn block_sums<T: Compute>(
     work: impl Fn(std::ops::Range<usize>, &mut [T]) + Sync,
 ) -> Vec<f64> {
     let blocks = rows.div_ceil(BLOCK_ROWS);
-    let partial: Vec<Vec<T>> = (0..blocks)
-        .into_par_iter()
-        .map(|block| {
-            let mut sums = vec![T::ZERO; width];
-            let range = block * BLOCK_ROWS..rows.min((block + 1) * BLOCK_ROWS);
-            vectorized(
-                #[inline(always)]
-                || work(range, &mut sums),
-            );
-            sums
-        })
-        .collect();
+    let partial = parallel::collect(blocks, &|block| {
+        let mut sums = vec![T::ZERO; width];
+        let range = block * BLOCK_ROWS..rows.min((block + 1) * BLOCK_ROWS);
+        vectorized(
+            #[inline(always)]
+            || work(range, &mut sums),
+        );
+        sums
+    });
     let mut total = vec![0.0; width];
     for sums in &partial {
         for (t, s) in total.iter_mut().zip(sums) {

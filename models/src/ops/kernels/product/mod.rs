@@ -17,8 +17,6 @@ mod task;
 mod tests;
 mod tile;
 
-use rayon::prelude::*;
-
 pub use bf16::Bf16Products;
 pub(crate) use bf16::multiplies_bf16;
 pub(crate) use im2col::Im2col;
@@ -29,7 +27,7 @@ use partition::{Block, Partition, task_count};
 pub(crate) use split_k::product_split_k;
 use tile::TileShape;
 
-use super::{Compute, Storage};
+use super::{Compute, Storage, parallel};
 
 /// Most rows of a task.
 const BLOCK_ROWS: usize = 1536;
@@ -109,7 +107,5 @@ where
     }
     let max_rows = if O::EXACT { BLOCK_ROWS } else { ROUNDED_BLOCK_ROWS };
     let partition = Partition::new((m, n), task_count(shape), TileShape::native::<T>(), max_rows);
-    (0..partition.len())
-        .into_par_iter()
-        .for_each(|i| task::run(&a, &b, bias, &out, partition.block(i, 0..k)));
+    parallel::for_each(partition.len(), &|i| task::run(&a, &b, bias, &out, partition.block(i, 0..k)));
 }

@@ -1,13 +1,11 @@
 //! Products with a small result and many inner indices: parts of the sums are tasks of their own.
 #![allow(unsafe_code)]
 
-use rayon::prelude::*;
-
 use super::output::{Output, OutputRows};
 use super::partition::{Partition, TASK_WORK, task_count};
 use super::tile::{DEPTH, TileShape};
 use super::{BLOCK_ROWS, Left, Right, Shape, product, task};
-use crate::ops::kernels::{Compute, Storage, vectorized};
+use crate::ops::kernels::{Compute, Storage, parallel, vectorized};
 
 /// Most parts that a sum is split into.
 const MAX_PARTS: usize = 16;
@@ -38,7 +36,7 @@ where
     let mut sums: Vec<T> = Vec::with_capacity(parts * m * n);
     let out = Output::new(sums.as_mut_ptr(), parts * m * n, n, OutputRows::Dense);
     let tasks = partition.len();
-    (0..parts * tasks).into_par_iter().for_each(|i| {
+    parallel::for_each(parts * tasks, &|i| {
         let part = i / tasks;
         let ks = part * depth..k.min((part + 1) * depth);
         task::run(&a, &b, None, &out.rest(part * m * n), partition.block(i % tasks, ks));
@@ -52,7 +50,7 @@ where
 /// Adds the parts behind the first `len` elements to these, and drops them.
 fn add_parts<T: Compute>(sums: &mut Vec<T>, len: usize) {
     let (total, rest) = sums.split_at_mut(len);
-    total.par_chunks_mut(CHUNK).enumerate().for_each(|(i, total)| {
+    parallel::chunks_mut(total, CHUNK, &|i, total| {
         for part in rest.chunks_exact(len) {
             let part = &part[i * CHUNK..][..total.len()];
             vectorized(
