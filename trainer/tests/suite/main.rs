@@ -36,6 +36,8 @@ mod left_out;
 mod list_commands;
 mod lists;
 mod logs;
+#[cfg(feature = "mlflow")]
+mod mlflow;
 #[cfg(all(feature = "cuda", unix))]
 mod nccl;
 mod nonfinite;
@@ -61,4 +63,6 @@ mod subset;
 mod tools;
 mod usage_errors;
 mod view;
+#[cfg(feature = "mlflow")]
+mod webhook;
 mod weight_files;
