@@ -63,6 +63,7 @@ mod subset;
 mod tools;
 mod usage_errors;
 mod view;
+mod webdataset;
 #[cfg(feature = "mlflow")]
 mod webhook;
 mod weight_files;
