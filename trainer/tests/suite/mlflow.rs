@@ -116,8 +116,11 @@ fn pairs(list: &Value) -> Vec<(String, String)> {
     list.as_array().into_iter().flatten().map(|pair| (text(&pair["key"]), text(&pair["value"]))).collect()
 }
 
+/// Names and values of variables.
+type Environment<'a> = &'a [(&'a str, &'a str)];
+
 /// Runs the program with an environment that names only this server.
-fn efficienttrain(args: &[&str], environment: &[(&str, &str)]) -> (bool, String) {
+fn efficienttrain(args: &[&str], environment: Environment) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_efficienttrain"));
     let ours = ["MLFLOW_", "EFFICIENTTRAIN_", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
     for (name, _) in std::env::vars() {
@@ -148,7 +151,7 @@ const TRAIN: [&str; 15] = [
     "7st",
 ];
 
-fn train(out: &Path, environment: &[(&str, &str)], more: &[&str]) -> (bool, String) {
+fn train(out: &Path, environment: Environment, more: &[&str]) -> (bool, String) {
     efficienttrain(&[&TRAIN[..], &["--out", text(out)], more].concat(), environment)
 }
 
@@ -271,7 +274,7 @@ fn a_wrong_set_up_is_refused_before_training() {
     let (denies, _) = server(|told| told.refuses = Some(403));
     let page = serve(|_| Reply::Answer(200, "<html>welcome</html>".into()));
     let moved = serve(|_| Reply::Moved("https://tracking.example/".into()));
-    let cases: [(&[(&str, &str)], &[&str]); 8] = [
+    let cases: [(Environment, &[&str]); 8] = [
         (&[], &["MLFLOW_TRACKING_URI", "http://localhost:5000"]),
         (&[(URI, "sqlite:///mlruns.db")], &["sqlite:///mlruns.db", "mlflow server"]),
         (&[(URI, "http://me:pass@host")], &["without name and password"]),
@@ -330,8 +333,9 @@ fn a_server_that_dies_changes_no_weight_and_is_told() {
     // All of them: those of each tenth step, and the evaluations.
     let log = std::fs::read_to_string(tracked.join("log.jsonl")).unwrap();
     let events = || log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let is_sent =
-        |e: &Value| e["event"] == "eval" || e["event"] == "step" && e["step"].as_u64().unwrap() % 10 == 0;
+    let is_sent = |e: &Value| {
+        e["event"] == "eval" || e["event"] == "step" && e["step"].as_u64().unwrap().is_multiple_of(10)
+    };
     let records = events().filter(is_sent).count();
     assert!(records > 4);
     let lost = format!("{records} records of the run could not be sent to MLflow at {uri}");
