@@ -277,3 +277,106 @@ impl<R> Shared<R> {
         state.closing.is_none_or(|closing| Instant::now() < closing.deadline)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Limits = Limits {
+        queue: 10,
+        batch: 4,
+        gather: Duration::from_millis(1),
+        pause: Duration::from_millis(1),
+        longest_pause: Duration::from_millis(10),
+        patience: Duration::from_millis(50),
+    };
+
+    /// What has arrived, and the failures of the next requests; after them, all succeed.
+    #[derive(Default)]
+    struct Server {
+        failures: Vec<FailureKind>,
+        /// Fails for good.
+        is_dead: bool,
+        records: Vec<u32>,
+        ending: Option<Ending>,
+    }
+
+    #[derive(Clone, Default)]
+    struct Line(Arc<Mutex<Server>>);
+
+    impl Line {
+        fn try_send(&self, take: impl FnOnce(&mut Server)) -> Result<(), Failure> {
+            let mut server = self.0.lock().unwrap();
+            let dead = server.is_dead.then_some(FailureKind::Temporary);
+            match dead.or_else(|| server.failures.pop()) {
+                Some(kind) => Err(Failure { kind, status: None, what: format!("fails ({kind:?})") }),
+                None => {
+                    take(&mut server);
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    impl Destination for Line {
+        type Record = u32;
+
+        fn name(&self) -> String {
+            "the server".into()
+        }
+
+        fn send(&mut self, records: &[u32]) -> Result<(), Failure> {
+            assert!(records.len() <= QUICK.batch);
+            self.try_send(|server| server.records.extend(records))
+        }
+
+        fn end(&mut self, ending: Ending) -> Result<(), Failure> {
+            self.try_send(|server| server.ending = Some(ending))
+        }
+    }
+
+    /// Sends records, and returns what has arrived and what was told.
+    fn sent(count: u32, server: Server) -> (Vec<u32>, Option<Ending>, Vec<String>) {
+        let line = Line(Arc::new(Mutex::new(server)));
+        // Nothing is sent before the queue has all that fits.
+        let held = line.0.lock().unwrap();
+        let mut sender = Sender::start(line.clone(), QUICK).unwrap();
+        (0..count).for_each(|record| sender.push(record));
+        drop(held);
+        sender.close(Ending::Finished);
+        let notices = sender.take_notices();
+        sender.close(Ending::Failed);
+        let server = line.0.lock().unwrap();
+        (server.records.clone(), server.ending, notices)
+    }
+
+    #[test]
+    fn failures_that_pass_lose_nothing_and_are_told_once() {
+        let failures = vec![FailureKind::Temporary, FailureKind::Denied, FailureKind::Temporary];
+        let (records, ending, notices) = sent(9, Server { failures, ..Server::default() });
+        assert_eq!((records, ending), ((0..9).collect(), Some(Ending::Finished)));
+        assert!(notices.len() == 1 && notices[0].contains("the run goes on"), "{notices:?}");
+    }
+
+    #[test]
+    fn refused_records_are_counted_and_the_others_arrive() {
+        let failures = vec![FailureKind::Refused];
+        let (records, ending, notices) = sent(9, Server { failures, ..Server::default() });
+        assert!(!records.is_empty() && records.len() < 9 && ending == Some(Ending::Finished));
+        let lost = format!("{} record", 9 - records.len());
+        assert!(notices[0].contains("these records are not sent"), "{notices:?}");
+        assert!(notices[1].starts_with(&lost) && notices.len() == 2, "{notices:?}");
+    }
+
+    #[test]
+    fn records_that_do_not_fit_or_find_no_server_are_counted() {
+        let (records, ending, notices) = sent(100, Server { is_dead: true, ..Server::default() });
+        assert_eq!((records.len(), ending), (0, None));
+        assert!(notices.iter().any(|notice| notice.starts_with("100 records of the run could not be sent")));
+        // The thread may have taken a batch before the queue was full.
+        let (records, _, notices) = sent(100, Server::default());
+        assert!((10..=14).contains(&records.len()), "{records:?}");
+        let lost = format!("{} records of the run", 100 - records.len());
+        assert!(notices[0].starts_with(&lost), "{notices:?}");
+    }
+}
