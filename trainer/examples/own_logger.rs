@@ -60,7 +60,7 @@ fn main() -> Result<(), Error> {
     let options = RunOptions { out, log: vec![LogFormat::Csv], ..RunOptions::default() };
     let mut run = Run::new(config.clone(), options, Sources::open(&config)?)?;
     run.claim()?;
-    let mut observers = log::open(run.options(), run.step())?;
+    let mut observers = log::open(run.config(), run.options(), run.step())?;
     observers.push(Box::new(Stages::default()));
     run.train(&mut observers)?;
     Ok(())

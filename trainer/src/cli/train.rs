@@ -252,8 +252,9 @@ pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
     let mut observers = Vec::new();
     if first {
         run.claim()?;
-        observers = log::open(run.options(), run.step())?;
-        observers.push(display(run.options(), &stop)?);
+        observers = log::open(run.config(), run.options(), run.step())?;
+        // Dropped first, so that the terminal is restored before the logs tell what failed.
+        observers.insert(0, display(run.options(), &stop)?);
     } else {
         super::signals::set_on_stop(&stop)?;
     }

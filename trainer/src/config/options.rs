@@ -41,6 +41,11 @@ pub struct RunOptions {
     #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',')]
     pub log: Vec<LogFormat>,
 
+    /// Also send the lines of `log.jsonl` to this address, by HTTP POST; the environment variable
+    /// `EFFICIENTTRAIN_LOG_TOKEN` is its bearer token
+    #[arg(long, value_name = "URL")]
+    pub log_url: Option<String>,
+
     /// Terminal display during the run
     #[arg(long, value_enum, default_value_t = ViewName::Bar)]
     pub view: ViewName,
@@ -101,6 +106,19 @@ pub struct RunOptions {
     pub max_bad_images: usize,
 }
 
+/// Checks that an address is one of HTTP without a password, since options are stored.
+pub(crate) fn check_url(url: &str) -> Result<(), String> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    if host.is_empty() {
+        return Err(format!("expected an address like https://host/path, got `{url}`"));
+    }
+    if host.contains('@') {
+        return Err("expected an address without name and password; give them in the environment".into());
+    }
+    Ok(())
+}
+
 impl RunOptions {
     /// Checks that every value is in its range.
     ///
@@ -121,6 +139,7 @@ impl RunOptions {
             let what = format!("expected MiB above 0 and at most 4096, got {}", self.bucket_mib);
             return Err(Error::config("bucket-mib", what));
         }
+        self.log_url.as_deref().map_or(Ok(()), check_url).map_err(|what| Error::config("log-url", what))?;
         // A year; beyond it, a clock of the standard library may overflow.
         match self.checkpoint_minutes {
             Some(minutes) if !(minutes > 0.0 && minutes <= 525_600.0) => {

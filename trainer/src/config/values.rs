@@ -174,6 +174,8 @@ pub enum LogFormat {
     Csv,
     /// Event files for TensorBoard, in the folder `tensorboard`.
     Tensorboard,
+    /// A run on the MLflow server of `MLFLOW_TRACKING_URI`, with the same scalars.
+    Mlflow,
 }
 
 /// Terminal display during a run.

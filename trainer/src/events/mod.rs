@@ -207,12 +207,27 @@ pub trait Observer {
     /// # Errors
     /// An error ends the run; what was saved stays.
     fn observe(&mut self, event: &Event) -> Result<()>;
+
+    /// Returns what the observer itself has to tell since the last call, such as that a server does
+    /// not answer. The run passes it on to all observers as [`Event::Note`].
+    fn notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Tells observers what one of them has to tell.
+pub(crate) fn pass_on_notices(observer: &mut dyn Observer) -> Result<()> {
+    observer.notices().into_iter().try_for_each(|text| observer.observe(&Event::Note { text }))
 }
 
 /// Forwards events to several observers in order.
 impl Observer for Vec<Box<dyn Observer>> {
     fn observe(&mut self, event: &Event) -> Result<()> {
         self.iter_mut().try_for_each(|observer| observer.observe(event))
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        self.iter_mut().flat_map(|observer| observer.notices()).collect()
     }
 }
 

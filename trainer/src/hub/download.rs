@@ -13,12 +13,14 @@ use sha2::{Digest, Sha256};
 use super::spec::{HubSpec, is_inside};
 use crate::error::{Error, Result};
 use crate::util::atomic_file::replace;
+use crate::util::endings::{ending, file_name, has_image_ending};
 
 /// Weights of a repository, the preferred name first, and timm's description of them.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 const DESCRIPTION: &str = "config.json";
-/// Files that data sets are made of.
-const DATA_ENDINGS: [&str; 7] = ["parquet", "tar", "jpg", "jpeg", "png", "webp", "JPEG"];
+/// Files that data sets are made of, beside images: by extension, and by name.
+const DATA_ENDINGS: [&str; 3] = ["parquet", "tar", "csv"];
+const DATA_NAMES: [&str; 2] = ["classes.txt", "dataset.json"];
 /// Attempts after a broken connection.
 const RETRIES: usize = 4;
 /// Longest wait for another process that downloads the same file.
@@ -50,8 +52,8 @@ pub(super) fn data(spec: &HubSpec) -> Result<PathBuf> {
     }
     let names = hub.files()?;
     let is_data = |name: &&String| {
-        let ending = Path::new(name.as_str()).extension().and_then(|ending| ending.to_str());
-        ending.is_some_and(|ending| DATA_ENDINGS.contains(&ending))
+        let ending = ending(name);
+        has_image_ending(ending) || DATA_ENDINGS.contains(&ending) || DATA_NAMES.contains(&file_name(name))
     };
     let names: Vec<&String> = names.iter().filter(is_data).collect();
     let Some(first) = names.first() else {

@@ -36,7 +36,7 @@ use crate::distributed::control::Phase;
 use crate::distributed::group::Group;
 use crate::error::Result;
 use crate::events::history::History;
-use crate::events::{Event, Observer, StageStart, Start};
+use crate::events::{Event, Observer, StageStart, Start, pass_on_notices};
 use crate::run::sources::Sources;
 use crate::training::state::TrainState;
 use crate::util::disk::check_room;
@@ -83,6 +83,11 @@ impl Run {
     /// Returns the plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Returns the options that decide the outcome.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
     }
 
     /// Returns the options that do not affect the outcome.
@@ -165,12 +170,15 @@ impl Run {
                 self.save(observer)?;
             }
             self.report_written(observer)?;
+            pass_on_notices(observer)?;
         }
         self.tick(&mut clock);
         self.report_early_stop(observer)?;
         self.compare_with_forecast(observer)?;
         self.group.enter(Phase::Files, self.step);
-        if self.group.is_first() { self.finish(observer) } else { Ok(self.is_complete()) }
+        let complete = if self.group.is_first() { self.finish(observer)? } else { self.is_complete() };
+        pass_on_notices(observer)?;
+        Ok(complete)
     }
 
     /// Tells at the end of a run that it has ended early, and why.

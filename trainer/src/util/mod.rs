@@ -3,6 +3,7 @@
 pub(crate) mod atomic_file;
 pub(crate) mod csv;
 pub(crate) mod disk;
+pub(crate) mod endings;
 pub(crate) mod float_serde;
 pub(crate) mod instruction_sets;
 pub(crate) mod paths;

@@ -71,16 +71,16 @@ fn changed(first: &TrainConfig, stop: u64, then: &TrainConfig, out: &Path) -> (R
     let o = options(out, 1);
     let mut run =
         Run::new(first.clone(), RunOptions { stop_after: Some(stop), ..o.clone() }, sources()).unwrap();
-    run.train(&mut log::open(run.options(), 0).unwrap()).unwrap();
+    run.train(&mut log::open(run.config(), run.options(), 0).unwrap()).unwrap();
     let saved = Checkpoint::open(&out.join(LAST)).unwrap();
     // A stop between the change and the end must not matter.
     let later = RunOptions { stop_after: Some(stop + 3), ..o.clone() };
     let mut run = Run::resume_as(&saved, then.clone(), later, sources()).unwrap();
-    run.train(&mut log::open(run.options(), run.step()).unwrap()).unwrap();
+    run.train(&mut log::open(run.config(), run.options(), run.step()).unwrap()).unwrap();
     let saved = Checkpoint::open(&out.join(LAST)).unwrap();
     let mut run = Run::resume(&saved, o, sources()).unwrap();
     assert_eq!(run.step(), stop + 3);
-    run.train(&mut log::open(run.options(), run.step()).unwrap()).unwrap();
+    run.train(&mut log::open(run.config(), run.options(), run.step()).unwrap()).unwrap();
     (run, reads.iter().map(|n| n.load(Ordering::Relaxed)).collect())
 }
 

@@ -40,17 +40,19 @@ fn formats_are_read_as_pillow_reads_them() {
     }
     let message = read_image(&folder.join("reversed-bits.tif")).unwrap_err().rendered();
     assert!(message.contains("reversed-bits.tif") && message.contains("FillOrder"), "{message}");
-    assert_eq!(names.len(), 12, "an image lacks its pixels");
+    let message = read_image(&folder.join("photo.avif")).unwrap_err().rendered();
+    assert!(message.contains("photo.avif") && message.contains("an AVIF image"), "{message}");
+    assert_eq!(names.len(), 28, "an image lacks its pixels");
     let set = ImageFolder::open(dir.path()).unwrap();
-    assert_eq!((set.len(), set.skipped().is_empty()), (12, true));
+    assert_eq!((set.len(), set.skipped().is_empty()), (28, true));
     let found = check(&set);
-    assert_eq!((found.images, found.misnamed), (12, vec![]));
+    assert_eq!((found.images, found.misnamed), (28, vec![]));
     let bytes = std::fs::read(folder.join("rgb.ppm")).unwrap();
     let entries: Vec<(String, &[u8])> =
         names.iter().map(|name| (format!("cat/{name}"), &bytes[..])).collect();
     let entries: Vec<(&str, &[u8])> = entries.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
     write(&dir.path().join("a.tar"), &tar_of(&entries));
-    assert_eq!(TarShards::open(&[dir.path().join("a.tar")], None, LIMIT).unwrap().len(), 12);
+    assert_eq!(TarShards::open(&[dir.path().join("a.tar")], None, LIMIT).unwrap().len(), 28);
 }
 
 /// Files that are not images of a class folder.

@@ -150,7 +150,7 @@ fn logged(out: &Path, stop_after: Option<u64>) -> RunOptions {
 }
 
 fn train(mut run: Run) {
-    let mut logs = log::open(run.options(), run.step()).unwrap();
+    let mut logs = log::open(run.config(), run.options(), run.step()).unwrap();
     run.train(&mut logs).unwrap();
 }
 

@@ -38,6 +38,8 @@ mod left_out;
 mod list_commands;
 mod lists;
 mod logs;
+#[cfg(feature = "mlflow")]
+mod mlflow;
 #[cfg(all(feature = "cuda", unix))]
 mod nccl;
 mod nonfinite;
@@ -63,4 +65,7 @@ mod subset;
 mod tools;
 mod usage_errors;
 mod view;
+mod webdataset;
+#[cfg(feature = "mlflow")]
+mod webhook;
 mod weight_files;

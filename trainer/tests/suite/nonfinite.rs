@@ -22,13 +22,13 @@ fn diverged(out: &Path, log: Vec<LogFormat>) -> Run {
         TrainConfig { recipe: "baseline".into(), ema_decay: Some(0.0), epochs: 0.5, ..config("resnet10") };
     let options = RunOptions { log, eval_every: Interval::Steps(4), ..options(out, 1) };
     let mut first = run(&config, RunOptions { stop_after: Some(4), ..options.clone() });
-    first.train(&mut log::open(first.options(), 0).unwrap()).unwrap();
+    first.train(&mut log::open(first.config(), first.options(), 0).unwrap()).unwrap();
     assert!(first.history.evals.len() == 1 && first.step() < first.plan().total_steps());
     let saved = Checkpoint::open(&out.join(LAST)).unwrap();
     let mut run = Run::resume(&saved, options, Sources::open(&config).unwrap()).unwrap();
     let mean = run.state.params.by_name("bn1.running_mean").unwrap();
     mean.slice_set(&Tensor::full(f32::NAN, mean.dims(), &Device::Cpu).unwrap(), 0, 0).unwrap();
-    let mut logs = log::open(run.options(), run.step()).unwrap();
+    let mut logs = log::open(run.config(), run.options(), run.step()).unwrap();
     assert!(run.train(&mut logs).unwrap());
     run
 }

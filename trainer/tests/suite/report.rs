@@ -12,7 +12,7 @@ fn trained(out: &Path, change: impl FnOnce(&mut efficienttrain::config::TrainCon
     let mut config = config("resnet10");
     change(&mut config);
     let mut run = run(&config, options(out, 2));
-    let mut logs = log::open(run.options(), 0).unwrap();
+    let mut logs = log::open(run.config(), run.options(), 0).unwrap();
     run.train(&mut logs).unwrap();
     run
 }

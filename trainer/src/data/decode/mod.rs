@@ -1,12 +1,14 @@
 //! Decodes image files to 8-bit pixels. All commands read images through this module.
 
-pub(crate) mod endings;
+pub(crate) mod depth;
+pub(crate) mod gif;
 pub(crate) mod guard;
 pub(crate) mod jpeg;
 pub(crate) mod jpeg_stream;
 pub(crate) mod orientation;
 pub(crate) mod reduced;
 pub(crate) mod tiff;
+pub(crate) mod unsupported;
 
 use std::fmt::Display;
 use std::io::Cursor;
@@ -16,13 +18,15 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use crate::config::DEFAULT_IMAGE_MIB;
+use crate::data::decode::depth::upper_bytes;
 use crate::data::decode::jpeg::Jpeg;
 use crate::data::decode::jpeg_stream::{JpegStream, is_jpeg};
 use crate::data::decode::orientation::Metadata;
 use crate::data::decode::reduced::{Decoded, Divisor};
+use crate::data::decode::unsupported::refuse_unsupported;
 
-use crate::data::decode::endings::ENDINGS;
 use crate::error::DataError;
+use crate::util::endings::ENDINGS;
 use crate::util::regular::read_regular;
 
 /// Default limit of the memory for decoding one image, in bytes.
@@ -112,7 +116,11 @@ fn decode_jpeg(bytes: &[u8], limit: u64, divisor: Divisor) -> Result<Upright, St
 }
 
 fn decode_other(bytes: &[u8], limit: u64) -> Result<Upright, String> {
-    let failed = |e: image::ImageError| e.to_string();
+    let failed = |e: image::ImageError| match e {
+        image::ImageError::Unsupported(e) => format!("{e}; convert it to PNG or JPEG"),
+        other => other.to_string(),
+    };
+    refuse_unsupported(bytes)?;
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
     let format =
         reader.format().ok_or_else(|| format!("not an image of a known format ({})", ENDINGS.join(", ")))?;
@@ -131,10 +139,18 @@ fn decode_other(bytes: &[u8], limit: u64) -> Result<Upright, String> {
         found => found,
     };
     let size = decoder.dimensions();
-    let is_rgb = decoder.color_type() == image::ColorType::Rgb8;
+    let color = decoder.color_type();
+    let is_rgb = color == image::ColorType::Rgb8;
+    let is_deep = color.bytes_per_pixel() == 2 * color.channel_count();
+    let copies = copies(size, is_rgb, orientation).max(if is_deep { decoder.total_bytes() / 2 } else { 0 });
     // Not all decoders count the image itself, so it is counted here before anything is allocated.
-    check_memory(size, decoder.total_bytes().saturating_add(copies(size, is_rgb, orientation)), limit)?;
+    check_memory(size, decoder.total_bytes().saturating_add(copies), limit)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    match format {
+        ImageFormat::Png | ImageFormat::Tiff => image = upper_bytes(image),
+        ImageFormat::Gif => gif::fill_around_frame(&mut image, bytes),
+        _ => {}
+    }
     if associated {
         image = tiff::without_association(image)?;
     }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use crate::data::decode::decode_reduced;
-use crate::data::decode::endings::ENDINGS;
 use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::Divisor;
 use crate::data::decode::{DEFAULT_IMAGE_LIMIT, decode, read_file};
@@ -17,6 +16,7 @@ use crate::data::source::shard::classes::{ClassList, Label};
 use crate::data::source::skipped::{SkipReason, Skipped};
 use crate::data::source::walk::{Walk, entries, is_hidden};
 use crate::error::DataError;
+use crate::util::endings::ENDINGS;
 
 /// Images with one folder per class.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::decode::endings::{ending, has_image_ending};
 use crate::data::source::cifar::{cifar_files, is_of_cifar};
 use crate::data::source::list::list_of;
 use crate::data::source::numbered::check_complete;
@@ -13,6 +12,7 @@ use crate::data::source::splits::{NamedSplit, split_of};
 use crate::data::source::synthetic::Split;
 use crate::data::source::walk::{entries, is_hidden};
 use crate::error::DataError;
+use crate::util::endings::{ending, has_image_ending};
 
 /// A folder with more subfolders than this is not a folder of configurations.
 const MAX_FOLDERS: usize = 16;

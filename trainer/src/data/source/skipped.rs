@@ -5,7 +5,7 @@ use std::fmt::{Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::decode::endings::ending;
+use crate::util::endings::ending;
 use crate::util::printable::printable;
 
 /// Longest file extension; a longer one is part of the name.

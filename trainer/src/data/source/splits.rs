@@ -1,7 +1,7 @@
 //! Splits in the names of folders and files.
 
-use crate::data::decode::endings::file_name;
 use crate::data::source::synthetic::Split;
+use crate::util::endings::file_name;
 
 /// Names of the training split, the most common one first.
 const TRAIN: [&str; 2] = ["train", "training"];

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::decode::endings::{ending, has_image_ending};
 use crate::data::source::hidden::is_hidden_name;
 use crate::data::source::skipped::{SkipReason, Skipped};
 use crate::error::DataError;
+use crate::util::endings::{ending, has_image_ending};
 use crate::util::regular::is_special;
 
 /// Image files found, and files skipped.

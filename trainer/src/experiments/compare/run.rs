@@ -38,7 +38,7 @@ impl Contestant {
 /// Trains a run with logs in its folder; returns true if it is complete.
 fn logged(run: &mut Run, observer: &mut dyn Observer) -> Result<bool> {
     run.claim()?;
-    let logs = log::open(run.options(), run.step())?;
+    let logs = log::open(run.config(), run.options(), run.step())?;
     run.train(&mut Logged { logs, observer })
 }
 
@@ -52,6 +52,12 @@ impl Observer for Logged<'_> {
     fn observe(&mut self, event: &Event) -> Result<()> {
         self.logs.observe(event)?;
         self.observer.observe(event)
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        let mut notices = self.logs.notices();
+        notices.extend(self.observer.notices());
+        notices
     }
 }
 

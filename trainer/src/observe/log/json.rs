@@ -16,8 +16,32 @@ use crate::util::atomic_file::replace;
 pub struct JsonLog {
     path: PathBuf,
     file: File,
+    lines: JsonLines,
+}
+
+/// Chooses the events that a log of lines contains, and writes them.
+#[derive(Debug, Default)]
+pub(crate) struct JsonLines {
     /// First and last steps of the stages.
     bounds: BTreeSet<u64>,
+}
+
+impl JsonLines {
+    /// Returns the line of an event; none if it is a step that is not logged.
+    pub(crate) fn line(&mut self, event: &Event) -> serde_json::Result<Option<Vec<u8>>> {
+        match event {
+            Event::Start(start) => self.bounds = bounds(start),
+            Event::Step(StepRecord { step, .. })
+                if step % STEP_INTERVAL != 0 && !self.bounds.contains(step) =>
+            {
+                return Ok(None);
+            }
+            _ => {}
+        }
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        Ok(Some(line))
+    }
 }
 
 impl JsonLog {
@@ -31,7 +55,7 @@ impl JsonLog {
         let kept = if step > 0 { kept_lines(path, step)? } else { String::new() };
         replace(path, kept.as_bytes())?;
         let file = File::options().append(true).open(path).map_err(Error::io(path))?;
-        Ok(Self { path: path.into(), file, bounds: BTreeSet::new() })
+        Ok(Self { path: path.into(), file, lines: JsonLines::default() })
     }
 }
 
@@ -57,17 +81,9 @@ fn bounds(start: &Start) -> BTreeSet<u64> {
 
 impl Observer for JsonLog {
     fn observe(&mut self, event: &Event) -> Result<()> {
-        match event {
-            Event::Start(start) => self.bounds = bounds(start),
-            Event::Step(StepRecord { step, .. })
-                if step % STEP_INTERVAL != 0 && !self.bounds.contains(step) =>
-            {
-                return Ok(());
-            }
-            _ => {}
+        match self.lines.line(event).map_err(|e| Error::io(&self.path)(e.into()))? {
+            Some(line) => self.file.write_all(&line).map_err(Error::io(&self.path)),
+            None => Ok(()),
         }
-        let mut line = serde_json::to_vec(event).map_err(|e| Error::io(&self.path)(e.into()))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(Error::io(&self.path))
     }
 }

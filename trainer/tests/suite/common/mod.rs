@@ -2,6 +2,8 @@
 
 pub(crate) mod command;
 pub(crate) mod content;
+#[cfg(feature = "mlflow")]
+pub(crate) mod http;
 pub(crate) mod plain;
 pub(crate) mod shards;
 

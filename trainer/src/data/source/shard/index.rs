@@ -13,7 +13,7 @@ use crate::error::DataError;
 use crate::util::regular::{open_regular, read_regular};
 
 /// Raised when the meaning of a stored index changes, so that old ones are created again.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Images of a shard, found by walking its headers once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,11 +5,11 @@ use std::io::Read;
 
 use tar::{Entry, EntryType};
 
-use crate::data::decode::endings::{ending, file_name, has_image_ending};
 use crate::data::source::hidden::is_hidden_name;
 use crate::data::source::shard::label::ShardLabel;
 use crate::data::source::shard::shard_image::ShardImage;
 use crate::data::source::skipped::{SkipReason, Skipped};
+use crate::util::endings::{ending, file_name, has_image_ending};
 use crate::util::printable::printable;
 
 /// Largest size of a label, or of a description with a label in it.
@@ -40,11 +40,45 @@ struct LabelFile {
     label: Result<ShardLabel, String>,
 }
 
-impl LabelFile {
-    /// Returns true for a file that contains only the label; others may just describe the image.
-    fn is_plain(&self) -> bool {
-        ending(&self.name).eq_ignore_ascii_case("cls")
+/// What the name of a label file says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LabelName<'a> {
+    /// Path without the extensions, which is shared with the image.
+    stem: &'a str,
+    /// True if the file contains only the label; others may just describe the image.
+    is_plain: bool,
+    is_json: bool,
+}
+
+impl<'a> LabelName<'a> {
+    /// Parses `NAME.cls` and `NAME.json`. Some writers add the encoding: `NAME.cls.txt` and
+    /// `NAME.cls.json`.
+    fn parse(name: &'a str) -> Option<Self> {
+        let has = |name: &str, wanted: &str| ending(name).eq_ignore_ascii_case(wanted);
+        let is_json = has(name, "json");
+        if has(name, "cls") {
+            return Some(Self { stem: stem(name), is_plain: true, is_json });
+        }
+        if (is_json || has(name, "txt")) && has(stem(name), "cls") {
+            return Some(Self { stem: stem(stem(name)), is_plain: true, is_json });
+        }
+        is_json.then(|| Self { stem: stem(name), is_plain: false, is_json })
     }
+}
+
+impl LabelFile {
+    fn is_plain(&self) -> bool {
+        LabelName::parse(&self.name).is_some_and(|name| name.is_plain)
+    }
+
+    fn stem(&self) -> &str {
+        label_stem(&self.name)
+    }
+}
+
+/// Returns the stem that a label file shares with its image.
+fn label_stem(name: &str) -> &str {
+    LabelName::parse(name).map_or(name, |name| name.stem)
 }
 
 impl Part {
@@ -63,11 +97,11 @@ impl Part {
         if kind.is_dir() || kind == EntryType::XGlobalHeader {
             return Ok(());
         }
-        let ending = ending(name).to_lowercase();
-        let is_label = matches!(ending.as_str(), "cls" | "json");
+        let label = LabelName::parse(name);
+        let is_label = label.is_some();
         if name.split('/').any(is_hidden_name) {
             skipped.add(SkipReason::Hidden, name);
-        } else if !is_label && !has_image_ending(&ending) {
+        } else if !is_label && !has_image_ending(ending(name)) {
             skipped.add_ending(name);
         } else if kind == EntryType::Link {
             self.add_link(
@@ -80,8 +114,8 @@ impl Part {
             return Err(format!("`{name}` is stored as a sparse file, which cannot be read in place"));
         } else if !(kind.is_file() || kind == EntryType::GNUSparse) {
             skipped.add(SkipReason::NotRegular, name);
-        } else if is_label {
-            let label = read_label(entry, &ending, place.1)?;
+        } else if let Some(LabelName { is_json, .. }) = label {
+            let label = read_label(entry, is_json, place.1)?;
             return self.add_label(LabelFile { name: name.into(), label });
         } else {
             self.add_image(Image { name: name.into(), offset: place.0, length: place.1 }, skipped);
@@ -107,21 +141,22 @@ impl Part {
     /// Adds a hard link, which is a second name of an earlier entry.
     fn add_link(&mut self, name: &str, target: &str, skipped: &mut Skipped) {
         let linked = self.by_name.get(target).map(|&at| (self.images[at].offset, self.images[at].length));
-        let label = self.labels.get(stem(target)).and_then(|files| files.iter().find(|f| f.name == target));
+        let label =
+            self.labels.get(label_stem(target)).and_then(|files| files.iter().find(|f| f.name == target));
         match (linked, label.map(|file| file.label.clone())) {
             (Some((offset, length)), _) => {
                 self.add_image(Image { name: name.into(), offset, length }, skipped);
             }
             (None, Some(label)) => {
                 let file = LabelFile { name: name.into(), label };
-                self.labels.entry(stem(name).into()).or_default().push(file);
+                self.labels.entry(label_stem(name).into()).or_default().push(file);
             }
             (None, None) => skipped.add(SkipReason::NotRegular, name),
         }
     }
 
     fn add_label(&mut self, file: LabelFile) -> Result<(), String> {
-        let files = self.labels.entry(stem(&file.name).into()).or_default();
+        let files = self.labels.entry(file.stem().into()).or_default();
         match files.iter().find(|other| other.name == file.name) {
             Some(other) if other.label != file.label => {
                 let name = printable(&file.name);
@@ -149,6 +184,9 @@ impl Part {
             self.images.iter().map(|image| self.label_stem(&image.name)).collect();
         let chosen = self.chosen(&stems, skipped);
         let is_labeled = chosen.iter().any(|&at| stems[at].is_some());
+        if !is_labeled && !chosen.is_empty() {
+            self.check_lone_labels()?;
+        }
         let mut samples = Vec::with_capacity(chosen.len());
         for at in chosen {
             let Image { name, offset, length } = &self.images[at];
@@ -169,6 +207,17 @@ impl Part {
         stems.iter().flatten().for_each(|stem| _ = self.labels.remove(stem));
         self.labels.values().flatten().for_each(|file| skipped.add(SkipReason::LabelAlone, &file.name));
         Ok(samples)
+    }
+
+    /// Checks that images without labels are without label files: otherwise their names do not
+    /// match, and folders would be taken for classes.
+    fn check_lone_labels(&self) -> Result<(), String> {
+        let Some(file) = self.labels.values().flatten().find(|file| file.is_plain()) else { return Ok(()) };
+        let (name, stem) = (printable(&file.name), printable(file.stem()));
+        Err(format!(
+            "label `{name}` belongs to no image, and no image has a label; expected an image `{stem}.jpg`, or with \
+             another extension that starts with a dot"
+        ))
     }
 
     /// Returns the stem of the label files of an image: its own, or the part before one of the dots
@@ -202,7 +251,7 @@ impl Part {
 
 fn read_label<R: Read>(
     entry: &mut Entry<R>,
-    ending: &str,
+    is_json: bool,
     length: u64,
 ) -> Result<Result<ShardLabel, String>, String> {
     if length > MAX_LABEL_BYTES {
@@ -210,7 +259,7 @@ fn read_label<R: Read>(
     }
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    Ok(if ending == "cls" { ShardLabel::from_text(&bytes) } else { ShardLabel::from_json(&bytes) })
+    Ok(if is_json { ShardLabel::from_json(&bytes) } else { ShardLabel::from_text(&bytes) })
 }
 
 /// Returns the label of a sample and a second one, a name and a number; the list of classes shows

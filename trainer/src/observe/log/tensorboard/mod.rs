@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
-use crate::events::history::EvalRecord;
-use crate::events::{Event, Observer, StepRecord};
-use crate::observe::log::STEP_INTERVAL;
+use crate::events::{Event, Observer};
+use crate::observe::log::scalars::Scalars;
 use crate::observe::log::tensorboard::message::Message;
 
 /// Prefix of the names of event files.
@@ -54,51 +53,23 @@ impl TensorBoardLog {
         Ok(log)
     }
 
-    fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<()> {
+    fn scalars(&mut self, scalars: &Scalars) -> Result<()> {
         let value = |summary: Message, &(tag, value): &(&str, f64)| {
             let value = Message::default().text(message::TAG, tag).float(message::SIMPLE_VALUE, value as f32);
             summary.message(message::VALUE, &value)
         };
-        let summary = scalars.iter().fold(Message::default(), value);
-        self.write(&Message::event(now(), step).message(message::SUMMARY, &summary))
+        let summary = scalars.values.iter().fold(Message::default(), value);
+        self.write(&Message::event(now(), scalars.step).message(message::SUMMARY, &summary))
     }
 
     fn write(&mut self, event: &Message) -> Result<()> {
         self.file.write_all(&record::encode(event.bytes())).map_err(Error::io(&self.path))
     }
-
-    fn step(&mut self, s: &StepRecord) -> Result<()> {
-        let seconds = s.seconds.max(1e-9);
-        let scalars = [
-            ("train/loss", s.loss),
-            ("train/lr", s.lr),
-            ("train/grad_norm", s.grad_norm),
-            ("curriculum/stage", s.stage as f64 + 1.0),
-            ("curriculum/size", f64::from(s.size)),
-            ("curriculum/magnitude", s.magnitude),
-            ("progress/epoch", s.epoch),
-            ("progress/compute", s.compute),
-            ("speed/images_per_s", s.images as f64 / seconds),
-            ("speed/waiting_for_data", s.data_seconds / seconds),
-            ("speed/loader_load", s.loader_load),
-        ];
-        self.scalars(s.step + 1, &scalars)
-    }
-
-    fn eval(&mut self, e: &EvalRecord) -> Result<()> {
-        let mut scalars = vec![("eval/top1", e.top1), ("eval/top5", e.top5), ("eval/loss", e.loss)];
-        scalars.extend(e.ema_top1.map(|top1| ("eval/ema_top1", top1)));
-        self.scalars(e.step, &scalars)
-    }
 }
 
 impl Observer for TensorBoardLog {
     fn observe(&mut self, event: &Event) -> Result<()> {
-        match event {
-            Event::Step(s) if s.step % STEP_INTERVAL == 0 => self.step(s),
-            Event::Eval(e) => self.eval(e),
-            _ => Ok(()),
-        }
+        Scalars::of(event).map_or(Ok(()), |scalars| self.scalars(&scalars))
     }
 }
 

@@ -1,10 +1,11 @@
 //! File extensions of images.
 
 /// File extensions that count as images, in lower case: those of torchvision's `IMG_EXTENSIONS`,
-/// the other extensions of JPEG and PNG, the rest of the PNM family, and GIF (its first frame).
-pub(crate) const ENDINGS: [&str; 16] = [
-    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "bmp", "webp", "gif", "tif", "tiff", "ppm", "pgm", "pbm",
-    "pnm", "pam",
+/// the other extensions of JPEG and PNG, the rest of the PNM family, and of files with several
+/// images GIF and MPO (their first).
+pub(crate) const ENDINGS: [&str; 17] = [
+    "jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "bmp", "webp", "gif", "tif", "tiff", "ppm", "pgm",
+    "pbm", "pnm", "pam",
 ];
 
 /// Returns true if a file extension belongs to an image format.
