@@ -36,6 +36,7 @@ mod left_out;
 mod list_commands;
 mod lists;
 mod logs;
+mod multi_label;
 #[cfg(all(feature = "cuda", unix))]
 mod nccl;
 mod nonfinite;

@@ -88,6 +88,11 @@ impl TensorBoardLog {
     fn eval(&mut self, e: &EvalRecord) -> Result<()> {
         let mut scalars = vec![("eval/top1", e.top1), ("eval/top5", e.top5), ("eval/loss", e.loss)];
         scalars.extend(e.ema_top1.map(|top1| ("eval/ema_top1", top1)));
+        if let Some(several) = e.multi_label {
+            scalars.push(("eval/mAP", several.map));
+            scalars.extend(several.ema_map.map(|map| ("eval/ema_mAP", map)));
+            scalars.extend([("eval/micro_f1", several.micro_f1), ("eval/macro_f1", several.macro_f1)]);
+        }
         self.scalars(e.step, &scalars)
     }
 }
