@@ -14,7 +14,7 @@ use std::process::Command;
 
 use candle_core::{DType, Tensor};
 use common::{golden_weights, model_input};
-use efficienttrain_models::onnx::{OnnxOptions, export};
+use efficienttrain_models::onnx::{OnnxOptions, OnnxOutput, export};
 use efficienttrain_models::{ModelOptions, create_model, predict};
 
 /// Of each family one model, and those with an op of their own; at two sizes.
@@ -33,19 +33,22 @@ const CLASSES: usize = 10;
 /// Images at once: the batch of the file is free.
 const BATCHES: [usize; 2] = [1, 3];
 
-fn write(folder: &Path, name: &str, size: [usize; 2], softmax: bool) {
+fn write(folder: &Path, name: &str, size: [usize; 2], output: OnnxOutput) {
     let options = ModelOptions { num_classes: CLASSES, input_size: size, ..ModelOptions::default() };
     let model = create_model(name, &options).unwrap();
     let params = golden_weights(name, model.specs(), DType::F32);
     let metadata = vec![("model".to_string(), name.to_string())];
-    let bytes = export(&*model, &params, &OnnxOptions { softmax, metadata }).unwrap();
-    let stem =
-        folder.join(format!("{name}-{}x{}{}", size[0], size[1], if softmax { "-softmax" } else { "" }));
+    let bytes = export(&*model, &params, &OnnxOptions { output, metadata }).unwrap();
+    let stem = folder.join(format!("{name}-{}x{}-{output:?}", size[0], size[1]));
     std::fs::write(stem.with_extension("onnx"), bytes).unwrap();
     for batch in BATCHES {
         let images = model_input(5, batch, size[0], size[1]);
         let mut logits = predict(&*model, &params, &images).unwrap();
-        if softmax {
+        if output == OnnxOutput::Sigmoid {
+            let powers = logits.neg().unwrap().exp().unwrap();
+            logits = powers.affine(1.0, 1.0).unwrap().recip().unwrap();
+        }
+        if output == OnnxOutput::Softmax {
             let powers = logits.broadcast_sub(&logits.max_keepdim(1).unwrap()).unwrap().exp().unwrap();
             logits = powers.broadcast_div(&powers.sum_keepdim(1).unwrap()).unwrap();
         }
@@ -66,10 +69,12 @@ fn onnx_runtime_gives_our_logits() {
     std::fs::create_dir_all(&folder).unwrap();
     for (name, sizes) in MODELS {
         for size in sizes {
-            write(&folder, name, size, false);
+            write(&folder, name, size, OnnxOutput::Logits);
         }
     }
-    write(&folder, "resnet18", [64, 64], true);
+    for output in [OnnxOutput::Softmax, OnnxOutput::Sigmoid] {
+        write(&folder, "resnet18", [64, 64], output);
+    }
     let python = std::env::var("EFFICIENTTRAIN_PYTHON").unwrap_or_else(|_| "python3".into());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/check_onnx.py");
     let output = Command::new(python).arg(script).arg(&folder).output().unwrap();

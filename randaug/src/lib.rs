@@ -78,7 +78,10 @@ pub use flip::{flip_horizontal, flip_vertical};
 pub use jitter::{Adjustment, ColorJitter, grayscale};
 pub use keep_ratio::ResizeKeepRatio;
 pub use level::{Arg, LevelScale, MAX_LEVEL};
-pub use mix::{BatchShape, Mix, MixBox, MixMode, Mixup, mix_batch, soft_targets, soft_targets_each};
+pub use mix::{
+    BatchShape, Mix, MixBox, MixMode, Mixup, mix_batch, multi_hot_targets_each, soft_targets,
+    soft_targets_each,
+};
 pub use op::Op;
 pub use pixel_format::to_rgb8;
 pub use policy::{

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use candle_core::{DType, Device, Tensor};
 
 use super::proto::{Attribute, Graph, Node, TensorData, ValueInfo};
-use super::{INPUT, OUTPUT};
+use super::{INPUT, OUTPUT, OnnxOutput};
 use crate::backbone::Backbone;
 use crate::cost::TRACED_BATCH;
 use crate::graph::Input;
@@ -54,15 +54,23 @@ impl<'a> Builder<'a> {
     }
 
     /// Ends the graph with the last value.
-    pub(super) fn finish(mut self, softmax: bool, input: ValueInfo, output: ValueInfo) -> Result<Graph> {
+    pub(super) fn finish(
+        mut self,
+        probabilities: OnnxOutput,
+        input: ValueInfo,
+        output: ValueInfo,
+    ) -> Result<Graph> {
         self.scope.clear();
         let last = Input::Op(self.values.len().wrapping_sub(1));
         if self.values.is_empty() {
             return Err(self.refused("a model without ops"));
         }
         let name = self.read(last, Layout::ChannelsLast);
-        let name =
-            if softmax { self.node("Softmax", &[&name], vec![Attribute::int("axis", -1)]) } else { name };
+        let name = match probabilities {
+            OnnxOutput::Logits => name,
+            OnnxOutput::Softmax => self.node("Softmax", &[&name], vec![Attribute::int("axis", -1)]),
+            OnnxOutput::Sigmoid => self.node("Sigmoid", &[&name], Vec::new()),
+        };
         let names = self.nodes.iter_mut().flat_map(|node| node.input.iter_mut().chain(&mut node.output));
         names.filter(|other| **other == name).for_each(|other| *other = OUTPUT.into());
         self.prune();

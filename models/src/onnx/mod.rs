@@ -45,11 +45,23 @@ const OPSET: i64 = 17;
 /// Version of the file format that came with that opset.
 const IR_VERSION: i64 = 8;
 
+/// Output of an exported model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnnxOutput {
+    /// The logits.
+    #[default]
+    Logits,
+    /// Probabilities of classes that exclude each other.
+    Softmax,
+    /// A probability for each class by itself, for images with any number of labels.
+    Sigmoid,
+}
+
 /// Options of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnnxOptions {
-    /// The output is probabilities, the softmax of the logits.
-    pub softmax: bool,
+    /// The output.
+    pub output: OnnxOutput,
     /// Entries of the file's metadata, such as the names of the classes.
     pub metadata: Vec<(String, String)>,
 }
@@ -72,7 +84,7 @@ pub fn export(model: &dyn Backbone, params: &ParamStore, options: &OnnxOptions) 
         ir_version: IR_VERSION,
         producer_name: "efficienttrain".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
-        graph: Some(builder.finish(options.softmax, input, output)?),
+        graph: Some(builder.finish(options.output, input, output)?),
         opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
         metadata_props: options
             .metadata
@@ -155,12 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn softmax_is_the_last_node_if_asked_for() {
+    fn probabilities_are_the_last_node_if_asked_for() {
         let options = ModelOptions { num_classes: 3, input_size: [32, 32], ..ModelOptions::default() };
         let model = create_model("resnet10", &options).unwrap();
-        let graph = graph(&*model, &OnnxOptions { softmax: true, ..OnnxOptions::default() });
-        check(&graph);
-        assert_eq!(graph.node.last().unwrap().op_type, "Softmax");
+        for (output, last) in [(OnnxOutput::Softmax, "Softmax"), (OnnxOutput::Sigmoid, "Sigmoid")] {
+            let graph = graph(&*model, &OnnxOptions { output, ..OnnxOptions::default() });
+            check(&graph);
+            assert_eq!(graph.node.last().unwrap().op_type, last);
+        }
     }
 
     /// What a model of one's own has in it.

@@ -3,7 +3,7 @@
 use rand::{Rng, RngExt};
 use rand_distr::Beta;
 
-use super::{BatchShape, Mix, MixBox, mix_batch, soft_targets_each};
+use super::{BatchShape, Mix, MixBox, mix_batch, multi_hot_targets_each, soft_targets_each};
 use crate::error::{Error, Result, check};
 
 /// Samples that share one draw.
@@ -161,11 +161,45 @@ impl Mixup {
         num_classes: usize,
         rng: &mut impl Rng,
     ) -> Result<(Vec<f32>, Vec<Mix>)> {
-        if labels.len() != shape.batch {
-            return Err(Error::Length { what: "labels", expected: shape.batch, got: labels.len() });
+        self.mix(x, shape, labels.len(), rng, |mixes| {
+            soft_targets_each(labels, num_classes, mixes, self.label_smoothing)
+        })
+    }
+
+    /// Draws and mixes like [`Mixup::apply`], for samples with any number of labels each: the same
+    /// draws, and the targets of [`multi_hot_targets_each`].
+    ///
+    /// # Shapes
+    /// Those of [`Mixup::apply`], with `[N]` sets of labels.
+    ///
+    /// # Errors
+    /// Same as [`Mixup::apply`].
+    pub fn apply_multi_hot<L: AsRef<[u32]>>(
+        &self,
+        x: &mut [f32],
+        shape: &BatchShape,
+        labels: &[L],
+        num_classes: usize,
+        rng: &mut impl Rng,
+    ) -> Result<(Vec<f32>, Vec<Mix>)> {
+        self.mix(x, shape, labels.len(), rng, |mixes| {
+            multi_hot_targets_each(labels, num_classes, mixes, self.label_smoothing)
+        })
+    }
+
+    fn mix(
+        &self,
+        x: &mut [f32],
+        shape: &BatchShape,
+        labels: usize,
+        rng: &mut impl Rng,
+        targets: impl FnOnce(&[Mix]) -> Result<Vec<f32>>,
+    ) -> Result<(Vec<f32>, Vec<Mix>)> {
+        if labels != shape.batch {
+            return Err(Error::Length { what: "labels", expected: shape.batch, got: labels });
         }
         let mixes = self.sample_batch(shape, rng)?;
-        let targets = soft_targets_each(labels, num_classes, &mixes, self.label_smoothing)?;
+        let targets = targets(&mixes)?;
         match (self.mode, mixes.first()) {
             // One operation for all pairs, without copies.
             (MixMode::Batch, Some(mix)) => mix.apply(x, shape)?,

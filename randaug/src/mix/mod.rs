@@ -5,7 +5,7 @@ mod mixup;
 mod target;
 
 pub use mixup::{MixMode, Mixup};
-pub use target::{soft_targets, soft_targets_each};
+pub use target::{multi_hot_targets_each, soft_targets, soft_targets_each};
 
 use crate::error::{Error, Result, check};
 use crate::tensor::Layout;

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use efficienttrain::config::InputChannels;
 use efficienttrain::data::{
-    BadImage, Check, DEFAULT_IMAGE_LIMIT, PackOptions, Packed, SplitNotes, Stats, check, open_all, pack,
-    stats, write_classes,
+    BadImage, Check, DEFAULT_IMAGE_LIMIT, NamedSource, OpenOptions, PackOptions, Packed, SplitNotes, Stats,
+    check, open_all, pack, stats, write_classes,
 };
 use serde::Serialize;
 
@@ -41,11 +41,17 @@ struct Input {
     /// Largest memory to decode one image with, in MiB
     #[arg(long, value_name = "MIB", default_value_t = (DEFAULT_IMAGE_LIMIT >> 20) as u32)]
     max_image_mib: u32,
+
+    /// Read a list like `train --multi-label`: any number of labels an image, separated by `|` or
+    /// `;`
+    #[arg(long)]
+    multi_label: bool,
 }
 
 impl Input {
-    fn limit(&self) -> u64 {
-        u64::from(self.max_image_mib) << 20
+    fn open(&self) -> Result<Vec<NamedSource>> {
+        let limit = u64::from(self.max_image_mib) << 20;
+        Ok(open_all(&self.path, OpenOptions { limit, multi_label: self.multi_label })?)
     }
 }
 
@@ -133,7 +139,7 @@ pub(crate) fn run(args: &DataArgs) -> Result<()> {
 }
 
 fn run_check(args: &CheckArgs) -> Result<()> {
-    let sets = open_all(&args.input.path, args.input.limit())?;
+    let sets = args.input.open()?;
     let results: Vec<_> = sets.into_iter().map(|(split, set)| Of { split, result: check(&*set) }).collect();
     if args.json {
         super::print_line(serde_json::to_string_pretty(&results)?)?;
@@ -162,6 +168,9 @@ fn show_check(split: &str, c: &Check) -> Result<()> {
             "  images per class:  {} ({}) to {} ({})",
             few.images, few.name, many.images, many.name
         ))?;
+    }
+    if let Some(images) = c.without_label {
+        super::print_line(format!("  images without a label:  {images}"))?;
     }
     for (edge, range) in [("width", c.width), ("height", c.height)] {
         super::print_line(format!("  {edge}: {} to {}, median {}", range.min, range.max, range.median))?;
@@ -193,7 +202,7 @@ fn run_stats(args: &StatsArgs) -> Result<()> {
         bail!("--write: {} exists already; choose another name, or give --force", path.display());
     }
     let mut results = Vec::new();
-    for (split, set) in open_all(&args.input.path, args.input.limit())? {
+    for (split, set) in args.input.open()? {
         super::note_set(&split, &*set);
         let result = stats(&*set, args.input_channels, args.images)?;
         warn(&result.broken);
@@ -233,7 +242,10 @@ fn run_pack(args: &PackArgs) -> Result<()> {
     if holds_something {
         bail!("--out {}: the folder is not empty; choose a new one", args.out.display());
     }
-    let sets = open_all(&args.input.path, args.input.limit())?;
+    if args.input.multi_label {
+        bail!("--multi-label: shards have one label an image; train on the images and their lists instead");
+    }
+    let sets = args.input.open()?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     if let Some((_, set)) = sets.first() {
         write_classes(&args.out, set.classes())?;

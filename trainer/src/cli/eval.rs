@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use clap::Args;
 use efficienttrain::Sources;
-use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, EvalPipeline, Source, open_all};
+use efficienttrain::data::{BadImage, DEFAULT_IMAGE_LIMIT, EvalPipeline, Source, open_all};
 use efficienttrain::inference::class_map::ClassMap;
-use efficienttrain::inference::evaluate::{Confusion, evaluate_each};
+use efficienttrain::inference::evaluate::{Accuracy, Confusion, evaluate_each, evaluate_labels};
 use efficienttrain::inference::predict::Predictor;
 
 use super::inference::{InferenceArgs, TestTime, crop_pct, open_weights};
@@ -54,7 +54,8 @@ pub(crate) struct EvalArgs {
     tta: Option<TestTime>,
 
     /// CSV file to write: one row per class with images, recall, precision, top-5 and the most
-    /// frequent confusion
+    /// frequent confusion; for weights of `--multi-label` with positives, average precision,
+    /// precision, recall and F1
     #[arg(long, value_name = "FILE")]
     per_class: Option<PathBuf>,
 
@@ -84,6 +85,17 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         }
         (_, data) => Sources::evaluation(&record, data)?,
     };
+    if record.config.multi_label && args.map.is_some() {
+        bail!(
+            "--map: is for weights that tell one class an image, and these are of a multi-label run; leave it out"
+        );
+    }
+    if record.config.multi_label && args.confusion.is_some() {
+        bail!(
+            "--confusion: images of a multi-label run have any number of classes, so that none is taken for another; \
+             give --per-class"
+        );
+    }
     let map = args.map.as_deref().map(|path| ClassMap::read(path, source.classes(), &record.classes));
     let map = map.transpose()?;
     record.classes = source.classes().to_vec();
@@ -94,6 +106,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         .with_crop_pct(crop_pct(args.crop_pct, &saved)?)?;
     let pipeline = EvalPipeline { flip: args.tta == Some(TestTime::Flip), ..pipeline };
     let p = Predictor::load(&saved, ema)?.at_size(size)?.on(&args.inference.device.open()?)?;
+    if record.config.multi_label {
+        let (accuracy, table, bad) =
+            evaluate_labels(&*p.model, &p.params, source, &pipeline, args.inference.load())?;
+        show(args, &record.model, size, &accuracy, &bad)?;
+        return Ok(args.per_class.as_deref().map_or(Ok(()), |path| table.write_rows(path))?);
+    }
     let model = match map {
         Some(map) => map.apply(p.model),
         None => p.model,
@@ -103,20 +121,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         evaluate_each(&*model, &p.params, source, &pipeline, args.inference.load(), &mut |j| {
             confusion.add(&j);
         })?;
-    bad.iter().for_each(|b| super::eprint_line(format!("warning: skipped {}", b.reason)));
-    if args.json {
-        super::print_line(serde_json::to_string_pretty(&accuracy)?)?;
-    } else {
-        super::print_line(format!(
-            "{} at {size}: top-1 {:.2}%  top-5 {:.2}%  loss {:.4}  calibration error {:.2}%  ({} images)",
-            record.model,
-            100.0 * accuracy.top1,
-            100.0 * accuracy.top5,
-            accuracy.loss,
-            100.0 * accuracy.ece,
-            accuracy.images
-        ))?;
-    }
+    show(args, &record.model, size, &accuracy, &bad)?;
     // Printed first: the accuracy must not be lost if a file cannot be written.
     args.per_class.as_deref().map_or(Ok(()), |path| confusion.write_rows(path))?;
     Ok(args.confusion.as_deref().map_or(Ok(()), |path| confusion.write_matrix(path))?)
@@ -128,6 +133,32 @@ fn last_split(dir: &Path) -> Result<Arc<dyn Source>> {
         Some((_, source)) => Ok(source),
         None => bail!("--data: {} has no images", dir.display()),
     }
+}
+
+/// Prints the accuracy, and the images that do not count.
+fn show(args: &EvalArgs, model: &str, size: usize, accuracy: &Accuracy, bad: &[BadImage]) -> Result<()> {
+    bad.iter().for_each(|b| super::eprint_line(format!("warning: skipped {}", b.reason)));
+    if args.json {
+        return Ok(super::print_line(serde_json::to_string_pretty(accuracy)?)?);
+    }
+    let (loss, ece, images) = (accuracy.loss, 100.0 * accuracy.ece, accuracy.images);
+    let figures = match accuracy.multi_label {
+        None => format!("top-1 {:.2}%  top-5 {:.2}%", 100.0 * accuracy.top1, 100.0 * accuracy.top5),
+        Some(several) => format!(
+            "mAP {:.2}%  F1 {:.2}% (micro) {:.2}% (macro)  most probable class right {:.2}%",
+            100.0 * several.map,
+            100.0 * several.micro_f1,
+            100.0 * several.macro_f1,
+            100.0 * accuracy.top1
+        ),
+    };
+    super::print_line(format!(
+        "{model} at {size}: {figures}  loss {loss:.4}  calibration error {ece:.2}%  ({images} images)"
+    ))?;
+    if let Some(left_out) = accuracy.multi_label.map(|m| m.classes_without_positive).filter(|n| *n > 0) {
+        super::eprint_line(format!("note: mAP and macro F1 leave out {left_out} classes without an image"));
+    }
+    Ok(())
 }
 
 /// Opens images for weights that do not name their classes: those of the data set in order.

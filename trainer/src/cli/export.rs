@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use efficienttrain::checkpoint;
 use efficienttrain::inference::onnx::export_onnx;
 use efficienttrain::inference::predict::Predictor;
+use efficienttrain_models::onnx::OnnxOutput;
 
 use super::inference::open_weights;
 
@@ -48,9 +49,14 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
 
-    /// Let an ONNX file give probabilities instead of logits
+    /// Let an ONNX file give probabilities instead of logits, of classes that exclude each other
     #[arg(long)]
     softmax: bool,
+
+    /// Let an ONNX file give a probability for each class by itself, for weights of `--multi-label`
+    /// or `--loss bce`
+    #[arg(long, conflicts_with = "softmax")]
+    sigmoid: bool,
 
     /// Overwrite an existing file
     #[arg(long)]
@@ -62,6 +68,14 @@ impl ExportArgs {
         let onnx = self.out.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"));
         self.format.unwrap_or(if onnx { ExportFormat::Onnx } else { ExportFormat::Safetensors })
     }
+
+    fn output(&self) -> OnnxOutput {
+        match (self.softmax, self.sigmoid) {
+            (true, _) => OnnxOutput::Softmax,
+            (_, true) => OnnxOutput::Sigmoid,
+            _ => OnnxOutput::Logits,
+        }
+    }
 }
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
@@ -69,8 +83,10 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     if args.out.exists() && !args.force {
         bail!("--out: {} exists already; choose another name, or give --force", args.out.display());
     }
-    if args.softmax && format != ExportFormat::Onnx {
-        bail!("--softmax: a file of weights has no output; give --format onnx");
+    let asked = [("softmax", args.softmax), ("sigmoid", args.sigmoid)];
+    if let (Some((option, _)), false) = (asked.iter().find(|(_, given)| *given), format == ExportFormat::Onnx)
+    {
+        bail!("--{option}: a file of weights has no output; give --format onnx");
     }
     let (saved, ema) = open_weights(&args.weights, args.ema, args.average)?;
     let mut record = saved.described_run()?;
@@ -82,7 +98,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
             (record.size, record.base_size) = (size, size);
             checkpoint::export(&args.out, &*predictor.model, &predictor.params, &record)?;
         }
-        ExportFormat::Onnx => export_onnx(&args.out, &predictor, &record, args.softmax)?,
+        ExportFormat::Onnx => export_onnx(&args.out, &predictor, &record, args.output())?,
     }
     super::print_line(summary(args, &record.model, record.step, &args.out))?;
     Ok(())

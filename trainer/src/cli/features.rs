@@ -78,9 +78,21 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<()> {
     let run = saved.record.as_ref().map(|record| record.config.clone());
     let mut config = run.unwrap_or_default();
     if let Some(data) = &args.data {
-        config = TrainConfig { data: Some(data.clone()), images_per_class: None, val_share: None, ..config };
+        config = TrainConfig {
+            data: Some(data.clone()),
+            images_per_class: None,
+            val_share: None,
+            multi_label: false,
+            ..config
+        };
     }
     config.val_share = args.val_share.or(config.val_share);
+    if config.multi_label {
+        bail!(
+            "--data: images of the run have any number of labels, and `probe` and `knn` need one each; give a data set \
+             with one label an image"
+        );
+    }
     // Pre-training needs neither labels nor a second split, but evaluating the features does.
     config.target = None;
     let sources = match &saved.record {

@@ -15,6 +15,9 @@ use efficienttrain::inference::predict::{Predictor, Ranked, logits_of_tensor};
 
 use super::inference::{InferenceArgs, TestTime, crop_pct, note_left_out, open_weights, warn_of_nonfinite};
 
+/// Probability above which an image of a multi-label run has a class, unless one is given.
+const THRESHOLD: f64 = 0.5;
+
 /// Arguments of `predict`.
 #[derive(Args)]
 pub(crate) struct PredictArgs {
@@ -39,9 +42,16 @@ pub(crate) struct PredictArgs {
     #[arg(long, value_enum, conflicts_with = "tensor")]
     tta: Option<TestTime>,
 
-    /// Classes to show for each image [default: 5; with --json all]
+    /// Classes to show for each image [default: 5; with --json all; for weights of `--multi-label`
+    /// those above --threshold]
     #[arg(long, value_name = "K")]
     top: Option<usize>,
+
+    /// Probability above which an image has a class, for weights of `--multi-label`: text shows
+    /// those classes, and JSON lists them under `classes`; CSV shows the best classes unless this is
+    /// given [default: 0.5]
+    #[arg(long, value_name = "P", conflicts_with = "tensor")]
+    threshold: Option<f64>,
 
     /// Edge of the images, in pixels [default: the base size of the run]
     #[arg(long, value_name = "PIXELS", conflicts_with = "tensor")]
@@ -112,6 +122,7 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     }
     let (saved, ema) = open_weights(&args.weights, args.ema, args.average)?;
     let mut predictor = Predictor::load(&saved, ema)?;
+    check_threshold(args, &predictor)?;
     if let Some(size) = args.size {
         predictor = predictor.at_size(size)?;
     }
@@ -137,12 +148,13 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     if args.csv {
         super::print_line("image,rank,class,probability")?;
     }
+    let several = predictor.is_multi_label();
     let mut images = 0;
     let bad = predictor.predict_files(files, &pipeline, args.inference.load(), &mut |image, ranked| {
         images += 1;
         match &mut output {
-            Some(output) => output.write(&json_line(args, image, &ranked)),
-            None => print_ranked(args, image, &ranked),
+            Some(output) => output.write(&json_line(args, several, image, &ranked)),
+            None => print_ranked(args, several, image, &ranked),
         }
     })?;
     bad.iter().for_each(|bad| super::eprint_line(format!("error: {}", bad.reason)));
@@ -152,17 +164,47 @@ fn on_images(args: &PredictArgs) -> Result<()> {
     Ok(())
 }
 
+fn check_threshold(args: &PredictArgs, predictor: &Predictor) -> Result<()> {
+    let Some(threshold) = args.threshold else { return Ok(()) };
+    if !predictor.is_multi_label() {
+        bail!(
+            "--threshold: is for weights of `train --multi-label`; each image of these has one class, the most \
+             probable one; leave it out"
+        );
+    }
+    if !(0.0..1.0).contains(&threshold) {
+        bail!("--threshold: expected a probability of at least 0 and below 1, got {threshold}");
+    }
+    Ok(())
+}
+
+/// Returns the classes above the threshold.
+fn above<'a>(args: &PredictArgs, ranked: &'a [(String, f64)]) -> &'a [(String, f64)] {
+    let threshold = args.threshold.unwrap_or(THRESHOLD);
+    &ranked[..ranked.partition_point(|(_, p)| *p > threshold)]
+}
+
 /// Returns the classes to show.
-fn best<'a>(args: &PredictArgs, ranked: &'a Ranked) -> &'a [(String, f64)] {
-    let count = args.top.unwrap_or(if args.json { ranked.len() } else { 5 });
+fn best<'a>(args: &PredictArgs, several: bool, ranked: &'a Ranked) -> &'a [(String, f64)] {
+    // JSON has the classes above the threshold beside the probabilities.
+    let text = several && !args.csv && !args.json;
+    let of_text = text && args.top.is_none();
+    let filtered = !args.json && (args.threshold.is_some() || of_text);
+    let ranked = if filtered { above(args, ranked) } else { ranked };
+    let count = args.top.unwrap_or(if args.json || filtered { ranked.len() } else { 5 });
     &ranked[..count.min(ranked.len())]
 }
 
-fn json_line(args: &PredictArgs, image: &str, ranked: &Ranked) -> serde_json::Value {
+fn json_line(args: &PredictArgs, several: bool, image: &str, ranked: &Ranked) -> serde_json::Value {
     let classes: serde_json::Map<_, _> =
-        best(args, ranked).iter().map(|(class, p)| (class.clone(), (*p).into())).collect();
+        best(args, several, ranked).iter().map(|(class, p)| (class.clone(), (*p).into())).collect();
     let class = ranked.first().map(|(class, _)| class);
-    serde_json::json!({ "image": image, "class": class, "probabilities": classes })
+    let mut line = serde_json::json!({ "image": image, "class": class, "probabilities": classes });
+    if several {
+        let named: Vec<&String> = above(args, ranked).iter().map(|(class, _)| class).collect();
+        line["classes"] = serde_json::json!(named);
+    }
+    line
 }
 
 /// A file of predictions that grows.
@@ -206,18 +248,23 @@ impl Appended {
     }
 }
 
-fn print_ranked(args: &PredictArgs, image: &str, ranked: &Ranked) -> Result<()> {
+fn print_ranked(args: &PredictArgs, several: bool, image: &str, ranked: &Ranked) -> Result<()> {
     if args.json {
-        return Ok(super::print_line(json_line(args, image, ranked))?);
+        return Ok(super::print_line(json_line(args, several, image, ranked))?);
     }
-    let best = best(args, ranked);
+    let best = best(args, several, ranked);
     if args.csv {
         let mut rows = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         for (rank, (class, probability)) in best.iter().enumerate() {
             rows.serialize((image, rank + 1, class, probability))?;
         }
-        return Ok(super::print_line(String::from_utf8(rows.into_inner()?)?.trim_end())?);
+        let rows = String::from_utf8(rows.into_inner()?)?;
+        return if rows.is_empty() { Ok(()) } else { Ok(super::print_line(rows.trim_end())?) };
     }
     super::print_line(image)?;
+    if best.is_empty() && several {
+        let threshold = 100.0 * args.threshold.unwrap_or(THRESHOLD);
+        return Ok(super::print_line(format!("  no class above {threshold}%"))?);
+    }
     best.iter().try_for_each(|(class, p)| Ok(super::print_line(format!("  {:6.2}%  {class}", 100.0 * p))?))
 }

@@ -23,7 +23,7 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Top-1 accuracy in percent that the page says the time to [default: the final one of plain
+    /// Accuracy in percent, top-1 or mAP, that the page says the time to [default: the final one of plain
     /// training; without such a run, the lowest final one]
     #[arg(long, value_name = "PERCENT")]
     target: Option<f64>,
@@ -35,7 +35,7 @@ pub(crate) struct ReportArgs {
 
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     if let Some(target) = args.target.filter(|target| !(0.0..=100.0).contains(target)) {
-        bail!("--target: expected a top-1 accuracy from 0 to 100 percent, got {target}");
+        bail!("--target: expected an accuracy from 0 to 100 percent, got {target}");
     }
     let folders: Vec<PathBuf> = args.runs.iter().flat_map(|folder| runs_in(folder)).collect();
     let mut shown: Vec<Shown> = folders.iter().map(|folder| read_run(args, folder)).collect::<Result<_>>()?;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Result, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use efficienttrain::config::{RunOptions, TrainConfig, ValueOrigin};
+use efficienttrain::events::Figure;
 use efficienttrain::experiments::search::{SearchRun, SearchSettings, TrialEvent, write_outcome};
 use efficienttrain::measure::forecast::clock;
 use efficienttrain_schedule::search::{Report, Trial};
@@ -63,18 +64,23 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let mut search = search.map_err(|error| resolved.explain(error))?;
     let stop = search.stop_flag();
     set_on_stop(&stop)?;
-    let Some(outcome) = search.run(&mut print_event)? else {
+    let figure = search.figure();
+    let Some(outcome) = search.run(&mut |event| print_event(event, figure))? else {
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped::RESUME.into());
         }
         bail!("the search ended without a result or an error");
     };
-    let recipe = write_outcome(&out, &outcome, search.seconds())?;
+    let recipe = write_outcome(&out, &outcome, search.seconds(), figure)?;
     let seconds: f64 = search.seconds().iter().sum();
     let trained: f64 = outcome.equivalent_epochs;
     let exhaustive = seconds * outcome.exhaustive_epochs / trained.max(f64::MIN_POSITIVE);
+    let accuracies = match figure {
+        Figure::Top1 => "",
+        Figure::Map => "accuracies are mean average precisions (mAP)\n",
+    };
     super::print_line(format!(
-        "{outcome}\nwall time of the trials: {}; at this pace, every curriculum would take {}\nrecipe: {}",
+        "{outcome}\n{accuracies}wall time of the trials: {}; at this pace, every curriculum would take {}\nrecipe: {}",
         clock(seconds),
         clock(exhaustive),
         recipe.display()
@@ -83,7 +89,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 /// Reports a trial in one line on the standard error.
-fn print_event(event: &TrialEvent) {
+fn print_event(event: &TrialEvent, figure: Figure) {
     match event {
         TrialEvent::Start(trial) => {
             super::eprint_line(format!(
@@ -95,8 +101,9 @@ fn print_event(event: &TrialEvent) {
         }
         TrialEvent::End { trial, report: Report::Accuracy(accuracy), seconds } => {
             super::eprint_line(format!(
-                "{}: top-1 {:.2}% in {}",
+                "{}: {} {:.2}% in {}",
                 trial.id,
+                figure.name(),
                 100.0 * accuracy,
                 clock(*seconds)
             ));

@@ -11,7 +11,7 @@ use efficienttrain::config::{
     BatchSize, ConfigLayers, CostRule, Resolved, RunOptions, TrainConfig, ValueOrigin, ViewName, differences,
 };
 use efficienttrain::distributed::Group;
-use efficienttrain::events::Observer;
+use efficienttrain::events::{Figure, Observer};
 use efficienttrain::measure::autobatch::tune;
 use efficienttrain::measure::forecast::forecast;
 use efficienttrain::measure::with_known_cost;
@@ -97,7 +97,8 @@ fn execute_in(group: &Group, args: &TrainArgs, layers: ConfigLayers) -> Result<(
         return Ok(super::print_message(forecast(run)?)?);
     }
     let out = &resolved.options.out;
-    train(run, out, "top-1 against compute")?;
+    let title = format!("{} against compute", Figure::of_run(resolved.config.multi_label).name());
+    train(run, out, &title)?;
     // These files exist only if the run reached its end instead of --stop-after.
     match ["model.safetensors", ENCODER].map(|name| out.join(name)).iter().find(|path| path.exists()) {
         Some(weights) => Ok(super::print_line(format!(
@@ -133,7 +134,8 @@ fn open(group: &Group, resolved: &Resolved, saved: Option<&Checkpoint>, dry: boo
     // Agreed on step by step, so that an error of all is told as such by the first process.
     group.agree(new.and_then(|()| Run::check(&config)).and_then(|()| options.check()))?;
     let sources = group.agree(Sources::open(&config))?;
-    if let ([class], None) = (sources.train.classes(), config.target) {
+    let needs_two = config.target.is_none() && !config.multi_label;
+    if let ([class], true) = (sources.train.classes(), needs_two) {
         bail!(
             "--data: `{class}` is the only class, and a classifier needs two or more; add others, or train without labels with `efficienttrain pretrain`"
         );
@@ -173,12 +175,13 @@ fn known(group: &Group, config: &TrainConfig, options: &RunOptions, sources: &So
 }
 
 /// Keys that cannot change when a run is resumed, and why.
-const FIXED: [(&str, &str); 6] = [
+const FIXED: [(&str, &str); 7] = [
     ("init", "the run has started, so initial weights have no effect any more"),
     ("init-ema", "the run has started, so initial weights have no effect any more"),
     ("images-per-class", "it selects the training images, and the run counts them"),
     ("val-share", "it selects the training images, and the run counts them"),
     ("synthetic-images", "it selects the training images, and the run counts them"),
+    ("multi-label", "it defines what is trained"),
     ("target", "it defines what is trained"),
 ];
 

@@ -23,6 +23,7 @@ impl TrainConfig {
                 format!("{kind:?} has none; leave it out, or choose option `opt` sgd"),
             );
         }
+        self.check_multi_label()?;
         let defaults = Self::default();
         let steps = self.lr_curve == Some(CurveName::Step);
         if self.lr_step_factor != defaults.lr_step_factor && !steps {
@@ -101,6 +102,36 @@ impl TrainConfig {
             return refuse("replay", what.into());
         }
         Ok(())
+    }
+
+    /// Refuses options that have no meaning for images with several labels.
+    fn check_multi_label(&self) -> Result<()> {
+        if !self.multi_label {
+            return Ok(());
+        }
+        let defaults = Self::default();
+        // Pre-training reads the lists, but uses no labels.
+        let softmax = self.loss == LossName::CrossEntropy && self.target.is_none();
+        let sampler = self.sampler != defaults.sampler;
+        let of_one_class =
+            "counts images by class, and with option `multi-label` one counts for several; leave it out";
+        let refused = [
+            (
+                "multi-label",
+                self.data.is_none(),
+                "is for option `data` with lists (train.csv and val.csv); the built-in set has one label an image",
+            ),
+            (
+                "loss",
+                softmax,
+                "cross-entropy is for one label an image; with option `multi-label`, give `bce` or leave it out",
+            ),
+            ("class-weights", self.class_weights.is_some(), of_one_class),
+            ("sampler", sampler, of_one_class),
+            ("images-per-class", self.images_per_class.is_some(), of_one_class),
+        ];
+        let first = refused.into_iter().find(|(_, given, _)| *given);
+        first.map_or(Ok(()), |(option, _, what)| Err(Error::config(option, what)))
     }
 
     /// Checks that an optimizer other than the recipe's has its own learning rate and weight decay.

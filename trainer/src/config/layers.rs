@@ -16,6 +16,7 @@ use crate::config::flag_value::flag_value;
 use crate::config::keys::{keys_of, present_name};
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
+use crate::config::values::LossName;
 use crate::error::{Error, Result};
 
 /// Origin of an option's value.
@@ -212,7 +213,11 @@ impl ConfigLayers {
             origins.insert(key.clone(), origin.clone());
         }
         let wrong = |e: serde_json::Error| key_error("options", &e.to_string());
-        let (config, options) = (read(config).map_err(wrong)?, read(options).map_err(wrong)?);
+        let (mut config, options): (TrainConfig, _) =
+            (read(config).map_err(wrong)?, read(options).map_err(wrong)?);
+        if config.multi_label && origins.get("loss") == Some(&ValueOrigin::Default) {
+            config.loss = LossName::Bce;
+        }
         Resolved { config, options, origins }.with_recipe_read()
     }
 

@@ -56,6 +56,12 @@ pub struct TrainConfig {
     #[arg(long, value_name = "N", help_heading = DATA)]
     pub images_per_class: Option<ImagesPerClass>,
 
+    /// Several labels an image, or none: in lists (`train.csv` and `val.csv`), labels of a row are
+    /// separated by `|` or `;`, as in `cat|dog`, and an empty label is an image of no class. The
+    /// loss is then `--loss bce`, and runs are judged by mean average precision (mAP)
+    #[arg(long, help_heading = DATA)]
+    pub multi_label: bool,
+
     /// Training images of the synthetic set
     #[arg(long, value_name = "N", default_value_t = 4096, help_heading = DATA)]
     pub synthetic_images: usize,
@@ -204,7 +210,7 @@ pub struct TrainConfig {
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = OPTIMIZATION)]
     pub no_decay: Vec<String>,
 
-    /// Training loss
+    /// Training loss; with --multi-label `bce` is the default
     #[arg(long, value_enum, default_value_t = LossName::CrossEntropy, help_heading = OPTIMIZATION)]
     pub loss: LossName,
 

@@ -16,10 +16,12 @@ pub struct Batch {
     /// The images, channels-last: `[count, size, size, channels]`.
     pub images: BatchImages,
     /// Class probabilities, `[count, classes]`: smoothed and mixed in training, one-hot in
-    /// evaluation.
+    /// evaluation, with any number of ones a row in a multi-label set.
     pub targets: Vec<f32>,
-    /// The labels before mixing.
+    /// The labels before mixing, one an image; without a meaning in a multi-label set.
     pub labels: Vec<u32>,
+    /// All labels of each image of a multi-label set, before mixing; empty for another set.
+    pub label_sets: Vec<Box<[u32]>>,
     /// Indices of the images in their source.
     pub samples: Vec<usize>,
     /// Edge of the images, in pixels.
@@ -105,6 +107,7 @@ impl Batch {
             images,
             targets: Vec::with_capacity(count * classes),
             labels: Vec::with_capacity(count),
+            label_sets: Vec::new(),
             samples: Vec::with_capacity(count),
             size,
             channels: 3,
@@ -131,7 +134,8 @@ impl Batch {
         for (row, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
             row[label as usize] = 1.0;
         }
-        Ok(Self { images, targets, labels, samples: Vec::new(), size, channels, bad: Vec::new() })
+        let (label_sets, samples) = (Vec::new(), Vec::new());
+        Ok(Self { images, targets, labels, label_sets, samples, size, channels, bad: Vec::new() })
     }
 
     /// Returns the values of the images, if the batch holds values and not bytes.

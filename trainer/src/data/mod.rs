@@ -4,6 +4,7 @@
 pub(crate) mod admin;
 pub(crate) mod batch;
 pub(crate) mod decode;
+pub(crate) mod labels;
 pub(crate) mod loader;
 pub(crate) mod pipeline;
 pub(crate) mod source;
@@ -29,7 +30,7 @@ pub use source::digest::DataDigest;
 pub use source::files::ImageFiles;
 pub use source::folder::ImageFolder;
 pub use source::notes::SplitNotes;
-pub use source::open::{NamedSource, open_all, open_for_evaluation, open_split};
+pub use source::open::{NamedSource, OpenOptions, open_all, open_for_evaluation, open_split};
 #[cfg(feature = "parquet")]
 pub use source::parquet::ParquetFiles;
 pub use source::shard::TarShards;
@@ -39,4 +40,4 @@ pub use source::shard::shard_image::ShardImage;
 pub use source::skipped::{SkipReason, Skipped, SkippedFiles};
 pub use source::subset::Subset;
 pub use source::synthetic::{Split, Synthetic};
-pub use source::{BadImage, Source};
+pub use source::{BadImage, Source, is_multi_label};

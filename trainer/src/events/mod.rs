@@ -2,7 +2,7 @@
 
 pub(crate) mod history;
 
-pub use history::{EvalRecord, History};
+pub use history::{EvalRecord, Figure, History, MultiLabelEval};
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use crate::error::Result;
 /// Event of a run. In the log, each is a JSON object with its name under `event`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "events are passed by reference, one at a time")]
 pub enum Event {
     /// The run starts, or resumes after a stop.
     Start(Start),
@@ -82,6 +83,9 @@ pub struct Start {
     pub val_images: usize,
     /// Number of classes.
     pub classes: usize,
+    /// True if images have any number of labels.
+    #[serde(default)]
+    pub multi_label: bool,
     /// Notes about the training images.
     #[serde(default, skip_serializing_if = "SplitNotes::is_empty")]
     pub train_notes: SplitNotes,
@@ -106,6 +110,11 @@ pub struct Start {
 }
 
 impl Start {
+    /// Returns the figure by which evaluations of the run are judged.
+    pub fn figure(&self) -> Figure {
+        Figure::of_run(self.multi_label)
+    }
+
     /// Returns the number of optimizer steps at the end of the run.
     pub fn total_steps(&self) -> u64 {
         self.plan.total_steps.saturating_add_signed(self.plan_offset)

@@ -3,23 +3,26 @@
 use std::path::Path;
 
 use crate::checkpoint::record::RunRecord;
+use crate::config::train::TrainConfig;
+use crate::config::values::LossName;
 use crate::data::pipeline::eval::EvalPipeline;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inference::predict::Predictor;
 use crate::util::atomic_file::replace;
-use efficienttrain_models::onnx::{OnnxOptions, export};
+use efficienttrain_models::onnx::{OnnxOptions, OnnxOutput, export};
 
-/// Writes a run's model as an ONNX file: images `[batch, channels, size, size]` in, logits or,
-/// with `softmax`, probabilities `[batch, classes]` out.
+/// Writes a run's model as an ONNX file: images `[batch, channels, size, size]` in, logits or probabilities
+/// `[batch, classes]` out, as `output` says.
 ///
 /// The file's metadata has, as JSON, what a program needs to prepare images and to read the output:
 /// `classes`, `input_size`, `mean`, `std`, `interpolation` and `crop_pct`, with timm's meanings, and
-/// `model` and `step`.
+/// `model` and `step`; that of a multi-label run has `multi_label` too.
 ///
 /// # Errors
-/// Returns an error if the model is too large for the format, or the disk fails; the file at `path`
+/// Returns an error if `output` does not fit the loss of the run, the model is too large for the format, or the disk fails; the file at `path`
 /// is then unchanged.
-pub fn export_onnx(path: &Path, predictor: &Predictor, record: &RunRecord, softmax: bool) -> Result<()> {
+pub fn export_onnx(path: &Path, predictor: &Predictor, record: &RunRecord, output: OnnxOutput) -> Result<()> {
+    check_output(&record.config, output)?;
     let [height, width] = predictor.model.input_size();
     let normalization = record.config.normalization();
     let channels = normalization.channels.count();
@@ -34,9 +37,26 @@ pub fn export_onnx(path: &Path, predictor: &Predictor, record: &RunRecord, softm
         ("interpolation", serde_json::json!("bicubic")),
         ("crop_pct", serde_json::json!(EvalPipeline::CROP_PCT)),
     ];
-    let metadata = metadata.map(|(key, value)| (key.to_string(), value.to_string())).to_vec();
-    let bytes = export(&*predictor.model, &predictor.params, &OnnxOptions { softmax, metadata })?;
+    let several = record.config.multi_label.then_some(("multi_label", serde_json::json!(true)));
+    let metadata = metadata.into_iter().chain(several);
+    let metadata = metadata.map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let bytes = export(&*predictor.model, &predictor.params, &OnnxOptions { output, metadata })?;
     replace(path, &bytes)
+}
+
+/// Checks that the probabilities are those that the network was trained for.
+fn check_output(config: &TrainConfig, output: OnnxOutput) -> Result<()> {
+    let what = match output {
+        OnnxOutput::Softmax if config.multi_label => {
+            "classes of a multi-label run do not exclude each other; give option `sigmoid`"
+        }
+        OnnxOutput::Sigmoid if config.loss == LossName::CrossEntropy => {
+            "the run was trained by cross entropy, whose probabilities are those of option `softmax`; give that"
+        }
+        _ => return Ok(()),
+    };
+    let option = if output == OnnxOutput::Softmax { "softmax" } else { "sigmoid" };
+    Err(Error::config(option, what))
 }
 
 /// The number that is written with the digits of `value`, 0.485 for the nearest `f32`.

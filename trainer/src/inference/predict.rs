@@ -17,6 +17,7 @@ use crate::data::source::class_names::unique_names;
 use crate::data::source::files::ImageFiles;
 use crate::data::source::{BadImage, Source};
 use crate::error::{DataError, Error, Result};
+use crate::inference::evaluate::labels::sigmoid;
 use crate::inference::evaluate::{at_size, logits, logits_of};
 
 /// Class names and probabilities, the most probable first. Equal names are followed by their
@@ -32,6 +33,8 @@ pub struct Predictor {
     pub params: ParamStore,
     /// Numbers by which its images are normalized.
     pub normalization: Normalization,
+    /// Probabilities are those of each class by itself.
+    multi_label: bool,
     classes: Vec<String>,
     /// Unique names of the classes.
     unique: Vec<String>,
@@ -54,7 +57,8 @@ impl Predictor {
         let (params, _) = saved.load_into(&*model, ema, &LoadOptions::default())?;
         let (model, params) = at_size(&*model, &params, run.base_size)?;
         let (classes, unique) = (run.classes.clone(), unique_names(&run.classes));
-        Ok(Self { model, params, normalization: run.config.normalization(), classes, unique })
+        let (normalization, multi_label) = (run.config.normalization(), run.config.multi_label);
+        Ok(Self { model, params, normalization, multi_label, classes, unique })
     }
 
     /// Changes the input size.
@@ -78,6 +82,12 @@ impl Predictor {
     /// Returns the names of the classes, in the order of the logits.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// Returns true if images may have any number of labels: probabilities are then those of each
+    /// class by itself, and do not add up to 1.
+    pub fn is_multi_label(&self) -> bool {
+        self.multi_label
     }
 
     /// Predicts the images of a list in order, in batches of `batch`, prepared by `workers`
@@ -137,8 +147,11 @@ impl Predictor {
         }
         let max = row.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
         let mass: f64 = row.iter().map(|&x| f64::from(x - max).exp()).sum();
-        let probability = row.iter().map(|&x| f64::from(x - max).exp() / mass);
-        let mut ranked: Vec<_> = self.unique.iter().cloned().zip(probability).collect();
+        let probability = |&x: &f32| match self.multi_label {
+            true => sigmoid(x.into()),
+            false => f64::from(x - max).exp() / mass,
+        };
+        let mut ranked: Vec<_> = self.unique.iter().cloned().zip(row.iter().map(probability)).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         Ok(ranked)
     }

@@ -7,7 +7,7 @@ pub(crate) fn is_plain(recipe: &str) -> bool {
     recipe.ends_with("-baseline")
 }
 
-/// An evaluation: wall time since the start of its run, in seconds, and top-1 accuracy, 0 to 1.
+/// An evaluation: wall time since the start of its run, in seconds, and accuracy, 0 to 1.
 pub(crate) type Evaluation = (f64, f64);
 
 /// How long runs that differ only in their seeds take to an accuracy.

@@ -1,9 +1,16 @@
 //! Checks of a plan before the first step: errors and likely mistakes.
 
+use std::collections::HashSet;
+
 use efficienttrain_models::fewest_batch_norm_values;
 use efficienttrain_schedule::Plan;
 
+use crate::config::train::TrainConfig;
+use crate::data::source::class_names::spelled;
+use crate::data::source::list::SEPARATORS;
+use crate::data::source::{Source, is_multi_label, labels_of};
 use crate::error::{Error, Result};
+use crate::run::sources::Sources;
 use crate::training::state::TrainState;
 
 /// Returns the stages of a plan that have steps, counted from 1.
@@ -32,6 +39,68 @@ pub(crate) fn check_batch_norm(state: &TrainState, plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Checks that the sets of a run have as many labels an image as its options say.
+///
+/// # Errors
+/// The error names the option.
+pub(crate) fn check_labels(config: &TrainConfig, sources: &Sources) -> Result<()> {
+    if config.target.is_some() {
+        return Ok(());
+    }
+    // A run may have no images to evaluate on.
+    let sets = [&sources.train, &sources.val].into_iter().filter(|set| !set.is_empty());
+    let several: Vec<bool> = sets.map(|set| is_multi_label(&**set)).collect();
+    if several.iter().all(|&several| several == config.multi_label) {
+        return check_labels_of_evaluation(config, &*sources.val);
+    }
+    let what = match config.multi_label {
+        true => "the data set has one label an image; bring a list with several, or leave it out",
+        false => "the data set has any number of labels an image; give this option, with option `loss` bce",
+    };
+    Err(Error::config("multi-label", what))
+}
+
+/// Checks that average precision can be measured, before anything is trained.
+fn check_labels_of_evaluation(config: &TrainConfig, val: &dyn Source) -> Result<()> {
+    let labeled = || (0..val.len()).any(|index| labels_of(val, index).next().is_some());
+    if !config.multi_label || val.is_empty() || labeled() {
+        return Ok(());
+    }
+    let what =
+        "none of the evaluation images has a label, so that no mAP can be measured; add some with labels";
+    Err(Error::config("multi-label", what))
+}
+
+/// Describes the labels of a multi-label set.
+pub(crate) fn describe_labels(source: &dyn Source) -> Option<String> {
+    if !is_multi_label(source) {
+        return None;
+    }
+    let counts = || (0..source.len()).map(|index| source.label_set(index).map_or(0, <[u32]>::len));
+    let mean = counts().sum::<usize>() as f64 / source.len() as f64;
+    let without = counts().filter(|&labels| labels == 0).count();
+    Some(format!(
+        "{mean:.2} labels per training image on average, {without} of {} have none; evaluations report mAP",
+        source.len()
+    ))
+}
+
+/// Warns of classes that seem to be several labels of an image, such as `cat|dog` beside `cat`.
+pub(crate) fn combined_labels(config: &TrainConfig, classes: &[String]) -> Option<String> {
+    if config.multi_label || config.target.is_some() {
+        return None;
+    }
+    let known: HashSet<&str> = classes.iter().map(String::as_str).collect();
+    let is_combined = |class: &&String| {
+        class.contains(SEPARATORS) && class.split(SEPARATORS).any(|part| known.contains(part.trim()))
+    };
+    let class = classes.iter().find(is_combined)?;
+    Some(format!(
+        "the label {} is a class of its own; if images have several labels, give option `multi-label`",
+        spelled(class)
+    ))
 }
 
 /// Returns warnings about likely mistakes in a plan.

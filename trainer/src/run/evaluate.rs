@@ -7,7 +7,7 @@ use crate::data::pipeline::eval::EvalPipeline;
 use crate::data::source::BadImage;
 use crate::distributed::control::Phase;
 use crate::error::Result;
-use crate::events::history::EvalRecord;
+use crate::events::history::{EvalRecord, MultiLabelEval};
 use crate::events::{Event, Observer};
 use crate::inference::evaluate::{Accuracy, EvalImages, Scored, score};
 use crate::run::Run;
@@ -66,11 +66,17 @@ impl Run {
         let now = self.place()?;
         self.group.enter(Phase::Evaluation, self.step);
         let Some((plain, bad)) = self.accuracy(false)? else { return Ok(false) };
-        let mut ema_top1 = None;
+        let mut ema = None;
         if self.state.ema.is_some() {
             let Some((average, _)) = self.accuracy(true)? else { return Ok(false) };
-            ema_top1 = Some(average.top1);
+            ema = Some(average);
         }
+        let multi_label = plain.multi_label.map(|several| MultiLabelEval {
+            map: several.map,
+            ema_map: ema.and_then(|average| average.multi_label).map(|average| average.map),
+            micro_f1: several.micro_f1,
+            macro_f1: several.macro_f1,
+        });
         self.bad.report(&bad, observer)?;
         self.tick(clock);
         let record = EvalRecord {
@@ -81,7 +87,8 @@ impl Run {
             top1: plain.top1,
             top5: plain.top5,
             loss: plain.loss,
-            ema_top1,
+            ema_top1: ema.map(|average| average.top1),
+            multi_label,
         };
         self.history.evals.push(record.clone());
         observer.observe(&Event::Eval(record))?;

@@ -185,8 +185,9 @@ impl Run {
     fn report_early_stop(&self, observer: &mut dyn Observer) -> Result<()> {
         let (Some(best), Some(span)) = (self.stalled_since(), self.options.early_stop) else { return Ok(()) };
         let text = format!(
-            "stopped early: no evaluation for {span} was better than {:.2}% top-1 after step {}",
+            "stopped early: no evaluation for {span} was better than {:.2}% {} after step {}",
             100.0 * best.score(),
+            best.figure().name(),
             best.step
         );
         observer.observe(&Event::Note { text })
@@ -271,6 +272,7 @@ impl Run {
             train_images: self.sources.train.len(),
             val_images: self.sources.val.len(),
             classes: self.sources.train.classes().len(),
+            multi_label: self.config.multi_label,
             train_notes,
             val_notes,
             first_step: self.step,

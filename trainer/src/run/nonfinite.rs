@@ -104,7 +104,11 @@ impl Run {
             |e: safetensors::SafeTensorError| Error::Checkpoint { path: path.clone(), what: e.to_string() };
         replace(&path, &safetensors::serialize(tensors, None).map_err(failed)?)?;
         let labels: Vec<u32> = batches.iter().flat_map(|b| b.labels.clone()).collect();
-        let about = serde_json::json!({ "settings": settings, "images": images, "labels": labels });
+        let mut about = serde_json::json!({ "settings": settings, "images": images, "labels": labels });
+        if self.config.multi_label {
+            let sets: Vec<_> = batches.iter().flat_map(|b| b.label_sets.clone()).collect();
+            about["labels"] = serde_json::json!(sets);
+        }
         replace(&path.with_extension("json"), about.to_string().as_bytes())?;
         Ok(path)
     }

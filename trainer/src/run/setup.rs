@@ -12,9 +12,9 @@ use crate::checkpoint::read::Checkpoint;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::config::values::{LossName, NonFinitePolicy};
-use crate::data::source::Source;
 use crate::data::source::cached::Cached;
 use crate::data::source::digest::DataDigest;
+use crate::data::source::{Source, labels_of};
 use crate::distributed::buckets::Buckets;
 use crate::distributed::group::Group;
 use crate::distributed::sums::OrderedSums;
@@ -110,6 +110,7 @@ impl Run {
         config.recipe()?;
         options.check()?;
         let sources = cached(sources, &options)?;
+        checks::check_labels(&config, &sources)?;
         class_weights(&config, &*sources.train)?;
         let plan = config.plan(sources.train.len())?;
         options.check_replay(&plan, 1)?;
@@ -122,11 +123,14 @@ impl Run {
         let folder = config.data.as_deref().map(data_folder).transpose()?;
         let (data, mut warnings) =
             (DataDigest::of(&*sources.train, folder.as_deref()), checks::warnings(&plan)?);
+        warnings.extend(checks::combined_labels(&config, sources.train.classes()));
         if config.ema_warmup && state.ema.is_none() {
             warnings.push(
                 "option `ema-warmup` has no effect: the run has no EMA; give option `ema-decay`".into(),
             );
         }
+        let described = config.target.is_none().then(|| checks::describe_labels(&*sources.train));
+        let notes = described.flatten().into_iter().collect();
         // Checkpoint and options file may be read from another folder.
         config.data = config.data.map(absolute);
         let bad = BadImages::new(options.max_bad_images);
@@ -144,7 +148,7 @@ impl Run {
             offset: PlanOffset::default(),
             init: None,
             data,
-            notes: Vec::new(),
+            notes,
             warnings,
             bad,
             stop: Arc::default(),
@@ -229,7 +233,8 @@ fn configure(state: &mut TrainState, config: &TrainConfig) -> Result<()> {
 pub(crate) fn class_weights(config: &TrainConfig, source: &dyn Source) -> Result<Option<Arc<[f32]>>> {
     let Some(weights) = &config.class_weights else { return Ok(None) };
     let mut counts = vec![0; source.classes().len()];
-    (0..source.len()).for_each(|index| counts[source.label(index) as usize] += 1);
+    let labels = (0..source.len()).flat_map(|index| labels_of(source, index));
+    labels.for_each(|label| counts[label as usize] += 1);
     Ok(Some(weights.of(source.classes(), &counts)?.into()))
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::checkpoint::record::RunRecord;
 use crate::config::train::TrainConfig;
 use crate::data::source::Source;
-use crate::data::source::open::{has_split, open_for_evaluation, open_plain, open_split, open_unlabeled};
+use crate::data::source::open::{
+    OpenOptions, has_split, open_for_evaluation, open_plain, open_split, open_unlabeled,
+};
 use crate::data::source::subset::Subset;
 use crate::data::source::synthetic::{Split, Synthetic};
 use crate::error::{Error, Result};
@@ -55,14 +57,14 @@ impl Sources {
     /// # Errors
     /// Same as [`Self::of_run`].
     pub fn evaluation(run: &RunRecord, data: Option<&Path>) -> Result<Arc<dyn Source>> {
-        let (limit, classes) = (run.config.image_limit(), &run.classes);
+        let (options, classes) = (open_options(&run.config), &run.classes);
         match (data, &run.config) {
-            (Some(dir), _) => Ok(open_for_evaluation(&data_folder(dir)?, classes, limit)?),
+            (Some(dir), _) => Ok(open_for_evaluation(&data_folder(dir)?, classes, options)?),
             // The training images are not needed.
             (None, TrainConfig { data: Some(dir), val_share: None, target: None, .. }) => {
                 let dir = &*data_folder(dir)?;
                 check_there(dir)?;
-                Ok(open_split(dir, Split::Val, Some(classes), limit)?)
+                Ok(open_split(dir, Split::Val, Some(classes), options)?)
             }
             _ => Ok(Self::of_run(run)?.val),
         }
@@ -82,27 +84,27 @@ impl Sources {
         check_there(dir)?;
         config.check_val_share()?;
         if config.target.is_some() && config.val_share.is_none() {
-            return Self::unlabeled(dir, config.image_limit());
+            return Self::unlabeled(dir, open_options(config));
         }
         match config.val_share {
-            Some(share) => Self::held_out(dir, share, classes, config.image_limit()),
+            Some(share) => Self::held_out(dir, share, classes, open_options(config)),
             None => {
-                let train = open_split(dir, Split::Train, classes, config.image_limit())?;
-                let val = open_split(dir, Split::Val, Some(train.classes()), config.image_limit())?;
+                let train = open_split(dir, Split::Train, classes, open_options(config))?;
+                let val = open_split(dir, Split::Val, Some(train.classes()), open_options(config))?;
                 Ok(Self { train, val })
             }
         }
     }
 
     /// Returns the images of `dir` without a part of each class, and that part.
-    fn held_out(dir: &Path, share: f64, classes: Option<&[String]>, limit: u64) -> Result<Self> {
+    fn held_out(dir: &Path, share: f64, classes: Option<&[String]>, options: OpenOptions) -> Result<Self> {
         if has_split(dir, Split::Val)? {
             let what = format!("{} has a val split; leave this out to evaluate on it", dir.display());
             return Err(Error::config("val-share", what));
         }
         let whole = match has_split(dir, Split::Train)? {
-            true => open_split(dir, Split::Train, classes, limit)?,
-            false => open_plain(dir, classes, limit)?,
+            true => open_split(dir, Split::Train, classes, options)?,
+            false => open_plain(dir, classes, options)?,
         };
         let (train, val) = Subset::hold_out(&whole, share)
             .map_err(|error| Error::config("val-share", format!("{error}; add some or remove the class")))?;
@@ -110,10 +112,10 @@ impl Sources {
     }
 
     /// Opens images without labels. Nothing is evaluated, so a second split is not required.
-    fn unlabeled(dir: &Path, limit: u64) -> Result<Self> {
-        let train = open_unlabeled(dir, limit)?;
+    fn unlabeled(dir: &Path, options: OpenOptions) -> Result<Self> {
+        let train = open_unlabeled(dir, options)?;
         let val = match has_split(dir, Split::Val)? {
-            true => open_split(dir, Split::Val, Some(train.classes()), limit)?,
+            true => open_split(dir, Split::Val, Some(train.classes()), options)?,
             false => train.clone(),
         };
         Ok(Self { train, val })
@@ -128,6 +130,11 @@ impl Sources {
         let val = Synthetic::new(config.seed, Split::Val, (images / 4).max(10), edge)?;
         Ok(Self { train: Arc::new(train), val: Arc::new(val) })
     }
+}
+
+/// Returns how the data set of a configuration is opened.
+fn open_options(config: &TrainConfig) -> OpenOptions {
+    OpenOptions { limit: config.image_limit(), multi_label: config.multi_label }
 }
 
 fn check_there(dir: &Path) -> Result<()> {

@@ -40,6 +40,7 @@ mod lists;
 mod logs;
 #[cfg(feature = "mlflow")]
 mod mlflow;
+mod multi_label;
 #[cfg(all(feature = "cuda", unix))]
 mod nccl;
 mod nonfinite;

@@ -113,6 +113,7 @@ fn a_diverged_evaluation_is_told_when_it_happens() {
         top5: 1.0,
         loss: f64::INFINITY,
         ema_top1: None,
+        multi_label: None,
     };
     let lines = efficienttrain::observe::progress::lines(&Event::Eval(record.clone())).join("\n");
     assert!(lines.contains("warning") && lines.contains("7 steps") && lines.contains("--lr"), "{lines}");

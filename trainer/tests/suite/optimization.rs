@@ -67,6 +67,7 @@ fn frozen_statistics_are_what_training_normalizes_by() {
         ),
         targets: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]].concat(),
         labels: vec![0, 1, 2, 0],
+        label_sets: Vec::new(),
         samples: vec![0, 1, 2, 3],
         size: 32,
         channels: 3,

@@ -18,6 +18,7 @@ fn batch() -> Batch {
         images: BatchImages::Normalized(pixels),
         targets,
         labels: (0..IMAGES as u32).collect(),
+        label_sets: Vec::new(),
         samples: Vec::new(),
         size: SIZE,
         channels: 3,

@@ -15,10 +15,11 @@ use efficienttrain::{Error, Run, Sources};
 
 /// Everything that a run ends with.
 #[derive(Clone, Debug, PartialEq)]
-struct Outcome {
+pub(crate) struct Outcome {
     weights: Vec<(String, Vec<u32>)>,
     moments: Vec<(String, Vec<u32>)>,
-    evaluations: Vec<(u64, u64, u64, u64, Option<u64>)>,
+    pub(crate) evaluations: Vec<(u64, u64, u64, u64, Option<u64>)>,
+    pub(crate) multi_label: Vec<Option<[u64; 3]>>,
     bad_steps: Vec<u64>,
     steps: u64,
 }
@@ -33,10 +34,14 @@ fn outcome(run: &Run) -> Outcome {
     let evaluation = |e: &efficienttrain::events::EvalRecord| {
         (e.step, e.top1.to_bits(), e.top5.to_bits(), e.loss.to_bits(), e.ema_top1.map(f64::to_bits))
     };
+    let multi_label = |e: &efficienttrain::events::EvalRecord| {
+        e.multi_label.map(|several| [several.map, several.micro_f1, several.macro_f1].map(f64::to_bits))
+    };
     Outcome {
         weights: bits(run),
         moments: moments.collect(),
         evaluations: run.history.evals.iter().map(evaluation).collect(),
+        multi_label: run.history.evals.iter().map(multi_label).collect(),
         bad_steps: run.history.bad_steps.clone(),
         steps: run.step(),
     }
@@ -80,7 +85,7 @@ impl Job<'_> {
 }
 
 /// Trains on some numbers of ranks, which must all end with the same.
-fn same_on(ranks: &[usize], config: &TrainConfig) -> Outcome {
+pub(crate) fn same_on(ranks: &[usize], config: &TrainConfig) -> Outcome {
     same_with(ranks, config, |_| ())
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::command::{accepted, efficienttrain, text};
 use efficienttrain::checkpoint::Checkpoint;
 use efficienttrain::config::{RunOptions, TrainConfig};
+use efficienttrain::events::Figure;
 use efficienttrain::experiments::search::{AlgorithmName, SearchRun, SearchSettings, write_outcome};
 use efficienttrain_schedule::search::{Outcome, Report, Verdict};
 
@@ -62,7 +63,7 @@ fn the_found_recipe_trains_to_the_state_that_the_search_ended_with() {
     // Two stages with two candidates; both of a stage start from one state, which was trained once.
     assert_eq!((outcome.trials.len(), seconds.len()), (4, 4));
     assert!(outcome.equivalent_epochs < outcome.exhaustive_epochs);
-    let recipe = write_outcome(&out, &outcome, &seconds).unwrap();
+    let recipe = write_outcome(&out, &outcome, &seconds, Figure::Top1).unwrap();
     for file in ["outcome.json", "trials.csv", "search.svg"] {
         assert!(out.join(file).metadata().unwrap().len() > 100, "{file}");
     }

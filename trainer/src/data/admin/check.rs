@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::data::source::class_names::unique_names;
 use crate::data::source::skipped::Skipped;
-use crate::data::source::{BadImage, Source};
+use crate::data::source::{BadImage, Source, is_multi_label, labels_of};
 
 /// Result of checking a data set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -16,6 +16,9 @@ pub struct Check {
     pub images: usize,
     /// Images of each class, broken ones included, in the order of labels.
     pub classes: Vec<ClassCount>,
+    /// Images of a multi-label set that have no label, broken ones included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without_label: Option<usize>,
     /// Widths of the images, in pixels.
     pub width: Range,
     /// Heights of the images, in pixels.
@@ -59,7 +62,10 @@ impl Range {
 /// Decodes every image of a set.
 pub fn check(source: &dyn Source) -> Check {
     let mut counts = vec![0; source.classes().len()];
-    (0..source.len()).for_each(|i| counts[source.label(i) as usize] += 1);
+    let labels = (0..source.len()).flat_map(|i| labels_of(source, i));
+    labels.for_each(|label| counts[label as usize] += 1);
+    let none = |&i: &usize| source.label_set(i).is_some_and(<[u32]>::is_empty);
+    let without_label = is_multi_label(source).then(|| (0..source.len()).filter(none).count());
     let seen: Vec<_> = (0..source.len())
         .into_par_iter()
         .map(|i| (source.load(i).map(|p| p.dimensions()), is_misnamed(source, i)))
@@ -81,6 +87,7 @@ pub fn check(source: &dyn Source) -> Check {
     Check {
         images: widths.len(),
         classes: names.zip(counts).map(|(name, images)| ClassCount { name, images }).collect(),
+        without_label,
         width: Range::of(widths),
         height: Range::of(heights),
         broken,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::data::decode::jpeg_stream::is_jpeg;
 use crate::data::loader::order::SampleOrder;
-use crate::data::source::{BadImage, Source};
+use crate::data::source::{BadImage, Source, is_multi_label};
 use crate::error::DataError;
 
 /// Images to encode at a time; bounds the memory.
@@ -73,10 +73,15 @@ pub struct Packed {
 /// gives the same bytes. A shard appears once it is complete.
 ///
 /// # Errors
-/// Returns an error if a shard cannot be written, an option is out of range, or no image can be
-/// read.
+/// Returns an error if a shard cannot be written, an option is out of range, no image can be read,
+/// or the set is a multi-label one.
 pub fn pack(source: &dyn Source, dir: &Path, split: &str, options: PackOptions) -> Result<Packed, DataError> {
     options.check()?;
+    if is_multi_label(source) {
+        let what = "option `multi-label`: shards have one label an image; train on the images and \
+                    their lists instead";
+        return Err(DataError::Setting(what.into()));
+    }
     std::fs::create_dir_all(dir).map_err(DataError::io(dir))?;
     let order = SampleOrder::new(0, source.len());
     let shards = options.shards.min(source.len());

@@ -7,7 +7,7 @@ use randaug::{Purpose, sample_rng};
 
 use crate::config::values::SamplerName;
 use crate::data::pipeline::sample::SampleId;
-use crate::data::source::Source;
+use crate::data::source::{Source, labels_of};
 
 /// Endless sequence of samples: one permutation of the set per epoch, a function of the seed and
 /// the epoch.
@@ -38,7 +38,9 @@ impl SampleOrder {
         let mut order = Self::new(seed, source.len());
         if sampler == SamplerName::Balanced {
             let mut classes = vec![Vec::new(); source.classes().len()];
-            (0..source.len()).for_each(|i| classes[source.label(i) as usize].push(i as u32));
+            for index in 0..source.len() {
+                labels_of(source, index).for_each(|label| classes[label as usize].push(index as u32));
+            }
             order.classes = classes.into_iter().filter(|images| !images.is_empty()).collect();
         }
         order

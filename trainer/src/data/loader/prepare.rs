@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use randaug::soft_targets;
+use randaug::{Mix, multi_hot_targets_each, soft_targets};
 
 use crate::data::batch::{Batch, BatchImages};
 use crate::data::decode::bad;
 use crate::data::decode::reduced::Decoded;
+use crate::data::labels::ImageLabels;
 use crate::data::loader::order::SampleOrder;
 use crate::data::loader::replay::{FreshImages, PreparedImage, WorkerOutput};
 use crate::data::loader::request::BatchRequest;
@@ -15,7 +16,7 @@ use crate::data::pipeline::eval::EvalPipeline;
 use crate::data::pipeline::sample::SampleId;
 use crate::data::pipeline::train::TrainPipeline;
 use crate::data::pipeline::workspace::Workspace;
-use crate::data::source::{BadImage, Source};
+use crate::data::source::{BadImage, Source, is_multi_label};
 use crate::error::DataError;
 
 /// Number of consecutive unreadable images after which a batch fails.
@@ -42,7 +43,8 @@ pub(crate) fn train_batch(
             let (sample, image) = load(i)?;
             let mut pixels = image::RgbImage::default();
             pipeline.prepare(&image, request.view, sample, w, &mut pixels)?;
-            images.push(Arc::new(PreparedImage { pixels, label: source.label(sample.index), sample }));
+            let labels = ImageLabels::of(source, sample.index);
+            images.push(Arc::new(PreparedImage { pixels, labels, sample }));
         }
         return Ok(WorkerOutput::Fresh(FreshImages { request: *request, images, bad }));
     }
@@ -52,7 +54,8 @@ pub(crate) fn train_batch(
     for i in 0..request.count {
         let (sample, image) = load(i)?;
         pipeline.prepare(&image, request.view, sample, w, &mut prepared)?;
-        pipeline.append(&prepared, source.label(sample.index), sample, w, &mut batch)?;
+        let labels = ImageLabels::of(source, sample.index);
+        pipeline.append(&prepared, &labels, sample, w, &mut batch)?;
     }
     pipeline.mix(&mut batch, classes, request.first_sample)?;
     Ok(WorkerOutput::Batch(Batch { bad, ..batch }))
@@ -90,7 +93,8 @@ pub(crate) fn eval_batch(
     let (count, classes) = (range.len(), source.classes().len());
     let image_len = pipeline.normalization.image_len(pipeline.size);
     let mut values = vec![0.0; count * image_len];
-    let (mut labels, mut samples, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut labels, mut label_sets) = (Vec::new(), Vec::new());
+    let (mut samples, mut unread) = (Vec::new(), Vec::new());
     for index in range.clone() {
         let out = &mut values[labels.len() * image_len..][..image_len];
         let prepared = source.load(index).and_then(|image| {
@@ -99,14 +103,18 @@ pub(crate) fn eval_batch(
         match prepared {
             Ok(()) => {
                 labels.push(source.label(index));
+                label_sets.extend(source.label_set(index).map(Box::from));
                 samples.push(index);
             }
             Err(error) => unread.push(BadImage::of(source, index, &error)),
         }
     }
     values.truncate(labels.len() * image_len);
-    let targets = soft_targets(&labels, classes, 1.0, 0.0)?;
+    let targets = match is_multi_label(source) {
+        true => multi_hot_targets_each(&label_sets, classes, &vec![Mix::None; labels.len()], 0.0)?,
+        false => soft_targets(&labels, classes, 1.0, 0.0)?,
+    };
     let images = BatchImages::Normalized(values);
     let channels = pipeline.normalization.channels.count();
-    Ok(Batch { images, targets, labels, samples, size: pipeline.size, channels, bad: unread })
+    Ok(Batch { images, targets, labels, label_sets, samples, size: pipeline.size, channels, bad: unread })
 }

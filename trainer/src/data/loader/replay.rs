@@ -12,6 +12,7 @@ use rand::RngExt;
 use randaug::sample_rng;
 
 use crate::data::batch::Batch;
+use crate::data::labels::ImageLabels;
 use crate::data::loader::request::BatchRequest;
 use crate::data::loader::worker_pool::{OrderedWorkers, catch_panic, spawn};
 use crate::data::pipeline::sample::SampleId;
@@ -26,7 +27,7 @@ use crate::error::DataError;
 #[derive(Debug)]
 pub(crate) struct PreparedImage {
     pub(crate) pixels: RgbImage,
-    pub(crate) label: u32,
+    pub(crate) labels: ImageLabels,
     pub(crate) sample: SampleId,
 }
 
@@ -88,8 +89,8 @@ impl ReplayCollator {
         let empty = self.pipeline.empty_batch(images.len(), request.view.size, self.classes);
         let mut batch = Batch { bad, ..empty };
         for image in images {
-            let PreparedImage { pixels, label, sample } = &**image;
-            self.pipeline.append(pixels, *label, *sample, &mut self.workspace, &mut batch)?;
+            let PreparedImage { pixels, labels, sample } = &**image;
+            self.pipeline.append(pixels, labels, *sample, &mut self.workspace, &mut batch)?;
         }
         self.pipeline.mix(&mut batch, self.classes, request.first_sample)?;
         Ok(batch)

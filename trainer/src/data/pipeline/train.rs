@@ -9,8 +9,8 @@ use image::RgbImage;
 use rand::RngExt;
 use randaug::{
     BatchShape, ColorJitter, CropBox, Filter, Layout, Mix, Mixup, Op, Purpose, RandAugment, RandomErasing,
-    RandomResizedCrop, flip_horizontal, flip_vertical, grayscale, resize_crop_into, sample_rng,
-    soft_targets_each,
+    RandomResizedCrop, flip_horizontal, flip_vertical, grayscale, multi_hot_targets_each, resize_crop_into,
+    sample_rng, soft_targets_each,
 };
 
 use crate::config::policy::PolicyName;
@@ -18,6 +18,7 @@ use crate::config::values::{CropMethod, Interpolation, SamplerName};
 use crate::data::batch::{Batch, BatchImages};
 use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::divisor_for;
+use crate::data::labels::ImageLabels;
 use crate::data::pipeline::resize_crop::{ResizedBox, fused_is_faster};
 use crate::data::pipeline::sample::{SampleId, ViewSpec};
 use crate::data::pipeline::timer::PipelineStage;
@@ -220,7 +221,7 @@ impl TrainPipeline {
     pub(crate) fn append(
         &self,
         image: &RgbImage,
-        label: u32,
+        labels: &ImageLabels,
         sample: SampleId,
         w: &mut Workspace,
         batch: &mut Batch,
@@ -240,7 +241,7 @@ impl TrainPipeline {
                 self.normalize_into(image, sample, w, &mut values[number * image_len..][..image_len])?;
             }
         }
-        batch.labels.push(label);
+        labels.append_to(batch);
         batch.samples.push(sample.index);
         Ok(())
     }
@@ -269,12 +270,21 @@ impl TrainPipeline {
         let (height, width, channels) = (batch.size, batch.size, batch.channels);
         let shape = BatchShape { batch: batch.labels.len(), channels, height, width, layout: Layout::Hwc };
         let mut rng = sample_rng(self.seed, 0, first_sample, Purpose::Mix);
+        let several = !batch.label_sets.is_empty();
         batch.targets = match &mut batch.images {
             BatchImages::Raw(raw) => {
                 // One random draw for all images, which is the mode of the recipes.
                 let mixes = mixup.sample_batch(&shape, &mut rng)?;
                 raw.set_mix(mixes.first().copied().unwrap_or(Mix::None));
-                soft_targets_each(&batch.labels, classes, &mixes, mixup.label_smoothing)?
+                match several {
+                    true => {
+                        multi_hot_targets_each(&batch.label_sets, classes, &mixes, mixup.label_smoothing)?
+                    }
+                    false => soft_targets_each(&batch.labels, classes, &mixes, mixup.label_smoothing)?,
+                }
+            }
+            BatchImages::Normalized(values) if several => {
+                mixup.apply_multi_hot(values, &shape, &batch.label_sets, classes, &mut rng)?.0
             }
             BatchImages::Normalized(values) => {
                 mixup.apply(values, &shape, &batch.labels, classes, &mut rng)?.0

@@ -46,6 +46,10 @@ impl Source for Cached {
         self.of.label(index)
     }
 
+    fn label_set(&self, index: usize) -> Option<&[u32]> {
+        self.of.label_set(index)
+    }
+
     fn skipped(&self) -> Skipped {
         self.of.skipped()
     }

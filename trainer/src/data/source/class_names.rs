@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::data::source::Source;
+use crate::data::source::{Source, labels_of};
 use crate::util::printable::{MAX_SHOWN, printable};
 
 /// Number of names to list in a message.
@@ -26,7 +26,8 @@ pub fn unique_names(classes: &[String]) -> Vec<String> {
 /// Returns the names of the classes without an image in a set.
 pub fn empty_classes(source: &dyn Source) -> Vec<String> {
     let mut seen = vec![false; source.classes().len()];
-    (0..source.len()).for_each(|index| seen[source.label(index) as usize] = true);
+    let labels = (0..source.len()).flat_map(|index| labels_of(source, index));
+    labels.for_each(|label| seen[label as usize] = true);
     let names = unique_names(source.classes()).into_iter().zip(seen);
     names.filter(|(_, seen)| !seen).map(|(name, _)| name).collect()
 }

@@ -10,7 +10,7 @@ use crate::data::decode::reduced::Divisor;
 use crate::data::decode::{DEFAULT_IMAGE_LIMIT, decode, read_file};
 use crate::data::source::Source;
 use crate::data::source::class_names::{empty_classes, spelled};
-use crate::data::source::list::read_list;
+use crate::data::source::list::{Listed, read_list};
 use crate::data::source::runs::holds_run;
 use crate::data::source::shard::classes::{ClassList, Label};
 use crate::data::source::skipped::{SkipReason, Skipped};
@@ -23,6 +23,8 @@ use crate::util::endings::ENDINGS;
 pub struct ImageFolder {
     classes: Vec<String>,
     files: Vec<(PathBuf, u32)>,
+    /// All labels of each image, for a multi-label list.
+    label_sets: Option<Vec<Box<[u32]>>>,
     skipped: Skipped,
     limit: u64,
 }
@@ -80,8 +82,21 @@ impl ImageFolder {
     /// Returns an error that names the line if a row is not a path and a label, an image is missing,
     /// or a label is not among `classes`.
     pub fn listed(list: &Path, classes: Option<&[String]>) -> Result<Self, DataError> {
-        let (classes, files) = read_list(list, classes)?;
-        Ok(Self { classes, files, skipped: Skipped::default(), limit: DEFAULT_IMAGE_LIMIT })
+        Ok(Self::of_list(read_list(list, classes, false)?))
+    }
+
+    /// Lists the images of a CSV file like [`Self::listed`], each with any number of labels: `|` or
+    /// `;` separates the labels of a row, and an empty label is an image of no class.
+    ///
+    /// # Errors
+    /// Same as [`Self::listed`]; also if no image has a label and `classes` is none.
+    pub fn listed_multi_label(list: &Path, classes: Option<&[String]>) -> Result<Self, DataError> {
+        Ok(Self::of_list(read_list(list, classes, true)?))
+    }
+
+    fn of_list(listed: Listed) -> Self {
+        let Listed { classes, files, label_sets } = listed;
+        Self { classes, files, label_sets, skipped: Skipped::default(), limit: DEFAULT_IMAGE_LIMIT }
     }
 
     /// Like [`Self::open`], with the classes of another split, so that labels agree: classes are
@@ -133,7 +148,7 @@ impl ImageFolder {
         }
         let Walk { files, skipped } = walk;
         let classes = folders.into_iter().map(|(name, _)| name).collect();
-        Ok(Self { classes, files, skipped, limit: DEFAULT_IMAGE_LIMIT })
+        Ok(Self { classes, files, label_sets: None, skipped, limit: DEFAULT_IMAGE_LIMIT })
     }
 
     /// Returns the error for `dir`, or a part of it, without an image.
@@ -205,6 +220,10 @@ impl Source for ImageFolder {
 
     fn label(&self, index: usize) -> u32 {
         self.files[index].1
+    }
+
+    fn label_set(&self, index: usize) -> Option<&[u32]> {
+        self.label_sets.as_ref().map(|sets| &*sets[index])
     }
 
     fn skipped(&self) -> Skipped {

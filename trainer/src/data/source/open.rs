@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::data::source::Source;
 use crate::data::source::cifar::Cifar;
 use crate::data::source::folder::ImageFolder;
+use crate::data::source::list::list_of;
 use crate::data::source::locate::{Found, Kind, find, of_file, of_folder, unnamed_shard};
 use crate::data::source::runs::holds_run;
 use crate::data::source::shard::TarShards;
@@ -22,11 +23,26 @@ const EXPECTED: &str = "expected one of: image folders (train/CLASS/IMAGE and va
      (train/*.tar and val/*.tar, or names that contain the split, as train-*.tar and val-*.tar); Parquet files of Hugging Face (the same with .parquet, also in \
      data/); CIFAR binaries (data_batch_*.bin and test_batch.bin, or train.bin and test.bin)";
 
+/// How a data set is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Largest memory for decoding an image, in bytes.
+    pub limit: u64,
+    /// Images may have several labels, or none: only for lists.
+    pub multi_label: bool,
+}
+
+/// Opens a set whose images have one label each, with a limit in bytes.
+impl From<u64> for OpenOptions {
+    fn from(limit: u64) -> Self {
+        Self { limit, multi_label: false }
+    }
+}
+
 /// A set of images and the name of its split.
 pub type NamedSource = (String, Arc<dyn Source>);
 
-/// Opens one split of the data set in `dir`. With `classes`, labels are positions in that list; an
-/// image may take at most `limit` bytes to decode.
+/// Opens one split of the data set in `dir`. With `classes`, labels are positions in that list.
 ///
 /// # Errors
 /// Returns an error if there is no such split (the message lists the supported layouts), or it
@@ -35,14 +51,15 @@ pub fn open_split(
     dir: &Path,
     split: Split,
     classes: Option<&[String]>,
-    limit: u64,
+    options: impl Into<OpenOptions>,
 ) -> Result<Arc<dyn Source>, DataError> {
+    let options = options.into();
     check_folder(dir)?;
-    let found = match find(dir, split)? {
+    let found = match find_with(dir, split, options)? {
         Some(found) => found,
         None => return Err(DataError::layout(dir, describe_missing(dir, split)?)),
     };
-    open(found, dir, classes, limit)
+    open(found, dir, classes, options)
 }
 
 /// Describes a data set without a split.
@@ -71,7 +88,8 @@ fn describe_missing(dir: &Path, split: Split) -> Result<String, DataError> {
 ///
 /// # Errors
 /// Same as [`open_split`].
-pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> {
+pub fn open_all(path: &Path, options: impl Into<OpenOptions>) -> Result<Vec<NamedSource>, DataError> {
+    let options = options.into();
     let path = &*data_folder(path).map_err(|error| DataError::Setting(error.to_string()))?;
     if path.is_file() {
         let found = of_file(path).ok_or_else(|| {
@@ -81,19 +99,19 @@ pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> 
             )
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        return Ok(vec![("all".into(), open(found, folder, None, limit)?)]);
+        return Ok(vec![("all".into(), open(found, folder, None, options)?)]);
     }
     let mut sets: Vec<NamedSource> = Vec::new();
     for split in [Split::Train, Split::Val] {
         if path.is_dir()
-            && let Some(found) = find(path, split)?
+            && let Some(found) = find_with(path, split, options)?
         {
             let classes = sets.first().map(|(_, set)| set.classes().to_vec());
-            sets.push((split.name().into(), open(found, path, classes.as_deref(), limit)?));
+            sets.push((split.name().into(), open(found, path, classes.as_deref(), options)?));
         }
     }
     if sets.is_empty() {
-        sets.push(("all".into(), open_plain(path, None, limit)?));
+        sets.push(("all".into(), open_plain(path, None, options)?));
     }
     Ok(sets)
 }
@@ -102,11 +120,16 @@ pub fn open_all(path: &Path, limit: u64) -> Result<Vec<NamedSource>, DataError> 
 ///
 /// # Errors
 /// Same as [`open_split`].
-pub fn open_for_evaluation(dir: &Path, classes: &[String], limit: u64) -> Result<Arc<dyn Source>, DataError> {
-    if dir.is_dir() && find(dir, Split::Val)?.is_some() {
-        return open_split(dir, Split::Val, Some(classes), limit);
+pub fn open_for_evaluation(
+    dir: &Path,
+    classes: &[String],
+    options: impl Into<OpenOptions>,
+) -> Result<Arc<dyn Source>, DataError> {
+    let options = options.into();
+    if dir.is_dir() && find_with(dir, Split::Val, options)?.is_some() {
+        return open_split(dir, Split::Val, Some(classes), options);
     }
-    open_plain(dir, Some(classes), limit)
+    open_plain(dir, Some(classes), options)
 }
 
 /// Returns true if the data set in `dir` has a split.
@@ -125,10 +148,19 @@ pub(crate) fn has_split(dir: &Path, split: Split) -> Result<bool, DataError> {
 pub(crate) fn open_plain(
     dir: &Path,
     classes: Option<&[String]>,
-    limit: u64,
+    options: OpenOptions,
 ) -> Result<Arc<dyn Source>, DataError> {
     check_folder(dir)?;
-    open(of_folder(dir, None)?, dir, classes, limit)
+    open(of_folder(dir, None)?, dir, classes, options)
+}
+
+/// Finds one split of the data set in `dir`.
+fn find_with(dir: &Path, split: Split, options: OpenOptions) -> Result<Option<Found>, DataError> {
+    // Only lists have several labels an image, so that folders beside one are of another kind.
+    match list_of(dir, Some(split)).filter(|_| options.multi_label) {
+        Some(list) => Ok(Some(Found { kind: Kind::List(list), skipped: Skipped::default() })),
+        None => find(dir, split),
+    }
 }
 
 /// Opens images for a run without labels: the training split of the data set in `dir`, or all
@@ -136,17 +168,18 @@ pub(crate) fn open_plain(
 ///
 /// # Errors
 /// Same as [`open_split`].
-pub(crate) fn open_unlabeled(dir: &Path, limit: u64) -> Result<Arc<dyn Source>, DataError> {
+pub(crate) fn open_unlabeled(dir: &Path, options: OpenOptions) -> Result<Arc<dyn Source>, DataError> {
     check_folder(dir)?;
-    let found = match find(dir, Split::Train)? {
+    let found = match find_with(dir, Split::Train, options)? {
         Some(found) => found,
         None => of_folder(dir, Some(Split::Train))?,
     };
     match &found.kind {
         Kind::Folder(folder) if !has_folders(folder)? => {
-            Ok(Arc::new(ImageFolder::unlabeled(folder)?.with_limit(limit)))
+            refuse_multi_label(&found.kind, dir, options)?;
+            Ok(Arc::new(ImageFolder::unlabeled(folder)?.with_limit(options.limit)))
         }
-        _ => open(found, dir, None, limit),
+        _ => open(found, dir, None, options),
     }
 }
 
@@ -172,9 +205,11 @@ fn open(
     found: Found,
     dir: &Path,
     classes: Option<&[String]>,
-    limit: u64,
+    options: OpenOptions,
 ) -> Result<Arc<dyn Source>, DataError> {
     let Found { kind, skipped } = found;
+    refuse_multi_label(&kind, dir, options)?;
+    let limit = options.limit;
     let wanted = classes.map(<[String]>::to_vec);
     Ok(match kind {
         Kind::Folder(folder) => {
@@ -184,7 +219,13 @@ fn open(
             };
             Arc::new(images.with_limit(limit).with_skipped(&skipped))
         }
-        Kind::List(list) => Arc::new(ImageFolder::listed(&list, classes)?.with_limit(limit)),
+        Kind::List(list) => {
+            let images = match options.multi_label {
+                true => ImageFolder::listed_multi_label(&list, classes)?,
+                false => ImageFolder::listed(&list, classes)?,
+            };
+            Arc::new(images.with_limit(limit))
+        }
         Kind::Tar(files) => {
             let listed = listed(&files, dir)?;
             Arc::new(TarShards::open_as(&files, wanted, listed, limit)?.with_skipped(&skipped))
@@ -195,6 +236,23 @@ fn open(
             parquet(&files, (wanted, listed), limit, &skipped)?
         }
     })
+}
+
+/// Checks that images may have several labels: only lists can say so.
+fn refuse_multi_label(kind: &Kind, dir: &Path, options: OpenOptions) -> Result<(), DataError> {
+    let what = match kind {
+        _ if !options.multi_label => return Ok(()),
+        Kind::List(_) => return Ok(()),
+        Kind::Folder(_) => "image folders",
+        Kind::Tar(_) => "tar shards",
+        Kind::Parquet(_) => "Parquet files",
+        Kind::Cifar(_) => "CIFAR binaries",
+    };
+    let what = format!(
+        "option `multi-label`: {what} have one label an image; bring lists (train.csv and val.csv with rows \
+         PATH,LABEL|LABEL), or leave the option out"
+    );
+    Err(DataError::layout(dir, what))
 }
 
 /// Returns the classes that are listed beside the files or in `dir`.

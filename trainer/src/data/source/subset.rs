@@ -8,8 +8,9 @@ use randaug::sample_rng;
 
 use crate::data::decode::reduced::Decoded;
 use crate::data::decode::reduced::Divisor;
-use crate::data::source::Source;
 use crate::data::source::skipped::Skipped;
+use crate::data::source::stratified::stratified;
+use crate::data::source::{Source, is_multi_label, labels_of};
 use crate::error::DataError;
 use crate::util::purposes::{HELD_OUT, SUBSET};
 
@@ -17,7 +18,7 @@ use crate::util::purposes::{HELD_OUT, SUBSET};
 fn by_class(whole: &dyn Source) -> Vec<Vec<u32>> {
     let mut classes = vec![Vec::new(); whole.classes().len()];
     for index in 0..whole.len() {
-        classes[whole.label(index) as usize].push(index as u32);
+        labels_of(whole, index).for_each(|label| classes[label as usize].push(index as u32));
     }
     classes
 }
@@ -42,8 +43,14 @@ impl Subset {
     /// one.
     ///
     /// # Errors
-    /// Returns an error that names the smallest class if a class has fewer images.
+    /// Returns an error that names the smallest class if a class has fewer images, or if the set is
+    /// a multi-label one.
     pub fn per_class(whole: Arc<dyn Source>, images: usize, seed: u64) -> Result<Self, DataError> {
+        if is_multi_label(&*whole) {
+            let what =
+                "an image of a multi-label set counts for several classes, so that there is no such choice";
+            return Err(DataError::Setting(what.into()));
+        }
         let mut classes = by_class(&*whole);
         let fewest = classes.iter().enumerate().min_by_key(|(_, of_class)| of_class.len());
         if let Some((label, of_class)) = fewest.filter(|(_, of_class)| of_class.len() < images) {
@@ -62,11 +69,18 @@ impl Subset {
 
     /// Splits a set in two: the second part gets the fraction `share` of the images of each class,
     /// rounded and at least one. The choice depends only on the number of images of each class, so
-    /// that it is the same wherever the set is opened.
+    /// that it is the same wherever the set is opened. In a multi-label set, images are divided by
+    /// iterative stratification (Sechidis et al., 2011), and those without a label are a class of
+    /// their own; the only image of a class stays in the first part.
     ///
     /// # Errors
-    /// Returns an error if a class has a single image.
+    /// Returns an error if a class has a single image; in a multi-label set, if all have.
     pub fn hold_out(whole: &Arc<dyn Source>, share: f64) -> Result<(Self, Self), DataError> {
+        if is_multi_label(&**whole) {
+            let (kept, held) = stratified(&**whole, share)?;
+            let part = |chosen| Self { whole: whole.clone(), chosen };
+            return Ok((part(kept), part(held)));
+        }
         let (mut kept, mut held) = (Vec::new(), Vec::new());
         for (label, mut of_class) in by_class(&**whole).into_iter().enumerate() {
             let there = of_class.len();
@@ -106,6 +120,10 @@ impl Source for Subset {
 
     fn label(&self, index: usize) -> u32 {
         self.whole.label(self.whole_index(index))
+    }
+
+    fn label_set(&self, index: usize) -> Option<&[u32]> {
+        self.whole.label_set(self.whole_index(index))
     }
 
     fn skipped(&self) -> Skipped {

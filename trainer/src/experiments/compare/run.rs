@@ -14,6 +14,7 @@ use crate::experiments::compare::table::Row;
 use crate::observe::chart::Curve;
 use crate::observe::log;
 use crate::run::Run;
+use crate::run::checks::check_labels;
 use crate::run::setup::check_batches;
 use crate::run::sources::Sources;
 
@@ -98,6 +99,7 @@ impl Comparison {
                 return Err(Error::config("target", what));
             }
             Run::check(&contestant.config)?;
+            check_labels(&contestant.config, &sources)?;
             let plan = contestant.config.plan(sources.train.len())?;
             check_batches(&contestant.config, &options, &plan, sources.train.classes().len())?;
         }

@@ -7,9 +7,9 @@ use efficienttrain_schedule::search::Measured;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::events::history::EvalRecord;
+use crate::events::history::{EvalRecord, Figure};
 use crate::experiments::compare::time_to_accuracy;
-use crate::observe::chart::{Curve, accuracy_against_compute, accuracy_against_time};
+use crate::observe::chart::{Curve, accuracy_against_compute, accuracy_against_time, figure_of};
 use crate::run::Run;
 use crate::util::atomic_file::replace;
 use crate::util::csv::csv;
@@ -33,8 +33,13 @@ pub struct Row {
     pub passes: f64,
     /// Optimizer steps.
     pub steps: u64,
-    /// Final top-1 accuracy of each seed (of weights or average, the better), 0 to 1.
+    /// Final top-1 accuracy of each seed (of weights or average, the better), 0 to 1; empty for
+    /// multi-label runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub top1: Vec<f64>,
+    /// Final mean average precision of each seed, likewise, of multi-label runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub map: Vec<f64>,
     /// Mean and spread of the accuracies.
     pub measured: Measured,
     /// Wall time of each seed, evaluations included, in seconds.
@@ -42,7 +47,7 @@ pub struct Row {
     /// Training images per second of wall time.
     pub images_per_second: f64,
     /// Evaluations of each seed: wall time in seconds, compute in compute epochs, and top-1 accuracy
-    /// (of weights or average, the better).
+    /// or mAP (of weights or average, the better).
     pub evaluations: Vec<Vec<[f64; 3]>>,
 }
 
@@ -61,8 +66,13 @@ impl Row {
             sizes.push(stage.size);
         }
         sizes.dedup();
-        let top1: Vec<f64> =
+        let accuracy: Vec<f64> =
             runs.iter().map(|run| run.history.last().map_or(0.0, EvalRecord::score)).collect();
+        let measured = Measured::of(&accuracy);
+        let (top1, map) = match runs[0].config.multi_label {
+            true => (Vec::new(), accuracy),
+            false => (accuracy, Vec::new()),
+        };
         let seconds: Vec<f64> = runs.iter().map(|run| run.history.seconds).collect();
         let evaluation = |e: &EvalRecord| [e.seconds, e.equivalent_epochs, e.score()];
         let evaluations = runs.iter().map(|run| run.history.evals.iter().map(evaluation).collect());
@@ -75,12 +85,18 @@ impl Row {
             tera_operations: operations / 1e12,
             passes: plan.stages().iter().map(|stage| stage.epochs).sum(),
             steps: plan.total_steps(),
-            measured: Measured::of(&top1),
+            measured,
             images_per_second: images * runs.len() as f64 / seconds.iter().sum::<f64>().max(1e-9),
             top1,
+            map,
             seconds,
             evaluations: evaluations.collect(),
         })
+    }
+
+    /// Returns the figure by which the runs are judged.
+    pub(crate) fn figure(&self) -> Figure {
+        Figure::of_run(!self.map.is_empty())
     }
 
     fn cells(&self) -> [String; 10] {
@@ -94,25 +110,32 @@ impl Row {
             format!("{:.3}", self.tera_operations),
             format!("{:.1}", self.passes),
             percent(&self.measured),
-            self.top1.len().to_string(),
+            self.seconds.len().to_string(),
             format!("{seconds:.1}"),
             format!("{:.0}", self.images_per_second),
         ]
     }
 }
 
-const HEAD: [&str; 10] = [
-    "run",
-    "model",
-    "sizes",
-    "compute epochs",
-    "10^12 operations",
-    "passes",
-    "top-1 %",
-    "seeds",
-    "wall time s",
-    "images/s",
-];
+/// Returns the heads of the columns. All rows are of one data set, and so of one figure.
+fn head(rows: &[Row]) -> [&'static str; 10] {
+    let accuracy = match rows.first().map_or(Figure::Top1, Row::figure) {
+        Figure::Top1 => "top-1 %",
+        Figure::Map => "mAP %",
+    };
+    [
+        "run",
+        "model",
+        "sizes",
+        "compute epochs",
+        "10^12 operations",
+        "passes",
+        accuracy,
+        "seeds",
+        "wall time s",
+        "images/s",
+    ]
+}
 
 fn percent(measured: &Measured) -> String {
     let mean = 100.0 * measured.mean;
@@ -123,7 +146,8 @@ fn percent(measured: &Measured) -> String {
 /// another one.
 pub fn to_markdown(rows: &[Row]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let mut out = line(&HEAD.map(str::to_string)) + &"| --- ".repeat(HEAD.len()) + "|\n";
+    let head = head(rows);
+    let mut out = line(&head.map(str::to_string)) + &"| --- ".repeat(head.len()) + "|\n";
     rows.iter().for_each(|row| out += &line(&row.cells()));
     let times = time_to_accuracy::to_markdown(rows);
     if times.is_empty() { out } else { out + "\n" + &times }
@@ -131,7 +155,7 @@ pub fn to_markdown(rows: &[Row]) -> String {
 
 /// Formats the rows as comma-separated values.
 pub fn to_csv(rows: &[Row]) -> String {
-    csv(&HEAD, rows.iter().map(Row::cells))
+    csv(&head(rows), rows.iter().map(Row::cells))
 }
 
 /// Writes `compare.md`, `compare.csv` and `compare.json` to a folder, and charts of the accuracy
@@ -145,6 +169,11 @@ pub fn write_comparison(folder: &Path, rows: &[Row], curves: &[Curve]) -> Result
     write("compare.csv", to_csv(rows))?;
     let json = serde_json::to_string_pretty(rows).map_err(|e| Error::io(folder)(e.into()))?;
     write("compare.json", json)?;
-    accuracy_against_compute(&folder.join("compare.svg"), "Top-1 against compute", curves)?;
-    accuracy_against_time(&folder.join("compare-time.svg"), "Top-1 against wall time", curves)
+    let figure = match figure_of(curves) {
+        Figure::Top1 => "Top-1",
+        Figure::Map => "mAP",
+    };
+    let title = |against: &str| format!("{figure} against {against}");
+    accuracy_against_compute(&folder.join("compare.svg"), &title("compute"), curves)?;
+    accuracy_against_time(&folder.join("compare-time.svg"), &title("wall time"), curves)
 }

@@ -1,10 +1,15 @@
 //! Time that each contestant takes to the accuracy of plain training.
 
+use crate::events::history::Figure;
 use crate::experiments::compare::table::Row;
 use crate::observe::time_to_accuracy::{Evaluation, TimeToAccuracy, is_plain};
 
-const HEAD: [&str; 5] =
-    ["run", "top-1 % of the baseline", "minutes to reach it", "share of the baseline's time", "seeds"];
+/// Returns the heads of the columns.
+fn head(rows: &[Row]) -> [String; 5] {
+    let figure = rows.first().map_or(Figure::Top1, Row::figure).name();
+    let accuracy = format!("{figure} % of the baseline");
+    ["run", &accuracy, "minutes to reach it", "share of the baseline's time", "seeds"].map(String::from)
+}
 
 /// Returns the cells of a contestant; none if there is no baseline of its model.
 fn cells(row: &Row, rows: &[Row]) -> Option<[String; 5]> {
@@ -24,5 +29,6 @@ pub(crate) fn to_markdown(rows: &[Row]) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    format!("| {} |\n{}|\n{}", HEAD.join(" | "), "| --- ".repeat(HEAD.len()), lines.concat())
+    let head = head(rows);
+    format!("| {} |\n{}|\n{}", head.join(" | "), "| --- ".repeat(head.len()), lines.concat())
 }

@@ -6,6 +6,7 @@ use efficienttrain_schedule::search::{Candidate, Outcome, Verdict};
 use plotters::prelude::*;
 
 use crate::error::Result;
+use crate::events::Figure;
 use crate::observe::chart::legend::{Entry, Mark, draw_legend};
 use crate::observe::chart::sheet::{COLORS, Drawn, Sheet, titled, write_svg};
 
@@ -17,8 +18,8 @@ const SPREAD: f64 = 0.6;
 
 /// Draws the accuracy of each candidate of each stage with its spread over the seeds; a line
 /// connects the chosen ones.
-pub(crate) fn draw_outcome(path: &Path, outcome: &Outcome) -> Result<()> {
-    write_svg(path, |area| draw(area, outcome))
+pub(crate) fn draw_outcome(path: &Path, outcome: &Outcome, figure: Figure) -> Result<()> {
+    write_svg(path, |area| draw(area, outcome, figure))
 }
 
 /// Returns the position of a candidate along the stages, its accuracy and the spread of its
@@ -30,7 +31,7 @@ fn position(outcome: &Outcome, stage: usize, candidate: &Candidate) -> Option<(f
     Some((stage as f64 + 1.0 + aside, 100.0 * measured.mean, 100.0 * measured.spread.unwrap_or(0.0)))
 }
 
-fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
+fn draw(area: &Sheet, outcome: &Outcome, figure: Figure) -> Drawn {
     let all = || {
         let stages = outcome.stages.iter().enumerate();
         stages.flat_map(|(stage, of)| of.candidates.iter().map(move |c| (stage, c)))
@@ -54,7 +55,7 @@ fn draw(area: &Sheet, outcome: &Outcome) -> Drawn {
         .bold_line_style(RGBColor(225, 225, 225))
         .x_labels(outcome.stages.len() + 1)
         .x_desc("stage")
-        .y_desc("top-1 accuracy, %")
+        .y_desc(format!("{}, %", figure.title()))
         .x_label_formatter(&|x| if x.fract() == 0.0 { format!("{x:.0}") } else { String::new() })
         .y_label_formatter(&|y| format!("{y:.1}"))
         .label_style(("sans-serif", 14))

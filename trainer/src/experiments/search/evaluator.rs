@@ -15,6 +15,7 @@ use crate::config::interval::Interval;
 use crate::config::options::RunOptions;
 use crate::config::train::TrainConfig;
 use crate::error::{Error, Result};
+use crate::events::Figure;
 use crate::experiments::search::settings::SearchSettings;
 use crate::experiments::search::store::{Folder, Stored, remove_folder};
 use crate::measure::with_known_cost;
@@ -98,6 +99,11 @@ impl SearchRun {
     /// Returns the settings and the reports so far.
     pub fn search(&self) -> &Search {
         &self.stored.search
+    }
+
+    /// Returns the figure of the trials' accuracies.
+    pub fn figure(&self) -> Figure {
+        Figure::of_run(self.stored.config.multi_label)
     }
 
     /// Returns the wall time of each trial in seconds, in the order of the reports.

@@ -6,6 +6,7 @@ use efficienttrain_schedule::search::Outcome;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::events::Figure;
 use crate::experiments::search::chart::draw_outcome;
 use crate::experiments::search::table::{HEAD, Row, rows};
 use crate::util::atomic_file::replace;
@@ -23,11 +24,11 @@ struct OutcomeFile<'a> {
 }
 
 /// Writes `recipe.json` (for `--recipe`), `outcome.json`, `trials.csv` and `search.svg` to a
-/// folder, and returns the path of the recipe.
+/// folder, and returns the path of the recipe. `figure` is that of the accuracies.
 ///
 /// # Errors
 /// Returns an error if the disk fails.
-pub fn write_outcome(folder: &Path, outcome: &Outcome, seconds: &[f64]) -> Result<PathBuf> {
+pub fn write_outcome(folder: &Path, outcome: &Outcome, seconds: &[f64], figure: Figure) -> Result<PathBuf> {
     let path = folder.join("recipe.json");
     replace(&path, (outcome.recipe.to_json()? + "\n").as_bytes())?;
     let table = rows(outcome, seconds);
@@ -37,6 +38,6 @@ pub fn write_outcome(folder: &Path, outcome: &Outcome, seconds: &[f64]) -> Resul
     replace(&json, text.as_bytes())?;
     let text = csv(&HEAD, table.iter().map(Row::cells));
     replace(&folder.join("trials.csv"), text.as_bytes())?;
-    draw_outcome(&folder.join("search.svg"), outcome)?;
+    draw_outcome(&folder.join("search.svg"), outcome, figure)?;
     Ok(path)
 }

@@ -18,7 +18,7 @@ pub(crate) struct Row {
     pub(crate) batch: Option<u32>,
     /// Seed.
     pub(crate) seed: u64,
-    /// Top-1, 0 to 1; none if the trial diverged.
+    /// Top-1, or mAP of a multi-label search, 0 to 1; none if the trial diverged.
     pub(crate) accuracy: Option<f64>,
     /// Compute of the trial, in compute epochs.
     pub(crate) equivalent_epochs: f64,

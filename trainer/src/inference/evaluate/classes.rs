@@ -109,7 +109,10 @@ impl Confusion {
     }
 }
 
-fn write(path: &Path, fill: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Result<()> {
+pub(super) fn write(
+    path: &Path,
+    fill: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>,
+) -> Result<()> {
     let mut table = csv::Writer::from_writer(Vec::new());
     fill(&mut table).map_err(|e| Error::io(path)(e.into()))?;
     let bytes = table.into_inner().map_err(|e| Error::io(path)(e.into_error()))?;

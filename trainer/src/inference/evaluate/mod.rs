@@ -1,6 +1,7 @@
 //! Accuracy of a model on a set of images, overall and by class.
 
 pub(crate) mod classes;
+pub(crate) mod labels;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,19 +13,23 @@ use serde::{Deserialize, Serialize};
 use crate::data::batch::Batch;
 use crate::data::loader::Loader;
 use crate::data::pipeline::eval::EvalPipeline;
-use crate::data::source::{BadImage, Source};
+use crate::data::source::{BadImage, Source, is_multi_label};
 use crate::error::{DataError, Result};
+use crate::inference::evaluate::labels::{LabeledOutput, measure};
 
 pub use classes::{ClassRow, Confusion};
+pub use labels::{LabelRow, LabelTable, MultiLabelAccuracy};
 
 /// Accuracy and loss on a set of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// Fraction of images whose label is the most probable class, 0 to 1.
+    /// Fraction of images whose label is the most probable class, 0 to 1; in a multi-label set, whose
+    /// most probable class is among their labels.
     pub top1: f64,
-    /// Fraction of images whose label is among the five most probable classes, 0 to 1.
+    /// Fraction of images with a label among the five most probable classes, 0 to 1.
     pub top5: f64,
-    /// Cross entropy, averaged over the images; not finite if an output of the network is not.
+    /// Cross entropy, averaged over the images; in a multi-label set, binary cross entropy, averaged
+    /// over the classes too. Not finite if an output of the network is not.
     #[serde(with = "crate::util::float_serde")]
     pub loss: f64,
     /// Expected calibration error (Guo et al., 2017, with 15 bins): how far the probability of the
@@ -33,6 +38,9 @@ pub struct Accuracy {
     pub ece: f64,
     /// Number of images.
     pub images: usize,
+    /// Measures of a multi-label set; none for another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_label: Option<MultiLabelAccuracy>,
 }
 
 /// Prediction of a model for one image.
@@ -40,16 +48,18 @@ pub struct Accuracy {
 pub struct ImageScore {
     /// Index of the image in its source.
     pub index: usize,
-    /// True class.
+    /// True class. In a multi-label set the most probable one, and the predicted class for an image
+    /// without a label.
     pub label: usize,
     /// Most probable class; not the label if another class ties with it.
     pub predicted: usize,
-    /// Number of classes that are at least as probable as the label.
+    /// Number of other classes that are at least as probable as the label. In a multi-label set,
+    /// other labels of the image do not count, and it is `usize::MAX` for an image without a label.
     pub rank: usize,
     /// Probability of the most probable class, 0 to 1.
     #[serde(with = "crate::util::float_serde")]
     pub confidence: f64,
-    /// Cross entropy.
+    /// Cross entropy; in a multi-label set binary cross entropy, averaged over the classes.
     #[serde(with = "crate::util::float_serde")]
     pub loss: f64,
 }
@@ -99,10 +109,44 @@ pub fn evaluate_each(
     (batch, workers): (usize, usize),
     each: &mut dyn FnMut(ImageScore),
 ) -> Result<(Accuracy, Vec<BadImage>)> {
+    score_all(model, params, source, pipeline, (batch, workers), each)?.finish()
+}
+
+/// Evaluates all images of a multi-label set like [`evaluate`], and returns the results of each
+/// class too.
+///
+/// # Errors
+/// Same as [`evaluate`]; also if no image has a label, or the set has one label an image.
+pub fn evaluate_labels(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    source: Arc<dyn Source>,
+    pipeline: &EvalPipeline,
+    (batch, workers): (usize, usize),
+) -> Result<(Accuracy, LabelTable, Vec<BadImage>)> {
+    let classes = source.classes().to_vec();
+    if !is_multi_label(&*source) {
+        let what = "the evaluation images have one label each; expected a multi-label set";
+        return Err(DataError::Setting(what.into()).into());
+    }
+    let scored = score_all(model, params, source, pipeline, (batch, workers), &mut |_| ())?;
+    let table = LabelTable::of(&scored.outputs, &classes);
+    let (accuracy, bad) = scored.finish()?;
+    Ok((accuracy, table, bad))
+}
+
+fn score_all(
+    model: &dyn Backbone,
+    params: &ParamStore,
+    source: Arc<dyn Source>,
+    pipeline: &EvalPipeline,
+    (batch, workers): (usize, usize),
+    each: &mut dyn FnMut(ImageScore),
+) -> Result<Scored> {
     let (model, params) = at_size(model, params, pipeline.size)?;
     let images = EvalImages { source, pipeline, batch, workers, share: (0, 1) };
     let scored = score(&*model, &params, images, &AtomicBool::new(false), each)?;
-    scored.ok_or_else(|| DataError::Worker("the evaluation was stopped".into()))?.finish()
+    Ok(scored.ok_or_else(|| DataError::Worker("the evaluation was stopped".into()))?)
 }
 
 /// Images to evaluate on.
@@ -120,6 +164,9 @@ pub(crate) struct EvalImages<'a> {
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scored {
     pub(crate) images: Vec<ImageScore>,
+    /// Outputs for the images of a multi-label set; empty for another one. Average precision ranks
+    /// the images of all processes together.
+    pub(crate) outputs: Vec<LabeledOutput>,
     pub(crate) bad: Vec<(usize, BadImage)>,
 }
 
@@ -127,6 +174,7 @@ impl Scored {
     /// Returns these scores and those of other images.
     pub(crate) fn joined(mut self, other: Self) -> Self {
         self.images.extend(other.images);
+        self.outputs.extend(other.outputs);
         self.bad.extend(other.bad);
         self
     }
@@ -134,6 +182,7 @@ impl Scored {
     /// Returns the scores in the order of the source.
     pub(crate) fn sorted(mut self) -> Self {
         self.images.sort_by_key(|score| score.index);
+        self.outputs.sort_by_key(|output| output.index);
         self.bad.sort_by_key(|(first, _)| *first);
         self
     }
@@ -141,7 +190,7 @@ impl Scored {
     /// Returns accuracy and loss, and the images that could not be read.
     ///
     /// # Errors
-    /// Returns an error if there is no image.
+    /// Returns an error if there is no image, or none with a label in a multi-label set.
     pub(crate) fn finish(self) -> Result<(Accuracy, Vec<BadImage>)> {
         let mut sum = Accuracy::default();
         self.images.iter().for_each(|score| sum.add(score));
@@ -150,12 +199,14 @@ impl Scored {
             return Err(DataError::Setting(format!("no image to evaluate on could be read: {why}")).into());
         }
         let n = sum.images as f64;
+        let several = !self.outputs.is_empty();
         let accuracy = Accuracy {
             top1: sum.top1 / n,
             top5: sum.top5 / n,
             loss: sum.loss / n,
             ece: calibration_error(&self.images),
             images: sum.images,
+            multi_label: several.then(|| measure(&self.outputs)).transpose()?,
         };
         Ok((accuracy, self.bad.into_iter().map(|(_, bad)| bad).collect()))
     }
@@ -178,10 +229,10 @@ pub(crate) fn score(
             return Ok(None);
         }
         let prepared = batch_of?;
-        for score in score_images(model, params, &prepared, pipeline.flip)? {
-            scored.images.push(score);
-            each(score);
-        }
+        let (scores, outputs) = score_images(model, params, &prepared, pipeline.flip)?;
+        scores.iter().for_each(|score| each(*score));
+        scored.images.extend(scores);
+        scored.outputs.extend(outputs);
         scored.bad.extend(prepared.bad.into_iter().map(|bad| (first, bad)));
         first += share.1 * batch;
     }
@@ -217,9 +268,16 @@ fn score_images(
     params: &ParamStore,
     batch: &Batch,
     flip: bool,
-) -> Result<Vec<ImageScore>> {
+) -> Result<(Vec<ImageScore>, Vec<LabeledOutput>)> {
     if batch.labels.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let logits = logits_of(model, params, &batch.tensor(&Device::Cpu)?, flip)?;
+    let sets = logits.iter().zip(&batch.label_sets).zip(&batch.samples);
+    let outputs: Vec<_> =
+        sets.map(|((logits, labels), &index)| LabeledOutput::new(index, logits, labels)).collect();
+    if !outputs.is_empty() {
+        return Ok((outputs.iter().map(LabeledOutput::score).collect(), outputs));
     }
     let one = |((logits, &label), &index): ((&Vec<f32>, &u32), &usize)| {
         let label = label as usize;
@@ -235,8 +293,8 @@ fn score_images(
         let predicted = if rank == 0 { label } else { rival };
         ImageScore { index, label, predicted, rank, confidence: 1.0 / mass, loss }
     };
-    let logits = logits_of(model, params, &batch.tensor(&Device::Cpu)?, flip)?;
-    Ok(logits.iter().zip(&batch.labels).zip(&batch.samples).map(one).collect())
+    let scores = logits.iter().zip(&batch.labels).zip(&batch.samples).map(one);
+    Ok((scores.collect(), outputs))
 }
 
 /// Returns the logits of channels-last images, one row per image; with `flip` the mean of those of

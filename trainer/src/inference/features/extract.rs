@@ -9,8 +9,8 @@ use efficienttrain_models::{Backbone, Context, Mode, ParamStore, Variable};
 use crate::config::channels::Normalization;
 use crate::data::loader::Loader;
 use crate::data::pipeline::eval::EvalPipeline;
-use crate::data::source::{BadImage, Source};
-use crate::error::Result;
+use crate::data::source::{BadImage, Source, is_multi_label};
+use crate::error::{DataError, Result};
 use crate::inference::features::set::FeatureSet;
 
 /// Pooling of features.
@@ -29,7 +29,8 @@ pub enum Pool {
 /// skipped and returned separately.
 ///
 /// # Errors
-/// Returns an error if the weights do not match the model, or the system cannot start a thread.
+/// Returns an error if the weights do not match the model, the system cannot start a thread, or the
+/// set is a multi-label one: features have one label each.
 pub fn extract(
     model: &dyn Backbone,
     params: &ParamStore,
@@ -38,6 +39,11 @@ pub fn extract(
     normalization: Normalization,
     (batch, workers): (usize, usize),
 ) -> Result<(FeatureSet, Vec<BadImage>)> {
+    if is_multi_label(&*source) {
+        let what =
+            "the images have any number of labels, and features have one; take a set with one label an image";
+        return Err(DataError::Setting(what.into()).into());
+    }
     let classes = source.classes().to_vec();
     let device = params.iter().next().map_or(Device::Cpu, |(_, tensor)| tensor.device().clone());
     let mut set = FeatureSet { features: Vec::new(), width: 0, labels: Vec::new(), classes };

@@ -8,7 +8,7 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::events::history::EvalRecord;
+use crate::events::history::{EvalRecord, Figure};
 use crate::observe::chart::legend::{Entry, Mark, draw_legend};
 use crate::observe::chart::sheet::{COLORS, Drawn, EDGES, Sheet, svg, titled};
 
@@ -48,7 +48,7 @@ pub(crate) struct Line {
     pub(crate) dots: u32,
 }
 
-/// Draws top-1 accuracy against compute as an SVG file, with one line per run.
+/// Draws the accuracy of runs, top-1 or mAP, against compute as an SVG file, with one line per run.
 ///
 /// # Errors
 /// Returns an error if there is no evaluation to draw, or the file cannot be written.
@@ -56,12 +56,19 @@ pub fn accuracy_against_compute(path: &Path, title: &str, curves: &[Curve]) -> R
     accuracy_against(path, title, curves, "compute, in compute epochs", |eval| eval.equivalent_epochs)
 }
 
-/// Draws top-1 accuracy against wall time as an SVG file, with one line per run.
+/// Draws the accuracy of runs, top-1 or mAP, against wall time as an SVG file, with one line per
+/// run.
 ///
 /// # Errors
 /// Same as [`accuracy_against_compute`].
 pub fn accuracy_against_time(path: &Path, title: &str, curves: &[Curve]) -> Result<()> {
     accuracy_against(path, title, curves, "wall time, in minutes", |eval| eval.seconds / 60.0)
+}
+
+/// Returns the figure of the first evaluation of some curves.
+pub fn figure_of(curves: &[Curve]) -> Figure {
+    let first = curves.iter().flat_map(|curve| &curve.evals).next();
+    first.map_or(Figure::Top1, EvalRecord::figure)
 }
 
 fn accuracy_against(
@@ -72,16 +79,17 @@ fn accuracy_against(
     spent: impl Fn(&EvalRecord) -> f64,
 ) -> Result<()> {
     let line = |(index, curve): (usize, &Curve)| {
-        let points: Vec<_> = curve.evals.iter().map(|e| (spent(e), 100.0 * e.top1)).collect();
+        let points: Vec<_> = curve.evals.iter().map(|e| (spent(e), 100.0 * e.accuracy())).collect();
         let last = points.last().map_or(0.0, |p| p.1);
         // When colors repeat, dashes distinguish the lines.
         let (color, dashed) = (COLORS[index % COLORS.len()], index >= COLORS.len());
         Line { points, color, name: Some(format!("{} ({last:.1}%)", curve.name)), dashed, dots: 3 }
     };
+    let figure = figure_of(curves);
     let chart = Chart {
         title,
         x,
-        y: "top-1 accuracy, %",
+        y: &format!("{}, %", figure.title()),
         edges: EDGES,
         range: (0.0, 0.0),
         lines: curves.iter().enumerate().map(line).collect(),

@@ -43,6 +43,11 @@ impl Scalars {
     fn of_eval(e: &EvalRecord) -> Self {
         let mut values = vec![("eval/top1", e.top1), ("eval/top5", e.top5), ("eval/loss", e.loss)];
         values.extend(e.ema_top1.map(|top1| ("eval/ema_top1", top1)));
+        if let Some(several) = e.multi_label {
+            values.push(("eval/mAP", several.map));
+            values.extend(several.ema_map.map(|map| ("eval/ema_mAP", map)));
+            values.extend([("eval/micro_f1", several.micro_f1), ("eval/macro_f1", several.macro_f1)]);
+        }
         Self { step: e.step, values }
     }
 }

@@ -7,12 +7,12 @@ use csv::{Writer, WriterBuilder};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::events::{Event, Observer};
+use crate::events::{EvalRecord, Event, MultiLabelEval, Observer};
 use crate::util::atomic_file::replace;
 
 /// Appends to `steps.csv` and `evals.csv`. Columns are the fields of
 /// [`StepRecord`](crate::events::StepRecord) and
-/// [`EvalRecord`](crate::events::history::EvalRecord); the first is the step.
+/// [`EvalRecord`]; the first is the step. In a multi-label run those of [`MultiLabelEval`] follow.
 #[derive(Debug)]
 pub struct CsvLog {
     steps: Table,
@@ -37,6 +37,43 @@ impl CsvLog {
             steps: Table::open(folder.join("steps.csv"), |at| at < step)?,
             evals: Table::open(folder.join("evals.csv"), |at| step > 0 && at <= step)?,
         })
+    }
+}
+
+/// Row of a multi-label run: a table cannot hold the nested values of the record.
+#[derive(Serialize)]
+struct MultiLabelRow {
+    step: u64,
+    epoch: f64,
+    equivalent_epochs: f64,
+    seconds: f64,
+    top1: f64,
+    top5: f64,
+    #[serde(with = "crate::util::float_serde")]
+    loss: f64,
+    ema_top1: Option<f64>,
+    map: f64,
+    ema_map: Option<f64>,
+    micro_f1: f64,
+    macro_f1: f64,
+}
+
+impl MultiLabelRow {
+    fn of(e: &EvalRecord, several: MultiLabelEval) -> Self {
+        Self {
+            step: e.step,
+            epoch: e.epoch,
+            equivalent_epochs: e.equivalent_epochs,
+            seconds: e.seconds,
+            top1: e.top1,
+            top5: e.top5,
+            loss: e.loss,
+            ema_top1: e.ema_top1,
+            map: several.map,
+            ema_map: several.ema_map,
+            micro_f1: several.micro_f1,
+            macro_f1: several.macro_f1,
+        }
     }
 }
 
@@ -71,7 +108,10 @@ impl Observer for CsvLog {
     fn observe(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Step(step) => self.steps.add(step),
-            Event::Eval(eval) => self.evals.add(eval),
+            Event::Eval(eval) => match eval.multi_label {
+                Some(several) => self.evals.add(&MultiLabelRow::of(eval, several)),
+                None => self.evals.add(eval),
+            },
             _ => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! Text of events.
 
-use crate::events::{Event, Start};
+use crate::events::{EvalRecord, Event, Start};
 use crate::measure::forecast::clock;
 
 /// Describes an event, one line each; steps have none.
@@ -13,14 +13,13 @@ pub fn lines(event: &Event) -> Vec<String> {
         }
         Event::Step(_) | Event::Checkpoint { .. } => Vec::new(),
         Event::Eval(e) => {
-            let ema = e.ema_top1.map_or(String::new(), |t| format!("  EMA {:.2}%", 100.0 * t));
+            let ema = e.ema_accuracy().map_or(String::new(), |t| format!("  EMA {:.2}%", 100.0 * t));
             let mut lines = vec![format!(
-                "epoch {:6.2}  compute {:6.2}  {:>8}  top-1 {:6.2}%  top-5 {:6.2}%  loss {:.4}{ema}",
+                "epoch {:6.2}  compute {:6.2}  {:>8}  {}  loss {:.4}{ema}",
                 e.epoch,
                 e.equivalent_epochs,
                 clock(e.seconds),
-                100.0 * e.top1,
-                100.0 * e.top5,
+                accuracies(e),
                 e.loss
             )];
             if e.diverged() {
@@ -49,6 +48,19 @@ pub fn lines(event: &Event) -> Vec<String> {
             let how = if *finished { "done" } else { "stopped as requested" };
             vec![format!("{how}: {step} steps in {}", clock(*seconds))]
         }
+    }
+}
+
+/// Returns what an evaluation says of the weights besides the loss.
+fn accuracies(e: &EvalRecord) -> String {
+    match e.multi_label {
+        Some(several) => format!(
+            "mAP {:6.2}%  F1 {:6.2}% (micro) {:6.2}% (macro)",
+            100.0 * several.map,
+            100.0 * several.micro_f1,
+            100.0 * several.macro_f1
+        ),
+        None => format!("top-1 {:6.2}%  top-5 {:6.2}%", 100.0 * e.top1, 100.0 * e.top5),
     }
 }
 

@@ -123,6 +123,7 @@ mod tests {
                 train_images: 1_000_000,
                 val_images: 0,
                 classes: 0,
+                multi_label: false,
                 train_notes: SplitNotes::default(),
                 val_notes: SplitNotes::default(),
                 first_step: 0,
@@ -180,6 +181,7 @@ mod tests {
             top5: 0.0,
             loss: 0.0,
             ema_top1: None,
+            multi_label: None,
         }
     }
 

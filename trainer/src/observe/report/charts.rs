@@ -2,6 +2,7 @@
 
 use plotters::style::RGBColor;
 
+use crate::events::Figure;
 use crate::observe::chart::sheet::COLORS;
 use crate::observe::chart::{Chart, Line};
 use crate::observe::report::Shown;
@@ -14,14 +15,22 @@ const EDGES: (u32, u32) = (560, 300);
 /// (the second one dashed).
 type What = (&'static str, &'static str, (f64, f64), fn(&RunLog, Axis) -> [Vec<(f64, f64)>; 2]);
 
+/// Unit of the loss of runs with one label an image.
+const CROSS_ENTROPY: &str = "cross entropy";
+/// Title of the chart of accuracies, for runs with one label an image.
+const ACCURACY: &str = "Top-1 accuracy (dashed: of the average)";
+
 const CHARTS: [What; 6] = [
-    ("Top-1 accuracy (dashed: of the average)", "%", (f64::INFINITY, f64::NEG_INFINITY), |run, axis| {
+    (ACCURACY, "%", (f64::INFINITY, f64::NEG_INFINITY), |run, axis| {
         let percent = |share: f64| 100.0 * share;
-        [of_evals(run, axis, |e| Some(percent(e.top1))), of_evals(run, axis, |e| e.ema_top1.map(percent))]
+        [
+            of_evals(run, axis, |e| Some(percent(e.accuracy()))),
+            of_evals(run, axis, |e| e.ema_accuracy().map(percent)),
+        ]
     }),
     (
         "Loss: training (dashed: evaluation)",
-        "cross entropy",
+        CROSS_ENTROPY,
         (f64::INFINITY, f64::NEG_INFINITY),
         |run, axis| [of_steps(run, axis, Join::Mean, |s| s.loss), of_evals(run, axis, |e| Some(e.loss))],
     ),
@@ -47,12 +56,30 @@ pub(crate) fn color(index: usize) -> RGBColor {
     COLORS[index % COLORS.len()]
 }
 
-fn svg(runs: &[Shown], axis: Axis, (title, y, range, lines): &What) -> Result<String, String> {
+/// Returns the figure by which runs are judged; none if it is not the same for all.
+pub(crate) fn figure_of(runs: &[Shown]) -> Option<Figure> {
+    let first = runs.first().map_or(Figure::Top1, |run| run.log.start.figure());
+    runs.iter().all(|run| run.log.start.figure() == first).then_some(first)
+}
+
+/// Returns the title and the unit of a chart for what the runs measure.
+fn titles(runs: &[Shown], title: &'static str, y: &'static str) -> (&'static str, &'static str) {
+    match (title, y, figure_of(runs)) {
+        (ACCURACY, _, Some(Figure::Map)) => ("Mean average precision (dashed: of the average)", y),
+        (ACCURACY, _, None) => ("Top-1 accuracy, or mAP of multi-label runs (dashed: of the average)", y),
+        (_, CROSS_ENTROPY, Some(Figure::Map)) => (title, "binary cross entropy"),
+        _ => (title, y),
+    }
+}
+
+fn svg(runs: &[Shown], axis: Axis, &(title, y, range, lines): &What) -> Result<String, String> {
+    let dotted = title == ACCURACY;
+    let (title, y) = titles(runs, title, y);
     let of_run = |(i, run): (usize, &Shown)| {
         let line = move |(kind, mut points): (usize, Vec<(f64, f64)>)| {
             // A non-finite loss has no position on an axis; the diagnostics report it.
             points.retain(|point| point.1.is_finite());
-            let dots = if points.len() < 40 && title.starts_with("Top") { 2 } else { 0 };
+            let dots = if points.len() < 40 && dotted { 2 } else { 0 };
             Line { points, color: color(i), name: None, dashed: kind == 1, dots }
         };
         lines(&run.log, axis).into_iter().enumerate().map(line)
@@ -64,7 +91,7 @@ fn svg(runs: &[Shown], axis: Axis, (title, y, range, lines): &What) -> Result<St
     }
     // With several runs, the stages would only confuse.
     let marks = if let [run] = runs { stage_marks(&run.log, axis) } else { Vec::new() };
-    Chart { title, x: axis.label(), y, edges: EDGES, range: *range, lines, marks }.svg()
+    Chart { title, x: axis.label(), y, edges: EDGES, range, lines, marks }.svg()
 }
 
 /// Returns the starts of stages, at the last logged step before each.

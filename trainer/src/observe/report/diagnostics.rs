@@ -110,7 +110,8 @@ fn flat(run: &RunLog, range: &Range<u64>) -> Option<String> {
     // Without an evaluation in the first half, the gain is unknown.
     (early.is_finite() && late < 0.1 * (early + late).max(0.0) + f64::EPSILON).then(|| {
         format!(
-            "top-1 went from {:.1}% to {:.1}% in the first half of the steps at this size, and to {:.1}% in the second",
+            "{} went from {:.1}% to {:.1}% in the first half of the steps at this size, and to {:.1}% in the second",
+            run.start.figure().name(),
             100.0 * first,
             100.0 * half,
             100.0 * whole

@@ -26,7 +26,7 @@ pub struct Shown {
     pub images: Result<Vec<StageImages>, String>,
 }
 
-/// Writes the page of one or more runs. It says how long each takes to the top-1 accuracy `target`,
+/// Writes the page of one or more runs. It says how long each takes to the accuracy `target`,
 /// 0 to 1; without one, to that of plain training, or else to the lowest final one.
 ///
 /// # Errors

@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::config::keys::keys_of;
-use crate::events::history::EvalRecord;
+use crate::events::history::{EvalRecord, Figure};
 use crate::measure::forecast::clock;
 use crate::observe::report::Shown;
-use crate::observe::report::charts::{color, svgs};
+use crate::observe::report::charts::{color, figure_of, svgs};
 use crate::observe::report::diagnostics::{RULES, signs};
 use crate::observe::report::read::RunLog;
 use crate::observe::report::series::Axis;
@@ -88,14 +88,19 @@ fn overview(runs: &[Shown]) -> String {
             format!("{} in {} classes", run.start.train_images, run.start.classes),
             format!("{done} of {}", run.start.total_steps()),
             format!("{compute:.2}"),
-            last.map_or("-".into(), |e| percent(e.top1)),
+            last.map_or("-".into(), |e| percent(e.accuracy())),
             best.map_or("-".into(), percent),
             clock(elapsed),
             state.into(),
         ]
     };
+    let figure = match figure_of(runs) {
+        Some(Figure::Top1) => "#top-1",
+        Some(Figure::Map) => "#mAP",
+        None => "#top-1 or mAP",
+    };
     let heading =
-        ["run", "model", "recipe", "images", "#steps", "#compute", "#top-1", "#best", "#time", "state"];
+        ["run", "model", "recipe", "images", "#steps", "#compute", figure, "#best", "#time", "state"];
     table(&heading, &runs.iter().enumerate().map(row).collect::<Vec<_>>())
 }
 
@@ -112,7 +117,7 @@ fn times(runs: &[Shown], target: Option<f64>) -> String {
         "<p>Wall time, with evaluations, to the first evaluation at or above the accuracy ({notes}); runs that differ \
          only in their seeds are one row.</p>\n"
     );
-    section("Time to accuracy", &(note + &table(&targets::HEAD, &rows)))
+    section("Time to accuracy", &(note + &table(&targets::head(runs), &rows)))
 }
 
 /// Returns the best score of the evaluations that did not diverge.

@@ -1,8 +1,10 @@
 //! Time of runs to an accuracy, as a table of a report.
 
 use crate::config::train::TrainConfig;
-use crate::events::history::EvalRecord;
+use crate::events::Start;
+use crate::events::history::{EvalRecord, Figure};
 use crate::observe::report::Shown;
+use crate::observe::report::charts::figure_of;
 use crate::observe::report::read::RunLog;
 use crate::observe::time_to_accuracy::{Evaluation, TimeToAccuracy, is_plain};
 
@@ -13,16 +15,23 @@ struct Group<'a> {
 
 /// An accuracy to reach.
 pub(crate) struct Target {
-    /// Top-1 accuracy, 0 to 1.
-    top1: f64,
+    /// Accuracy by the figure of the runs, 0 to 1.
+    accuracy: f64,
     /// What it is.
     pub(crate) what: String,
     /// Time of plain training to its end, in seconds.
     baseline: Option<f64>,
 }
 
-pub(crate) const HEAD: [&str; 5] =
-    ["run", "#top-1 to reach", "#minutes", "#of the baseline's time", "#runs that reached it"];
+/// Returns the heads of the columns.
+pub(crate) fn head(runs: &[Shown]) -> [&'static str; 5] {
+    let accuracy = match figure_of(runs) {
+        Some(Figure::Top1) => "#top-1 to reach",
+        Some(Figure::Map) => "#mAP to reach",
+        None => "#top-1 or mAP to reach",
+    };
+    ["run", accuracy, "#minutes", "#of the baseline's time", "#runs that reached it"]
+}
 
 impl Group<'_> {
     fn is_baseline(&self) -> bool {
@@ -66,23 +75,25 @@ fn groups(runs: &[Shown]) -> Vec<Group<'_>> {
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-/// Returns the accuracy that the runs of a model are to reach: the given one, that of plain
+/// Returns the accuracy that the runs of a model and a figure are to reach: the given one, that of plain
 /// training, or else the lowest final one.
-fn target(groups: &[Group], model: &str, given: Option<f64>) -> Option<Target> {
-    let of_model = || groups.iter().filter(|group| group.runs[0].start.model == model);
+fn target(groups: &[Group], start: &Start, given: Option<f64>) -> Option<Target> {
+    let model = &start.model;
+    let alike = |other: &Start| other.model == *model && other.figure() == start.figure();
+    let of_model = || groups.iter().filter(|group| alike(&group.runs[0].start));
     let baseline = of_model().find(|group| group.is_baseline());
     let seconds = baseline.map(Group::seconds);
-    if let Some(top1) = given {
-        return Some(Target { top1, what: "the given accuracy".into(), baseline: seconds });
+    if let Some(accuracy) = given {
+        return Some(Target { accuracy, what: "the given accuracy".into(), baseline: seconds });
     }
-    if let Some((group, top1)) = baseline.and_then(|group| Some((group, group.last()?))) {
+    if let Some((group, accuracy)) = baseline.and_then(|group| Some((group, group.last()?))) {
         let what = format!("the final accuracy of {}", group.runs[0].start.recipe);
-        return Some(Target { top1, what, baseline: seconds });
+        return Some(Target { accuracy, what, baseline: seconds });
     }
     let lowest = of_model().filter_map(Group::last).reduce(f64::min)?;
     let several = of_model().count() > 1;
     several.then(|| Target {
-        top1: lowest,
+        accuracy: lowest,
         what: format!("the lowest final accuracy of {model}"),
         baseline: None,
     })
@@ -97,10 +108,10 @@ pub(crate) fn rows(runs: &[Shown], given: Option<f64>) -> (Vec<Vec<String>>, Vec
     }
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for group in &groups {
-        let Some(target) = target(&groups, &group.runs[0].start.model, given) else { continue };
+        let Some(target) = target(&groups, &group.runs[0].start, given) else { continue };
         let [minutes, share, reached] =
-            TimeToAccuracy::of(&group.evaluations(), target.top1).cells(target.baseline);
-        rows.push(vec![group.name(), format!("{:.1}%", 100.0 * target.top1), minutes, share, reached]);
+            TimeToAccuracy::of(&group.evaluations(), target.accuracy).cells(target.baseline);
+        rows.push(vec![group.name(), format!("{:.1}%", 100.0 * target.accuracy), minutes, share, reached]);
         if !notes.contains(&target.what) {
             notes.push(target.what);
         }

@@ -18,8 +18,8 @@ pub struct Dashboard {
     pub(crate) last: Option<StepRecord>,
     pub(crate) left: TimeLeft,
     pub(crate) loss: Trace,
-    /// Top-1 accuracy of the weights and of their average, in percent, over percent of the compute.
-    pub(crate) top1: Vec<(f64, f64)>,
+    /// Accuracy of the weights and of their average by the figure of the run, in percent, over percent of the compute.
+    pub(crate) accuracy: Vec<(f64, f64)>,
     pub(crate) ema: Vec<(f64, f64)>,
     pub(crate) messages: VecDeque<String>,
     /// Smoothed images per second, fraction of the time spent waiting for images, and fraction of
@@ -39,8 +39,8 @@ impl Dashboard {
             Event::Eval(e) => {
                 let whole = self.start.as_ref().map_or(0.0, |s| s.plan.equivalent_epochs);
                 let at = 100.0 * e.equivalent_epochs / whole.max(f64::MIN_POSITIVE);
-                self.top1.push((at, 100.0 * e.top1));
-                self.ema.extend(e.ema_top1.map(|top1| (at, 100.0 * top1)));
+                self.accuracy.push((at, 100.0 * e.accuracy()));
+                self.ema.extend(e.ema_accuracy().map(|accuracy| (at, 100.0 * accuracy)));
             }
             _ => {}
         }
@@ -48,9 +48,9 @@ impl Dashboard {
         self.messages.drain(..self.messages.len().saturating_sub(MESSAGES));
     }
 
-    /// Returns the best top-1 accuracy so far, of weights or average, in percent.
+    /// Returns the best accuracy so far, of weights or average, in percent.
     pub fn best(&self) -> Option<f64> {
-        self.top1.iter().chain(&self.ema).map(|point| point.1).reduce(f64::max)
+        self.accuracy.iter().chain(&self.ema).map(|point| point.1).reduce(f64::max)
     }
 
     fn step(&mut self, s: StepRecord) {

@@ -35,10 +35,10 @@ pub fn draw(frame: &mut Frame, dashboard: &Dashboard) {
     let loss = [("", ORANGE, dashboard.loss.points.as_slice())];
     chart(frame, left, "training loss", &loss);
     let accuracy =
-        [("", BLUE, dashboard.top1.as_slice()), ("average", Color::LightGreen, dashboard.ema.as_slice())];
-    chart(frame, right, "top-1, %", &accuracy);
+        [("", BLUE, dashboard.accuracy.as_slice()), ("average", Color::LightGreen, dashboard.ema.as_slice())];
+    chart(frame, right, &format!("{}, %", start.figure().name()), &accuracy);
     let [left, right] = Layout::horizontal([Constraint::Fill(1); 2]).areas(middle);
-    frame.render_widget(numbers(dashboard).block(Block::bordered().title(" now ")), left);
+    frame.render_widget(numbers(dashboard, start).block(Block::bordered().title(" now ")), left);
     frame.render_widget(schedule(dashboard, start).block(Block::bordered().title(" stages ")), right);
     frame.render_widget(message_lines(dashboard, messages.height), messages);
 }
@@ -77,7 +77,7 @@ fn gauge(share: f64, label: String, color: Color) -> Gauge<'static> {
         .gauge_style(Style::new().fg(color).bg(Color::DarkGray))
 }
 
-fn numbers(dashboard: &Dashboard) -> Paragraph<'static> {
+fn numbers(dashboard: &Dashboard, start: &Start) -> Paragraph<'static> {
     let Some(s) = &dashboard.last else { return Paragraph::new("no step yet") };
     let line = |name: &str, value: String| {
         Line::from(vec![Span::from(format!(" {name:<14}")).dim(), Span::from(value).bold()])
@@ -87,7 +87,10 @@ fn numbers(dashboard: &Dashboard) -> Paragraph<'static> {
         line("images", format!("B = {}   m = {:.1}", s.size, s.magnitude)),
         line("learning rate", format!("{:.3e}", s.lr)),
         line("loss", format!("{:.4}   gradient {:.3}", s.loss, s.grad_norm)),
-        line("best top-1", dashboard.best().map_or("none yet".into(), |top1| format!("{top1:.2}%"))),
+        line(
+            &format!("best {}", start.figure().name()),
+            dashboard.best().map_or("none yet".into(), |best| format!("{best:.2}%")),
+        ),
         line("speed", format!("{:.0} images/s   {} images per step", dashboard.rate, s.images)),
         line("network busy", percent(1.0 - dashboard.waiting)),
         line("loader busy", percent(dashboard.load)),
