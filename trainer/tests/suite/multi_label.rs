@@ -108,7 +108,7 @@ fn a_run_learns_both_labels_and_its_commands_speak_of_them() {
     let remarks: Vec<String> = trained.remarks().collect();
     assert!(remarks.iter().any(|r| r.contains("1.00 labels per training image")), "{remarks:?}");
     assert!(remarks.iter().any(|r| r.contains("12 of 48 have none")), "{remarks:?}");
-    let mut logs = efficienttrain::observe::log::open(trained.options(), 0).unwrap();
+    let mut logs = efficienttrain::observe::log::open(trained.config(), trained.options(), 0).unwrap();
     trained.train(&mut logs).unwrap();
     let last = trained.history.last().unwrap().clone();
     let several = last.multi_label.unwrap();
