@@ -1,7 +1,6 @@
 //! Algorithm 1 on trainings whose best curriculum is known.
 
-#[path = "common/search.rs"]
-use crate::common::{Synthetic, Trained, greedy, noise, recipe};
+use crate::common::search::{Synthetic, Trained, greedy, noise, recipe};
 use efficienttrain_schedule::search::{Algorithm, Report, Search, Verdict};
 use efficienttrain_schedule::{BatchRule, Recipe, ShareUnit, StepSettings};
 use proptest::prelude::*;

@@ -1,7 +1,6 @@
 //! Algorithm 2 on trainings whose best curriculum is known.
 
-#[path = "common/search.rs"]
-use crate::common::{Synthetic, Trained, distance, noise, recipe, sequential};
+use crate::common::search::{Synthetic, Trained, distance, noise, recipe, sequential};
 use efficienttrain_schedule::search::{
     Algorithm, EarlyStop, FineTune, Measured, Prefer, Report, Search, StageBatch, TrialPart, Verdict,
 };

@@ -1,8 +1,7 @@
 //! A search that is stopped, stored, reported to in any order, given bad input, or failed by its
 //! evaluator.
 
-#[path = "common/search.rs"]
-use crate::common::{Synthetic, Trained, distance, greedy, noise, recipe, sequential};
+use crate::common::search::{Synthetic, Trained, distance, greedy, noise, recipe, sequential};
 use efficienttrain_schedule::search::{
     Algorithm, EarlyStop, FineTune, Outcome, Report, Search, SearchOptions, Space, StageBatch, TrialId,
     TrialPart, Verdict,

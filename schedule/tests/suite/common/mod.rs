@@ -1,6 +1,8 @@
 //! Shared by the tests.
 #![allow(dead_code)]
 
+pub(crate) mod search;
+
 use serde_json::Value;
 
 /// A file of tests/data.
