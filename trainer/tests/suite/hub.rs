@@ -306,3 +306,37 @@ fn a_data_set_is_downloaded_once() {
     let (ok, said) = with_hub(&home, &server.address, &[], &args);
     assert!(ok && said.contains("class1"), "{said}");
 }
+
+/// Most data sets of the Hub are Parquet files, in the folder `data`.
+#[cfg(feature = "parquet")]
+mod parquet {
+    use super::*;
+
+    fn files_in(folder: &Path, below: &str, found: &mut HashMap<String, Vec<u8>>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = format!("{below}{}", entry.file_name().to_str().unwrap());
+            match entry.path().is_dir() {
+                true => files_in(&entry.path(), &format!("{name}/"), found),
+                false => drop(found.insert(name, std::fs::read(entry.path()).unwrap())),
+            }
+        }
+    }
+
+    #[test]
+    fn a_data_set_of_parquet_files_is_trained_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut contents = Contents::default();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parquet/hub");
+        files_in(&folder, "team/tables:", &mut contents.files);
+        contents.files.insert("team/tables:README.md".into(), b"text".to_vec());
+        let server = Server::new(contents);
+        let (home, out) = (dir.path().join("hub"), dir.path().join("run"));
+        let args = ["train", "--data", "hub:team/tables", "--model", "resnet10", "--base-size", "32"];
+        let short = ["--epochs", "0.5", "--batch", "4", "--lr", "1e-3", "--out", text(&out)];
+        let (ok, said) = with_hub(&home, &server.address, &[], &[&args[..], &short].concat());
+        assert!(ok, "{said}");
+        let saved = Checkpoint::open(&out.join("model.safetensors")).unwrap();
+        let run = saved.run().unwrap();
+        assert_eq!((run.train_images, run.classes.len()), (8, 3));
+    }
+}
