@@ -98,6 +98,15 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     }
     let map = args.map.as_deref().map(|path| ClassMap::read(path, source.classes(), &record.classes));
     let map = map.transpose()?;
+    // A misspelled class would otherwise be missing from its group in silence.
+    if let Some(map) = &map
+        && let Some(first) = map.unused().first()
+    {
+        let count = map.unused().len();
+        super::eprint_line(format!(
+            "note: --map has {count} rows whose name is no class of the data set, such as `{first}`"
+        ));
+    }
     record.classes = source.classes().to_vec();
     super::note_set("evaluation", &*source);
     let size = args.size.unwrap_or(record.base_size);

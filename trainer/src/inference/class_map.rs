@@ -15,13 +15,15 @@ const OPTION: &str = "map";
 pub struct ClassMap {
     /// Positions of the model's classes that stand for each class of the data set.
     groups: Vec<Vec<usize>>,
+    /// Names of the rows that are no class of the data set.
+    unused: Vec<String>,
 }
 
 impl ClassMap {
     /// Reads a CSV file with rows `DATA_CLASS,MODEL_CLASS`, where the latter is the name or the
     /// number of one of the model's classes. A class of the data set may have several rows. Rows of
     /// classes that the data set does not have are allowed, so that one file serves several data
-    /// sets.
+    /// sets; [`Self::unused`] names them.
     ///
     /// # Errors
     /// Returns an error that names the file, and the line or the class, if a row is not two columns,
@@ -31,7 +33,7 @@ impl ClassMap {
         let failed = |what: String| Error::config(OPTION, format!("{}: {what}", path.display()));
         let position: HashMap<&str, usize> = data.iter().map(String::as_str).zip(0..).collect();
         let mut groups = vec![Vec::new(); data.len()];
-        let mut seen = HashMap::new();
+        let (mut seen, mut unused) = (HashMap::new(), Vec::new());
         let text = text.trim_start_matches('\u{feff}');
         let mut rows = csv::ReaderBuilder::new()
             .has_headers(false)
@@ -45,7 +47,10 @@ impl ClassMap {
             let (Some(class), Some(of_model), None) = (row.get(0), row.get(1), row.get(2)) else {
                 return Err(at(format!("has {} columns; expected DATA_CLASS,MODEL_CLASS", row.len())));
             };
-            let Some(&group) = position.get(class) else { continue };
+            let Some(&group) = position.get(class) else {
+                unused.push(class.into());
+                continue;
+            };
             let index = find(of_model, model).map_err(at)?;
             if let Some(other) = seen.insert(index, line) {
                 return Err(at(format!("the model's class `{of_model}` is in line {other} already")));
@@ -61,7 +66,12 @@ impl ClassMap {
                 data.len()
             )));
         }
-        Ok(Self { groups })
+        Ok(Self { groups, unused })
+    }
+
+    /// Returns the names of rows that are no class of the data set, a head of the file included.
+    pub fn unused(&self) -> &[String] {
+        &self.unused
     }
 
     /// Returns the model with the classes of the data set: the probability of a class is the sum of
@@ -158,6 +168,7 @@ mod tests {
         let text = "class,model class\ncat,tabby\ndog,beagle\ndog,2\nhorse,17\n";
         let map = read(text, &["cat", "dog"], &MODEL).unwrap();
         assert_eq!(map.groups, [vec![1], vec![0, 2]]);
+        assert_eq!(map.unused(), ["class", "horse"]);
         // A name that is a number of another class.
         assert_eq!(read("a,1", &["a"], &["1", "0"]).unwrap().groups, [vec![0]]);
     }
@@ -178,7 +189,7 @@ mod tests {
 
     #[test]
     fn probabilities_of_a_group_are_summed_by_hand() {
-        let map = ClassMap { groups: vec![vec![1], vec![0, 2]] };
+        let map = ClassMap { groups: vec![vec![1], vec![0, 2]], unused: Vec::new() };
         // Probabilities 0.2, 0.3, 0.4 and 0.1, and of the groups 1 / 3 and 2 / 3.
         let row = [0.2f32, 0.3, 0.4, 0.1].map(f32::ln);
         let [cat, dog] = map.logits(&row)[..] else { panic!("two classes") };

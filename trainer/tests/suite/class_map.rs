@@ -29,6 +29,11 @@ fn a_map_names_the_model_s_classes_for_those_of_the_data_set() {
     std::fs::write(&map, "yak,class1\nzebra,class0\nant,2\nunused,7\n").unwrap();
     let mapped = [&own[..], &["--data", text(&other), "--map", text(&map)]].concat();
     let (plain, found) = (evaluated(&own), evaluated(&mapped));
+    let note = efficienttrain(&[&["eval"][..], &mapped].concat()).stderr;
+    assert!(
+        String::from_utf8_lossy(&note)
+            .contains("1 rows whose name is no class of the data set, such as `unused`")
+    );
     assert_eq!((&plain["top1"], &plain["images"]), (&found["top1"], &found["images"]));
     let loss = |of: &serde_json::Value| of["loss"].as_f64().unwrap();
     assert!((loss(&plain) - loss(&found)).abs() < 1e-6, "{plain} {found}");
