@@ -163,14 +163,14 @@ pub fn star_relu(x: &Tensor, scale: &Tensor, bias: &Tensor) -> Result<Traced> {
         type T = <S as Storage>::Real;
         let (scale, bias) = (Param::of::<S>(scale)?, Param::of::<S>(bias)?);
         let (s, b) = (T::of(s), T::of(b));
-        let y = rows::map(View::new(OP, &x)?.slice::<S>()?, |x| s * SquaredRelu::value(x) + b);
+        let y = rows::map(View::new(OP, &x)?.slice::<S>()?, #[inline(always)] move |x| s * SquaredRelu::value(x) + b);
         Ok(Traced::new(tensor(y, x.dims())?, move |dy, _| {
             let dy = dy.contiguous()?;
             let (xv, dyv) = (View::new(OP, &x)?, View::new(OP, &dy)?);
             let (xs, dys) = (xv.slice::<S>()?, dyv.slice::<S>()?);
-            let dx = rows::zip(xs, dys, |x, g| s * SquaredRelu::slope(x, g));
-            let dscale = rows::sum_zip(xs, dys, |x, g| SquaredRelu::value(x) * g);
-            let dbias = rows::sum_zip(xs, dys, |_, g| g);
+            let dx = rows::zip(xs, dys, #[inline(always)] move |x, g| s * SquaredRelu::slope(x, g));
+            let dscale = rows::sum_zip(xs, dys, #[inline(always)] |x, g| SquaredRelu::value(x) * g);
+            let dbias = rows::sum_zip(xs, dys, #[inline(always)] |_, g| g);
             let (dscale, dbias) = (vec![T::of(dscale)], vec![T::of(dbias)]);
             Ok(vec![Some(tensor(dx, x.dims())?), scale.gradient(dscale)?, bias.gradient(dbias)?])
         }))

@@ -2,7 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::kernels::conv::{self, Geometry, PackedWeight};
+use super::cast::converted;
+use super::kernels::conv::{Geometry, Kernel};
 use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
 use super::{Pullback, Traced, by_storage, cat, dims, expect_shape, on_gpu};
@@ -58,9 +59,11 @@ pub fn conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfi
     by_storage!(OP, x, S => {
         let (w, bias) = (Param::of::<S>(w)?, bias.map(Param::of::<S>).transpose()?);
         // Packed once, for both passes.
-        let packed = PackedWeight::<S>::new(w.view(OP)?.slice()?, &g);
-        let value = forward(&x, (&w, &packed), bias.as_ref(), &g)?;
-        Ok(Traced::new(value, move |dy, needs| backward(&x, (&w, &packed), bias.as_ref(), &g, dy, needs)))
+        let kernel = Kernel::<S>::new(w.view(OP)?.slice()?, &g);
+        let value = forward(&x, (&w, &kernel), bias.as_ref(), &g)?;
+        Ok(Traced::adding(value, move |dy, needs, onto| {
+            backward(&x, (&w, &kernel), bias.as_ref(), &g, (dy, onto), needs)
+        }))
     })
 }
 
@@ -125,35 +128,37 @@ fn grouped(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) 
 
 fn forward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
-    (w, packed): (&Param, &PackedWeight<S>),
+    (w, kernel): (&Param, &Kernel<S>),
     bias: Option<&Param>,
     g: &Geometry,
 ) -> Result<Tensor> {
     let (xv, wv) = (View::new(OP, x)?, w.view(OP)?);
     let bias = bias.map(|b| b.view(OP)).transpose()?;
     let bias = bias.as_ref().map(View::slice::<T>).transpose()?;
-    let y = packed.forward(xv.slice()?, wv.slice()?, bias, g);
+    let y = kernel.forward(xv.slice()?, wv.slice()?, bias, g);
     tensor(y, &[g.n, g.ho, g.wo, g.o])
 }
 
 fn backward<S: Storage<Real = T>, T: Compute>(
     x: &Tensor,
-    (w, packed): (&Param, &PackedWeight<S>),
+    (w, kernel): (&Param, &Kernel<S>),
     bias: Option<&Param>,
     g: &Geometry,
-    dy: &Tensor,
+    (dy, onto): (&Tensor, Option<&Tensor>),
     needs: &[bool],
 ) -> Result<Vec<Option<Tensor>>> {
     let dy = dy.contiguous()?;
+    let onto = onto.map(|onto| converted(&onto.contiguous()?, x.dtype())).transpose()?;
+    let onto = onto.as_ref().map(|onto| View::new(OP, onto)).transpose()?;
     let (xv, wv, dyv) = (View::new(OP, x)?, w.view(OP)?, View::new(OP, &dy)?);
     let dys = dyv.slice::<S>()?;
     let mut grads = vec![None, None];
     if needs[0] {
-        grads[0] = Some(tensor(packed.backward_data(dys, wv.slice()?, g), x.dims())?);
+        let onto = onto.as_ref().map(View::slice).transpose()?;
+        grads[0] = Some(tensor(kernel.backward_data(dys, wv.slice()?, onto, g), x.dims())?);
     }
     if needs[1] {
-        let rows = conv::backward_weight(xv.slice::<S>()?, dys, g);
-        grads[1] = w.gradient(conv::unpack_weight(rows, g))?;
+        grads[1] = w.gradient(kernel.backward_weight(xv.slice()?, dys, g))?;
     }
     if let Some(bias) = bias {
         grads.push(bias.gradient(rows::column_sums(dys, g.o))?);

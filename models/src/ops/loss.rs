@@ -88,7 +88,7 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced>
         Ok(Traced::new(value, move |dy, _| {
             let scale = T::of(dy.to_dtype(DType::F64)?.to_scalar::<f64>()? / count);
             let (lv, tv) = (View::new(OP, &logits)?, View::new(OP, &targets)?);
-            let grad = rows::zip(lv.slice::<T>()?, tv.slice::<T>()?, |x, t| scale * (sigmoid(x) - t));
+            let grad = rows::zip(lv.slice::<T>()?, tv.slice::<T>()?, #[inline(always)] move |x, t| scale * (sigmoid(x) - t));
             Ok(vec![Some(converted(&tensor(grad, &[n, classes])?, dtype)?), None])
         }))
     })
@@ -110,7 +110,7 @@ pub fn above(x: &Tensor, threshold: f64) -> Result<Tensor> {
     let x = x.contiguous()?;
     by_dtype!("above", x, T => {
         let threshold = T::of(threshold);
-        let flag = |x| if x > threshold { T::ONE } else { T::ZERO };
+        let flag = move |x| if x > threshold { T::ONE } else { T::ZERO };
         tensor(rows::map(View::new(OP, &x)?.slice::<T>()?, flag), x.dims())
     })
 }

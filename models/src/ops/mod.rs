@@ -118,7 +118,6 @@ impl Traced {
 
     /// An op whose gradients can be computed with an addition: `pullback` is called with the sum of
     /// the first input's other contributions, if there are any.
-    #[cfg(feature = "cuda")]
     fn adding(
         value: Tensor,
         pullback: impl Fn(&Tensor, &[bool], Option<&Tensor>) -> Result<Vec<Option<Tensor>>>

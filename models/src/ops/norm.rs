@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
+use super::cast::converted;
 use super::kernels::norm::{self, After};
 use super::kernels::{Compute, Storage, rows};
 use super::view::{Param, View, tensor};
@@ -188,9 +189,13 @@ pub fn batch_norm(
             None => Source::Batch,
             Some(processes) => Source::Processes(processes.clone(), statistics.count),
         };
-        let saved = Saved { x, weight, bias, mean, inv_std, source, residual: residual.is_some() };
-        let output = relu.then(|| value.clone());
-        Ok(Traced::new(value, move |dy, _| backward::<S, _>(&saved, output.as_ref(), dy)))
+        let rectifier = match (relu, residual.is_some()) {
+            (false, _) => Rectifier::None,
+            (true, false) => Rectifier::OfInput,
+            (true, true) => Rectifier::OfValue(value.clone()),
+        };
+        let saved = Saved { x, weight, bias, mean, inv_std, source, rectifier, residual: residual.is_some() };
+        Ok(Traced::new(value, move |dy, _| backward::<S, _>(&saved, dy)))
     })
 }
 
@@ -202,7 +207,17 @@ struct Saved {
     mean: Vec<f64>,
     inv_std: Vec<f64>,
     source: Source,
+    rectifier: Rectifier,
     residual: bool,
+}
+
+/// The rectifier behind a batch norm.
+enum Rectifier {
+    None,
+    /// What it let through follows from the input.
+    OfInput,
+    /// It let through what is above zero in this value.
+    OfValue(Tensor),
 }
 
 /// Where the statistics of a batch norm come from, which decides how its input depends on itself.
@@ -247,26 +262,28 @@ fn forward<S: Storage<Real = T>, T: Compute>(
     tensor(norm::scale_shift::<S>(xv.slice()?, &scale, &shift, After { residual, relu }), x.dims())
 }
 
-fn backward<S: Storage<Real = T>, T: Compute>(
-    s: &Saved,
-    output: Option<&Tensor>,
-    dy: &Tensor,
-) -> Result<Vec<Option<Tensor>>> {
+fn backward<S: Storage<Real = T>, T: Compute>(s: &Saved, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
     const OP: &str = "batch_norm";
     let mut dy = dy.contiguous()?;
-    if let Some(output) = output {
+    if let Rectifier::OfValue(output) = &s.rectifier {
         let gated = {
             let (yv, dyv) = (View::new(OP, output)?, View::new(OP, &dy)?);
             rows::zip(yv.slice::<S>()?, dyv.slice::<S>()?, |y, g| if y > T::ZERO { g } else { T::ZERO })
         };
         dy = tensor(gated, dy.dims())?;
     }
-    let (xv, wv, dyv) = (View::new(OP, &s.x)?, s.weight.view(OP)?, View::new(OP, &dy)?);
+    let (xv, wv, bv, dyv) = (View::new(OP, &s.x)?, s.weight.view(OP)?, s.bias.view(OP)?, View::new(OP, &dy)?);
+    let weight = wv.slice()?;
+    let gate = match s.rectifier {
+        Rectifier::OfInput => Some(norm::affine::<T>(&s.mean, &s.inv_std, weight, bv.slice()?)),
+        Rectifier::None | Rectifier::OfValue(_) => None,
+    };
     let (dx, dw, db) = norm::batch_norm_backward::<S>(
         xv.slice()?,
         dyv.slice()?,
-        wv.slice()?,
+        weight,
         (&s.mean, &s.inv_std),
+        gate.as_ref().map(|(scale, shift)| (&scale[..], &shift[..])),
         |sums, rows| s.source.total(sums, rows),
     )?;
     let mut grads = vec![Some(tensor(dx, s.x.dims())?), s.weight.gradient(dw)?, s.bias.gradient(db)?];
@@ -321,11 +338,14 @@ pub fn layer_norm_to(
             norm::layer_norm::<S, O, _>(xv.slice()?, wv.slice()?, bv.slice()?, eps)
         };
         let value = tensor(value, x.dims())?;
-        Ok(Traced::new(value, move |dy, _| {
+        Ok(Traced::adding(value, move |dy, _, onto| {
             let dy = dy.contiguous()?;
+            let onto = onto.map(|onto| converted(&onto.contiguous()?, x.dtype())).transpose()?;
             let (xv, wv, dyv) = (View::new(OP, &x)?, weight.view(OP)?, View::new(OP, &dy)?);
+            let onto = onto.as_ref().map(|onto| View::new(OP, onto)).transpose()?;
+            let onto = onto.as_ref().map(View::slice).transpose()?;
             let (dx, dw, db) =
-                norm::layer_norm_backward::<S, O, _>(xv.slice()?, dyv.slice()?, wv.slice()?, &stats);
+                norm::layer_norm_backward::<S, O, _>(xv.slice()?, dyv.slice()?, wv.slice()?, &stats, onto);
             let mut grads = vec![Some(tensor(dx, x.dims())?), weight.gradient(dw)?];
             if has_bias {
                 grads.push(bias.gradient(db)?);

@@ -1,10 +1,12 @@
 //! Two-dimensional convolution of channels-last images as matrix products over windows.
 
 use super::product::{
-    FlippedKernel, Im2col, Left, OutputRows, Right, multiplies_bf16, product, product_at, product_split_k,
+    FlippedKernel, Im2col, Left, OutputRows, Right, multiplies_bf16, product, product_at, product_onto,
+    product_split_k,
 };
+use super::rows::zip;
 use super::transpose::transpose_each;
-use super::{Compute, Storage};
+use super::{Compute, Storage, winograd};
 
 /// Shapes of one convolution. Images are `[n, h, w, c]`, results `[n, ho, wo, o]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,25 +63,38 @@ impl Geometry {
     }
 }
 
-/// Weight as rows `[o, kh * kw * c]`, the layout of unfolded patches.
-pub(crate) enum PackedWeight<S: Storage> {
-    /// As rows already.
+/// Way to compute a convolution, with the weight in the form that it takes.
+pub(crate) enum Kernel<S: Storage> {
+    /// Products over windows, for a weight that is stored as rows `[o, kh * kw * c]`.
     Unchanged,
+    /// The same with such rows of the weight.
     Real(Vec<S::Real>),
-    /// Rounded to the type of the images, as the products of this machine do with it anyway.
+    /// The same with the rows rounded to the type of the images, as the products of this machine do
+    /// with them anyway.
     Rounded(Vec<S>),
+    /// Minimal filtering, which takes the weight as it is.
+    Winograd,
 }
 
-impl<S: Storage> PackedWeight<S> {
-    /// Packs `[o, c, kh, kw]`, the layout of weight files, for images stored as `S`.
+impl<S: Storage> Kernel<S> {
+    /// The way for images stored as `S`, and a weight `[o, c, kh, kw]`, the layout of weight files.
     pub(crate) fn new(w: &[S::Real], g: &Geometry) -> Self {
+        let rounded = !S::EXACT && multiplies_bf16();
         if g.kh * g.kw == 1 || g.c == 1 {
             Self::Unchanged
-        } else if !S::EXACT && multiplies_bf16() {
+        } else if rounded {
             Self::Rounded(transpose_each(w, g.o, g.c, g.kh * g.kw))
+        } else if winograd::pays(g) {
+            Self::Winograd
         } else {
             Self::Real(transpose_each(w, g.o, g.c, g.kh * g.kw))
         }
+    }
+
+    /// Products over windows, whatever is faster.
+    #[cfg(test)]
+    pub(crate) fn direct(w: &[S::Real], g: &Geometry) -> Self {
+        Self::Real(transpose_each(w, g.o, g.c, g.kh * g.kw))
     }
 
     /// `y = conv(x, w) + bias`, for the weight `w` that this was made of.
@@ -88,22 +103,30 @@ impl<S: Storage> PackedWeight<S> {
             Self::Unchanged => forward(x, w, bias, g),
             Self::Real(w) => forward(x, w, bias, g),
             Self::Rounded(w) => forward(x, w, bias, g),
+            Self::Winograd => winograd::forward(x, w, bias, g),
         }
     }
 
-    /// Gradient of the image, for the weight `w` that this was made of.
-    pub(crate) fn backward_data(&self, dy: &[S], w: &[S::Real], g: &Geometry) -> Vec<S> {
+    /// Gradient of the image, plus `onto`, for the weight `w` that this was made of.
+    pub(crate) fn backward_data(&self, dy: &[S], w: &[S::Real], onto: Option<&[S]>, g: &Geometry) -> Vec<S> {
         match self {
-            Self::Unchanged => backward_data(dy, w, g),
-            Self::Real(w) => backward_data(dy, w, g),
-            Self::Rounded(w) => backward_data(dy, w, g),
+            Self::Unchanged => backward_data(dy, w, onto, g),
+            Self::Real(w) => backward_data(dy, w, onto, g),
+            Self::Rounded(w) => backward_data(dy, w, onto, g),
+            Self::Winograd => winograd::backward_data(dy, w, onto, g),
         }
     }
-}
 
-/// Returns a gradient of packed rows in the layout of weight files.
-pub(crate) fn unpack_weight<T: Compute>(w: Vec<T>, g: &Geometry) -> Vec<T> {
-    if g.kh * g.kw == 1 || g.c == 1 { w } else { transpose_each(&w, g.o, g.kh * g.kw, g.c) }
+    /// Gradient of the weight, in the layout of weight files.
+    pub(crate) fn backward_weight(&self, x: &[S], dy: &[S], g: &Geometry) -> Vec<S::Real> {
+        match self {
+            Self::Unchanged => backward_weight(x, dy, g),
+            Self::Real(_) | Self::Rounded(_) => {
+                transpose_each(&backward_weight(x, dy, g), g.o, g.kh * g.kw, g.c)
+            }
+            Self::Winograd => winograd::backward_weight(x, dy, g),
+        }
+    }
 }
 
 /// `y = conv(x, w) + bias`, `w` packed.
@@ -118,26 +141,27 @@ fn forward<S: Storage<Real = T>, B: Storage<Real = T>, T: Compute>(
 }
 
 /// Gradient of the packed weight.
-pub(crate) fn backward_weight<S: Storage>(x: &[S], dy: &[S], g: &Geometry) -> Vec<S::Real> {
+fn backward_weight<S: Storage>(x: &[S], dy: &[S], g: &Geometry) -> Vec<S::Real> {
     let right = if g.is_pointwise() { Right::Rows(x, g.c) } else { Right::Im2col(g.windows(x)) };
     product_split_k((g.o, g.k(), g.rows()), Left::Columns(dy, g.o), right)
 }
 
-/// Gradient of the image, `w` packed.
+/// Gradient of the image, plus `onto`, `w` packed.
 ///
 /// Pixels a stride apart see the same taps of the kernel. Such a class of pixels gets its gradient
 /// from a convolution of `dy` with those taps in reverse order, written to the class's pixels.
 fn backward_data<S: Storage<Real = T>, B: Storage<Real = T>, T: Compute>(
     dy: &[S],
     w: &[B],
+    onto: Option<&[S]>,
     g: &Geometry,
 ) -> Vec<S> {
     if g.is_pointwise() {
-        return product((g.rows(), g.c, g.o), Left::Rows(dy, g.o), Right::Rows(w, g.c), None);
+        return product_onto((g.rows(), g.c, g.o), Left::Rows(dy, g.o), Right::Rows(w, g.c), onto);
     }
     if g.stride == 1 {
         let (shape, left, right, _) = Class::new(g, [0, 0]).product(dy, w, g);
-        return product(shape, left, right, None);
+        return product_onto(shape, left, right, onto);
     }
     let mut dx = vec![S::store(T::ZERO); g.n * g.pixels()];
     for first in (0..g.stride.min(g.h)).flat_map(|y| (0..g.stride.min(g.w)).map(move |x| [y, x])) {
@@ -147,7 +171,10 @@ fn backward_data<S: Storage<Real = T>, B: Storage<Real = T>, T: Compute>(
             product_at(shape, left, right, &mut dx, place);
         }
     }
-    dx
+    match onto {
+        Some(onto) => zip(&dx, onto, |dx, more| dx + more),
+        None => dx,
+    }
 }
 
 /// Pixels a stride apart, and the taps of the kernel that they see.

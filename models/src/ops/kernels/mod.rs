@@ -18,6 +18,7 @@ pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod rows;
 pub(crate) mod transpose;
+mod winograd;
 
 pub(crate) use compute::{Compute, Storage};
 

@@ -91,29 +91,60 @@ pub(crate) fn scale_shift<S: Storage>(
     shift: &[S::Real],
     after: After<S>,
 ) -> Vec<S> {
+    if after.relu {
+        // NaN stays NaN, as in PyTorch, so that a diverged run is noticed.
+        scale_shift_then(
+            x,
+            scale,
+            shift,
+            after.residual,
+            #[inline(always)]
+            |y| if y <= S::Real::ZERO { S::Real::ZERO } else { y },
+        )
+    } else {
+        scale_shift_then(
+            x,
+            scale,
+            shift,
+            after.residual,
+            #[inline(always)]
+            |y| y,
+        )
+    }
+}
+
+/// `y = then(x * scale + shift + residual)`. What a row's function captures must be captured by value:
+/// behind a reference it would be read again for each element, and nothing would be vectorized.
+#[inline(always)]
+fn scale_shift_then<S: Storage>(
+    x: &[S],
+    scale: &[S::Real],
+    shift: &[S::Real],
+    residual: Option<&[S]>,
+    then: impl Fn(S::Real) -> S::Real + Copy + Sync,
+) -> Vec<S> {
     let c = scale.len();
-    let zero = S::Real::ZERO;
-    // NaN stays NaN, as in PyTorch, so that a diverged run is noticed.
-    let rectified = |y: S::Real| if after.relu && y <= zero { zero } else { y };
-    match after.residual {
+    let rows = x.len() / c;
+    match residual {
         Some(residual) => by_row(
-            x.len() / c,
+            rows,
             c,
             #[inline(always)]
             |row| {
                 let (x, residual) = (&x[row * c..][..c], &residual[row * c..][..c]);
+                let (scale, shift) = (&scale[..c], &shift[..c]);
                 #[inline(always)]
-                move |j| rectified(x[j].load() * scale[j] + shift[j] + residual[j].load())
+                move |j| then(x[j].load() * scale[j] + shift[j] + residual[j].load())
             },
         ),
         None => by_row(
-            x.len() / c,
+            rows,
             c,
             #[inline(always)]
             |row| {
-                let x = &x[row * c..][..c];
+                let (x, scale, shift) = (&x[row * c..][..c], &scale[..c], &shift[..c]);
                 #[inline(always)]
-                move |j| rectified(x[j].load() * scale[j] + shift[j])
+                move |j| then(x[j].load() * scale[j] + shift[j])
             },
         ),
     }
@@ -126,17 +157,54 @@ pub(crate) type Gradients<S, T> = (Vec<S>, Vec<T>, Vec<T>);
 ///
 /// `dx = weight * inv_std * (dy - mean(dy) - x_hat * mean(dy * x_hat))`. `total` makes of the
 /// sums of `dy` and then of `dy * (x - mean)` over the rows those over all rows that the statistics
-/// are of, and gives their number; with fixed statistics there are none, and the means vanish.
+/// are of, and gives their number; with fixed statistics there are none, and the means vanish. With
+/// `gate`, the scale and shift of the forward pass, `dy` is the gradient behind a rectifier.
 pub(crate) fn batch_norm_backward<S: Storage>(
     x: &[S],
     dy: &[S],
     weight: &[S::Real],
     (mean, inv_std): (&[f64], &[f64]),
+    gate: Option<(&[S::Real], &[S::Real])>,
+    total: impl FnOnce(&[f64], usize) -> Result<Option<(Vec<f64>, usize)>>,
+) -> Result<Gradients<S, S::Real>> {
+    let statistics = (weight, mean, inv_std);
+    match gate {
+        Some(affine) => gated_backward(
+            x,
+            dy,
+            statistics,
+            affine,
+            #[inline(always)]
+            |x, dy, scale, shift| if x * scale + shift > S::Real::ZERO { dy } else { S::Real::ZERO },
+            total,
+        ),
+        None => gated_backward(
+            x,
+            dy,
+            statistics,
+            (weight, weight),
+            #[inline(always)]
+            |_, dy, _, _| dy,
+            total,
+        ),
+    }
+}
+
+/// Does the same as [`batch_norm_backward`]; `gate` makes the gradient of the norm's value of its
+/// input, the gradient behind the gate, and the channel's two numbers in `affine`.
+#[inline(always)]
+fn gated_backward<S: Storage>(
+    x: &[S],
+    dy: &[S],
+    (weight, mean, inv_std): (&[S::Real], &[f64], &[f64]),
+    (scale, shift): (&[S::Real], &[S::Real]),
+    gate: impl Fn(S::Real, S::Real, S::Real, S::Real) -> S::Real + Copy + Sync,
     total: impl FnOnce(&[f64], usize) -> Result<Option<(Vec<f64>, usize)>>,
 ) -> Result<Gradients<S, S::Real>> {
     let c = weight.len();
     let rows = x.len() / c;
     let centre: Vec<S::Real> = mean.iter().map(|&m| S::Real::of(m)).collect();
+    let (scale, shift) = (&scale[..c], &shift[..c]);
     // Sums of dy, then of dy * (x - mean).
     let sums = block_sums(
         rows,
@@ -146,11 +214,13 @@ pub(crate) fn batch_norm_backward<S: Storage>(
             let (plain, product) = sums.split_at_mut(c);
             for row in range {
                 let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
-                for ((((s, p), &x), &dy), &m) in
-                    plain.iter_mut().zip(product.iter_mut()).zip(x).zip(dy).zip(&centre)
+                let sums = plain.iter_mut().zip(product.iter_mut()).zip(&centre);
+                for (((((s, p), &m), (&x, &dy)), &scale), &shift) in
+                    sums.zip(x.iter().zip(dy)).zip(scale).zip(shift)
                 {
-                    *s += dy.load();
-                    *p += dy.load() * (x.load() - m);
+                    let (x, dy) = (x.load(), gate(x.load(), dy.load(), scale, shift));
+                    *s += dy;
+                    *p += dy * (x - m);
                 }
             }
         },
@@ -179,7 +249,10 @@ pub(crate) fn batch_norm_backward<S: Storage>(
         |row| {
             let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
             #[inline(always)]
-            move |j| a[j] * dy[j].load() + (b[j] * (x[j].load() - centre[j]) + d[j])
+            move |j| {
+                let (x, dy) = (x[j].load(), gate(x[j].load(), dy[j].load(), scale[j], shift[j]));
+                a[j] * dy + (b[j] * (x - centre[j]) + d[j])
+            }
         },
     );
     let dweight = sum_dy_x.iter().zip(inv_std).map(|(s, i)| S::Real::of(s * i)).collect();
@@ -218,28 +291,51 @@ pub(crate) fn layer_norm<S: Storage<Real = T>, O: Storage<Real = T>, T: Compute>
     (y, stats)
 }
 
-/// Gradients of a layer norm, that of the input stored as the input is.
+/// Gradient of row `row` of a layer norm's input, element by element.
+#[inline(always)]
+fn layer_norm_row<'a, S: Storage<Real = T>, O: Storage<Real = T>, T: Compute>(
+    x: &'a [S],
+    dy: &'a [O],
+    weight: &'a [T],
+    [mean, inv_std]: [T; 2],
+    row: usize,
+) -> impl Fn(usize) -> T + 'a {
+    let c = weight.len();
+    let scale = T::ONE / T::of(c as f64);
+    let (x, dy) = (&x[row * c..][..c], &dy[row * c..][..c]);
+    let g = lane_sum_zip(dy, weight, |g, w| g * w) * scale;
+    let gx = lane_sum_three(dy, weight, x, |g, w, x| g * w * (x - mean)) * scale * inv_std * inv_std;
+    #[inline(always)]
+    move |j| (dy[j].load() * weight[j] - g - (x[j].load() - mean) * gx) * inv_std
+}
+
+/// Gradients of a layer norm; that of the input, plus `onto`, is stored as the input is.
 pub(crate) fn layer_norm_backward<S: Storage<Real = T>, O: Storage<Real = T>, T: Compute>(
     x: &[S],
     dy: &[O],
     weight: &[T],
     stats: &[[T; 2]],
+    onto: Option<&[S]>,
 ) -> Gradients<S, T> {
     let c = weight.len();
-    let scale = T::ONE / T::of(c as f64);
-    let dx = by_row(
-        x.len() / c,
-        c,
-        #[inline(always)]
-        |row| {
-            let (x, dy, weight) = (&x[row * c..][..c], &dy[row * c..][..c], &weight[..c]);
-            let [mean, inv_std] = stats[row];
-            let g = lane_sum_zip(dy, weight, |g, w| g * w) * scale;
-            let gx = lane_sum_three(dy, weight, x, |g, w, x| g * w * (x - mean)) * scale * inv_std * inv_std;
+    let dx = match onto {
+        Some(onto) => by_row(
+            x.len() / c,
+            c,
             #[inline(always)]
-            move |j| (dy[j].load() * weight[j] - g - (x[j].load() - mean) * gx) * inv_std
-        },
-    );
+            |row| {
+                let (dx, onto) = (layer_norm_row(x, dy, weight, stats[row], row), &onto[row * c..][..c]);
+                #[inline(always)]
+                move |j| dx(j) + onto[j].load()
+            },
+        ),
+        None => by_row(
+            x.len() / c,
+            c,
+            #[inline(always)]
+            |row| layer_norm_row(x, dy, weight, stats[row], row),
+        ),
+    };
     let sums = block_sums(
         x.len() / c,
         2 * c,

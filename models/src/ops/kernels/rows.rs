@@ -36,8 +36,9 @@ pub(super) unsafe fn fill_blocks<T: Storage>(
     out
 }
 
-/// `y = f(x)`, element by element.
-pub(crate) fn map<S: Storage>(x: &[S], f: impl Fn(S::Real) -> S::Real + Sync) -> Vec<S> {
+/// `y = f(x)`, element by element. What `f` captures by reference would be read again for each element,
+/// and nothing would be vectorized; so it has to be a `move` closure, here and in the loops below.
+pub(crate) fn map<S: Storage>(x: &[S], f: impl Fn(S::Real) -> S::Real + Copy + Sync) -> Vec<S> {
     // SAFETY: each block is as long as the part of `x` that it is filled from.
     unsafe {
         fill_blocks(
@@ -45,7 +46,7 @@ pub(crate) fn map<S: Storage>(x: &[S], f: impl Fn(S::Real) -> S::Real + Sync) ->
             FLAT,
             #[inline(always)]
             |first, y| {
-                let x = &x[first..first + y.len()];
+                let (x, f) = (&x[first..first + y.len()], f);
                 for (y, &x) in y.iter_mut().zip(x) {
                     y.write(S::store(f(x.load())));
                 }
@@ -76,7 +77,7 @@ pub(crate) fn convert<S: Storage, O: Storage<Real = S::Real>>(x: &[S]) -> Vec<O>
 pub(crate) fn zip<S: Storage, R: Storage<Real = S::Real>>(
     x: &[S],
     y: &[R],
-    f: impl Fn(S::Real, S::Real) -> S::Real + Sync,
+    f: impl Fn(S::Real, S::Real) -> S::Real + Copy + Sync,
 ) -> Vec<S> {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     // SAFETY: each block is as long as the parts of `x` and `y` that it is filled from.
@@ -86,7 +87,7 @@ pub(crate) fn zip<S: Storage, R: Storage<Real = S::Real>>(
             FLAT,
             #[inline(always)]
             |first, z| {
-                let (x, y) = (&x[first..first + z.len()], &y[first..first + z.len()]);
+                let (x, y, f) = (&x[first..first + z.len()], &y[first..first + z.len()], f);
                 for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
                     z.write(S::store(f(x.load(), y.load())));
                 }
@@ -122,7 +123,11 @@ pub(crate) fn by_row<S: Storage, F: Fn(usize) -> S::Real>(
 }
 
 /// Sum of `f(x, y)` over all elements: blocks in lanes, then in double precision and in order.
-pub(crate) fn sum_zip<S: Storage>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real) -> S::Real + Sync) -> f64 {
+pub(crate) fn sum_zip<S: Storage>(
+    x: &[S],
+    y: &[S],
+    f: impl Fn(S::Real, S::Real) -> S::Real + Copy + Sync,
+) -> f64 {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     const BLOCK: usize = FLAT / 8;
     let sums = parallel::collect(x.len().div_ceil(BLOCK), &|i| {
@@ -130,16 +135,14 @@ pub(crate) fn sum_zip<S: Storage>(x: &[S], y: &[S], f: impl Fn(S::Real, S::Real)
         let (x, y) = (&x[range.clone()], &y[range]);
         vectorized(
             #[inline(always)]
-            || lane_sum_zip(x, y, &f),
+            move || lane_sum_zip(x, y, f),
         )
         .into_f64()
     });
     sums.into_iter().sum()
 }
 
-/// `x = f(x, y)`, element by element, in place. What `f` captures by reference is read again for
-/// each element, because it might change with `x`, and nothing is vectorized; so it has to be a `move`
-/// closure.
+/// `x = f(x, y)`, element by element, in place.
 pub(crate) fn update<T: Compute>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T + Copy + Send + Sync) {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
     parallel::chunks_mut(x, FLAT, &|i, x| {

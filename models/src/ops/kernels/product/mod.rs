@@ -10,6 +10,7 @@ mod bf16;
 mod im2col;
 mod operands;
 mod output;
+mod panel;
 mod partition;
 mod split_k;
 mod task;
@@ -23,11 +24,13 @@ pub(crate) use im2col::Im2col;
 pub(crate) use operands::{FlippedKernel, Left, Right};
 use output::Output;
 pub(crate) use output::OutputRows;
+pub(crate) use panel::{PANEL_DEPTH, panel_columns, panel_product, panel_rows};
 use partition::{Block, Partition, task_count};
 pub(crate) use split_k::product_split_k;
+use task::Onto;
 use tile::TileShape;
 
-use super::{Compute, Storage, parallel};
+use super::{Compute, Storage, parallel, rows};
 
 /// Most rows of a task.
 const BLOCK_ROWS: usize = 1536;
@@ -54,6 +57,34 @@ where
     let mut out = Vec::with_capacity(m * n);
     run(shape, a, b, bias, Output::new(out.as_mut_ptr(), m * n, n, OutputRows::Dense));
     // SAFETY: `run` wrote all `m * n` elements.
+    unsafe { out.set_len(m * n) };
+    out
+}
+
+/// Returns `a * b + onto`, or `a * b` without such a matrix.
+pub(crate) fn product_onto<A, B, O, T: Compute>(
+    shape: Shape,
+    a: Left<A>,
+    b: Right<B>,
+    onto: Option<&[O]>,
+) -> Vec<O>
+where
+    A: Storage<Real = T>,
+    B: Storage<Real = T>,
+    O: Storage<Real = T>,
+{
+    let Some(onto) = onto else { return product(shape, a, b, None) };
+    let (m, n, _) = shape;
+    assert_eq!(onto.len(), m * n, "terms of a sum differ in size");
+    if !O::EXACT {
+        return rows::zip(&product::<A, B, O, T>(shape, a, b, None), onto, |sum, more| sum + more);
+    }
+    // The conversion succeeds, as `EXACT` says.
+    let onto = Onto::Matrix(O::as_compute(onto).unwrap_or_default(), n);
+    let mut out = Vec::with_capacity(m * n);
+    let memory = Output::new(out.as_mut_ptr(), m * n, n, OutputRows::Dense).cast();
+    divide::<O, T>(shape, |block| task::run_exact(&a, &b, onto, &memory, block));
+    // SAFETY: the tasks wrote all `m * n` elements.
     unsafe { out.set_len(m * n) };
     out
 }
@@ -85,13 +116,33 @@ pub(crate) fn product_serial<A, B, T: Compute>(
     A: Storage<Real = T>,
     B: Storage<Real = T>,
 {
-    let (m, n, k) = shape;
+    if let Some((out, block)) = serial(shape, out, row_stride) {
+        task::run(&a, &b, None, &out, block);
+    }
+}
+
+/// Adds `a * b` to `out`, like [`product_serial`], for numbers that are stored as they are computed
+/// with.
+pub(crate) fn product_serial_onto<T: Compute>(
+    shape: Shape,
+    a: Left<T>,
+    b: Right<T>,
+    out: &mut [T],
+    row_stride: usize,
+) {
+    if let Some((out, block)) = serial(shape, out, row_stride) {
+        task::run_exact(&a, &b, Onto::Result, &out, block);
+    }
+}
+
+/// The whole of a product as one block, and its memory; nothing if it is empty.
+fn serial<T: Compute>((m, n, k): Shape, out: &mut [T], row_stride: usize) -> Option<(Output<T>, Block)> {
     if m * n == 0 {
-        return;
+        return None;
     }
     assert!(n <= row_stride && (m - 1) * row_stride + n <= out.len(), "matrix product writes out of bounds");
-    let out = Output::new(out.as_mut_ptr(), out.len(), row_stride, OutputRows::Dense);
-    task::run(&a, &b, None, &out, Block { rows: 0..m, cols: 0..n, ks: 0..k });
+    let memory = Output::new(out.as_mut_ptr(), out.len(), row_stride, OutputRows::Dense);
+    Some((memory, Block { rows: 0..m, cols: 0..n, ks: 0..k }))
 }
 
 fn run<A, B, O, T: Compute>(shape: Shape, a: Left<A>, b: Right<B>, bias: Option<&[T]>, out: Output<O>)
@@ -100,12 +151,17 @@ where
     B: Storage<Real = T>,
     O: Storage<Real = T>,
 {
-    let (m, n, k) = shape;
+    let (m, n, _) = shape;
     assert!(out.rows.required_rows(m) * n <= out.len, "matrix product writes out of bounds");
+    divide::<O, T>(shape, |block| task::run(&a, &b, bias, &out, block));
+}
+
+/// Runs `task` for each block of a result stored as `O`.
+fn divide<O: Storage<Real = T>, T: Compute>((m, n, k): Shape, task: impl Fn(Block) + Sync) {
     if m * n == 0 {
         return;
     }
     let max_rows = if O::EXACT { BLOCK_ROWS } else { ROUNDED_BLOCK_ROWS };
-    let partition = Partition::new((m, n), task_count(shape), TileShape::native::<T>(), max_rows);
-    parallel::for_each(partition.len(), &|i| task::run(&a, &b, bias, &out, partition.block(i, 0..k)));
+    let partition = Partition::new((m, n), task_count((m, n, k)), TileShape::native::<T>(), max_rows);
+    parallel::for_each(partition.len(), &|i| task(partition.block(i, 0..k)));
 }

@@ -10,6 +10,17 @@ use super::tile::{DEPTH, Epilogue, Strip, TileShape};
 use super::{Left, Right};
 use crate::ops::kernels::{Compute, Storage, vectorized};
 
+/// What the products of a block are added to.
+#[derive(Clone, Copy)]
+pub(super) enum Onto<'a, T> {
+    /// A number for each column, or nothing.
+    Bias(Option<&'a [T]>),
+    /// A matrix of the result's shape, row by row at this distance.
+    Matrix(&'a [T], usize),
+    /// What is in the result's memory.
+    Result,
+}
+
 /// Computes a block of the result in the way that fits the types and this machine.
 pub(super) fn run<A, B, O, T: Compute>(
     a: &Left<A>,
@@ -28,7 +39,7 @@ pub(super) fn run<A, B, O, T: Compute>(
         bf16::run_task(native, (&a, b), bias.and_then(T::as_f32), &out, block);
     } else if O::EXACT {
         // The cast keeps the type, as `EXACT` says.
-        run_exact(a, b, bias, &out.cast(), block);
+        run_exact(a, b, Onto::Bias(bias), &out.cast(), block);
     } else {
         run_rounded(a, b, bias, out, block);
     }
@@ -53,7 +64,7 @@ fn run_rounded<A, B, O, T: Compute>(
             sums.resize(len, T::ZERO);
         }
         let exact = Output::for_block(sums.as_mut_ptr(), len, width, [rows.start, cols.start]);
-        run_exact(a, b, bias, &exact, block);
+        run_exact(a, b, Onto::Bias(bias), &exact, block);
         for (row, sums) in rows.zip(sums.chunks_exact(width)) {
             let start = out.row(row, &cols).cast::<MaybeUninit<O>>();
             // SAFETY: the row holds the columns, and tasks have different rows
@@ -72,10 +83,10 @@ fn run_rounded<A, B, O, T: Compute>(
 }
 
 /// Computes a block whose sums are stored in the type that they are computed in.
-fn run_exact<A, B, T: Compute>(
+pub(super) fn run_exact<A, B, T: Compute>(
     a: &Left<A>,
     b: &Right<B>,
-    bias: Option<&[T]>,
+    onto: Onto<T>,
     out: &Output<T>,
     Block { rows, cols, ks }: Block,
 ) where
@@ -90,7 +101,8 @@ fn run_exact<A, B, T: Compute>(
         let (right, rest) = aligned(scratch, right + strips * panel + BLOCK_COLS).split_at_mut(right);
         let (panels, line) = rest.split_at_mut(strips * panel);
         let mut starts = [std::ptr::null_mut(); 12];
-        let mut first = true;
+        let mut terms = [std::ptr::null(); 12];
+        let mut first = !matches!(onto, Onto::Result);
         let mut k = ks.start;
         while first || k < ks.end {
             let piece = k..ks.end.min(k + depth);
@@ -98,8 +110,6 @@ fn run_exact<A, B, T: Compute>(
                 #[inline(always)]
                 || b.pack(piece.clone(), cols.clone(), tile.cols, right, line),
             );
-            let epilogue =
-                if first { Epilogue::Store(bias.map(|b| &b[cols.clone()])) } else { Epilogue::Accumulate };
             for top in rows.clone().step_by(strips * tile.rows) {
                 let together = top..rows.end.min(top + strips * tile.rows);
                 // A tile reads all its rows: if some are missing, it needs a panel.
@@ -115,6 +125,17 @@ fn run_exact<A, B, T: Compute>(
                     for (start, row) in starts.iter_mut().zip(strip.clone()) {
                         *start = out.row(row, &cols);
                     }
+                    let epilogue = match onto {
+                        _ if !first => Epilogue::Accumulate,
+                        Onto::Result => Epilogue::Accumulate,
+                        Onto::Bias(bias) => Epilogue::Store(bias.map(|b| &b[cols.clone()])),
+                        Onto::Matrix(matrix, width) => {
+                            for (term, row) in terms.iter_mut().zip(strip.clone()) {
+                                *term = matrix[row * width + cols.start..][..cols.len()].as_ptr();
+                            }
+                            Epilogue::StoreWith(&terms[..strip.len()])
+                        }
+                    };
                     let strip = Strip {
                         depth: piece.len(),
                         left: unpacked.map_or(&panels[i * panel..][..panel], |(rows, _)| rows),

@@ -39,6 +39,34 @@ fn rows_and_columns_agree_with_the_triple_loop() {
 }
 
 #[test]
+fn a_matrix_is_added_to_a_product() {
+    for (m, n, k) in SHAPES {
+        let (a, b, more) = (filled(m * k, 0.1), filled(n * k, 0.9), filled(m * n, 0.4));
+        let got = product_onto((m, n, k), Left::Rows(&a, k), Right::Rows(&b, n), Some(&more));
+        let mut want = plain((m, n, k), |r, i| a[r * k + i], |i, c| b[i * n + c], |_| 0.0);
+        want.iter_mut().zip(&more).for_each(|(want, more)| *want += more);
+        close(&got, &want);
+        let mut out = more.clone();
+        product_serial_onto((m, n, k), Left::Rows(&a, k), Right::Rows(&b, n), &mut out, n);
+        close(&out, &want);
+    }
+}
+
+#[test]
+fn packed_panels_agree_with_the_triple_loop() {
+    let (rows, columns) = (panel_rows::<f64>(), panel_columns::<f64>());
+    for (m, n, k) in [(1_usize, 1, 1), (7, columns, 5), (25, columns - 1, 384)] {
+        let (a, b) = (filled(m.next_multiple_of(rows) * k, 0.1), filled(k * columns, 0.9));
+        let mut out = vec![0.0; m * n];
+        panel_product([m, n, k], (&a, k), &b, (&mut out, n), false);
+        let want = plain((m, n, k), |r, i| a[r * k + i], |i, c| b[i * columns + c], |_| 0.0);
+        close(&out, &want);
+        panel_product([m, n, k], (&a, k), &b, (&mut out, n), true);
+        close(&out, &want.iter().map(|x| 2.0 * x).collect::<Vec<f64>>());
+    }
+}
+
+#[test]
 fn split_k_products_agree_with_the_triple_loop() {
     let (m, n, k) = (30, 50, 5000);
     let (a, b) = (filled(m * k, 0.1), filled(n * k, 0.9));

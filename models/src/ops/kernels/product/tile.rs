@@ -44,6 +44,9 @@ const fn lanes<T: Compute, S: Simd>() -> usize {
 pub(super) enum Epilogue<'a, T> {
     /// Stores it, with the bias of its column added.
     Store(Option<&'a [T]>),
+    /// Stores it with the element of another matrix added, of which these are the rows; all are
+    /// valid for reading as many elements as the strip has columns.
+    StoreWith(&'a [*const T]),
     /// Adds it to the element that is already stored.
     Accumulate,
 }
@@ -72,7 +75,8 @@ impl<T: Compute> Strip<'_, T> {
     /// Writes the strip of the result.
     ///
     /// # Safety
-    /// `out` is as its documentation says, and nothing else touches those elements meanwhile.
+    /// `out` and `epilogue` are as their documentation says, and nothing else touches those elements
+    /// meanwhile.
     pub(super) unsafe fn run(self) {
         let tile = TileShape::native::<T>();
         let rows = self.out.len();
@@ -87,8 +91,10 @@ impl<T: Compute> Strip<'_, T> {
             self.right.len() >= self.cols.next_multiple_of(tile.cols) * self.depth,
             "right block is short"
         );
-        if let Epilogue::Store(Some(bias)) = self.epilogue {
-            assert!(bias.len() >= self.cols, "bias is too short");
+        match self.epilogue {
+            Epilogue::Store(Some(bias)) => assert!(bias.len() >= self.cols, "bias is too short"),
+            Epilogue::StoreWith(terms) => assert!(terms.len() >= rows, "a sum has too few terms"),
+            Epilogue::Store(None) | Epilogue::Accumulate => {}
         }
         pulp::Arch::new().dispatch(self);
     }
@@ -182,6 +188,10 @@ impl<T: Compute> Strip<'_, T> {
                                 let bias = bias.as_ptr().add(first + v * lanes).cast::<T::Vector<S>>();
                                 T::add_lanes(simd, sum, bias.read_unaligned())
                             }
+                            Epilogue::StoreWith(terms) => {
+                                let term = terms[r].add(first + v * lanes).cast::<T::Vector<S>>();
+                                T::add_lanes(simd, sum, term.read_unaligned())
+                            }
                             Epilogue::Accumulate => T::add_lanes(simd, sum, at.read_unaligned()),
                         };
                         at.write_unaligned(sum);
@@ -194,6 +204,7 @@ impl<T: Compute> Strip<'_, T> {
                         *out.add(c) = match self.epilogue {
                             Epilogue::Store(None) => sum,
                             Epilogue::Store(Some(bias)) => sum + bias[first + c],
+                            Epilogue::StoreWith(terms) => sum + *terms[r].add(first + c),
                             Epilogue::Accumulate => *out.add(c) + sum,
                         };
                     }
