@@ -1,15 +1,8 @@
-//! A weight file, safetensors or `.pth`, with and without its moving average.
 #![no_main]
 
-use std::io::Cursor;
-use std::path::Path;
-
-use efficienttrain_models::weights::{ReadOptions, read_from};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| {
-    for prefer_ema in [false, true] {
-        let options = ReadOptions { prefer_ema, ..ReadOptions::default() };
-        let _ = read_from(Cursor::new(data), Path::new("fuzz.pth"), &options);
-    }
-});
+#[path = "../../tests/fuzz/weights.rs"]
+mod target;
+
+fuzz_target!(|data: &[u8]| target::run(data));

@@ -11,6 +11,7 @@ mod cli;
 mod compare;
 mod config;
 mod costs;
+mod damaged_inputs;
 mod data;
 mod data_paths;
 mod devices;

@@ -1,0 +1,8 @@
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../tests/fuzz/config.rs"]
+mod target;
+
+fuzz_target!(|data: &[u8]| target::run(data));
