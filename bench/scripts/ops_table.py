@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A table of single ops: ours, candle's own, PyTorch's; forward and backward.
 
-Usage: cargo bench -p efficienttrain-bench --bench ops && python bench/scripts/ops_table.py [--readme docs/benchmarks.md]
+Usage: cargo bench -p efficienttrain-bench --bench ops && python bench/scripts/ops_table.py
+           [--readme docs/benchmarks.md [--machine zen5]]
 
 Reads what criterion left in target/criterion and times PyTorch now, so run the two on an otherwise idle machine.
 Needs: pip install torch
@@ -11,8 +12,6 @@ import json
 import pathlib
 import statistics
 import time
-
-MARK = ("<!-- ops: begin -->", "<!-- ops: end -->")
 
 
 def peers(torch):
@@ -87,6 +86,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--readme", type=pathlib.Path)
+    p.add_argument("--machine", default="zen5", help="whose table of the page this is: zen5, zen3")
     args = p.parse_args()
     measured, theirs = ours(), torch_times(args.threads)
     over = lambda a, b: f"{a / b:.2f}" if a and b else ""
@@ -94,7 +94,7 @@ def main():
         f"| {name} | {lines['ours']:.2f} | {over(lines['ours'], torch)} | {over(lines['ours'], lines.get('stock candle'))} "
         f"| {over(lines.get('ours bf16'), lines['ours'])} |"
         for name, torch in theirs.items()
-        if (lines := measured.get(name))
+        if (lines := measured.get(name)) and "ours" in lines
     ]
     text = (
         f"Medians, {args.threads} threads, one run after the other.\n\n"
@@ -105,8 +105,9 @@ def main():
     print(text)
     if args.readme:
         page = args.readme.read_text()
-        before, rest = page.split(MARK[0])
-        args.readme.write_text(before + MARK[0] + "\n" + text + MARK[1] + rest.split(MARK[1])[1])
+        begin, end = (f"<!-- ops {args.machine}: {word} -->" for word in ("begin", "end"))
+        before, rest = page.split(begin)
+        args.readme.write_text(before + begin + "\n" + text + end + rest.split(end)[1])
 
 
 if __name__ == "__main__":
