@@ -71,7 +71,7 @@ fn check_conv(x: [usize; 4], o: usize, [kh, kw]: [usize; 2], config: Conv2dConfi
 fn convolution_of_all_kinds() {
     /// (image, outputs, kernel, stride, padding)
     type Case = ([usize; 4], usize, [usize; 2], usize, usize);
-    let cases: [Case; 12] = [
+    let cases: [Case; 14] = [
         ([2, 6, 5, 3], 4, [3, 3], 1, 1),
         ([2, 7, 4, 2], 3, [3, 3], 2, 1),
         ([1, 9, 9, 3], 4, [7, 7], 2, 3),
@@ -85,6 +85,9 @@ fn convolution_of_all_kinds() {
         // Few pixels of many channels.
         ([2, 3, 3, 40], 48, [3, 3], 1, 1),
         ([1, 5, 6, 40], 44, [3, 3], 2, 1),
+        // Shapes for which minimal filtering pays.
+        ([1, 8, 9, 16], 32, [3, 3], 1, 1),
+        ([2, 9, 8, 32], 16, [3, 3], 1, 0),
     ];
     for (x, o, kernel, stride, padding) in cases {
         check_conv(x, o, kernel, Conv2dConfig { stride, padding, ..Conv2dConfig::default() });

@@ -79,11 +79,41 @@ fn check_all(name: &str, inputs: &[Tensor], op: impl Fn(&[Tensor]) -> Result<Tra
     }
     single_precision_agrees(name, inputs, &op, &traced, &weights);
     strides_do_not_matter(name, inputs, &op, &traced);
+    sums_agree(name, inputs, &op);
     half_precision_agrees(name, inputs, &op, rounding.gradients);
     if let Some(gpu) = super::gpu() {
         for dtype in [DType::F32, DType::BF16, DType::F16] {
             gpu_agrees(name, inputs, &op, &gpu, dtype, rounding);
         }
+    }
+}
+
+/// An op that adds its first gradient to what is there gives the sum, and the other gradients as
+/// without it.
+fn sums_agree(name: &str, inputs: &[Tensor], op: &impl Fn(&[Tensor]) -> Result<Traced>) {
+    for (dtype, places) in [(DType::F64, 1e-12), (DType::F32, 1e-5), (DType::BF16, 1.0 / 64.0)] {
+        let kind = |i: usize, t: &Tensor| {
+            if dtype == DType::BF16 && i > 0 && t.rank() < 3 { DType::F32 } else { dtype }
+        };
+        let inputs: Vec<Tensor> =
+            inputs.iter().enumerate().map(|(i, t)| t.to_dtype(kind(i, t)).unwrap()).collect();
+        let traced = op(&inputs).unwrap();
+        let Some(onto) = &traced.pullback_onto else { continue };
+        let weights = filled(&format!("{name}.sum"), traced.value.dims());
+        let weights = weights.to_dtype(traced.value.dtype()).unwrap();
+        let known = filled(&format!("{name}.known"), inputs[0].dims()).to_dtype(dtype).unwrap();
+        let needs = vec![true; inputs.len()];
+        let apart = (traced.pullback)(&weights, &needs).unwrap();
+        let got = onto(&weights, &needs, &known).unwrap();
+        let numbers_of = |t: &Option<Tensor>| numbers(t.as_ref().unwrap());
+        for (got, apart) in got.iter().zip(&apart).skip(1) {
+            assert_eq!(numbers_of(got), numbers_of(apart), "{name}: a gradient beside a sum, {dtype:?}");
+        }
+        let sum: Vec<f64> =
+            numbers_of(&apart[0]).iter().zip(numbers(&known)).map(|(dx, known)| dx + known).collect();
+        let scale = sum.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
+        let off = max_difference(&numbers_of(&got[0]), &sum);
+        assert!(off < places * scale, "{name}: a sum of gradients, {dtype:?}, is off by {off} of {scale}");
     }
 }
 
