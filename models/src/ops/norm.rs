@@ -231,7 +231,7 @@ enum Source {
 impl Source {
     /// The sums over all rows that the statistics are of, and their number, given the sums over the
     /// `rows` of this batch; none for fixed statistics.
-    fn total(&self, sums: &[f64], rows: usize) -> Result<Option<(Vec<f64>, usize)>> {
+    fn total(&self, sums: &[f64], rows: usize) -> Result<Option<norm::Total>> {
         Ok(match self {
             Self::Running => None,
             Self::Batch => Some((sums.to_vec(), rows)),

@@ -7,7 +7,7 @@ use efficienttrain_models::weights::{ReadOptions, read_from};
 
 pub(super) fn run(data: &[u8]) {
     for prefer_ema in [false, true] {
-        let options = ReadOptions { prefer_ema, ..ReadOptions::default() };
+        let options = ReadOptions { prefer_ema };
         let _ = read_from(Cursor::new(data), Path::new("fuzz.pth"), &options);
     }
 }

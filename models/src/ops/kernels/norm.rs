@@ -153,6 +153,11 @@ fn scale_shift_then<S: Storage>(
 /// Gradients of the input, the weight and the bias.
 pub(crate) type Gradients<S, T> = (Vec<S>, Vec<T>, Vec<T>);
 
+/// Sums over all rows that statistics are of, and the number of these rows.
+pub(crate) type Total = (Vec<f64>, usize);
+/// Scale and shift of each channel.
+type Affine<'a, T> = (&'a [T], &'a [T]);
+
 /// Gradients of a batch norm in training: `(dx, dweight, dbias)`.
 ///
 /// `dx = weight * inv_std * (dy - mean(dy) - x_hat * mean(dy * x_hat))`. `total` makes of the
@@ -164,8 +169,8 @@ pub(crate) fn batch_norm_backward<S: Storage>(
     dy: &[S],
     weight: &[S::Real],
     (mean, inv_std): (&[f64], &[f64]),
-    gate: Option<(&[S::Real], &[S::Real])>,
-    total: impl FnOnce(&[f64], usize) -> Result<Option<(Vec<f64>, usize)>>,
+    gate: Option<Affine<S::Real>>,
+    total: impl FnOnce(&[f64], usize) -> Result<Option<Total>>,
 ) -> Result<Gradients<S, S::Real>> {
     let statistics = (weight, mean, inv_std);
     match gate {
@@ -197,9 +202,9 @@ fn gated_backward<S: Storage>(
     x: &[S],
     dy: &[S],
     (weight, mean, inv_std): (&[S::Real], &[f64], &[f64]),
-    (scale, shift): (&[S::Real], &[S::Real]),
+    (scale, shift): Affine<S::Real>,
     gate: impl Fn(S::Real, S::Real, S::Real, S::Real) -> S::Real + Copy + Sync,
-    total: impl FnOnce(&[f64], usize) -> Result<Option<(Vec<f64>, usize)>>,
+    total: impl FnOnce(&[f64], usize) -> Result<Option<Total>>,
 ) -> Result<Gradients<S, S::Real>> {
     let c = weight.len();
     let rows = x.len() / c;
