@@ -134,7 +134,7 @@ fn cifar_files() {
 
 #[test]
 fn configurations() {
-    survives("config", config::run, &files("tests/data/earlier", &["toml"]), 400);
+    survives("config", config::run, &files("tests/data/earlier", &["toml"]), 100);
 }
 
 #[test]
