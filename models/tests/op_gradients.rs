@@ -85,7 +85,7 @@ fn convolution_of_all_kinds() {
         // Few pixels of many channels.
         ([2, 3, 3, 40], 48, [3, 3], 1, 1),
         ([1, 5, 6, 40], 44, [3, 3], 2, 1),
-        // Shapes for which minimal filtering pays.
+        // Shapes that are computed by Winograd convolution.
         ([1, 8, 9, 16], 32, [3, 3], 1, 1),
         ([2, 9, 8, 32], 16, [3, 3], 1, 0),
     ];

@@ -72,7 +72,7 @@ pub(crate) enum Kernel<S: Storage> {
     /// The same with the rows rounded to the type of the images, as the products of this machine do
     /// with them anyway.
     Rounded(Vec<S>),
-    /// Minimal filtering, which takes the weight as it is.
+    /// Winograd convolution, which takes the weight as it is.
     Winograd,
 }
 

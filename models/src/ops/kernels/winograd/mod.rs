@@ -1,5 +1,5 @@
-//! Convolutions with kernels of 3x3 and stride 1 by the minimal filtering of Winograd (Lavin and
-//! Gray, 2016): tiles of 4x4 pixels of the result take 36 multiplications in place of 144.
+//! Winograd convolution (minimal filtering; Lavin and Gray, 2016) for kernels of 3x3 and stride 1:
+//! tiles of 4x4 pixels of the result take 36 multiplications in place of 144.
 //!
 //! A tile sees 6x6 pixels. A linear map makes 36 numbers of them, another one 36 of the kernel; the
 //! sums over channels of their products are mapped to the pixels of the result. So there are 36

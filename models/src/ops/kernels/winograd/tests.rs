@@ -1,4 +1,4 @@
-//! Minimal filtering beside the plain sums.
+//! Winograd convolution beside the plain sums.
 
 use super::*;
 use crate::ops::kernels::conv::Kernel;
