@@ -6,7 +6,9 @@ pub(super) fn run(data: &[u8]) {
     let path = std::env::temp_dir().join(format!("fuzz-{}.toml", std::process::id()));
     let read = |text: &[u8]| {
         std::fs::write(&path, text).expect("the temporary folder can be written to");
-        ConfigLayers::new().file(&path)?.resolve()
+        let layers = ConfigLayers::new().file(&path);
+        let _ = std::fs::remove_file(&path);
+        layers?.resolve()
     };
     let Ok(first) = read(data) else { return };
     // A recipe file that is not there is found out here.

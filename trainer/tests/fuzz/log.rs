@@ -8,4 +8,5 @@ pub(super) fn run(data: &[u8]) {
     std::fs::write(folder.join("config.toml"), "").expect("the temporary folder can be written to");
     std::fs::write(folder.join("log.jsonl"), data).expect("the temporary folder can be written to");
     let _ = RunLog::read(&folder);
+    let _ = std::fs::remove_dir_all(&folder);
 }
