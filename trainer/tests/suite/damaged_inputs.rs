@@ -36,6 +36,9 @@ mod weights;
 /// Numbers that lengths and offsets are replaced by.
 const NUMBERS: [u64; 8] = [0, 1, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, u64::MAX];
 
+/// Symbols that those of texts are replaced by.
+const SYMBOLS: &[u8] = b"0987654321-+.e\"{}[],:=\n";
+
 /// A copy of `data` with one to four faults.
 fn damaged(data: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
     let mut bytes = data.to_vec();
@@ -60,7 +63,7 @@ fn damaged(data: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
                 bytes[at..at + len.min(8)].copy_from_slice(&number[..len.min(8)]);
             }
             // As text: another digit, sign or bracket.
-            _ => bytes[at] = *b"0987654321-+.e\"{}[],:=\n".get(rng.random_range(0..23)).unwrap_or(&b' '),
+            _ => bytes[at] = SYMBOLS[rng.random_range(0..SYMBOLS.len())],
         }
     }
     bytes
@@ -84,7 +87,7 @@ fn survives(name: &str, target: impl Fn(&[u8]), corpus: &[Vec<u8>], count: u64) 
     }
 }
 
-/// Contents of the files below `folder`, of the package or of its neighbors, with one of these endings.
+/// Contents of the files in `folder`, relative to the package, that have one of these endings.
 fn files(folder: &str, endings: &[&str]) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut paths: Vec<PathBuf> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -84,7 +84,7 @@ impl<S: Storage> Kernel<S> {
             Self::Unchanged
         } else if rounded {
             Self::Rounded(transpose_each(w, g.o, g.c, g.kh * g.kw))
-        } else if winograd::pays(g) {
+        } else if winograd::is_faster(g) {
             Self::Winograd
         } else {
             Self::Real(transpose_each(w, g.o, g.c, g.kh * g.kw))

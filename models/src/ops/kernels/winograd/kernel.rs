@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use pulp::{Simd, WithSimd};
 
-use super::lines::{OfKernel, ToKernel, square};
+use super::lines::{KernelGradientTransform, KernelTransform, square};
 use super::planes::{MAX_LANES, lanes, read, write};
 use super::{EDGE, PLANES};
 use crate::ops::kernels::product::{PANEL_DEPTH, panel_columns};
@@ -13,11 +13,11 @@ use crate::ops::kernels::{Compute, parallel};
 
 /// Rows and columns of a kernel.
 const KERNEL: usize = 3;
-const PLACES: usize = KERNEL * KERNEL;
+const TAPS: usize = KERNEL * KERNEL;
 
-/// A kernel as the matrix of each of its places, from inner indices to columns.
+/// A kernel as one matrix for each of its taps, from inner indices to columns.
 #[derive(Clone, Copy)]
-pub(super) struct Places<'a, T> {
+pub(super) struct Taps<'a, T> {
     /// The weight `[o, c, 3, 3]`.
     pub(super) w: &'a [T],
     /// Inner indices, and columns.
@@ -25,7 +25,7 @@ pub(super) struct Places<'a, T> {
     pub(super) n: usize,
     /// Distance of two inner indices and of two columns in `w`.
     pub(super) stride: [usize; 2],
-    /// Places in reverse.
+    /// Taps in reverse order.
     pub(super) flipped: bool,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct KernelPlanes<T> {
     layout: Layout,
 }
 
-/// Places of the panels.
+/// Where the panels are.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     /// Inner indices.
@@ -44,7 +44,7 @@ pub(super) struct Layout {
     pub(super) columns: usize,
     /// Inner indices of a piece; the last one may have fewer.
     pub(super) depth: usize,
-    /// Distance of the panels of two planes: a cache line more than a panel, so that the same place
+    /// Distance of the panels of two planes: a cache line more than a panel, so that the same element
     /// of all planes does not fall into the same set of a cache.
     distance: usize,
 }
@@ -63,13 +63,13 @@ impl Layout {
 }
 
 impl<T: Compute> KernelPlanes<T> {
-    pub(super) fn new(places: Places<T>) -> Self {
-        let layout = Layout::new::<T>(places.k);
-        let len = places.n.div_ceil(layout.columns) * layout.panel();
+    pub(super) fn new(taps: Taps<T>) -> Self {
+        let layout = Layout::new::<T>(taps.k);
+        let len = taps.n.div_ceil(layout.columns) * layout.panel();
         let mut data = Vec::with_capacity(len);
         parallel::chunks_mut(&mut data.spare_capacity_mut()[..len], layout.panel(), &|i, panel| {
             let first = i * layout.columns;
-            pulp::Arch::new().dispatch(Pack { places, first, layout, out: panel });
+            pulp::Arch::new().dispatch(Pack { taps, first, layout, out: panel });
         });
         // SAFETY: `Pack` wrote all of each panel.
         unsafe { data.set_len(len) };
@@ -90,7 +90,7 @@ impl<T: Compute> KernelPlanes<T> {
 
 /// Fills one panel of columns.
 struct Pack<'a, T> {
-    places: Places<'a, T>,
+    taps: Taps<'a, T>,
     /// First column.
     first: usize,
     layout: Layout,
@@ -98,15 +98,15 @@ struct Pack<'a, T> {
 }
 
 impl<T: Compute> Pack<'_, T> {
-    /// The places of one inner index, for some columns from `column` on; zero where there are none.
+    /// The taps of one inner index, for some columns from `column` on; zero where there are none.
     #[inline(always)]
-    fn numbers(&self, inner: usize, column: usize, lanes: usize) -> [[T; MAX_LANES]; PLACES] {
-        let Places { w, n, stride, flipped, .. } = self.places;
-        let mut numbers = [[T::ZERO; MAX_LANES]; PLACES];
+    fn numbers(&self, inner: usize, column: usize, lanes: usize) -> [[T; MAX_LANES]; TAPS] {
+        let Taps { w, n, stride, flipped, .. } = self.taps;
+        let mut numbers = [[T::ZERO; MAX_LANES]; TAPS];
         for lane in 0..lanes.min(n.saturating_sub(column)) {
-            let taps = &w[inner * stride[0] + (column + lane) * stride[1]..][..PLACES];
-            for (place, &tap) in taps.iter().enumerate() {
-                numbers[if flipped { PLACES - 1 - place } else { place }][lane] = tap;
+            let taps = &w[inner * stride[0] + (column + lane) * stride[1]..][..TAPS];
+            for (tap_index, &tap) in taps.iter().enumerate() {
+                numbers[if flipped { TAPS - 1 - tap_index } else { tap_index }][lane] = tap;
             }
         }
         numbers
@@ -130,7 +130,7 @@ impl<T: Compute> WithSimd for Pack<'_, T> {
                         *x = read::<_, T, S>(numbers);
                     }
                 }
-                let planes = square::<OfKernel, T, S, KERNEL, EDGE>(simd, &x);
+                let planes = square::<KernelTransform, T, S, KERNEL, EDGE>(simd, &x);
                 for (plane, vector) in planes.as_flattened().iter().enumerate() {
                     write::<T, T, S>(*vector, &mut self.out[start + plane * distance + column..]);
                 }
@@ -145,14 +145,14 @@ impl<T: Compute> WithSimd for Pack<'_, T> {
 /// Gradient of the weight `[o, c, 3, 3]` from those of its planes, each `[o, c]`.
 pub(super) fn gradient<T: Compute>(planes: &[T], [o, c]: [usize; 2]) -> Vec<T> {
     assert!(planes.len() == PLANES * o * c && c.is_multiple_of(MAX_LANES), "planes of another kernel");
-    let mut out = vec![T::ZERO; o * c * PLACES];
-    parallel::chunks_mut(&mut out, c * PLACES, &|row, out| {
+    let mut out = vec![T::ZERO; o * c * TAPS];
+    parallel::chunks_mut(&mut out, c * TAPS, &|row, out| {
         pulp::Arch::new().dispatch(Unpack { planes, distance: o * c, first: row * c, out });
     });
     out
 }
 
-/// Fills the gradient of one result's places.
+/// Fills the gradient of one result's taps.
 struct Unpack<'a, T> {
     planes: &'a [T],
     distance: usize,
@@ -166,18 +166,18 @@ impl<T: Compute> WithSimd for Unpack<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (lanes, zero) = (lanes::<T, S>(), T::ZERO.splat(simd));
-        for (i, out) in self.out.chunks_exact_mut(lanes * PLACES).enumerate() {
+        for (i, out) in self.out.chunks_exact_mut(lanes * TAPS).enumerate() {
             let mut sums = [[zero; EDGE]; EDGE];
             for (plane, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
                 *sum = read::<_, T, S>(&self.planes[plane * self.distance + self.first + i * lanes..]);
             }
-            let places = square::<ToKernel, T, S, EDGE, KERNEL>(simd, &sums);
-            for (place, vector) in places.as_flattened().iter().enumerate() {
+            let taps = square::<KernelGradientTransform, T, S, EDGE, KERNEL>(simd, &sums);
+            for (tap_index, vector) in taps.as_flattened().iter().enumerate() {
                 let mut numbers = [T::ZERO; MAX_LANES];
                 // SAFETY: a vector has at most as many lanes.
                 unsafe { numbers.as_mut_ptr().cast::<T::Vector<S>>().write_unaligned(*vector) };
                 for (lane, &number) in numbers.iter().enumerate().take(lanes) {
-                    out[lane * PLACES + place] = number;
+                    out[lane * TAPS + tap_index] = number;
                 }
             }
         }

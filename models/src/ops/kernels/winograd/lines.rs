@@ -1,4 +1,5 @@
-//! The transforms of one row or column of a tile, on vectors of channels.
+//! The transforms of one row or column of a tile, on vectors of channels: the matrices `B^T`, `G` and
+//! `A^T` of the paper, and the transposes of the last two for gradients.
 //!
 //! They are those of Toom and Cook for the points 0, ±a, ±b and infinity. `a = 1/sqrt(2)` and `b =
 //! sqrt(2)` halve the error of the usual 1 and 2, because the powers of `a b = 1` stay small.
@@ -45,14 +46,14 @@ impl<S: Simd> Arithmetic<S> {
 }
 
 /// A linear map of a line of `IN` vectors to one of `OUT`.
-pub(super) trait Line<const IN: usize, const OUT: usize> {
+pub(super) trait LineTransform<const IN: usize, const OUT: usize> {
     fn apply<T: Compute, S: Simd>(simd: S, x: [T::Vector<S>; IN]) -> [T::Vector<S>; OUT];
 }
 
-/// Pixels of the image that a tile sees.
-pub(super) struct OfImage;
+/// Pixels of the image that a tile sees, to the planes (`B^T`).
+pub(super) struct InputTransform;
 
-impl Line<6, 6> for OfImage {
+impl LineTransform<6, 6> for InputTransform {
     #[inline(always)]
     fn apply<T: Compute, S: Simd>(simd: S, x: [T::Vector<S>; 6]) -> [T::Vector<S>; 6] {
         let m = Arithmetic(simd);
@@ -69,10 +70,10 @@ impl Line<6, 6> for OfImage {
     }
 }
 
-/// Sums of products, to the pixels of the result.
-pub(super) struct ToResult;
+/// Planes, to the pixels of the result (`A^T`).
+pub(super) struct OutputTransform;
 
-impl Line<6, 4> for ToResult {
+impl LineTransform<6, 4> for OutputTransform {
     #[inline(always)]
     fn apply<T: Compute, S: Simd>(simd: S, x: [T::Vector<S>; 6]) -> [T::Vector<S>; 4] {
         let m = Arithmetic(simd);
@@ -87,10 +88,10 @@ impl Line<6, 4> for ToResult {
     }
 }
 
-/// Gradient of the result's pixels; the transpose of [`ToResult`].
-pub(super) struct OfGradient;
+/// Gradient of the result's pixels, to the planes (`A`).
+pub(super) struct OutputGradientTransform;
 
-impl Line<4, 6> for OfGradient {
+impl LineTransform<4, 6> for OutputGradientTransform {
     #[inline(always)]
     fn apply<T: Compute, S: Simd>(simd: S, x: [T::Vector<S>; 4]) -> [T::Vector<S>; 6] {
         let m = Arithmetic(simd);
@@ -109,10 +110,10 @@ impl Line<4, 6> for OfGradient {
     }
 }
 
-/// Places of the kernel.
-pub(super) struct OfKernel;
+/// Taps of the kernel, to the planes (`G`).
+pub(super) struct KernelTransform;
 
-impl Line<3, 6> for OfKernel {
+impl LineTransform<3, 6> for KernelTransform {
     #[inline(always)]
     fn apply<T: Compute, S: Simd>(simd: S, x: [T::Vector<S>; 3]) -> [T::Vector<S>; 6] {
         let m = Arithmetic(simd);
@@ -129,10 +130,10 @@ impl Line<3, 6> for OfKernel {
     }
 }
 
-/// Sums of products, to the gradient of the kernel; the transpose of [`OfKernel`].
-pub(super) struct ToKernel;
+/// Planes, to the gradient of the kernel's taps (`G^T`).
+pub(super) struct KernelGradientTransform;
 
-impl Line<6, 3> for ToKernel {
+impl LineTransform<6, 3> for KernelGradientTransform {
     #[inline(always)]
     fn apply<T: Compute, S: Simd>(simd: S, x: [T::Vector<S>; 6]) -> [T::Vector<S>; 3] {
         let m = Arithmetic(simd);
@@ -153,7 +154,7 @@ pub(super) fn square<M, T, S, const IN: usize, const OUT: usize>(
     x: &[[T::Vector<S>; IN]; IN],
 ) -> [[T::Vector<S>; OUT]; OUT]
 where
-    M: Line<IN, OUT>,
+    M: LineTransform<IN, OUT>,
     T: Compute,
     S: Simd,
 {

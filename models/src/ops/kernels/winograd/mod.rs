@@ -21,9 +21,9 @@ mod tests;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use kernel::{KernelPlanes, Places};
-use lines::OfGradient;
-use planes::{Gather, Grid, Image, MAX_LANES, Planes, Plus, Spread, SpreadImage};
+use kernel::{KernelPlanes, Taps};
+use lines::OutputGradientTransform;
+use planes::{Addend, FromPlanes, Grid, Image, InputToPlanes, MAX_LANES, Planes, ToPlanes};
 
 use super::conv::Geometry;
 use super::product::{Left, Right, panel_product, panel_rows, product_serial, product_serial_onto};
@@ -52,7 +52,7 @@ const LARGE_KERNEL: usize = 16 << 20;
 
 /// Tells if a convolution is faster this way. A function of the shape of one image, so that the
 /// number of images does not change a result.
-pub(crate) fn pays(g: &Geometry) -> bool {
+pub(crate) fn is_faster(g: &Geometry) -> bool {
     if (g.kh, g.kw, g.stride, g.dilation) != (3, 3, 1, 1) || g.pad > 2 {
         return false;
     }
@@ -66,23 +66,23 @@ pub(crate) fn pays(g: &Geometry) -> bool {
 
 /// `y = conv(x, w) + bias`, for the weight `[o, c, 3, 3]`.
 pub(crate) fn forward<S: Storage>(x: &[S], w: &[S::Real], bias: Option<&[S::Real]>, g: &Geometry) -> Vec<S> {
-    let places = Places { w, k: g.c, n: g.o, stride: [9, g.c * 9], flipped: false };
+    let taps = Taps { w, k: g.c, n: g.o, stride: [9, g.c * 9], flipped: false };
     let zeros = vec![S::store(S::Real::ZERO); g.c];
     let image = Image { x, size: [g.h, g.w], c: g.c, pad: g.pad, zeros: &zeros };
-    convolve(&image, Grid { n: g.n, size: [g.ho, g.wo] }, places, Plus { bias, pixels: None })
+    convolve(&image, Grid { n: g.n, size: [g.ho, g.wo] }, taps, Addend { bias, pixels: None })
 }
 
 /// Gradient of the image, plus `onto`.
 pub(crate) fn backward_data<S: Storage>(dy: &[S], w: &[S::Real], onto: Option<&[S]>, g: &Geometry) -> Vec<S> {
-    let places = Places { w, k: g.o, n: g.c, stride: [g.c * 9, 9], flipped: true };
+    let taps = Taps { w, k: g.o, n: g.c, stride: [g.c * 9, 9], flipped: true };
     let zeros = vec![S::store(S::Real::ZERO); g.o];
     let image = Image { x: dy, size: [g.ho, g.wo], c: g.o, pad: 2 - g.pad, zeros: &zeros };
-    convolve(&image, Grid { n: g.n, size: [g.h, g.w] }, places, Plus { bias: None, pixels: onto })
+    convolve(&image, Grid { n: g.n, size: [g.h, g.w] }, taps, Addend { bias: None, pixels: onto })
 }
 
-fn convolve<S: Storage>(image: &Image<S>, grid: Grid, places: Places<S::Real>, plus: Plus<S>) -> Vec<S> {
-    let (k, n) = (places.k, places.n);
-    let kernel = KernelPlanes::new(places);
+fn convolve<S: Storage>(image: &Image<S>, grid: Grid, taps: Taps<S::Real>, plus: Addend<S>) -> Vec<S> {
+    let (k, n) = (taps.k, taps.n);
+    let kernel = KernelPlanes::new(taps);
     let len = grid.pixel_row(grid.rows()) * grid.size[1] * n;
     let mut out = Vec::with_capacity(len);
     let mut tasks = tasks(grid, n, &mut out.spare_capacity_mut()[..len]);
@@ -97,12 +97,15 @@ fn convolve<S: Storage>(image: &Image<S>, grid: Grid, places: Places<S::Real>, p
                 }
                 let (left, sums) = scratch.split_at_mut(left);
                 let sums = &mut sums[..right];
-                let seen = Planes::new(uninit(left), whole, k);
-                // SAFETY: `left` is this task's alone.
-                unsafe { SpreadImage::run(image, grid, tiles, seen, 0) };
-                let distance = multiply(left, seen.distance, &kernel, sums, [count, k, n]);
+                // SAFETY: planes are only written with numbers, and `left` is this task's alone.
+                let planes = unsafe {
+                    let planes = Planes::new(uninit(left), whole, k);
+                    InputToPlanes::run(image, grid, tiles, planes, 0);
+                    planes
+                };
+                let distance = multiply(left, planes.distance, &kernel, sums, [count, k, n]);
                 let rows = rows.clone();
-                Gather { from: sums, distance, plus, grid, rows, c: n, out }.run();
+                FromPlanes { from: sums, distance, plus, grid, rows, c: n, out }.run();
             });
         }
     });
@@ -159,16 +162,19 @@ fn tasks<S>(grid: Grid, n: usize, mut out: &mut [MaybeUninit<S>]) -> Vec<Task<'_
 }
 
 /// The same memory, to be written.
-fn uninit<T: Copy>(memory: &mut [T]) -> &mut [MaybeUninit<T>] {
-    // SAFETY: numbers are written to it and nothing else, so that it stays initialized.
+///
+/// # Safety
+/// Only initialized numbers are written to it.
+unsafe fn uninit<T: Copy>(memory: &mut [T]) -> &mut [MaybeUninit<T>] {
+    // SAFETY: both types have the same layout, and the caller keeps the numbers initialized.
     unsafe { &mut *(std::ptr::from_mut(memory) as *mut [MaybeUninit<T>]) }
 }
 
 /// Gradient of the weight `[o, c, 3, 3]`.
 pub(crate) fn backward_weight<S: Storage>(x: &[S], dy: &[S], g: &Geometry) -> Vec<S::Real> {
     let zeros = vec![S::store(S::Real::ZERO); g.c.max(g.o)];
-    let seen = Image { x, size: [g.h, g.w], c: g.c, pad: g.pad, zeros: &zeros };
-    let pulled = Image { x: dy, size: [g.ho, g.wo], c: g.o, pad: 0, zeros: &zeros };
+    let images = Image { x, size: [g.h, g.w], c: g.c, pad: g.pad, zeros: &zeros };
+    let gradients = Image { x: dy, size: [g.ho, g.wo], c: g.o, pad: 0, zeros: &zeros };
     let grid = Grid { n: g.n, size: [g.ho, g.wo] };
     // A function of the shape alone, because the order of the sum depends on it.
     let at_once = (HELD / (PLANES * (g.c + g.o) * size_of::<S::Real>())).clamp(1, grid.len().max(1));
@@ -183,10 +189,13 @@ pub(crate) fn backward_weight<S: Storage>(x: &[S], dy: &[S], g: &Geometry) -> Ve
         parallel::for_each(count.div_ceil(part), &|i| {
             let rows = i * part..count.min((i + 1) * part);
             let tiles = first + rows.start..first + rows.end;
-            // SAFETY: the memory is borrowed until the planes were read, and tasks have rows of their own.
+            // SAFETY: `memory` lives until the planes have been read and is used through them alone, and tasks
+            // have rows of their own.
             unsafe {
-                SpreadImage::run(&seen, grid, tiles.clone(), to_x, rows.start);
-                Spread::<OfGradient, S, RESULT>::run(&pulled, grid, tiles, to_dy, rows.start);
+                InputToPlanes::run(&images, grid, tiles.clone(), to_x, rows.start);
+                ToPlanes::<OutputGradientTransform, S, RESULT>::run(
+                    &gradients, grid, tiles, to_dy, rows.start,
+                );
             }
         });
         // SAFETY: all rows below `count` were written, for all channels.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::lines::{Line, OfImage, ToResult, square};
+use super::lines::{InputTransform, LineTransform, OutputTransform, square};
 use super::{EDGE, PLANES, RESULT};
 use crate::ops::kernels::{Compute, Storage};
 
@@ -110,7 +110,7 @@ pub(super) struct Planes<T> {
     pub(super) distance: usize,
 }
 
-// SAFETY: tasks on other threads only write rows, each of them by one task alone (`Spread::run`).
+// SAFETY: tasks on other threads only write rows, each of them by one task alone (`ToPlanes::run`).
 unsafe impl<T: Send> Sync for Planes<T> {}
 
 impl<T> Planes<T> {
@@ -180,7 +180,7 @@ impl<'a, R> Image<'a, R> {
 }
 
 /// Windows of `N` x `N` pixels, mapped by `M` to the planes.
-pub(super) struct Spread<'a, M, R: Storage, const N: usize> {
+pub(super) struct ToPlanes<'a, M, R: Storage, const N: usize> {
     image: &'a Image<'a, R>,
     grid: Grid,
     tiles: Range<usize>,
@@ -190,7 +190,7 @@ pub(super) struct Spread<'a, M, R: Storage, const N: usize> {
     map: std::marker::PhantomData<M>,
 }
 
-impl<'a, M: Line<N, EDGE>, R: Storage, const N: usize> Spread<'a, M, R, N> {
+impl<'a, M: LineTransform<N, EDGE>, R: Storage, const N: usize> ToPlanes<'a, M, R, N> {
     /// Fills the rows from `first` on with the tiles `tiles`.
     ///
     /// # Safety
@@ -208,7 +208,7 @@ impl<'a, M: Line<N, EDGE>, R: Storage, const N: usize> Spread<'a, M, R, N> {
     }
 }
 
-impl<M: Line<N, EDGE>, R: Storage, const N: usize> WithSimd for Spread<'_, M, R, N> {
+impl<M: LineTransform<N, EDGE>, R: Storage, const N: usize> WithSimd for ToPlanes<'_, M, R, N> {
     type Output = ();
 
     #[inline(always)]
@@ -239,11 +239,11 @@ impl<M: Line<N, EDGE>, R: Storage, const N: usize> WithSimd for Spread<'_, M, R,
 }
 
 /// The planes of images.
-pub(super) type SpreadImage<'a, R> = Spread<'a, OfImage, R, EDGE>;
+pub(super) type InputToPlanes<'a, R> = ToPlanes<'a, InputTransform, R, EDGE>;
 
 /// Numbers that are added to the pixels of images.
 #[derive(Clone, Copy)]
-pub(super) struct Plus<'a, O: Storage> {
+pub(super) struct Addend<'a, O: Storage> {
     /// One for each channel.
     pub(super) bias: Option<&'a [O::Real]>,
     /// One for each channel of each pixel of all images.
@@ -251,11 +251,11 @@ pub(super) struct Plus<'a, O: Storage> {
 }
 
 /// Planes of whole rows of tiles, mapped to the pixels of images.
-pub(super) struct Gather<'a, O: Storage> {
+pub(super) struct FromPlanes<'a, O: Storage> {
     /// Planes, one after another, with a row for each tile.
     pub(super) from: &'a [O::Real],
     pub(super) distance: usize,
-    pub(super) plus: Plus<'a, O>,
+    pub(super) plus: Addend<'a, O>,
     pub(super) grid: Grid,
     /// Rows of tiles.
     pub(super) rows: Range<usize>,
@@ -264,14 +264,14 @@ pub(super) struct Gather<'a, O: Storage> {
     pub(super) out: &'a mut [MaybeUninit<O>],
 }
 
-impl<O: Storage> Gather<'_, O> {
+impl<O: Storage> FromPlanes<'_, O> {
     /// Writes all pixels of the rows.
     pub(super) fn run(self) {
         pulp::Arch::new().dispatch(self);
     }
 }
 
-impl<O: Storage> WithSimd for Gather<'_, O> {
+impl<O: Storage> WithSimd for FromPlanes<'_, O> {
     type Output = ();
 
     #[inline(always)]
@@ -289,7 +289,7 @@ impl<O: Storage> WithSimd for Gather<'_, O> {
                 for (plane, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
                     *sum = read::<_, O::Real, S>(&from[plane * distance + row * c + channel..]);
                 }
-                let pixels = square::<ToResult, O::Real, S, EDGE, RESULT>(simd, &sums);
+                let pixels = square::<OutputTransform, O::Real, S, EDGE, RESULT>(simd, &sums);
                 let bias = plus.bias.map_or(zero, |bias| read::<_, O::Real, S>(&bias[channel..]));
                 for (i, line) in pixels.iter().enumerate().take(height) {
                     for (j, &pixel) in line.iter().enumerate().take(width) {
