@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
-use efficienttrain_models::ops::{self, AdamW, Lamb, NormLimits, Sgd, Stepped};
+use efficienttrain_models::ops::{self, AdamW, Average, Lamb, NormLimits, Sgd, Stepped};
 use efficienttrain_models::{ModelOptions, ParamKind, ParamStore, Result, create_model};
 
 /// Weights, gradients, two moments and the average of a model.
@@ -33,7 +33,7 @@ impl State {
         Ok(Self { weights, gradients, moments, average })
     }
 
-    fn stepped(&self) -> Vec<Stepped<'_>> {
+    fn stepped(&self, averaged: bool) -> Vec<Stepped<'_>> {
         let [first, second] = &self.moments;
         let one = |i: usize| Stepped {
             param: &self.weights[i],
@@ -41,6 +41,7 @@ impl State {
             kept: [&first[i], &second[i]],
             lr: 1e-4,
             weight_decay: 0.05,
+            average: averaged.then(|| Average { tensor: &self.average[i], decay: 0.9999 }),
         };
         (0..self.weights.len()).map(one).collect()
     }
@@ -52,7 +53,7 @@ fn updates(c: &mut Criterion, model: &str) -> Result<()> {
     let adamw = AdamW { lr, beta1, beta2, eps, weight_decay, step };
     let lamb = Lamb { lr, beta1, beta2, eps, weight_decay, step, always_adapt: false, trust_clip: false };
     let sgd = Sgd { lr, momentum: 0.9, nesterov: true, weight_decay, step };
-    let tensors = state.stepped();
+    let (tensors, averaged) = (state.stepped(false), state.stepped(true));
     let gradients: Vec<&Tensor> = state.gradients.iter().collect();
     let pairs: Vec<_> = state.average.iter().zip(&state.weights).collect();
     let limits = NormLimits { clip: Some(5.0), optimizer: None };
@@ -62,6 +63,9 @@ fn updates(c: &mut Criterion, model: &str) -> Result<()> {
     group.bench_function("adamw", |b| b.iter(|| ops::adamw_all(&tensors, &adamw, Some(&clip))));
     group.bench_function("lamb", |b| b.iter(|| ops::lamb_all(&tensors, &lamb, Some(&clip))));
     group.bench_function("sgd", |b| b.iter(|| ops::sgd_all(&tensors, &sgd, Some(&clip))));
+    group.bench_function("adamw with average", |b| {
+        b.iter(|| ops::adamw_all(&averaged, &adamw, Some(&clip)));
+    });
     group.bench_function("average", |b| b.iter(|| ops::blend_all(&pairs, 0.9999, None)));
     group.finish();
     Ok(())

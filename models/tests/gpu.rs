@@ -131,27 +131,30 @@ fn targets_are_those_of_the_cpu() {
     assert!(huge.cells(&images).unwrap_err().to_string().contains("96x96"));
 }
 
-/// Parameters of many lengths, one of more than a piece, with gradients and what optimizers keep.
-fn tensors(device: &Device) -> Vec<[Tensor; 4]> {
+/// Parameters of many lengths, one of more than a piece, with gradients, what optimizers keep, and
+/// averages.
+fn tensors(device: &Device) -> Vec<[Tensor; 5]> {
     let shapes: [&[usize]; 4] = [&[3, 5], &[1], &[91, 97], &[20_000]];
     let one = |shape: &&[usize], i: usize| {
         let t = filled(&format!("{i}.{shape:?}"), shape);
         let t = if i == 3 { t.abs().unwrap() } else { t };
         t.to_dtype(DType::F32).unwrap().to_device(device).unwrap()
     };
-    shapes.iter().map(|shape| [0, 1, 2, 3].map(|i| one(shape, i))).collect()
+    shapes.iter().map(|shape| [0, 1, 2, 3, 4].map(|i| one(shape, i))).collect()
 }
 
-fn stepped(tensors: &[[Tensor; 4]]) -> Vec<Stepped<'_>> {
+fn stepped(tensors: &[[Tensor; 5]]) -> Vec<Stepped<'_>> {
     let rates = [(0.1, 0.0), (0.2, 0.3), (0.05, 0.1), (0.1, 0.02)];
     let pairs = tensors.iter().zip(rates);
     pairs
-        .map(|([param, grad, a, b], (lr, weight_decay))| Stepped {
+        .map(|([param, grad, a, b, average], (lr, weight_decay))| Stepped {
             param,
             grad,
             kept: [a, b],
             lr,
             weight_decay,
+            // Not all of them have an average, or the same decay.
+            average: (lr != 0.2).then_some(ops::Average { tensor: average, decay: 1.0 - lr }),
         })
         .collect()
 }

@@ -61,8 +61,8 @@ pub use loss::{above, binary_cross_entropy, soft_cross_entropy};
 pub use masked::{gather_tokens, masked_squared_error, restore_tokens};
 pub use norm::{BatchStatistics, Processes, batch_norm, layer_norm, layer_norm_to};
 pub use optim::{
-    AdamW, ClipFactor, ClipValues, Lamb, NormLimits, Sgd, Stepped, adamw_all, adamw_step, blend, blend_all,
-    clip_factor, increment, lamb_all, lamb_step, sgd_all, sgd_step, squared_norm,
+    AdamW, Average, ClipFactor, ClipValues, Lamb, NormLimits, Sgd, Stepped, adamw_all, adamw_step, blend,
+    blend_all, clip_factor, increment, lamb_all, lamb_step, sgd_all, sgd_step, squared_norm,
 };
 pub use pool::{global_avg_pool, max_pool2d};
 pub use residual::{Scales, residual};

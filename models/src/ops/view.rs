@@ -92,6 +92,18 @@ pub(crate) fn change<T: Compute>(
     Ok(target.inplace_op1(&Change { op, work: Cell::new(Some(work)), element: PhantomData })?)
 }
 
+/// Changes a tensor's memory like [`change`]; without one, `work` gets no elements.
+pub(crate) fn change_if_any<T: Compute>(
+    op: &'static str,
+    target: Option<&Tensor>,
+    work: impl FnOnce(&mut [T]) -> Result<()>,
+) -> Result<()> {
+    match target {
+        Some(target) => change(op, target, work),
+        None => work(&mut []),
+    }
+}
+
 struct Change<T, F> {
     op: &'static str,
     /// Taken when it runs.

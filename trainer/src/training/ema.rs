@@ -1,6 +1,6 @@
 //! Exponential moving average (EMA) of the weights.
 
-use efficienttrain_models::{Model, ParamId, ParamKind, ParamSpec, ParamStore, ops};
+use efficienttrain_models::{Gradients, Model, ParamId, ParamKind, ParamSpec, ParamStore, ops};
 
 use crate::error::Result;
 
@@ -13,12 +13,13 @@ pub fn warmed_decay(decay: f64, updates: u64) -> f64 {
     decay.min(1.0 - (1.0 + updates as f64).powf(-2.0 / 3.0))
 }
 
-/// Moves the average towards the weights, unless `factor` marks a non-finite step; counters are
-/// copied.
-pub(crate) fn average(
+/// Moves the averages that the optimizer's step has not moved, those of buffers and of parameters
+/// without a gradient, unless `factor` marks a non-finite step; counters are copied.
+pub(crate) fn average_others(
     ema: &mut ParamStore,
     params: &ParamStore,
     model: &dyn Model,
+    gradients: &Gradients,
     decay: f64,
     factor: Option<&ops::ClipFactor>,
 ) -> Result<()> {
@@ -27,10 +28,11 @@ pub(crate) fn average(
             ema.set(id, params.get(id).copy()?);
         }
     }
-    let trained = |(spec, id): (&ParamSpec, ParamId)| {
-        (spec.kind != ParamKind::Counter).then(|| (ema.get(id), params.get(id)))
+    let left = |(spec, id): (&ParamSpec, ParamId)| {
+        let left = spec.kind != ParamKind::Counter && gradients.get(id).is_none();
+        left.then(|| (ema.get(id), params.get(id)))
     };
-    let pairs: Vec<_> = model.specs().iter().zip(params.ids()).filter_map(trained).collect();
+    let pairs: Vec<_> = model.specs().iter().zip(params.ids()).filter_map(left).collect();
     Ok(ops::blend_all(&pairs, decay, factor)?)
 }
 

@@ -59,8 +59,9 @@ impl Optimizer {
         (self.numbers.kind == OptimizerKind::Lamb).then_some(LAMB_MAX_NORM)
     }
 
-    /// Takes one step with gradients multiplied by the result of [`ops::clip_factor`]; changes
-    /// nothing but the count if it is zero.
+    /// Takes one step with gradients multiplied by the result of [`ops::clip_factor`], and moves the
+    /// averages of the parameters that have a gradient, with the given decay. Changes nothing but the
+    /// count if the factor is zero.
     ///
     /// # Errors
     /// Returns an error if a gradient has the wrong shape.
@@ -71,6 +72,7 @@ impl Optimizer {
         gradients: &Gradients,
         (lr, weight_decay): (f64, f64),
         factor: &ops::ClipFactor,
+        average: Option<(&ParamStore, f64)>,
     ) -> Result<()> {
         self.steps += 1;
         let Numbers { betas: (beta1, beta2), eps, momentum, kind, .. } = self.numbers;
@@ -85,6 +87,7 @@ impl Optimizer {
             kept: [0, 1].map(|i| self.moments[i.min(last)].1.get(id)),
             lr: lr * self.lr_scale.get(id.index()).copied().unwrap_or(1.0),
             weight_decay: if decays(id) { weight_decay } else { 0.0 },
+            average: average.map(|(store, decay)| ops::Average { tensor: store.get(id), decay }),
         };
         let tensors: Vec<ops::Stepped> = gradients.iter().map(stepped).collect();
         match kind {

@@ -13,7 +13,7 @@ use crate::data::batch::Batch;
 use crate::distributed::buckets::GradientReducer;
 use crate::distributed::slots::{Node, SlotSums};
 use crate::error::{Error, Result};
-use crate::training::ema::{average, warmed_decay};
+use crate::training::ema::{average_others, warmed_decay};
 use crate::training::objective::DeviceBatch;
 use crate::training::pass_report::PassReports;
 use crate::training::pending::PendingUpdate;
@@ -258,11 +258,12 @@ impl<'a> Step<'a> {
         let last_loss = self.losses.last().filter(|_| !on_cpu).map(|micro| &micro.loss);
         let clip = self.clip_factor(clip_grad, last_loss)?;
         let result = if on_cpu { Some(self.check_finite(&clip, settings.step)?) } else { None };
-        self.take_step(settings, &clip)?;
-        self.gradients.clear();
-        // Must precede the update of the average, which copies them.
+        let decay = self.next_ema_decay(settings);
+        self.take_step(settings, &clip, decay)?;
+        // Must precede the update of their average.
         self.restore_frozen_buffers();
-        self.update_average(settings, (!on_cpu).then_some(&clip))?;
+        self.update_other_averages(decay, (!on_cpu).then_some(&clip))?;
+        self.gradients.clear();
         if on_cpu {
             self.buffers.clear();
         }
@@ -294,20 +295,35 @@ impl<'a> Step<'a> {
         Ok(ops::clip_factor(&gradients, loss, 1.0 / self.state.scale(), limits)?)
     }
 
-    /// Takes the step of the optimizer with gradients multiplied by `factor`.
-    fn take_step(&mut self, settings: &StepSettings, factor: &ops::ClipFactor) -> Result<()> {
-        let TrainState { model, params, optimizer, .. } = &mut *self.state;
-        let rates = (settings.lr, settings.weight_decay);
-        optimizer.step(model.specs(), params, &self.gradients, rates, factor)
-    }
-
-    /// Moves the average towards the weights, unless `factor` marks the step as skipped.
-    fn update_average(&mut self, settings: &StepSettings, factor: Option<&ops::ClipFactor>) -> Result<()> {
+    /// Counts an update of the average, if there is one, and returns its decay.
+    fn next_ema_decay(&mut self, settings: &StepSettings) -> Option<f64> {
         let state = &mut *self.state;
-        let (Some(ema), Some(decay)) = (&mut state.ema, settings.ema_decay) else { return Ok(()) };
+        state.ema.as_ref()?;
+        let decay = settings.ema_decay?;
         let decay = if state.ema_warmup { warmed_decay(decay, state.ema_updates) } else { decay };
         state.ema_updates += 1;
-        average(ema, &state.params, &*state.model, decay, factor)
+        Some(decay)
+    }
+
+    /// Takes the step of the optimizer with gradients multiplied by `factor`, and moves the averages
+    /// of what it changes.
+    fn take_step(
+        &mut self,
+        settings: &StepSettings,
+        factor: &ops::ClipFactor,
+        ema_decay: Option<f64>,
+    ) -> Result<()> {
+        let TrainState { model, params, optimizer, ema, .. } = &mut *self.state;
+        let rates = (settings.lr, settings.weight_decay);
+        let average = ema.as_ref().zip(ema_decay);
+        optimizer.step(model.specs(), params, &self.gradients, rates, factor, average)
+    }
+
+    /// Moves the averages of everything else, unless `factor` marks the step as skipped.
+    fn update_other_averages(&mut self, decay: Option<f64>, factor: Option<&ops::ClipFactor>) -> Result<()> {
+        let state = &mut *self.state;
+        let (Some(ema), Some(decay)) = (&mut state.ema, decay) else { return Ok(()) };
+        average_others(ema, &state.params, &*state.model, &self.gradients, decay, factor)
     }
 
     /// Restores frozen buffers, which the passes of the step have changed.

@@ -5,13 +5,12 @@ use rayon::prelude::*;
 
 use super::super::by_dtype;
 use super::super::kernels::{Compute, vectorized};
-use super::super::view::{View, change};
+use super::super::view::{View, change, change_if_any};
+use super::pieces::{Blend, PIECE, for_each_with_average};
 use super::{Stepped, lamb_all};
 use crate::Result;
 
 const OP: &str = "lamb";
-/// Elements of a piece. Sums go piece by piece, so they do not depend on the number of threads.
-const CHUNK: usize = 1 << 14;
 
 /// Numbers of one LAMB step (You et al., 2020), as in timm: Adam's update with decay inside, scaled
 /// for each parameter by the norm of the parameter over that of the update.
@@ -51,29 +50,25 @@ pub fn lamb_step(
     lamb: &Lamb,
 ) -> Result<()> {
     let kept = [exp_avg, exp_avg_sq];
-    let stepped = Stepped { param, grad, kept, lr: lamb.lr, weight_decay: lamb.weight_decay };
-    lamb_all(&[stepped], lamb, None)
+    let (lr, weight_decay) = (lamb.lr, lamb.weight_decay);
+    lamb_all(&[Stepped { param, grad, kept, lr, weight_decay, average: None }], lamb, None)
 }
 
 /// Takes the step with `factor` times the gradient, on the CPU.
-pub(super) fn scaled(
-    param: &Tensor,
-    grad: &Tensor,
-    [exp_avg, exp_avg_sq]: [&Tensor; 2],
-    lamb: &Lamb,
-    factor: f64,
-) -> Result<()> {
-    let grad = grad.contiguous()?;
-    by_dtype!("lamb", param, T => {
+pub(super) fn step(t: &Stepped, lamb: &Lamb, factor: f64) -> Result<()> {
+    let grad = t.grad.contiguous()?;
+    by_dtype!("lamb", t.param, T => {
         let gv = View::new(OP, &grad)?;
         let g = gv.slice::<T>()?;
-        let rule = Rule::<T>::of(lamb, factor);
-        change::<T>(OP, param, |p| {
-            change::<T>(OP, exp_avg, |m| {
-                change::<T>(OP, exp_avg_sq, |v| {
-                    let (weight, update) = rule.moments(p, g, m, v);
-                    rule.apply(p, m, v, T::of(lamb.lr * trust(lamb, weight, update)));
-                    Ok(())
+        let rule = Rule::<T>::of(lamb, factor, Blend::of(t.average));
+        change::<T>(OP, t.param, |p| {
+            change::<T>(OP, t.kept[0], |m| {
+                change::<T>(OP, t.kept[1], |v| {
+                    change_if_any::<T>(OP, t.average.map(|average| average.tensor), |average| {
+                        let (weight, update) = rule.moments(p, g, m, v);
+                        rule.apply(p, m, v, T::of(lamb.lr * trust(lamb, weight, update)), average);
+                        Ok(())
+                    })
                 })
             })
         })
@@ -105,10 +100,11 @@ struct Rule<T> {
     correction: (T, T),
     eps: T,
     weight_decay: T,
+    blend: Blend<T>,
 }
 
 impl<T: Compute> Rule<T> {
-    fn of(l: &Lamb, factor: f64) -> Self {
+    fn of(l: &Lamb, factor: f64, blend: Blend<T>) -> Self {
         let step = i32::try_from(l.step).unwrap_or(i32::MAX);
         let (beta1, beta2) = (T::of(l.beta1), T::of(l.beta2));
         Self {
@@ -119,6 +115,7 @@ impl<T: Compute> Rule<T> {
             correction: (T::of(1.0 - l.beta1.powi(step)), T::of((1.0 - l.beta2.powi(step)).sqrt())),
             eps: T::of(l.eps),
             weight_decay: T::of(l.weight_decay),
+            blend,
         }
     }
 
@@ -139,8 +136,8 @@ impl<T: Compute> Rule<T> {
     /// Updates the moments; returns the norms of the parameter and of the update.
     fn moments(&self, p: &[T], g: &[T], m: &mut [T], v: &mut [T]) -> (f64, f64) {
         let rule = *self;
-        let pieces = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
-        let pieces = p.par_chunks(CHUNK).zip(g.par_chunks(CHUNK)).zip(pieces);
+        let pieces = m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE));
+        let pieces = p.par_chunks(PIECE).zip(g.par_chunks(PIECE)).zip(pieces);
         let squares: Vec<(f64, f64)> = pieces
             .map(|((p, g), (m, v))| {
                 vectorized(
@@ -175,16 +172,17 @@ impl<T: Compute> Rule<T> {
         (sums[0].iter().sum(), sums[1].iter().sum())
     }
 
-    fn apply(&self, p: &mut [T], m: &[T], v: &[T], lr: T) {
+    fn apply(&self, p: &mut [T], m: &[T], v: &[T], lr: T, average: &mut [T]) {
         let rule = *self;
-        let moments = m.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
-        p.par_chunks_mut(CHUNK).zip(moments).for_each(|(p, (m, v))| {
+        let moments = m.par_chunks(PIECE).zip(v.par_chunks(PIECE));
+        for_each_with_average(p.par_chunks_mut(PIECE).zip(moments), average, |(p, (m, v)), average| {
             vectorized(
                 #[inline(always)]
                 move || {
                     for ((p, &m), &v) in p.iter_mut().zip(m).zip(v) {
                         *p -= lr * rule.update(*p, m, v);
                     }
+                    rule.blend.update(average, p);
                 },
             );
         });

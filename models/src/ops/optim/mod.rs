@@ -1,11 +1,14 @@
 //! Arithmetic of optimizers on one tensor at a time, in place.
 
+mod adamw;
 mod all;
 mod clip;
 mod lamb;
+mod pieces;
 mod sgd;
 
-pub use all::{Stepped, adamw_all, blend_all, lamb_all, sgd_all};
+pub use adamw::{AdamW, adamw_step};
+pub use all::{Average, Stepped, adamw_all, blend_all, lamb_all, sgd_all};
 pub use clip::{ClipFactor, ClipValues, NormLimits, clip_factor};
 pub use lamb::{Lamb, lamb_step};
 pub use sgd::{Sgd, sgd_step};
@@ -17,119 +20,6 @@ use super::kernels::{Compute, rows, vectorized};
 use super::view::{View, change};
 use super::{by_dtype, expect_shape, on_gpu};
 use crate::Result;
-
-/// Numbers of one AdamW step (Loshchilov & Hutter, 2019), as in PyTorch: decoupled decay first,
-/// then the bias-corrected update with `eps` added after the square root.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay rate of the mean of gradients.
-    pub beta1: f64,
-    /// Decay rate of the mean of squared gradients.
-    pub beta2: f64,
-    /// Added to the denominator.
-    pub eps: f64,
-    /// Decoupled weight decay, per unit of learning rate.
-    pub weight_decay: f64,
-    /// Number of this step, counted from 1.
-    pub step: u64,
-}
-
-/// Applies one step to `param` and its two moments, in place.
-///
-/// # Errors
-/// When shapes differ, or tensors are not contiguous `f32` or `f64` on the CPU.
-pub fn adamw_step(
-    param: &Tensor,
-    grad: &Tensor,
-    exp_avg: &Tensor,
-    exp_avg_sq: &Tensor,
-    a: &AdamW,
-) -> Result<()> {
-    let kept = [exp_avg, exp_avg_sq];
-    adamw_all(&[Stepped { param, grad, kept, lr: a.lr, weight_decay: a.weight_decay }], a, None)
-}
-
-/// Takes the step with `factor` times the gradient, on the CPU.
-fn adamw_scaled(
-    param: &Tensor,
-    grad: &Tensor,
-    [exp_avg, exp_avg_sq]: [&Tensor; 2],
-    a: &AdamW,
-    factor: f64,
-) -> Result<()> {
-    const OP: &str = "adamw";
-    let grad = grad.contiguous()?;
-    by_dtype!("adamw", param, T => {
-        let gv = View::new(OP, &grad)?;
-        let g = gv.slice::<T>()?;
-        let step = Numbers::<T>::of(a, factor);
-        // All three change in one pass over memory.
-        change::<T>(OP, param, |p| {
-            change::<T>(OP, exp_avg, |m| {
-                change::<T>(OP, exp_avg_sq, |v| {
-                    step.apply(p, g, m, v);
-                    Ok(())
-                })
-            })
-        })
-    })
-}
-
-/// Numbers of one step that are the same for all elements. Loops over elements take a copy: numbers
-/// behind a reference would be read again for each of them.
-#[derive(Clone, Copy)]
-struct Numbers<T> {
-    /// Factor of the gradient.
-    factor: T,
-    /// Share of the new gradient in each moment.
-    fresh: (T, T),
-    /// Share of the old second moment.
-    old: T,
-    step_size: T,
-    /// Square root of the second moment's bias correction.
-    root: T,
-    /// Factor of the parameter under weight decay.
-    keep: T,
-    eps: T,
-}
-
-impl<T: Compute> Numbers<T> {
-    fn of(a: &AdamW, factor: f64) -> Self {
-        let step = i32::try_from(a.step).unwrap_or(i32::MAX);
-        let (b1, b2) = (T::of(a.beta1), T::of(a.beta2));
-        Self {
-            factor: T::of(factor),
-            fresh: (T::ONE - b1, T::ONE - b2),
-            old: b2,
-            step_size: T::of(a.lr / (1.0 - a.beta1.powi(step))),
-            root: T::of((1.0 - a.beta2.powi(step)).sqrt()),
-            keep: T::of(1.0 - a.lr * a.weight_decay),
-            eps: T::of(a.eps),
-        }
-    }
-
-    fn apply(&self, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T]) {
-        const CHUNK: usize = 1 << 14;
-        let numbers = *self;
-        let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
-        p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(moments).for_each(|((p, g), (m, v))| {
-            vectorized(
-                #[inline(always)]
-                move || {
-                    let Self { factor, fresh, old, step_size, root, keep, eps } = numbers;
-                    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                        let g = g * factor;
-                        *m += (g - *m) * fresh.0;
-                        *v = *v * old + g * g * fresh.1;
-                        *p = *p * keep - step_size * *m / (v.sqrt() / root + eps);
-                    }
-                },
-            );
-        });
-    }
-}
 
 /// `target = decay * target + (1 - decay) * value`, in place: the update of exponential moving
 /// averages.

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::super::by_dtype;
 use super::super::kernels::{Compute, vectorized};
-use super::super::view::{View, change};
+use super::super::view::{View, change, change_if_any};
+use super::pieces::{Blend, PIECE, for_each_with_average};
 use super::{Stepped, sgd_all};
 use crate::Result;
 
@@ -34,42 +35,74 @@ pub struct Sgd {
 /// When shapes differ, or tensors are not contiguous `f32` or `f64` on the CPU.
 pub fn sgd_step(param: &Tensor, grad: &Tensor, buffer: &Tensor, sgd: &Sgd) -> Result<()> {
     let kept = [buffer, buffer];
-    sgd_all(&[Stepped { param, grad, kept, lr: sgd.lr, weight_decay: sgd.weight_decay }], sgd, None)
+    let (lr, weight_decay) = (sgd.lr, sgd.weight_decay);
+    sgd_all(&[Stepped { param, grad, kept, lr, weight_decay, average: None }], sgd, None)
 }
 
 /// Takes the step with `factor` times the gradient, on the CPU.
-pub(super) fn scaled(param: &Tensor, grad: &Tensor, buffer: &Tensor, sgd: &Sgd, factor: f64) -> Result<()> {
-    let grad = grad.contiguous()?;
-    by_dtype!("sgd", param, T => {
+pub(super) fn step(t: &Stepped, sgd: &Sgd, factor: f64) -> Result<()> {
+    let grad = t.grad.contiguous()?;
+    by_dtype!("sgd", t.param, T => {
         let gv = View::new(OP, &grad)?;
+        let rule = Rule::<T>::of(sgd, factor, Blend::of(t.average));
         let g = gv.slice::<T>()?;
-        change::<T>(OP, param, |p| {
-            change::<T>(OP, buffer, |b| {
-                apply(p, g, b, sgd, T::of(factor));
-                Ok(())
+        change::<T>(OP, t.param, |p| {
+            change::<T>(OP, t.kept[0], |b| {
+                change_if_any::<T>(OP, t.average.map(|average| average.tensor), |average| {
+                    rule.apply(p, g, b, average);
+                    Ok(())
+                })
             })
         })
     })
 }
 
-fn apply<T: Compute>(p: &mut [T], g: &[T], buffer: &mut [T], sgd: &Sgd, factor: T) {
-    const CHUNK: usize = 1 << 14;
-    let (first, kept) = (sgd.step <= 1, T::of(sgd.momentum));
-    let (lr, decay) = (T::of(sgd.lr), T::of(sgd.weight_decay));
-    let ahead = if sgd.nesterov { T::of(sgd.momentum) } else { T::ONE };
-    let direct = if sgd.nesterov { T::ONE } else { T::ZERO };
-    let pieces = g.par_chunks(CHUNK).zip(buffer.par_chunks_mut(CHUNK));
-    p.par_chunks_mut(CHUNK).zip(pieces).for_each(|(p, (g, b))| {
-        vectorized(
-            #[inline(always)]
-            move || {
-                for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
-                    let g = g * factor + decay * *p;
-                    // Not 0 * *b: what was there may not be a number.
-                    *b = if first { g } else { kept * *b + g };
-                    *p -= lr * (direct * g + ahead * *b);
-                }
-            },
-        );
-    });
+/// Numbers of one step that are the same for all elements.
+#[derive(Clone, Copy)]
+struct Rule<T> {
+    /// Factor of the gradient.
+    factor: T,
+    /// The buffer begins as the gradient.
+    first: bool,
+    momentum: T,
+    lr: T,
+    weight_decay: T,
+    /// Shares of the gradient and of the buffer in the step.
+    shares: (T, T),
+    blend: Blend<T>,
+}
+
+impl<T: Compute> Rule<T> {
+    fn of(sgd: &Sgd, factor: f64, blend: Blend<T>) -> Self {
+        let momentum = T::of(sgd.momentum);
+        Self {
+            factor: T::of(factor),
+            first: sgd.step <= 1,
+            momentum,
+            lr: T::of(sgd.lr),
+            weight_decay: T::of(sgd.weight_decay),
+            shares: if sgd.nesterov { (T::ONE, momentum) } else { (T::ZERO, T::ONE) },
+            blend,
+        }
+    }
+
+    fn apply(&self, p: &mut [T], g: &[T], buffer: &mut [T], average: &mut [T]) {
+        let rule = *self;
+        let pieces = g.par_chunks(PIECE).zip(buffer.par_chunks_mut(PIECE));
+        for_each_with_average(p.par_chunks_mut(PIECE).zip(pieces), average, |(p, (g, b)), average| {
+            vectorized(
+                #[inline(always)]
+                move || {
+                    let Self { factor, first, momentum, lr, weight_decay, shares, blend } = rule;
+                    for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
+                        let g = g * factor + weight_decay * *p;
+                        // Not 0 * *b: what was there may not be a number.
+                        *b = if first { g } else { momentum * *b + g };
+                        *p -= lr * (shares.0 * g + shares.1 * *b);
+                    }
+                    blend.update(average, p);
+                },
+            );
+        });
+    }
 }
