@@ -3,7 +3,10 @@
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image::{Rgb, RgbImage};
-use randaug::{Layout, Normalize, Purpose, RandAugment, RandomResizedCrop, Scratch, sample_rng};
+use randaug::{
+    CropBox, Filter, Layout, Normalize, Purpose, RandAugment, RandomResizedCrop, Scratch, resize_crop_into,
+    sample_rng,
+};
 
 fn image(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([(x * 3 + y) as u8, (x ^ y) as u8, (x * y / 7) as u8]))
@@ -20,6 +23,22 @@ fn crops(c: &mut Criterion) {
                 index += 1;
                 let rng = &mut sample_rng(0, 0, index, Purpose::Crop);
                 RandomResizedCrop::default().apply(&photo, size, rng, &mut scratch)
+            });
+        });
+    }
+    group.finish();
+}
+
+fn resizes(c: &mut Criterion) {
+    let (base, mut scratch) = (image(224, 224), Scratch::new());
+    let mut group = c.benchmark_group("Lanczos resize of 224x224");
+    group.throughput(Throughput::Elements(1));
+    for size in [96, 160] {
+        let mut small = RgbImage::new(size, size);
+        group.bench_function(BenchmarkId::from_parameter(size), |b| {
+            b.iter(|| {
+                let whole = CropBox::whole(&base);
+                resize_crop_into(&base, whole, Filter::Lanczos, &mut small, &mut scratch)
             });
         });
     }
@@ -52,6 +71,6 @@ fn augmentation(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = efficienttrain_bench::criterion();
-    targets = crops, augmentation
+    targets = crops, resizes, augmentation
 }
 criterion_main!(benches);

@@ -1,5 +1,7 @@
 //! The two passes: sums of byte times weight in i32, rounded and clipped to a byte.
 
+use std::hint::black_box;
+
 use super::SourceWindow;
 use super::filter::{Coefficients, PRECISION_BITS};
 use crate::simd::vectorized;
@@ -15,10 +17,10 @@ fn clip(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// Rows that the horizontal pass works on together, and their values at one column: four channels
-/// each, the last of them unused.
+/// Rows that the horizontal pass works on together, and their pixels at one column: four bytes each,
+/// the last of them unused.
 pub(super) const ROWS: usize = 8;
-pub(super) type Column = [u8; 4 * ROWS];
+pub(super) type Column = [[u8; 4]; ROWS];
 
 vectorized! {
 /// Resizes up to [`ROWS`] rows of interleaved RGB, as many as the target holds. `rows` is
@@ -33,35 +35,58 @@ pub(super) fn rows<'a>(
     target: (usize, &'a mut [u8]),
 ) {
     let ((first, from_w), (stride, out)) = (rows, target);
-    let count = out.len() / stride;
-    // Values of earlier rows are overwritten, or not written out.
-    packed.resize(from_w, [0; 4 * ROWS]);
-    for r in 0..count {
-        let row = source.row(first + r, from_w * 3).as_chunks::<3>().0;
-        for (column, pixel) in packed.iter_mut().zip(row) {
-            column[4 * r..4 * r + 3].copy_from_slice(pixel);
-        }
+    // Pixels of earlier rows are overwritten, or not written out.
+    packed.resize(from_w, Column::default());
+    for (r, _) in out.chunks_exact(stride).enumerate() {
+        pack(source.row(first + r, from_w * 3), r, packed);
     }
+    let width = stride / 3;
     for x in 0..stride / 3 {
         let values = weighted_sum(packed, coefficients.run(x));
-        for r in 0..count {
-            out[r * stride + 3 * x..][..3].copy_from_slice(&values[4 * r..4 * r + 3]);
+        for (row, value) in out.chunks_exact_mut(stride).zip(&values) {
+            unpack(value, row, x);
         }
     }
 }
+}
+
+/// Lays a row beside those that are packed already, as the `r`-th.
+#[inline(always)]
+fn pack(row: &[u8], r: usize, packed: &mut [Column]) {
+    // Four bytes at a time take one instruction. Only the last pixel has nothing behind it.
+    for (column, pixel) in packed.iter_mut().zip(row.windows(4).step_by(3)) {
+        column[r].copy_from_slice(pixel);
+    }
+    if let (Some(column), Some(pixel)) = (packed.last_mut(), row.last_chunk::<3>()) {
+        column[r][..3].copy_from_slice(pixel);
+    }
+}
+
+/// Writes the `x`-th pixel of a row. Pixels before it must be there, those behind it are written later.
+#[inline(always)]
+fn unpack(value: &[u8; 4], row: &mut [u8], x: usize) {
+    let rest = &mut row[3 * x..];
+    match rest.first_chunk_mut::<4>() {
+        Some(bytes) => *bytes = *value,
+        None => rest.copy_from_slice(&value[..3]),
+    }
 }
 
 #[inline(always)]
 fn weighted_sum(packed: &[Column], (start, weights): (usize, &[i32])) -> Column {
     let mut sum = [HALF; 4 * ROWS];
     for (column, &weight) in packed[start..].iter().zip(weights) {
+        // Compilers would add over columns in vectors, which have to be gathered byte by byte, rather
+        // than over the bytes of one.
+        let weight = black_box(weight);
+        let bytes = column.as_flattened();
         for i in 0..4 * ROWS {
-            sum[i] += i32::from(column[i]) * weight;
+            sum[i] += i32::from(bytes[i]) * weight;
         }
     }
-    let mut values = [0; 4 * ROWS];
-    for i in 0..4 * ROWS {
-        values[i] = clip(sum[i]);
+    let mut values = Column::default();
+    for (value, &sum) in values.as_flattened_mut().iter_mut().zip(&sum) {
+        *value = clip(sum);
     }
     values
 }

@@ -379,7 +379,7 @@ impl TrainPipeline {
             }
             CropMethod::Lanczos => {
                 let whole = CropBox::whole(image);
-                resize_crop_into(image, whole, Filter::Lanczos, small, &mut w.scratch)?;
+                resize_crop_into(image, whole, Filter::Lanczos, small, &mut w.lanczos)?;
             }
         }
         w.mark(PipelineStage::Crop);

@@ -15,6 +15,8 @@ pub struct Workspace {
     /// Measures the time of each stage, if set.
     pub clock: Option<StageTimer>,
     pub(crate) scratch: Scratch,
+    /// Of the Lanczos crop alone, whose weights are the same for all images of a size.
+    pub(crate) lanczos: Scratch,
     normalize: Option<(Normalization, Normalize)>,
     fourier: Option<FrequencyCrop>,
     pub(crate) resize_crop: ResizeCropScratch,
