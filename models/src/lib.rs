@@ -60,8 +60,8 @@ pub use backbone::{Backbone, FeatureInfo, Model, ModelInfo, ParamGroup, predict}
 pub use cost::{Cost, cost, fewest_batch_norm_values};
 pub use error::{Error, Result};
 pub use families::{
-    ModelOptions, convnext, create_model, cswin, metaformer, model_names, pvt, resnet, size_multiple, swin,
-    vit,
+    MAX_INPUT_SIZE, ModelOptions, convnext, create_model, cswin, metaformer, model_names, pvt, resnet,
+    size_multiple, swin, vit,
 };
 pub use family::Family;
 pub use graph::{

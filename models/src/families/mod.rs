@@ -10,5 +10,5 @@ pub mod resnet;
 pub mod swin;
 pub mod vit;
 
-pub use options::ModelOptions;
+pub use options::{MAX_INPUT_SIZE, ModelOptions};
 pub use registry::{create_model, model_names, size_multiple};

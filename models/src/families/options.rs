@@ -9,13 +9,20 @@ use crate::{Error, Family, Result};
 pub struct ModelOptions {
     /// Classes of the head.
     pub num_classes: usize,
-    /// Height and width of the images, in pixels.
+    /// Height and width of the images, in pixels, up to [`MAX_INPUT_SIZE`].
     pub input_size: [usize; 2],
     /// Channels of the images (timm's `in_chans`).
     pub in_channels: usize,
     /// Dropout of the pooled features in training, 0 to below 1 (timm's `drop_rate`).
     pub drop_rate: f64,
 }
+
+/// Longest edge of an image that models are made for, in pixels. No count of operations or values of
+/// any model overflows up to it.
+pub const MAX_INPUT_SIZE: usize = 1 << 14;
+
+/// Most classes and channels of an image.
+const MAX_COUNT: usize = 1 << 24;
 
 impl Default for ModelOptions {
     /// ImageNet-1K at 224.
@@ -51,11 +58,11 @@ impl ModelOptions {
     }
 
     pub(super) fn check(&self, model: &str) -> Result<()> {
-        check_nonzero(model, self.input_size)?;
-        let fault = if self.num_classes == 0 {
-            "num_classes must be above 0".into()
-        } else if self.in_channels == 0 {
-            "in_channels must be above 0".into()
+        check_edges(model, self.input_size)?;
+        let fault = if !(1..=MAX_COUNT).contains(&self.num_classes) {
+            format!("num_classes must be 1 to {MAX_COUNT}, got {}", self.num_classes)
+        } else if !(1..=MAX_COUNT).contains(&self.in_channels) {
+            format!("in_channels must be 1 to {MAX_COUNT}, got {}", self.in_channels)
         } else if !(0.0..1.0).contains(&self.drop_rate) {
             format!("drop_rate must be 0 to below 1, got {}", self.drop_rate)
         } else {
@@ -65,16 +72,21 @@ impl ModelOptions {
     }
 }
 
-/// Checks that both edges are above 0.
-pub(super) fn check_nonzero(model: &str, [height, width]: [usize; 2]) -> Result<()> {
-    if height > 0 && width > 0 {
+/// Checks that both edges are in range.
+pub(super) fn check_edges(model: &str, [height, width]: [usize; 2]) -> Result<()> {
+    let reason = if height == 0 || width == 0 {
+        "both edges must be above 0".to_string()
+    } else if height.max(width) > MAX_INPUT_SIZE {
+        format!("both edges must be at most {MAX_INPUT_SIZE}")
+    } else {
         return Ok(());
-    }
-    Err(Error::InputSize { model: model.into(), height, width, reason: "both edges must be above 0".into() })
+    };
+    Err(Error::InputSize { model: model.into(), height, width, reason })
 }
 
 /// Checks that both edges are at least `smallest` pixels; `what` says why.
 pub(super) fn at_least(model: &str, [height, width]: [usize; 2], smallest: usize, what: &str) -> Result<()> {
+    check_edges(model, [height, width])?;
     if height >= smallest && width >= smallest {
         return Ok(());
     }
@@ -85,7 +97,8 @@ pub(super) fn at_least(model: &str, [height, width]: [usize; 2], smallest: usize
 /// Returns rows and columns of the grid of `cell` x `cell` pixels that the input size is divided
 /// into.
 pub(crate) fn grid(model: &str, [height, width]: [usize; 2], cell: usize, what: &str) -> Result<[usize; 2]> {
-    if height == 0 || width == 0 || !height.is_multiple_of(cell) || !width.is_multiple_of(cell) {
+    check_edges(model, [height, width])?;
+    if !height.is_multiple_of(cell) || !width.is_multiple_of(cell) {
         let reason = format!("both edges must be multiples of {cell}, {what}");
         return Err(Error::InputSize { model: model.into(), height, width, reason });
     }

@@ -21,7 +21,7 @@
 //! # Ok::<(), efficienttrain_models::Error>(())
 //! ```
 
-use super::options::{ModelOptions, check_nonzero};
+use super::options::{ModelOptions, check_edges};
 use crate::backbone::{Backbone, FeatureInfo, Model, ModelInfo, check_images, last};
 use crate::graph::{Context, Variable};
 use crate::layers::{
@@ -93,7 +93,7 @@ impl Model for ResNet {
     }
 
     fn resampling(&self, size: [usize; 2]) -> Result<Vec<Resample>> {
-        check_nonzero(self.name(), size)?;
+        check_edges(self.name(), size)?;
         Ok(Vec::new())
     }
 }

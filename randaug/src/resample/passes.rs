@@ -40,7 +40,6 @@ pub(super) fn rows<'a>(
     for (r, _) in out.chunks_exact(stride).enumerate() {
         pack(source.row(first + r, from_w * 3), r, packed);
     }
-    let width = stride / 3;
     for x in 0..stride / 3 {
         let values = weighted_sum(packed, coefficients.run(x));
         for (row, value) in out.chunks_exact_mut(stride).zip(&values) {

@@ -5,6 +5,7 @@ pub(crate) mod checkpointing;
 pub(crate) mod checks;
 pub(crate) mod evaluate;
 pub(crate) mod init_weights;
+pub(crate) mod memory_check;
 pub(crate) mod nonfinite;
 pub(crate) mod offset;
 pub(crate) mod oom;
@@ -37,6 +38,7 @@ use crate::distributed::group::Group;
 use crate::error::Result;
 use crate::events::history::History;
 use crate::events::{Event, Observer, StageStart, Start, pass_on_notices};
+use crate::run::memory_check::largest_on_host;
 use crate::run::sources::Sources;
 use crate::training::state::TrainState;
 use crate::util::disk::check_room;
@@ -140,6 +142,9 @@ impl Run {
         let last = self.options.stop_after.map_or(total, |n| n.min(total));
         self.options.check_replay(&self.plan, self.group.host_slots())?;
         self.check_batch_norm_mode()?;
+        if let Some((step, host)) = largest_on_host(&self.state, &self.plan)? {
+            step.check(host)?;
+        }
         if self.group.is_first() {
             self.claim()?;
             self.store_config()?;

@@ -24,6 +24,7 @@ use crate::hub::data_folder;
 use crate::pretrain::masked::{Reconstruction, autoencoder};
 use crate::run::bad_images::BadImages;
 use crate::run::init_weights::{load_init, open_init};
+use crate::run::memory_check::largest_on_host;
 use crate::run::sources::Sources;
 use crate::run::{Run, checks};
 use crate::training::loss::{BinaryCrossEntropy, CrossEntropy, Loss};
@@ -120,10 +121,12 @@ impl Run {
         config.model.get_or_insert_with(|| plan.recipe().model.clone());
         let state = state(&config, &options, plan.recipe(), &first)?;
         checks::check_batch_norm(&state, &plan)?;
+        let memory = largest_on_host(&state, &plan)?;
         let folder = config.data.as_deref().map(data_folder).transpose()?;
         let (data, mut warnings) =
             (DataDigest::of(&*sources.train, folder.as_deref()), checks::warnings(&plan)?);
         warnings.extend(checks::combined_labels(&config, sources.train.classes()));
+        warnings.extend(memory.and_then(|(step, host)| step.warning(host)));
         if config.ema_warmup && state.ema.is_none() {
             warnings.push(
                 "option `ema-warmup` has no effect: the run has no EMA; give option `ema-decay`".into(),

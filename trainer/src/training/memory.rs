@@ -6,6 +6,7 @@ use crate::data::batch::Batch;
 use crate::error::{Error, Result};
 use crate::training::state::TrainState;
 use crate::training::step::Step;
+use crate::util::host_memory::{HostMemory, host_memory};
 use crate::util::units::mib;
 
 /// Memory of the training device, in bytes.
@@ -21,8 +22,7 @@ pub(crate) struct Memory {
     pub(crate) peak: u64,
 }
 
-/// Returns the present memory of a device; for the CPU, that of the system if it is known (Linux),
-/// otherwise a cautious estimate.
+/// Returns the present memory of a device; for the CPU, that of [`host_memory`].
 pub(crate) fn memory(device: &Device) -> Result<Memory> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
@@ -31,14 +31,8 @@ pub(crate) fn memory(device: &Device) -> Result<Memory> {
         return Ok(Memory { total, free, in_use, peak });
     }
     let _ = device;
-    const GUESS: u64 = 2 << 30;
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let bytes = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
-            .map_or(GUESS, |kib| kib << 10)
-    };
-    Ok(Memory { total: bytes("MemTotal:"), free: bytes("MemAvailable:"), in_use: 0, peak: 0 })
+    let HostMemory { total, free, .. } = host_memory();
+    Ok(Memory { total, free, in_use: 0, peak: 0 })
 }
 
 /// Resets [`Memory::peak`].

@@ -5,6 +5,7 @@ pub(crate) mod csv;
 pub(crate) mod disk;
 pub(crate) mod endings;
 pub(crate) mod float_serde;
+pub(crate) mod host_memory;
 pub(crate) mod instruction_sets;
 pub(crate) mod paths;
 pub(crate) mod printable;

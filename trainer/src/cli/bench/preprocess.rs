@@ -7,6 +7,7 @@ use clap::Args;
 use efficienttrain::config::{CropMethod, CropOrder, TrainConfig};
 use efficienttrain::data::{DEFAULT_IMAGE_LIMIT, PipelineStage, TrainPipeline, ViewSpec, open_all};
 use efficienttrain::measure::bench::{PreprocessBench, PreprocessReport, preprocess};
+use efficienttrain_models::MAX_INPUT_SIZE;
 use efficienttrain_schedule::{Order, Recipe};
 use serde::Serialize;
 
@@ -78,6 +79,11 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<()> {
     ensure!(
         (1..=args.base_size).contains(&args.size),
         "--size: expected 1 to --base-size {}",
+        args.base_size
+    );
+    ensure!(
+        args.base_size as usize <= MAX_INPUT_SIZE,
+        "--base-size: expected at most {MAX_INPUT_SIZE}, got {}",
         args.base_size
     );
     ensure!(args.images > 0, "--images: expected at least 1, got 0");

@@ -11,7 +11,9 @@ use crate::config::device::DeviceName;
 use crate::config::precision::Precision;
 use crate::data::batch::Batch;
 use crate::error::{Error, Result};
+use crate::run::memory_check::StepMemory;
 use crate::training::state::TrainState;
+use crate::util::host_memory::host_memory;
 
 /// Settings of the measurement.
 #[derive(Clone, Debug)]
@@ -87,14 +89,19 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let mut recipe = Recipe::named(&format!("{name}-baseline"))?;
     // The EMA and clipping are choices of a recipe, not part of a step.
     recipe.ema_decay = None;
-    let images = (bench.batch * (bench.warmup + bench.steps)) as u64;
-    let rule = BatchRule::Fixed { per_device: bench.batch as u32, accumulation: 1 };
+    let per_device = u32::try_from(bench.batch)
+        .map_err(|_| Error::config("batch", format!("must be at most {}, got {}", u32::MAX, bench.batch)))?;
+    let images = (bench.batch as u64).saturating_mul(bench.warmup.saturating_add(bench.steps) as u64);
+    let rule = BatchRule::Fixed { per_device, accumulation: 1 };
     let plan = Plan::new(&recipe, PlanOptions::new(1.0, images.max(1), 1).with_batch(rule))?;
     let mut state = TrainState::new(&options, &recipe, 0)?;
     state.checkpoint_activations = bench.checkpoint_activations;
     state.precision = bench.precision;
     state.move_to(&bench.device.open()?)?;
     state.check_precision()?;
+    if state.device().is_cpu() {
+        StepMemory::at_least(&state, &state.model, u64::from(per_device))?.check(host_memory())?;
+    }
     let mut batch = Batch::random(bench.batch, &*state.model, state.device())?;
     // A run sends a batch to the GPU during the step before.
     if !state.device().is_cpu() {
