@@ -114,7 +114,11 @@ impl<T> OrderedWorkers<T> {
 /// Starts a named thread.
 pub(crate) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DataError> {
     let thread = std::thread::Builder::new().name(name).spawn(work);
-    thread.map_err(|e| DataError::Worker(format!("cannot start: {e}")))
+    thread.map_err(|e| {
+        DataError::Worker(format!(
+            "it cannot start ({e}); lower option `workers`, or raise the limit of threads or memory"
+        ))
+    })
 }
 
 /// Waits for a permit and takes the next request; none once either is exhausted.
@@ -159,10 +163,32 @@ impl<T> Drop for OrderedWorkers<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.permits = None;
-        // Workers may be blocked sending an output: receives outputs until all workers have ended.
-        while self.finished.recv().is_ok() {}
+        // Ends workers that are blocked sending an output. Receiving until all senders are gone would
+        // wait forever in `start`, which still has one if a thread cannot be started.
+        self.finished = sync_channel(0).1;
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As in `start`, if a thread cannot be started.
+    #[test]
+    fn a_pool_is_dropped_while_there_is_a_sender() {
+        let (_done, finished) = sync_channel::<(usize, Result<(), DataError>)>(1);
+        drop(OrderedWorkers {
+            finished,
+            early: HashMap::new(),
+            next: 0,
+            stop: Arc::default(),
+            permits: None,
+            workers: Vec::new(),
+            busy: BusyTime::default(),
+            failed: false,
+        });
     }
 }
