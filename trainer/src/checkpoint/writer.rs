@@ -31,7 +31,8 @@ pub(crate) struct CheckpointWriter {
     retention: Retention,
     every: Option<Duration>,
     since: Instant,
-    writing: Option<(u64, JoinHandle<Result<PathBuf>>)>,
+    /// Step of the checkpoint that is being written, and its thread or why there is none.
+    writing: Option<(u64, Result<JoinHandle<Result<PathBuf>>>)>,
     /// Step of the newest checkpoint that was submitted or read.
     newest: Option<u64>,
 }
@@ -81,21 +82,29 @@ impl CheckpointWriter {
         let ranking = record.history.ranking();
         let work = move || write(&folder, bytes, retention, step, &ranking);
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(work);
-        let thread = thread.map_err(Error::io(path))?;
+        // Fails this checkpoint like a full disk, not the run: there may be threads for the next one.
+        let thread = thread.map_err(|e| Error::Checkpoint {
+            path,
+            what: format!(
+                "cannot start the thread that writes it ({e}); lower option `workers`, or raise the limit of \
+                 threads or memory"
+            ),
+        });
         (self.writing, self.newest, self.since) = (Some((step, thread)), Some(step), Instant::now());
         Ok(before)
     }
 
     /// Returns the result of a checkpoint once it is written.
     pub(crate) fn poll(&mut self) -> Option<WriteOutcome> {
-        if self.writing.as_ref()?.1.is_finished() { self.wait() } else { None }
+        let finished = self.writing.as_ref()?.1.as_ref().map_or(true, JoinHandle::is_finished);
+        if finished { self.wait() } else { None }
     }
 
     /// Waits for the checkpoint that is being written, if any.
     pub(crate) fn wait(&mut self) -> Option<WriteOutcome> {
         let (step, thread) = self.writing.take()?;
         let panicked = |_| Err(DataError::Worker("the writer of checkpoints panicked".into()).into());
-        let outcome = thread.join().unwrap_or_else(panicked);
+        let outcome = thread.and_then(|thread| thread.join().unwrap_or_else(panicked));
         if outcome.is_err() {
             self.newest = None;
         }
