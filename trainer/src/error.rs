@@ -52,7 +52,7 @@ pub enum Error {
         what: String,
     },
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), remedy(source))]
     Io {
         /// File.
         path: PathBuf,
@@ -131,6 +131,22 @@ pub enum Error {
     },
 }
 
+/// Returns what to do about an error of the system, to follow it in a message; empty if the error
+/// speaks for itself.
+fn remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    /// Has no name among the kinds.
+    const EIO: i32 = 5;
+    match error.kind() {
+        StorageFull | QuotaExceeded => "; free some space there",
+        ReadOnlyFilesystem => {
+            "; make the file system writable (it may be read-only because of an error of the disk)"
+        }
+        _ if cfg!(unix) && error.raw_os_error() == Some(EIO) => "; check the disk",
+        _ => "",
+    }
+}
+
 impl Error {
     /// Returns true if a GPU is out of memory.
     pub(crate) fn is_out_of_memory(&self) -> bool {
@@ -192,7 +208,7 @@ pub enum DataError {
         reason: String,
     },
     /// A file of a data set cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), remedy(source))]
     Io {
         /// File.
         path: PathBuf,

@@ -201,7 +201,7 @@ pub(crate) fn eprint_line(line: impl std::fmt::Display) {
 /// Formats an error with its causes, each of them once: some messages include their cause already.
 pub(crate) fn render_error(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |said, cause| {
-        if said.ends_with(&cause) { said } else { format!("{said}: {cause}") }
+        if said.contains(&cause) { said } else { format!("{said}: {cause}") }
     })
 }
 

@@ -261,9 +261,13 @@ pub(crate) fn train(mut run: Run, out: &Path, title: &str) -> Result<Curve> {
     } else {
         super::signals::set_on_stop(&stop)?;
     }
-    let finished = run.train(&mut observers)?;
+    let finished = run.train(&mut observers);
     // Restores the terminal.
     drop(observers);
+    if first && matches!(finished, Err(Error::Io { .. })) && out.join(LAST).exists() {
+        super::eprint_line("note: everything up to the newest checkpoint is saved; continue with --resume");
+    }
+    let finished = finished?;
     let curve = Curve { name: run.plan().recipe().name.clone(), evals: run.history.evals.clone() };
     if first && !curve.evals.is_empty() {
         accuracy_against_compute(&out.join("accuracy.svg"), title, std::slice::from_ref(&curve))?;
