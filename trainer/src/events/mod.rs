@@ -222,6 +222,15 @@ pub trait Observer {
     fn notices(&mut self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Syncs files to the disk, before a checkpoint is written: a run that is resumed from it after a
+    /// power cut continues these files and does not write their earlier lines again.
+    ///
+    /// # Errors
+    /// An error ends the run, as one of [`Self::observe`].
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Tells observers what one of them has to tell.
@@ -237,6 +246,10 @@ impl Observer for Vec<Box<dyn Observer>> {
 
     fn notices(&mut self) -> Vec<String> {
         self.iter_mut().flat_map(|observer| observer.notices()).collect()
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.sync())
     }
 }
 

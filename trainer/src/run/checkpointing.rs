@@ -36,6 +36,7 @@ impl Run {
     /// Starts writing a checkpoint.
     pub(crate) fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.claim()?;
+        observer.sync()?;
         let record = self.record();
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let before = writer.write(&self.state, &record)?;

@@ -55,6 +55,11 @@ impl Observer for Logged<'_> {
         self.observer.observe(event)
     }
 
+    fn sync(&mut self) -> Result<()> {
+        self.logs.sync()?;
+        self.observer.sync()
+    }
+
     fn notices(&mut self) -> Vec<String> {
         let mut notices = self.logs.notices();
         notices.extend(self.observer.notices());

@@ -86,4 +86,8 @@ impl Observer for JsonLog {
             None => Ok(()),
         }
     }
+
+    fn sync(&mut self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io(&self.path))
+    }
 }

@@ -102,6 +102,10 @@ impl Table {
         self.rows.serialize(row).map_err(|e| Error::io(&self.path)(e.into()))?;
         self.rows.flush().map_err(Error::io(&self.path))
     }
+
+    fn sync(&self) -> Result<()> {
+        self.rows.get_ref().sync_data().map_err(Error::io(&self.path))
+    }
 }
 
 impl Observer for CsvLog {
@@ -114,5 +118,10 @@ impl Observer for CsvLog {
             },
             _ => Ok(()),
         }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.steps.sync()?;
+        self.evals.sync()
     }
 }

@@ -71,6 +71,10 @@ impl Observer for TensorBoardLog {
     fn observe(&mut self, event: &Event) -> Result<()> {
         Scalars::of(event).map_or(Ok(()), |scalars| self.scalars(&scalars))
     }
+
+    fn sync(&mut self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io(&self.path))
+    }
 }
 
 /// Keeps only events up to `step` in a file; removes it if there are none.
