@@ -14,6 +14,8 @@ pub const LAST: &str = "last.safetensors";
 pub const BEST: &str = "best.safetensors";
 /// Folder of the other retained checkpoints.
 pub(crate) const KEPT: &str = "checkpoints";
+/// Folder of the batches of steps with non-finite losses or gradients.
+pub(crate) const NON_FINITE: &str = "bad-numbers";
 
 /// Folder of a run, locked by this process.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl RunFolder {
             // Some network file systems have no locks.
             Err(TryLockError::Error(_)) => None,
         };
-        for folder in [path.to_path_buf(), path.join(KEPT)] {
+        for folder in [path.to_path_buf(), path.join(KEPT), path.join(NON_FINITE)] {
             remove_leftovers(&folder)?;
         }
         Ok(Self { path: path.into(), _lock: lock })

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use efficienttrain_schedule::StepSettings;
 
+use crate::checkpoint::folder::NON_FINITE;
 use crate::config::values::NonFinitePolicy;
 use crate::data::batch::Batch;
 use crate::data::loader::Loader;
@@ -98,7 +99,7 @@ impl Run {
             tensors.insert(format!("pixels.{micro}"), pixels);
             tensors.insert(format!("targets.{micro}"), targets);
         }
-        let folder = self.options.out.join("bad-numbers");
+        let folder = self.options.out.join(NON_FINITE);
         let path = folder.join(format!("step-{:08}.safetensors", settings.step));
         let failed =
             |e: safetensors::SafeTensorError| Error::Checkpoint { path: path.clone(), what: e.to_string() };
