@@ -19,6 +19,7 @@ mod earlier_files;
 mod early_stop;
 mod eval_predict_finetune;
 mod export_completions;
+mod extreme_values;
 mod fused_resize_crop;
 #[cfg(feature = "cuda")]
 mod gpu;
