@@ -28,10 +28,17 @@ impl Window {
         })
     }
 
-    fn pixel(&self, oy: usize, ox: usize, tap: u8) -> usize {
-        let tap = usize::from(tap);
-        (oy * self.stride + tap / self.kernel - self.pad) * self.w + ox * self.stride + tap % self.kernel
-            - self.pad
+    /// The first value of the window at `(oy, ox)`, counted from the first of the image; negative if it
+    /// lies outside.
+    fn origin(&self, oy: usize, ox: usize) -> isize {
+        let place = |at: usize| (at * self.stride) as isize - self.pad as isize;
+        (place(oy) * self.w as isize + place(ox)) * self.c as isize
+    }
+
+    /// The first value of each tap, counted from the origin of its window.
+    fn offsets(&self) -> Vec<isize> {
+        let offset = |tap: usize| (tap / self.kernel * self.w + tap % self.kernel) * self.c;
+        (0..self.kernel * self.kernel).map(|tap| offset(tap) as isize).collect()
     }
 }
 
@@ -74,12 +81,15 @@ fn keep_larger<S: Storage>(y: &mut [S], tap_of: &mut [u8], x: &[S], tap: u8, fir
 pub(crate) fn max_backward<S: Storage>(dy: &[S], tap_of: &[u8], g: &Window) -> Vec<S> {
     let (out_image, in_image) = (g.ho * g.wo * g.c, g.h * g.w * g.c);
     let mut dx = vec![S::store(S::Real::ZERO); dy.len() / out_image * in_image];
+    let offsets = g.offsets();
     dx.par_chunks_mut(in_image).zip(dy.par_chunks(out_image)).zip(tap_of.par_chunks(out_image)).for_each(
         |((dx, dy), tap_of)| {
             let places = dy.chunks_exact(g.c).zip(tap_of.chunks_exact(g.c)).enumerate();
             for (place, (dy, tap_of)) in places {
+                let origin = g.origin(place / g.wo, place % g.wo);
                 for (c, (&dy, &tap)) in dy.iter().zip(tap_of).enumerate() {
-                    let dx = &mut dx[g.pixel(place / g.wo, place % g.wo, tap) * g.c + c];
+                    // Not negative: the tap that held the maximum lies inside the image.
+                    let dx = &mut dx[(origin + offsets[usize::from(tap)]) as usize + c];
                     *dx = S::store(dx.load() + dy.load());
                 }
             }
