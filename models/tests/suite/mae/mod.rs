@@ -307,7 +307,9 @@ fn misfits_are_named() {
     let message = |options: MaeOptions| Mae::new("mae_small", &options).unwrap_err().to_string();
     let options = MaeOptions::default;
     assert!(message(MaeOptions { input_size: [90, 96], ..options() }).contains("multiples of 16"));
-    assert!(message(MaeOptions { base_size: [0, 96], ..options() }).contains("multiples of 16"));
+    assert!(message(MaeOptions { base_size: [0, 96], ..options() }).contains("above 0"));
+    let huge = MaeOptions { input_size: [96, usize::MAX & !15], ..options() };
+    assert!(message(huge).contains("at most 16384"));
     assert!(message(MaeOptions { mask_ratio: 1.0, ..options() }).contains("mask_ratio of 1"));
     assert!(message(MaeOptions { mask_ratio: f64::NAN, ..options() }).contains("mask_ratio of NaN"));
     assert!(message(MaeOptions { mask_ratio: 0.0, ..options() }).contains("removes none"));

@@ -7,7 +7,7 @@ use crate::common::{max_difference, model_input, numbers};
 use candle_core::{DType, Device, Tensor};
 use efficienttrain_models::{
     Backbone, BlockIndex, Context, Family, Gradients, Mode, ModelOptions, ParamKind, ParamStore, Variable,
-    cost, create_model, model_names, ops, predict,
+    cost, create_model, model_names, ops, predict, size_multiple,
 };
 
 /// Sizes that every kind of edge gets: the smallest, a rectangle, and one that is no multiple of
@@ -245,8 +245,17 @@ fn channels_classes_and_dropout_are_options() {
     }
     for (options, expected) in [
         (ModelOptions { drop_rate: 1.0, ..ModelOptions::default() }, "drop_rate must be 0 to below 1, got 1"),
-        (ModelOptions { in_channels: 0, ..ModelOptions::default() }, "in_channels must be above 0"),
-        (ModelOptions { num_classes: 0, ..ModelOptions::default() }, "num_classes must be above 0"),
+        (
+            ModelOptions { in_channels: 0, ..ModelOptions::default() },
+            "in_channels must be 1 to 16777216, got 0",
+        ),
+        (
+            ModelOptions { num_classes: 0, ..ModelOptions::default() },
+            "num_classes must be 1 to 16777216, got 0",
+        ),
+        (ModelOptions { num_classes: usize::MAX, ..ModelOptions::default() }, "num_classes must be 1 to"),
+        (ModelOptions { input_size: [0, 32], ..ModelOptions::default() }, "above 0"),
+        (ModelOptions { input_size: [32, usize::MAX & !63], ..ModelOptions::default() }, "at most 16384"),
     ] {
         let error = create_model("swin_tiny", &options).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
@@ -345,4 +354,16 @@ fn stochastic_depth_keeps_the_expectation_and_is_seeded() {
     assert_ne!(draw(1, 2), draw(2, 2));
     let eval = Context::new(&params, Mode::Eval);
     assert!(eval.drop_path_mask(BlockIndex { index: 2, depth: 3 }, "", 4).unwrap().is_none());
+}
+
+/// Up to the largest images, counts of operations fit into their types: the build checks overflow.
+#[test]
+fn the_cost_of_the_largest_images_can_be_counted() {
+    for name in SMALLEST.into_iter().chain(["deit_base", "swin_base", "resnet152"]) {
+        let size = 16_384 / size_multiple(name).unwrap() * size_multiple(name).unwrap();
+        let large = ModelOptions { input_size: [size; 2], ..ModelOptions::default() };
+        let large = cost(&*create_model(name, &large).unwrap()).unwrap();
+        let small = cost(&*create_model(name, &ModelOptions::default()).unwrap()).unwrap();
+        assert!(large.macs() > 1000 * small.macs(), "{name}");
+    }
 }
