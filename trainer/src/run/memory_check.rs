@@ -91,8 +91,8 @@ impl std::fmt::Display for StepMemory {
     }
 }
 
-/// Returns the largest step of a plan if it runs on the host: a GPU says itself that its memory is
-/// full.
+/// Returns the largest step of a plan if it runs on a host whose memory is known: a GPU says itself
+/// that its memory is full.
 ///
 /// # Errors
 /// Same as [`StepMemory::largest`].
@@ -100,7 +100,7 @@ pub(crate) fn largest_on_host(state: &TrainState, plan: &Plan) -> Result<Option<
     if !state.device().is_cpu() {
         return Ok(None);
     }
-    Ok(StepMemory::largest(state, plan)?.map(|step| (step, host_memory())))
+    Ok(StepMemory::largest(state, plan)?.zip(host_memory()))
 }
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ pub(crate) struct Memory {
     pub(crate) peak: u64,
 }
 
-/// Returns the present memory of a device; for the CPU, that of [`host_memory`].
+/// Returns the present memory of a device; for the CPU, that of [`host_memory`], or a cautious
+/// estimate.
 pub(crate) fn memory(device: &Device) -> Result<Memory> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
@@ -31,7 +32,9 @@ pub(crate) fn memory(device: &Device) -> Result<Memory> {
         return Ok(Memory { total, free, in_use, peak });
     }
     let _ = device;
-    let HostMemory { total, free, .. } = host_memory();
+    /// Where the system does not tell.
+    const CAUTIOUS: HostMemory = HostMemory { total: 2 << 30, free: 2 << 30, swap: 0 };
+    let HostMemory { total, free, .. } = host_memory().unwrap_or(CAUTIOUS);
     Ok(Memory { total, free, in_use: 0, peak: 0 })
 }
 

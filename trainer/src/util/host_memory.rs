@@ -15,11 +15,11 @@ pub(crate) struct HostMemory {
 }
 
 /// Returns the memory that `/proc/meminfo` reports, or what the process's control group leaves of it
-/// (a container's or a batch job's limit); a cautious estimate where there is neither.
-pub(crate) fn host_memory() -> HostMemory {
-    let host = parse_meminfo(&read_to_string("/proc/meminfo").unwrap_or_default());
+/// (a container's or a batch job's limit); none where the system does not tell, as outside of Linux.
+pub(crate) fn host_memory() -> Option<HostMemory> {
+    let host = parse_meminfo(&read_to_string("/proc/meminfo").ok()?)?;
     let group = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    limits(&group, Path::new("/sys/fs/cgroup")).fold(host, HostMemory::limited)
+    Some(limits(&group, Path::new("/sys/fs/cgroup")).fold(host, HostMemory::limited))
 }
 
 impl HostMemory {
@@ -28,18 +28,17 @@ impl HostMemory {
     }
 }
 
-fn parse_meminfo(text: &str) -> HostMemory {
-    const GUESS: u64 = 2 << 30;
+fn parse_meminfo(text: &str) -> Option<HostMemory> {
     let bytes = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
         kib.checked_mul(1 << 10)
     };
-    HostMemory {
-        total: bytes("MemTotal:").unwrap_or(GUESS),
-        free: bytes("MemAvailable:").unwrap_or(GUESS),
+    Some(HostMemory {
+        total: bytes("MemTotal:")?,
+        free: bytes("MemAvailable:")?,
         swap: bytes("SwapTotal:").unwrap_or(0),
-    }
+    })
 }
 
 /// Limit of a control group, and what its processes use.
@@ -71,8 +70,24 @@ fn limits(groups: &str, root: &Path) -> impl Iterator<Item = Limit> {
     files.into_iter().filter_map(|(folder, [most, used])| {
         // `max` where there is no limit.
         let number = |name: &str| read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
-        Some(Limit { most: number(most)?, used: number(used).unwrap_or(0) })
+        let used = number(used).unwrap_or(0).saturating_sub(file_cache(&folder));
+        Some(Limit { most: number(most)?, used })
     })
+}
+
+/// Returns the pages of files that a control group keeps until their memory is needed.
+fn file_cache(group: &Path) -> u64 {
+    let text = read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let fields = text.lines().filter_map(|line| line.split_once(' '));
+    // Version 1 has sums over the groups below under names of their own.
+    let named = |prefix: &str| {
+        let of = |(name, bytes): (&str, &str)| match name.strip_prefix(prefix)? {
+            "active_file" | "inactive_file" => bytes.trim().parse::<u64>().ok(),
+            _ => None,
+        };
+        fields.clone().filter_map(of).reduce(u64::saturating_add)
+    };
+    named("total_").or_else(|| named("")).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -80,12 +95,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn meminfo_is_read_in_bytes_and_has_an_estimate() {
+    fn meminfo_is_read_in_bytes() {
         let text =
             "MemTotal:       24000000 kB\nMemFree: 1 kB\nMemAvailable:   9000000 kB\nSwapTotal:  512 kB\n";
-        let read = parse_meminfo(text);
-        assert_eq!(read, HostMemory { total: 24_000_000 << 10, free: 9_000_000 << 10, swap: 512 << 10 });
-        assert_eq!(parse_meminfo("").total, 2 << 30);
+        let expected = HostMemory { total: 24_000_000 << 10, free: 9_000_000 << 10, swap: 512 << 10 };
+        assert_eq!(parse_meminfo(text), Some(expected));
+        assert_eq!(parse_meminfo("MemTotal: 5 kB\n"), None);
     }
 
     #[test]
@@ -101,10 +116,20 @@ mod tests {
         write("jobs/one/memory.max", "max\n");
         write("memory/old/memory.limit_in_bytes", "900\n");
         write("memory/old/memory.usage_in_bytes", "850\n");
+        write("jobs/cached/memory.max", "900\n");
+        write("jobs/cached/memory.current", "890\n");
+        write("jobs/cached/memory.stat", "anon 90\ninactive_file 500\nactive_file 300\n");
+        write("memory/cached/memory.limit_in_bytes", "900\n");
+        write("memory/cached/memory.usage_in_bytes", "890\n");
+        write("memory/cached/memory.stat", "active_file 1\ntotal_inactive_file 700\n");
         let host = HostMemory { total: 5000, free: 2000, swap: 7 };
         let within = |groups: &str| limits(groups, root.path()).fold(host, HostMemory::limited);
         assert_eq!(within("0::/jobs/one\n"), HostMemory { total: 1000, free: 700, swap: 7 });
         assert_eq!(within("4:cpu:/jobs\n3:memory:/old\n"), HostMemory { total: 900, free: 50, swap: 7 });
+        assert_eq!(within("0::/jobs/cached\n").free, 700, "of the group above");
+        assert_eq!(within("3:memory:/cached\n").free, 710);
+        write("jobs/memory.current", "0\n");
+        assert_eq!(within("0::/jobs/cached\n").free, 810);
         assert_eq!(within("0::/elsewhere\n"), host);
         assert_eq!(within(""), host);
     }

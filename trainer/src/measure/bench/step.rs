@@ -99,8 +99,8 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     state.precision = bench.precision;
     state.move_to(&bench.device.open()?)?;
     state.check_precision()?;
-    if state.device().is_cpu() {
-        StepMemory::at_least(&state, &state.model, u64::from(per_device))?.check(host_memory())?;
+    if let (true, Some(host)) = (state.device().is_cpu(), host_memory()) {
+        StepMemory::at_least(&state, &state.model, u64::from(per_device))?.check(host)?;
     }
     let mut batch = Batch::random(bench.batch, &*state.model, state.device())?;
     // A run sends a batch to the GPU during the step before.
