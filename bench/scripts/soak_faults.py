@@ -300,12 +300,12 @@ class ClockJump(Fault):
     @classmethod
     def build(cls, work):
         """Builds the library that shifts the clock, and tries it."""
-        source, cls.library, cls.file = work / "clock.c", work / "clock.so", work / "clock"
+        source, cls.shim, cls.file = work / "clock.c", work / "clock.so", work / "clock"
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if not compiler:
             raise OSError("no C compiler for the library that shifts the clock")
         source.write_text(SHIM)
-        sh(compiler, "-shared", "-fPIC", "-O1", "-o", cls.library, source)
+        sh(compiler, "-shared", "-fPIC", "-O1", "-o", cls.shim, source)
         cls.file.write_text(str(DECADE))
         variables = [f"{key}={value}" for key, value in cls.environment().items()]
         now = sh("env", *variables, "date", "+%s")
@@ -319,7 +319,7 @@ class ClockJump(Fault):
 
     @classmethod
     def environment(cls):
-        return {"LD_PRELOAD": str(cls.library), "SOAK_CLOCK": str(cls.file)}
+        return {"LD_PRELOAD": str(cls.shim), "SOAK_CLOCK": str(cls.file)}
 
     def prefix(self):
         return [], self.environment()

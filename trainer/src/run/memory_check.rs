@@ -21,7 +21,7 @@ pub(crate) struct StepMemory {
 
 impl StepMemory {
     /// Returns what a pass of `batch` images through `network` takes at least: the weights with all
-    /// that belongs to them, the images, and what the backward pass needs. Peaks are 5 to 45%
+    /// that belongs to them, the images, and what the backward pass needs. Peaks are 10 to 45%
     /// higher.
     ///
     /// # Errors

@@ -5,8 +5,7 @@ use rayon::prelude::*;
 
 use super::super::by_dtype;
 use super::super::kernels::{Compute, vectorized};
-use super::super::view::{View, change, change_if_any};
-use super::pieces::{Blend, PIECE, for_each_with_average};
+use super::pieces::{Blend, PIECE, Slices, change_all, for_each_with_average};
 use super::{Stepped, adamw_all};
 use crate::Result;
 
@@ -48,22 +47,9 @@ pub fn adamw_step(
 
 /// Takes the step with `factor` times the gradient, on the CPU.
 pub(super) fn step(t: &Stepped, a: &AdamW, factor: f64) -> Result<()> {
-    let grad = t.grad.contiguous()?;
     by_dtype!("adamw", t.param, T => {
-        let gv = View::new(OP, &grad)?;
-        let g = gv.slice::<T>()?;
         let step = Numbers::<T>::of(a, factor, Blend::of(t.average));
-        // All change in one pass over memory.
-        change::<T>(OP, t.param, |p| {
-            change::<T>(OP, t.kept[0], |m| {
-                change::<T>(OP, t.kept[1], |v| {
-                    change_if_any::<T>(OP, t.average.map(|average| average.tensor), |average| {
-                        step.apply(p, g, m, v, average);
-                        Ok(())
-                    })
-                })
-            })
-        })
+        change_all(OP, t, |slices| step.apply(slices))
     })
 }
 
@@ -102,7 +88,7 @@ impl<T: Compute> Numbers<T> {
         }
     }
 
-    fn apply(&self, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], average: &mut [T]) {
+    fn apply(&self, Slices { p, g, m, v, average }: Slices<T>) {
         let numbers = *self;
         let moments = m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE));
         let pieces = p.par_chunks_mut(PIECE).zip(g.par_chunks(PIECE)).zip(moments);

@@ -5,8 +5,7 @@ use rayon::prelude::*;
 
 use super::super::by_dtype;
 use super::super::kernels::{Compute, vectorized};
-use super::super::view::{View, change, change_if_any};
-use super::pieces::{Blend, PIECE, for_each_with_average};
+use super::pieces::{Blend, PIECE, Slices, change_all, for_each_with_average};
 use super::{Stepped, lamb_all};
 use crate::Result;
 
@@ -56,21 +55,11 @@ pub fn lamb_step(
 
 /// Takes the step with `factor` times the gradient, on the CPU.
 pub(super) fn step(t: &Stepped, lamb: &Lamb, factor: f64) -> Result<()> {
-    let grad = t.grad.contiguous()?;
     by_dtype!("lamb", t.param, T => {
-        let gv = View::new(OP, &grad)?;
-        let g = gv.slice::<T>()?;
         let rule = Rule::<T>::of(lamb, factor, Blend::of(t.average));
-        change::<T>(OP, t.param, |p| {
-            change::<T>(OP, t.kept[0], |m| {
-                change::<T>(OP, t.kept[1], |v| {
-                    change_if_any::<T>(OP, t.average.map(|average| average.tensor), |average| {
-                        let (weight, update) = rule.moments(p, g, m, v);
-                        rule.apply(p, m, v, T::of(lamb.lr * trust(lamb, weight, update)), average);
-                        Ok(())
-                    })
-                })
-            })
+        change_all(OP, t, |Slices { p, g, m, v, average }| {
+            let (weight, update) = rule.moments(p, g, m, v);
+            rule.apply(p, m, v, T::of(lamb.lr * trust(lamb, weight, update)), average);
         })
     })
 }

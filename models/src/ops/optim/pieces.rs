@@ -2,8 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::Average;
+use super::{Average, Stepped};
+use crate::Result;
 use crate::ops::kernels::Compute;
+use crate::ops::view::{View, change, change_if_any};
 
 /// Elements of a piece. Sums go piece by piece, so they do not depend on the number of threads.
 pub(super) const PIECE: usize = 1 << 14;
@@ -29,6 +31,37 @@ impl<T: Compute> Blend<T> {
             *average = self.decay * *average + self.fresh * param;
         }
     }
+}
+
+/// Memory of a parameter, its gradient, its two moments and its average, which has no elements if
+/// there is none.
+pub(super) struct Slices<'a, T> {
+    pub(super) p: &'a mut [T],
+    pub(super) g: &'a [T],
+    pub(super) m: &'a mut [T],
+    pub(super) v: &'a mut [T],
+    pub(super) average: &'a mut [T],
+}
+
+/// Changes a parameter with two moments and its average in place.
+pub(super) fn change_all<T: Compute>(
+    op: &'static str,
+    t: &Stepped,
+    work: impl FnOnce(Slices<T>),
+) -> Result<()> {
+    let grad = t.grad.contiguous()?;
+    let view = View::new(op, &grad)?;
+    let g = view.slice::<T>()?;
+    change::<T>(op, t.param, |p| {
+        change::<T>(op, t.kept[0], |m| {
+            change::<T>(op, t.kept[1], |v| {
+                change_if_any::<T>(op, t.average.map(|average| average.tensor), |average| {
+                    work(Slices { p, g, m, v, average });
+                    Ok(())
+                })
+            })
+        })
+    })
 }
 
 /// Calls `work` with each of `pieces` and the piece of the average that belongs to it; an average
