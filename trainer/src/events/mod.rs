@@ -44,12 +44,16 @@ pub enum Event {
         /// The file.
         path: PathBuf,
     },
-    /// A checkpoint could not be written; the previous one remains, and the run continues.
+    /// A checkpoint could not be written or kept; the run continues.
     CheckpointFailed {
         /// Optimizer steps done.
         step: u64,
         /// Reason.
         reason: String,
+        /// True if it has replaced the newest one, and could only not be kept for later. Otherwise
+        /// the previous one remains.
+        #[serde(default)]
+        written: bool,
     },
     /// All steps are done, or the run was stopped.
     End {

@@ -57,7 +57,9 @@ impl Run {
             self.save(observer)?;
         }
         // There will be no other attempt, so a failure of this checkpoint fails the run.
-        if let Some(WriteOutcome { step, outcome }) = self.writer.as_mut().and_then(CheckpointWriter::wait) {
+        if let Some(WriteOutcome { step, outcome, .. }) =
+            self.writer.as_mut().and_then(CheckpointWriter::wait)
+        {
             let path = outcome?;
             observer.observe(&Event::Checkpoint { step, path })?;
         }
@@ -97,9 +99,9 @@ impl Run {
 }
 
 fn report(written: Option<WriteOutcome>, observer: &mut dyn Observer) -> Result<()> {
-    let Some(WriteOutcome { step, outcome }) = written else { return Ok(()) };
+    let Some(WriteOutcome { step, outcome, written }) = written else { return Ok(()) };
     observer.observe(&match outcome {
         Ok(path) => Event::Checkpoint { step, path },
-        Err(error) => Event::CheckpointFailed { step, reason: error.to_string() },
+        Err(error) => Event::CheckpointFailed { step, reason: error.to_string(), written },
     })
 }

@@ -41,9 +41,13 @@ pub fn lines(event: &Event) -> Vec<String> {
             b.action,
             b.kept.display()
         )],
-        Event::CheckpointFailed { step, reason } => {
+        Event::CheckpointFailed { step, reason, written: false } => {
             vec![format!("warning: no checkpoint of step {step}: {reason}; the previous one remains")]
         }
+        Event::CheckpointFailed { step, reason, written: true } => vec![format!(
+            "warning: the checkpoint of step {step} is written, but is not kept for later, or an older one was \
+             not removed: {reason}"
+        )],
         Event::End { step, finished, seconds } => {
             let how = if *finished { "done" } else { "stopped as requested" };
             vec![format!("{how}: {step} steps in {}", clock(*seconds))]
