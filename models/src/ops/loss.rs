@@ -54,7 +54,7 @@ fn row_loss<T: Compute>(logits: &[T], target: &[T]) -> f64 {
 /// Turns logits into `scale * (softmax * sum(target) - target)`.
 #[inline(always)]
 fn row_gradient<T: Compute>(logits: &mut [T], target: &[T], scale: T) {
-    softmax(logits);
+    softmax::<T, false>(logits);
     let mass: T = target.iter().copied().sum();
     for (p, &t) in logits.iter_mut().zip(target) {
         *p = scale * (*p * mass - t);
@@ -88,7 +88,7 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Traced>
         Ok(Traced::new(value, move |dy, _| {
             let scale = T::of(dy.to_dtype(DType::F64)?.to_scalar::<f64>()? / count);
             let (lv, tv) = (View::new(OP, &logits)?, View::new(OP, &targets)?);
-            let grad = rows::zip(lv.slice::<T>()?, tv.slice::<T>()?, #[inline(always)] move |x, t| scale * (sigmoid(x) - t));
+            let grad = rows::zip(lv.slice::<T>()?, tv.slice::<T>()?, #[inline(always)] move |x, t| scale * (sigmoid::<T, false>(x) - t));
             Ok(vec![Some(converted(&tensor(grad, &[n, classes])?, dtype)?), None])
         }))
     })

@@ -137,11 +137,13 @@ pub(crate) trait Compute:
     /// Converts to `f64`, exactly.
     fn into_f64(self) -> f64;
     fn sqrt(self) -> Self;
+    /// `self * a + b`, rounded once if `FUSED` ([`FusedLoop`](super::FusedLoop)).
+    fn times_plus<const FUSED: bool>(self, a: Self, b: Self) -> Self;
     /// `e^self`; in single precision a polynomial that the compiler can vectorize.
-    fn exp(self) -> Self;
+    fn exp<const FUSED: bool>(self) -> Self;
     /// Error function; in single precision a rational approximation that the compiler can
     /// vectorize.
-    fn erf(self) -> Self;
+    fn erf<const FUSED: bool>(self) -> Self;
 }
 
 /// Vectors and scratch memory of either type.
@@ -209,17 +211,23 @@ impl Compute for f32 {
         Self::sqrt(self)
     }
 
+    #[inline(always)]
+    fn times_plus<const FUSED: bool>(self, a: Self, b: Self) -> Self {
+        if FUSED { self.mul_add(a, b) } else { self * a + b }
+    }
+
     /// Cephes `expf`: relative error below 2e-7, zero below -87.3 and saturating above 88.
     #[inline(always)]
-    fn exp(self) -> Self {
+    fn exp<const FUSED: bool>(self) -> Self {
         // Adding 1.5 * 2^23 rounds to the nearest integer without a call.
         const ROUND: f32 = 12_582_912.0;
+        let fused = Self::times_plus::<FUSED>;
         let x = if self > 88.0 { 88.0 } else { self };
         let clamped = if x < -87.3 { -87.3 } else { x };
-        let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+        let shifted = fused(clamped, std::f32::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
         // ln 2 in two parts, so that the product with n is exact in the first.
-        let r = (clamped - n * 0.693_359_375) - n * -2.121_944_40e-4;
+        let r = fused(n, 2.121_944_40e-4, fused(n, -0.693_359_375, clamped));
         let mut p = 1.987_569_15e-4;
         for c in [
             1.398_199_950_7e-3,
@@ -228,18 +236,19 @@ impl Compute for f32 {
             1.666_666_545_9e-1,
             5.000_000_120_1e-1,
         ] {
-            p = p * r + c;
+            p = fused(p, r, c);
         }
         // 2^n: the last bits of the shifted number are those of n. A conversion would take as long
         // as all of the above.
         let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
-        let y = (p * r * r + r + 1.0) * scale;
+        let y = (fused(p * r, r, r) + 1.0) * scale;
         if x < -87.3 { 0.0 } else { y }
     }
 
     /// The rational approximation of Eigen and XNNPACK, error below 4e-7 (tested against `libm`).
     #[inline(always)]
-    fn erf(self) -> Self {
+    fn erf<const FUSED: bool>(self) -> Self {
+        let fused = Self::times_plus::<FUSED>;
         let x = self.clamp(-4.0, 4.0);
         let x2 = x * x;
         let mut p = -2.726_142_258_013_06e-10;
@@ -251,7 +260,7 @@ impl Compute for f32 {
             -2.954_599_808_540_25e-3,
             -1.609_603_332_624_15e-2,
         ] {
-            p = p * x2 + c;
+            p = fused(p, x2, c);
         }
         let mut q = -1.456_607_184_649_96e-5;
         for c in [
@@ -260,7 +269,7 @@ impl Compute for f32 {
             -7.373_329_167_204_68e-3,
             -1.426_473_901_425_29e-2,
         ] {
-            q = q * x2 + c;
+            q = fused(q, x2, c);
         }
         x * p / q
     }
@@ -296,12 +305,17 @@ impl Compute for f64 {
     }
 
     #[inline(always)]
-    fn exp(self) -> Self {
+    fn times_plus<const FUSED: bool>(self, a: Self, b: Self) -> Self {
+        if FUSED { self.mul_add(a, b) } else { self * a + b }
+    }
+
+    #[inline(always)]
+    fn exp<const FUSED: bool>(self) -> Self {
         Self::exp(self)
     }
 
     #[inline(always)]
-    fn erf(self) -> Self {
+    fn erf<const FUSED: bool>(self) -> Self {
         libm::erf(self)
     }
 }
@@ -328,22 +342,32 @@ mod tests {
         (0..=20_000).map(move |i| (from + (to - from) * f64::from(i) / 20_000.0) as f32)
     }
 
+    /// `f` as loops with and without fused instructions call it.
+    fn both(f: [fn(f32) -> f32; 2], x: f32) -> [f64; 2] {
+        f.map(|f| f(x).into_f64())
+    }
+
     #[test]
     fn exp_is_within_three_units_of_the_last_place() {
+        let exp: [fn(f32) -> f32; 2] = [Compute::exp::<false>, Compute::exp::<true>];
         for x in samples(-87.0, 88.0) {
-            let (got, want) = (Compute::exp(x).into_f64(), f64::exp(x.into_f64()));
-            assert!((got / want - 1.0).abs() < 3e-7, "exp({x}) = {got}, expected {want}");
+            let want = f64::exp(x.into_f64());
+            for got in both(exp, x) {
+                assert!((got / want - 1.0).abs() < 3e-7, "exp({x}) = {got}, expected {want}");
+            }
         }
-        assert_eq!(Compute::exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(Compute::exp(0.0f32), 1.0);
-        assert!(Compute::exp(f32::NAN).is_nan());
+        assert_eq!(both(exp, f32::NEG_INFINITY), [0.0; 2]);
+        assert_eq!(both(exp, 0.0), [1.0; 2]);
+        assert!(both(exp, f32::NAN).iter().all(|x| x.is_nan()));
     }
 
     #[test]
     fn erf_is_within_a_few_units_of_the_last_place() {
         for x in samples(-6.0, 6.0) {
-            let (got, want) = (Compute::erf(x).into_f64(), libm::erf(x.into_f64()));
-            assert!((got - want).abs() < 5e-7, "erf({x}) = {got}, expected {want}");
+            let want = libm::erf(x.into_f64());
+            for got in both([Compute::erf::<false>, Compute::erf::<true>], x) {
+                assert!((got - want).abs() < 5e-7, "erf({x}) = {got}, expected {want}");
+            }
         }
     }
 }

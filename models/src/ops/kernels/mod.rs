@@ -32,6 +32,30 @@ pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
+/// A loop that is told if the machine multiplies and adds in one instruction (`FUSED`): the compiler does
+/// not choose that by itself, since it rounds once instead of twice, and without the instruction it is a
+/// slow call.
+pub(crate) trait FusedLoop {
+    type Output;
+    fn run<const FUSED: bool>(self) -> Self::Output;
+}
+
+/// Runs a loop like [`vectorized`].
+#[inline(always)]
+pub(crate) fn vectorized_fused<L: FusedLoop>(work: L) -> L::Output {
+    struct Run<L>(L);
+    impl<L: FusedLoop> pulp::WithSimd for Run<L> {
+        type Output = L::Output;
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) -> L::Output {
+            // All instruction sets with vectors that are chosen at run time have it.
+            if S::F32_LANES > 1 { self.0.run::<true>() } else { self.0.run::<false>() }
+        }
+    }
+    pulp::Arch::new().dispatch(Run(work))
+}
+
 /// Returns how many `f32` numbers kernels process at a time with the instruction set of this
 /// machine: 16 with AVX-512, 8 with AVX2, 4 with NEON, 1 without any.
 pub fn vector_lanes() -> usize {

@@ -1,10 +1,12 @@
 //! Loops over rows of channels and over flat buffers.
 #![allow(unsafe_code)]
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::sync::{Mutex, PoisonError};
 
 use super::lanes::lane_sum_zip;
-use super::{Compute, Storage, parallel, vectorized};
+use super::{Compute, FusedLoop, Storage, parallel, vectorized, vectorized_fused};
 
 /// Elements that one task of a flat loop works on: a few L1 caches, so that the pool's overhead
 /// vanishes.
@@ -52,6 +54,73 @@ pub(crate) fn map<S: Storage>(x: &[S], f: impl Fn(S::Real) -> S::Real + Copy + S
                 }
             },
         )
+    }
+}
+
+/// An element-wise function and its derivative.
+pub(crate) trait Curve: Send + Sync + 'static {
+    fn value<T: Compute, const FUSED: bool>(x: T) -> T;
+    /// Derivative at `x` times `g`.
+    fn slope<T: Compute, const FUSED: bool>(x: T, g: T) -> T;
+}
+
+/// `y = C(x)`, element by element.
+pub(crate) fn curve<C: Curve, S: Storage>(x: &[S]) -> Vec<S> {
+    let mut out = Vec::with_capacity(x.len());
+    parallel::chunks_mut(&mut out.spare_capacity_mut()[..x.len()], FLAT, &|i, y| {
+        let x = &x[i * FLAT..][..y.len()];
+        vectorized_fused(Values::<C, S> { x, y, curve: PhantomData });
+    });
+    // SAFETY: the blocks cover all elements, and each of them was written.
+    unsafe { out.set_len(x.len()) };
+    out
+}
+
+/// The derivative of `C` at `x` times `g`, element by element.
+pub(crate) fn curve_slope<C: Curve, S: Storage>(x: &[S], g: &[S]) -> Vec<S> {
+    assert_eq!(x.len(), g.len(), "element-wise operands differ in length");
+    let mut out = Vec::with_capacity(x.len());
+    parallel::chunks_mut(&mut out.spare_capacity_mut()[..x.len()], FLAT, &|i, y| {
+        let range = i * FLAT..i * FLAT + y.len();
+        vectorized_fused(Slopes::<C, S> { x: &x[range.clone()], g: &g[range], y, curve: PhantomData });
+    });
+    // SAFETY: the blocks cover all elements, and each of them was written.
+    unsafe { out.set_len(x.len()) };
+    out
+}
+
+struct Values<'a, C, S> {
+    x: &'a [S],
+    y: &'a mut [MaybeUninit<S>],
+    curve: PhantomData<C>,
+}
+
+impl<C: Curve, S: Storage> FusedLoop for Values<'_, C, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            y.write(S::store(C::value::<S::Real, FUSED>(x.load())));
+        }
+    }
+}
+
+struct Slopes<'a, C, S> {
+    x: &'a [S],
+    g: &'a [S],
+    y: &'a mut [MaybeUninit<S>],
+    curve: PhantomData<C>,
+}
+
+impl<C: Curve, S: Storage> FusedLoop for Slopes<'_, C, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for ((y, &x), &g) in self.y.iter_mut().zip(self.x).zip(self.g) {
+            y.write(S::store(C::slope::<S::Real, FUSED>(x.load(), g.load())));
+        }
     }
 }
 
@@ -122,24 +191,39 @@ pub(crate) fn by_row<S: Storage, F: Fn(usize) -> S::Real>(
     }
 }
 
-/// Sum of `f(x, y)` over all elements: blocks in lanes, then in double precision and in order.
-pub(crate) fn sum_zip<S: Storage>(
+/// `z = f(x, y)`, element by element, and the sums of `g(x, y)` and `h(x, y)` over all elements, in one
+/// pass over memory: blocks in lanes, then in double precision and in order.
+pub(crate) fn zip_and_sums<S: Storage>(
     x: &[S],
     y: &[S],
     f: impl Fn(S::Real, S::Real) -> S::Real + Copy + Sync,
-) -> f64 {
+    g: impl Fn(S::Real, S::Real) -> S::Real + Copy + Sync,
+    h: impl Fn(S::Real, S::Real) -> S::Real + Copy + Sync,
+) -> (Vec<S>, [f64; 2]) {
     assert_eq!(x.len(), y.len(), "element-wise operands differ in length");
+    /// Small enough for the second and third loop to find a block in the cache.
     const BLOCK: usize = FLAT / 8;
-    let sums = parallel::collect(x.len().div_ceil(BLOCK), &|i| {
-        let range = i * BLOCK..x.len().min((i + 1) * BLOCK);
-        let (x, y) = (&x[range.clone()], &y[range]);
+    let mut out = Vec::with_capacity(x.len());
+    let blocks: Vec<_> = out.spare_capacity_mut()[..x.len()].chunks_mut(BLOCK).map(Mutex::new).collect();
+    let sums = parallel::collect(blocks.len(), &|i| {
+        // Each is locked once.
+        let mut z = blocks[i].lock().unwrap_or_else(PoisonError::into_inner);
+        let range = i * BLOCK..i * BLOCK + z.len();
+        let (x, y, z) = (&x[range.clone()], &y[range], &mut **z);
         vectorized(
             #[inline(always)]
-            move || lane_sum_zip(x, y, f),
+            move || {
+                for ((z, &x), &y) in z.iter_mut().zip(x).zip(y) {
+                    z.write(S::store(f(x.load(), y.load())));
+                }
+                [lane_sum_zip(x, y, g).into_f64(), lane_sum_zip(x, y, h).into_f64()]
+            },
         )
-        .into_f64()
     });
-    sums.into_iter().sum()
+    drop(blocks);
+    // SAFETY: the blocks cover all elements, and each of them was written.
+    unsafe { out.set_len(x.len()) };
+    (out, sums.iter().fold([0.0; 2], |[a, b], [c, d]| [a + c, b + d]))
 }
 
 /// `x = f(x, y)`, element by element, in place.

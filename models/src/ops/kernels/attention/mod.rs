@@ -11,7 +11,7 @@ pub(crate) mod windows;
 use super::gemm::{Mat, multiply};
 use super::lanes::{lane_max, lane_sum, lane_sum_zip};
 use super::product::multiplies_bf16;
-use super::{Compute, Storage, vectorized};
+use super::{Compute, FusedLoop, Storage, vectorized, vectorized_fused};
 
 /// Term of the score of two tokens from different regions of a shifted window, as in the reference.
 const APART: f64 = -100.0;
@@ -74,26 +74,7 @@ impl Head {
     pub(crate) fn probabilities<K: Storage>(&self, x: Qkv<K>, extra: Extra<K::Real>, p: &mut [K::Real]) {
         let (n, m) = (self.n, self.m);
         multiply((n, m, self.d), p, m, self.scale(), x.q, x.k.t());
-        vectorized(
-            #[inline(always)]
-            || {
-                for (i, p) in p.chunks_exact_mut(m).enumerate() {
-                    if let Some(bias) = extra.bias {
-                        for (p, &b) in p.iter_mut().zip(&bias[i * m..][..m]) {
-                            *p += b;
-                        }
-                    }
-                    if let Some(regions) = extra.regions {
-                        let own = regions[i];
-                        let apart = K::Real::of(APART);
-                        for (p, &r) in p.iter_mut().zip(regions) {
-                            *p += if r == own { K::Real::ZERO } else { apart };
-                        }
-                    }
-                    softmax(p);
-                }
-            },
-        );
+        vectorized_fused(Softmax { p, m, extra });
     }
 
     /// `p v`; `kept` is scratch memory as large as `p`.
@@ -151,12 +132,43 @@ fn keep<'a, K: Storage>(numbers: &'a [K::Real], scratch: &'a mut [K]) -> &'a [K]
     scratch
 }
 
+/// Softmax of each row of `m` scores and their extra terms, in place.
+struct Softmax<'a, T> {
+    p: &'a mut [T],
+    m: usize,
+    extra: Extra<'a, T>,
+}
+
+impl<T: Compute> FusedLoop for Softmax<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Self { p, m, extra } = self;
+        for (i, p) in p.chunks_exact_mut(m).enumerate() {
+            if let Some(bias) = extra.bias {
+                for (p, &b) in p.iter_mut().zip(&bias[i * m..][..m]) {
+                    *p += b;
+                }
+            }
+            if let Some(regions) = extra.regions {
+                let own = regions[i];
+                let apart = T::of(APART);
+                for (p, &r) in p.iter_mut().zip(regions) {
+                    *p += if r == own { T::ZERO } else { apart };
+                }
+            }
+            softmax::<T, FUSED>(p);
+        }
+    }
+}
+
 /// Softmax of a row, in place.
 #[inline(always)]
-pub(crate) fn softmax<T: Compute>(row: &mut [T]) {
+pub(crate) fn softmax<T: Compute, const FUSED: bool>(row: &mut [T]) {
     let max = lane_max(row);
     for x in row.iter_mut() {
-        *x = (*x - max).exp();
+        *x = (*x - max).exp::<FUSED>();
     }
     let inverse = T::ONE / lane_sum(row, |x| x);
     for x in row.iter_mut() {

@@ -1,7 +1,9 @@
 //! Depthwise convolution of channels-last images, stride 1: each channel has its own kernel.
+#![allow(unsafe_code)]
 
 mod sweep;
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -71,10 +73,13 @@ pub(crate) fn forward<S: Storage<Real = T>, T: Compute>(
     g: &Depthwise,
 ) -> Vec<S> {
     let n = x.len() / (g.h * g.w * g.c);
-    let mut y = vec![S::store(T::ZERO); n * g.ho * g.wo * g.c];
-    y.par_chunks_mut(g.wo * g.c).enumerate().for_each(|(row, y)| {
+    let len = n * g.ho * g.wo * g.c;
+    let mut y = Vec::with_capacity(len);
+    y.spare_capacity_mut()[..len].par_chunks_mut(g.wo * g.c).enumerate().for_each(|(row, y)| {
         let (image, oy) = (row / g.ho, row % g.ho);
         let x = &x[image * g.h * g.w * g.c..][..g.h * g.w * g.c];
+        // Brings the row into the cache in order, which what follows does not go in.
+        y.fill(MaybeUninit::new(S::store(T::ZERO)));
         let swept = pulp::Arch::new().dispatch(OutputRow { g, x, w, bias, oy, y: &mut *y });
         vectorized(
             #[inline(always)]
@@ -85,6 +90,8 @@ pub(crate) fn forward<S: Storage<Real = T>, T: Compute>(
             },
         );
     });
+    // SAFETY: the rows cover all elements; of each row, the swept channels and the others were written.
+    unsafe { y.set_len(len) };
     y
 }
 
@@ -97,7 +104,7 @@ fn output_row<S: Storage<Real = T>, T: Compute>(
     g: &Depthwise,
     oy: usize,
     lanes: Range<usize>,
-    y: &mut [S],
+    y: &mut [MaybeUninit<S>],
 ) {
     let width = lanes.len();
     for ox in 0..g.wo {
@@ -118,7 +125,7 @@ fn output_row<S: Storage<Real = T>, T: Compute>(
         }
         let y = &mut y[ox * g.c + lanes.start..][..width];
         for (y, &s) in y.iter_mut().zip(sum.iter()) {
-            *y = S::store(s);
+            y.write(S::store(s));
         }
     }
 }
@@ -196,28 +203,44 @@ fn weight_row<S: Storage<Real = T>, T: Compute>(
 mod tests {
     use super::*;
 
-    /// Whole vectors and a rest of channels, rows of every remainder by four, both kernels that are
-    /// swept.
+    /// Whole vectors and a rest of channels, blocks of every width, both kernels that are swept, from no
+    /// padding to as much as there can be.
     #[test]
     fn agrees_with_the_plain_loops() {
-        for (h, w, c, k) in [(5, 9, 35, 3), (9, 6, 64, 7), (4, 3, 33, 7), (1, 7, 16, 3)] {
-            let g = Depthwise { h, w, c, kh: k, kw: k, pad: [k / 2; 2], ho: h, wo: w, tile: [h, w] };
-            let fill = |n: usize, salt: f64| -> Vec<f64> {
-                (0..n).map(|i| ((i as f64 + salt) * 0.7).sin()).collect()
-            };
-            let (x, weight, dy) = (fill(2 * h * w * c, 0.1), fill(k * k * c, 0.5), fill(2 * h * w * c, 0.9));
-            let (mut y, mut dw) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
-            for (row, out) in y.chunks_exact_mut(w * c).enumerate() {
-                let x = &x[row / h * h * w * c..][..h * w * c];
-                output_row(x, &weight, None, &g, row % h, 0..c.min(LANES), out);
-                if c > LANES {
-                    output_row(x, &weight, None, &g, row % h, LANES..c, out);
-                }
-                weight_row(x, &dy[row * w * c..][..w * c], &g, row % h, 0, &mut dw);
-            }
-            let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-11);
-            assert!(close(&forward(&x, &weight, None, &g), &y), "value of {h}x{w}x{c}, {k}");
-            assert!(close(&backward_weight(&x, &dy, &g), &dw), "weight gradient of {h}x{w}x{c}, {k}");
+        for (h, w, c, k) in [
+            (7, 9, 35, 3),
+            (9, 7, 64, 7),
+            (7, 8, 33, 7),
+            (3, 4, 16, 3),
+            (7, 10, 8, 7),
+            (8, 15, 12, 7),
+            (3, 17, 5, 3),
+        ] {
+            (0..k).for_each(|pad| agrees(h, w, c, k, pad));
         }
+        agrees(1, 7, 16, 3, 1);
+        agrees(4, 3, 33, 7, 3);
+    }
+
+    fn agrees(h: usize, w: usize, c: usize, k: usize, pad: usize) {
+        let (ho, wo) = (h + 2 * pad + 1 - k, w + 2 * pad + 1 - k);
+        let g = Depthwise { h, w, c, kh: k, kw: k, pad: [pad; 2], ho, wo, tile: [h, w] };
+        let fill =
+            |n: usize, salt: f64| -> Vec<f64> { (0..n).map(|i| ((i as f64 + salt) * 0.7).sin()).collect() };
+        let (x, weight, dy) = (fill(2 * h * w * c, 0.1), fill(k * k * c, 0.5), fill(2 * ho * wo * c, 0.9));
+        let (mut y, mut dw) = (vec![MaybeUninit::new(0.0); dy.len()], vec![0.0; weight.len()]);
+        for (row, out) in y.chunks_exact_mut(wo * c).enumerate() {
+            let x = &x[row / ho * h * w * c..][..h * w * c];
+            output_row(x, &weight, None, &g, row % ho, 0..c.min(LANES), out);
+            weight_row(x, &dy[row * wo * c..][..wo * c], &g, row % ho, 0, &mut dw);
+        }
+        // SAFETY: all elements were numbers from the start.
+        let y: Vec<f64> = y.into_iter().map(|y| unsafe { y.assume_init() }).collect();
+        let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-11);
+        assert!(close(&forward(&x, &weight, None, &g), &y), "value of {h}x{w}x{c}, {k}, padding {pad}");
+        assert!(
+            close(&backward_weight(&x, &dy, &g), &dw),
+            "weight gradient of {h}x{w}x{c}, {k}, padding {pad}"
+        );
     }
 }
