@@ -10,7 +10,7 @@ use ::parquet::schema::types::ColumnDescPtr;
 use crate::data::source::parquet::chunk::Chunk;
 use crate::data::source::parquet::columns::{Column, Columns};
 use crate::data::source::parquet::page::{guarded, values};
-use crate::data::source::parquet::thrift::schema_is_sound;
+use crate::data::source::parquet::thrift::footer_is_sound;
 use crate::data::source::shard::label::{ShardLabel, whole};
 use crate::data::source::shard::read::InPlace;
 use crate::error::DataError;
@@ -80,8 +80,8 @@ fn footer(file: &InPlace, size: u64) -> Result<ParquetMetaData, String> {
     let length = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
     let at = start.checked_sub(length).ok_or("the footer is longer than the file")?;
     let bytes = read(at, length)?;
-    if !schema_is_sound(&bytes) {
-        return Err("the footer is damaged: its columns do not form a table".into());
+    if !footer_is_sound(&bytes) {
+        return Err("the footer is damaged: its columns do not form a table, or a list is too long".into());
     }
     guarded(|| ParquetMetaDataReader::decode_metadata(&bytes))
         .map_err(|e| format!("the footer is damaged: {e}"))

@@ -82,9 +82,10 @@ impl PageHeader {
     }
 }
 
-/// Returns true if the schema in a footer is a tree that can be built: no group has more members
-/// than there are, and none is nested too deeply.
-pub(crate) fn schema_is_sound(footer: &[u8]) -> bool {
+/// Returns true if a footer can be read: none of its lists has more elements than fit into it, and its
+/// schema is a tree that can be built: no group has more members than there are, and none is nested too
+/// deeply.
+pub(crate) fn footer_is_sound(footer: &[u8]) -> bool {
     members(footer).is_some_and(|members| {
         // Open groups, each with the number of members that are still missing.
         let mut open: Vec<usize> = vec![1];
@@ -103,26 +104,26 @@ pub(crate) fn schema_is_sound(footer: &[u8]) -> bool {
     })
 }
 
-/// Returns the number of members of each element of the schema, in order.
+/// Returns the number of members of each element of the schema, in order. Walks the whole footer.
 fn members(footer: &[u8]) -> Option<Vec<usize>> {
     let mut input = Compact { bytes: footer, at: 0 };
-    let mut last = 0;
+    let (mut last, mut members) = (0, None);
     while let Some((id, of)) = input.field(&mut last)? {
         if (id, of) != (2, LIST) {
             input.skip(of, 0)?;
             continue;
         }
         let (count, of) = input.list()?;
-        if of != STRUCT {
+        if of != STRUCT || members.is_some() {
             return None;
         }
-        let mut members = Vec::new();
+        let mut all = Vec::new();
         for _ in 0..count {
-            members.push(usize::try_from(input.integers(STRUCT)?[5].unwrap_or(0)).ok()?);
+            all.push(usize::try_from(input.integers(STRUCT)?[5].unwrap_or(0)).ok()?);
         }
-        return Some(members);
+        members = Some(all);
     }
-    None
+    members
 }
 
 /// Position in bytes of the compact protocol.
@@ -260,13 +261,26 @@ mod tests {
 
     #[test]
     fn a_schema_is_a_tree_of_its_elements() {
-        assert!(schema_is_sound(&footer(&[2, 0, 1, 0])));
-        assert!(schema_is_sound(&footer(&[1, 2, 0, 0])));
+        assert!(footer_is_sound(&footer(&[2, 0, 1, 0])));
+        assert!(footer_is_sound(&footer(&[1, 2, 0, 0])));
         for wrong in [&[3, 0, 1, 0][..], &[1, 0, 1, 0], &[60, 0], &[2, 0], &[]] {
-            assert!(!schema_is_sound(&footer(wrong)), "{wrong:?}");
+            assert!(!footer_is_sound(&footer(wrong)), "{wrong:?}");
         }
         let whole = footer(&[1, 0]);
-        assert!(!(0..whole.len() - 1).any(|length| schema_is_sound(&whole[..length])));
+        assert!(!(0..whole.len() - 1).any(|length| footer_is_sound(&whole[..length])));
+    }
+
+    /// The `parquet` crate takes no byte for a boolean of a list, and would count for seconds.
+    #[test]
+    fn a_list_has_no_more_elements_than_bytes() {
+        let mut bytes = footer(&[1, 0]);
+        bytes.pop();
+        // Field 9, a list of three booleans.
+        let three = [0x79, 0x31, 1, 2, 1, 0];
+        assert!(footer_is_sound(&[&bytes[..], &three].concat()));
+        // The same list, with 2^31 - 1 of them.
+        let many = [0x79, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x07, 0];
+        assert!(!footer_is_sound(&[&bytes[..], &many].concat()));
     }
 
     #[test]
