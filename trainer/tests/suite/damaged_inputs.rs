@@ -117,6 +117,15 @@ fn parquet_files() {
     survives("parquet_index", parquet_index::run, &files("tests/data/parquet/coded", &["parquet"]), 60);
 }
 
+/// Found by the fuzz target: the `parquet` crate would count for seconds.
+#[test]
+#[cfg(feature = "parquet")]
+fn a_parquet_file_with_endless_lists_is_refused() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parquet/damaged/endless_lists.parquet");
+    let error = efficienttrain::data::ParquetFiles::open(&[path], None, 1 << 20).unwrap_err();
+    assert!(error.to_string().contains("a list is too long"), "{error}");
+}
+
 #[test]
 fn weight_files() {
     let mut corpus = files("../models/tests/data/weights", &["pth"]);
