@@ -7,7 +7,7 @@
 One line of ROWS is one command; each is trained with each seed of its family. What is complete is kept in
 bench/results/evidence.json and not trained again, what was interrupted is resumed; tables and chart are written after
 each run, so that the script may be stopped at any time and goes on over days. `--only resnet18` restricts the families,
-`--write` only writes.
+`--rows baseline etpp-2/3` the rows, `--write` only writes.
 
 The budget is time: the steps of a family are timed once at each size (which needs a machine that does nothing else),
 and all its runs are planned with these times. So what a run ends with does not depend on what else the machine does;
@@ -298,6 +298,7 @@ def main():
     parser.add_argument("data")
     parser.add_argument("out")
     parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--costs", action="store_true", help="only time the steps, with nothing else running")
     parser.add_argument("--write", action="store_true", help="only write the tables and the chart")
     evidence = Evidence(parser.parse_args())
@@ -307,7 +308,8 @@ def main():
             if family not in evidence.results:
                 evidence.measure(family)
         for family, row, seed in jobs():
-            if not args.costs and family in args.only and str(seed) not in evidence.results[family]["runs"].get(row, {}):
+            wanted = not args.costs and family in args.only and row in args.rows
+            if wanted and str(seed) not in evidence.results[family]["runs"].get(row, {}):
                 evidence.run(family, row, seed)
                 evidence.write()
     evidence.write()
