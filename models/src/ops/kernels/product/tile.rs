@@ -144,10 +144,9 @@ impl<T: Compute> Strip<'_, T> {
         let (mut a, mut b) = (self.left.as_ptr(), right);
         for _ in 0..self.depth / UNROLLED {
             for i in 0..UNROLLED {
+                let (a, b) = (a.wrapping_add(i * step), b.wrapping_add(i * 2 * lanes));
                 // SAFETY: the caller's promise.
-                unsafe {
-                    add(simd, a.wrapping_add(i * step), row_stride, b.wrapping_add(i * 2 * lanes), &mut sums)
-                };
+                unsafe { add(simd, a, row_stride, b, &mut sums) };
             }
             a = a.wrapping_add(UNROLLED * step);
             b = b.wrapping_add(UNROLLED * 2 * lanes);
