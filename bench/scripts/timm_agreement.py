@@ -30,6 +30,8 @@ MODELS = [
     ("deit_tiny_distilled", "deit_tiny_distilled_patch16_224", None),
     ("swin_tiny", "swin_tiny_patch4_window7_224", "swin_t"),
     ("swin_small", "swin_small_patch4_window7_224", "swin_s"),
+    ("convnext_atto", "convnext_atto", None),
+    ("convnext_nano", "convnext_nano", None),
     ("convnext_tiny", "convnext_tiny", "convnext_tiny"),
     ("convnext_small", "convnext_small", "convnext_small"),
     ("caformer_s18", "caformer_s18", None),

@@ -91,6 +91,15 @@ const PVT: Model = Model {
     ..PLAIN
 };
 
+/// timm's variants below ConvNeXt-T, for which the authors have no launcher: its recipe.
+const SMALL_CONVNEXT: Model = Model {
+    origin: Origin::Ours,
+    batch: [256, 256, 128],
+    accumulation: [2, 2, 4],
+    drop_path: 0.1,
+    ..CONVNEXT_ROW
+};
+
 const CONVNEXT_ROW: Model = Model {
     family: Family::ConvNext,
     tenths: CONVNEXT,
@@ -241,6 +250,10 @@ pub(crate) const MODELS: &[Model] = &[
         drop_path: 0.5,
         ..CSWIN
     },
+    Model { name: "convnext-atto", reference: "convnext_atto", aliases: &["convnext-a"], ..SMALL_CONVNEXT },
+    Model { name: "convnext-femto", reference: "convnext_femto", aliases: &["convnext-f"], ..SMALL_CONVNEXT },
+    Model { name: "convnext-pico", reference: "convnext_pico", aliases: &["convnext-p"], ..SMALL_CONVNEXT },
+    Model { name: "convnext-nano", reference: "convnext_nano", aliases: &["convnext-n"], ..SMALL_CONVNEXT },
     Model {
         name: "convnext-tiny",
         reference: "convnext_tiny",

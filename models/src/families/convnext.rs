@@ -3,11 +3,16 @@
 //!
 //! | variant | widths | depths | parameters (1000 classes) | MACs at 224 |
 //! | --- | --- | --- | --- | --- |
+//! | `convnext_atto` | 40-80-160-320 | 2-2-6-2 | 3.7 M | 0.55 G |
+//! | `convnext_femto` | 48-96-192-384 | 2-2-6-2 | 5.2 M | 0.79 G |
+//! | `convnext_pico` | 64-128-256-512 | 2-2-6-2 | 9.0 M | 1.4 G |
+//! | `convnext_nano` | 80-160-320-640 | 2-2-8-2 | 15.6 M | 2.5 G |
 //! | `convnext_tiny` | 96-192-384-768 | 3-3-9-3 | 28.6 M | 4.5 G |
 //! | `convnext_small` | 96-192-384-768 | 3-3-27-3 | 50.2 M | 8.7 G |
 //! | `convnext_base` | 128-256-512-1024 | 3-3-27-3 | 88.6 M | 15.4 G |
 //! | `convnext_large` | 192-384-768-1536 | 3-3-27-3 | 197.8 M | 34.4 G |
 //!
+//! The four smallest are timm's (the first two widths are those of ConvNeXt V2, Woo et al., 2023).
 //! Takes images of any size from 32 pixels on; nothing changes with it. Names and order of
 //! parameters are those of the authors.
 //!

@@ -37,6 +37,11 @@ const fn convnext(width: usize, depth: usize) -> Config {
     Config::ConvNext(ConvNextConfig { width, depths: [3, 3, depth, 3] })
 }
 
+/// timm's variants below `convnext_tiny`.
+const fn small_convnext(width: usize, depth: usize) -> Config {
+    Config::ConvNext(ConvNextConfig { width, depths: [2, 2, depth, 2] })
+}
+
 const fn former(widths: [usize; 4], depths: [usize; 4], attention: bool) -> Config {
     let late = if attention { Mixer::Attention } else { Mixer::SeparableConv };
     let mixers = [Mixer::SeparableConv, Mixer::SeparableConv, late, late];
@@ -74,6 +79,10 @@ const MODELS: &[(&str, &[&str], Config)] = &[
     ("swin_tiny", &["swin_tiny_patch4_window7_224", "swin_t"], swin(96, 3, 6)),
     ("swin_small", &["swin_small_patch4_window7_224", "swin_s"], swin(96, 3, 18)),
     ("swin_base", &["swin_base_patch4_window7_224", "swin_b"], swin(128, 4, 18)),
+    ("convnext_atto", &[], small_convnext(40, 6)),
+    ("convnext_femto", &[], small_convnext(48, 6)),
+    ("convnext_pico", &[], small_convnext(64, 6)),
+    ("convnext_nano", &[], small_convnext(80, 8)),
     ("convnext_tiny", &[], convnext(96, 9)),
     ("convnext_small", &[], convnext(96, 27)),
     ("convnext_base", &[], convnext(128, 27)),

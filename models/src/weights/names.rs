@@ -154,9 +154,10 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::weights) const LISTED: [(&str, Family); 4] = [
+    pub(in crate::weights) const LISTED: [(&str, Family); 5] = [
         ("swin_tiny", Family::Swin),
         ("convnext_tiny", Family::ConvNext),
+        ("convnext_atto", Family::ConvNext),
         ("caformer_s18", Family::MetaFormer),
         ("convformer_s18", Family::MetaFormer),
     ];

@@ -89,9 +89,13 @@ fn exported_weights_come_back_bitwise() {
 
 #[test]
 fn the_spelling_and_the_shapes_of_a_file_are_recognized() {
-    for (name, other, reshaped) in
-        [("swin_tiny", "timm's", 0), ("convnext_tiny", "timm's", 0), ("caformer_s18", "timm's", 24)]
-    {
+    for (name, other, reshaped) in [
+        ("swin_tiny", "timm's", 0),
+        ("convnext_tiny", "timm's", 0),
+        // Twelve blocks with two linear layers, which are 1x1 convolutions in timm.
+        ("convnext_atto", "timm's", 24),
+        ("caformer_s18", "timm's", 24),
+    ] {
         let model = model(name, 5, 32);
         let params = init(&*model, 3);
         let exported = export(&*model, &params).unwrap().into_iter().collect();

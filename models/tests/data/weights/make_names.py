@@ -17,6 +17,7 @@ from timm.models import convnext, metaformer, swin_transformer
 MODELS = {
     "swin_tiny": ("swin_tiny_patch4_window7_224", swin_transformer, "swin_t"),
     "convnext_tiny": ("convnext_tiny", convnext, "convnext_tiny"),
+    "convnext_atto": ("convnext_atto", convnext, None),
     "caformer_s18": ("caformer_s18", metaformer, None),
     "convformer_s18": ("convformer_s18", metaformer, None),
 }
@@ -47,7 +48,14 @@ def names(model, lists):
 def authors(model, lists):
     if model == "convformer_s18":  # the same as CAFormer, but for the mixers of the last two stages
         return convformer(authors("caformer_s18", lists))
+    if model == "convnext_atto":  # as ConvNeXt-T, but for widths and depths
+        return atto(authors("convnext_tiny", lists))
     return [(p[0], p[1]) for p in json.loads((lists / f"{model}.json").read_text())["params"]]
+
+
+def atto(tiny):
+    kept = [(name, shape) for name, shape in tiny if not re.match(r"stages\.([013]\.2|2\.[678])\.", name)]
+    return [(name, [d * 40 // 96 if d % 96 == 0 else d for d in shape]) for name, shape in kept]
 
 
 def convformer(caformer):

@@ -31,7 +31,7 @@ const SMALLEST: [&str; 8] = [
     "deit_tiny",
     "deit_tiny_distilled",
     "swin_tiny",
-    "convnext_tiny",
+    "convnext_atto",
     "caformer_s18",
     "cswin_tiny",
     "pvt_tiny",
@@ -105,7 +105,7 @@ fn pyramids_are_what_they_say_and_counting_gives_the_shapes_of_running() {
 #[test]
 fn the_last_map_is_what_is_pooled() {
     // Of families that pool the last map by its mean: the head reads nothing else.
-    for name in ["resnet10", "convnext_tiny", "caformer_s18"] {
+    for name in ["resnet10", "convnext_atto", "caformer_s18"] {
         let model = create_model(
             name,
             &ModelOptions { num_classes: 4, input_size: [64, 64], ..ModelOptions::default() },
@@ -306,6 +306,10 @@ fn published_sizes_of_models_without_golden_numbers() {
         ("resnet34", 21.8, 3.7),
         ("resnet101", 44.5, 7.8),
         ("resnet152", 60.2, 11.5),
+        ("convnext_atto", 3.7, 0.55),
+        ("convnext_femto", 5.2, 0.79),
+        ("convnext_pico", 9.0, 1.4),
+        ("convnext_nano", 15.6, 2.5),
         ("convnext_large", 197.8, 34.4),
         ("caformer_b36", 98.8, 23.2),
         ("convformer_s18", 26.8, 4.0),
