@@ -153,7 +153,17 @@ fn wrong_input_is_named_with_what_to_do() {
         (vec!["train", "--recipe", "resnet18-etp"], &["resnet18-etpp"]),
         (vec!["train", "--replay", "3", "--out", &out], &["--replay", "divisor of the batch (64)"]),
         (
-            vec!["train", "--max-replay-mib", "0", "--replay", "2", "--out", &out],
+            vec![
+                "train",
+                "--synthetic-images",
+                "640",
+                "--max-replay-mib",
+                "0",
+                "--replay",
+                "2",
+                "--out",
+                &out,
+            ],
             &["--max-replay-mib", "32 images"],
         ),
         (vec!["train", "--opt", "sgd", "--out", &out], &["--opt", "--lr and --weight-decay"]),

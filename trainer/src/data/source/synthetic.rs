@@ -87,17 +87,27 @@ fn draw(label: u32, edge: u32, rng: &mut impl Rng) -> RgbImage {
     let (cx, cy) = (rng.random_range(0.4..0.6), rng.random_range(0.4..0.6));
     let radius = rng.random_range(0.24..0.34);
     let (phase, noise_seed) = (rng.random_range(0.0..std::f32::consts::TAU), rng.next_u64());
+    let at = |pixel: u32| (pixel as f32 + 0.5) / edge as f32;
+    let stripe = |pixel| AMPLITUDE * (std::f32::consts::TAU * PERIODS * at(pixel) + phase).sin();
+    let stripes: Vec<f32> = (0..edge).map(stripe).collect();
     RgbImage::from_fn(edge, edge, |x, y| {
-        let (u, v) = ((x as f32 + 0.5) / edge as f32, (y as f32 + 0.5) / edge as f32);
-        let along = if vertical { u } else { v };
-        let stripe = AMPLITUDE * (std::f32::consts::TAU * PERIODS * along + phase).sin();
+        let (u, v) = (at(x), at(y));
+        let stripe = stripes[if vertical { x } else { y } as usize];
         let noise = grain(noise_seed, y * edge + x);
         let inside = covers(shape, (u - cx) / radius, (v - cy) / radius);
         Rgb(std::array::from_fn(|c| {
             let base = ground[c] + drift[c] * (u - 0.5) + if inside { tint[c] } else { 0.0 };
-            (base + stripe + noise).round().clamp(0.0, 255.0) as u8
+            rounded(base + stripe + noise)
         }))
     })
+}
+
+/// The nearest level, halves up: as `round`, which is a function call on machines without an
+/// instruction for it.
+fn rounded(value: f32) -> u8 {
+    let value = value.clamp(0.0, 255.0);
+    let floor = value as u8;
+    floor + u8::from(value - f32::from(floor) >= 0.5)
 }
 
 fn color(rng: &mut impl Rng) -> [f32; 3] {
@@ -184,6 +194,14 @@ mod tests {
         let small =
             |label| low.apply_rgb8(&draw(label, 96, &mut sample_rng(3, 0, 1, SYNTHETIC_IMAGE))).unwrap();
         assert!(distance(&small(0), &small(8)) > 5.0, "disc and ring look the same");
+    }
+
+    #[test]
+    fn levels_are_rounded_as_by_the_standard_library() {
+        let steps = (-40_000..300_000).map(|i| i as f32 / 1024.0);
+        for value in steps.chain([0.499_999_97, 0.5, 254.5, 254.499_98, f32::MAX, f32::MIN]) {
+            assert_eq!(rounded(value), value.round().clamp(0.0, 255.0) as u8, "{value}");
+        }
     }
 
     #[test]
