@@ -82,6 +82,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
     let layers = args.layered.layers(matches)?.with_base(&config, &defaults, ValueOrigin::Default);
     let mut contestants = args.contestants(&layers)?;
     let resolved = layers.resolve()?;
+    super::note_built_in_set(&resolved.config);
     let sources = Sources::open(&resolved.config)?;
     let out = resolved.options.out.clone();
     let mut timing = |name: &str| super::eprint_line(format!("{name}: timing its steps"));

@@ -27,12 +27,12 @@ mod search;
 pub(crate) mod signals;
 mod train;
 
-use efficienttrain::config::with_flags;
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use efficienttrain::config::{TrainConfig, with_flags};
 use efficienttrain::data::{Source, SplitNotes};
 pub(crate) use efficienttrain::observe::progress::eprint_line as always_eprint_line;
 
@@ -213,6 +213,16 @@ fn print_message(message: impl std::fmt::Display) -> std::io::Result<()> {
 /// Reports missing parts of a data set on the standard error.
 fn note_set(split: &str, source: &dyn Source) {
     SplitNotes::of(source).lines(split).iter().for_each(eprint_line);
+}
+
+/// Says that a command without `--data` uses the built-in set, whose images take a while to make.
+fn note_built_in_set(config: &TrainConfig) {
+    if config.data.is_none() {
+        eprint_line(format!(
+            "note: no --data: training on {} images of the built-in set",
+            config.synthetic_images
+        ));
+    }
 }
 
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {

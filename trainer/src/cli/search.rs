@@ -60,6 +60,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<()> {
             out.display()
         );
     }
+    super::note_built_in_set(&resolved.config);
     let search = SearchRun::open(resolved.config.clone(), &args.settings, resolved.options.clone());
     let mut search = search.map_err(|error| resolved.explain(error))?;
     let stop = search.stop_flag();

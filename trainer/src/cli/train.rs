@@ -133,6 +133,9 @@ fn open(group: &Group, resolved: &Resolved, saved: Option<&Checkpoint>, dry: boo
     let new = if writes { check_new(&options.out) } else { Ok(()) };
     // Agreed on step by step, so that an error of all is told as such by the first process.
     group.agree(new.and_then(|()| Run::check(&config)).and_then(|()| options.check()))?;
+    if group.is_first() {
+        super::note_built_in_set(&config);
+    }
     let sources = group.agree(Sources::open(&config))?;
     let needs_two = config.target.is_none() && !config.multi_label;
     if let ([class], true) = (sources.train.classes(), needs_two) {

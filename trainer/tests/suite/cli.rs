@@ -137,6 +137,20 @@ fn a_reader_that_goes_away_is_no_panic() {
 }
 
 #[test]
+fn a_run_without_data_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = image_folder(&dir.path().join("data"), 4, 3);
+    let said = |more: &[&str]| {
+        let plan = ["train", "--dry-run", "--cost", "square", "--model", "resnet10", "--base-size", "32"];
+        let out = efficienttrain(&[&plan[..], &["--batch", "4", "--synthetic-images", "16"], more].concat());
+        assert!(out.status.success());
+        String::from_utf8(out.stderr).unwrap()
+    };
+    assert_eq!(said(&[]), "note: no --data: training on 16 images of the built-in set\n");
+    assert_eq!(said(&["--data", text(&data)]), "");
+}
+
+#[test]
 fn wrong_input_is_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let data = image_folder(&dir.path().join("data"), 2, 3);
