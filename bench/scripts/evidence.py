@@ -219,7 +219,8 @@ class Evidence:
             cells = []
             for family in started:
                 finals = self.finals(family, row)
-                cells.append(f"{statistics.mean(finals.values()):.1f}%" if finals else "not run yet")
+                missing = "not run yet" if fits(family, row) else "-"
+                cells.append(f"{statistics.mean(finals.values()):.1f}%" if finals else missing)
             if any(self.finals(family, row) for family in started):
                 lines.append([title, SHARES[share], *cells])
         return table(head, lines)
