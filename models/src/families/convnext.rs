@@ -12,7 +12,7 @@
 //! | `convnext_base` | 128-256-512-1024 | 3-3-27-3 | 88.6 M | 15.4 G |
 //! | `convnext_large` | 192-384-768-1536 | 3-3-27-3 | 197.8 M | 34.4 G |
 //!
-//! The four smallest are timm's (the first two widths are those of ConvNeXt V2, Woo et al., 2023).
+//! The four smallest are timm's, with the widths and depths of ConvNeXt V2 (Woo et al., 2023).
 //! Takes images of any size from 32 pixels on; nothing changes with it. Names and order of
 //! parameters are those of the authors.
 //!
