@@ -313,6 +313,26 @@ fn nccl_adds_up_buckets_on_a_stream_of_its_own() {
     assert!(error.contains("128 bytes"), "{error}");
 }
 
+/// A sum begins after the work that was queued before it: once it is there, so is that.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_sum_waits_for_the_work_before_it() {
+    let Some(gpu) = gpu().filter(|_| has_nccl()) else { return };
+    let id = cuda::Nccl::unique_id().unwrap();
+    let mut nccl = cuda::Nccl::join(&gpu, &id, 0, 1, &mut patience()).unwrap();
+    // Much work for a GPU, little for an emulated one.
+    let len = if cfg!(debug_assertions) { 1 << 12 } else { 1 << 26 };
+    let x = Tensor::zeros(len, DType::F32, &gpu).unwrap();
+    let flat = Tensor::zeros(1 << 10, DType::F32, &gpu).unwrap();
+    for _ in 0..100 {
+        ops::accumulate(&x, &x).unwrap();
+    }
+    let before = gpu.as_cuda_device().unwrap().cuda_stream().record_event(None).unwrap();
+    let sum = nccl.all_reduce(flat, &mut patience()).unwrap();
+    nccl.wait(sum, &mut patience()).unwrap();
+    assert!(before.is_complete());
+}
+
 /// A process that does not come is waited for as long as the caller likes.
 #[cfg(feature = "cuda")]
 #[test]

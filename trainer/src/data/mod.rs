@@ -32,7 +32,7 @@ pub use source::folder::ImageFolder;
 pub use source::notes::SplitNotes;
 pub use source::open::{NamedSource, OpenOptions, open_all, open_for_evaluation, open_split};
 #[cfg(feature = "parquet")]
-pub use source::parquet::ParquetFiles;
+pub use source::parquet::files::ParquetFiles;
 pub use source::shard::TarShards;
 pub use source::shard::index::ShardIndex;
 pub use source::shard::label::ShardLabel;

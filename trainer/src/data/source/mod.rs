@@ -12,7 +12,7 @@ pub(crate) mod locate;
 pub(crate) mod notes;
 pub(crate) mod numbered;
 pub(crate) mod open;
-#[cfg(feature = "parquet")]
+#[cfg(any(feature = "parquet", test))]
 pub(crate) mod parquet;
 pub(crate) mod runs;
 pub(crate) mod shard;

@@ -271,7 +271,7 @@ fn parquet(
     limit: u64,
     skipped: &Skipped,
 ) -> Result<Arc<dyn Source>, DataError> {
-    let set = crate::data::source::parquet::ParquetFiles::open_as(files, wanted, listed, limit)?;
+    let set = crate::data::source::parquet::files::ParquetFiles::open_as(files, wanted, listed, limit)?;
     Ok(Arc::new(set.with_skipped(skipped)))
 }
 

@@ -13,8 +13,9 @@ pub(super) const TILE: usize = 64;
 pub(super) const SINGLE_TILE: usize = 32;
 /// Rows of a warp.
 pub(super) const WARP_ROWS: usize = 16;
-/// Warps of a block that have rows: fewest and most, of plain attention.
-const WARPS: std::ops::RangeInclusive<usize> = 4..=7;
+/// Warps of a block that have rows: fewest, and most of plain attention.
+const LEAST_WARPS: usize = 4;
+const MOST_WARPS: usize = 7;
 
 /// Kernels that go through the tokens of the other side tile by tile.
 #[derive(Clone, Copy)]
@@ -130,26 +131,27 @@ impl Kernels {
 
 impl Tiled {
     /// Rows of a block, for so many rows in all: the number that leaves the fewest warps idle.
-    pub(super) fn block_rows(&self, rows: usize) -> usize {
+    pub(super) const fn block_rows(&self, rows: usize) -> usize {
         if self.channels.is_none() {
             return SINGLE_TILE;
         }
-        let warps = if self.plain { WARPS } else { 4..=4 };
         let all = rows.div_ceil(WARP_ROWS);
-        let best = warps.min_by_key(|&warps| (all.div_ceil(warps) * warps, usize::MAX - warps));
-        best.unwrap_or(4) * WARP_ROWS
+        let mut warps = if self.plain { MOST_WARPS } else { LEAST_WARPS };
+        let mut best = warps;
+        while warps > LEAST_WARPS {
+            warps -= 1;
+            if all.div_ceil(warps) * warps < all.div_ceil(best) * best {
+                best = warps;
+            }
+        }
+        best * WARP_ROWS
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_leave_few_warps_idle() {
-        let tiled = tiled!("_plain_64", Some(64), true);
-        // 197 tokens are 13 warps of rows, 576 are 36.
-        assert_eq!([197, 576, 65, 1].map(|rows| tiled.block_rows(rows)), [112, 96, 80, 64]);
-        assert_eq!(tiled!("_64", Some(64), false).block_rows(197), 64);
-    }
-}
+/// Checked where it is compiled: 197 tokens are 13 warps of rows, 576 are 36.
+const _: () = {
+    let tiled = tiled!("_plain_64", Some(64), true);
+    assert!(tiled.block_rows(197) == 7 * WARP_ROWS && tiled.block_rows(576) == 6 * WARP_ROWS);
+    assert!(tiled.block_rows(65) == 5 * WARP_ROWS && tiled.block_rows(1) == LEAST_WARPS * WARP_ROWS);
+    assert!(tiled!("_64", Some(64), false).block_rows(197) == LEAST_WARPS * WARP_ROWS);
+};

@@ -3,56 +3,61 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ::parquet::data_type::ByteArray;
-
-use crate::data::source::parquet::page::Values;
-
 /// Largest memory of cached pages, in bytes; the newest page is kept even if it is larger.
 const MAX_BYTES: usize = 128 << 20;
 /// Largest number of cached pages, which keeps lookups short.
 const MAX_PAGES: usize = 256;
 
-/// The images of one page.
-pub(crate) type Images = Values<ByteArray>;
+/// Values of one page; none for a null.
+#[derive(Debug)]
+pub(crate) struct Values<T> {
+    pub(crate) values: Vec<Option<T>>,
+    /// Memory of the values, in bytes.
+    pub(crate) bytes: usize,
+}
 
 /// A page that is or will be decompressed.
-type Slot = Arc<Mutex<Option<Arc<Images>>>>;
+type Slot<T> = Arc<Mutex<Option<Arc<Values<T>>>>>;
 
 /// Pages by number, the newest first.
-#[derive(Debug, Default)]
-pub(crate) struct Cache {
-    kept: Mutex<VecDeque<Kept>>,
+#[derive(Debug)]
+pub(crate) struct Cache<T> {
+    kept: Mutex<VecDeque<Kept<T>>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Kept<T> {
     page: usize,
-    slot: Slot,
+    slot: Slot<T>,
     /// Memory of the page, once known.
     bytes: usize,
 }
 
-impl Cache {
+impl<T> Cache<T> {
+    pub(crate) fn new() -> Self {
+        Self { kept: Mutex::default() }
+    }
+
     /// Returns page number `page`, decompressed by `unpack` if it is not cached. Threads that ask
     /// for the same page wait for the first of them; others do not. Failures are not cached.
     pub(crate) fn get(
         &self,
         page: usize,
-        unpack: impl FnOnce() -> Result<Images, String>,
-    ) -> Result<Arc<Images>, String> {
+        unpack: impl FnOnce() -> Result<Values<T>, String>,
+    ) -> Result<Arc<Values<T>>, String> {
         let slot = self.slot(page);
         let mut content = own(&slot);
-        if let Some(images) = &*content {
-            return Ok(images.clone());
+        if let Some(values) = &*content {
+            return Ok(values.clone());
         }
-        let images = Arc::new(unpack()?);
-        *content = Some(images.clone());
+        let values = Arc::new(unpack()?);
+        *content = Some(values.clone());
         drop(content);
-        self.weigh(page, images.bytes);
-        Ok(images)
+        self.weigh(page, values.bytes);
+        Ok(values)
     }
 
-    fn slot(&self, page: usize) -> Slot {
+    fn slot(&self, page: usize) -> Slot<T> {
         let mut kept = own(&self.kept);
         let found = kept.iter().position(|k| k.page == page).and_then(|at| kept.remove(at));
         let entry = found.unwrap_or_else(|| Kept { page, slot: Slot::default(), bytes: 0 });
@@ -84,25 +89,26 @@ fn own<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn page(bytes: usize) -> Images {
-        Values { values: Vec::new(), bytes }
+    fn page(number: usize, bytes: usize) -> Values<usize> {
+        Values { values: vec![Some(number), None], bytes }
     }
 
     /// Returns true if page `number` has to be decompressed.
-    fn is_new(cache: &Cache, number: usize, bytes: usize) -> bool {
+    fn is_new(cache: &Cache<usize>, number: usize, bytes: usize) -> bool {
         let mut asked = false;
-        cache
+        let content = cache
             .get(number, || {
                 asked = true;
-                Ok(page(bytes))
+                Ok(page(number, bytes))
             })
             .unwrap();
+        assert_eq!(content.values, [Some(number), None]);
         asked
     }
 
     #[test]
     fn the_newest_pages_are_kept_within_the_bound() {
-        let cache = Cache::default();
+        let cache = Cache::new();
         let third = MAX_BYTES / 3;
         assert!((0..3).all(|n| is_new(&cache, n, third)));
         assert!((0..3).all(|n| !is_new(&cache, n, third)));
@@ -115,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_tried_again() {
-        let cache = Cache::default();
+        let cache = Cache::new();
         assert_eq!(cache.get(1, || Err("no".into())).unwrap_err(), "no");
         assert!(is_new(&cache, 1, 5) && !is_new(&cache, 1, 5));
     }

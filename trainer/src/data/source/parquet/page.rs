@@ -13,16 +13,9 @@ use ::parquet::file::serialized_reader::SerializedPageReader;
 use ::parquet::schema::types::ColumnDescPtr;
 use bytes::Bytes;
 
+use crate::data::source::parquet::cache::Values;
 use crate::data::source::parquet::chunk::{Chunk, Length};
 use crate::data::source::shard::read::InPlace;
-
-/// Values of one page; none for a null.
-#[derive(Debug)]
-pub(crate) struct Values<T> {
-    pub(crate) values: Vec<Option<T>>,
-    /// Memory of the values, in bytes.
-    pub(crate) bytes: usize,
-}
 
 /// Returns the values of page number `page` of a column. Reads only its bytes and those of the
 /// dictionary if it needs one.
