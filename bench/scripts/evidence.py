@@ -179,9 +179,14 @@ class Evidence:
             weights.unlink()
 
     def finals(self, family, row):
-        """Final accuracies of the seeds, in percent."""
-        runs = self.results.get(family, {}).get("runs", {}).get(row, {})
-        return {seed: 100 * run["top1"][-1][1] for seed, run in runs.items()}
+        """Final accuracies of the seeds, in percent; of plain training, of those that another row has as well.
+
+        What stands side by side is then of the same seeds as far as there are such.
+        """
+        every = self.results.get(family, {}).get("runs", {})
+        others = {seed for other, runs in every.items() if other != "baseline" for seed in runs}
+        runs = every.get(row, {})
+        return {seed: 100 * run["top1"][-1][1] for seed, run in runs.items() if not others or seed in others}
 
     def minutes(self, family, share):
         seconds = {int(size): value for size, value in self.results[family]["seconds"].items()}
@@ -227,7 +232,7 @@ class Evidence:
 
     def write(self):
         total = len(list(jobs()))
-        done = sum(len(self.finals(family, row)) for family in FAMILIES for row in ROWS)
+        done = sum(len(runs) for family in self.results.values() for runs in family["runs"].values())
         state = f"{done} of {total} runs are complete." if done < total else f"All {total} runs are complete."
         put(ROOT / "docs" / "experiments.md", "evidence", f"{self.whole_table()}\n\n{state}")
         put(ROOT / "README.md", "evidence", f"{self.short_table()}\n\n{state}")
